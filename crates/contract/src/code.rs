@@ -1,0 +1,176 @@
+//! One word for each thing that can go wrong, the same everywhere it is spoken of.
+//!
+//! The word is the `code` of an error body, the `reason` of a metric, the field of a log line, the heading in
+//! the runbook and, in CamelCase, the reason of a Kubernetes condition. Never: a word made up elsewhere.
+
+/// How a request or a preparation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// It worked.
+    Ok,
+    /// The body is not JSON.
+    MalformedJson,
+    /// The body is JSON, but its fields are not what the model takes.
+    InvalidFeatures,
+    /// No such path.
+    UnknownPath,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// No model of this name.
+    UnknownModel,
+    /// No user of this id.
+    UnknownUser,
+    /// The body is longer than the limit.
+    BodyTooLarge,
+    /// The client took too long to send its body.
+    RequestTimeout,
+    /// No predictor of the model could be reached.
+    PredictorUnavailable,
+    /// A predictor answered with an error of its own, or with something that is not an answer.
+    PredictorFailed,
+    /// The answer did not come before the deadline.
+    DeadlineExceeded,
+    /// The database could not be asked.
+    StoreUnavailable,
+    /// The model could not compute an answer.
+    ModelFailed,
+    /// The predictor has not proven its model yet, or will not serve it.
+    NotReady,
+    /// A fault of Canopy itself.
+    Internal,
+    /// The training data cannot be used.
+    DataInvalid,
+    /// The training data could not be read.
+    DataUnavailable,
+    /// The model's quality on the hold-out rows is below what was asked for.
+    GateMissed,
+    /// The artifact is not what was prepared.
+    ArtifactCorrupt,
+    /// The model does not reproduce the answer that was recorded when it was prepared.
+    GoldenMismatch,
+}
+
+impl Code {
+    /// Every word there is.
+    pub const ALL: [Self; 21] = [
+        Self::Ok,
+        Self::MalformedJson,
+        Self::InvalidFeatures,
+        Self::UnknownPath,
+        Self::MethodNotAllowed,
+        Self::UnknownModel,
+        Self::UnknownUser,
+        Self::BodyTooLarge,
+        Self::RequestTimeout,
+        Self::PredictorUnavailable,
+        Self::PredictorFailed,
+        Self::DeadlineExceeded,
+        Self::StoreUnavailable,
+        Self::ModelFailed,
+        Self::NotReady,
+        Self::Internal,
+        Self::DataInvalid,
+        Self::DataUnavailable,
+        Self::GateMissed,
+        Self::ArtifactCorrupt,
+        Self::GoldenMismatch,
+    ];
+
+    /// The word, in `snake_case`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::MalformedJson => "malformed_json",
+            Self::InvalidFeatures => "invalid_features",
+            Self::UnknownPath => "unknown_path",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnknownModel => "unknown_model",
+            Self::UnknownUser => "unknown_user",
+            Self::BodyTooLarge => "body_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::PredictorUnavailable => "predictor_unavailable",
+            Self::PredictorFailed => "predictor_failed",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::ModelFailed => "model_failed",
+            Self::NotReady => "not_ready",
+            Self::Internal => "internal",
+            Self::DataInvalid => "data_invalid",
+            Self::DataUnavailable => "data_unavailable",
+            Self::GateMissed => "gate_missed",
+            Self::ArtifactCorrupt => "artifact_corrupt",
+            Self::GoldenMismatch => "golden_mismatch",
+        }
+    }
+
+    /// The word as Kubernetes spells reasons: `gate_missed` is `GateMissed`.
+    pub fn camel_case(self) -> String {
+        let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+        self.as_str().split('_').map(capital).collect()
+    }
+
+    /// The HTTP status with which the gateway says it.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Ok => 200,
+            Self::MalformedJson => 400,
+            Self::UnknownPath | Self::UnknownModel | Self::UnknownUser => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::InvalidFeatures => 422,
+            Self::ModelFailed | Self::Internal => 500,
+            Self::PredictorUnavailable
+            | Self::PredictorFailed
+            | Self::StoreUnavailable
+            | Self::NotReady
+            | Self::DataInvalid
+            | Self::DataUnavailable
+            | Self::GateMissed
+            | Self::ArtifactCorrupt
+            | Self::GoldenMismatch => 503,
+            Self::DeadlineExceeded => 504,
+        }
+    }
+
+    /// What happened, for people: the `title` of an error body.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::MalformedJson => "The body is not valid JSON",
+            Self::InvalidFeatures => "The features do not fit the model",
+            Self::UnknownPath => "There is nothing at this path",
+            Self::MethodNotAllowed => "The path does not take this method",
+            Self::UnknownModel => "There is no such model",
+            Self::UnknownUser => "There is no such user",
+            Self::BodyTooLarge => "The body is too large",
+            Self::RequestTimeout => "The body took too long to arrive",
+            Self::PredictorUnavailable => "No predictor of the model can be reached",
+            Self::PredictorFailed => "The predictor could not answer",
+            Self::DeadlineExceeded => "The predictor did not answer in time",
+            Self::StoreUnavailable => "The database cannot be reached",
+            Self::ModelFailed => "The model could not compute an answer",
+            Self::NotReady => "The model is not ready",
+            Self::Internal => "Something went wrong inside Canopy",
+            Self::DataInvalid => "The training data cannot be used",
+            Self::DataUnavailable => "The training data cannot be read",
+            Self::GateMissed => "The model is not good enough to serve",
+            Self::ArtifactCorrupt => "The artifact is not what was prepared",
+            Self::GoldenMismatch => "The model does not answer as it did when it was prepared",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique_and_have_one_camel_case() {
+        let words: std::collections::BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(format!("{code:?}"), code.camel_case());
+        }
+    }
+}

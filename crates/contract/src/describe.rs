@@ -1,0 +1,63 @@
+//! What a predictor says of its model: the gateway learns names, bounds and classes from it.
+//!
+//! Comes in and goes out: the JSON of `GET /model`. Never: data of the model itself.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::names::ModelName;
+use crate::schema::{Class, Feature};
+
+/// What kind of answer a model gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Task {
+    /// One of a closed list of classes.
+    Classification,
+}
+
+/// How good a model was on rows it was not trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Quality {
+    /// What was measured.
+    pub metric: Metric,
+    /// The value.
+    #[schema(example = 0.96)]
+    pub value: f64,
+    /// On how many rows.
+    #[schema(example = 200)]
+    pub samples: usize,
+}
+
+/// A measure of quality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Metric {
+    /// The share of rows whose class was predicted.
+    Accuracy,
+}
+
+/// A predictor's `GET /model`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelDescription {
+    /// The model's name.
+    #[schema(value_type = String, example = "demo")]
+    pub model: ModelName,
+    /// The namespace it lives in.
+    #[schema(example = "default")]
+    pub namespace: String,
+    /// Its version, as people label it.
+    #[schema(example = "1.0")]
+    pub version: String,
+    /// Its revision: a digest of its spec and data.
+    #[schema(example = "6f3a9c1e")]
+    pub revision: String,
+    /// What kind of answer it gives.
+    pub task: Task,
+    /// What it takes, in order.
+    pub features: Vec<Feature>,
+    /// What it answers: the class with index 0 first.
+    pub classes: Vec<Class>,
+    /// How good it was on rows it was not trained on.
+    pub quality: Quality,
+    /// The SHA-256 of its artifact, in hexadecimal.
+    pub digest: String,
+}

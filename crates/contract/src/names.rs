@@ -1,0 +1,177 @@
+//! Names and ports that more than one process spells: both sides import them from here.
+//!
+//! Comes in: text from a URL, a flag or a manifest. Goes out: a name that is valid, or why it is not.
+//! Never: a look-up; a name being well formed says nothing about its existence.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the gateway listens for people and programs.
+pub const GATEWAY_PORT: u16 = 8000;
+/// Where a predictor listens for the gateway, and for clients inside the cluster.
+pub const PREDICTOR_PORT: u16 = 8001;
+/// Liveness, readiness and metrics of the gateway.
+pub const GATEWAY_ADMIN_PORT: u16 = 9000;
+/// Liveness, readiness and metrics of a predictor.
+pub const PREDICTOR_ADMIN_PORT: u16 = 9001;
+
+/// The response header that says which revision of a model answered.
+pub const REVISION_HEADER: &str = "canopy-revision";
+/// The response header with the id under which an answer can be referred to later.
+pub const PREDICTION_ID_HEADER: &str = "canopy-prediction-id";
+
+/// The namespace of a model that names none and of a process that was told none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+/// The longest name of a model: what the names of its children add still fits into a DNS label.
+pub const MODEL_NAME_MAX: usize = 45;
+/// How many hexadecimal digits a revision has.
+pub const REVISION_DIGITS: usize = 8;
+
+/// The name of the one headless Service per namespace that lists all models.
+const CATALOGUE_SERVICE: &str = "predictors";
+
+/// The name of a model: a DNS-1035 label that cannot be mistaken for one of a model's own children.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ModelName(String);
+
+impl ModelName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<ModelName> for String {
+    fn from(name: ModelName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for ModelName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        let fault = |why| Err(NameError { name: text.clone(), why });
+        if !is_dns_1035_label(&text) {
+            return fault(
+                "must be lower-case letters, digits and '-', begin with a letter and not end with '-'",
+            );
+        }
+        if text.len() > MODEL_NAME_MAX {
+            return fault("must be at most 45 characters");
+        }
+        if text == CATALOGUE_SERVICE || text.ends_with("-pods") || ends_like_a_revision(&text) {
+            return fault(
+                "is kept for what Canopy makes itself ('predictors', '…-pods', '…-<8 hexadecimal digits>')",
+            );
+        }
+        Ok(Self(text))
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+/// A model in its namespace: what identifies it everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelRef {
+    /// The model's own name.
+    pub name: ModelName,
+    /// The namespace it lives in.
+    pub namespace: String,
+}
+
+impl ModelRef {
+    /// Reads `iris` (in the namespace `own`) or `iris.shop`.
+    pub fn parse(text: &str, own: &str) -> Result<Self, NameError> {
+        let (name, namespace) = text.split_once('.').unwrap_or((text, own));
+        if !is_dns_1123_label(namespace) {
+            let why =
+                "must be MODEL or MODEL.NAMESPACE, with a namespace of lower-case letters, digits and '-'";
+            return Err(NameError { name: text.to_owned(), why });
+        }
+        Ok(Self { name: name.parse()?, namespace: namespace.to_owned() })
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.name, self.namespace)
+    }
+}
+
+/// A name that is not one: which, and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameError {
+    name: String,
+    why: &'static str,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model name {:?} {}", self.name, self.why)
+    }
+}
+
+impl std::error::Error for NameError {}
+
+fn is_dns_1123_label(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|&b| plain(b) || b == b'-')
+        && plain(bytes[0])
+        && plain(bytes[bytes.len() - 1])
+}
+
+fn is_dns_1035_label(text: &str) -> bool {
+    is_dns_1123_label(text) && text.as_bytes()[0].is_ascii_lowercase()
+}
+
+fn ends_like_a_revision(text: &str) -> bool {
+    text.rsplit_once('-').is_some_and(|(_, end)| {
+        end.len() == REVISION_DIGITS && end.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_name_is_a_label_that_no_child_of_a_model_can_have() {
+        for good in ["demo", "a", "iris-2", "fraud-decade", &"x".repeat(45)] {
+            assert_eq!(good.parse::<ModelName>().unwrap().as_str(), good);
+        }
+        for bad in
+            ["", "Demo", "1st", "a_b", "a-", "predictors", "iris-pods", "iris-6f3a9c1e", &"x".repeat(46)]
+        {
+            let error = bad.parse::<ModelName>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("model name {bad:?} ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_reference_names_its_namespace_or_takes_the_readers() {
+        let parse = |text| ModelRef::parse(text, "own").map(|r| r.to_string());
+        assert_eq!(parse("iris").unwrap(), "iris.own");
+        assert_eq!(parse("iris.shop").unwrap(), "iris.shop");
+        for bad in ["iris.", ".shop", "iris.shop.svc", "iris.Shop", "..", ""] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

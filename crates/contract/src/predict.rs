@@ -1,0 +1,93 @@
+//! The bodies of a prediction: what a predictor answers, and what the gateway makes of it.
+//!
+//! Comes in and goes out: JSON. Never: a look at a model.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What either process takes at its prediction routes: `features` for one row, or `instances` for many.
+/// This type is for the API's description and for clients; a server reads the body with [`crate::rows::parse`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PredictRequest {
+    /// One row: a finite number per feature of the model.
+    #[schema(example = json!([1.0, 2.0, -0.5, 0.3]))]
+    Features(Vec<f64>),
+    /// Many rows.
+    Instances(Vec<Vec<f64>>),
+}
+
+/// A predictor's answer for one row.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RowAnswer {
+    /// The index of the most probable class.
+    #[schema(example = 1)]
+    pub prediction: u32,
+    /// Its probability.
+    #[schema(example = 0.87)]
+    pub confidence: f64,
+}
+
+/// A predictor's answer for many rows, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RowsAnswer {
+    /// One answer per row.
+    pub predictions: Vec<RowAnswer>,
+}
+
+/// The gateway's prediction for one row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Prediction {
+    /// The index of the most probable class.
+    #[schema(example = 1)]
+    pub class: u32,
+    /// Its name, where the model has names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its probability.
+    #[schema(example = 0.87)]
+    pub proba: f64,
+}
+
+/// The gateway's answer: `prediction` and `confidence` for one row, `predictions` for many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Answer {
+    /// Always true: a failure is answered with a problem instead.
+    pub success: bool,
+    /// The prediction, where one row was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+    /// The predictions in the order of the rows, where many were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<Vec<Prediction>>,
+    /// The probability of `prediction`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.87)]
+    pub confidence: Option<f64>,
+    /// The model that answered.
+    #[schema(example = "demo")]
+    pub service: String,
+    /// Its version, as people label it.
+    #[schema(example = "1.0")]
+    pub version: String,
+    /// The id of this answer, also in the header `Canopy-Prediction-Id`.
+    pub id: String,
+    /// Whether the answer was kept from an earlier request.
+    pub cached: bool,
+}
+
+/// A predictor's `GET /health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `healthy`, or `unhealthy` while the model is not proven.
+    #[schema(example = "healthy")]
+    pub status: String,
+    /// The model's name.
+    #[schema(example = "demo")]
+    pub model: String,
+    /// Its version.
+    #[schema(example = "1.0")]
+    pub version: String,
+    /// Whether there is a trained model.
+    pub trained: bool,
+}

@@ -1,0 +1,118 @@
+//! What a model takes: named features with bounds, and classes.
+//!
+//! Comes in: rows and the features of a model. Goes out: nothing, or every fault. Never: a change to a value.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::rows::{FAULTS_MAX, Fault, FieldFault, Rows};
+
+/// One column of a model's input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Feature {
+    /// Its name.
+    pub name: String,
+    /// The lowest value it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The highest value it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+impl Feature {
+    /// A feature without bounds.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), min: None, max: None }
+    }
+
+    fn admits(&self, value: f64) -> bool {
+        self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max)
+    }
+}
+
+/// One answer a classifier can give: a name where the model has names, else its index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Class {
+    /// A class without a name.
+    Index(u32),
+    /// A class with a name.
+    Name(String),
+}
+
+impl Class {
+    /// The name, where there is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Index(_) => None,
+            Self::Name(name) => Some(name),
+        }
+    }
+}
+
+/// Checks each row against the features of a model.
+pub fn check(rows: &Rows, features: &[Feature]) -> Result<(), Vec<FieldFault>> {
+    let mut faults = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let one = [index];
+        let (member, at): (_, &[usize]) =
+            if rows.is_single() { ("features", &[]) } else { ("instances", &one) };
+        if row.len() == features.len() {
+            for (column, (&value, feature)) in row.iter().zip(features).enumerate() {
+                if !value.is_finite() {
+                    faults.push(FieldFault::at(member, &[at, &[column]].concat(), Fault::NotFinite));
+                } else if !feature.admits(value) {
+                    let Feature { name, min, max } = feature.clone();
+                    let fault = Fault::OutOfBounds { feature: name, value, min, max };
+                    faults.push(FieldFault::at(member, &[at, &[column]].concat(), fault));
+                }
+            }
+        } else {
+            let fault = Fault::WrongLength { expected: features.len(), found: row.len() };
+            faults.push(FieldFault::at(member, at, fault));
+        }
+        if faults.len() >= FAULTS_MAX {
+            faults.truncate(FAULTS_MAX);
+            break;
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_rows(rows: &Rows) -> Vec<String> {
+        let bounded = Feature { name: "age".into(), min: Some(0.0), max: Some(150.0) };
+        let open = Feature { name: "income".into(), min: Some(0.0), max: None };
+        match check(rows, &[bounded, open]) {
+            Ok(()) => Vec::new(),
+            Err(faults) => faults.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn a_row_must_be_as_long_as_the_model_and_within_its_bounds() {
+        assert!(check_rows(&Rows::single(vec![150.0, 0.0])).is_empty());
+        assert_eq!(
+            check_rows(&Rows::single(vec![1.0])),
+            ["features must have 2 values, one per feature of the model, but has 1"]
+        );
+        assert_eq!(
+            check_rows(&Rows::single(vec![151.0, f64::NAN])),
+            ["features.0 age must be between 0 and 150, but is 151", "features.1 must be a finite number"]
+        );
+        assert_eq!(
+            check_rows(&Rows::instances([[1.0, 1.0], [1.0, -0.5]])),
+            ["instances.1.1 income must be at least 0, but is -0.5"]
+        );
+    }
+
+    #[test]
+    fn faults_are_bounded() {
+        assert_eq!(check_rows(&Rows::instances(vec![[-1.0, -1.0]; 1000])).len(), FAULTS_MAX);
+    }
+}

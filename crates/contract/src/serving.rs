@@ -1,0 +1,124 @@
+//! The serving config: what whoever makes a predictor writes, and the predictor reads.
+//!
+//! Comes in and goes out: JSON with every default filled in; an unknown field is an error, since it would be
+//! a wish that nobody honours. Never: a path or an address that depends on who reads it, but for the data file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::describe::Metric;
+use crate::names::ModelName;
+use crate::schema::Feature;
+
+/// Everything a predictor must know to train a model and to serve it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServingConfig {
+    /// The model's name.
+    pub model: ModelName,
+    /// The namespace it lives in.
+    pub namespace: String,
+    /// Its version, as people label it.
+    pub version: String,
+    /// Its revision: a digest of its spec and data.
+    pub revision: String,
+    /// How the model comes to be.
+    pub train: Train,
+    /// Names and bounds of the features; empty where the data names them and nothing bounds them.
+    pub features: Vec<Feature>,
+    /// Names of the classes; empty where the data names them.
+    pub classes: Vec<String>,
+}
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Train {
+    /// From which rows.
+    pub data: Data,
+    /// By which method.
+    pub algorithm: Algorithm,
+    /// Whether features are scaled to mean 0 and standard deviation 1 first.
+    pub standardize: bool,
+    /// How many of a hundred rows are held out to measure quality.
+    pub test_percent: u8,
+    /// Below which quality the model never serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
+}
+
+/// Where rows come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Data {
+    /// Made up: standard normal features, class 1 where the first two add up to more than 0.
+    Synthetic(Synthetic),
+    /// A CSV file with a header.
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// The column to predict.
+        target: String,
+    },
+}
+
+/// How many rows to make up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Synthetic {
+    /// Rows.
+    pub samples: u32,
+    /// Columns, at least two.
+    pub features: u32,
+    /// The seed they follow from.
+    pub seed: u64,
+}
+
+/// The method of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Algorithm {
+    /// Many trees, each on its own draw of rows and features, voting with their class shares.
+    RandomForest(RandomForest),
+}
+
+/// The parameters of a random forest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RandomForest {
+    /// How many trees.
+    pub trees: u32,
+    /// How deep a tree may be; absent is unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u32>,
+    /// How few rows a leaf may hold.
+    pub min_samples_leaf: u32,
+    /// How many features a split may choose from.
+    pub max_features: MaxFeatures,
+    /// Whether each tree draws its rows with replacement, or takes all.
+    pub bootstrap: bool,
+    /// The seed that all draws follow from.
+    pub seed: u64,
+}
+
+/// How many features a split may choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MaxFeatures {
+    /// The square root of their number, rounded down.
+    Sqrt,
+    /// The logarithm of their number to base 2, rounded down.
+    Log2,
+    /// All.
+    All,
+}
+
+/// A quality that a model must reach.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gate {
+    /// What is measured on the hold-out rows.
+    pub metric: Metric,
+    /// The least it may be.
+    pub min: f64,
+}
