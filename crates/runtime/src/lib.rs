@@ -1,1 +1,15 @@
-//! crates/runtime
+//! What every process has before it does anything of its own: logs, traces, metrics, an admin port, a drain.
+//!
+//! Comes in: flags and the environment. Goes out: the ground that the gateway and the predictor stand on.
+//! Never: anything that only one of them needs.
+
+pub mod budget;
+pub mod readiness;
+pub mod trace;
+pub mod metrics;
+pub mod telemetry;
+pub mod docs;
+pub mod admin;
+pub mod shutdown;
+pub mod serve;
+pub mod process;

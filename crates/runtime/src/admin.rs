@@ -1,0 +1,38 @@
+//! The admin port: liveness, readiness and metrics, apart from the port that serves.
+//!
+//! Comes in: the process's readiness and its registry. Goes out: three answers. Never: a call to anything;
+//! a probe must not fail because something else is slow.
+
+use axum::routing::get;
+use axum::{Json, Router};
+use http::{StatusCode, header};
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+use crate::metrics;
+use crate::readiness::Readiness;
+
+/// `/live`, `/ready` and `/metrics`.
+pub fn router(readiness: Readiness, registry: Registry) -> Router {
+    Router::new()
+        .route("/live", get(|| async { Json(json!({"live": true})) }))
+        .route("/ready", get(move || async move { ready(&readiness) }))
+        .route("/metrics", get(move || async move { scrape(&registry) }))
+}
+
+fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
+    match readiness.check() {
+        Ok(()) => (StatusCode::OK, Json(json!({"ready": true}))),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))),
+    }
+}
+
+fn scrape(registry: &Registry) -> (StatusCode, [(header::HeaderName, &'static str); 1], String) {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    match metrics::encode(registry) {
+        Ok(text) => (StatusCode::OK, kind, text),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, kind, format!("failed to write metrics: {error}\n"))
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The description of an API, and two ways to read it in a browser, without any outside host.
+//!
+//! Comes in: a function that makes the description from the code. Goes out: `/openapi.json`, Swagger UI at
+//! `/docs` and `ReDoc` at `/redoc`. Never: the description's making before somebody asks for it.
+
+use std::sync::OnceLock;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use utoipa::openapi::OpenApi;
+
+/// `bundles/redoc.standalone.js` of the npm package; see `assets/README.md`.
+const REDOC: &[u8] = include_bytes!("../assets/redoc.standalone.js.gz");
+
+/// The browser itself holds these pages to this host: the bundle would else load a logo from another one.
+const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self' 'unsafe-inline'; \
+                      style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
+                      worker-src blob:; child-src blob:";
+
+const REDOC_PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>API</title><link rel="icon" href="data:,"></head>
+<body style="margin:0">
+<redoc spec-url="openapi.json" disable-search="true"></redoc>
+<script src="redoc/redoc.standalone.js"></script>
+</body>
+</html>
+"#;
+
+/// The routes that describe the API which `describe` makes.
+pub fn routes<S: Clone + Send + Sync + 'static>(describe: fn() -> OpenApi) -> Router<S> {
+    Router::new()
+        .route("/openapi.json", get(move || async move { openapi(describe) }))
+        .route("/docs", get(|| async { Redirect::to("/docs/") }))
+        .route("/docs/", get(|| async { swagger("index.html") }))
+        .route("/docs/{*file}", get(|Path(file): Path<String>| async move { swagger(&file) }))
+        .route("/redoc", get(|| async { with_policy(Html(REDOC_PAGE)) }))
+        .route("/redoc/redoc.standalone.js", get(|| async { redoc() }))
+}
+
+fn openapi(describe: fn() -> OpenApi) -> Response {
+    match describe().to_json() {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn redoc() -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CONTENT_ENCODING, "gzip")];
+    (headers, REDOC).into_response()
+}
+
+fn swagger(file: &str) -> Response {
+    static CONFIG: OnceLock<std::sync::Arc<utoipa_swagger_ui::Config<'static>>> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| utoipa_swagger_ui::Config::from("/openapi.json").into());
+    match utoipa_swagger_ui::serve(file, config.clone()) {
+        Ok(Some(file)) => with_policy(([(header::CONTENT_TYPE, file.content_type)], file.bytes.into_owned())),
+        Ok(None) => StatusCode::NOT_FOUND.into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn with_policy(answer: impl IntoResponse) -> Response {
+    ([(header::CONTENT_SECURITY_POLICY, POLICY)], answer).into_response()
+}

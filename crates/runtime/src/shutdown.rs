@@ -1,0 +1,53 @@
+//! The order to stop: given once, heard by every part.
+//!
+//! Comes in: SIGTERM, SIGINT, or a call. Goes out: readiness withdrawn at once, then the order. Never: an end
+//! of the process; each part ends by itself when it has finished.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::readiness::Readiness;
+
+/// The order to stop.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    readiness: Readiness,
+    ordered: CancellationToken,
+}
+
+impl Shutdown {
+    /// Nobody has ordered it yet.
+    pub fn new(readiness: Readiness) -> Self {
+        Self { readiness, ordered: CancellationToken::new() }
+    }
+
+    /// Hears SIGTERM and SIGINT from now on.
+    pub fn on_signals(readiness: Readiness) -> std::io::Result<Self> {
+        let shutdown = Self::new(readiness);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let ordered = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::info!("shutting down");
+            ordered.order();
+        });
+        Ok(shutdown)
+    }
+
+    /// Gives the order: `/ready` fails from this moment.
+    pub fn order(&self) {
+        self.readiness.leave();
+        self.ordered.cancel();
+    }
+
+    /// Whether the order was given.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered.is_cancelled()
+    }
+
+    /// Returns when the order is given.
+    pub async fn ordered(&self) {
+        self.ordered.cancelled().await;
+    }
+}

@@ -1,0 +1,133 @@
+//! Log lines and the export of traces. The only file that knows OpenTelemetry's SDK.
+//!
+//! Comes in: `RUST_LOG`, `CANOPY_LOG_FORMAT` and the standard `OTEL_…` variables. Goes out: lines on standard
+//! error, spans to a collector. Never: an exporter, a thread or a span where no collector is configured.
+
+use std::env;
+use std::io::{IsTerminal as _, stderr};
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::trace;
+
+/// How long spans that are still waiting may take to leave when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why logs or traces could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `RUST_LOG` cannot be read.
+    #[error("RUST_LOG is not a list of levels such as \"info\" or \"warn,canopy_gateway=debug\": {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// `CANOPY_LOG_FORMAT` is neither of its values.
+    #[error("CANOPY_LOG_FORMAT must be json or pretty, not {0:?}")]
+    Format(String),
+    /// The exporter could not be made.
+    #[error("failed to set up the export of traces: {0}; see OTEL_EXPORTER_OTLP_ENDPOINT")]
+    Exporter(String),
+    /// Something else in this process has set up logs before.
+    #[error("failed to set up logs: {0}")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Logs and traces of a running process.
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Sets up logs and, where a collector is configured, traces in the name of `service`. Call it before the
+    /// asynchronous runtime is there: the exporter brings a thread of its own.
+    pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
+        let provider = provider(service)?;
+        let traces = provider.as_ref().map(|provider| {
+            let tracer = provider.tracer(service);
+            tracing_opentelemetry::layer()
+                .with_tracer(tracer)
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_level(false)
+                .with_tracked_inactivity(false)
+                .with_filter(filter_fn(|of| of.is_span() && of.target() == trace::TARGET))
+        });
+        tracing_subscriber::registry().with(logs()?).with(traces).try_init()?;
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            let what = panic.payload_as_str().unwrap_or("no message");
+            tracing::error!(place, "panicked: {what}");
+        }));
+        Ok(Self { provider })
+    }
+
+    /// Sends the spans that still wait, for at most a few seconds. Blocks: call it after the runtime has ended.
+    pub fn stop(self) {
+        if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT))
+        {
+            tracing::warn!(%error, "failed to send the last spans");
+        }
+    }
+}
+
+fn logs() -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    let chosen = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let levels = builder.parse(chosen)?.and(filter_fn(|of| of.target() != trace::TARGET));
+    let pretty = match env::var("CANOPY_LOG_FORMAT").as_deref() {
+        Ok("json") => false,
+        Ok("pretty") => true,
+        Ok("") | Err(_) => stderr().is_terminal(),
+        Ok(other) => return Err(TelemetryError::Format(other.to_owned())),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    Ok(if pretty {
+        lines.with_ansi(stderr().is_terminal()).with_filter(levels).boxed()
+    } else {
+        let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        lines.with_filter(levels).boxed()
+    })
+}
+
+/// The exporter where a collector is configured, as the OpenTelemetry specification names the variables.
+fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let Some(endpoint) = endpoint.filter(|_| !disabled) else {
+        return Ok(None);
+    };
+    // A client that may speak TLS cannot be built where there is no bundle of certificates, as in an empty image.
+    let mut client = reqwest::blocking::Client::builder();
+    if endpoint.starts_with("http://") {
+        client = client.tls_certs_only([]);
+    }
+    let client = client.build().map_err(|error| TelemetryError::Exporter(chain(&error)))?;
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_http_client(client)
+        .build()
+        .map_err(|error| TelemetryError::Exporter(chain(&error)))?;
+    let mut resource = Resource::builder();
+    if set("OTEL_SERVICE_NAME").is_none() {
+        resource = resource.with_service_name(service);
+    }
+    Ok(Some(
+        SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build(),
+    ))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,243 @@
+//! One trace per request: W3C trace context in and out, and the spans between.
+//!
+//! Comes in: request headers. Goes out: a trace id for logs, headers for the next process, and spans where a
+//! collector is configured. Never: a cost where none is; the spans' target is then disabled and a request
+//! carries no more than its trace id.
+
+use std::fmt;
+
+use http::header::HeaderValue;
+use http::{HeaderMap, Method};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use tracing::Span;
+use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+/// The target of every span that belongs to a trace; log output leaves it out, the exporter takes only it.
+pub const TARGET: &str = "canopy::trace";
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// Which trace a request belongs to, and which span is the parent of what comes next.
+#[derive(Clone, Debug)]
+pub struct TraceContext {
+    trace_id: TraceId,
+    span_id: SpanId,
+    sampled: bool,
+    state: Option<HeaderValue>,
+}
+
+impl TraceContext {
+    /// The context a caller sent, or a new one that is not sampled: its id still ties log lines together.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let sent = headers.get(TRACEPARENT).and_then(|value| Self::parse(value.as_bytes()));
+        match sent {
+            Some(context) => Self { state: headers.get(TRACESTATE).cloned(), ..context },
+            None => Self::minted(),
+        }
+    }
+
+    fn minted() -> Self {
+        Self {
+            trace_id: TraceId::from(fastrand::u128(1..)),
+            span_id: SpanId::from(fastrand::u64(1..)),
+            sampled: false,
+            state: None,
+        }
+    }
+
+    /// Reads `00-<32 hex>-<16 hex>-<2 hex>`; a later version may say more after another dash.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut parts = text.split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let hex = |part: &str, digits| {
+            part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if !(hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2)) {
+            return None;
+        }
+        if version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        let trace_id = TraceId::from_hex(trace).ok().filter(|&id| id != TraceId::INVALID)?;
+        let span_id = SpanId::from_hex(span).ok().filter(|&id| id != SpanId::INVALID)?;
+        let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
+        Some(Self { trace_id, span_id, sampled, state: None })
+    }
+
+    /// The trace's id, for log lines and exemplars.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// Adds the context to the headers of a request to another process.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        let text = format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled));
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(TRACEPARENT, value);
+        }
+        if let Some(state) = &self.state {
+            headers.insert(TRACESTATE, state.clone());
+        }
+    }
+
+    fn remote(&self) -> Context {
+        let flags = if self.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
+        let state =
+            self.state.as_ref().and_then(|s| s.to_str().ok()).and_then(|s| s.parse::<TraceState>().ok());
+        let span = SpanContext::new(self.trace_id, self.span_id, flags, true, state.unwrap_or_default());
+        Context::new().with_remote_span_context(span)
+    }
+
+    /// The context of `span` where it is part of a trace, else `self`.
+    fn within(self, span: &Span) -> Self {
+        if span.is_disabled() {
+            return self;
+        }
+        let context = span.context();
+        let span = context.span();
+        let found = span.span_context();
+        if !found.is_valid() {
+            return self;
+        }
+        let (trace_id, span_id, sampled) = (found.trace_id(), found.span_id(), found.is_sampled());
+        Self { trace_id, span_id, sampled, state: self.state }
+    }
+}
+
+/// A span of a request's trace. It begins when it is made and ends when it is dropped.
+#[derive(Debug)]
+pub struct RequestSpan {
+    span: Span,
+    context: TraceContext,
+}
+
+impl RequestSpan {
+    /// The span of a request that this process answers.
+    pub fn server(method: &Method, route: &'static str, headers: &HeaderMap) -> Self {
+        let parent = TraceContext::from_headers(headers);
+        let span = tracing::info_span!(
+            target: TARGET, parent: None, "server",
+            otel.name = format_args!("{method} {route}"), otel.kind = "server", otel.status_code = Empty,
+            http.request.method = %method, http.route = route, http.response.status_code = Empty,
+            error.type = Empty, canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
+        );
+        if !span.is_disabled() {
+            // Without a caller's context the trace begins here, and the sampler decides whether it is kept.
+            let sent = headers.contains_key(TRACEPARENT);
+            let remote = if sent { parent.remote() } else { Context::new() };
+            drop(span.set_parent(remote));
+        }
+        let context = parent.within(&span);
+        Self { span, context }
+    }
+
+    /// The span of a request that this process sends while it answers another.
+    #[must_use]
+    pub fn client(&self, method: &Method, path: &str, server: &str) -> Self {
+        self.child(tracing::info_span!(
+            target: TARGET, parent: &self.span, "client",
+            otel.name = format_args!("{method} {path}"), otel.kind = "client", otel.status_code = Empty,
+            http.request.method = %method, server.address = server, url.path = path,
+            http.response.status_code = Empty, error.type = Empty,
+            canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
+        ))
+    }
+
+    /// The span of the model's own work.
+    #[must_use]
+    pub fn inference(&self) -> Self {
+        self.child(tracing::info_span!(
+            target: TARGET, parent: &self.span, "inference",
+            otel.kind = "internal", otel.status_code = Empty, error.type = Empty,
+            canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
+        ))
+    }
+
+    fn child(&self, span: Span) -> Self {
+        let context = self.context.clone().within(&span);
+        Self { span, context }
+    }
+
+    /// What the next process is told, and what log lines carry.
+    pub fn context(&self) -> &TraceContext {
+        &self.context
+    }
+
+    /// Says which model the span is about, and how many rows.
+    pub fn model(&self, model: &str, version: &str, rows: usize) {
+        if !self.span.is_disabled() {
+            self.span.record("canopy.model", model);
+            self.span.record("canopy.version", version);
+            self.span.record("canopy.rows", rows);
+        }
+    }
+
+    /// Says how it ended: the HTTP status, and one word where it failed through no fault of the caller.
+    pub fn finish(&self, status: u16, failure: Option<&str>) {
+        if !self.span.is_disabled() {
+            self.span.record("http.response.status_code", status);
+            if let Some(word) = failure {
+                self.span.record("error.type", word);
+                self.span.record("otel.status_code", "ERROR");
+            }
+        }
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.trace_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|&(k, v)| (k.parse().unwrap(), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn a_callers_context_is_handed_on_unchanged_where_there_is_no_collector() {
+        let sent = headers(&[(TRACEPARENT, SENT), (TRACESTATE, "vendor=1")]);
+        let server = RequestSpan::server(&Method::POST, "/predict", &sent);
+        let client = server.client(&Method::POST, "/predict", "10.0.0.1:8001");
+        let mut out = HeaderMap::new();
+        client.context().inject(&mut out);
+        assert_eq!(out, sent);
+        assert_eq!(client.context().to_string(), "0af7651916cd43dd8448eb211c80319c");
+    }
+
+    #[test]
+    fn a_missing_or_broken_context_is_replaced_by_a_new_one_that_is_not_sampled() {
+        let broken = [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
+        ];
+        for text in broken {
+            let context = TraceContext::from_headers(&headers(&[(TRACEPARENT, text)]));
+            assert_ne!(context.to_string(), "0af7651916cd43dd8448eb211c80319c", "{text}");
+            assert_ne!(context.trace_id(), TraceId::INVALID);
+            assert!(!context.sampled);
+        }
+    }
+
+    #[test]
+    fn a_later_version_of_the_header_is_read_as_far_as_it_is_known() {
+        let text = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more";
+        let context = TraceContext::from_headers(&headers(&[(TRACEPARENT, text)]));
+        assert_eq!(context.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    }
+}
