@@ -65,18 +65,21 @@ async fn ask(stream: &mut TcpStream, path: &str) {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).await.unwrap();
 }
 
-/// Reads until `end` has come, or the connection has ended.
-async fn read_until(stream: &mut TcpStream, end: &str) -> String {
-    let mut text = Vec::new();
-    let mut chunk = [0; 1024];
-    while !String::from_utf8_lossy(&text).ends_with(end) {
+/// Reads until `done`, or until the connection has ended.
+async fn read_until(stream: &mut TcpStream, done: impl Fn(&str) -> bool) -> String {
+    let (mut text, mut chunk) = (String::new(), [0; 1024]);
+    while !done(&text) {
         let read = timeout(PATIENCE, stream.read(&mut chunk)).await.unwrap().unwrap();
         if read == 0 {
             break;
         }
-        text.extend_from_slice(&chunk[..read]);
+        text.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
     }
-    String::from_utf8(text).unwrap()
+    text
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    read_until(stream, |_| false).await
 }
 
 #[tokio::test]
@@ -84,7 +87,7 @@ async fn while_draining_the_door_stays_open_and_clients_are_told_to_go() {
     let server = start(Duration::from_secs(2), PATIENCE).await;
     let mut kept = TcpStream::connect(server.address).await.unwrap();
     ask(&mut kept, "/fast").await;
-    let answer = read_until(&mut kept, "fast").await;
+    let answer = read_until(&mut kept, |text| text.ends_with("fast")).await;
     assert!(!answer.contains("connection: close"), "{answer}");
 
     server.shutdown.order();
@@ -93,7 +96,7 @@ async fn while_draining_the_door_stays_open_and_clients_are_told_to_go() {
     let mut new = TcpStream::connect(server.address).await.unwrap();
     for stream in [&mut kept, &mut new] {
         ask(stream, "/fast").await;
-        let answer = read_until(stream, "").await;
+        let answer = read_to_end(stream).await;
         assert!(answer.contains("connection: close") && answer.ends_with("fast"), "{answer}");
     }
     timeout(PATIENCE, server.served).await.unwrap().unwrap();
@@ -111,7 +114,7 @@ async fn a_request_in_flight_is_answered_after_the_door_is_closed() {
         tokio::task::yield_now().await;
     }
     server.release.send(true).unwrap();
-    assert!(read_until(&mut stream, "").await.ends_with("slow"));
+    assert!(read_to_end(&mut stream).await.ends_with("slow"));
     timeout(PATIENCE, server.served).await.unwrap().unwrap();
 }
 
@@ -130,9 +133,9 @@ async fn a_panic_is_answered_and_the_connection_lives() {
     let server = start(Duration::ZERO, PATIENCE).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     ask(&mut stream, "/panic").await;
-    assert!(read_until(&mut stream, "panicked").await.starts_with("HTTP/1.1 500"));
+    assert!(read_until(&mut stream, |text| text.ends_with("panicked")).await.starts_with("HTTP/1.1 500"));
     ask(&mut stream, "/fast").await;
-    assert!(read_until(&mut stream, "fast").await.starts_with("HTTP/1.1 200"));
+    assert!(read_until(&mut stream, |text| text.ends_with("fast")).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -142,18 +145,14 @@ async fn http2_is_told_to_go_away_at_once_and_what_it_began_is_answered() {
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     let connection = tokio::spawn(connection);
     let request =
-        Request::get(format!("http://{}/slow", server.address)).body(Empty::<&[u8]>::new()).unwrap();
-    let answer = tokio::spawn(client.send_request(request));
+        |path| Request::get(format!("http://{}{path}", server.address)).body(Empty::<&[u8]>::new()).unwrap();
+    let answer = tokio::spawn(client.send_request(request("/slow")));
     server.begun.wait_for(|&begun| begun == 1).await.unwrap();
 
     server.shutdown.order();
-    timeout(PATIENCE, async {
-        while client.ready().await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("the client was never told to go away");
+    timeout(PATIENCE, async { while client.send_request(request("/fast")).await.is_ok() {} })
+        .await
+        .expect("the client was never told to go away");
     server.release.send(true).unwrap();
     let body: Response<Body> = answer.await.unwrap().unwrap().map(Body::new);
     assert_eq!(body.into_body().collect().await.unwrap().to_bytes(), "slow");
