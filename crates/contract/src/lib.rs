@@ -7,6 +7,8 @@ pub mod names;
 pub mod code;
 pub mod problem;
 pub mod rows;
+pub mod fault;
+pub mod body;
 pub mod schema;
 pub mod predict;
 pub mod describe;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What either process takes at its prediction routes: `features` for one row, or `instances` for many.
-/// This type is for the API's description and for clients; a server reads the body with [`crate::rows::parse`].
+/// This type is for the API's description and for clients; a server reads the body with [`crate::body::parse`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PredictRequest {

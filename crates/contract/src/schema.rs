@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::rows::{FAULTS_MAX, Fault, FieldFault, Rows};
+use crate::fault::{FAULTS_MAX, Fault, FieldFault};
+use crate::rows::Rows;
 
 /// One column of a model's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -1,0 +1,298 @@
+//! The body of a prediction request, read once into rows of numbers.
+//!
+//! Comes in: the bytes of `{"features":[…]}` or `{"instances":[[…],…]}`. Goes out: [`Rows`], or every fault
+//! with the field it is in. Never: a check against a model; that is `schema`'s.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::fault::{FAULTS_MAX, Fault, FieldFault, Place};
+use crate::rows::Rows;
+
+/// Why a body could not be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BodyError {
+    /// It is not JSON; the parser's words, with line and column.
+    Malformed(String),
+    /// It is JSON with faults: at least one, at most [`FAULTS_MAX`].
+    Faults(Vec<FieldFault>),
+}
+
+const FEATURES: &str = "features";
+const INSTANCES: &str = "instances";
+
+/// Reads a body. The common case is one pass without an allocation per value; only a body with a fault is
+/// read a second time, to say what is wrong with it.
+pub fn parse(body: &[u8]) -> Result<Rows, BodyError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let read = deserializer.deserialize_map(BodyVisitor).and_then(|rows| deserializer.end().map(|()| rows));
+    match read {
+        Ok(rows) if !rows.is_empty() => Ok(rows),
+        Ok(_) | Err(_) => Err(diagnose(body)),
+    }
+}
+
+struct BodyVisitor;
+
+impl<'de> Visitor<'de> for BodyVisitor {
+    type Value = Rows;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with features or instances")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {
+        let mut rows: Option<Rows> = None;
+        while let Some(key) = map.next_key::<Key>()? {
+            if rows.is_some() && key != Key::Other {
+                return Err(A::Error::custom("features and instances"));
+            }
+            match key {
+                Key::Features => {
+                    let mut one = Rows::default();
+                    map.next_value_seed(RowSeed(&mut one))?;
+                    rows = Some(one.into_single());
+                }
+                Key::Instances => rows = Some(map.next_value_seed(RowsSeed)?),
+                Key::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        rows.ok_or_else(|| A::Error::missing_field(FEATURES))
+    }
+}
+
+#[derive(PartialEq)]
+enum Key {
+    Features,
+    Instances,
+    Other,
+}
+
+impl<'de> serde::Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member's name")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
+                Ok(match text {
+                    FEATURES => Key::Features,
+                    INSTANCES => Key::Instances,
+                    _ => Key::Other,
+                })
+            }
+        }
+        deserializer.deserialize_identifier(KeyVisitor)
+    }
+}
+
+struct RowsSeed;
+
+impl<'de> DeserializeSeed<'de> for RowsSeed {
+    type Value = Rows;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Rows, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowsSeed {
+    type Value = Rows;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of rows")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
+        let mut rows = Rows::default();
+        while seq.next_element_seed(RowSeed(&mut rows))?.is_some() {}
+        Ok(rows)
+    }
+}
+
+struct RowSeed<'a>(&'a mut Rows);
+
+impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowSeed<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of numbers")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(value) = seq.next_element::<f64>()? {
+            self.0.push(value);
+        }
+        self.0.end_row();
+        Ok(())
+    }
+}
+
+/// Reads a body that [`parse`] could not: cells stay raw text, so that each is judged by itself. Raw text is
+/// skipped without recursion, so the depth of a body costs nothing.
+fn diagnose(body: &[u8]) -> BodyError {
+    let whole: &RawValue = match serde_json::from_slice(body) {
+        Ok(whole) => whole,
+        Err(error) => return BodyError::Malformed(error.to_string()),
+    };
+    if !whole.get().starts_with('{') {
+        let place = Place { member: None, indices: Vec::new() };
+        return BodyError::Faults(vec![FieldFault { place, fault: Fault::NotAnObject }]);
+    }
+    let members: RawMembers<'_> = match serde_json::from_slice(body) {
+        Ok(members) => members,
+        Err(error) => return BodyError::Malformed(error.to_string()),
+    };
+    let mut faults = Vec::new();
+    match (members.features, members.instances) {
+        (None, None) => faults.push(FieldFault::at(FEATURES, &[], Fault::Missing)),
+        (Some(_), Some(_)) => faults.push(FieldFault::at(INSTANCES, &[], Fault::BothGiven)),
+        (Some(row), None) => judge_row(FEATURES, &[], row, &mut faults),
+        (None, Some(rows)) => judge_rows(rows, &mut faults),
+    }
+    if faults.is_empty() {
+        // Each member is right by itself, so one of them must stand there twice.
+        return BodyError::Malformed("features or instances is given more than once".to_owned());
+    }
+    BodyError::Faults(faults)
+}
+
+#[derive(serde::Deserialize)]
+struct RawMembers<'a> {
+    #[serde(borrow, default)]
+    features: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    instances: Option<&'a RawValue>,
+}
+
+fn judge_rows(rows: &RawValue, faults: &mut Vec<FieldFault>) {
+    match serde_json::from_str::<Vec<&RawValue>>(rows.get()) {
+        Err(_) => faults.push(FieldFault::at(INSTANCES, &[], Fault::NotAList)),
+        Ok(rows) if rows.is_empty() => faults.push(FieldFault::at(INSTANCES, &[], Fault::NoRows)),
+        Ok(rows) => rows.iter().enumerate().for_each(|(i, row)| judge_row(INSTANCES, &[i], row, faults)),
+    }
+}
+
+fn judge_row(member: &'static str, at: &[usize], row: &RawValue, faults: &mut Vec<FieldFault>) {
+    let Ok(cells) = serde_json::from_str::<Vec<&RawValue>>(row.get()) else {
+        return push(faults, || FieldFault::at(member, at, Fault::NotAList));
+    };
+    for (index, cell) in cells.iter().enumerate() {
+        let text = cell.get();
+        let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        let fault = match text.parse::<f64>() {
+            Ok(number) if is_number && number.is_finite() => continue,
+            Ok(_) if is_number => Fault::NotFinite,
+            Ok(_) | Err(_) => Fault::NotANumber,
+        };
+        push(faults, || FieldFault::at(member, &[at, &[index]].concat(), fault));
+    }
+}
+
+fn push(faults: &mut Vec<FieldFault>, fault: impl FnOnce() -> FieldFault) {
+    if faults.len() < FAULTS_MAX {
+        faults.push(fault());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn faults(body: &str) -> Vec<String> {
+        match parse(body.as_bytes()) {
+            Err(BodyError::Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+            other => panic!("{body} gave {other:?}"),
+        }
+    }
+
+    fn malformed(body: &str) -> String {
+        match parse(body.as_bytes()) {
+            Err(BodyError::Malformed(text)) => text,
+            other => panic!("{body} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_row_and_many_rows_are_read() {
+        let rows = parse(br#"{"features":[1,-2.5,3e2]}"#).unwrap();
+        assert!(rows.is_single());
+        assert_eq!(rows, Rows::single(vec![1.0, -2.5, 300.0]));
+
+        let rows = parse(br#" {"user":{"id":[1]},"instances":[[1],[],[2,3]]} "#).unwrap();
+        assert!(!rows.is_single());
+        assert_eq!(rows.iter().collect::<Vec<_>>(), [&[1.0][..], &[], &[2.0, 3.0]]);
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        assert_eq!(faults("{}"), ["features is required"]);
+        assert_eq!(faults("[1,2]"), ["body must be an object with features or instances"]);
+        assert_eq!(faults(r#"{"features":4}"#), ["features must be a list"]);
+        assert_eq!(faults(r#"{"features":null}"#), ["features is required"]);
+        assert_eq!(
+            faults(r#"{"features":[1,"2",null,true,[3],1e999,-1e999]}"#),
+            [
+                "features.1 must be a number",
+                "features.2 must be a number",
+                "features.3 must be a number",
+                "features.4 must be a number",
+                "features.5 must be a finite number",
+                "features.6 must be a finite number",
+            ]
+        );
+        assert_eq!(
+            faults(r#"{"instances":[[1],2,["x"]]}"#),
+            ["instances.1 must be a list", "instances.2.0 must be a number"]
+        );
+        assert_eq!(faults(r#"{"instances":[]}"#), ["instances must have at least one row"]);
+        assert_eq!(
+            faults(r#"{"features":[1],"instances":[[1]]}"#),
+            ["instances must not be given together with features"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_with_line_and_column() {
+        for body in
+            ["", "{", r#"{"features":[1,"#, r#"{"features":[NaN]}"#, "not json", r#"{"features":[1]}x"#]
+        {
+            assert!(malformed(body).contains("line 1 column"), "{body}");
+        }
+        assert!(malformed(r#"{"features":[1],"features":[2]}"#).contains("duplicate field"), "");
+        assert!(matches!(parse(b"{\"features\":[\xff]}"), Err(BodyError::Malformed(_))));
+    }
+
+    #[test]
+    fn depth_and_number_of_faults_are_bounded() {
+        let deep = format!(r#"{{"features":[{}{}]}}"#, "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(faults(&deep), ["features.0 must be a number"]);
+        let many = format!(r#"{{"features":[{}0]}}"#, "\"x\",".repeat(10_000));
+        assert_eq!(faults(&many).len(), FAULTS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_survives_json_bit_by_bit(values in prop::collection::vec(prop::num::f64::NORMAL, 0..20)) {
+            let body = serde_json::to_vec(&serde_json::json!({"features": values})).unwrap();
+            prop_assert_eq!(parse(&body).unwrap(), Rows::single(values));
+        }
+
+        #[test]
+        fn any_bytes_give_rows_or_an_error(body in prop::collection::vec(any::<u8>(), 0..60)) {
+            drop(parse(&body));
+        }
+
+        #[test]
+        fn any_text_of_json_signs_gives_rows_or_an_error(body in r#"[\[\]{}",:a-f0-9eE.\- ]{0,40}"#) {
+            drop(parse(format!(r#"{{"features":{body}}}"#).as_bytes()));
+        }
+    }
+}

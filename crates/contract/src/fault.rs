@@ -1,0 +1,139 @@
+//! What can be wrong with the fields of a prediction request, and where.
+//!
+//! Comes in: what `body` and `schema` found. Goes out: words for people and for programs. Never: a status; each
+//! process has its own for the same fault.
+
+use std::fmt;
+
+/// How many faults of one body are told; a body of a million bad cells must not be answered with a larger one.
+pub const FAULTS_MAX: usize = 20;
+
+/// Where in the body a fault is: `features`, `features.2`, `instances.3.2`, or the body itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The member, or none where the body as a whole is at fault.
+    pub member: Option<&'static str>,
+    /// The indices below it.
+    pub indices: Vec<usize>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.member.unwrap_or("body"))?;
+        self.indices.iter().try_for_each(|index| write!(f, ".{index}"))
+    }
+}
+
+/// What is wrong at a place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// The body is JSON, but no object.
+    NotAnObject,
+    /// The member is not there.
+    Missing,
+    /// Both `features` and `instances` are there.
+    BothGiven,
+    /// There must be at least one row.
+    NoRows,
+    /// Something else stands where a list belongs.
+    NotAList,
+    /// Something else stands where a number belongs.
+    NotANumber,
+    /// A number too large for a 64-bit float.
+    NotFinite,
+    /// The row is not as long as the model has features.
+    WrongLength {
+        /// How many features the model has.
+        expected: usize,
+        /// How many values the row has.
+        found: usize,
+    },
+    /// The value lies outside the bounds of its feature.
+    OutOfBounds {
+        /// The feature's name.
+        feature: String,
+        /// The value given.
+        value: f64,
+        /// The lowest value it may have.
+        min: Option<f64>,
+        /// The highest value it may have.
+        max: Option<f64>,
+    },
+}
+
+impl Fault {
+    /// Whether the body has the wrong shape, as opposed to values that do not fit a model.
+    pub fn is_shape(&self) -> bool {
+        match self {
+            Self::NotAnObject
+            | Self::Missing
+            | Self::BothGiven
+            | Self::NoRows
+            | Self::NotAList
+            | Self::NotANumber => true,
+            Self::NotFinite | Self::WrongLength { .. } | Self::OutOfBounds { .. } => false,
+        }
+    }
+
+    /// One word for the kind of fault, for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotAnObject => "object_type",
+            Self::Missing => "missing",
+            Self::BothGiven => "both_given",
+            Self::NoRows => "too_short",
+            Self::NotAList => "list_type",
+            Self::NotANumber => "number_type",
+            Self::NotFinite => "finite_number",
+            Self::WrongLength { .. } => "wrong_length",
+            Self::OutOfBounds { .. } => "out_of_bounds",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnObject => f.write_str("must be an object with features or instances"),
+            Self::Missing => f.write_str("is required"),
+            Self::BothGiven => f.write_str("must not be given together with features"),
+            Self::NoRows => f.write_str("must have at least one row"),
+            Self::NotAList => f.write_str("must be a list"),
+            Self::NotANumber => f.write_str("must be a number"),
+            Self::NotFinite => f.write_str("must be a finite number"),
+            Self::WrongLength { expected, found } => {
+                write!(f, "must have {expected} values, one per feature of the model, but has {found}")
+            }
+            Self::OutOfBounds { feature, value, min, max } => match (min, max) {
+                (Some(min), Some(max)) => {
+                    write!(f, "{feature} must be between {min} and {max}, but is {value}")
+                }
+                (Some(min), None) => write!(f, "{feature} must be at least {min}, but is {value}"),
+                (None, Some(max)) => write!(f, "{feature} must be at most {max}, but is {value}"),
+                (None, None) => write!(f, "{feature} is out of bounds: {value}"),
+            },
+        }
+    }
+}
+
+/// A fault and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldFault {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub fault: Fault,
+}
+
+impl FieldFault {
+    /// A fault of the member `member`, below it at `indices`.
+    pub fn at(member: &'static str, indices: &[usize], fault: Fault) -> Self {
+        Self { place: Place { member: Some(member), indices: indices.to_vec() }, fault }
+    }
+}
+
+impl fmt::Display for FieldFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.place, self.fault)
+    }
+}
