@@ -1,1 +1,1 @@
-//! tests
+//! What the tests of whole processes share.

@@ -1,0 +1,76 @@
+//! One door for each kind of input and output: only these files may open it.
+//!
+//! Comes in: the files of the tree. Goes out: one sentence per file that goes around a door, and per door that
+//! nobody uses any more. Never: a judgement of tests, which look at the world as they must.
+
+use crate::sources::Sources;
+use crate::tokens::{code, paths};
+
+/// A kind of input or output, by the beginnings of the paths that reach it, and the files that may name them.
+pub(crate) struct Door {
+    pub(crate) kind: &'static str,
+    pub(crate) words: &'static [&'static str],
+    pub(crate) files: &'static [&'static str],
+}
+
+/// Finds every breach of `doors` in the sources of what ships.
+pub(crate) fn breaches(sources: &Sources, doors: &[Door]) -> Vec<String> {
+    let ships =
+        |file: &str| file.contains("src/") && !file.starts_with("tests/") && !file.starts_with("bench/");
+    let mut breaches = Vec::new();
+    for Door { kind, words, files } in doors {
+        let through: Vec<_> =
+            sources.iter().filter(|(file, text)| ships(file) && names(text, words)).collect();
+        for (file, _) in &through {
+            if !files.contains(&file.as_str()) {
+                breaches.push(format!("{file}: does {kind}, which is for {} only", files.join(", ")));
+            }
+        }
+        for file in *files {
+            if !through.iter().any(|(through, _)| through == file) {
+                breaches.push(format!("{file}: is listed for {kind} and does none"));
+            }
+        }
+    }
+    breaches
+}
+
+fn names(text: &str, words: &[&str]) -> bool {
+    let named = paths(&code(text));
+    let begins = |path: &[String], word: &str| {
+        word.split("::").zip(path).all(|(a, b)| a == b) && path.len() >= word.split("::").count()
+    };
+    named.iter().any(|path| words.iter().any(|word| begins(path, word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(file: &str, text: &str, expected: &[&str]) {
+        let door = Door { kind: "files", words: &["std::fs", "tokio::fs"], files: &["a/src/files.rs"] };
+        let door_file = ("a/src/files.rs".to_owned(), "use std::{fs, io};".to_owned());
+        let sources = [door_file, (file.to_owned(), text.to_owned())].into();
+        assert_eq!(breaches(&sources, &[door]), expected);
+    }
+
+    #[test]
+    fn only_the_listed_file_goes_through_a_door() {
+        check("a/src/b.rs", "use std::fmt; fn f() { log!(\"std::fs\") } #[cfg(test)] use std::fs;", &[]);
+        check("a/tests/b.rs", "use std::fs;", &[]);
+        for text in [
+            "use std::fs::File;",
+            "use std::{fs, io};",
+            "fn f() { std::fs::read(p); }",
+            "use tokio::fs::{self, File};",
+        ] {
+            check("a/src/b.rs", text, &["a/src/b.rs: does files, which is for a/src/files.rs only"]);
+        }
+    }
+
+    #[test]
+    fn a_door_that_nobody_uses_is_told() {
+        check("a/src/files.rs", "use std::io;", &["a/src/files.rs: is listed for files and does none"]);
+    }
+}

@@ -1,0 +1,109 @@
+//! The rules of the tree, kept by tests.
+//!
+//! Comes in: every Rust file, the manifests and the documents. Goes out: each breach as a sentence.
+//! Never: a rule whose own wrong examples were not tried.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why by panicking")]
+
+mod tokens;
+mod sources;
+mod order;
+mod shape;
+mod doors;
+mod packages;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use doors::Door;
+
+/// What may be compiled with what; the crates that tests, measurements and chores are made of may use any.
+const EDGES: [(&str, &[&str]); 7] = [
+    ("canopy-contract", &[]),
+    ("canopy-runtime", &[]),
+    ("canopy-forest", &[]),
+    ("canopy-resource", &["canopy-contract"]),
+    ("canopy-predictor", &["canopy-contract", "canopy-forest", "canopy-runtime"]),
+    ("canopy-gateway", &["canopy-contract", "canopy-runtime"]),
+    (
+        "canopy",
+        &["canopy-contract", "canopy-gateway", "canopy-predictor", "canopy-resource", "canopy-runtime"],
+    ),
+];
+const FREE: [&str; 3] = ["canopy-tests", "canopy-bench", "xtask"];
+
+/// What a binary must stay without, and why it would be there.
+const NOT_COMPILED_INTO: [(&str, &[&str]); 3] = [
+    ("canopy-gateway", &["kube", "kube-core", "kube-client", "k8s-openapi"]),
+    ("canopy-predictor", &["kube", "kube-core", "kube-client", "k8s-openapi"]),
+    ("canopy", &["kube-client"]),
+];
+
+/// Packages that are not locked, whoever asks for them: one TLS stack, in Rust, that needs no C library.
+const NOT_LOCKED: [&str; 4] = ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys"];
+
+const DOORS: [Door; 0] = [];
+
+#[test]
+fn a_module_names_only_what_is_declared_above_it() {
+    let sources = sources::read();
+    let is_root = |file: &&String| file.ends_with("/src/lib.rs") || file.ends_with("/src/main.rs");
+    let roots: Vec<_> = sources.keys().filter(is_root).collect();
+    assert!(roots.len() > EDGES.len(), "only {} crates were found: {roots:?}", roots.len());
+    assert_none(roots.into_iter().flat_map(|root| order::breaches(&sources, root)));
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_is_short() {
+    assert_none(sources::read().iter().flat_map(|(path, text)| shape::breaches(path, text)));
+}
+
+#[test]
+fn each_kind_of_input_and_output_has_one_door() {
+    assert_none(doors::breaches(&sources::read(), &DOORS).into_iter());
+}
+
+#[test]
+fn crates_use_only_the_crates_they_are_meant_to() {
+    let metadata = packages::metadata();
+    let mut found = packages::edges(&metadata);
+    found.retain(|name, _| !FREE.contains(name));
+    let meant: BTreeMap<_, BTreeSet<_>> = EDGES.map(|(of, to)| (of, to.iter().copied().collect())).into();
+    assert_eq!(found, meant);
+}
+
+#[test]
+fn no_kubernetes_client_is_compiled_into_what_needs_none() {
+    for (package, banned) in NOT_COMPILED_INTO {
+        let compiled = packages::compiled_into(package);
+        assert!(compiled.contains("serde"), "cargo names no dependency of {package}: {compiled:?}");
+        let found: Vec<_> = banned.iter().filter(|name| compiled.contains(**name)).collect();
+        assert!(found.is_empty(), "{package} is compiled with {found:?}");
+    }
+}
+
+#[test]
+fn one_tls_stack_is_locked_and_it_is_ring() {
+    let lock = sources::text(&sources::root().join("Cargo.lock"));
+    let locked = |name: &str| lock.contains(&format!("name = \"{name}\"\n"));
+    assert!(locked("ring"), "Cargo.lock has no ring");
+    let found: Vec<_> = NOT_LOCKED.iter().filter(|name| locked(name)).collect();
+    assert!(found.is_empty(), "Cargo.lock has {found:?}");
+}
+
+#[test]
+fn every_crate_takes_the_lints_of_the_workspace() {
+    for package in packages::metadata().workspace_packages() {
+        let manifest = sources::text(package.manifest_path.as_std_path());
+        assert!(
+            manifest.contains("[lints]\nworkspace = true\n"),
+            "{} has lints of its own",
+            package.manifest_path
+        );
+    }
+}
+
+#[track_caller]
+fn assert_none(breaches: impl Iterator<Item = String>) {
+    let breaches: Vec<_> = breaches.collect();
+    assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
+}
