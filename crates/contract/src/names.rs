@@ -30,7 +30,11 @@ pub const MODEL_NAME_MAX: usize = 45;
 pub const REVISION_DIGITS: usize = 8;
 
 /// The name of the one headless Service per namespace that lists all models.
-const CATALOGUE_SERVICE: &str = "predictors";
+pub const CATALOGUE_SERVICE: &str = "predictors";
+/// The name of the port of every Service of a model: DNS answers for it by this name.
+pub const PORT_NAME: &str = "http-canopy";
+/// The domain of a cluster that was given no other.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// The name of a model: a DNS-1035 label that cannot be mistaken for one of a model's own children.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,6 +45,28 @@ impl ModelName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl ModelName {
+    /// The Service with a stable address, for clients inside the cluster.
+    pub fn stable_service(&self) -> String {
+        self.0.clone()
+    }
+
+    /// The headless Service that the gateway asks for endpoints.
+    pub fn endpoints_service(&self) -> String {
+        format!("{}-pods", self.0)
+    }
+
+    /// The Deployment, and the `ConfigMap` with the serving config, of one revision.
+    pub fn revision_object(&self, revision: &str) -> String {
+        format!("{}-{revision}", self.0)
+    }
+
+    /// The `ConfigMap` with the data of one revision.
+    pub fn data_object(&self, revision: &str) -> String {
+        format!("{}-{revision}-data", self.0)
     }
 }
 
@@ -108,6 +134,23 @@ impl ModelRef {
     }
 }
 
+impl ModelRef {
+    /// Answers with the addresses of the pods that are ready.
+    pub fn endpoints_query(&self, domain: &str) -> String {
+        format!("{}.{}.svc.{domain}.", self.name.endpoints_service(), self.namespace)
+    }
+
+    /// An SRV query that is answered as long as the model exists, with or without pods.
+    pub fn existence_query(&self, domain: &str) -> String {
+        format!("_{PORT_NAME}._tcp.{}.{}.svc.{domain}.", self.name.stable_service(), self.namespace)
+    }
+}
+
+/// An SRV query whose targets are `<model>.predictors.<namespace>.svc.<domain>.`: one per model with ready pods.
+pub fn catalogue_query(namespace: &str, domain: &str) -> String {
+    format!("_{PORT_NAME}._tcp.{CATALOGUE_SERVICE}.{namespace}.svc.{domain}.")
+}
+
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.name, self.namespace)
@@ -163,6 +206,15 @@ mod tests {
             let error = bad.parse::<ModelName>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("model name {bad:?} ")), "{error}");
         }
+    }
+
+    #[test]
+    fn the_names_that_dns_is_asked_for() {
+        let iris = ModelRef::parse("iris.shop", "own").unwrap();
+        assert_eq!(iris.endpoints_query(CLUSTER_DOMAIN), "iris-pods.shop.svc.cluster.local.");
+        assert_eq!(iris.existence_query(CLUSTER_DOMAIN), "_http-canopy._tcp.iris.shop.svc.cluster.local.");
+        assert_eq!(catalogue_query("shop", "x.y"), "_http-canopy._tcp.predictors.shop.svc.x.y.");
+        assert_eq!(iris.name.data_object("6f3a9c1e"), "iris-6f3a9c1e-data");
     }
 
     #[test]
