@@ -11,9 +11,11 @@ mod order;
 mod shape;
 mod doors;
 mod packages;
+mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use canopy_contract::code::Code;
 use doors::Door;
 
 /// What may be compiled with what; the crates that tests, measurements and chores are made of may use any.
@@ -100,6 +102,25 @@ fn every_crate_takes_the_lints_of_the_workspace() {
             package.manifest_path
         );
     }
+}
+
+#[test]
+fn metrics_are_named_in_one_file_of_each_crate_and_explained_in_the_documents() {
+    let sources = sources::read();
+    let code = vocabulary::metrics_in_code(&sources);
+    assert_none(code.iter().filter(|(_, file)| !file.ends_with("/src/metrics.rs")).map(|(word, file)| {
+        format!("{file}: names the metric {word}, which is for the metrics.rs of the crate")
+    }));
+    let explained = sources::text(&sources::root().join("docs/metrics.md"));
+    let named: BTreeSet<_> = code.into_iter().map(|(word, _)| word).collect();
+    assert_eq!(vocabulary::metrics_in_text(&explained), named, "docs/metrics.md (left) and the code (right)");
+}
+
+#[test]
+fn the_runbook_has_a_heading_for_each_way_to_fail() {
+    let runbook = sources::text(&sources::root().join("docs/runbook.md"));
+    let words: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    assert_eq!(vocabulary::headings(&runbook), words, "docs/runbook.md (left) and Code::ALL (right)");
 }
 
 #[track_caller]

@@ -1,0 +1,65 @@
+//! Words that code, documents and dashboards share.
+//!
+//! Comes in: sources and documents as text. Goes out: the words each of them has. Never: a word that only one
+//! of them knows; the tests compare them both ways.
+
+use std::collections::BTreeSet;
+
+use crate::sources::Sources;
+use crate::tokens::{code, strings};
+
+/// The names of metrics that the sources of what ships spell, each with the file it is in.
+pub(crate) fn metrics_in_code(sources: &Sources) -> BTreeSet<(String, &str)> {
+    let shipping = sources.iter().filter(|(file, _)| file.contains("/src/") && !file.starts_with("tests/"));
+    let mut found = BTreeSet::new();
+    for (file, text) in shipping {
+        found.extend(
+            strings(&code(text)).into_iter().filter(|word| is_metric(word)).map(|word| (word, file.as_str())),
+        );
+    }
+    found
+}
+
+/// The names of metrics that a document spells; the parts of a histogram count as the histogram.
+pub(crate) fn metrics_in_text(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let parts = ["_bucket", "_count", "_sum"];
+    let words = words.map(|word| parts.iter().find_map(|part| word.strip_suffix(part)).unwrap_or(word));
+    words.filter(|word| is_metric(word)).map(str::to_owned).collect()
+}
+
+/// The words of a document's headings of the second level.
+pub(crate) fn headings(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|heading| heading.trim().to_owned())
+        .collect()
+}
+
+/// `canopy_gateway_requests_total` is a name; `canopy_gateway` is a crate, `canopy_` no word at all.
+fn is_metric(word: &str) -> bool {
+    let parts: Vec<_> = word.split('_').collect();
+    let plain = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    parts[0] == "canopy" && parts.len() > 2 && parts.iter().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_told_from_a_crate_and_from_test_code() {
+        let text = r#"const A: &str = "canopy_a_total"; f("canopy_gateway=debug", "canopy_gateway", "x_canopy_b");
+            #[cfg(test)] mod tests { const B: &str = "canopy_b_total"; }"#;
+        let sources =
+            ["gateway/src/m.rs", "tests/src/m.rs"].map(|file| (file.to_owned(), text.to_owned())).into();
+        assert_eq!(metrics_in_code(&sources), [("canopy_a_total".to_owned(), "gateway/src/m.rs")].into());
+    }
+
+    #[test]
+    fn words_of_a_document_are_found() {
+        let text = "# Title\n## not_ready \n| `canopy_a_total{M}` | rate(canopy_b_seconds_count[5m]) in canopy_gateway |\n### deeper";
+        assert_eq!(headings(text), ["not_ready".to_owned()].into());
+        assert_eq!(metrics_in_text(text), ["canopy_a_total", "canopy_b_seconds"].map(str::to_owned).into());
+    }
+}
