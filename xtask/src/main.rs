@@ -1,2 +1,32 @@
-//! xtask
-fn main() {}
+//! The project's chores.
+//!
+//! Comes in: a chore by name. Goes out: it is done, or the exit code says that it is not. Never: a rule about
+//! the code; those are tests.
+
+mod shell;
+mod debian;
+mod http;
+mod binaries;
+mod generated;
+mod check;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Chore {
+    /// Runs every check, or some.
+    Check(check::Options),
+    /// Writes the generated files anew.
+    Generate,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Chore::parse() {
+        Chore::Check(options) => Ok(check::run(&options)),
+        Chore::Generate => generated::write().map(|()| ExitCode::SUCCESS),
+    }
+}

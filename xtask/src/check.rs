@@ -1,0 +1,100 @@
+//! One list of everything that must hold, run one after the other.
+//!
+//! Comes in: which checks. Goes out: what each prints, its seconds, a table, and one line of counts. Never: a
+//! check that is left out without having been told to.
+
+mod laptop;
+mod browser;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::builder::PossibleValuesParser;
+
+use crate::generated;
+use crate::shell::{cargo, run as run_command};
+
+/// Which checks to run.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Runs only these.
+    #[arg(long, value_name = "NAME", num_args = 1.., value_parser = PossibleValuesParser::new(CHECKS.map(|c| c.name)))]
+    only: Vec<String>,
+    /// Prints the names of all checks and what each shows.
+    #[arg(long)]
+    list: bool,
+}
+
+struct Check {
+    name: &'static str,
+    shows: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const CHECKS: [Check; 8] = [
+    Check { name: "fmt", shows: "the code is formatted", run: fmt },
+    Check { name: "clippy", shows: "no lint warns", run: clippy },
+    Check { name: "doc", shows: "the documentation of the code builds without warnings", run: doc },
+    Check { name: "test", shows: "every test passes", run: test },
+    Check { name: "laptop", shows: "`cargo run --release -- up` answers", run: laptop::answers },
+    Check { name: "metrics", shows: "promtool finds nothing wrong with the metrics", run: laptop::metrics },
+    Check { name: "browser", shows: "the API's pages render, with no other host", run: browser::check },
+    Check { name: "generated", shows: "generated files are what the code says", run: generated::check },
+];
+
+/// Runs the checks that were asked for; the exit code says whether all passed.
+#[expect(clippy::print_stdout, reason = "people and programs read it")]
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let chosen =
+        |check: &&Check| options.only.is_empty() || options.only.iter().any(|name| name == check.name);
+    let checks: Vec<_> = CHECKS.iter().filter(chosen).collect();
+    if options.list {
+        for Check { name, shows, run: _ } in checks {
+            println!("{name:<10} {shows}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let ended: Vec<_> = checks.into_iter().map(|check| (check.name, one(check))).collect();
+    println!("\n{:<10} {:>8}  result", "check", "seconds");
+    for (name, Ended { took, passed }) in &ended {
+        println!("{name:<10} {:>8.1}  {}", took.as_secs_f64(), if *passed { "passed" } else { "FAILED" });
+    }
+    let failed = ended.iter().filter(|(_, ended)| !ended.passed).count();
+    println!("\n{} passed, {failed} failed", ended.len() - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Ended {
+    took: Duration,
+    passed: bool,
+}
+
+#[expect(clippy::print_stdout, reason = "people read it")]
+fn one(check: &Check) -> Ended {
+    println!("\n── {}: {}", check.name, check.shows);
+    let start = Instant::now();
+    let result = (check.run)();
+    let took = start.elapsed();
+    match &result {
+        Ok(()) => println!("── {} passed in {:.1} s", check.name, took.as_secs_f64()),
+        Err(error) => println!("── {} FAILED in {:.1} s: {error:#}", check.name, took.as_secs_f64()),
+    }
+    Ended { took, passed: result.is_ok() }
+}
+
+fn fmt() -> Result<()> {
+    run_command(&mut cargo(["fmt", "--all", "--", "--check"]))
+}
+
+fn clippy() -> Result<()> {
+    run_command(&mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+fn doc() -> Result<()> {
+    run_command(cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn test() -> Result<()> {
+    run_command(&mut cargo(["test", "--workspace", "--locked"]))
+}

@@ -1,0 +1,24 @@
+//! Programs that a check needs and a machine may lack, from Debian's packages.
+//!
+//! Comes in: a program and its package. Goes out: the program is there, or one line that says what is missing.
+//! Never: a service that the package would start.
+
+use anyhow::{Context as _, Result};
+
+use crate::shell::{command, exists, run};
+
+/// Sees to it that `program` is there, by `package` if need be.
+pub(crate) fn need(program: &str, package: &str) -> Result<()> {
+    if exists(program) {
+        return Ok(());
+    }
+    install(package)
+        .with_context(|| format!("{program} is missing: install the Debian package {package}, or be root"))
+}
+
+fn install(package: &str) -> Result<()> {
+    run(&mut command("apt-get", ["update", "--quiet=2"]))?;
+    let install = ["install", "--yes", "--quiet=2", "--no-install-recommends", package];
+    // In this run level Debian's scripts install services without starting them.
+    run(command("apt-get", install).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1"))
+}

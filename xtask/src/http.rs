@@ -1,0 +1,61 @@
+//! The little HTTP that a check needs to ask a server on this machine.
+//!
+//! Comes in: an address, a path and perhaps a JSON body. Goes out: status and body. Never: a connection that
+//! leaves this machine, or one that is kept.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+/// How long one answer may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An address of this machine that nobody listens on.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// The JSON at `path`.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Value> {
+    let text = get_text(address, path)?;
+    serde_json::from_str(&text).with_context(|| format!("GET {path} answered no JSON: {text}"))
+}
+
+/// The text at `path`.
+pub(crate) fn get_text(address: SocketAddr, path: &str) -> Result<String> {
+    ask(address, "GET", path, "")
+}
+
+/// The JSON that `path` answers to a JSON body.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Result<Value> {
+    let text = ask(address, "POST", path, &body.to_string())?;
+    serde_json::from_str(&text).with_context(|| format!("POST {path} answered no JSON: {text}"))
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<String> {
+    let what = format!("{method} http://{address}{path}");
+    let answer = exchange(address, method, path, body).with_context(|| format!("failed to {what}"))?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").with_context(|| format!("{what} answered no HTTP: {answer:?}"))?;
+    let Some(status) = head.split(' ').nth(1) else { bail!("{what} answered without a status: {head}") };
+    ensure!(status == "200", "{what} answered {status}: {body}");
+    Ok(body.to_owned())
+}
+
+/// One request as HTTP/1.0: the answer ends where the connection does.
+fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,171 @@
+//! Other programs: run to their end, or kept running while something is asked of them.
+//!
+//! Comes in: a command. Goes out: what it printed, or why it failed, with the command in words. The only file
+//! that starts a program. Never: a program that outlives this one.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+/// How long after a failed attempt the next one follows, where the program says nothing in between.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How many of a program's last lines are shown when it disappoints.
+const LINES_SHOWN: usize = 40;
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").components().as_path().to_owned()
+}
+
+/// A command that starts in the root of the workspace.
+pub(crate) fn command<A: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = A>,
+) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Cargo, as it runs this program.
+pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+}
+
+/// Runs a command to its end; what it prints is seen at once.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("failed to start {}", words(command)))?;
+    if status.success() { Ok(()) } else { bail!("{} ended with {status}", words(command)) }
+}
+
+/// Runs a command to its end and returns what it printed; its errors are seen at once.
+pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("failed to start {}", words(command)))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        bail!("{} ended with {}", words(command), output.status)
+    }
+}
+
+/// Runs a command to its end with `input` and returns what it says on either output.
+pub(crate) fn feed(command: &mut Command, input: &str) -> Result<String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("failed to start {}", words(command)))?;
+    let stdin = child.stdin.take().context("a child with a piped input has one")?;
+    let output = std::thread::scope(|scope| {
+        // The child may say much before it has read all: writing must not wait for reading, nor the other way.
+        scope.spawn(move || { stdin }.write_all(input.as_bytes()));
+        child.wait_with_output()
+    })?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if output.status.success() {
+        Ok(said)
+    } else {
+        bail!("{} ended with {}: {said}", words(command), output.status)
+    }
+}
+
+/// Whether there is such a program.
+pub(crate) fn exists(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// A program that runs until this value goes.
+pub(crate) struct Running {
+    words: String,
+    child: Child,
+    lines: Receiver<String>,
+    last: VecDeque<String>,
+}
+
+impl Running {
+    /// Starts a program. The kernel ends it should this program be killed before it can do so itself.
+    pub(crate) fn start(command: &Command) -> Result<Self> {
+        let mut guarded = Command::new("setpriv");
+        guarded.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
+        guarded.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        guarded.current_dir(command.get_current_dir().map_or_else(root, Path::to_owned));
+        for (name, value) in command.get_envs() {
+            value.map(|value| guarded.env(name, value));
+        }
+        let words = words(command);
+        let mut child = guarded.spawn().with_context(|| format!("failed to start {words} with setpriv"))?;
+        let (sender, lines) = channel();
+        if let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) {
+            forward(output, sender.clone());
+            forward(errors, sender);
+        }
+        Ok(Self { words, child, lines, last: VecDeque::new() })
+    }
+
+    /// Tries until it works, the program ends or `limit` is over; then the last error and lines are told.
+    pub(crate) fn until<T>(&mut self, limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let error = match attempt() {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let ended = match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    self.remember(line);
+                    false
+                }
+                Err(ended) => ended == RecvTimeoutError::Disconnected,
+            };
+            if ended || Instant::now() > deadline {
+                let why = if ended { "ended".to_owned() } else { format!("took more than {limit:?}") };
+                return Err(self.disappointed(&error.context(why)));
+            }
+        }
+    }
+
+    /// Wraps an error in what the program said last.
+    pub(crate) fn disappointed(&mut self, error: &anyhow::Error) -> anyhow::Error {
+        while let Ok(line) = self.lines.try_recv() {
+            self.remember(line);
+        }
+        let said = self.last.make_contiguous().join("\n  ");
+        anyhow!("{}: {error:#}; it said last:\n  {said}", self.words)
+    }
+
+    fn remember(&mut self, line: String) {
+        if self.last.len() == LINES_SHOWN {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone afterwards.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn forward(from: impl Read + Send + 'static, to: Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if to.send(line).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn words(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
