@@ -35,6 +35,16 @@ pub struct RowsAnswer {
     pub predictions: Vec<RowAnswer>,
 }
 
+/// A predictor's answer: for one row where it was asked with `features`, for many with `instances`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum PredictResponse {
+    /// For `features`.
+    Row(RowAnswer),
+    /// For `instances`.
+    Rows(RowsAnswer),
+}
+
 /// The gateway's prediction for one row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Prediction {
@@ -90,4 +100,7 @@ pub struct Health {
     pub version: String,
     /// Whether there is a trained model.
     pub trained: bool,
+    /// Why it is unhealthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
