@@ -17,6 +17,8 @@ pub(crate) fn need(program: &str, package: &str) -> Result<()> {
 }
 
 fn install(package: &str) -> Result<()> {
+    // An installation that was interrupted must end before another can begin.
+    run(&mut command("dpkg", ["--configure", "--pending"]))?;
     run(&mut command("apt-get", ["update", "--quiet=2"]))?;
     let install = ["install", "--yes", "--quiet=2", "--no-install-recommends", package];
     // In this run level Debian's scripts install services without starting them.

@@ -18,18 +18,22 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How many of a program's last lines are shown when it disappoints.
 const LINES_SHOWN: usize = 40;
 
+/// What stands before every program.
+const GUARD: [&str; 2] = ["--pdeathsig", "KILL"];
+
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").components().as_path().to_owned()
 }
 
-/// A command that starts in the root of the workspace.
+/// A command that starts in the root of the workspace. The kernel ends it should this program be killed before
+/// it can do so itself.
 pub(crate) fn command<A: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     arguments: impl IntoIterator<Item = A>,
 ) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(root());
+    let mut command = Command::new("setpriv");
+    command.args(GUARD).arg(program).args(arguments).current_dir(root());
     command
 }
 
@@ -40,14 +44,14 @@ pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> 
 
 /// Runs a command to its end; what it prints is seen at once.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("failed to start {}", words(command)))?;
+    let status = command.status().with_context(|| not_started(command))?;
     if status.success() { Ok(()) } else { bail!("{} ended with {status}", words(command)) }
 }
 
 /// Runs a command to its end and returns what it printed; its errors are seen at once.
 pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("failed to start {}", words(command)))?;
+    let output = output.with_context(|| not_started(command))?;
     if output.status.success() {
         Ok(output.stdout)
     } else {
@@ -58,7 +62,7 @@ pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
 /// Runs a command to its end with `input` and returns what it says on either output.
 pub(crate) fn feed(command: &mut Command, input: &str) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("failed to start {}", words(command)))?;
+    let mut child = command.spawn().with_context(|| not_started(command))?;
     let stdin = child.stdin.take().context("a child with a piped input has one")?;
     let output = std::thread::scope(|scope| {
         // The child may say much before it has read all: writing must not wait for reading, nor the other way.
@@ -88,17 +92,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a program. The kernel ends it should this program be killed before it can do so itself.
-    pub(crate) fn start(command: &Command) -> Result<Self> {
-        let mut guarded = Command::new("setpriv");
-        guarded.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
-        guarded.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        guarded.current_dir(command.get_current_dir().map_or_else(root, Path::to_owned));
-        for (name, value) in command.get_envs() {
-            value.map(|value| guarded.env(name, value));
-        }
+    /// Starts a program.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let words = words(command);
-        let mut child = guarded.spawn().with_context(|| format!("failed to start {words} with setpriv"))?;
+        let mut child = command.spawn().with_context(|| not_started(command))?;
         let (sender, lines) = channel();
         if let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) {
             forward(output, sender.clone());
@@ -164,8 +162,14 @@ fn forward(from: impl Read + Send + 'static, to: Sender<String>) {
     });
 }
 
+/// The command as one would type it, without what stands before it and without the folder of the program.
 fn words(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
-    let words = std::iter::once(program).chain(command.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    let mut words = command.get_args().skip(GUARD.len()).map(OsStr::to_string_lossy);
+    let program = words.next().unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default().to_owned();
+    std::iter::once(program.into()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn not_started(command: &Command) -> String {
+    format!("failed to start {} by setpriv, which is in the Debian package util-linux", words(command))
 }

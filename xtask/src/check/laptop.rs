@@ -37,7 +37,7 @@ impl Laptop {
         let mut up = cargo(["run", "--quiet", "--release", "--", "up", "--data"]);
         up.arg(&data).arg("--gateway").arg(gateway.to_string());
         up.arg("--predictor").arg(predictor.to_string()).arg("--admin").arg(admin.to_string());
-        let mut laptop = Self { running: Running::start(&up)?, data, gateway, predictor, admin };
+        let mut laptop = Self { running: Running::start(&mut up)?, data, gateway, predictor, admin };
         laptop.running.until(START, || get_text(admin, "/ready"))?;
         Ok(laptop)
     }

@@ -1,0 +1,187 @@
+//! Where a cluster's things are kept: outside the clone, so that clones share what took long to build.
+//!
+//! Comes in: the user's cache folder. Goes out: paths, what was built from which inputs, and one chore's turn at
+//! a time. Never: a half-built thing under the name of a whole one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+/// A folder of this user's, for clusters.
+pub(crate) struct Place {
+    cache: PathBuf,
+}
+
+impl Place {
+    /// The folder that `XDG_CACHE_HOME` or `HOME` points at.
+    pub(crate) fn of_this_user() -> Result<Self> {
+        let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
+        Ok(Self { cache: cache.context("failed to find a cache folder: set HOME")?.join("canopy/cluster") })
+    }
+
+    /// What is there only while a cluster is.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.cache.join("run")
+    }
+
+    /// What is kept of one cluster; it is there from before the cluster's making until after its end.
+    pub(crate) fn cluster(&self, name: &str) -> PathBuf {
+        self.run().join("clusters").join(name)
+    }
+
+    /// How to reach a cluster; it is there once the cluster is complete.
+    pub(crate) fn kubeconfig(&self, name: &str) -> PathBuf {
+        self.cluster(name).join("kubeconfig")
+    }
+
+    /// The clusters that were begun and not taken down.
+    pub(crate) fn clusters(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.run().join("clusters")).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// Where steps may write; it is empty at the start of each chore.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.run().join("scratch")
+    }
+
+    /// Images of a daemon of our own.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.cache.join("docker")
+    }
+
+    /// Waits until no other chore is at work on clusters; while the value lives, none begins.
+    pub(crate) fn turn(&self) -> Result<File> {
+        fs::create_dir_all(&self.cache).with_context(|| format!("failed to create {}", self.cache.display()))?;
+        let path = self.cache.join("turn");
+        let turn = File::create(&path).with_context(|| format!("failed to open {}", path.display()))?;
+        turn.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+        Ok(turn)
+    }
+
+    /// The folder `name` as built from `inputs`: by `build` where it is not there yet, and then without its forerunners.
+    pub(crate) fn built(&self, name: &str, inputs: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        let folder = self.cache.join(format!("{name}-{inputs}"));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let half = self.cache.join(format!("{name}-{inputs}.half"));
+        self.remove(name)?;
+        fs::create_dir_all(&half).with_context(|| format!("failed to create {}", half.display()))?;
+        build(&half)?;
+        fs::rename(&half, &folder).with_context(|| format!("failed to name {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        for entry in fs::read_dir(&self.cache)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&format!("{name}-")) {
+                fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("failed to remove {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files below some folders, by path.
+pub(crate) fn files(folders: &[PathBuf]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut waiting = folders.to_vec();
+    while let Some(path) = waiting.pop() {
+        let context = || format!("failed to read {}", path.display());
+        if path.is_dir() {
+            for entry in fs::read_dir(&path).with_context(context)? {
+                waiting.push(entry.with_context(context)?.path());
+            }
+        } else {
+            let content = fs::read(&path).with_context(context)?;
+            found.insert(path, content);
+        }
+    }
+    Ok(found)
+}
+
+/// A short name for inputs, by everything that is said of them and in them.
+pub(crate) fn key(said: &[&str], files: &BTreeMap<PathBuf, Vec<u8>>) -> String {
+    let mut digest = Sha256::new();
+    let mut add = |part: &[u8]| {
+        // With its length, so that what moves from one part to the next is a change.
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    };
+    said.iter().for_each(|word| add(word.as_bytes()));
+    for (path, content) in files {
+        add(path.as_os_str().as_encoded_bytes());
+        add(content);
+    }
+    let mut name = String::new();
+    for byte in digest.finalize().iter().take(6) {
+        // Writing to a string cannot fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(said: &[&str], files: &[(&str, &str)]) -> String {
+        let files = files.iter().map(|(path, content)| (PathBuf::from(path), content.as_bytes().to_vec()));
+        key(said, &files.collect())
+    }
+
+    #[test]
+    fn the_same_inputs_have_the_same_key_and_any_change_another() {
+        let key = of(&["x86_64"], &[("a", "1"), ("b", "2")]);
+        assert_eq!(key, of(&["x86_64"], &[("b", "2"), ("a", "1")]));
+        let changed = [
+            of(&["aarch64"], &[("a", "1"), ("b", "2")]),
+            of(&["x86_64"], &[("a", "1"), ("b", "3")]),
+            of(&["x86_64"], &[("a", "1"), ("c", "2")]),
+            of(&["x86_64"], &[("a", "1")]),
+            of(&["x86_64"], &[("a", "1b"), ("", "2")]),
+            of(&["x86_64", "a"], &[("1", "b2")]),
+        ];
+        assert!(changed.iter().all(|other| *other != key), "{key} is among {changed:?}");
+    }
+
+    #[test]
+    fn a_thing_is_built_once_for_its_inputs_and_again_for_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { cache: folder.path().to_owned() };
+        let build = |inputs: &str| {
+            let mut built = false;
+            let folder = place.built("thing", inputs, |half| {
+                built = true;
+                Ok(fs::write(half.join("part"), inputs)?)
+            });
+            (built, fs::read_to_string(folder.unwrap().join("part")).unwrap())
+        };
+        assert_eq!(build("one"), (true, "one".to_owned()));
+        assert_eq!(build("one"), (false, "one".to_owned()));
+        assert_eq!(build("two"), (true, "two".to_owned()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the forerunner is still there");
+    }
+
+    #[test]
+    fn what_was_left_half_built_is_built_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { cache: folder.path().to_owned() };
+        let torn = place.built("thing", "one", |half| {
+            fs::write(half.join("torn"), "")?;
+            anyhow::bail!("killed")
+        });
+        assert!(torn.is_err());
+        let whole = place.built("thing", "one", |half| Ok(fs::write(half.join("whole"), "")?)).unwrap();
+        assert!(whole.join("whole").exists() && !whole.join("torn").exists());
+    }
+}
