@@ -50,10 +50,25 @@ impl Refusal {
     /// A refusal for the reason `code`; a long message is cut so that the report keeps within its limit.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let mut message = message.into();
-        if let Some((cut, _)) = message.char_indices().nth(800) {
+        // JSON spends at most six bytes on a character, and the limit must hold for any.
+        if let Some((cut, _)) = message.char_indices().nth(600) {
             message.truncate(cut);
             message.push('…');
         }
         Self { code: code.as_str().to_owned(), message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_keeps_within_the_limit_whatever_its_message() {
+        for message in ["\u{1}", "\u{1f333}", "\"", "a"] {
+            let report = Report::Refused(Refusal::new(Code::DataInvalid, message.repeat(5000)));
+            let json = serde_json::to_vec(&report).unwrap();
+            assert!(json.len() <= REPORT_MAX_BYTES, "{message:?} gives {} bytes", json.len());
+        }
     }
 }
