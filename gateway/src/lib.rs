@@ -1,1 +1,24 @@
-//! gateway
+//! Canopy's gateway: a request becomes a prediction.
+//!
+//! Comes in: HTTP requests from people and programs. Goes out: predictions, in the words of the public API.
+//! Never: a model; those live in predictors.
+
+pub mod settings;
+mod language;
+mod failure;
+mod metrics;
+mod pieces;
+mod upstream;
+mod known;
+mod answer;
+mod directory;
+mod catalogue;
+mod forward;
+mod store;
+pub mod app;
+mod intake;
+mod edge;
+pub mod routes;
+pub mod serve;
+#[cfg(test)]
+mod testing;

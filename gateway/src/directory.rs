@@ -1,0 +1,126 @@
+//! Which models there are, and where their predictors listen.
+//!
+//! Comes in: the settings. Goes out: the endpoint of each model. Never: a connection; an endpoint being known
+//! says nothing about who answers there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use canopy_contract::names::{ModelRef, NameError};
+
+use crate::settings::{Predictor, Settings};
+use crate::upstream::Endpoint;
+
+/// The models that were named to the gateway when it started.
+pub(crate) struct Directory {
+    namespaces: Namespaces,
+    endpoints: BTreeMap<ModelRef, Arc<Endpoint>>,
+}
+
+enum Namespaces {
+    Every,
+    Named(BTreeSet<String>),
+}
+
+impl Namespaces {
+    fn admit(&self, namespace: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Named(names) => names.contains(namespace),
+        }
+    }
+}
+
+/// Why the settings name no directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Something is no name.
+    #[error("{0}")]
+    Name(#[from] NameError),
+    /// A model is named twice.
+    #[error("model {0} is named twice in CANOPY_PREDICTORS; keep one of them")]
+    Twice(ModelRef),
+    /// A host cannot be one.
+    #[error("the host {host:?} of model {model} is no host name; mend it in CANOPY_PREDICTORS")]
+    Host {
+        /// The model.
+        model: ModelRef,
+        /// What is no host name.
+        host: String,
+    },
+}
+
+impl Directory {
+    /// The directory that `settings` name.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, DirectoryError> {
+        let own = settings.namespace.as_str();
+        let namespaces = match settings.namespaces.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+            None => {
+                let default_model = ModelRef::parse(&settings.default_model, own)?;
+                Namespaces::Named([own.to_owned(), default_model.namespace].into())
+            }
+            Some("*") => Namespaces::Every,
+            Some(list) => Namespaces::Named(list.split(',').map(|name| name.trim().to_owned()).collect()),
+        };
+        let mut endpoints = BTreeMap::new();
+        for Predictor { model, address } in &settings.predictors.0 {
+            let model = ModelRef::parse(model, own)?;
+            let Some(endpoint) = Endpoint::new(address.clone()) else {
+                return Err(DirectoryError::Host { model, host: address.host.clone() });
+            };
+            if endpoints.insert(model.clone(), Arc::new(endpoint)).is_some() {
+                return Err(DirectoryError::Twice(model));
+            }
+        }
+        Ok(Self { namespaces, endpoints })
+    }
+
+    /// Every model whose namespace is served, by name.
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&ModelRef, &Arc<Endpoint>)> {
+        self.endpoints.iter().filter(|(model, _)| self.namespaces.admit(&model.namespace))
+    }
+
+    /// Every model that was named in vain.
+    pub(crate) fn outside(&self) -> impl Iterator<Item = &ModelRef> {
+        self.endpoints.keys().filter(|model| !self.namespaces.admit(&model.namespace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(change: impl FnOnce(&mut Settings)) -> Result<Directory, String> {
+        let mut settings = Settings {
+            predictors: "iris=http://h:1,iris.shop=http://h:2,iris.test=http://h:3".parse().unwrap(),
+            ..Settings::default()
+        };
+        change(&mut settings);
+        Directory::new(&settings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_models_of_the_namespaces_served_are_there() {
+        let check = |change: fn(&mut Settings), found: &[&str], outside: &[&str]| {
+            let directory = directory(change).unwrap();
+            let names = |models: Vec<&ModelRef>| models.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(names(directory.models().map(|(model, _)| model).collect()), found);
+            assert_eq!(names(directory.outside().collect()), outside);
+        };
+        check(|_| (), &["iris.default"], &["iris.shop", "iris.test"]);
+        check(|s| s.namespaces = Some(" ".into()), &["iris.default"], &["iris.shop", "iris.test"]);
+        check(|s| s.default_model = "iris.shop".into(), &["iris.default", "iris.shop"], &["iris.test"]);
+        check(|s| s.namespaces = Some("shop, test".into()), &["iris.shop", "iris.test"], &["iris.default"]);
+        check(|s| s.namespaces = Some("*".into()), &["iris.default", "iris.shop", "iris.test"], &[]);
+    }
+
+    #[test]
+    fn a_list_that_means_nothing_is_refused() {
+        let check = |list: &str, why: &str| {
+            let error = directory(|settings| settings.predictors = list.parse().unwrap()).err();
+            assert!(error.as_deref().unwrap_or_default().contains(why), "{list}: {error:?}");
+        };
+        check("Iris=http://h:1", "model name \"Iris\" must be");
+        check("iris=http://h:1,iris.default=http://h:2", "model iris.default is named twice");
+    }
+}

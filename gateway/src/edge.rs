@@ -1,0 +1,135 @@
+//! What every request passes, whatever it asks: it is traced, timed, counted, and answered.
+//!
+//! Comes in: a request and the work it needs. Goes out: the work's answer, or its failure as a problem, told to
+//! the log once. Never: a request that is counted twice or not at all, but for one that its client gave up.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use canopy_contract::code::Code;
+use canopy_contract::problem::MEDIA_TYPE;
+use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
+use canopy_runtime::trace::RequestSpan;
+use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::catalogue::Served;
+use crate::failure::Failure;
+use crate::language::Language;
+use crate::metrics::InFlight;
+
+static CALLERS_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
+static OTHER_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
+
+/// A request that is being answered.
+pub(crate) struct Exchange<'a> {
+    app: &'a App,
+    route: &'static str,
+    /// The request's part of its trace.
+    pub(crate) span: RequestSpan,
+    started: Instant,
+    about: Option<Arc<Served>>,
+    finished: bool,
+    /// In flight until the exchange is dropped.
+    _in_flight: InFlight,
+}
+
+/// Answers `request`, which came to `route`, by `work`.
+pub(crate) async fn handle<W>(app: &App, route: &'static str, request: Request, work: W) -> Response
+where
+    W: AsyncFnOnce(&mut Exchange<'_>, Body) -> Result<Response, Failure>,
+{
+    let (head, body) = request.into_parts();
+    let mut exchange = Exchange {
+        app,
+        route,
+        span: RequestSpan::server(&head.method, route, &head.headers),
+        started: Instant::now(),
+        about: None,
+        finished: false,
+        _in_flight: app.metrics.came(),
+    };
+    match work(&mut exchange, body).await {
+        Ok(response) => {
+            exchange.finish(Code::Ok);
+            response
+        }
+        Err(failure) => {
+            exchange.tell(&failure);
+            exchange.finish(failure.code());
+            problem(&failure, Language::preferred(&head.headers))
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// The request is about `served`, and counts as such from here on.
+    pub(crate) fn is_about(&mut self, served: &Arc<Served>) {
+        self.about = Some(served.clone());
+    }
+
+    fn finish(&mut self, code: Code) {
+        self.finished = true;
+        let took = self.started.elapsed();
+        match &self.about {
+            None => self.app.series.answered(code, took),
+            Some(served) => match served.known_so_far() {
+                None => served.series().answered(code, took),
+                Some(known) => known.series.answered(code, took),
+            },
+        }
+        self.span.finish(code.status(), (code.status() >= 500).then_some(code.as_str()));
+    }
+
+    fn tell(&self, failure: &Failure) {
+        let known = self.about.as_ref().and_then(|served| served.known_so_far());
+        let trace_id = self.span.context();
+        let model = self.about.as_ref().map(|served| tracing::field::display(&served.model));
+        let version = known.as_ref().map(|known| known.description.version.as_str());
+        let endpoint = self.about.as_ref().map_or(self.route, |served| served.endpoint.url());
+        let code = failure.code().as_str();
+        let duration_ms = self.started.elapsed().as_secs_f64() * 1000.0;
+        if failure.code().status() < 500 {
+            if let Some(left_out) = CALLERS_FAULTS.admit() {
+                tracing::info!(%trace_id, model, version, endpoint, code, duration_ms, left_out, "refused: {failure}");
+            }
+        } else if let Some(left_out) = OTHER_FAULTS.admit() {
+            let cause = failure.cause();
+            tracing::warn!(%trace_id, model, version, endpoint, code, cause, duration_ms, left_out, "failed: {failure}");
+        }
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        // Whoever serves the router answers for the panic; it is counted where the model is known.
+        if !self.finished && std::thread::panicking() {
+            self.tell(&Failure::Internal("a panic; the line before has its place"));
+            self.finish(Code::Internal);
+        }
+    }
+}
+
+/// The answer to a request whose work panicked.
+pub(crate) fn panicked() -> Response {
+    problem(&Failure::Internal("a panic"), Language::preferred(&HeaderMap::new()))
+}
+
+fn problem(failure: &Failure, language: Language) -> Response {
+    let problem = failure.problem(language);
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    if let Some(seconds) = failure.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+        // The word for people is in the client's language.
+        headers.insert(VARY, HeaderValue::from(ACCEPT_LANGUAGE));
+    }
+    response
+}

@@ -1,0 +1,245 @@
+//! Why a request got no answer: what its caller is told, what the log says, and the word for it.
+//!
+//! Comes in: what a part found wrong. Goes out: the code, and the error body in the caller's language. Never:
+//! an address or a system's own words in that body; those are for the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use canopy_contract::code::Code;
+use canopy_contract::fault::FieldFault;
+use canopy_contract::names::ModelRef;
+use canopy_contract::problem::Problem;
+
+use crate::language::Language;
+
+/// How much of what a caller asked for is told back to it.
+const TOLD_BACK_MAX: usize = 100;
+
+/// What a caller asked for, cut where it is long.
+pub(crate) fn told_back(asked: &str) -> String {
+    asked.chars().take(TOLD_BACK_MAX).collect()
+}
+
+/// Why a request got no answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The body is not JSON, or did not arrive whole.
+    Malformed(String),
+    /// The body's fields are not what the model takes.
+    Faults(Vec<FieldFault>),
+    /// The predictor found fault with what the gateway let pass; the member of the body, and its words.
+    Refused { member: &'static str, words: String },
+    /// The body is too long, for the gateway or for the predictor.
+    TooLarge { limit: Option<usize> },
+    /// The body did not arrive in time.
+    SlowBody { after: Duration },
+    /// Nothing is served at the path.
+    UnknownPath(String),
+    /// The path does not take the method.
+    Method(String),
+    /// There is no such model; as it was asked for, cut where it is long.
+    UnknownModel(String),
+    /// There is no such user.
+    UnknownUser(String),
+    /// A predictor could not be asked, or did not answer.
+    Predictor { model: ModelRef, trouble: Trouble },
+    /// The database could not be asked.
+    Store(String),
+    /// A fault of Canopy itself.
+    Internal(&'static str),
+}
+
+/// Why a predictor gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// There was no connection, or it ended before an answer began.
+    Unreachable(String),
+    /// It has no proven model.
+    NotReady(String),
+    /// It failed, or what it answered is no answer.
+    Failed(String),
+    /// It did not answer in time.
+    Late { after: Duration },
+}
+
+impl Trouble {
+    /// The word for it.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Unreachable(_) => Code::PredictorUnavailable,
+            Self::NotReady(_) => Code::NotReady,
+            Self::Failed(_) => Code::PredictorFailed,
+            Self::Late { .. } => Code::DeadlineExceeded,
+        }
+    }
+}
+
+impl Failure {
+    /// The word for it.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Malformed(_) => Code::MalformedJson,
+            Self::Faults(_) | Self::Refused { .. } => Code::InvalidFeatures,
+            Self::TooLarge { .. } => Code::BodyTooLarge,
+            Self::SlowBody { .. } => Code::RequestTimeout,
+            Self::UnknownPath(_) => Code::UnknownPath,
+            Self::Method(_) => Code::MethodNotAllowed,
+            Self::UnknownModel(_) => Code::UnknownModel,
+            Self::UnknownUser(_) => Code::UnknownUser,
+            Self::Predictor { trouble, .. } => trouble.code(),
+            Self::Store(_) => Code::StoreUnavailable,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    /// How long a caller should wait before it tries again, in seconds, where that may help.
+    pub(crate) fn retry_after(&self) -> Option<u8> {
+        // A predictor that is back is used at once, so there is no reason to wait long.
+        (self.code().status() == 503).then_some(1)
+    }
+
+    /// What the log is told and the caller is not.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Predictor {
+                trouble: Trouble::Unreachable(why) | Trouble::NotReady(why) | Trouble::Failed(why),
+                ..
+            }
+            | Self::Store(why) => Some(why),
+            Self::Internal(why) => Some(why),
+            Self::Predictor { trouble: Trouble::Late { .. }, .. }
+            | Self::Malformed(_)
+            | Self::Faults(_)
+            | Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::SlowBody { .. }
+            | Self::UnknownPath(_)
+            | Self::Method(_)
+            | Self::UnknownModel(_)
+            | Self::UnknownUser(_) => None,
+        }
+    }
+
+    /// What the caller is told, as an error body.
+    pub(crate) fn problem(&self, language: Language) -> Problem {
+        let mut problem = Problem::new(self.code(), self.to_string());
+        problem.errors = self.errors();
+        if let Self::Predictor { trouble, .. } = self
+            && trouble.code().status() == 503
+        {
+            let words = match language {
+                Language::English => "AI service unavailable",
+                Language::French => "Service IA indisponible",
+            };
+            words.clone_into(&mut problem.error);
+        }
+        problem
+    }
+
+    /// What is wrong with each faulty field.
+    fn errors(&self) -> BTreeMap<String, Vec<String>> {
+        let mut errors: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        match self {
+            Self::Faults(faults) => {
+                for FieldFault { place, fault } in faults {
+                    errors.entry(place.to_string()).or_default().push(fault.to_string());
+                }
+            }
+            Self::Refused { member, words } => {
+                errors.insert((*member).to_owned(), vec![words.clone()]);
+            }
+            Self::Malformed(_)
+            | Self::TooLarge { .. }
+            | Self::SlowBody { .. }
+            | Self::UnknownPath(_)
+            | Self::Method(_)
+            | Self::UnknownModel(_)
+            | Self::UnknownUser(_)
+            | Self::Predictor { .. }
+            | Self::Store(_)
+            | Self::Internal(_) => {}
+        }
+        errors
+    }
+}
+
+impl fmt::Display for Failure {
+    /// This occurrence, in words that the caller may read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(words) | Self::Refused { words, .. } => f.write_str(words),
+            Self::Faults(faults) => match faults.as_slice() {
+                [] => f.write_str("the body does not fit the model"),
+                [only] => write!(f, "{only}"),
+                [first, rest @ ..] => write!(f, "{first}, and {} more in 'errors'", rest.len()),
+            },
+            Self::TooLarge { limit: Some(limit) } => {
+                write!(f, "the body may have at most {limit} bytes; send fewer rows at once")
+            }
+            Self::TooLarge { limit: None } => {
+                f.write_str("the body is longer than the predictor takes; send fewer rows at once")
+            }
+            Self::SlowBody { after } => write!(f, "the body did not arrive within {after:?}"),
+            Self::UnknownPath(path) => write!(f, "nothing is served at {path}; /docs lists every route"),
+            Self::Method(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),
+            Self::UnknownModel(name) => write!(f, "no model {name}; /api/models lists the models there are"),
+            Self::UnknownUser(id) => write!(f, "no user {id}; /api/users lists the users there are"),
+            Self::Predictor { model, trouble } => match trouble {
+                Trouble::Unreachable(_) => write!(f, "no predictor of model {model} can be reached"),
+                Trouble::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
+                Trouble::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
+                Trouble::Late { after } => {
+                    write!(f, "the predictor of model {model} did not answer within {after:?}")
+                }
+            },
+            Self::Store(_) => f.write_str("the database cannot be asked at the moment"),
+            Self::Internal(_) => f.write_str("the fault is in the log of the gateway"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canopy_contract::fault::Fault;
+
+    fn failed(trouble: Trouble) -> Failure {
+        Failure::Predictor { model: ModelRef::parse("iris", "shop").unwrap(), trouble }
+    }
+
+    #[test]
+    fn a_predictor_that_does_not_answer_is_told_in_two_languages_and_without_its_address() {
+        let secret = "10.1.2.3:8001 refused";
+        let all = [Trouble::Unreachable, Trouble::NotReady, Trouble::Failed];
+        for failure in all.map(|trouble| failed(trouble(secret.to_owned()))) {
+            let english = failure.problem(Language::English);
+            assert_eq!((english.status, english.error.as_str()), (503, "AI service unavailable"));
+            assert_eq!(failure.problem(Language::French).error, "Service IA indisponible");
+            assert!(english.detail.contains("model iris.shop") && !english.detail.contains("10.1"));
+            assert_eq!((failure.retry_after(), failure.cause()), (Some(1), Some(secret)));
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_no_unavailable_service() {
+        let failure = failed(Trouble::Late { after: Duration::from_millis(1500) });
+        let problem = failure.problem(Language::French);
+        assert_eq!((problem.status, problem.code.as_str()), (504, "deadline_exceeded"));
+        assert_eq!(problem.detail, "the predictor of model iris.shop did not answer within 1.5s");
+        assert_eq!(failure.retry_after(), None);
+    }
+
+    #[test]
+    fn faults_are_told_by_field() {
+        let fault = |at: &[usize], fault| FieldFault::at("features", at, fault);
+        let length = Fault::WrongLength { expected: 4, found: 2 };
+        let problem = Failure::Faults(vec![fault(&[], length), fault(&[1], Fault::NotANumber)])
+            .problem(Language::English);
+        assert_eq!(problem.status, 422);
+        assert!(problem.detail.ends_with("but has 2, and 1 more in 'errors'"), "{}", problem.detail);
+        assert_eq!(problem.errors.keys().collect::<Vec<_>>(), ["features", "features.1"]);
+        assert_eq!(problem.errors["features.1"], ["must be a number"]);
+    }
+}

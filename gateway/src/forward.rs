@@ -1,0 +1,194 @@
+//! Rows go to a predictor, predictions come back.
+//!
+//! Comes in: a model and rows. Goes out: answers, and the revision that gave them. Never: an answer that is
+//! read with the classes of another revision than the one that gave it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use canopy_contract::code::Code;
+use canopy_contract::names::REVISION_HEADER;
+use canopy_contract::rows::Rows;
+use canopy_contract::schema;
+use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
+use canopy_runtime::trace::{RequestSpan, TraceContext};
+use http::{Method, StatusCode};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::answer::{self, Answers};
+use crate::catalogue::Served;
+use crate::failure::{Failure, Trouble};
+use crate::known::Known;
+use crate::upstream::{Deadline, Question, Reply};
+
+/// How often the same rows are sent: again only where the model became another in between, and once more in
+/// case that takes a moment to be the same everywhere.
+const SENT_MAX: usize = 3;
+/// How much of a predictor's words a caller is told.
+const WORDS_MAX: usize = 500;
+
+static LINES: Budget = Budget::new(LINES_PER_SECOND);
+
+/// What came back.
+pub(crate) struct Forwarded {
+    pub(crate) known: Arc<Known>,
+    pub(crate) answers: Answers,
+}
+
+/// Asks the predictor of `served` about `rows`, if they fit its model.
+pub(crate) async fn forward(
+    served: &Served,
+    rows: &Rows,
+    span: &RequestSpan,
+    deadline: Deadline,
+) -> Result<Forwarded, Failure> {
+    let mut known = served.known(span, deadline).await?;
+    let body = answer::question(rows).map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
+    for _ in 0..SENT_MAX {
+        check(rows, &known)?;
+        let reply = match ask(served, &known, (rows, &body), span, deadline).await? {
+            Asked::Answers(answers) => return Ok(Forwarded { known, answers }),
+            Asked::Another(reply) => reply,
+        };
+        known = served.learn(span, deadline).await?;
+        check(rows, &known)?;
+        // An answer of the revision that is known now is as good as one that was asked for now. A refusal is
+        // not: these rows would not have been sent there unless they fit.
+        if reply.status == StatusCode::OK && !is_anothers(&reply, &known) {
+            let answers = judge(served, &reply, rows, &known)?;
+            return Ok(Forwarded { known, answers });
+        }
+    }
+    Err(served.failure(Trouble::Failed("its revision changed with every answer".to_owned())))
+}
+
+fn check(rows: &Rows, known: &Known) -> Result<(), Failure> {
+    schema::check(rows, &known.description.features).map_err(Failure::Faults)
+}
+
+/// What one attempt came to.
+enum Asked {
+    Answers(Answers),
+    /// Another revision has answered than the one that the rows were checked against.
+    Another(Reply),
+}
+
+async fn ask(
+    served: &Served,
+    known: &Known,
+    (rows, body): (&Rows, &Bytes),
+    span: &RequestSpan,
+    deadline: Deadline,
+) -> Result<Asked, Failure> {
+    let started = Instant::now();
+    let span = span.client(&Method::POST, "/predict", served.endpoint.url());
+    span.model(served.model.name.as_str(), &known.description.version, rows.len());
+    let question = Question {
+        method: Method::POST,
+        path: "/predict",
+        body: body.clone(),
+        trace: span.context(),
+        answer_max: answer::answer_max(rows.len()),
+    };
+    let (status, asked) = match served.endpoint.ask(&question, deadline).await {
+        Err(trouble) => (trouble.code().status(), Err(served.failure(trouble))),
+        Ok(reply) if is_anothers(&reply, known) => (reply.status.as_u16(), Ok(Asked::Another(reply))),
+        Ok(reply) => (reply.status.as_u16(), judge(served, &reply, rows, known).map(Asked::Answers)),
+    };
+    let took = started.elapsed();
+    let code = asked.as_ref().err().map_or(Code::Ok, Failure::code);
+    known.series.asked(code, took);
+    span.finish(status, (code != Code::Ok).then_some(code.as_str()));
+    // A failure is told where the request ends.
+    if let Ok(Asked::Answers(answers)) = &asked {
+        tell(served, known, rows, answers, (span.context(), took));
+    }
+    asked
+}
+
+/// Whether `reply` comes from another revision, which may take other rows. A failure is one whoever it is from.
+fn is_anothers(reply: &Reply, known: &Known) -> bool {
+    let is_about_rows =
+        matches!(reply.status, StatusCode::OK | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
+    is_about_rows && reply.revision.as_ref().is_some_and(|revision| *revision != known.revision)
+}
+
+/// The answers in `reply`, or why there are none.
+fn judge(served: &Served, reply: &Reply, rows: &Rows, known: &Known) -> Result<Answers, Failure> {
+    let trouble = |kind: fn(String) -> Trouble, why: &str| {
+        Err(served.failure(kind(format!("{}/predict: {why}", served.endpoint.url()))))
+    };
+    match reply.status {
+        StatusCode::OK if reply.revision.is_none() => {
+            trouble(Trouble::Failed, &format!("its answer has no header {REVISION_HEADER}"))
+        }
+        StatusCode::OK => {
+            answer::read(&reply.body, rows, &known.description).or_else(|why| trouble(Trouble::Failed, &why))
+        }
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+            let member = if rows.is_single() { "features" } else { "instances" };
+            Err(Failure::Refused { member, words: words(&reply.body) })
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge { limit: None }),
+        StatusCode::SERVICE_UNAVAILABLE => trouble(Trouble::NotReady, &words(&reply.body)),
+        other => trouble(Trouble::Failed, &format!("it answered {other}: {}", words(&reply.body))),
+    }
+}
+
+/// What a predictor's error body says: `{"detail": "…"}`, or `{"detail": [{"msg": "…"}, …]}`.
+fn words(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let words = match &body["detail"] {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            items.iter().filter_map(|item| item["msg"].as_str()).collect::<Vec<_>>().join("; ")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
+    };
+    match words.char_indices().nth(WORDS_MAX) {
+        _ if words.is_empty() => "the predictor gave no reason".to_owned(),
+        Some((cut, _)) => format!("{}…", &words[..cut]),
+        None => words,
+    }
+}
+
+fn tell(served: &Served, known: &Known, rows: &Rows, answers: &Answers, call: (&TraceContext, Duration)) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let Some(left_out) = LINES.admit() else { return };
+    let (trace_id, took) = call;
+    let one = answers.one();
+    tracing::info!(
+        %trace_id,
+        model = %served.model,
+        version = known.description.version,
+        endpoint = served.endpoint.url(),
+        rows = rows.len(),
+        features_count = known.description.features.len(),
+        prediction = one.map(|one| one.prediction),
+        confidence = one.map(|one| one.confidence),
+        code = Code::Ok.as_str(),
+        duration_ms = took.as_secs_f64() * 1000.0,
+        left_out,
+        "predicted",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_predictors_words_are_found_and_cut() {
+        let check = |body: &str, expected: &str| assert_eq!(words(body.as_bytes()), expected, "{body}");
+        check(r#"{"detail":"Invalid features: too few"}"#, "Invalid features: too few");
+        check(r#"{"detail":[{"msg":"a","loc":["body"]},{"msg":"b"},{}]}"#, "a; b");
+        for none in ["", "<html>", "[]", "{}", r#"{"detail":7}"#, r#"{"detail":""}"#, r#"{"detail":[{}]}"#] {
+            check(none, "the predictor gave no reason");
+        }
+        check(&format!(r#"{{"detail":"{}"}}"#, "é".repeat(501)), &("é".repeat(500) + "…"));
+    }
+}

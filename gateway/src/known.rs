@@ -1,0 +1,74 @@
+//! What the gateway knows of one revision of a model.
+//!
+//! Comes in: what a predictor says of itself. Goes out: the same, checked, with what each answer needs made
+//! ready. Never: a description of another model than the one that was asked about.
+
+use canopy_contract::describe::ModelDescription;
+use canopy_contract::names::ModelRef;
+use http::HeaderValue;
+
+use crate::metrics::{Metrics, Series};
+
+/// One revision of a model.
+pub(crate) struct Known {
+    pub(crate) description: ModelDescription,
+    /// The description's revision, as a header.
+    pub(crate) revision: HeaderValue,
+    pub(crate) series: Series,
+}
+
+impl Known {
+    /// Takes the body of a predictor's `GET /model`, if it is about `model`.
+    pub(crate) fn read(body: &[u8], model: &ModelRef, metrics: &Metrics) -> Result<Self, String> {
+        let description: ModelDescription = serde_json::from_slice(body)
+            .map_err(|error| format!("its /model is no description of a model: {error}"))?;
+        let ModelDescription { model: name, namespace, version, revision, features, classes, .. } =
+            &description;
+        if *name != model.name || *namespace != model.namespace {
+            return Err(format!("it serves {name}.{namespace}; see CANOPY_PREDICTORS"));
+        }
+        if features.is_empty() || classes.is_empty() {
+            return Err("its /model has no features or no classes".to_owned());
+        }
+        let header = HeaderValue::from_str(revision)
+            .map_err(|_| format!("its /model has the revision {revision:?}, which cannot be a header"))?;
+        Ok(Self { revision: header, series: metrics.of(model, version), description })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<Known, String> {
+        let mut body = json!({
+            "model": "iris", "namespace": "shop", "version": "1.0", "revision": "6f3a9c1e",
+            "task": "Classification", "features": [{"name": "x"}], "classes": [0, 1],
+            "quality": {"metric": "Accuracy", "value": 0.9, "samples": 30}, "digest": "00",
+        });
+        change(&mut body);
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        Known::read(body.to_string().as_bytes(), &ModelRef::parse("iris", "shop").unwrap(), &metrics)
+    }
+
+    #[test]
+    fn a_description_of_the_model_is_taken() {
+        assert_eq!(read(|_| ()).unwrap().revision, "6f3a9c1e");
+    }
+
+    #[test]
+    fn a_description_that_answers_cannot_rest_on_is_not() {
+        let check = |change: fn(&mut Value), why: &str| {
+            let error = read(change).err().unwrap_or_default();
+            assert!(error.contains(why), "{error:?} instead of {why:?}");
+        };
+        check(|body| body["model"] = json!("demo"), "it serves demo.shop; see CANOPY_PREDICTORS");
+        check(|body| body["namespace"] = json!("test"), "it serves iris.test; see CANOPY_PREDICTORS");
+        check(|body| body["features"] = json!([]), "no features or no classes");
+        check(|body| body["classes"] = json!([]), "no features or no classes");
+        check(|body| body["revision"] = json!("a\nb"), "cannot be a header");
+        check(|body| body["task"] = json!("Guessing"), "no description of a model: unknown variant");
+        check(|body| *body = json!([]), "no description of a model");
+    }
+}

@@ -1,0 +1,82 @@
+//! The gateway as a process of its own.
+//!
+//! Comes in: flags, the environment, SIGTERM. Goes out: an exit code. Never: work of its own; the parts are in
+//! the library, the same that `canopy up` runs.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::response::IntoResponse as _;
+use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT};
+use canopy_gateway::serve::run;
+use canopy_gateway::settings::Settings;
+use canopy_runtime::readiness::Readiness;
+use canopy_runtime::serve::{ServeOptions, serve};
+use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::{admin, metrics, process};
+use clap::Parser;
+use tokio::net::TcpListener;
+
+const SERVICE: &str = "canopy-gateway";
+
+/// Takes requests for predictions, checks them, and has the models' predictors answer them
+#[derive(Parser)]
+#[command(name = SERVICE, version, after_help = "\
+Example:
+  CANOPY_PREDICTORS=demo=http://127.0.0.1:8001 canopy-gateway --database-url sqlite://canopy.db
+  curl -s localhost:8000/api/predict -H 'content-type: application/json' -d '{\"features\":[1,2,-0.5,0.3]}'
+
+Logs: RUST_LOG (as in warn,canopy_gateway=debug), CANOPY_LOG_FORMAT (json or pretty).
+Traces: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.")]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+
+    /// Where to listen for requests
+    #[arg(long, env = "CANOPY_LISTEN", value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], GATEWAY_PORT)))]
+    listen: SocketAddr,
+
+    /// Where to tell of liveness, readiness and metrics
+    #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], GATEWAY_ADMIN_PORT)))]
+    admin: SocketAddr,
+
+    /// How many threads answer requests [default: one per CPU, at most 4]
+    #[arg(long, env = "CANOPY_WORKERS", value_name = "NUMBER")]
+    workers: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    process::run(SERVICE, flags.workers, work(flags))
+}
+
+async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
+    let Flags { settings, listen, admin, workers: _ } = flags;
+    let registry = metrics::registry(SERVICE)?;
+    let readiness = Readiness::new();
+    let shutdown = Shutdown::on_signals(readiness.clone())?;
+    let listener = bind(listen, "--listen or CANOPY_LISTEN").await?;
+    let admin_listener = bind(admin, "--admin or CANOPY_ADMIN").await?;
+
+    // Nobody orders the admin port to stop: it tells of the drain until the process ends.
+    let options = ServeOptions {
+        drain: Duration::ZERO,
+        grace: Duration::ZERO,
+        on_panic: || http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    let admin_routes = admin::router(readiness.clone(), registry.clone());
+    tokio::spawn(serve(admin_listener, admin_routes, options, Shutdown::new(readiness.clone())));
+
+    tracing::info!(%listen, %admin, "starting");
+    run(&settings, listener, &registry, &readiness, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address}; choose another address with {flag}"))
+        .map_err(|error| anyhow::anyhow!("{error:#}"))
+}

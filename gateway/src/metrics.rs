@@ -1,0 +1,189 @@
+//! What the gateway counts and times: every name, and the handles by which it is done.
+//!
+//! Comes in: what happened. Goes out: Prometheus series. Never: a label that a client can make up; a model
+//! that is not known to exist counts as none, with empty labels.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use canopy_contract::code::Code;
+use canopy_contract::names::ModelRef;
+use canopy_runtime::metrics::REQUEST_SECONDS;
+use prometheus::{
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// The families of the gateway.
+pub(crate) struct Metrics {
+    families: Families,
+    /// Requests that are being answered.
+    in_flight: IntGauge,
+}
+
+#[derive(Clone)]
+struct Families {
+    /// Requests answered; those about no known model have empty labels.
+    requests: IntCounterVec,
+    /// Seconds from a request's head to its answer.
+    duration: HistogramVec,
+    /// Attempts to get predictions from a predictor; `outcome` is `ok` or the word for what went wrong.
+    upstream_requests: IntCounterVec,
+    /// Seconds such an attempt took, however it ended.
+    upstream_duration: HistogramVec,
+}
+
+impl Metrics {
+    /// Adds the families to `registry`.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "canopy_gateway_requests_total",
+                "Requests answered; those about no known model have empty labels.",
+            ),
+            &["model", "model_namespace", "version", "code", "reason"],
+        )?;
+        let duration = seconds(
+            "canopy_gateway_request_duration_seconds",
+            "Seconds from a request's head to its answer.",
+            &["model", "model_namespace", "version", "result"],
+        )?;
+        let upstream_requests = IntCounterVec::new(
+            Opts::new(
+                "canopy_gateway_upstream_requests_total",
+                "Attempts to get predictions from a predictor, by outcome: ok, or the word for what went wrong.",
+            ),
+            &["model", "model_namespace", "version", "outcome"],
+        )?;
+        let upstream_duration = seconds(
+            "canopy_gateway_upstream_duration_seconds",
+            "Seconds an attempt to get predictions from a predictor took, however it ended.",
+            &["model", "model_namespace", "version"],
+        )?;
+        let in_flight =
+            IntGauge::new("canopy_gateway_requests_in_flight", "Requests that are being answered.")?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(duration.clone()))?;
+        registry.register(Box::new(upstream_requests.clone()))?;
+        registry.register(Box::new(upstream_duration.clone()))?;
+        registry.register(Box::new(in_flight.clone()))?;
+        let families = Families { requests, duration, upstream_requests, upstream_duration };
+        Ok(Self { families, in_flight })
+    }
+
+    /// A request has come; it is in flight until the guard is dropped.
+    pub(crate) fn came(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// The series of requests that are about no model, or about none that exists.
+    pub(crate) fn of_no_model(&self) -> Series {
+        self.series([String::new(), String::new(), String::new()])
+    }
+
+    /// The series of one version of a model; the version is empty until a predictor has told it.
+    pub(crate) fn of(&self, model: &ModelRef, version: &str) -> Series {
+        self.series([model.name.as_str().to_owned(), model.namespace.clone(), version.to_owned()])
+    }
+
+    fn series(&self, labels: [String; 3]) -> Series {
+        Series {
+            families: self.families.clone(),
+            labels,
+            requests: [const { OnceLock::new() }; _],
+            duration: [const { OnceLock::new() }; _],
+            upstream_requests: [const { OnceLock::new() }; _],
+            upstream_duration: OnceLock::new(),
+        }
+    }
+}
+
+fn seconds(name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, Error> {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(REQUEST_SECONDS.to_vec()), labels)
+}
+
+/// A request that is being answered.
+pub(crate) struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The series of one version of a model. Each is looked up when it is first needed and never again: a look-up
+/// costs more than all else that a request does here, and a series that stays at 0 is only noise.
+pub(crate) struct Series {
+    families: Families,
+    labels: [String; 3],
+    requests: [OnceLock<IntCounter>; Code::ALL.len()],
+    duration: [OnceLock<Histogram>; 2],
+    upstream_requests: [OnceLock<IntCounter>; Code::ALL.len()],
+    upstream_duration: OnceLock<Histogram>,
+}
+
+impl Series {
+    /// A request was answered.
+    pub(crate) fn answered(&self, code: Code, took: Duration) {
+        let [model, namespace, version] = &self.labels;
+        let requests = self.requests[code as usize].get_or_init(|| {
+            let status = code.status().to_string();
+            let labels = [model, namespace, version, status.as_str(), code.as_str()];
+            self.families.requests.with_label_values(&labels)
+        });
+        let (index, result) = if code == Code::Ok { (0, "ok") } else { (1, "error") };
+        let duration = self.duration[index].get_or_init(|| {
+            self.families.duration.with_label_values(&[model.as_str(), namespace, version, result])
+        });
+        requests.inc();
+        duration.observe(took.as_secs_f64());
+    }
+
+    /// A predictor was asked for predictions.
+    pub(crate) fn asked(&self, outcome: Code, took: Duration) {
+        let [model, namespace, version] = &self.labels;
+        let requests = self.upstream_requests[outcome as usize].get_or_init(|| {
+            let labels = [model, namespace, version, outcome.as_str()];
+            self.families.upstream_requests.with_label_values(&labels)
+        });
+        let duration = self
+            .upstream_duration
+            .get_or_init(|| self.families.upstream_duration.with_label_values(&[model, namespace, version]));
+        requests.inc();
+        duration.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_exists_once_something_happened_and_counts_under_its_words() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let series = metrics.of(&ModelRef::parse("iris.shop", "default").unwrap(), "1.0");
+        let text = || canopy_runtime::metrics::encode(&registry).unwrap();
+        assert!(!text().contains("iris"), "{}", text());
+
+        let guard = metrics.came();
+        assert!(text().contains("canopy_gateway_requests_in_flight 1\n"), "{}", text());
+        drop(guard);
+        series.answered(Code::Ok, Duration::from_millis(1));
+        series.answered(Code::NotReady, Duration::from_millis(1));
+        series.asked(Code::PredictorFailed, Duration::from_millis(1));
+        metrics.of_no_model().answered(Code::UnknownModel, Duration::ZERO);
+        let labels = r#"model="iris",model_namespace="shop""#;
+        for line in [
+            format!(r#"canopy_gateway_requests_total{{code="200",{labels},reason="ok",version="1.0"}} 1"#),
+            format!(r#"canopy_gateway_requests_total{{code="503",{labels},reason="not_ready",version="1.0"}} 1"#),
+            format!(r#"canopy_gateway_request_duration_seconds_count{{{labels},result="error",version="1.0"}} 1"#),
+            format!(r#"canopy_gateway_upstream_requests_total{{{labels},outcome="predictor_failed",version="1.0"}} 1"#),
+            format!(r#"canopy_gateway_upstream_duration_seconds_count{{{labels},version="1.0"}} 1"#),
+            r#"canopy_gateway_requests_total{code="404",model="",model_namespace="",reason="unknown_model",version=""} 1"#.to_owned(),
+            "canopy_gateway_requests_in_flight 0".to_owned(),
+        ] {
+            assert!(text().contains(&format!("{line}\n")), "{line} is missing in {}", text());
+        }
+    }
+}

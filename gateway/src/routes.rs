@@ -1,0 +1,68 @@
+//! The public API: which path is answered by what.
+//!
+//! Comes in: a gateway. Goes out: its router, and the description of the same routes. Never: work; each file
+//! below answers one kind of question.
+
+mod alive;
+mod models;
+mod predict;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use canopy_runtime::docs;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::edge;
+use crate::failure::{Failure, told_back};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "Canopy gateway",
+    description = "Predictions of the models that are served here. Every error is an RFC 9457 problem whose \
+                   `code` is one word of a closed list."
+))]
+struct Api;
+
+/// Everything the gateway answers.
+pub fn router(app: Arc<App>) -> Router {
+    described()
+        .split_for_parts()
+        .0
+        .merge(docs::routes(openapi))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
+}
+
+/// The same in words for machines.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described().into_openapi()
+}
+
+fn described() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(alive::test))
+        .routes(routes!(users::list))
+        .routes(routes!(users::one))
+        .routes(routes!(predict::default_model))
+        .routes(routes!(predict::named_model))
+        .routes(routes!(models::list))
+        .routes(routes!(models::one))
+}
+
+async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response {
+    let failure = Failure::UnknownPath(told_back(request.uri().path()));
+    edge::handle(&app, "unknown", request, async |_, _| Err(failure)).await
+}
+
+async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
+    let failure = Failure::Method(told_back(request.method().as_str()));
+    edge::handle(&app, "unknown", request, async |_, _| Err(failure)).await
+}

@@ -1,0 +1,38 @@
+//! Whether anybody is there.
+//!
+//! Comes in: nothing. Goes out: a word, for people; probes ask the admin port. Never: a look at predictors.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::edge;
+
+/// The gateway is there.
+#[derive(Serialize, ToSchema)]
+struct Alive {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// Who answers.
+    #[schema(example = "canopy-gateway")]
+    service: &'static str,
+    /// Its version.
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+}
+
+/// Says that the gateway is there.
+#[utoipa::path(get, path = "/api/test", tag = "gateway", responses((status = 200, body = Alive)))]
+pub(crate) async fn test(State(app): State<Arc<App>>, request: Request) -> Response {
+    edge::handle(&app, "/api/test", request, async |_, _| {
+        let service = env!("CARGO_PKG_NAME");
+        Ok(Json(Alive { status: "ok", service, version: env!("CARGO_PKG_VERSION") }).into_response())
+    })
+    .await
+}

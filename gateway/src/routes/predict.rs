@@ -1,0 +1,116 @@
+//! Predictions.
+//!
+//! Comes in: the name of a model, or none for the default, and rows. Goes out: one prediction per row. Never:
+//! rows sent on that the model does not take.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use canopy_contract::names::{PREDICTION_ID_HEADER, REVISION_HEADER};
+use canopy_contract::predict::{Answer, PredictRequest};
+use canopy_contract::problem::{MEDIA_TYPE, Problem};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::catalogue::Served;
+use crate::edge::{self, Exchange};
+use crate::failure::Failure;
+use crate::forward::{Forwarded, forward};
+use crate::intake;
+use crate::upstream::Deadline;
+
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "these are words for the description of the API")]
+enum Failures {
+    /// The body is not JSON.
+    #[response(status = 400, content_type = MEDIA_TYPE)]
+    Malformed(#[to_schema] Problem),
+    /// No such model.
+    #[response(status = 404, content_type = MEDIA_TYPE)]
+    Unknown(#[to_schema] Problem),
+    /// The body took too long to arrive.
+    #[response(status = 408, content_type = MEDIA_TYPE)]
+    SlowBody(#[to_schema] Problem),
+    /// The body is too large.
+    #[response(status = 413, content_type = MEDIA_TYPE)]
+    TooLarge(#[to_schema] Problem),
+    /// The features do not fit the model; `errors` names each.
+    #[response(status = 422, content_type = MEDIA_TYPE)]
+    Invalid(#[to_schema] Problem),
+    /// No predictor gave an answer.
+    #[response(status = 503, content_type = MEDIA_TYPE)]
+    Unavailable(#[to_schema] Problem),
+    /// The predictor did not answer in time.
+    #[response(status = 504, content_type = MEDIA_TYPE)]
+    Late(#[to_schema] Problem),
+}
+
+/// Asks the default model.
+#[utoipa::path(post, path = "/api/predict", tag = "predictions", request_body = PredictRequest,
+    responses(
+        (status = 200, body = Answer, headers(
+            ("Canopy-Revision" = String, description = "The revision of the model that answered"),
+            ("Canopy-Prediction-Id" = String, description = "The answer's `id`"),
+        )),
+        Failures,
+    ),
+)]
+pub(crate) async fn default_model(State(app): State<Arc<App>>, request: Request) -> Response {
+    edge::handle(&app, "/api/predict", request, async |exchange, body| {
+        predict(&app, app.default()?, exchange, body).await
+    })
+    .await
+}
+
+/// Asks a model by name.
+#[utoipa::path(post, path = "/api/models/{model}/predict", tag = "predictions", request_body = PredictRequest,
+    params(("model" = String, Path, description = "MODEL, or MODEL.NAMESPACE", example = "demo")),
+    responses(
+        (status = 200, body = Answer, headers(
+            ("Canopy-Revision" = String, description = "The revision of the model that answered"),
+            ("Canopy-Prediction-Id" = String, description = "The answer's `id`"),
+        )),
+        Failures,
+    ),
+)]
+pub(crate) async fn named_model(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    edge::handle(&app, "/api/models/{model}/predict", request, async |exchange, body| {
+        let served = app.named(name.as_ref().map_or("", |Path(name)| name))?;
+        predict(&app, served, exchange, body).await
+    })
+    .await
+}
+
+async fn predict(
+    app: &App,
+    served: &Arc<Served>,
+    exchange: &mut Exchange<'_>,
+    body: Body,
+) -> Result<Response, Failure> {
+    exchange.is_about(served);
+    let rows = intake::rows(body, &app.limits).await?;
+    let deadline = Deadline::in_(app.limits.upstream_time);
+    let Forwarded { known, answers } = forward(served, &rows, &exchange.span, deadline).await?;
+    exchange.span.model(served.model.name.as_str(), &known.description.version, rows.len());
+
+    let mut buffer = Uuid::encode_buffer();
+    let id: &str = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+    let header = HeaderValue::from_str(id).map_err(|_| Failure::Internal("an id cannot be a header"))?;
+    let body = answers
+        .write(&known.description, id)
+        .map_err(|_| Failure::Internal("an answer cannot be written as JSON"))?;
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(HeaderName::from_static(REVISION_HEADER), known.revision.clone());
+    headers.insert(HeaderName::from_static(PREDICTION_ID_HEADER), header);
+    Ok(response)
+}

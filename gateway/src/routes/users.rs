@@ -1,0 +1,61 @@
+//! Users.
+//!
+//! Comes in: an id, or none. Goes out: who there is. Never: a change.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use canopy_contract::problem::{MEDIA_TYPE, Problem};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::edge;
+use crate::failure::{Failure, told_back};
+use crate::store::User;
+
+/// All users.
+#[derive(Serialize, ToSchema)]
+struct Users {
+    /// In the order of their ids.
+    users: Vec<User>,
+}
+
+/// Lists all users.
+#[utoipa::path(get, path = "/api/users", tag = "users", responses(
+    (status = 200, body = Users),
+    (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database cannot be asked"),
+))]
+pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
+    edge::handle(&app, "/api/users", request, async |_, _| {
+        let users = app.store.users().await.map_err(|why| Failure::Store(why.to_string()))?;
+        Ok(Json(Users { users }).into_response())
+    })
+    .await
+}
+
+/// Tells of one user.
+#[utoipa::path(get, path = "/api/users/{id}", tag = "users", params(("id" = i64, Path, description = "The user")),
+    responses(
+        (status = 200, body = User),
+        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such user"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database cannot be asked"),
+    ),
+)]
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    edge::handle(&app, "/api/users/{id}", request, async |_, _| {
+        let text = id.map(|Path(text)| text).unwrap_or_default();
+        let unknown = || Failure::UnknownUser(told_back(&text));
+        let id = text.parse().map_err(|_| unknown())?;
+        let user = app.store.user(id).await.map_err(|why| Failure::Store(why.to_string()))?;
+        Ok(Json(user.ok_or_else(unknown)?).into_response())
+    })
+    .await
+}

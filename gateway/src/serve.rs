@@ -1,0 +1,40 @@
+//! A gateway on a socket, from the first request to the last.
+//!
+//! Comes in: settings, a bound socket, and what the process shares. Goes out: nothing, when all is answered
+//! after the order to stop. Never: a word of readiness before the database is there.
+
+use std::time::Duration;
+
+use canopy_runtime::readiness::Readiness;
+use canopy_runtime::serve::{ServeOptions, serve};
+use canopy_runtime::shutdown::Shutdown;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use crate::app::{App, OpenError};
+use crate::edge;
+use crate::routes;
+use crate::settings::Settings;
+
+/// What a request may need beside its body and the predictor.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// Serves the gateway that `settings` describe until `shutdown` is ordered and everything is answered.
+pub async fn run(
+    settings: &Settings,
+    listener: TcpListener,
+    registry: &Registry,
+    readiness: &Readiness,
+    shutdown: Shutdown,
+) -> Result<(), OpenError> {
+    let gate = readiness.gate("gateway", "opening the database");
+    let app = App::open(settings, registry).await?;
+    gate.open();
+    let options = ServeOptions {
+        drain: Duration::from_secs(settings.drain_seconds),
+        grace: settings.body_timeout + settings.upstream_timeout + MARGIN,
+        on_panic: edge::panicked,
+    };
+    serve(listener, routes::router(app), options, shutdown).await;
+    Ok(())
+}

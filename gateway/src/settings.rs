@@ -1,0 +1,249 @@
+//! What a gateway can be told: flags, each also an environment variable.
+//!
+//! Comes in: the command line and the environment, or a caller that fills the fields itself. Goes out: values
+//! of the right shape. Never: a look at whether what they name exists.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use canopy_contract::names::DEFAULT_NAMESPACE;
+use http::Uri;
+
+/// What a gateway can be told.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct Settings {
+    /// The namespace of models that are named without one
+    #[arg(long, env = "CANOPY_NAMESPACE", value_name = "NAME", default_value = DEFAULT_NAMESPACE)]
+    pub namespace: String,
+
+    /// Namespaces whose models may be asked for, separated by commas; '*' is every namespace
+    /// [default: the gateway's own and the default model's]
+    #[arg(long, env = "CANOPY_NAMESPACES", value_name = "NAMES")]
+    pub namespaces: Option<String>,
+
+    /// The model that /api/predict asks: MODEL or MODEL.NAMESPACE
+    #[arg(long, env = "CANOPY_DEFAULT_MODEL", value_name = "MODEL", default_value = "demo")]
+    pub default_model: String,
+
+    /// Where the predictors are: MODEL=http://HOST:PORT, separated by commas
+    #[arg(long, env = "CANOPY_PREDICTORS", value_name = "LIST", default_value = "")]
+    pub predictors: Predictors,
+
+    /// How long a predictor may take to answer, over all attempts: seconds, or with a unit, as in 500ms or 30s
+    #[arg(long, env = "CANOPY_UPSTREAM_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub upstream_timeout: Duration,
+
+    /// How long a client may take to send the body of a request
+    #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub body_timeout: Duration,
+
+    /// How long the body of a request may be
+    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 2 << 20)]
+    pub max_body_bytes: usize,
+
+    /// The database: sqlite://, then the path of a file, which is made if it is not there; without it
+    /// /api/users answers a fixed list
+    #[arg(long, env = "CANOPY_DATABASE_URL", value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// How long to go on accepting connections after SIGTERM, in seconds
+    #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 10)]
+    pub drain_seconds: u64,
+}
+
+impl Default for Settings {
+    /// What the flags say where nothing is given; the environment is not looked at.
+    fn default() -> Self {
+        Self {
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            namespaces: None,
+            default_model: "demo".to_owned(),
+            predictors: Predictors::default(),
+            upstream_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
+            max_body_bytes: 2 << 20,
+            database_url: None,
+            drain_seconds: 10,
+        }
+    }
+}
+
+/// Where the predictors of some models are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Predictors(pub Vec<Predictor>);
+
+/// Where the predictor of one model is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predictor {
+    /// The model, as the flags name it: `iris` or `iris.shop`.
+    pub model: String,
+    /// Where it listens.
+    pub address: Address,
+}
+
+/// A host and a port that speak HTTP without TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A list of predictors that cannot be read: which entry, and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PredictorsError {
+    /// The entry is not two things with a `=` between them.
+    #[error("{0:?} must be MODEL=http://HOST:PORT, as in demo=http://127.0.0.1:8001")]
+    Shape(String),
+    /// The address is not one that predictors can have.
+    #[error(
+        "the address of model {model:?} must be http://HOST:PORT without a path, since predictors speak HTTP \
+         without TLS, but is {address:?}"
+    )]
+    Address {
+        /// The model before the `=`.
+        model: String,
+        /// What stands after it.
+        address: String,
+    },
+}
+
+impl FromStr for Predictors {
+    type Err = PredictorsError;
+
+    fn from_str(text: &str) -> Result<Self, PredictorsError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        text.split(',').map(str::trim).map(Predictor::from_str).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl FromStr for Predictor {
+    type Err = PredictorsError;
+
+    fn from_str(text: &str) -> Result<Self, PredictorsError> {
+        let (model, address) = text
+            .split_once('=')
+            .filter(|(model, _)| !model.is_empty())
+            .ok_or_else(|| PredictorsError::Shape(text.to_owned()))?;
+        let found = Address::of_url(address)
+            .ok_or_else(|| PredictorsError::Address { model: model.into(), address: address.into() })?;
+        Ok(Self { model: model.to_owned(), address: found })
+    }
+}
+
+impl Address {
+    fn of_url(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let authority = uri.authority()?;
+        let plain =
+            uri.scheme_str() == Some("http") && uri.path_and_query().is_none_or(|path| path.as_str() == "/");
+        if !plain || authority.as_str().contains('@') {
+            return None;
+        }
+        // A port that is no number is a port too many.
+        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            None => 80,
+            Some(port) => port.parse().ok().filter(|&port| port != 0)?,
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
+    }
+}
+
+/// Reads `30`, `0.5`, `500ms`, `30s` or `2m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds_per_unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err("must be a number of seconds, or one with the unit ms, s or m".to_owned()),
+    };
+    let number: f64 = digits.trim().parse().map_err(|_| "must begin with a number, as in 30s".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds_per_unit)
+        .ok()
+        .filter(|found| (Duration::from_millis(1)..=Duration::from_hours(24)).contains(found))
+        .ok_or_else(|| "must be between 1ms and a day".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+
+    #[test]
+    fn a_list_of_predictors_names_models_and_addresses() {
+        let read = |text: &str| match text.parse::<Predictors>() {
+            Ok(Predictors(all)) => {
+                all.iter().map(|p| format!("{} {}", p.model, p.address)).collect::<Vec<_>>().join(", ")
+            }
+            Err(error) => error.to_string(),
+        };
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("", "");
+        check("demo=http://127.0.0.1:8001", "demo 127.0.0.1:8001");
+        check(" a=http://h:1/, b.shop=http://[::1]:2 ", "a h:1, b.shop [::1]:2");
+        check("a=http://h", "a h:80");
+        check("demo", r#""demo" must be MODEL=http://HOST:PORT, as in demo=http://127.0.0.1:8001"#);
+        check("a=http://h:1,", r#""" must be MODEL=http://HOST:PORT, as in demo=http://127.0.0.1:8001"#);
+        check(
+            "=http://h:1",
+            r#""=http://h:1" must be MODEL=http://HOST:PORT, as in demo=http://127.0.0.1:8001"#,
+        );
+        for bad in [
+            "h:1",
+            "https://h:1",
+            "http://h:1/x",
+            "http://h:1?q",
+            "http://u@h:1",
+            "http://h:x",
+            "http://h:0",
+            "",
+        ] {
+            let error = read(&format!("demo={bad}"));
+            assert!(
+                error.starts_with(r#"the address of model "demo" must be http://HOST:PORT"#),
+                "{bad}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_has_a_unit_or_is_seconds() {
+        for (text, milliseconds) in
+            [("30", 30_000), ("0.5", 500), ("500ms", 500), ("1.5s", 1500), ("2m", 120_000)]
+        {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(milliseconds), "{text}");
+        }
+        for text in ["", "s", "-1", "0", "30x", "inf", "NaN", "1e99", "2d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_is_told_nothing_has_the_defaults_of_its_flags() {
+        let matches = Settings::augment_args(clap::Command::new("gateway")).get_matches_from(["gateway"]);
+        assert_eq!(Settings::from_arg_matches(&matches).unwrap(), Settings::default());
+    }
+}
