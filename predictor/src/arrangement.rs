@@ -1,0 +1,176 @@
+//! The order of things: data has its columns and classes in one order, the config may name them in another.
+//!
+//! Comes in: what the config names and what the data has. Goes out: features and classes in the config's order,
+//! and what was trained on the data brought into it. Never: a name that only one of them knows.
+
+use std::collections::HashSet;
+
+use canopy_contract::schema::{Class, Feature};
+use canopy_forest::data::{ClassNames, Samples};
+use canopy_forest::model::{Forest, ModelError, Node, Parts};
+use canopy_forest::scale::{ScaleError, Scaler};
+
+/// Where the config and the data disagree.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Disagreement {
+    /// The config names what the data does not have.
+    #[error("{kind} {name} is not in the data, which has {found}")]
+    NotFound {
+        /// A feature or a class.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What there is.
+        found: String,
+    },
+    /// The config leaves out what the data has.
+    #[error("{kind} {name} of the data is not listed: list it, or take it out of the data")]
+    NotListed {
+        /// A feature or a class.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The config names something twice.
+    #[error("{kind} {name} is listed twice")]
+    Twice {
+        /// A feature or a class.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// There are more or fewer names than numbered classes.
+    #[error("{named} classes are named, but the data has {found}, numbered from 0")]
+    ClassCount {
+        /// How many the config names.
+        named: usize,
+        /// How many the data has.
+        found: usize,
+    },
+}
+
+/// Which column of the data each feature is, and which class of the data each class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrangement {
+    features: Vec<Feature>,
+    classes: Vec<Class>,
+    /// By the index of a feature: its column.
+    columns: Vec<usize>,
+    /// By the index of a class: its index in the data.
+    labels: Vec<usize>,
+}
+
+impl Arrangement {
+    /// Compares what the config names with what the data has. What the config does not name, the data does.
+    pub fn new(features: &[Feature], classes: &[String], data: &Samples) -> Result<Self, Disagreement> {
+        let (features, columns) = if features.is_empty() {
+            let named = data.features().iter().map(Feature::named).collect();
+            (named, (0..data.features().len()).collect())
+        } else {
+            let names: Vec<_> = features.iter().map(|feature| feature.name.as_str()).collect();
+            (features.to_vec(), places("feature", &names, data.features())?)
+        };
+        let (classes, labels) = arrange_classes(classes, data.classes())?;
+        Ok(Self { features, classes, columns, labels })
+    }
+
+    /// The features in order.
+    pub fn features(&self) -> &[Feature] {
+        &self.features
+    }
+
+    /// The classes in order.
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// A row of the data as the model takes it.
+    pub fn row(&self, row: &[f64]) -> Vec<f64> {
+        self.columns.iter().map(|&column| row[column]).collect()
+    }
+
+    /// A class of the data as the model numbers it.
+    pub fn class(&self, label: usize) -> usize {
+        self.labels.iter().position(|&known| known == label).unwrap_or(label)
+    }
+
+    /// A scaler of the data's columns as one of the model's features.
+    pub fn scaler(&self, scaler: &Scaler) -> Result<Scaler, ScaleError> {
+        Scaler::new(self.row(scaler.offsets()), self.row(scaler.scales()))
+    }
+
+    /// A forest that was trained on the data as one that asks for the model's features and answers its classes.
+    pub fn forest(&self, forest: Forest) -> Result<Forest, ModelError> {
+        let mut feature_of = vec![0; self.columns.len()];
+        for (feature, &column) in self.columns.iter().enumerate() {
+            feature_of[column] = feature as u32;
+        }
+        let mut parts = Parts::from(forest);
+        for node in parts.trees.iter_mut().flatten() {
+            if let Node::Split { feature, .. } = node {
+                *feature = feature_of[*feature as usize];
+            }
+        }
+        for distribution in parts.distributions.chunks_exact_mut(self.labels.len()) {
+            let shares = distribution.to_vec();
+            for (share, &label) in distribution.iter_mut().zip(&self.labels) {
+                *share = shares[label];
+            }
+        }
+        Forest::new(parts)
+    }
+}
+
+fn arrange_classes(names: &[String], found: &ClassNames) -> Result<(Vec<Class>, Vec<usize>), Disagreement> {
+    let as_found = (0..found.len()).collect();
+    let by_name = |names: &[String]| names.iter().cloned().map(Class::Name).collect();
+    let texts: Vec<_> = names.iter().map(String::as_str).collect();
+    match found {
+        ClassNames::Named(found) if names.is_empty() => Ok((by_name(found), as_found)),
+        ClassNames::Named(found) => Ok((by_name(names), places("class", &texts, found)?)),
+        ClassNames::Unnamed(count) if names.is_empty() => {
+            Ok(((0..*count as u32).map(Class::Index).collect(), as_found))
+        }
+        ClassNames::Unnamed(count) => {
+            let numbers: Vec<_> = (0..*count).map(|number| number.to_string()).collect();
+            if names.iter().any(|name| numbers.contains(name)) {
+                return Ok((by_name(names), places("class", &texts, &numbers)?));
+            }
+            // Names for numbers: the first is for 0.
+            if names.len() != *count {
+                return Err(Disagreement::ClassCount { named: names.len(), found: *count });
+            }
+            no_twice("class", &texts)?;
+            Ok((by_name(names), as_found))
+        }
+    }
+}
+
+/// Where each of `names` is in `found`, if they are the same names.
+fn places(kind: &'static str, names: &[&str], found: &[String]) -> Result<Vec<usize>, Disagreement> {
+    no_twice(kind, names)?;
+    let place = |name: &&str| {
+        let not_found = || Disagreement::NotFound { kind, name: (*name).to_owned(), found: listed(found) };
+        found.iter().position(|found| found == name).ok_or_else(not_found)
+    };
+    let places: Vec<_> = names.iter().map(place).collect::<Result<_, _>>()?;
+    match found.iter().find(|found| !names.contains(&found.as_str())) {
+        Some(name) => Err(Disagreement::NotListed { kind, name: name.clone() }),
+        None => Ok(places),
+    }
+}
+
+fn no_twice(kind: &'static str, names: &[&str]) -> Result<(), Disagreement> {
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(**name)) {
+        Some(name) => Err(Disagreement::Twice { kind, name: (*name).to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Names in one line, cut where they are many.
+fn listed(names: &[String]) -> String {
+    const MANY: usize = 20;
+    let shown = names.iter().take(MANY).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > MANY { format!("{shown} and {} more", names.len() - MANY) } else { shown }
+}

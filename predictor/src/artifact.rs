@@ -1,0 +1,176 @@
+//! The artifact: a trained model as one file.
+//!
+//! Comes in: a card, a scaler and a forest, or the bytes of a file that anybody may have changed. Goes out: the
+//! bytes, or the model, or what is wrong with them. Never: a model that could fail later.
+//!
+//! A file is a signature of 8 bytes, the format's version (32 bits, little endian), the SHA-256 of the rest, and
+//! the rest: the card as JSON, the scaler and the forest, written by postcard.
+
+use std::path::Path;
+
+use canopy_contract::describe::Quality;
+use canopy_contract::names::ModelName;
+use canopy_contract::schema::{Class, Feature};
+use canopy_forest::model::{Forest, ModelError, Parts};
+use canopy_forest::scale::Scaler;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::files::{self, FileError};
+use crate::pipeline::Pipeline;
+
+/// The largest artifact that is read.
+pub const ARTIFACT_MAX_BYTES: u64 = 1 << 30;
+
+/// As in PNG, the first byte is no text and the last a line's end: what mangles text is found at once.
+const SIGNATURE: [u8; 8] = *b"\x89canopy\n";
+const FORMAT: u32 = 1;
+const CHECKSUM_AT: usize = SIGNATURE.len() + size_of::<u32>();
+const CONTENT_AT: usize = CHECKSUM_AT + 32;
+
+/// What an artifact says of its model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// The model's name.
+    pub model: ModelName,
+    /// The version it was prepared as.
+    pub version: String,
+    /// The revision it was prepared for.
+    pub revision: String,
+    /// What it takes, in order.
+    pub features: Vec<Feature>,
+    /// What it answers, by index.
+    pub classes: Vec<Class>,
+    /// How good it was on the rows held out.
+    pub quality: Quality,
+}
+
+/// A trained model, whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Artifact {
+    card: Card,
+    scaler: Scaler,
+    forest: Forest,
+}
+
+/// Why bytes are no artifact.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It does not begin as one.
+    #[error("artifact does not begin with the signature of one: it is another kind of file, or was changed")]
+    Signature,
+    /// It has a format of another program.
+    #[error("artifact has format {0}, but this program reads format {FORMAT}: prepare it again")]
+    Format(u32),
+    /// It is shorter than its own head.
+    #[error("artifact has only {0} bytes: it was cut")]
+    Cut(usize),
+    /// Its content is not what was written.
+    #[error("artifact does not match its own checksum: it was changed or cut, so prepare it again")]
+    Checksum,
+    /// Its checksum is right, but its content cannot be read.
+    #[error("artifact cannot be decoded: {0}")]
+    Content(#[from] postcard::Error),
+    /// Its card cannot be read.
+    #[error("artifact has a card that cannot be read: {0}")]
+    Card(#[from] serde_json::Error),
+    /// Its nodes are no forest.
+    #[error("artifact has no usable forest: {0}")]
+    Forest(#[from] ModelError),
+    /// Its parts do not belong together.
+    #[error("artifact is of {features} features and {classes} classes, but its parts are not")]
+    Mismatch {
+        /// How many features its card has.
+        features: usize,
+        /// How many classes its card has.
+        classes: usize,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content<F> {
+    card: String,
+    scaler: Scaler,
+    forest: F,
+}
+
+impl Artifact {
+    /// An artifact of parts that belong together: as many features and classes in each.
+    pub fn new(card: Card, scaler: Scaler, forest: Forest) -> Result<Self, ArtifactError> {
+        let (features, classes) = (card.features.len(), card.classes.len());
+        if [scaler.offsets().len(), forest.features()] != [features; 2] || forest.classes() != classes {
+            return Err(ArtifactError::Mismatch { features, classes });
+        }
+        Ok(Self { card, scaler, forest })
+    }
+
+    /// What it says of its model.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// The model itself, ready for rows.
+    pub fn pipeline(&self) -> Pipeline {
+        Pipeline::new(&self.scaler, &self.forest)
+    }
+
+    /// Its bytes: the same for the same model.
+    pub fn encode(&self) -> Result<Vec<u8>, ArtifactError> {
+        let card = serde_json::to_string(&self.card)?;
+        let content = Content { card, scaler: self.scaler.clone(), forest: &self.forest };
+        let mut bytes = [&SIGNATURE[..], &FORMAT.to_le_bytes(), &[0; 32]].concat();
+        bytes = postcard::to_extend(&content, bytes)?;
+        let checksum = Sha256::digest(&bytes[CONTENT_AT..]);
+        bytes[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum);
+        Ok(bytes)
+    }
+
+    /// The artifact that `bytes` are.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ArtifactError> {
+        let Some((signature, rest)) = bytes.split_first_chunk() else {
+            return Err(ArtifactError::Cut(bytes.len()));
+        };
+        if *signature != SIGNATURE {
+            return Err(ArtifactError::Signature);
+        }
+        let Some((format, rest)) = rest.split_first_chunk() else {
+            return Err(ArtifactError::Cut(bytes.len()));
+        };
+        let format = u32::from_le_bytes(*format);
+        if format != FORMAT {
+            return Err(ArtifactError::Format(format));
+        }
+        let Some((checksum, rest)) = rest.split_first_chunk::<32>() else {
+            return Err(ArtifactError::Cut(bytes.len()));
+        };
+        if Sha256::digest(rest)[..] != checksum[..] {
+            return Err(ArtifactError::Checksum);
+        }
+        // Not as a `Forest` at once: postcard would keep to itself what is wrong with it.
+        let Content { card, scaler, forest } = postcard::from_bytes::<Content<Parts>>(rest)?;
+        Self::new(serde_json::from_str(&card)?, scaler, Forest::new(forest)?)
+    }
+
+    /// Writes it to a file, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), ArtifactError> {
+        Ok(files::replace(path, &self.encode()?)?)
+    }
+
+    /// Reads it from a file.
+    pub fn read(path: &Path) -> Result<Self, ArtifactError> {
+        Self::decode(&files::read(path, ARTIFACT_MAX_BYTES)?)
+    }
+}
+
+/// The SHA-256 of a file's bytes in hexadecimal, as `sha256sum` prints it.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+        }
+        text
+    })
+}

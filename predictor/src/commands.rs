@@ -1,0 +1,130 @@
+//! What the binary does: one function per command.
+//!
+//! Comes in: settings. Goes out: an exit code, or an error for the log. Never: an exit code that is not 0 for a
+//! model that was refused; trying again would not help.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use canopy_contract::report::Refusal;
+use canopy_runtime::readiness::Readiness;
+use canopy_runtime::serve::ServeOptions;
+use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::{admin, metrics};
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+use crate::prepare::{self, PrepareError};
+use crate::record::{self, Record, RecordError};
+use crate::routes;
+use crate::serve::{self, Process, ServeError, Serving};
+use crate::settings::{ConfigError, PrepareArguments, ServeArguments};
+
+/// The process's name on metrics and traces.
+pub const SERVICE: &str = "canopy-predictor";
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// There is no config.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no model this time.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// What was prepared could not be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A port is not to be had.
+    #[error("failed to listen on {address}: {source}; choose another with {flag}")]
+    Listen {
+        /// The port.
+        address: SocketAddr,
+        /// How to choose another.
+        flag: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Signals cannot be heard.
+    #[error("failed to listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// Two metrics have one name.
+    #[error("failed to set up metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The predictor ended early.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// `canopy-predictor prepare`.
+pub fn prepare(arguments: &PrepareArguments) -> Result<ExitCode, CommandError> {
+    let config = arguments.model.config()?;
+    let (model, version) = (config.model.as_str(), config.version.as_str());
+    let folder = &arguments.model.dir;
+    let record = match prepare::prepare(&config, arguments.trainer, &progress) {
+        Ok(preparation) => {
+            let record = preparation.record();
+            record.write(folder, Some(&preparation.artifact))?;
+            let report = &preparation.report;
+            tracing::info!(
+                model,
+                version,
+                digest = report.digest,
+                bytes = report.bytes,
+                seconds = report.seconds,
+                "prepared from {} rows\n{}",
+                report.samples,
+                preparation.hold_out,
+            );
+            record
+        }
+        Err(PrepareError::Refused(refusal)) => {
+            let Refusal { code, message } = &refusal;
+            tracing::error!(model, version, code, "refused: {message}");
+            let record = Record::Refused(refusal);
+            record.write(folder, None)?;
+            record
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(log) = &arguments.termination_log {
+        record::tell(&record.report(), log)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each quarter of the way.
+fn progress(done: usize, of: usize) {
+    let quarter = |trees: usize| trees * 4 / of.max(1);
+    if quarter(done) > quarter(done.saturating_sub(1)) {
+        tracing::info!(trees = done, of, "training");
+    }
+}
+
+/// `canopy-predictor serve`.
+pub async fn serve(arguments: ServeArguments) -> Result<ExitCode, CommandError> {
+    let listener = listen(arguments.listen, "--listen or CANOPY_LISTEN").await?;
+    let admin = listen(arguments.admin, "--admin or CANOPY_ADMIN").await?;
+    let readiness = Readiness::new();
+    let shutdown = Shutdown::on_signals(readiness.clone()).map_err(CommandError::Signals)?;
+    let registry = metrics::registry(SERVICE)?;
+    let metrics = Metrics::register(&registry)?;
+    let serving = Serving {
+        config: arguments.model.config()?,
+        drain: arguments.drain(),
+        limits: arguments.limits(),
+        folder: arguments.model.dir,
+    };
+
+    // The admin port outlives the public one: probes and scrapes go on while requests drain.
+    let until_the_end = Shutdown::new(Readiness::new());
+    let options = ServeOptions { drain: serving.drain, grace: serving.drain, on_panic: routes::panicked };
+    let admin_router = admin::router(readiness.clone(), registry);
+    tokio::spawn(canopy_runtime::serve::serve(admin, admin_router, options, until_the_end));
+    serve::run(serving, listener, Process { metrics, readiness, shutdown }).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, CommandError> {
+    TcpListener::bind(address).await.map_err(|source| CommandError::Listen { address, flag, source })
+}

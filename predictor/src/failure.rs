@@ -1,0 +1,202 @@
+//! What can go wrong between a request and its answer, and what the caller is told of it.
+//!
+//! Comes in: what a part found. Goes out: a status, a word of the closed list, and a body `{"detail": …}`.
+//! Never: anything of the inside; the log has that.
+
+use std::time::Duration;
+
+use canopy_contract::body::BodyError;
+use canopy_contract::code::Code;
+use canopy_contract::fault::FieldFault;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The body is not JSON; the parser's words.
+    Malformed(String),
+    /// The body is JSON of another shape.
+    Shape(Vec<FieldFault>),
+    /// The shape is right, but values do not fit the model.
+    Values(Vec<FieldFault>),
+    /// The body is longer than so many bytes.
+    TooLarge(usize),
+    /// The body did not arrive within this time.
+    TooSlow(Duration),
+    /// Nothing is served at the path.
+    UnknownPath,
+    /// The path takes other methods.
+    MethodNotAllowed,
+    /// The model could not compute an answer.
+    ModelFailed,
+    /// The model is not proven, for this reason.
+    NotReady(String),
+}
+
+/// How a request can end: status and word. Every counter of a model exists from its start, so that the first
+/// failure of a kind is a step from 0 and not a series that appears at 1.
+pub const ENDINGS: [(u16, Code); 10] = [
+    (200, Code::Ok),
+    (400, Code::InvalidFeatures),
+    (404, Code::UnknownPath),
+    (405, Code::MethodNotAllowed),
+    (408, Code::RequestTimeout),
+    (413, Code::BodyTooLarge),
+    (422, Code::InvalidFeatures),
+    (422, Code::MalformedJson),
+    (500, Code::ModelFailed),
+    (503, Code::NotReady),
+];
+
+impl Failure {
+    /// Its status and its word.
+    pub fn ending(&self) -> (u16, Code) {
+        match self {
+            Self::Malformed(_) => (422, Code::MalformedJson),
+            Self::Shape(_) => (422, Code::InvalidFeatures),
+            Self::Values(_) => (400, Code::InvalidFeatures),
+            Self::TooLarge(_) => (413, Code::BodyTooLarge),
+            Self::TooSlow(_) => (408, Code::RequestTimeout),
+            Self::UnknownPath => (404, Code::UnknownPath),
+            Self::MethodNotAllowed => (405, Code::MethodNotAllowed),
+            Self::ModelFailed => (500, Code::ModelFailed),
+            Self::NotReady(_) => (503, Code::NotReady),
+        }
+    }
+
+    /// What the caller is told.
+    pub fn body(&self) -> ErrorBody {
+        let detail = match self {
+            Self::Malformed(words) => Detail::Faults(vec![FaultDetail::malformed(words)]),
+            Self::Shape(faults) => Detail::Faults(faults.iter().map(FaultDetail::of).collect()),
+            Self::Values(faults) => {
+                let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+                Detail::Text(format!("Invalid features: {}", faults.join("; ")))
+            }
+            Self::TooLarge(limit) => Detail::Text(format!("Body too large: at most {limit} bytes")),
+            Self::TooSlow(limit) => {
+                Detail::Text(format!("Body too slow: it must arrive within {} seconds", limit.as_secs_f64()))
+            }
+            Self::UnknownPath => Detail::Text("Not Found".to_owned()),
+            Self::MethodNotAllowed => Detail::Text("Method Not Allowed".to_owned()),
+            Self::ModelFailed => Detail::Text("Model error".to_owned()),
+            Self::NotReady(reason) => Detail::Text(format!("Model not ready: {reason}")),
+        };
+        ErrorBody { detail }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Malformed(words) => Self::Malformed(words),
+            BodyError::Faults(faults) if faults.iter().any(|fault| fault.fault.is_shape()) => {
+                Self::Shape(faults)
+            }
+            BodyError::Faults(faults) => Self::Values(faults),
+        }
+    }
+}
+
+/// The body of every answer that is a failure.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// What is wrong.
+    detail: Detail,
+}
+
+/// A sentence, or where the body has another shape, each fault of it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Detail {
+    Text(String),
+    Faults(Vec<FaultDetail>),
+}
+
+/// One fault of a body's shape, as clients of `FastAPI` read it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+struct FaultDetail {
+    /// Where it is.
+    #[schema(example = json!(["body", "features", 2]))]
+    loc: Vec<Step>,
+    /// What is wrong.
+    #[schema(example = "must be a number")]
+    msg: String,
+    /// One word for it.
+    #[serde(rename = "type")]
+    #[schema(example = "number_type")]
+    kind: &'static str,
+}
+
+/// A step into a body: the name of a member, or an index.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Step {
+    Member(&'static str),
+    Index(usize),
+}
+
+impl FaultDetail {
+    fn of(FieldFault { place, fault }: &FieldFault) -> Self {
+        let members = [Some("body"), place.member].into_iter().flatten().map(Step::Member);
+        let indices = place.indices.iter().copied().map(Step::Index);
+        Self { loc: members.chain(indices).collect(), msg: fault.to_string(), kind: fault.kind() }
+    }
+
+    fn malformed(words: &str) -> Self {
+        Self {
+            loc: vec![Step::Member("body")],
+            msg: format!("JSON decode error: {words}"),
+            kind: "json_invalid",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canopy_contract::fault::Fault;
+
+    #[track_caller]
+    fn check(failure: &Failure, status: u16, body: &str) {
+        assert_eq!(failure.ending().0, status);
+        assert_eq!(serde_json::to_string(&failure.body()).unwrap(), body);
+        assert!(ENDINGS.contains(&failure.ending()), "{failure:?} has no counter");
+    }
+
+    #[test]
+    fn shapes_are_told_with_their_place_and_values_in_a_sentence() {
+        let number = FieldFault::at("instances", &[3, 2], Fault::NotANumber);
+        let infinite = FieldFault::at("features", &[0], Fault::NotFinite);
+        check(
+            &Failure::from(BodyError::Faults(vec![number, infinite.clone()])),
+            422,
+            r#"{"detail":[{"loc":["body","instances",3,2],"msg":"must be a number","type":"number_type"},{"loc":["body","features",0],"msg":"must be a finite number","type":"finite_number"}]}"#,
+        );
+        check(
+            &Failure::from(BodyError::Faults(vec![infinite])),
+            400,
+            r#"{"detail":"Invalid features: features.0 must be a finite number"}"#,
+        );
+        check(
+            &Failure::from(BodyError::Malformed("expected value at line 1 column 1".to_owned())),
+            422,
+            r#"{"detail":[{"loc":["body"],"msg":"JSON decode error: expected value at line 1 column 1","type":"json_invalid"}]}"#,
+        );
+    }
+
+    #[test]
+    fn every_other_failure_has_one_sentence() {
+        check(&Failure::TooLarge(10), 413, r#"{"detail":"Body too large: at most 10 bytes"}"#);
+        check(
+            &Failure::TooSlow(Duration::from_secs(3)),
+            408,
+            r#"{"detail":"Body too slow: it must arrive within 3 seconds"}"#,
+        );
+        check(&Failure::UnknownPath, 404, r#"{"detail":"Not Found"}"#);
+        check(&Failure::MethodNotAllowed, 405, r#"{"detail":"Method Not Allowed"}"#);
+        check(&Failure::ModelFailed, 500, r#"{"detail":"Model error"}"#);
+        check(&Failure::NotReady("loading".to_owned()), 503, r#"{"detail":"Model not ready: loading"}"#);
+    }
+}

@@ -1,0 +1,17 @@
+//! The predictor's binary.
+//!
+//! Comes in: arguments and the environment. Goes out: an exit code. Never: anything that the library could do.
+
+use std::process::ExitCode;
+
+use canopy_predictor::commands::{SERVICE, prepare, serve};
+use canopy_predictor::settings::{Arguments, Command};
+use canopy_runtime::process;
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Prepare(arguments) => process::run(SERVICE, Some(1), async { prepare(&arguments) }),
+        Command::Serve(arguments) => process::run(SERVICE, arguments.workers, serve(arguments)),
+    }
+}

@@ -1,0 +1,229 @@
+//! From a config to a model that may serve: read, train, judge, and keep one answer to be held against it.
+//!
+//! Comes in: a serving config. Goes out: a preparation, or a refusal, which is the same each time, or a fault
+//! that may pass. Never: a model below its gate; a result that depends on the time or the number of threads.
+
+use std::error::Error as _;
+use std::fmt::Display;
+use std::time::Instant;
+
+use canopy_contract::code::Code;
+use canopy_contract::describe::{Metric, Quality};
+use canopy_contract::predict::RowAnswer;
+use canopy_contract::report::{Prepared, Refusal};
+use canopy_contract::rows::Rows;
+use canopy_contract::schema::{self, Feature};
+use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Synthetic, Train};
+use canopy_forest::bagging;
+use canopy_forest::data::{DataError, Samples};
+use canopy_forest::model::{Forest, ModelError};
+use canopy_forest::predict::PredictError;
+use canopy_forest::scale::{ScaleError, Scaler};
+use canopy_forest::split::Split;
+use canopy_forest::train::{self, TrainError};
+
+use crate::arrangement::{Arrangement, Disagreement};
+use crate::artifact::{self, Artifact, ArtifactError, Card};
+use crate::files::{self, FileError};
+use crate::holdout::HoldOut;
+use crate::pipeline::Pipeline;
+use crate::record::{Golden, Record};
+
+/// The largest file of data that is read.
+const DATA_MAX_BYTES: u64 = 1 << 30;
+
+/// Who trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Trainer {
+    /// Canopy's own trainer: the same model for a seed, features drawn at each split.
+    #[default]
+    Native,
+    /// linfa's trees and ensemble.
+    Linfa,
+}
+
+/// A model that is good enough, and its proof.
+#[derive(Clone, Debug)]
+pub struct Preparation {
+    /// The artifact's bytes.
+    pub artifact: Vec<u8>,
+    /// What is said of it.
+    pub report: Prepared,
+    /// What it must answer again.
+    pub golden: Golden,
+    /// How it did on the rows held out.
+    pub hold_out: HoldOut,
+}
+
+/// Why there is no model.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// There will be none for this config and this data.
+    #[error("{}: {}", .0.code, .0.message)]
+    Refused(Refusal),
+    /// The data could not be read this time.
+    #[error(transparent)]
+    Unavailable(FileError),
+    /// The model could not be written down.
+    #[error("failed to make the artifact: {0}")]
+    Artifact(#[from] ArtifactError),
+    /// The model could not answer the rows held out.
+    #[error("failed to ask the new model: {0}")]
+    Predict(#[from] PredictError),
+    /// What was trained could not be brought into the config's order.
+    #[error("failed to arrange the new model: {0}")]
+    Model(#[from] ModelError),
+}
+
+impl Preparation {
+    /// The record to leave beside the artifact.
+    pub fn record(&self) -> Record {
+        Record::Prepared { report: self.report.clone(), golden: self.golden.clone() }
+    }
+}
+
+/// Prepares the model that `config` describes. After each tree `progress` is told how many are done, of how many.
+/// Blocks, and uses every CPU while it trains.
+pub fn prepare(
+    config: &ServingConfig,
+    trainer: Trainer,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Preparation, PrepareError> {
+    let started = Instant::now();
+    let Train { data, algorithm: Algorithm::RandomForest(algorithm), standardize, test_percent, gate } =
+        &config.train;
+    let samples = read(data)?;
+    let arrangement = Arrangement::new(&config.features, &config.classes, &samples)?;
+    let Split { train, test } = samples.split(u32::from(*test_percent), algorithm.seed)?;
+
+    let scaler = if *standardize { Scaler::fit(&train)? } else { Scaler::identity(samples.features().len()) };
+    let forest = grow(trainer, algorithm, &scaler.transform(&train), progress)?;
+    let (scaler, forest) = (arrangement.scaler(&scaler)?, arrangement.forest(forest)?);
+
+    let pipeline = Pipeline::new(&scaler, &forest);
+    let rows = Rows::instances(test.rows().map(|row| arrangement.row(row)));
+    let answers = pipeline.predict(&rows)?;
+    let has = test.targets().iter().map(|&label| arrangement.class(label));
+    let given = answers.iter().map(|answer| answer.prediction as usize);
+    let hold_out = HoldOut::compare(arrangement.classes(), has.zip(given));
+    judge(gate.as_ref(), &hold_out.quality())?;
+    let golden = least_certain(&rows, &answers, arrangement.features())?;
+
+    let card = Card {
+        model: config.model.clone(),
+        version: config.version.clone(),
+        revision: config.revision.clone(),
+        features: arrangement.features().to_vec(),
+        classes: arrangement.classes().to_vec(),
+        quality: hold_out.quality(),
+    };
+    let artifact = Artifact::new(card, scaler, forest)?.encode()?;
+    let report = Prepared {
+        digest: artifact::digest(&artifact),
+        bytes: artifact.len() as u64,
+        quality: hold_out.quality(),
+        samples: train.len(),
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    Ok(Preparation { artifact, report, golden, hold_out })
+}
+
+fn read(data: &Data) -> Result<Samples, PrepareError> {
+    match data {
+        Data::Synthetic(Synthetic { samples, features, seed }) => {
+            Ok(Samples::synthetic(*samples as usize, *features as usize, *seed)?)
+        }
+        Data::Csv { path, target } => Ok(Samples::from_csv(&files::read(path, DATA_MAX_BYTES)?, target)?),
+    }
+}
+
+fn grow(
+    trainer: Trainer,
+    algorithm: &serving::RandomForest,
+    samples: &Samples,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Forest, TrainError> {
+    let serving::RandomForest { trees, max_depth, min_samples_leaf, max_features, bootstrap, seed } =
+        *algorithm;
+    let max_features = match max_features {
+        serving::MaxFeatures::Sqrt => train::MaxFeatures::Sqrt,
+        serving::MaxFeatures::Log2 => train::MaxFeatures::Log2,
+        serving::MaxFeatures::All => train::MaxFeatures::All,
+    };
+    let parameters = train::RandomForest::params()
+        .trees(trees)
+        .max_depth(max_depth)
+        .min_samples_leaf(min_samples_leaf)
+        .max_features(max_features)
+        .bootstrap(bootstrap)
+        .seed(seed);
+    match trainer {
+        Trainer::Native => parameters.train(samples, progress),
+        Trainer::Linfa => bagging::train(&parameters, samples),
+    }
+}
+
+fn judge(gate: Option<&Gate>, quality: &Quality) -> Result<(), PrepareError> {
+    let Some(Gate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
+    if quality.value >= *min {
+        return Ok(());
+    }
+    // Four digits are enough, unless they would hide the difference.
+    let rounded = (quality.value * 1e4).round() / 1e4;
+    let value = if rounded < *min { rounded } else { quality.value };
+    let message = format!("accuracy {value} of {} samples is below {min}", quality.samples);
+    Err(PrepareError::Refused(Refusal::new(Code::GateMissed, message)))
+}
+
+/// The row that the model is least sure of would be the first to be answered otherwise by a model that is not the
+/// same. It must be a row that callers may send.
+fn least_certain(rows: &Rows, answers: &[RowAnswer], features: &[Feature]) -> Result<Golden, PrepareError> {
+    let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
+    let candidates = rows.iter().zip(answers).filter(|(row, _)| admitted(row));
+    let least = candidates.min_by(|(_, a), (_, b)| a.confidence.total_cmp(&b.confidence));
+    match least {
+        Some((row, answer)) => Ok(Golden { features: row.to_vec(), answer: *answer }),
+        None => Err(invalid(&"no row held out is within the bounds of the features: widen them")),
+    }
+}
+
+/// A refusal of the data, with every cause of it.
+fn invalid(why: &dyn Display) -> PrepareError {
+    PrepareError::Refused(Refusal::new(Code::DataInvalid, why.to_string()))
+}
+
+impl From<FileError> for PrepareError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::TooLarge { .. } => invalid(&error),
+            FileError::Read { .. } | FileError::Write { .. } => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<DataError> for PrepareError {
+    fn from(error: DataError) -> Self {
+        invalid(&error)
+    }
+}
+
+impl From<Disagreement> for PrepareError {
+    fn from(error: Disagreement) -> Self {
+        invalid(&error)
+    }
+}
+
+impl From<ScaleError> for PrepareError {
+    fn from(error: ScaleError) -> Self {
+        invalid(&error)
+    }
+}
+
+impl From<TrainError> for PrepareError {
+    fn from(error: TrainError) -> Self {
+        match error.source() {
+            Some(cause) => invalid(&format_args!("{error}: {cause}")),
+            None => invalid(&error),
+        }
+    }
+}

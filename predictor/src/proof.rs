@@ -1,0 +1,92 @@
+//! The proof: the process asks itself for the golden row, over its own listener, as any client would.
+//!
+//! Comes in: the listener's address, the token and the row. Goes out: the answer it gave. Never: a short cut past
+//! the socket; what is proven is the whole way of a request.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use canopy_contract::predict::{PredictRequest, RowAnswer};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::app::{PROOF_HEADER, ProofToken};
+
+/// A proof that takes longer than this has failed and is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_MAX_BYTES: usize = 64 * 1024;
+
+/// Why there is no answer to compare.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// The listener did not answer, which may pass.
+    #[error("failed to ask {address}: {reason}")]
+    Unreachable {
+        /// The listener.
+        address: SocketAddr,
+        /// What happened.
+        reason: String,
+    },
+    /// The listener answered, but with no prediction.
+    #[error("golden row was answered with {status}: {body}")]
+    NoPrediction {
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the body.
+        body: String,
+    },
+}
+
+/// Asks the predictor that listens on `listening` for one row.
+pub async fn ask(listening: SocketAddr, token: &ProofToken, row: &[f64]) -> Result<RowAnswer, ProofError> {
+    let address = reachable(listening);
+    let unreachable = |reason: String| ProofError::Unreachable { address, reason };
+    let asked = tokio::time::timeout(PATIENCE, send(address, token, row)).await;
+    let (status, body) = asked
+        .map_err(|_| unreachable(format!("no answer in {} seconds", PATIENCE.as_secs())))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    let answer = serde_json::from_slice(&body).ok().filter(|_| status == StatusCode::OK);
+    answer.ok_or_else(|| {
+        let body = String::from_utf8_lossy(&body).chars().take(200).collect();
+        ProofError::NoPrediction { status, body }
+    })
+}
+
+async fn send(
+    address: SocketAddr,
+    token: &ProofToken,
+    row: &[f64],
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let body = serde_json::to_vec(&PredictRequest::Features(row.to_vec()))?;
+    let request = Request::post("/predict")
+        .header(HOST, address.to_string())
+        .header(CONTENT_TYPE, "application/json")
+        .header(PROOF_HEADER, token.as_str())
+        .body(Full::<Bytes>::from(body))?;
+    let stream = TcpStream::connect(address).await?;
+    let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async move {
+        let answer = client.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await?.to_bytes();
+        Ok((status, body))
+    };
+    // The connection only moves bytes; it ends when the exchange lets go of its client.
+    let (exchanged, _) = tokio::join!(exchange, connection);
+    exchanged
+}
+
+/// Where a listener on every address of the machine can be reached from this process.
+fn reachable(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, listening.port())
+}

@@ -1,0 +1,42 @@
+//! URL to handler, failure to response: one screen.
+//!
+//! Comes in: one model's app. Goes out: the router of its port. Never: work; the handlers do it.
+
+mod answer;
+mod predict;
+mod about;
+mod openapi;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+use canopy_runtime::docs;
+use utoipa::OpenApi as _;
+
+use crate::app::App;
+use crate::failure::Failure;
+
+/// The router of a model's port.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/predict", post(predict::predict))
+        .route("/health", get(about::health))
+        .route("/model", get(about::model))
+        .merge(docs::routes(openapi))
+        .fallback(|State(app): State<App>| async move { answer::unrouted(&app, &Failure::UnknownPath) })
+        .method_not_allowed_fallback(|State(app): State<App>| async move {
+            answer::unrouted(&app, &Failure::MethodNotAllowed)
+        })
+        .with_state(app)
+}
+
+/// The description of the API, made from the code of its handlers.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    openapi::Description::openapi()
+}
+
+/// What a caller is told when the code that should have answered panicked outside the model.
+pub fn panicked() -> Response {
+    answer::failure(&Failure::ModelFailed)
+}

@@ -1,0 +1,52 @@
+//! What a predictor says of itself: whether it serves, and what its model takes and gives.
+//!
+//! Comes in: nothing but the request. Goes out: `GET /health` and `GET /model`. Never: a prediction.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use canopy_contract::describe::ModelDescription;
+use canopy_contract::predict::Health;
+use http::{HeaderMap, StatusCode};
+
+use super::answer;
+use crate::app::App;
+use crate::failure::ErrorBody;
+
+/// Whether the model serves
+///
+/// `healthy` once it has reproduced the answer that was recorded when it was prepared.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "model",
+    responses(
+        (status = 200, description = "It serves", body = Health),
+        (status = 503, description = "It does not, and why", body = Health),
+    ),
+)]
+pub(super) async fn health(State(app): State<App>) -> Response {
+    let health = app.health();
+    let status = if health.reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
+}
+
+/// What the model takes and gives
+///
+/// Its features in order, with their bounds, its classes by index, and how good it was on rows it was not
+/// trained on.
+#[utoipa::path(
+    get,
+    path = "/model",
+    tag = "model",
+    responses(
+        (status = 200, description = "The model that serves", body = ModelDescription),
+        (status = 503, description = "No model serves, and why", body = ErrorBody),
+    ),
+)]
+pub(super) async fn model(State(app): State<App>, headers: HeaderMap) -> Response {
+    match app.engine(&headers) {
+        Ok(engine) => Json(engine.description()).into_response(),
+        Err(failure) => answer::no_prediction(&app, &failure),
+    }
+}

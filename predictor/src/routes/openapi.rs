@@ -1,0 +1,23 @@
+//! The description of the predictor's API.
+//!
+//! Comes in: the handlers' own descriptions. Goes out: one `OpenAPI` document. Never: a path that is written
+//! here by hand.
+
+use utoipa::OpenApi;
+
+use super::{about, predict};
+
+/// What `/openapi.json` says.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Canopy predictor",
+        description = "One model on one port. Every answer to `/predict` carries the header `Canopy-Revision`.",
+    ),
+    paths(predict::predict, about::health, about::model),
+    tags(
+        (name = "predict", description = "Predictions"),
+        (name = "model", description = "The model itself"),
+    ),
+)]
+pub(super) struct Description;

@@ -1,0 +1,162 @@
+//! The life of a prediction: find the engine, take the body, answer, count, log.
+//!
+//! Comes in: a request. Goes out: a response with the revision that gave it. Never: more than the limit of a body
+//! in memory, nor heavy work on a worker that serves connections.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use canopy_contract::code::Code;
+use canopy_contract::predict::{PredictRequest, PredictResponse};
+use canopy_runtime::trace::RequestSpan;
+use http_body_util::BodyExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
+
+use super::answer;
+use crate::app::{App, Limits};
+use crate::engine::{Answered, Engine};
+use crate::failure::{ErrorBody, Failure};
+
+const PATH: &str = "/predict";
+
+/// Ask the model
+///
+/// `features` for one row, answered with one prediction; `instances` for many, answered with a list in the same
+/// order. `confidence` is the probability of the predicted class.
+#[utoipa::path(
+    post,
+    path = "/predict",
+    tag = "predict",
+    request_body = PredictRequest,
+    responses(
+        (status = 200, description = "Of the same shape as the request", body = PredictResponse,
+         headers(("Canopy-Revision" = String, description = "The revision that answered"))),
+        (status = 400, description = "A row is not as long as the model has features, or a value is not finite \
+                                      or out of its bounds", body = ErrorBody),
+        (status = 408, description = "The body took too long to arrive", body = ErrorBody),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 422, description = "The body is not JSON, or of another shape", body = ErrorBody),
+        (status = 500, description = "The model could not compute an answer", body = ErrorBody),
+        (status = 503, description = "The model does not serve, and why", body = ErrorBody),
+    ),
+)]
+pub(super) async fn predict(State(app): State<App>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let span = RequestSpan::server(&head.method, PATH, &head.headers);
+    let ask = Ask { started: Instant::now(), app, span };
+
+    let taken = match ask.app.engine(&head.headers) {
+        Ok(engine) => take(body, ask.app.limits()).await.map(|body| (engine, body)),
+        Err(failure) => Err(failure),
+    };
+    match taken {
+        Err(failure) => ask.finish(Err(failure)),
+        Ok((engine, body)) if engine.is_heavy(&body) => heavy(ask, engine, body).await,
+        Ok((engine, body)) => ask.answer(&engine, &body),
+    }
+}
+
+/// Answers away from the workers. Who leaves while waiting gives up the place.
+async fn heavy(ask: Ask, engine: Arc<Engine>, body: Bytes) -> Response {
+    let app = ask.app.clone();
+    let permit: Option<OwnedSemaphorePermit> = app.heavy().acquire_owned().await.ok();
+    let answering = spawn_blocking(move || {
+        let _until_answered = permit;
+        ask.answer(&engine, &body)
+    });
+    answering.await.unwrap_or_else(|_| answer::no_prediction(&app, &Failure::ModelFailed))
+}
+
+/// The whole body, if it is not too long and does not take too long.
+async fn take(body: Body, limits: Limits) -> Result<Bytes, Failure> {
+    if body.size_hint().lower() > limits.body_bytes as u64 {
+        return Err(Failure::TooLarge(limits.body_bytes));
+    }
+    match tokio::time::timeout(limits.body_timeout, collect(body, limits.body_bytes)).await {
+        Ok(collected) => collected,
+        Err(_) => Err(Failure::TooSlow(limits.body_timeout)),
+    }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        // The client has left or broken off, so nobody will read these words.
+        let frame = frame.map_err(|_| Failure::Malformed("the body ended early".to_owned()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + all.len() + data.len() > limit {
+            return Err(Failure::TooLarge(limit));
+        }
+        // Most bodies come in one piece and need no copy.
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// A request for a prediction on its way to an answer.
+struct Ask {
+    started: Instant,
+    app: App,
+    span: RequestSpan,
+}
+
+impl Ask {
+    fn answer(self, engine: &Engine, body: &[u8]) -> Response {
+        let answered = engine.answer(body, &self.span);
+        self.finish(answered.map(|answered| (answered, engine.description().features.len())))
+    }
+
+    /// Every request ends here, whatever became of it: counted, logged and traced once.
+    fn finish(self, ended: Result<(Answered, usize), Failure>) -> Response {
+        let (status, code) = ended.as_ref().map_or_else(Failure::ending, |_| (200, Code::Ok));
+        self.app.requests().finished((status, code));
+        self.span.finish(status, (status >= 500).then_some(code.as_str()));
+        let answered = ended.as_ref().ok();
+        self.span.model(
+            self.app.identity().model.as_str(),
+            &self.app.identity().version,
+            answered.map_or(0, |(answered, _)| answered.rows),
+        );
+        self.log(answered, code);
+        match ended {
+            Ok((answered, _)) => answer::prediction(&self.app, answered.json),
+            Err(failure) => answer::no_prediction(&self.app, &failure),
+        }
+    }
+
+    fn log(&self, answered: Option<&(Answered, usize)>, code: Code) {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        let Some(left_out) = self.app.lines().admit() else { return };
+        let identity = self.app.identity();
+        let only = answered.and_then(|(answered, _)| answered.only);
+        tracing::info!(
+            trace_id = %self.span.context(),
+            model = identity.model.as_str(),
+            version = identity.version,
+            endpoint = PATH,
+            features_count = answered.map(|(_, features)| *features),
+            rows = answered.map(|(answered, _)| answered.rows),
+            prediction = only.map(|only| only.prediction),
+            confidence = only.map(|only| only.confidence),
+            code = code.as_str(),
+            duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
+            left_out = (left_out > 0).then_some(left_out),
+            "{}", if answered.is_some() { "predicted" } else { "not predicted" },
+        );
+    }
+}

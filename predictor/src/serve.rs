@@ -1,0 +1,196 @@
+//! One predictor from an open port to its end: load, prove, serve, drain.
+//!
+//! Comes in: what to serve, a listener, and the process it lives in. Goes out: nothing; when it returns, every
+//! request is answered. Never: an end of the process because a model is bad; it stays, unready, and says why.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use canopy_contract::code::Code;
+use canopy_contract::describe::{ModelDescription, Task};
+use canopy_contract::predict::RowAnswer;
+use canopy_contract::report::{Prepared, Refusal};
+use canopy_contract::serving::ServingConfig;
+use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::serve::ServeOptions;
+use canopy_runtime::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+use crate::app::{App, Identity, InvalidRevision, Limits};
+use crate::artifact::{self, Artifact, Card};
+use crate::engine::Engine;
+use crate::files::FileError;
+use crate::metrics::{Loaded, Metrics};
+use crate::proof::{self, ProofError};
+use crate::record::{self, Golden, Record, RecordError};
+use crate::routes;
+
+/// What is in flight when the door closes may take this long.
+const GRACE: Duration = Duration::from_secs(30);
+/// Between two attempts to ask the own listener.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What to serve, and how.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// What the model is called, and how it was to be prepared.
+    pub config: ServingConfig,
+    /// The folder that `prepare` wrote into.
+    pub folder: PathBuf,
+    /// What a request may cost.
+    pub limits: Limits,
+    /// How long the door stays open after the order to stop.
+    pub drain: Duration,
+}
+
+/// The process that a predictor lives in, perhaps with others.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// Whether it should get traffic.
+    pub readiness: Readiness,
+    /// Its end.
+    pub shutdown: Shutdown,
+}
+
+/// Why a predictor ended before it was told to: a fault that may pass.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener has no address.
+    #[error("failed to read the address of the listener: {0}")]
+    Listener(#[from] io::Error),
+    /// The model cannot be named in a header.
+    #[error(transparent)]
+    Revision(#[from] InvalidRevision),
+    /// What `prepare` left cannot be read.
+    #[error("{0}; run prepare first, with the same folder")]
+    File(#[from] FileError),
+    /// The thread that loaded the model is gone.
+    #[error("failed to load the model: {0}")]
+    Load(#[from] tokio::task::JoinError),
+}
+
+/// Serves until the order to stop. The port answers from the first moment; predictions come when the model has
+/// proven itself.
+pub async fn run(serving: Serving, listener: TcpListener, process: Process) -> Result<(), ServeError> {
+    let Serving { config, folder, limits, drain } = serving;
+    let Process { metrics, readiness, shutdown } = process;
+    let identity = Identity::of(&config);
+    let gate = readiness.gate(format!("model {}", identity.model), "loading");
+    let address = listener.local_addr()?;
+    let app = App::new(identity, limits, &metrics)?;
+
+    let options = ServeOptions { drain, grace: GRACE, on_panic: routes::panicked };
+    let serving = canopy_runtime::serve::serve(listener, routes::router(app.clone()), options, shutdown);
+    let mut serving = pin!(serving);
+    let becoming_ready = async {
+        let identity = app.identity().clone();
+        let loaded = spawn_blocking(move || load(&folder, &identity, &metrics)).await??;
+        match loaded {
+            Ok((engine, golden)) => prove(&app, &gate, engine, &golden, address).await,
+            Err(refusal) => refuse(&app, &gate, &refusal),
+        }
+        Ok::<_, ServeError>(())
+    };
+    tokio::select! {
+        () = &mut serving => return Ok(()),
+        ready = becoming_ready => ready?,
+    }
+    serving.await;
+    Ok(())
+}
+
+/// The model in `folder`, or why it will not serve.
+fn load(
+    folder: &Path,
+    identity: &Identity,
+    metrics: &Metrics,
+) -> Result<Result<(Engine, Golden), Refusal>, FileError> {
+    let started = Instant::now();
+    let corrupt = |why: String| Ok(Err(Refusal::new(Code::ArtifactCorrupt, why)));
+    let (report, golden) = match Record::read(folder) {
+        Ok(Record::Prepared { report, golden }) => (report, golden),
+        Ok(Record::Refused(refusal)) => return Ok(Err(refusal)),
+        Err(RecordError::File(error)) => return Err(error),
+        Err(error @ RecordError::Content(_)) => return corrupt(error.to_string()),
+    };
+    let bytes = record::artifact(folder)?;
+    let digest = artifact::digest(&bytes);
+    if digest != report.digest {
+        let Prepared { digest: prepared, .. } = report;
+        return corrupt(format!(
+            "artifact has SHA-256 {digest}, but {prepared} was prepared: prepare it again"
+        ));
+    }
+    let artifact = match Artifact::decode(&bytes) {
+        Ok(artifact) => artifact,
+        Err(error) => return corrupt(error.to_string()),
+    };
+    let card = artifact.card();
+    if card.model != identity.model || card.revision != identity.revision {
+        return corrupt(format!(
+            "artifact is revision {} of {}, but revision {} of {} is to be served: prepare it again",
+            card.revision, card.model, identity.revision, identity.model
+        ));
+    }
+    let description = describe(identity, card, digest);
+    let model = Box::new(artifact.pipeline());
+    let loaded = Loaded {
+        classes: &description.classes,
+        accuracy: description.quality.value,
+        bytes: bytes.len(),
+        took: started.elapsed(),
+    };
+    let metrics = metrics.loaded(identity.labels(), &loaded);
+    Ok(Ok((Engine::new(model, description, metrics), golden)))
+}
+
+fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescription {
+    let Identity { model, namespace, version, revision } = identity.clone();
+    let Card { model: _, version: _, revision: _, features, classes, quality } = card.clone();
+    let task = Task::Classification;
+    ModelDescription { model, namespace, version, revision, task, features, classes, quality, digest }
+}
+
+/// Asks the predictor itself until it answers; what it answers decides.
+async fn prove(app: &App, gate: &Gate, engine: Engine, golden: &Golden, address: SocketAddr) {
+    let token = app.loaded(engine);
+    let refusal = loop {
+        gate.close("proving");
+        match proof::ask(address, &token, &golden.features).await {
+            Ok(answer) if answer == golden.answer => {
+                app.proven();
+                gate.open();
+                let Identity { model, namespace, version, revision } = app.identity();
+                tracing::info!(%model, namespace, version, revision, %address, "serving");
+                return;
+            }
+            Ok(RowAnswer { prediction, confidence }) => {
+                let RowAnswer { prediction: recorded, confidence: with } = golden.answer;
+                break format!(
+                    "golden row was answered {prediction} with {confidence}, but {recorded} with {with} was \
+                     recorded: prepare again with this version of the predictor"
+                );
+            }
+            Err(error @ ProofError::NoPrediction { .. }) => break error.to_string(),
+            Err(error @ ProofError::Unreachable { .. }) => {
+                tracing::warn!(model = %app.identity().model, %error, "not proven yet");
+                gate.close(error.to_string());
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    };
+    refuse(app, gate, &Refusal::new(Code::GoldenMismatch, refusal));
+}
+
+fn refuse(app: &App, gate: &Gate, refusal: &Refusal) {
+    let Identity { model, version, .. } = app.identity();
+    let Refusal { code, message } = refusal;
+    tracing::error!(%model, version, code, "will not serve: {message}");
+    gate.close(app.refused(refusal));
+}

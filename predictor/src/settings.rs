@@ -1,0 +1,154 @@
+//! Flags and environment of the predictor, listed once.
+//!
+//! Comes in: arguments and `CANOPY_…` variables. Goes out: settings that the commands take. Never: a default that
+//! is written elsewhere too.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use canopy_contract::names::{PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
+use canopy_contract::serving::ServingConfig;
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::Limits;
+use crate::files::{self, FileError};
+use crate::prepare::Trainer;
+
+/// Makes a model from data, and serves it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "canopy-predictor",
+    version,
+    after_help = "Example:
+  canopy-predictor prepare --config demo.json --dir /tmp/demo
+  canopy-predictor serve --config demo.json --dir /tmp/demo
+  curl -d '{\"features\":[1,2,-0.5,0.3]}' localhost:8001/predict"
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What a predictor does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model, measure it on rows held out, and write it down if it is good enough
+    #[command(after_help = "Example:
+  canopy-predictor prepare --config demo.json --dir /tmp/demo
+
+A model that is refused (bad data, missed gate) is written down too, and ends with success: trying again would not
+help. A fault that may pass ends with an error.")]
+    Prepare(PrepareArguments),
+    /// Serve a model that was prepared, once it has reproduced its golden answer
+    #[command(after_help = "Example:
+  canopy-predictor serve --config demo.json --dir /tmp/demo --listen 127.0.0.1:8001
+
+OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, RUST_LOG and CANOPY_LOG_FORMAT are read too.")]
+    Serve(ServeArguments),
+}
+
+/// Which model, and where it is kept.
+#[derive(Clone, Debug, Args)]
+pub struct ModelArguments {
+    /// The serving config: what the model is and how it is trained, as JSON
+    #[arg(long, env = "CANOPY_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// The folder between prepare and serve
+    #[arg(long, env = "CANOPY_MODEL_DIR", value_name = "FOLDER")]
+    pub dir: PathBuf,
+    /// What to call the version, instead of the config's word for it
+    #[arg(long, env = "CANOPY_MODEL_VERSION", value_name = "VERSION")]
+    model_version: Option<String>,
+}
+
+/// How to prepare.
+#[derive(Clone, Debug, Args)]
+pub struct PrepareArguments {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// Who trains
+    #[arg(long, env = "CANOPY_TRAINER", value_enum, default_value_t)]
+    pub trainer: Trainer,
+    /// Where to write the report as well, at most 4 KiB of JSON
+    #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
+    pub termination_log: Option<PathBuf>,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArguments {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// Where to listen for predictions
+    #[arg(long, env = "CANOPY_LISTEN", value_name = "ADDRESS", default_value_t = everywhere(PREDICTOR_PORT))]
+    pub listen: SocketAddr,
+    /// Where to listen for /live, /ready and /metrics
+    #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDRESS", default_value_t = everywhere(PREDICTOR_ADMIN_PORT))]
+    pub admin: SocketAddr,
+    /// How many threads serve [default: one per CPU, at most 4]
+    #[arg(long, env = "CANOPY_WORKERS", value_name = "COUNT")]
+    pub workers: Option<usize>,
+    /// How long the port stays open after SIGTERM, so that nobody meets a closed door
+    #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 15)]
+    drain_seconds: u64,
+    /// The longest body of a request
+    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 1 << 20)]
+    max_body_bytes: usize,
+    /// How long a body may take to arrive
+    #[arg(long, env = "CANOPY_BODY_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 10)]
+    body_timeout_seconds: u64,
+}
+
+/// Why there is no serving config.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not a serving config.
+    #[error("{} is not a serving config: {source}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl ModelArguments {
+    /// Reads the serving config.
+    pub fn config(&self) -> Result<ServingConfig, ConfigError> {
+        let mut config = read_config(&self.config)?;
+        if let Some(version) = &self.model_version {
+            config.version.clone_from(version);
+        }
+        Ok(config)
+    }
+}
+
+impl ServeArguments {
+    /// How long the port stays open after the order to stop.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    /// What a request may cost.
+    pub fn limits(&self) -> Limits {
+        let body_timeout = Duration::from_secs(self.body_timeout_seconds);
+        Limits { body_bytes: self.max_body_bytes, body_timeout }
+    }
+}
+
+fn read_config(path: &Path) -> Result<ServingConfig, ConfigError> {
+    const CONFIG_MAX_BYTES: u64 = 1 << 20;
+    let bytes = files::read(path, CONFIG_MAX_BYTES)?;
+    serde_json::from_slice(&bytes).map_err(|source| ConfigError::Content { path: path.to_owned(), source })
+}
+
+fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
