@@ -1,2 +1,97 @@
-//! bench
-fn main() {}
+//! Measures Canopy beside its peers, in one run on one machine.
+//!
+//! Comes in: a command. Goes out: `results/laptop.json`, and the tables of `README.md` that follow from it. Never: a
+//! server that outlives the run.
+
+mod ticker;
+mod latency;
+mod usage;
+mod results;
+mod call;
+mod client;
+mod server;
+mod start;
+mod load;
+mod baseline;
+mod subjects;
+mod training;
+mod machine;
+mod measure;
+mod report;
+mod arguments;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser as _;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use arguments::{All, Arguments, Report};
+use results::Results;
+use subjects::Workplace;
+
+fn main() -> Result<()> {
+    match Arguments::parse() {
+        Arguments::Baseline(baseline) => {
+            let runtime =
+                Builder::new_multi_thread().worker_threads(baseline.workers).enable_all().build()?;
+            runtime.block_on(baseline::serve(baseline.listen))
+        }
+        Arguments::Load(load) => {
+            let call = subjects::call(load.subject, load.address);
+            let found = on_one_thread(load::run(load.subject, &call, load.shape(), load.times(), &[]))?;
+            print(&serde_json::to_string_pretty(&found)?);
+            Ok(())
+        }
+        Arguments::Report(report) => write_readme(&report),
+        Arguments::All(all) => {
+            let results = on_one_thread(until_interrupted(&all))?;
+            write(&all.report.results, &(serde_json::to_string_pretty(&results)? + "\n"))?;
+            write_readme(&all.report)
+        }
+    }
+}
+
+/// The generator of load runs on one thread and leaves the other processors to what it measures.
+fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work)
+}
+
+/// Measures; an interruption ends the servers too, since it drops them.
+async fn until_interrupted(all: &All) -> Result<Results> {
+    let scratch = tempfile::tempdir().context("failed to make a folder for the run")?;
+    let workplace = Workplace {
+        programs: fs::canonicalize(&all.programs).context("failed to find the folder of programs")?,
+        python: std::path::absolute(&all.python)?,
+        scratch: scratch.path().to_owned(),
+    };
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        results = measure::everything(&workplace, all.effort()) => results,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("asked to end"),
+    }
+}
+
+fn write_readme(Report { results, readme }: &Report) -> Result<()> {
+    let figures = serde_json::from_str(&read(results)?)
+        .with_context(|| format!("failed to understand {}", results.display()))?;
+    write(readme, &report::fill(&read(readme)?, &figures)?)
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))
+}
+
+#[expect(clippy::print_stdout, reason = "people and programs read it")]
+fn print(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,123 @@
+//! What this program can be told.
+//!
+//! Comes in: the command line. Goes out: values of the right shape. Never: a look at whether what they name exists.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::load::Times;
+use crate::measure::Effort;
+use crate::results::{Shape, Subject};
+
+/// Measures Canopy beside its peers; `bench/run` builds and installs what that needs.
+#[derive(clap::Parser)]
+pub(crate) enum Arguments {
+    /// Measures everything, and writes the results and the tables of the README.
+    All(All),
+    /// Writes the tables of the README again, from results that there are.
+    Report(Report),
+    /// Puts load on a server that runs already, and prints what came of it as JSON.
+    Load(Load),
+    /// Answers predictions with as little as possible, to be measured against.
+    Baseline(Baseline),
+}
+
+/// Where everything is, and how thoroughly to measure it.
+#[derive(clap::Args)]
+pub(crate) struct All {
+    /// The folder of Canopy's programs, as they are in images
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) programs: PathBuf,
+    /// A Python that has the packages of bench/peers/requirements.txt
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) python: PathBuf,
+    #[command(flatten)]
+    spans: Spans,
+    /// How often to start each server
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    starts: usize,
+    /// With how many seeds to train each forest
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    seeds: u64,
+    #[command(flatten)]
+    pub(crate) report: Report,
+}
+
+impl All {
+    /// How thoroughly to measure.
+    pub(crate) fn effort(&self) -> Effort {
+        Effort { times: self.spans.times(), starts: self.starts, seeds: self.seeds }
+    }
+}
+
+/// Where figures are kept and where they are told.
+#[derive(clap::Args)]
+pub(crate) struct Report {
+    /// The results
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results/laptop.json"))]
+    pub(crate) results: PathBuf,
+    /// The text with places for the figures
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))]
+    pub(crate) readme: PathBuf,
+}
+
+/// One load.
+#[derive(clap::Args)]
+pub(crate) struct Load {
+    /// What listens there, which decides what is asked
+    pub(crate) subject: Subject,
+    /// The address it listens on
+    pub(crate) address: SocketAddr,
+    /// Over how many connections
+    #[arg(long, value_name = "COUNT", default_value_t = 32)]
+    connections: usize,
+    /// How many requests are due in a second; without it, each connection asks as soon as it is answered
+    #[arg(long, value_name = "PER SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    #[command(flatten)]
+    spans: Spans,
+}
+
+impl Load {
+    /// How requests follow each other.
+    pub(crate) fn shape(&self) -> Shape {
+        match self.rate {
+            None => Shape::Closed { connections: self.connections },
+            Some(per_second) => Shape::Open { per_second, connections: self.connections },
+        }
+    }
+
+    /// For how long.
+    pub(crate) fn times(&self) -> Times {
+        self.spans.times()
+    }
+}
+
+/// For how long.
+#[derive(clap::Args)]
+struct Spans {
+    /// How long to measure each load
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    seconds: u64,
+    /// How long to warm up before that
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    warm_up: u64,
+}
+
+impl Spans {
+    fn times(&self) -> Times {
+        Times { warm_up: Duration::from_secs(self.warm_up), measured: Duration::from_secs(self.seconds) }
+    }
+}
+
+/// Where the least of all servers listens.
+#[derive(clap::Args)]
+pub(crate) struct Baseline {
+    /// The address to listen on
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// How many threads answer
+    #[arg(long)]
+    pub(crate) workers: usize,
+}

@@ -1,0 +1,52 @@
+//! One connection to a server that is measured.
+//!
+//! Comes in: a request. Goes out: the checked answer, or why there is none. The only file that speaks HTTP as a
+//! client. Never: a retry, which would hide what is measured.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::call::{Call, Question};
+
+/// A connection that is kept until the server or its owner closes it.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    host: HeaderValue,
+}
+
+impl Connection {
+    /// Connects.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let stream =
+            TcpStream::connect(address).await.with_context(|| format!("no connection to {address}"))?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // It ends with the sender; what breaks it is told to whoever waits for an answer.
+        tokio::task::spawn_local(connection);
+        Ok(Self { sender, host: HeaderValue::try_from(address.to_string())? })
+    }
+
+    /// Asks one question, reads the whole answer and checks it.
+    pub(crate) async fn ask(&mut self, call: &Call, question: &Question) -> Result<()> {
+        let mut request = Request::new(Full::new(question.body.clone()));
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = http::Uri::from_static(call.path);
+        request.headers_mut().insert(HOST, self.host.clone());
+        if !question.body.is_empty() {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        self.sender.ready().await.context("connection lost")?;
+        let answer = self.sender.send_request(request).await.context("no answer")?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.context("answer cut short")?.to_bytes();
+        question.check(status, &body).map_err(|wrong| anyhow!(wrong))
+    }
+}

@@ -1,0 +1,73 @@
+//! What a run was measured on.
+//!
+//! Comes in: what the system and the programs say of themselves. Goes out: that, for the results. Never: a name of
+//! the machine or a path on it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::results::{Machine, Version};
+use crate::server::{output, said};
+
+/// The Python packages whose versions matter.
+const PACKAGES: [&str; 6] = ["scikit-learn", "numpy", "fastapi", "pydantic", "uvicorn", "uvloop"];
+
+/// Describes this machine, as it is before the run.
+pub(crate) fn describe(python: &Path) -> Result<Machine> {
+    let processor = field("/proc/cpuinfo", "model name", ':')?;
+    let memory = field("/proc/meminfo", "MemTotal", ':')?;
+    let memory_kib: u64 = memory.trim_end_matches(" kB").parse().context("failed to understand MemTotal")?;
+    let load = read("/proc/loadavg")?;
+    let load_before = load.split(' ').next().and_then(|first| first.parse().ok());
+    Ok(Machine {
+        date: first_line(&output(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?),
+        commit: first_line(&output(Command::new("git").args(["describe", "--always", "--dirty"]))?),
+        processor,
+        processors: std::thread::available_parallelism()?.get(),
+        memory_mib: memory_kib / 1024,
+        system: field("/etc/os-release", "PRETTY_NAME", '=')?.trim_matches('"').to_owned(),
+        kernel: first_line(&read("/proc/sys/kernel/osrelease")?),
+        load_before: load_before.context("failed to understand /proc/loadavg")?,
+        versions: versions(python)?,
+    })
+}
+
+fn versions(python: &Path) -> Result<Vec<Version>> {
+    let ask = format!(
+        "import importlib.metadata as m, platform; print('Python', platform.python_version())\n\
+         for name in {PACKAGES:?}: print(name, m.version(name))"
+    );
+    let of_python = output(Command::new(python).args(["-c", &ask]))?;
+    let rustc = output(Command::new("rustc").arg("--version"))?;
+    // nginx says its version where others say errors.
+    let nginx = said(Command::new("nginx").arg("-v"))?;
+    let nginx = nginx.trim().trim_start_matches("nginx version: ").replace('/', " ");
+    let lines = rustc.lines().chain(nginx.lines()).chain(of_python.lines());
+    let version = |line: &str| {
+        let (name, rest) = line.split_once(' ')?;
+        let version = rest.split(' ').next()?;
+        Some(Version { name: name.to_owned(), version: version.to_owned() })
+    };
+    lines.map(|line| version(line).with_context(|| format!("no version in {line:?}"))).collect()
+}
+
+/// The value of the first line of a file that begins with `name`.
+fn field(path: &str, name: &str, separator: char) -> Result<String> {
+    let text = read(path)?;
+    let value = text.lines().find_map(|line| {
+        let (found, value) = line.split_once(separator)?;
+        (found.trim() == name).then(|| value.trim().to_owned())
+    });
+    value.with_context(|| format!("{path} has no {name}"))
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("failed to read {path}"))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}

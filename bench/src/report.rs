@@ -1,0 +1,336 @@
+//! Figures as people read them.
+//!
+//! Comes in: the results, and a text with places for figures. Goes out: the text with the figures of these results.
+//! Never: a figure that the results do not have, or a mark left out because it was missed.
+
+use anyhow::{Context as _, Result};
+
+use crate::latency::median;
+use crate::results::{Cost, Load, Results, Shape, Subject, Training};
+
+/// Puts every table in its place: between `<!-- NAME -->` and the next `<!-- end -->`.
+pub(crate) fn fill(text: &str, results: &Results) -> Result<String> {
+    let tables = [
+        ("machine", machine(results)),
+        ("marks", marks(results)),
+        ("load", loads(results)),
+        ("start", starts(results)),
+        ("training", trainings(results)),
+        ("size", sizes(results)),
+    ];
+    tables.iter().try_fold(text.to_owned(), |text, (name, table)| put(&text, name, table))
+}
+
+fn put(text: &str, name: &str, table: &str) -> Result<String> {
+    let mark = format!("<!-- {name} -->\n");
+    let place = text.split_once(&mark).and_then(|(before, after)| {
+        let (_, after) = after.split_once("<!-- end -->")?;
+        Some((before, after))
+    });
+    let (before, after) =
+        place.with_context(|| format!("the text has no place for the figures of {name:?}"))?;
+    Ok(format!("{before}{mark}{table}<!-- end -->{after}"))
+}
+
+fn machine(results: &Results) -> String {
+    let machine = &results.machine;
+    let versions: Vec<_> = machine.versions.iter().map(|v| format!("{} {}", v.name, v.version)).collect();
+    format!(
+        "{} · commit {} · {} × {} · {} MiB · {}, Linux {} · load average before the run {:.2}  \n{}\n",
+        machine.date,
+        machine.commit,
+        machine.processors,
+        machine.processor,
+        machine.memory_mib,
+        machine.system,
+        machine.kernel,
+        machine.load_before,
+        versions.join(" · ")
+    )
+}
+
+/// What was set out to be reached, and whether it was.
+fn marks(results: &Results) -> String {
+    let mut table = header(&["mark", "at most", "measured", ""], 1);
+    let mut mark = |what: &str, limit: f64, unit: &str, measured: Option<f64>| {
+        let (measured, verdict) = match measured {
+            Some(value) if value <= limit => (format!("{value:.1} {unit}"), "met"),
+            Some(value) => (format!("{value:.1} {unit}"), "**missed**"),
+            None => ("–".to_owned(), "not measured"),
+        };
+        table += &row(&[what, &format!("{limit} {unit}"), &measured, verdict]);
+    };
+    let busiest = |subject| {
+        let closed =
+            results.load.iter().filter(|l| l.subject == subject && matches!(l.shape, Shape::Closed { .. }));
+        closed.max_by(|a, b| a.per_second().total_cmp(&b.per_second())).map(Load::cpu_us)
+    };
+    mark("CPU per request, predictor", 12.0, "µs", busiest(Subject::Predictor));
+    mark("CPU per request, gateway and predictor together", 30.0, "µs", busiest(Subject::Gateway));
+    for start in results.start.iter().filter(|start| start.subject != Subject::FastApi) {
+        let what = format!("start to first answer, {}", start.subject.title());
+        mark(&what, 10.0, "ms", Some(median(start.milliseconds.clone())));
+    }
+    for size in &results.size {
+        mark(&format!("size of `{}`", size.program), 25.0, "MB", Some(size.bytes as f64 / 1e6));
+    }
+    table
+}
+
+/// One table for each shape of load, in the order in which they were first measured.
+fn loads(results: &Results) -> String {
+    let mut shapes: Vec<Shape> = Vec::new();
+    for load in &results.load {
+        if !shapes.contains(&load.shape) {
+            shapes.push(load.shape);
+        }
+    }
+    let tables = shapes.into_iter().map(|shape| {
+        let of_shape = results.load.iter().filter(|load| load.shape == shape);
+        format!("**{}**\n\n{}\n", words(shape), load_table(of_shape))
+    });
+    tables.collect()
+}
+
+fn words(shape: Shape) -> String {
+    match shape {
+        Shape::Closed { connections: 1 } => "Closed loop, 1 connection".to_owned(),
+        Shape::Closed { connections } => format!("Closed loop, {connections} connections"),
+        Shape::Open { per_second, connections } => {
+            format!("Open loop, {per_second} requests/s over up to {connections} connections")
+        }
+    }
+}
+
+fn load_table<'a>(loads: impl Iterator<Item = &'a Load>) -> String {
+    let mut table = header(
+        &[
+            "",
+            "requests/s",
+            "CPU µs/request",
+            "p50 ms",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "memory MiB (peak)",
+            "failed",
+            "unanswered",
+        ],
+        1,
+    );
+    for load in loads {
+        let latency = load.latency_us;
+        let milliseconds = |us: f64| significant(us / 1e3);
+        let cells = [
+            load.subject.title().to_owned(),
+            format!("{:.0}", load.per_second()),
+            sum(load, |server| load.cpu_us_of(server)),
+            milliseconds(latency.p50),
+            milliseconds(latency.p90),
+            milliseconds(latency.p99),
+            milliseconds(latency.p999),
+            milliseconds(latency.max),
+            format!(
+                "{} ({:.0})",
+                sum(load, |server| server.resident_kib as f64 / 1024.0),
+                load.servers.iter().map(|server| server.peak_kib).sum::<u64>() as f64 / 1024.0
+            ),
+            load.failed.to_string(),
+            load.unanswered.to_string(),
+        ];
+        table += &row(&cells);
+    }
+    table
+}
+
+/// `3.1`, or `1.1 + 2.0 = 3.1` where there are several servers, the one that is asked first.
+fn sum(load: &Load, of: impl Fn(&Cost) -> f64) -> String {
+    let parts: Vec<_> = load.servers.iter().map(of).collect();
+    let total = format!("{:.1}", parts.iter().sum::<f64>());
+    if parts.len() == 1 {
+        return total;
+    }
+    let parts: Vec<_> = parts.iter().map(|part| format!("{part:.1}")).collect();
+    format!("{} = {total}", parts.join(" + "))
+}
+
+fn starts(results: &Results) -> String {
+    let mut table = header(&["", "asked", "median ms", "fastest", "slowest", "starts"], 2);
+    for start in &results.start {
+        let of = |value: f64| significant(value);
+        let ends = |pick: fn(f64, f64) -> f64| start.milliseconds.iter().copied().reduce(pick);
+        let cells = [
+            start.subject.title().to_owned(),
+            format!("`{}`", start.route),
+            of(median(start.milliseconds.clone())),
+            of(ends(f64::min).unwrap_or(0.0)),
+            of(ends(f64::max).unwrap_or(0.0)),
+            start.milliseconds.len().to_string(),
+        ];
+        table += &row(&cells);
+    }
+    table
+}
+
+fn trainings(results: &Results) -> String {
+    let columns = [
+        "rows × features",
+        "",
+        "threads",
+        "fit s",
+        "accuracy held out",
+        "µs, a row alone",
+        "µs, a row of many",
+    ];
+    let mut table = header(&columns, 2);
+    for training in &results.training {
+        let Training { trainer, data, rows, features, threads, .. } = training;
+        let mean = training.accuracy.iter().sum::<f64>() / training.accuracy.len() as f64;
+        let cells = [
+            format!("{data}, {rows} × {features}"),
+            trainer.title().to_owned(),
+            threads.to_string(),
+            significant(median(training.fit_seconds.clone())),
+            format!("{mean:.4}"),
+            significant(training.single_us),
+            significant(training.batch_us),
+        ];
+        table += &row(&cells);
+    }
+    table
+}
+
+fn sizes(results: &Results) -> String {
+    let mut table = header(&["program", "MB"], 1);
+    for size in &results.size {
+        table += &row(&[format!("`{}`", size.program), format!("{:.1}", size.bytes as f64 / 1e6)]);
+    }
+    table
+}
+
+/// Three digits, or all before the point.
+fn significant(value: f64) -> String {
+    let digits = match value.abs() {
+        large if large >= 100.0 => 0,
+        large if large >= 10.0 => 1,
+        large if large >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.digits$}")
+}
+
+/// The first two lines of a table; the first `texts` columns are text, the others figures.
+fn header(columns: &[&str], texts: usize) -> String {
+    let rules = (0..columns.len()).map(|column| if column < texts { "---" } else { "---:" });
+    row(columns) + &row(&rules.collect::<Vec<_>>())
+}
+
+fn row<T: AsRef<str>>(cells: &[T]) -> String {
+    let cells: Vec<_> = cells.iter().map(AsRef::as_ref).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::Percentiles;
+    use crate::results::{Machine, Size, Start, Trainer};
+
+    const PLACES: &str = "# Title\n<!-- machine -->\n<!-- end --><!-- marks -->\nold\n<!-- end -->\n<!-- load -->\n<!-- end -->\
+        <!-- start -->\n<!-- end --><!-- training -->\n<!-- end --><!-- size -->\n<!-- end -->\nlast words\n";
+
+    fn load(subject: Subject, shape: Shape, cpu_seconds: &[f64]) -> Load {
+        let cost = |&cpu_seconds| Cost { name: "x".into(), cpu_seconds, resident_kib: 2048, peak_kib: 4096 };
+        Load {
+            subject,
+            shape,
+            seconds: 2.0,
+            answered: 100_000,
+            failed: 0,
+            first_failure: None,
+            unanswered: 3,
+            latency_us: Percentiles { p50: 50.0, p90: 90.0, p99: 1500.0, p999: 12_340.0, max: 123_400.0 },
+            servers: cpu_seconds.iter().map(cost).collect(),
+            generator_cpu_seconds: 1.0,
+        }
+    }
+
+    fn results() -> Results {
+        let machine = Machine {
+            date: "2026-01-02 03:04 UTC".into(),
+            commit: "abc".into(),
+            processor: "Abacus".into(),
+            processors: 2,
+            memory_mib: 64,
+            system: "Debian".into(),
+            kernel: "6".into(),
+            load_before: 0.1,
+            versions: Vec::new(),
+        };
+        let many = Shape::Closed { connections: 32 };
+        let fixed = Shape::Open { per_second: 1000, connections: 64 };
+        let training = Training {
+            trainer: Trainer::Canopy,
+            data: "demo".into(),
+            rows: 1000,
+            features: 4,
+            threads: 1,
+            fit_seconds: vec![0.3, 0.1, 0.2],
+            accuracy: vec![0.9, 0.95],
+            single_us: 1.25,
+            batch_us: 0.5,
+        };
+        Results {
+            machine,
+            load: vec![
+                load(Subject::Predictor, many, &[1.2]),
+                load(Subject::Predictor, fixed, &[9.0]),
+                load(Subject::Gateway, many, &[2.0, 1.01]),
+            ],
+            start: vec![Start {
+                subject: Subject::Predictor,
+                route: "POST /predict".into(),
+                milliseconds: vec![9.0, 30.0, 10.0],
+            }],
+            training: vec![training],
+            size: vec![Size { program: "canopy".into(), bytes: 25_100_000 }],
+        }
+    }
+
+    #[track_caller]
+    fn check(expected: &str) {
+        let filled = fill(PLACES, &results()).unwrap();
+        assert!(filled.contains(expected), "{expected}\nis not in\n{filled}");
+    }
+
+    #[test]
+    fn a_mark_is_judged_by_the_closed_loop_and_the_median() {
+        check("| CPU per request, predictor | 12 µs | 12.0 µs | met |\n");
+        check("| CPU per request, gateway and predictor together | 30 µs | 30.1 µs | **missed** |\n");
+        check("| start to first answer, Canopy's predictor | 10 ms | 10.0 ms | met |\n");
+        check("| size of `canopy` | 25 MB | 25.1 MB | **missed** |\n");
+    }
+
+    #[test]
+    fn figures_are_told_as_they_were_found() {
+        check("2026-01-02 03:04 UTC · commit abc · 2 × Abacus");
+        check(
+            "| Canopy's predictor | 50000 | 12.0 | 0.050 | 0.090 | 1.50 | 12.3 | 123 | 2.0 (4) | 0 | 3 |\n",
+        );
+        check("| Canopy's gateway in front of the predictor | 50000 | 20.0 + 10.1 = 30.1 | ");
+        check("**Open loop, 1000 requests/s over up to 64 connections**");
+        check("| Canopy's predictor | `POST /predict` | 10.0 | 9.00 | 30.0 | 3 |\n");
+        check("| demo, 1000 × 4 | Canopy | 1 | 0.200 | 0.9250 | 1.25 | 0.500 |\n");
+    }
+
+    #[test]
+    fn figures_take_the_place_of_older_ones_and_of_nothing_else() {
+        let filled = fill(PLACES, &results()).unwrap();
+        assert!(filled.starts_with("# Title\n<!-- machine -->\n") && filled.ends_with("\nlast words\n"));
+        assert!(!filled.contains("old"));
+        assert_eq!(fill(&filled, &results()).unwrap(), filled);
+        let error = fill(&PLACES.replace("<!-- size -->", ""), &results()).unwrap_err();
+        assert_eq!(error.to_string(), r#"the text has no place for the figures of "size""#);
+    }
+}

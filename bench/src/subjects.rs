@@ -1,0 +1,229 @@
+//! The servers that are measured: how each is started, and what it is asked.
+//!
+//! Comes in: where the programs are. Goes out: running servers that have given a right answer. Never: a setting that
+//! one gets and another could have but does not; each has two workers, and none writes a line per request.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use canopy_contract::names::{DEFAULT_NAMESPACE, REVISION_DIGITS};
+use canopy_contract::schema::Feature;
+use canopy_contract::serving::{Algorithm, Data, MaxFeatures, RandomForest, ServingConfig, Train};
+
+use crate::call::Call;
+use crate::results::Subject;
+use crate::server::{Server, free_address, output};
+use crate::start::first_answer;
+
+/// How many threads or processes each server answers with: as many as the machine of the first results has.
+const WORKERS: &str = "2";
+
+/// Where programs are found and files are put.
+pub(crate) struct Workplace {
+    /// The folder of Canopy's programs.
+    pub(crate) programs: PathBuf,
+    /// A Python that has the packages of `peers/requirements.txt`.
+    pub(crate) python: PathBuf,
+    /// A folder that goes when the run is over.
+    pub(crate) scratch: PathBuf,
+}
+
+/// The folder of what is not ours.
+pub(crate) fn peers() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/peers"))
+}
+
+impl Workplace {
+    /// A command of one of the Python programs in `peers`.
+    pub(crate) fn python(&self, program: &str) -> Command {
+        let mut command = Command::new(&self.python);
+        command.arg(peers().join(program));
+        command
+    }
+
+    /// Makes what the servers need: rows, and a model of them for each side.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        output(self.python("make_data.py").arg(&self.scratch))?;
+        output(self.python("prepare_model.py").arg(self.rows("demo")).arg(self.joblib()))?;
+        std::fs::write(self.config(), serde_json::to_string(&demo(self.rows("demo"))?)?)?;
+        let mut prepare = self.canopy("canopy-predictor");
+        prepare.arg("prepare").arg("--config").arg(self.config()).arg("--dir").arg(self.model());
+        output(&mut prepare)?;
+        Ok(())
+    }
+
+    /// The file of rows with this name.
+    pub(crate) fn rows(&self, name: &str) -> PathBuf {
+        self.scratch.join(format!("{name}.csv"))
+    }
+
+    /// Starts the servers of a subject, the one that is asked first, and waits until each has answered rightly.
+    pub(crate) async fn stand_up(&self, subject: Subject) -> Result<(Vec<Server>, Call)> {
+        let behind = match subject {
+            Subject::Nginx => Some(Box::pin(self.stand_up(Subject::Baseline)).await?),
+            Subject::Gateway => Some(Box::pin(self.stand_up(Subject::Predictor)).await?),
+            Subject::Baseline | Subject::Predictor | Subject::FastApi => None,
+        };
+        let address = free_address()?;
+        let call = call(subject, address);
+        let upstream = behind.as_ref().map(|(_, call)| call.address);
+        let (server, _) = self.start(subject, &call, upstream).await?;
+        let mut servers = vec![server];
+        servers.extend(behind.into_iter().flat_map(|(servers, _)| servers));
+        Ok((servers, call))
+    }
+
+    /// Starts one server and says how long its first right answer to `call` took.
+    pub(crate) async fn start(
+        &self,
+        subject: Subject,
+        call: &Call,
+        upstream: Option<SocketAddr>,
+    ) -> Result<(Server, Duration)> {
+        let (name, mut command) = match subject {
+            Subject::Baseline => ("axum", baseline(call.address)?),
+            Subject::Nginx => ("nginx", self.nginx(call.address, upstream)?),
+            Subject::Predictor => ("predictor", self.predictor(call.address)?),
+            Subject::Gateway => ("gateway", self.gateway(call.address, upstream)?),
+            Subject::FastApi => ("uvicorn", self.fastapi(call.address)),
+        };
+        first_answer(call, || Server::start(name, &mut command)).await
+    }
+
+    fn fastapi(&self, address: SocketAddr) -> Command {
+        let mut command = Command::new(&self.python);
+        command.args(["-m", "uvicorn", "fastapi_app:app", "--workers", WORKERS, "--no-access-log"]);
+        command.args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()]);
+        command.current_dir(peers()).env("MODEL", self.joblib());
+        command
+    }
+
+    fn predictor(&self, address: SocketAddr) -> Result<Command> {
+        let mut command = self.canopy("canopy-predictor");
+        command.arg("serve").args(["--workers", WORKERS, "--drain-seconds", "0"]);
+        command.arg("--config").arg(self.config()).arg("--dir").arg(self.model());
+        command.args(["--listen", &address.to_string(), "--admin", &free_address()?.to_string()]);
+        Ok(command)
+    }
+
+    fn gateway(&self, address: SocketAddr, upstream: Option<SocketAddr>) -> Result<Command> {
+        let upstream = upstream.context("the gateway needs a predictor behind it")?;
+        let mut command = self.canopy("canopy-gateway");
+        command.args(["--workers", WORKERS, "--drain-seconds", "0"]);
+        command.args(["--predictors", &format!("demo=http://{upstream}")]);
+        command.args(["--database-url", &format!("sqlite://{}", self.scratch.join("canopy.db").display())]);
+        command.args(["--listen", &address.to_string(), "--admin", &free_address()?.to_string()]);
+        Ok(command)
+    }
+
+    /// A command of one of Canopy's programs, which sees none of this environment.
+    fn canopy(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.env_clear();
+        command
+    }
+
+    fn config(&self) -> PathBuf {
+        self.scratch.join("demo.json")
+    }
+
+    fn model(&self) -> PathBuf {
+        self.scratch.join("model")
+    }
+
+    fn joblib(&self) -> PathBuf {
+        self.scratch.join("demo.joblib")
+    }
+
+    fn nginx(&self, address: SocketAddr, upstream: Option<SocketAddr>) -> Result<Command> {
+        let upstream = upstream.context("nginx needs a server behind it")?;
+        let folder = self.scratch.join("nginx");
+        std::fs::create_dir_all(&folder)?;
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, nginx_configuration(&folder, address, upstream))?;
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(&folder).arg("-c").arg(&file).args(["-e", "stderr"]);
+        Ok(command)
+    }
+}
+
+/// This same program as the least of all servers.
+fn baseline(address: SocketAddr) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
+    command.args(["baseline", "--workers", WORKERS, "--listen", &address.to_string()]);
+    Ok(command)
+}
+
+/// What a subject is asked.
+pub(crate) fn call(subject: Subject, address: SocketAddr) -> Call {
+    match subject {
+        Subject::Gateway => Call::predictions(address, "/api/predict", "class"),
+        Subject::Baseline | Subject::Nginx | Subject::Predictor | Subject::FastApi => {
+            Call::predictions(address, "/predict", "prediction")
+        }
+    }
+}
+
+/// The model `demo`, trained on given rows: the same parameters as in `peers/prepare_model.py`.
+fn demo(rows: PathBuf) -> Result<ServingConfig> {
+    let feature = |column| Feature { name: format!("x{column}"), min: Some(-10.0), max: Some(10.0) };
+    Ok(ServingConfig {
+        model: "demo".parse()?,
+        namespace: DEFAULT_NAMESPACE.to_owned(),
+        version: "1.0".to_owned(),
+        revision: "0".repeat(REVISION_DIGITS),
+        train: Train {
+            data: Data::Csv { path: rows, target: "class".to_owned() },
+            algorithm: Algorithm::RandomForest(RandomForest {
+                trees: 100,
+                max_depth: None,
+                min_samples_leaf: 1,
+                max_features: MaxFeatures::Sqrt,
+                bootstrap: true,
+                seed: 42,
+            }),
+            standardize: true,
+            test_percent: 20,
+            gate: None,
+        },
+        features: (0..4).map(feature).collect(),
+        classes: Vec::new(),
+    })
+}
+
+/// A proxy as its handbook would have it for speed: connections kept on both sides, no log.
+fn nginx_configuration(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> String {
+    let folder = folder.display();
+    format!(
+        "daemon off;
+worker_processes {WORKERS};
+pid {folder}/pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream server {{
+        server {upstream};
+        keepalive 128;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen {address};
+        location / {{
+            proxy_pass http://server;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+        }}
+    }}
+}}
+"
+    )
+}

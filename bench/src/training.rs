@@ -1,0 +1,92 @@
+//! Canopy's side of the comparison of forests: the same rows, the same parameters, the same clock stops.
+//!
+//! Comes in: CSV files, threads, seeds. Goes out: seconds, accuracy, microseconds per row. Never: a time that leaves
+//! out the scaling, which the other side has to do as well.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use canopy_forest::data::Samples;
+use canopy_forest::layout::Packed;
+use canopy_forest::scale::Scaler;
+use canopy_forest::train::RandomForest;
+
+use crate::latency::median;
+use crate::results::{Trainer, Training};
+
+/// How many rows are asked about alone, and how often all are asked about together: as in `peers/train.py`.
+const SINGLES: usize = 200;
+const BATCHES: usize = 9;
+
+/// Trains a forest of 100 trees with each seed and asks the last one about the rows held out.
+pub(crate) fn measure(
+    data: &str,
+    [rows, held_out]: [&Path; 2],
+    threads: usize,
+    seeds: u64,
+) -> Result<Training> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    pool.install(|| {
+        let (samples, held_out) = (read(rows)?, read(held_out)?);
+        let mut fit_seconds = Vec::new();
+        let mut accuracy = Vec::new();
+        let mut last = None;
+        for seed in 0..seeds {
+            let start = Instant::now();
+            let scaler = Scaler::fit(&samples)?;
+            let forest = RandomForest::params().seed(seed).train(&scaler.transform(&samples), &|_, _| ())?;
+            fit_seconds.push(start.elapsed().as_secs_f64());
+            let packed = Packed::new(&forest);
+            accuracy.push(packed.accuracy(&scaler, &held_out)?);
+            last = Some((scaler, packed));
+        }
+        let (scaler, packed) = last.context("at least one seed is needed")?;
+        Ok(Training {
+            trainer: Trainer::Canopy,
+            data: data.to_owned(),
+            rows: samples.len(),
+            features: samples.features().len(),
+            threads,
+            fit_seconds,
+            accuracy,
+            single_us: single(&scaler, &packed, &held_out)?,
+            batch_us: batch(&scaler, &packed, &held_out)?,
+        })
+    })
+}
+
+fn read(path: &Path) -> Result<Samples> {
+    let bytes = fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
+    Samples::from_csv(&bytes, "class").with_context(|| format!("failed to understand {}", path.display()))
+}
+
+fn single(scaler: &Scaler, packed: &Packed, samples: &Samples) -> Result<f64> {
+    let mut probabilities = vec![0.0; packed.classes()];
+    let mut inputs = Vec::new();
+    let rows: Vec<_> = samples.rows().collect();
+    let times = rows.iter().cycle().take(SINGLES).map(|row| {
+        let start = Instant::now();
+        scaler.apply(row, &mut inputs);
+        packed.predict_row(&inputs, &mut probabilities)?;
+        Ok(microseconds(start.elapsed()))
+    });
+    Ok(median(times.collect::<Result<_>>()?))
+}
+
+fn batch(scaler: &Scaler, packed: &Packed, samples: &Samples) -> Result<f64> {
+    let mut probabilities = vec![0.0; packed.classes() * samples.len()];
+    let mut inputs = Vec::new();
+    let times = (0..BATCHES).map(|_| {
+        let start = Instant::now();
+        scaler.apply(samples.values(), &mut inputs);
+        packed.predict_rows(&inputs, &mut probabilities)?;
+        Ok(microseconds(start.elapsed()) / samples.len() as f64)
+    });
+    Ok(median(times.collect::<Result<_>>()?))
+}
+
+fn microseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
