@@ -164,6 +164,13 @@ pub struct NameError {
     why: &'static str,
 }
 
+impl NameError {
+    /// What the name must be.
+    pub const fn why(&self) -> &'static str {
+        self.why
+    }
+}
+
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "model name {:?} {}", self.name, self.why)

@@ -1,1 +1,15 @@
-//! crates/resource
+//! The `PredictorModel` resource: its types, and what follows from them without a cluster.
+//!
+//! Comes in: manifests. Goes out: the definition of the resource, and for each model the config that a predictor
+//! reads, or why there is none. Never: a cluster, a file, a clock.
+
+pub mod decimal;
+pub mod model;
+pub mod definition;
+pub mod fault;
+mod document;
+mod schema;
+mod rules;
+pub mod manifest;
+pub mod revision;
+pub mod plan;

@@ -1,0 +1,33 @@
+//! The definition of the resource, as a cluster is given it.
+//!
+//! Comes in: nothing. Goes out: the `CustomResourceDefinition` as YAML. Never: a hand-written line of it; all
+//! of it follows from the types.
+
+use kube::CustomResourceExt as _;
+
+use crate::model::PredictorModel;
+
+/// The `CustomResourceDefinition` of `PredictorModel`, as YAML.
+pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
+    serde_saphyr::to_string(&PredictorModel::crd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_beside_the_samples_is_what_the_types_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crd.yaml");
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            kept == yaml().unwrap(),
+            "deploy/crd.yaml is not what the types say; run: cargo xtask generate"
+        );
+    }
+
+    #[test]
+    fn the_definition_is_small_enough_for_a_plain_apply() {
+        assert!(yaml().unwrap().len() < 100_000);
+    }
+}

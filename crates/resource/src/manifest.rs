@@ -1,0 +1,253 @@
+//! Manifests to models and their data: what `kubectl apply` would take, read without a cluster.
+//!
+//! Comes in: text with `PredictorModel`s and `ConfigMap`s. Goes out: both, or every fault with its line. Never: a
+//! file, and never an object of a kind that nobody here would honour.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use canopy_contract::names::DEFAULT_NAMESPACE;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::document::{self, Document};
+use crate::fault::{FAULTS_MAX, Fault};
+use crate::model::PredictorModel;
+use crate::{rules, schema};
+
+/// The model that is served where no manifest is given.
+pub const DEMO: &str = include_str!("../../../deploy/samples/demo.yaml");
+
+const MODEL_VERSION: &str = "canopy.rs/v1alpha1";
+const CONFIG_MAP_VERSION: &str = "v1";
+
+/// Models, and the data they may refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Manifests {
+    /// The models, in the order of the text.
+    pub models: Vec<PredictorModel>,
+    /// The data.
+    pub config_maps: ConfigMaps,
+}
+
+impl Manifests {
+    /// These and those of `more`; an object must not be in both.
+    pub fn join(&mut self, more: Self) -> Result<(), Vec<Fault>> {
+        let mut twice = Vec::new();
+        for model in more.models {
+            twice.extend(self.add(model).err());
+        }
+        for config_map in more.config_maps.0.into_values() {
+            twice.extend(self.config_maps.add(config_map).err());
+        }
+        if twice.is_empty() { Ok(()) } else { Err(twice) }
+    }
+
+    fn add(&mut self, model: PredictorModel) -> Result<(), Fault> {
+        let identity = |model: &PredictorModel| (namespace(model), model.name_any());
+        if self.models.iter().any(|other| identity(other) == identity(&model)) {
+            return Err(twice("PredictorModel", &model));
+        }
+        self.models.push(model);
+        Ok(())
+    }
+}
+
+/// `ConfigMap`s by namespace and name.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigMaps(BTreeMap<(String, String), ConfigMap>);
+
+impl ConfigMaps {
+    /// One more, of another name than all before.
+    pub fn add(&mut self, config_map: ConfigMap) -> Result<(), Fault> {
+        let identity = (namespace(&config_map), config_map.name_any());
+        if self.0.contains_key(&identity) {
+            return Err(twice("ConfigMap", &config_map));
+        }
+        self.0.insert(identity, config_map);
+        Ok(())
+    }
+
+    /// The `ConfigMap` `name` in `namespace`.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
+        self.0.get(&(namespace.to_owned(), name.to_owned()))
+    }
+}
+
+fn namespace<T: kube::Resource>(object: &T) -> String {
+    object.meta().namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+}
+
+fn twice<T: kube::Resource>(kind: &str, object: &T) -> Fault {
+    let (name, namespace) = (object.meta().name.clone().unwrap_or_default(), namespace(object));
+    Fault::at("metadata.name", format!("{kind} {name} in namespace {namespace} is given twice"))
+}
+
+/// Why manifests could not be read.
+#[derive(Debug)]
+pub enum ManifestError {
+    /// The text is not YAML.
+    Syntax(serde_saphyr::Error),
+    /// It is YAML with faults: each with its line and the object it is in.
+    Faults(Vec<Finding>),
+}
+
+/// A fault and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The line of the text.
+    pub line: u64,
+    /// The kind and the name of the object.
+    pub object: String,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}: {}", self.line, self.object, self.fault)
+    }
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(error) => error.fmt(f),
+            Self::Faults(findings) => {
+                let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+/// Reads every document of `text`.
+pub fn read(text: &str) -> Result<Manifests, ManifestError> {
+    let mut manifests = Manifests::default();
+    let mut findings = Vec::new();
+    for document in document::read(text).map_err(ManifestError::Syntax)? {
+        if let Err(faults) = read_document(&document.value, &mut manifests) {
+            let object = object_name(&document.value);
+            findings.extend(faults.into_iter().map(|fault| finding(&document, &object, fault)));
+        }
+    }
+    findings.sort_by_key(|finding: &Finding| finding.line);
+    findings.truncate(FAULTS_MAX);
+    if findings.is_empty() { Ok(manifests) } else { Err(ManifestError::Faults(findings)) }
+}
+
+fn finding(document: &Document, object: &str, fault: Fault) -> Finding {
+    Finding { line: document.line(&fault.field), object: object.to_owned(), fault }
+}
+
+fn read_document(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fault>> {
+    let said = |field: &str| document[field].as_str().unwrap_or_default();
+    match (said("apiVersion"), said("kind")) {
+        (MODEL_VERSION, "PredictorModel") => {
+            let model = typed(document, &schema::PREDICTOR_MODEL)?;
+            let broken = rules::check(&model);
+            if broken.is_empty() { manifests.add(model).map_err(|fault| vec![fault]) } else { Err(broken) }
+        }
+        (CONFIG_MAP_VERSION, "ConfigMap") => {
+            let config_map = typed(document, &schema::CONFIG_MAP)?;
+            manifests.config_maps.add(config_map).map_err(|fault| vec![fault])
+        }
+        (other, "PredictorModel") => Err(vec![wrong_version(other, MODEL_VERSION)]),
+        (other, "ConfigMap") => Err(vec![wrong_version(other, CONFIG_MAP_VERSION)]),
+        (_, "") => Err(vec![Fault::at("kind", "is required: PredictorModel or ConfigMap")]),
+        (_, other) => {
+            let why = format!("{other} is not read here; only PredictorModel and ConfigMap are");
+            Err(vec![Fault::at("kind", why)])
+        }
+    }
+}
+
+fn wrong_version(found: &str, expected: &str) -> Fault {
+    Fault::at("apiVersion", format!("must be {expected}, but is {found:?}"))
+}
+
+fn typed<T: DeserializeOwned>(document: &Value, schema: &Value) -> Result<T, Vec<Fault>> {
+    let faults = schema::check(document, schema);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    T::deserialize(document).map_err(|error| vec![Fault::at("", error.to_string())])
+}
+
+fn object_name(document: &Value) -> String {
+    let said = |value: &Value| value.as_str().map(str::to_owned);
+    let kind = said(&document["kind"]).unwrap_or_else(|| "document".to_owned());
+    match said(&document["metadata"]["name"]) {
+        Some(name) => format!("{kind} {name}"),
+        None => kind,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let said = read(text).map_or_else(|error| error.to_string(), |_| String::new());
+        assert_eq!(said, expected);
+    }
+
+    const DATA: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n";
+
+    #[test]
+    fn the_samples_are_read() {
+        let demo = read(DEMO).unwrap();
+        assert_eq!(demo.models.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["demo"]);
+        let mut both = read(include_str!("../../../deploy/samples/iris.yaml")).unwrap();
+        let table = both.config_maps.get("default", "iris-data").unwrap().data.as_ref().unwrap();
+        assert_eq!(table["iris.csv"].lines().count(), 151);
+        both.join(demo).unwrap();
+        assert_eq!(both.models.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["iris", "demo"]);
+    }
+
+    #[test]
+    fn text_without_a_document_has_no_models() {
+        check("", "");
+        check("# nothing\n---\n---\n", "");
+        assert!(read("---\n").unwrap().models.is_empty());
+    }
+
+    #[test]
+    fn every_fault_of_every_document_is_told_with_its_line() {
+        check(
+            "kind: Secret\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  nmae: a\ndata:\n  k: 1\n---\n[1]\n",
+            "line 1: Secret: kind: Secret is not read here; only PredictorModel and ConfigMap are\n\
+             line 7: ConfigMap a: metadata.nmae: there is no such field; there are annotations, \
+             creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, \
+             generation, labels, managedFields, name, namespace, ownerReferences, resourceVersion, selfLink, uid\n\
+             line 9: ConfigMap a: data.k: must be text, in quotes where it looks like something else, but is 1\n\
+             line 11: document: kind: is required: PredictorModel or ConfigMap",
+        );
+        check(
+            &DEMO.replace("trees: 100", "trees: 0"),
+            "line 13: PredictorModel demo: spec.train.algorithm.randomForest.trees: must be at least 1, but is 0",
+        );
+    }
+
+    #[test]
+    fn an_object_is_given_once() {
+        let fault = "metadata.name: ConfigMap a in namespace default is given twice";
+        check(&format!("{DATA}---\n{DATA}"), &format!("line 8: ConfigMap a: {fault}"));
+        let mut manifests = read(DATA).unwrap();
+        let faults = manifests.join(read(DATA).unwrap()).unwrap_err();
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), [fault]);
+        manifests.join(read(&DATA.replace("{name: a}", "{name: a, namespace: shop}")).unwrap()).unwrap();
+
+        let mut demo = read(DEMO).unwrap();
+        let faults = demo.join(read(DEMO).unwrap()).unwrap_err();
+        assert_eq!(
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["metadata.name: PredictorModel demo in namespace default is given twice"]
+        );
+    }
+}

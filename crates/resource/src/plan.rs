@@ -1,0 +1,332 @@
+//! A model to what its predictor needs: the serving config with every default filled in, and the data.
+//!
+//! Comes in: a model and the `ConfigMap`s it may refer to. Goes out: a plan, or a refusal that names the field.
+//! Never: a file or a cluster; and it trusts no API server to have checked the model before.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use canopy_contract::describe::Metric;
+use canopy_contract::names::{DEFAULT_NAMESPACE, ModelName};
+use canopy_contract::schema::Feature;
+use canopy_contract::serving;
+use kube::ResourceExt as _;
+
+use crate::decimal::Decimal;
+use crate::fault::Fault;
+use crate::manifest::ConfigMaps;
+use crate::model::{self, PredictorModel, SYNTHETIC_FEATURES};
+use crate::revision::revision;
+use crate::{rules, schema};
+
+const SAMPLES: u32 = 1000;
+const TREES: u32 = 100;
+const TEST_PERCENT: u8 = 20;
+const SEED: u64 = 42;
+
+/// What follows from a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What the predictor reads.
+    pub config: serving::ServingConfig,
+    /// The file that must be there before it does.
+    pub file: Option<File>,
+}
+
+/// A file and what must be in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where the config says it is.
+    pub path: PathBuf,
+    /// The contents.
+    pub text: String,
+}
+
+/// Why there is no plan: at least one fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Every fault that was found.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
+        f.write_str(&faults.join("; "))
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self { faults: vec![fault] }
+    }
+}
+
+impl Plan {
+    /// The plan for `model`, whose predictor finds data in `folder`.
+    pub fn new(model: &PredictorModel, config_maps: &ConfigMaps, folder: &Path) -> Result<Self, Refusal> {
+        let document = serde_json::to_value(model)
+            .map_err(|error| Fault::at("", format!("cannot be written: {error}")))?;
+        for faults in [schema::check(&document, &schema::PREDICTOR_MODEL), rules::check(model)] {
+            if !faults.is_empty() {
+                return Err(Refusal { faults });
+            }
+        }
+
+        let spec = &model.spec;
+        let name =
+            ModelName::try_from(model.name_any()).map_err(|error| Fault::at("metadata.name", error.why()))?;
+        let namespace = model.namespace().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let text = match &spec.train.data.csv {
+            Some(csv) => Some(csv_text(csv, config_maps, &namespace)?),
+            None => None,
+        };
+        let revision =
+            revision(spec, text).map_err(|error| Fault::at("spec", format!("has no revision: {error}")))?;
+        let path = folder.join(format!("{name}-{revision}.csv"));
+
+        let config = serving::ServingConfig {
+            train: train(&spec.train, &path)?,
+            features: spec.features.iter().flatten().map(feature).collect(),
+            classes: spec.classes.clone().unwrap_or_default(),
+            version: spec.version.clone(),
+            model: name,
+            namespace,
+            revision,
+        };
+        Ok(Self { config, file: text.map(|text| File { path, text: text.to_owned() }) })
+    }
+}
+
+/// The text that `csv` refers to.
+fn csv_text<'a>(csv: &model::Csv, config_maps: &'a ConfigMaps, namespace: &str) -> Result<&'a str, Fault> {
+    const FIELD: &str = "spec.train.data.csv.source.configMap";
+    let Some(model::ConfigMapKey { name, key }) = &csv.source.config_map else {
+        return Err(Fault::at("spec.train.data.csv.source", model::ONE_KIND_OF_SOURCE.1));
+    };
+    let Some(config_map) = config_maps.get(namespace, name) else {
+        let why = format!("there is no ConfigMap {name} in namespace {namespace}; add it beside the model");
+        return Err(Fault::at(format!("{FIELD}.name"), why));
+    };
+    if let Some(text) = config_map.data.as_ref().and_then(|data| data.get(key)) {
+        return Ok(text);
+    }
+    let why = if config_map.binary_data.as_ref().is_some_and(|data| data.contains_key(key)) {
+        format!("{key} of ConfigMap {name} is binary; put the table under data, as text")
+    } else {
+        let keys: Vec<_> = config_map.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
+        let keys =
+            if keys.is_empty() { "it has no data".to_owned() } else { format!("it has {}", keys.join(", ")) };
+        format!("ConfigMap {name} has no key {key}; {keys}")
+    };
+    Err(Fault::at(format!("{FIELD}.key"), why))
+}
+
+fn train(train: &model::Train, path: &Path) -> Result<serving::Train, Fault> {
+    let model::Train { data, algorithm, standardize, test_percent, gate } = train;
+    Ok(serving::Train {
+        data: rows(data, path)?,
+        algorithm: method(algorithm)?,
+        standardize: standardize.unwrap_or(true),
+        test_percent: test_percent.unwrap_or(TEST_PERCENT),
+        gate: gate.as_ref().map(quality).transpose()?,
+    })
+}
+
+fn rows(data: &model::Data, path: &Path) -> Result<serving::Data, Fault> {
+    match data {
+        model::Data { synthetic: Some(synthetic), csv: None } => {
+            let model::Synthetic { samples, features, seed } = synthetic;
+            Ok(serving::Data::Synthetic(serving::Synthetic {
+                samples: samples.unwrap_or(SAMPLES),
+                features: features.unwrap_or(SYNTHETIC_FEATURES),
+                seed: seed.unwrap_or(SEED),
+            }))
+        }
+        model::Data { synthetic: None, csv: Some(csv) } => {
+            Ok(serving::Data::Csv { path: path.to_owned(), target: csv.target.clone() })
+        }
+        model::Data { synthetic: None, csv: None } | model::Data { synthetic: Some(_), csv: Some(_) } => {
+            Err(Fault::at("spec.train.data", model::ONE_KIND_OF_DATA.1))
+        }
+    }
+}
+
+fn method(algorithm: &model::Algorithm) -> Result<serving::Algorithm, Fault> {
+    let model::Algorithm { random_forest } = algorithm;
+    let Some(forest) = random_forest else {
+        return Err(Fault::at("spec.train.algorithm", model::ONE_KIND_OF_ALGORITHM.1));
+    };
+    let model::RandomForest { trees, max_depth, min_samples_leaf, max_features, bootstrap, seed } = forest;
+    Ok(serving::Algorithm::RandomForest(serving::RandomForest {
+        trees: trees.unwrap_or(TREES),
+        max_depth: *max_depth,
+        min_samples_leaf: min_samples_leaf.unwrap_or(1),
+        max_features: match max_features {
+            Some(model::MaxFeatures::Sqrt) | None => serving::MaxFeatures::Sqrt,
+            Some(model::MaxFeatures::Log2) => serving::MaxFeatures::Log2,
+            Some(model::MaxFeatures::All) => serving::MaxFeatures::All,
+        },
+        bootstrap: bootstrap.unwrap_or(true),
+        seed: seed.unwrap_or(SEED),
+    }))
+}
+
+fn quality(gate: &model::Gate) -> Result<serving::Gate, Fault> {
+    let model::Gate { metric: model::Metric::Accuracy, min } = gate;
+    let Some(min) = min.number() else {
+        return Err(Fault::at("spec.train.gate", model::GATE_IS_A_SHARE.1));
+    };
+    Ok(serving::Gate { metric: Metric::Accuracy, min })
+}
+
+fn feature(feature: &model::Feature) -> Feature {
+    let model::Feature { name, min, max } = feature;
+    let number = |bound: &Option<Decimal>| bound.as_ref().and_then(Decimal::number);
+    Feature { name: name.clone(), min: number(min), max: number(max) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest;
+    use serde_json::json;
+
+    const IRIS: &str = include_str!("../../../deploy/samples/iris.yaml");
+
+    fn plan(text: &str) -> Result<Plan, Refusal> {
+        let manifests = manifest::read(text).unwrap();
+        Plan::new(&manifests.models[0], &manifests.config_maps, Path::new("/data"))
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, expected: &str) {
+        assert_eq!(plan(text).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_plan_says_everything_that_the_manifest_leaves_out() {
+        let smallest = "{apiVersion: canopy.rs/v1alpha1, kind: PredictorModel, metadata: {name: small}, spec: \
+                        {version: a, train: {data: {synthetic: {}}, algorithm: {randomForest: {}}}}}";
+        let plan = plan(smallest).unwrap();
+        assert_eq!(
+            json!(plan.config),
+            json!({
+                "model": "small",
+                "namespace": "default",
+                "version": "a",
+                "revision": plan.config.revision,
+                "train": {
+                    "data": {"synthetic": {"samples": 1000, "features": 4, "seed": 42}},
+                    "algorithm": {"randomForest": {
+                        "trees": 100, "minSamplesLeaf": 1, "maxFeatures": "Sqrt", "bootstrap": true, "seed": 42,
+                    }},
+                    "standardize": true,
+                    "testPercent": 20,
+                },
+                "features": [],
+                "classes": [],
+            })
+        );
+        assert_eq!(plan.file, None);
+    }
+
+    #[test]
+    fn a_plan_carries_everything_that_the_manifest_says() {
+        let text = IRIS
+            .replace("name: iris\n", "name: iris\n  namespace: shop\n")
+            .replace("name: iris-data\n", "name: iris-data\n  namespace: shop\n")
+            .replace(
+                "{trees: 100, seed: 42}",
+                "{trees: 7, maxDepth: 3, minSamplesLeaf: 2, maxFeatures: Log2, bootstrap: false, seed: 1}",
+            )
+            .replace("standardize: true", "standardize: false")
+            .replace("testPercent: 20", "testPercent: 30")
+            .replace("{name: sepal_width, min: 0, max: 20}", "{name: sepal_width, max: \"2.5e1\"}");
+        let plan = plan(&text).unwrap();
+        let path = format!("/data/iris-{}.csv", plan.config.revision);
+        assert_eq!(
+            json!(plan.config),
+            json!({
+                "model": "iris",
+                "namespace": "shop",
+                "version": "1.0",
+                "revision": plan.config.revision,
+                "train": {
+                    "data": {"csv": {"path": path, "target": "species"}},
+                    "algorithm": {"randomForest": {
+                        "trees": 7, "maxDepth": 3, "minSamplesLeaf": 2, "maxFeatures": "Log2", "bootstrap": false,
+                        "seed": 1,
+                    }},
+                    "standardize": false,
+                    "testPercent": 30,
+                    "gate": {"metric": "Accuracy", "min": 0.9},
+                },
+                "features": [
+                    {"name": "sepal_length", "min": 0.0, "max": 20.0},
+                    {"name": "sepal_width", "max": 25.0},
+                    {"name": "petal_length", "min": 0.0, "max": 20.0},
+                    {"name": "petal_width", "min": 0.0, "max": 20.0},
+                ],
+                "classes": ["setosa", "versicolor", "virginica"],
+            })
+        );
+        let file = plan.file.unwrap();
+        assert_eq!(file.path, Path::new(&path));
+        assert_eq!(file.text.lines().count(), 151);
+    }
+
+    #[test]
+    fn an_edit_of_the_data_is_another_revision_and_another_file() {
+        let (one, other) =
+            (plan(IRIS).unwrap(), plan(&IRIS.replace("5.1,3.5,1.4,0.2", "5.1,3.5,1.4,0.3")).unwrap());
+        assert_ne!(one.config.revision, other.config.revision);
+        assert_ne!(one.file.unwrap().path, other.file.unwrap().path);
+    }
+
+    #[test]
+    fn data_that_are_not_there_are_named() {
+        let field = "spec.train.data.csv.source.configMap";
+        check_refused(
+            &IRIS.replace("name: iris-data\n", "name: other-data\n"),
+            &format!(
+                "{field}.name: there is no ConfigMap iris-data in namespace default; add it beside the model"
+            ),
+        );
+        check_refused(
+            &IRIS.replace("name: iris-data\n", "name: iris-data\n  namespace: shop\n"),
+            &format!(
+                "{field}.name: there is no ConfigMap iris-data in namespace default; add it beside the model"
+            ),
+        );
+        check_refused(
+            &IRIS.replace("key: iris.csv", "key: flowers.csv"),
+            &format!("{field}.key: ConfigMap iris-data has no key flowers.csv; it has iris.csv"),
+        );
+        let (model, _) = IRIS.split_once("\ndata:\n").unwrap();
+        check_refused(
+            model,
+            &format!("{field}.key: ConfigMap iris-data has no key iris.csv; it has no data"),
+        );
+        check_refused(
+            &format!("{model}\nbinaryData: {{iris.csv: AAAA}}\n"),
+            &format!(
+                "{field}.key: iris.csv of ConfigMap iris-data is binary; put the table under data, as text"
+            ),
+        );
+    }
+
+    #[test]
+    fn a_model_that_nobody_has_checked_is_checked() {
+        let mut model = manifest::read(manifest::DEMO).unwrap().models.remove(0);
+        let refused = |model: &PredictorModel| {
+            Plan::new(model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string()
+        };
+        model.spec.train.data.synthetic = None;
+        assert_eq!(refused(&model), "spec.train.data: exactly one of synthetic and csv must be given");
+        model.spec.train.test_percent = Some(100);
+        assert_eq!(refused(&model), "spec.train.testPercent: must be at most 90, but is 100");
+    }
+}

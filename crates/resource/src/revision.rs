@@ -1,0 +1,77 @@
+//! The revision of a model: a short digest of all that its predictions follow from.
+//!
+//! Comes in: the spec as it is stored, and the data. Goes out: hexadecimal digits. Never: a default; a newer Canopy
+//! that fills in more of them must not retrain what serves.
+
+use canopy_contract::names::REVISION_DIGITS;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::model::PredictorModelSpec;
+
+/// The revision of a model with this spec and, where it has any, these data.
+pub fn revision(spec: &PredictorModelSpec, data: Option<&str>) -> Result<String, serde_json::Error> {
+    // Every field is named, so that a new one is either part of the revision or left out on purpose.
+    let PredictorModelSpec { version: _, train: _, features: _, classes: _ } = spec;
+    let spec = sorted(serde_json::to_value(spec)?).to_string();
+
+    let mut digest = Sha256::new();
+    // With its length first, nothing in the spec can pass for data.
+    digest.update((spec.len() as u64).to_le_bytes());
+    digest.update(&spec);
+    if let Some(data) = data {
+        digest.update([1]);
+        digest.update(data);
+    }
+    let [a, b, c, d, ..] = <[u8; 32]>::from(digest.finalize());
+    Ok(format!("{:0width$x}", u32::from_be_bytes([a, b, c, d]), width = REVISION_DIGITS))
+}
+
+/// The value with its members in alphabetical order, so that the order of fields in the code does not count.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> =
+                members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+            members.sort_by(|(one, _), (other, _)| one.cmp(other));
+            Value::Object(members.into_iter().collect())
+        }
+        Value::Array(entries) => entries.into_iter().map(sorted).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec(version: &str, forest: &Value) -> PredictorModelSpec {
+        let train = json!({"data": {"synthetic": {"seed": 7}}, "algorithm": {"randomForest": forest}});
+        serde_json::from_value(json!({"version": version, "train": train})).unwrap()
+    }
+
+    #[track_caller]
+    fn check(version: &str, forest: &Value, data: Option<&str>, expected: &str) {
+        assert_eq!(revision(&spec(version, forest), data).unwrap(), expected);
+    }
+
+    /// These are in the names of objects in people's clusters: if this test fails, every model is retrained.
+    #[test]
+    fn revisions_stay_what_they_are_from_one_canopy_to_the_next() {
+        check("1.0", &json!({}), None, "7489dc56");
+        check("1.0", &json!({"trees": 100}), None, "af5731cf");
+        check("1.1", &json!({}), None, "38860050");
+        check("1.0", &json!({}), Some(""), "13343746");
+        check("1.0", &json!({}), Some("a,b\n1,2\n"), "af3a07c9");
+        check("1.0", &json!({}), Some("a,b\n1,3\n"), "91fde7a2");
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_count() {
+        let (one, other) =
+            (r#"{"a":{"y":1,"x":[{"d":1,"c":2}]},"b":0}"#, r#"{"b":0,"a":{"x":[{"c":2,"d":1}],"y":1}}"#);
+        let text = |json| sorted(serde_json::from_str(json).unwrap()).to_string();
+        assert_eq!(text(one), text(other));
+    }
+}

@@ -1,0 +1,59 @@
+//! The rules that a schema cannot say, as the API server checks them in CEL; here without one.
+//!
+//! Comes in: a model whose document fits the schema. Goes out: every rule it breaks, in the words of the
+//! definition. Never: a rule that the definition does not have.
+
+use canopy_contract::names::ModelName;
+use kube::ResourceExt as _;
+
+use crate::decimal::Decimal;
+use crate::fault::{Fault, entry};
+use crate::model::{
+    BOUNDS_ARE_IN_ORDER, EVERY_SYNTHETIC_FEATURE_IS_NAMED, GATE_IS_A_SHARE, ONE_KIND_OF_ALGORITHM,
+    ONE_KIND_OF_DATA, ONE_KIND_OF_SOURCE, PredictorModel, PredictorModelSpec, SYNTHETIC_CLASSES_ARE_TWO,
+    SYNTHETIC_FEATURES,
+};
+
+/// The rules that `model` breaks.
+pub(crate) fn check(model: &PredictorModel) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Err(error) = ModelName::try_from(model.name_any()) {
+        faults.push(Fault::at("metadata.name", error.why()));
+    }
+    check_spec(&model.spec, &mut faults);
+    faults
+}
+
+fn check_spec(spec: &PredictorModelSpec, faults: &mut Vec<Fault>) {
+    let train = &spec.train;
+    let mut rule = |kept: bool, field: &str, (_, message): (&str, &str)| {
+        if !kept {
+            faults.push(Fault::at(field, message));
+        }
+    };
+
+    rule(train.data.synthetic.is_some() != train.data.csv.is_some(), "spec.train.data", ONE_KIND_OF_DATA);
+    if let Some(csv) = &train.data.csv {
+        rule(csv.source.config_map.is_some(), "spec.train.data.csv.source", ONE_KIND_OF_SOURCE);
+    }
+    rule(train.algorithm.random_forest.is_some(), "spec.train.algorithm", ONE_KIND_OF_ALGORITHM);
+    if let Some(gate) = &train.gate {
+        let is_share = gate.min.number().is_some_and(|min| (0.0..=1.0).contains(&min));
+        rule(is_share, "spec.train.gate", GATE_IS_A_SHARE);
+    }
+    for (index, feature) in spec.features.iter().flatten().enumerate() {
+        let number = |bound: &Option<Decimal>| bound.as_ref().and_then(Decimal::number);
+        let ordered = number(&feature.min).zip(number(&feature.max)).is_none_or(|(min, max)| min <= max);
+        rule(ordered, &entry("spec.features", index), BOUNDS_ARE_IN_ORDER);
+    }
+    if let Some(synthetic) = &train.data.synthetic {
+        let features = synthetic.features.unwrap_or(SYNTHETIC_FEATURES) as usize;
+        let named = spec.features.as_ref().is_none_or(|named| named.len() == features);
+        rule(named, "spec", EVERY_SYNTHETIC_FEATURE_IS_NAMED);
+        rule(
+            spec.classes.as_ref().is_none_or(|classes| classes.len() == 2),
+            "spec",
+            SYNTHETIC_CLASSES_ARE_TWO,
+        );
+    }
+}
