@@ -1,1 +1,136 @@
 //! Chance that a seed decides.
+//!
+//! Comes in: a seed, and the number of a stream. Goes out: draws that are the same on every machine and after
+//! every upgrade, which a library's generator does not promise. Never: a secret.
+
+/// `SplitMix64` (Steele, Lea and Flood 2014).
+pub(crate) struct Random(u64);
+
+/// What the state moves by at each draw: an odd number near 2^64 divided by the golden ratio.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The half width of the box that a ratio of uniforms is drawn from for the normal distribution: √(2/e).
+const HALF_WIDTH: f64 = 0.857_763_884_960_706_8;
+
+impl Random {
+    /// One of many independent streams of draws that a seed decides.
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
+        Self(mix(mix(seed) ^ stream.wrapping_mul(STEP)))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(STEP);
+        mix(self.0)
+    }
+
+    /// A number from 0 to `bound` - 1, each equally likely; 0 where `bound` is 0 (Lemire 2019).
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        let bound = bound as u64;
+        let mut product = u128::from(self.next()) * u128::from(bound);
+        if (product as u64) < bound {
+            let unfair = bound.wrapping_neg() % bound;
+            while (product as u64) < unfair {
+                product = u128::from(self.next()) * u128::from(bound);
+            }
+        }
+        (product >> 64) as usize
+    }
+
+    /// A number in (0, 1].
+    fn unit(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A standard normal number, by the ratio of uniforms (Kinderman and Monahan 1977): the logarithm, whose last
+    /// bit differs between machines, only decides what is drawn again and is no part of the number.
+    pub(crate) fn normal(&mut self) -> f64 {
+        loop {
+            let u = self.unit();
+            let x = (2.0 * self.unit() - 1.0) * HALF_WIDTH / u;
+            if x * x <= -4.0 * u.ln() {
+                return x;
+            }
+        }
+    }
+
+    /// Puts `items` into one of all orders, each equally likely (Fisher and Yates).
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+fn mix(state: u64) -> u64 {
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_the_published_one() {
+        // The first draws of the authors' reference program for the seed 1234567.
+        let mut random = Random(1_234_567);
+        let draws = [random.next(), random.next(), random.next()];
+        assert_eq!(draws, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
+
+    #[test]
+    fn seeds_and_streams_are_different_and_repeat() {
+        let draws = |seed, stream| {
+            let mut random = Random::new(seed, stream);
+            [random.next(), random.next()]
+        };
+        assert_eq!(draws(1, 2), draws(1, 2));
+        let mut all: Vec<_> = (0..50).flat_map(|seed| (0..50).map(move |stream| draws(seed, stream))).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 2500);
+    }
+
+    #[test]
+    fn numbers_below_a_bound_are_equally_likely() {
+        let mut random = Random::new(3, 0);
+        let mut counts = [0_u32; 7];
+        (0..70_000).for_each(|_| counts[random.below(7)] += 1);
+        assert!(counts.iter().all(|count| (9_600..10_400).contains(count)), "{counts:?}");
+        assert_eq!([random.below(1), random.below(0)], [0, 0]);
+    }
+
+    #[test]
+    fn normal_numbers_have_the_moments_and_tails_of_the_normal_distribution() {
+        let mut random = Random::new(4, 0);
+        let draws: Vec<f64> = (0..200_000).map(|_| random.normal()).collect();
+        let mean = |f: &dyn Fn(f64) -> f64| draws.iter().map(|&x| f(x)).sum::<f64>() / draws.len() as f64;
+        let found = [
+            mean(&|x| x),
+            mean(&|x| x * x),
+            mean(&|x| x.powi(3)),
+            mean(&|x| x.powi(4)),
+            mean(&|x| f64::from(x.abs() > 1.959_964)),
+        ];
+        let expected = [(0.0, 0.01), (1.0, 0.015), (0.0, 0.04), (3.0, 0.1), (0.05, 0.003)];
+        for (found, (expected, tolerance)) in found.into_iter().zip(expected) {
+            assert!((found - expected).abs() < tolerance, "{found} is not {expected} ± {tolerance}");
+        }
+    }
+
+    #[test]
+    fn a_shuffle_can_give_every_order() {
+        let mut random = Random::new(5, 0);
+        let mut orders: Vec<_> = (0..600)
+            .map(|_| {
+                let mut items = [0, 1, 2, 3];
+                random.shuffle(&mut items);
+                items
+            })
+            .collect();
+        orders.sort_unstable();
+        orders.dedup();
+        assert_eq!(orders.len(), 24);
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! Comes in: samples once, then rows. Goes out: the same rows scaled. Never: an allocation per row.
 
+use linfa::traits::Fit;
+use linfa_preprocessing::linear_scaling::LinearScaler;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -69,7 +71,14 @@ pub enum ScaleError {
 impl Scaler {
     /// A scaler of known offsets and scales, one of each per feature.
     pub fn new(offsets: Vec<f64>, scales: Vec<f64>) -> Result<Self, ScaleError> {
-        Ok(Self { offsets, scales })
+        if offsets.is_empty() || offsets.len() != scales.len() {
+            return Err(ScaleError::Lengths { offsets: offsets.len(), scales: scales.len() });
+        }
+        let finite = offsets.iter().zip(&scales).map(|(offset, scale)| offset.is_finite() && scale.is_finite());
+        match finite.enumerate().find(|(_, finite)| !finite) {
+            Some((feature, _)) => Err(ScaleError::NotFinite { feature }),
+            None => Ok(Self { offsets, scales }),
+        }
     }
 
     /// A scaler that leaves every value as it is.
@@ -80,8 +89,22 @@ impl Scaler {
     /// Learns mean and population standard deviation of each feature, as linfa's `LinearScaler::standard` and
     /// scikit-learn's `StandardScaler` do; a constant feature keeps its scale.
     pub fn fit(samples: &Samples) -> Result<Self, ScaleError> {
-        drop(samples);
-        Err(ScaleError::NoRows)
+        let dataset = samples.dataset();
+        let scaler = LinearScaler::standard().fit(&dataset).map_err(|_| ScaleError::NoRows)?;
+        let offsets = scaler.offsets().to_vec();
+        let mut scales = scaler.scales().to_vec();
+        // The mean of equal values may be off by a bit, which makes a deviation that is nothing but rounding.
+        for (column, scale) in dataset.records.columns().into_iter().zip(&mut scales) {
+            if column.iter().all(|value| Some(value) == column.first()) {
+                *scale = 1.0;
+            }
+        }
+        Self::new(offsets, scales).map_err(|error| match error {
+            ScaleError::NotFinite { feature } => {
+                ScaleError::TooLarge { feature: samples.features()[feature].clone() }
+            }
+            other @ (ScaleError::TooLarge { .. } | ScaleError::Lengths { .. } | ScaleError::NoRows) => other,
+        })
     }
 
     /// What is taken from each feature.
@@ -94,20 +117,107 @@ impl Scaler {
         &self.scales
     }
 
-    /// How many features there are.
-    pub fn features(&self) -> usize {
-        self.offsets.len()
-    }
-
     /// The samples scaled, to train on.
     #[must_use]
     pub fn transform(&self, samples: &Samples) -> Samples {
-        samples.clone()
+        Samples { values: self.scaled(samples.values()).collect(), ..samples.clone() }
     }
 
     /// Replaces the content of `scaled` by `values` scaled: one row or many, row after row. The work is done in
     /// 64 bits and rounded to 32 at the end, as training did.
     pub fn apply(&self, values: &[f64], scaled: &mut Vec<f32>) {
-        drop((values, scaled));
+        scaled.clear();
+        scaled.extend(self.scaled(values).map(|value| value as f32));
+    }
+
+    fn scaled<'a>(&'a self, values: &'a [f64]) -> impl Iterator<Item = f64> {
+        values.chunks(self.offsets.len().max(1)).flat_map(|row| {
+            row.iter().zip(&self.offsets).zip(&self.scales).map(|((value, offset), scale)| (value - offset) * scale)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn samples(columns: &[&str], rows: &[&str]) -> Samples {
+        let header = columns.join(",");
+        let rows: String = rows.iter().enumerate().map(|(i, row)| format!("{row},{}\n", i % 2)).collect();
+        Samples::from_csv(format!("{header},class\n{rows}").as_bytes(), "class").unwrap()
+    }
+
+    #[test]
+    fn a_feature_has_mean_0_and_variance_1_after_scaling() {
+        let samples = samples(&["a", "b"], &["1,-100", "2,0", "3,100", "6,400"]);
+        let scaler = Scaler::fit(&samples).unwrap();
+        assert_eq!(scaler.offsets(), [3.0, 100.0]);
+        assert!((scaler.scales()[0] - 3.5_f64.sqrt().recip()).abs() < 1e-15);
+        let scaled = scaler.transform(&samples);
+        for feature in 0..2 {
+            let column: Vec<f64> = scaled.rows().map(|row| row[feature]).collect();
+            let mean = |f: &dyn Fn(f64) -> f64| column.iter().map(|&x| f(x)).sum::<f64>() / 4.0;
+            assert!(mean(&|x| x).abs() < 1e-15 && (mean(&|x| x * x) - 1.0).abs() < 1e-15, "{column:?}");
+        }
+    }
+
+    #[test]
+    fn a_constant_feature_keeps_its_scale() {
+        // The sum of three times 0.1 is not three times 0.1, and 1e15 + 0.1 has few bits left.
+        let samples = samples(&["a", "b"], &["0.1,1000000000000000.1"; 7]);
+        assert_eq!(Scaler::fit(&samples).unwrap().scales(), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_feature_beyond_64_bits_is_refused_by_name() {
+        let samples = samples(&["a", "b"], &["1,1e308", "2,1.5e308", "3,-1e308"]);
+        assert_eq!(Scaler::fit(&samples), Err(ScaleError::TooLarge { feature: "b".into() }));
+    }
+
+    #[test]
+    fn only_a_scaler_that_can_be_used_is_deserialised() {
+        for (json, expected) in [
+            (r#"{"offsets":[1.0],"scales":[1.0,2.0]}"#, "scaler has 1 offsets and 2 scales"),
+            (r#"{"offsets":[],"scales":[]}"#, "scaler has 0 offsets and 0 scales"),
+        ] {
+            let error = serde_json::from_str::<Scaler>(json).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let error = Scaler::new(vec![0.0, 0.0], vec![1.0, f64::NAN]).unwrap_err();
+        assert_eq!(error, ScaleError::NotFinite { feature: 1 });
+        let scaler = Scaler::new(vec![0.1, -3.0], vec![1.5, 1e-300]).unwrap();
+        let text = serde_json::to_string(&scaler).unwrap();
+        assert_eq!(serde_json::from_str::<Scaler>(&text).unwrap(), scaler);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_scaled_alike_one_by_one_together_and_before_training(
+            rows in prop::collection::vec(prop::array::uniform2(-1e6..1e6_f64), 2..20),
+        ) {
+            let text: Vec<String> = rows.iter().map(|[a, b]| format!("{a:e},{b:e}")).collect();
+            let samples = samples(&["a", "b"], &text.iter().map(String::as_str).collect::<Vec<_>>());
+            let scaler = Scaler::fit(&samples).unwrap();
+            let (mut one, mut together) = (Vec::new(), Vec::new());
+            scaler.apply(samples.values(), &mut together);
+            let trained: Vec<f32> = scaler.transform(&samples).values().iter().map(|&x| x as f32).collect();
+            prop_assert_eq!(&together, &trained);
+            for (row, expected) in samples.rows().zip(together.chunks(2)) {
+                scaler.apply(row, &mut one);
+                prop_assert_eq!(&one[..], expected);
+            }
+        }
+
+        #[test]
+        fn the_identity_changes_nothing(values in prop::collection::vec(any::<f32>(), 6)) {
+            let wide: Vec<f64> = values.iter().copied().map(f64::from).collect();
+            let mut scaled = Vec::new();
+            Scaler::identity(3).apply(&wide, &mut scaled);
+            prop_assert_eq!(
+                scaled.iter().map(|x| x + 0.0).map(f32::to_bits).collect::<Vec<_>>(),
+                values.iter().map(|x| x + 0.0).map(f32::to_bits).collect::<Vec<_>>()
+            );
+        }
     }
 }

@@ -3,10 +3,26 @@
 //! Comes in: samples and parameters. Goes out: a [`Forest`], the same for a seed whatever the number of threads.
 //! Never: a value that is not finite; a panic, whatever the data.
 
+mod rank;
+mod search;
+mod grow;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use linfa::dataset::{AsSingleTargets, DatasetBase};
+use linfa::{ParamGuard, traits::Fit};
+use ndarray::{ArrayBase, ArrayView1, ArrayView2, Data, Ix2};
+use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::data::{CLASSES_MAX, ROWS_MAX, Samples};
-use crate::model::{Forest, ModelError};
+use crate::model::{Builder, Forest, ModelError, Node};
+use crate::random::Random;
+use grow::{Grown, Limits, grow};
+use rank::{Column, Table};
+
+/// The most trees a forest has: more make no better predictions, only slower ones.
+pub const TREES_MAX: u32 = 10_000;
 
 /// How many features a split may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +42,12 @@ pub struct RandomForestParams(RandomForest);
 /// The parameters of a random forest, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RandomForest {
-    trees: u32,
-    max_depth: Option<u32>,
-    min_samples_leaf: u32,
+    pub(crate) trees: u32,
+    pub(crate) max_depth: Option<u32>,
+    pub(crate) min_samples_leaf: u32,
     max_features: MaxFeatures,
-    bootstrap: bool,
-    seed: u64,
+    pub(crate) bootstrap: bool,
+    pub(crate) seed: u64,
 }
 
 /// Why there is no forest.
@@ -45,7 +61,7 @@ pub enum TrainError {
         /// What it may be.
         expected: &'static str,
         /// What it is.
-        found: u64,
+        found: u32,
     },
     /// A value is not finite as the 32-bit float that trees compare.
     #[error("row {row} column {feature} must be a finite 32-bit number: standardise, or scale the column")]
@@ -71,9 +87,9 @@ pub enum TrainError {
         found: usize,
     },
     /// More classes than can be told apart.
-    #[error("training data has the class {found}, but {CLASSES_MAX} classes, from 0 on, are the most")]
+    #[error("training data has {found} classes, more than {CLASSES_MAX}")]
     TooManyClasses {
-        /// The largest class.
+        /// How many, counted from class 0 on.
         found: usize,
     },
     /// The data set has weights.
@@ -103,21 +119,21 @@ impl RandomForest {
 }
 
 impl RandomForestParams {
-    /// How many trees: from 1 to 10000.
+    /// How many trees: from 1 to [`TREES_MAX`].
     #[must_use]
     pub fn trees(mut self, trees: u32) -> Self {
         self.0.trees = trees;
         self
     }
 
-    /// How many questions a row is asked at most: at least 1, or any number.
+    /// How many questions a row is asked at most: from 1, or as many as it takes.
     #[must_use]
     pub fn max_depth(mut self, max_depth: Option<u32>) -> Self {
         self.0.max_depth = max_depth;
         self
     }
 
-    /// How many rows a leaf has at least: from 1.
+    /// How many rows a leaf has at least: from 1. A row that the bootstrap drew twice counts twice.
     #[must_use]
     pub fn min_samples_leaf(mut self, min_samples_leaf: u32) -> Self {
         self.0.min_samples_leaf = min_samples_leaf;
@@ -152,7 +168,147 @@ impl RandomForestParams {
         samples: &Samples,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Forest, TrainError> {
-        drop((samples, progress));
-        Err(TrainError::NoRows)
+        let (dataset, classes) = (samples.dataset(), samples.classes().len());
+        self.check_ref()?.fit_with_progress(&dataset, classes, progress)
     }
+}
+
+impl ParamGuard for RandomForestParams {
+    type Checked = RandomForest;
+    type Error = TrainError;
+
+    fn check_ref(&self) -> Result<&RandomForest, TrainError> {
+        let RandomForest { trees, max_depth, min_samples_leaf, .. } = self.0;
+        let refuse = |parameter, expected, found: u32| Err(TrainError::Parameter { parameter, expected, found });
+        match (trees, max_depth, min_samples_leaf) {
+            (0, _, _) | (TREES_TOO_MANY.., _, _) => refuse("trees", "from 1 to 10000", trees),
+            (_, Some(0), _) => refuse("max_depth", "at least 1, or left out", 0),
+            (_, _, 0) => refuse("min_samples_leaf", "at least 1", 0),
+            _ => Ok(&self.0),
+        }
+    }
+
+    fn check(self) -> Result<RandomForest, TrainError> {
+        self.check_ref().copied()
+    }
+}
+
+const TREES_TOO_MANY: u32 = TREES_MAX + 1;
+
+impl<D: Data<Elem = f64>, T: AsSingleTargets<Elem = usize>> Fit<ArrayBase<D, Ix2>, T, TrainError>
+    for RandomForest
+{
+    type Object = Forest;
+
+    /// Trains a forest on records of shape (rows, features) and targets of shape (rows): classes from 0 on.
+    fn fit(&self, dataset: &DatasetBase<ArrayBase<D, Ix2>, T>) -> Result<Forest, TrainError> {
+        let classes = dataset.as_single_targets().iter().max().map_or(0, |&class| class.saturating_add(1));
+        self.fit_with_progress(dataset, classes, &|_, _| {})
+    }
+}
+
+impl RandomForest {
+    fn fit_with_progress<D: Data<Elem = f64>, T: AsSingleTargets<Elem = usize>>(
+        &self,
+        dataset: &DatasetBase<ArrayBase<D, Ix2>, T>,
+        classes: usize,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Forest, TrainError> {
+        if dataset.weights().is_some() {
+            return Err(TrainError::Weighted);
+        }
+        let table = table(
+            dataset.records.view(),
+            dataset.as_single_targets(),
+            classes,
+            dataset.feature_names(),
+        )?;
+        let total = self.trees as usize;
+        let done = AtomicUsize::new(0);
+        let trees: Vec<Grown> = (0..u64::from(self.trees))
+            .into_par_iter()
+            .map(|tree| {
+                let grown = self.tree(&table, tree);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                grown
+            })
+            .collect();
+        Ok(assemble(trees, &table)?)
+    }
+
+    /// Each tree draws from a stream of its own, so that it does not matter which thread grows it, and when.
+    fn tree(&self, table: &Table, tree: u64) -> Grown {
+        let mut random = Random::new(self.seed, tree);
+        let rows = if self.bootstrap {
+            (0..table.rows).map(|_| random.below(table.rows) as u32).collect()
+        } else {
+            (0..table.rows as u32).collect()
+        };
+        let features = table.columns.len();
+        let features_per_split = match self.max_features {
+            MaxFeatures::Sqrt => features.isqrt(),
+            MaxFeatures::Log2 => features.ilog2() as usize,
+            MaxFeatures::All => features,
+        };
+        let limits = Limits {
+            max_depth: self.max_depth.unwrap_or(u32::MAX),
+            min_samples_leaf: self.min_samples_leaf,
+            features_per_split: features_per_split.max(1),
+        };
+        grow(table, rows, limits, random)
+    }
+}
+
+/// Brings records into the form that trees are grown on, as far as they can be learned from.
+fn table(
+    records: ArrayView2<'_, f64>,
+    targets: ArrayView1<'_, usize>,
+    classes: usize,
+    names: &[String],
+) -> Result<Table, TrainError> {
+    let (rows, features) = records.dim();
+    if rows != targets.len() {
+        return Err(linfa::Error::MismatchedShapes(rows, targets.len()).into());
+    }
+    match (targets.first(), features) {
+        (None, _) => return Err(TrainError::NoRows),
+        (_, 0) => return Err(TrainError::NoFeatures),
+        _ if rows > ROWS_MAX => return Err(TrainError::TooManyRows { found: rows }),
+        _ if classes > CLASSES_MAX => return Err(TrainError::TooManyClasses { found: classes }),
+        (Some(first), _) if targets.iter().all(|class| class == first) => return Err(TrainError::OneClass),
+        _ => {}
+    }
+    let targets: Vec<u8> = targets.iter().map(|&class| class as u8).collect();
+    let column = |(index, values): (usize, ArrayView1<'_, f64>)| {
+        let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(Column::new(&values, &targets)),
+            Some(row) => {
+                let feature = names.get(index).cloned().unwrap_or_else(|| index.to_string());
+                Err(TrainError::NotFinite { row: row + 1, feature })
+            }
+        }
+    };
+    let columns = records.columns().into_iter().enumerate().map(column).collect::<Result<_, _>>()?;
+    Ok(Table { columns, classes, rows })
+}
+
+/// Turns the rows in each leaf into the share of each class.
+fn assemble(trees: Vec<Grown>, table: &Table) -> Result<Forest, ModelError> {
+    let mut builder = Builder::new(table.columns.len(), table.classes);
+    for Grown { mut nodes, leaves } in trees {
+        let distributions = leaves.chunks_exact(table.classes).map(|counts| {
+            let rows: u32 = counts.iter().sum();
+            let shares: Vec<f64> = counts.iter().map(|&count| f64::from(count) / f64::from(rows)).collect();
+            builder.distribution(&shares)
+        });
+        let indices: Vec<u32> = distributions.collect();
+        for node in &mut nodes {
+            if let Node::Leaf { distribution } = node {
+                *distribution = indices[*distribution as usize];
+            }
+        }
+        builder.push(nodes);
+    }
+    builder.finish()
 }
