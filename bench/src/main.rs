@@ -88,6 +88,9 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    }
     fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))
 }
 
