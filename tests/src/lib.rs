@@ -1,1 +1,13 @@
-//! What the tests of whole processes share.
+//! What the tests of whole processes share: programs as they ship, and what stands around them.
+//!
+//! Comes in: the sources. Goes out: running processes and what can be asked of them. Never: a process, a port
+//! or a file that outlives its test.
+
+pub mod wait;
+pub mod programs;
+pub mod process;
+pub mod collector;
+pub mod liar;
+pub mod http;
+pub mod metrics;
+pub mod line;

@@ -19,13 +19,14 @@ use canopy_contract::code::Code;
 use doors::Door;
 
 /// What may be compiled with what; the crates that tests, measurements and chores are made of may use any.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 8] = [
     ("canopy-contract", &[]),
     ("canopy-runtime", &[]),
     ("canopy-forest", &[]),
     ("canopy-resource", &["canopy-contract"]),
     ("canopy-predictor", &["canopy-contract", "canopy-forest", "canopy-runtime"]),
     ("canopy-gateway", &["canopy-contract", "canopy-runtime"]),
+    ("canopy-operator", &["canopy-contract", "canopy-resource", "canopy-runtime"]),
     (
         "canopy",
         &["canopy-contract", "canopy-gateway", "canopy-predictor", "canopy-resource", "canopy-runtime"],
@@ -42,6 +43,22 @@ const NOT_COMPILED_INTO: [(&str, &[&str]); 3] = [
 
 /// Packages that are not locked, whoever asks for them: one TLS stack, in Rust, that needs no C library.
 const NOT_LOCKED: [&str; 4] = ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys"];
+
+/// Licences that let anybody use Canopy as they like.
+const LICENCES: [&str; 12] = [
+    "0BSD",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
 
 const DOORS: [Door; 0] = [];
 
@@ -90,6 +107,19 @@ fn one_tls_stack_is_locked_and_it_is_ring() {
     assert!(locked("ring"), "Cargo.lock has no ring");
     let found: Vec<_> = NOT_LOCKED.iter().filter(|name| locked(name)).collect();
     assert!(found.is_empty(), "Cargo.lock has {found:?}");
+}
+
+#[test]
+fn every_dependency_may_be_used_freely() {
+    let metadata = packages::metadata();
+    assert_none(metadata.packages.iter().filter_map(|package| {
+        let licence = package.license.as_deref().unwrap_or("a file of its own");
+        let terms =
+            licence.split(|c: char| c.is_whitespace() || "()/".contains(c)).filter(|term| !term.is_empty());
+        let mut names = terms.filter(|term| !["AND", "OR", "WITH", "LLVM-exception"].contains(term));
+        let name = &package.name;
+        (!names.all(|term| LICENCES.contains(&term))).then(|| format!("{name} has the licence {licence}"))
+    }));
 }
 
 #[test]

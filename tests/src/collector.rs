@@ -1,0 +1,120 @@
+//! A collector of traces, as OpenTelemetry's protocol over HTTP has it.
+//!
+//! Comes in: what processes export. Goes out: the spans, with their parents. Never: a span that no process
+//! sent.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, bail, ensure};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::wait::{SOON, until};
+
+/// One span, and the service that sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The `service.name` of the process.
+    pub service: String,
+    /// The span's name.
+    pub name: String,
+    /// The trace's id in hexadecimal.
+    pub trace: String,
+    /// The span's own id in hexadecimal.
+    pub id: String,
+    /// The id of the span it is part of; empty where there is none.
+    pub parent: String,
+}
+
+/// A running collector.
+#[derive(Debug)]
+pub struct Collector {
+    address: SocketAddr,
+    spans: Arc<Mutex<Vec<Span>>>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Collector {
+    /// Starts a collector on a free port.
+    pub async fn start() -> Result<Self> {
+        let spans = Arc::default();
+        let router = Router::new().route("/v1/traces", post(receive)).with_state(Arc::clone(&spans));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, spans, server })
+    }
+
+    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` must be.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The spans of one trace, once there are `count`, in the order of their beginning from root to leaf.
+    pub async fn trace(&self, trace: &str, count: usize) -> Result<Vec<Span>> {
+        let found = until("the spans of a trace", SOON, async || {
+            let all = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let found: Vec<_> = all.into_iter().filter(|span| span.trace == trace).collect();
+            ensure!(found.len() >= count, "only {} spans of {trace} came: {found:?}", found.len());
+            Ok(found)
+        });
+        let mut waiting = found.await?;
+        let (mut ordered, mut parent) = (Vec::new(), None);
+        while let Some(next) = waiting.iter().position(|span| match &parent {
+            None => waiting.iter().all(|other| other.id != span.parent),
+            Some(parent) => span.parent == *parent,
+        }) {
+            let span = waiting.remove(next);
+            parent = Some(span.id.clone());
+            ordered.push(span);
+        }
+        ensure!(waiting.is_empty(), "these spans are no chain: {ordered:?} and {waiting:?}");
+        Ok(ordered)
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn receive(
+    State(spans): State<Arc<Mutex<Vec<Span>>>>,
+    body: Bytes,
+) -> Result<(), (StatusCode, String)> {
+    let received = read(&body).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error:#}")))?;
+    spans.lock().unwrap_or_else(PoisonError::into_inner).extend(received);
+    Ok(())
+}
+
+fn read(body: &[u8]) -> Result<Vec<Span>> {
+    let request = ExportTraceServiceRequest::decode(body)?;
+    let mut spans = Vec::new();
+    for of_process in request.resource_spans {
+        let attributes = of_process.resource.unwrap_or_default().attributes;
+        let service = attributes.into_iter().find(|a| a.key == "service.name").and_then(|a| a.value?.value);
+        let Some(any_value::Value::StringValue(service)) = service else {
+            bail!("spans without a service.name");
+        };
+        for span in of_process.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+            let (trace, id, parent) = (hex(&span.trace_id), hex(&span.span_id), hex(&span.parent_span_id));
+            spans.push(Span { service: service.clone(), name: span.name, trace, id, parent });
+        }
+    }
+    Ok(spans)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}

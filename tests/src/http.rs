@@ -1,0 +1,51 @@
+//! Requests as clients send them.
+//!
+//! Comes in: a URL and perhaps a body. Goes out: the whole answer. Never: an error for a status; tests ask for
+//! bad answers too.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, RequestBuilder};
+use serde_json::Value;
+
+/// What no answer may take, so that a test that hangs says where.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
+}
+
+impl Reply {
+    /// The body, read as JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.text).with_context(|| format!("no JSON: {}", self.text))
+    }
+
+    /// A header's value; empty where there is no such header.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A client with connections of its own, for HTTP on this machine.
+pub fn client() -> Result<Client> {
+    // Without certificates of its own it would look for the system's, and fail where there are none.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Ok(Client::builder().tls_certs_only([]).no_proxy().timeout(TIMEOUT).build()?)
+}
+
+/// Sends a request and reads the whole answer.
+pub async fn send(request: RequestBuilder) -> Result<Reply> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Reply { status, headers, text: response.text().await? })
+}

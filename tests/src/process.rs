@@ -1,0 +1,122 @@
+//! One running program, from its start to its end.
+//!
+//! Comes in: a program, its flags and all of its environment. Goes out: its log lines, its end, a way to send
+//! it signals. Never: a process that outlives this value, or the test that made it.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
+
+use crate::wait::{SOON, until};
+
+/// One running program.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts a program that sees no environment but `environment`.
+    pub fn start(program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Result<Self> {
+        // Should this test be killed before it can end the program, the kernel does so.
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program).args(arguments).env_clear();
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("failed to start {}", program.display()))?;
+        let lines = Arc::default();
+        if let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) {
+            keep(output, &lines);
+            keep(errors, &lines);
+        }
+        Ok(Self { child, lines })
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What it has printed so far, read as the JSON that log lines are.
+    pub fn log(&self) -> Result<Vec<Value>> {
+        let read = |line: &String| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"));
+        self.lines().iter().map(read).collect()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.context("a process has an id")?, signal)
+            .with_context(|| format!("failed to send {signal:?}"))
+    }
+
+    /// Fails where the process has ended, with what it said.
+    pub fn still_runs(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("ended with {status}: {}", self.lines().join("\n")),
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let child = &mut self.child;
+        let ended = until("the process to end", SOON, async || {
+            child.try_wait()?.ok_or_else(|| anyhow!("it still runs"))
+        });
+        let ended = ended.await;
+        ended.with_context(|| self.lines().join("\n"))
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone afterwards.
+        drop(self.kill());
+    }
+}
+
+/// An address of this machine that nobody listens on and that the kernel gives to nobody who asks for any.
+pub fn free_address() -> Result<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the range of ports for outgoing connections; test programs that run together start apart.
+    let start = 10_000 + std::process::id() % 10_000;
+    for _ in 0..1000 {
+        let port = start + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port)?));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no port is free from {start} on")
+}
+
+fn keep(from: impl Read + Send + 'static, to: &Arc<Mutex<Vec<String>>>) {
+    let to = to.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            to.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+}

@@ -1,0 +1,38 @@
+//! The programs under test, as new as the sources.
+//!
+//! Comes in: the workspace. Goes out: where cargo put each program. Never: a program that an earlier build
+//! left; cargo is asked every time, and answers at once where nothing has changed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// The program `name`, which is also the name of its package.
+pub fn program(name: &str) -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<Vec<PathBuf>, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    let built = built.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let found = built.iter().find(|path| path.file_name().is_some_and(|file| file == name));
+    found.map(PathBuf::as_path).with_context(|| format!("cargo built no {name}, only {built:?}"))
+}
+
+fn build() -> Result<Vec<PathBuf>> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--locked", "--message-format", "json-render-diagnostics", "--bins"]);
+    cargo.args(["--package", "canopy-gateway", "--package", "canopy-predictor"]);
+    // The test itself runs under cargo, whose words about this package are not meant for the next build.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_")) {
+        cargo.env_remove(name);
+    }
+    let output = cargo.stderr(Stdio::inherit()).output().context("failed to start cargo")?;
+    ensure!(output.status.success(), "cargo build ended with {}", output.status);
+    let messages = String::from_utf8(output.stdout)?;
+    let programs = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    Ok(programs.collect())
+}
