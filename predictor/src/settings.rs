@@ -95,12 +95,12 @@ pub struct ServeArguments {
     /// How long the port stays open after SIGTERM, so that nobody meets a closed door
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 15)]
     drain_seconds: u64,
-    /// The longest body of a request
-    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 1 << 20)]
+    /// The longest body of a request; not less than the gateway's, or its callers are refused here
+    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 4 << 20)]
     max_body_bytes: usize,
-    /// How long a body may take to arrive
-    #[arg(long, env = "CANOPY_BODY_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 10)]
-    body_timeout_seconds: u64,
+    /// How long a body may take to arrive, in seconds
+    #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "SECONDS", default_value = "10s", value_parser = seconds)]
+    body_timeout: Duration,
 }
 
 /// Why there is no serving config.
@@ -138,8 +138,7 @@ impl ServeArguments {
 
     /// What a request may cost.
     pub fn limits(&self) -> Limits {
-        let body_timeout = Duration::from_secs(self.body_timeout_seconds);
-        Limits { body_bytes: self.max_body_bytes, body_timeout }
+        Limits { body_bytes: self.max_body_bytes, body_timeout: self.body_timeout }
     }
 }
 
@@ -149,6 +148,29 @@ fn read_config(path: &Path) -> Result<ServingConfig, ConfigError> {
     serde_json::from_slice(&bytes).map_err(|source| ConfigError::Content { path: path.to_owned(), source })
 }
 
+/// Reads `10`, `10s` or `0.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    let time = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+    time.filter(|time| (Duration::from_millis(1)..=Duration::from_hours(24)).contains(time))
+        .ok_or_else(|| "must be seconds, from 0.001 to a day, as in 10s".to_owned())
+}
+
 fn everywhere(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_seconds_with_or_without_their_unit() {
+        for (text, milliseconds) in [("10s", 10_000), ("10", 10_000), ("0.5", 500)] {
+            assert_eq!(seconds(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "-1", "0", "1e9", "inf", "NaN", "10m"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

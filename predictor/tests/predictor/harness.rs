@@ -1,0 +1,158 @@
+//! What the tests stand on: a model that does as it is told, and a client.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use canopy_contract::describe::{Metric, ModelDescription, Quality, Task};
+use canopy_contract::predict::RowAnswer;
+use canopy_contract::report::Refusal;
+use canopy_contract::rows::Rows;
+use canopy_contract::schema::{Class, Feature};
+use canopy_predictor::app::{App, Identity, Limits};
+use canopy_predictor::engine::{Engine, Model};
+use canopy_predictor::metrics::{Loaded, Metrics};
+use canopy_predictor::routes;
+use canopy_runtime::metrics::encode;
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
+use prometheus::Registry;
+use tower::ServiceExt as _;
+
+/// Nothing that a test waits for takes longer, unless it never comes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) type Predicted = Result<Vec<RowAnswer>, Box<dyn Error + Send + Sync>>;
+
+/// A model that is a function.
+pub(crate) struct Told<F>(pub(crate) F);
+
+impl<F: Fn(&Rows) -> Predicted + Send + Sync> Model for Told<F> {
+    fn predict(&self, rows: &Rows) -> Predicted {
+        (self.0)(rows)
+    }
+
+    fn trees(&self) -> usize {
+        100
+    }
+}
+
+/// Class 1 where the values add up to more than 0, as sure as they are large.
+pub(crate) fn sum(rows: &Rows) -> Predicted {
+    let answer = |row: &[f64]| {
+        let sum: f64 = row.iter().sum();
+        RowAnswer { prediction: u32::from(sum > 0.0), confidence: sum.abs().min(100.0) / 100.0 }
+    };
+    Ok(rows.iter().map(answer).collect())
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity {
+        model: "demo".parse().unwrap(),
+        namespace: "default".to_owned(),
+        version: "1.0".to_owned(),
+        revision: "6f3a9c1e".to_owned(),
+    }
+}
+
+pub(crate) const LIMITS: Limits = Limits { body_bytes: 1 << 20, body_timeout: Duration::from_secs(5) };
+
+/// One model's port without a socket.
+pub(crate) struct Port {
+    pub(crate) app: App,
+    pub(crate) metrics: Metrics,
+    pub(crate) registry: Registry,
+    pub(crate) router: Router,
+}
+
+impl Port {
+    /// A port whose model is still to come.
+    pub(crate) fn empty(limits: Limits) -> Self {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let app = App::new(identity(), limits, &metrics).unwrap();
+        let router = routes::router(app.clone());
+        Self { app, metrics, registry, router }
+    }
+
+    /// A port whose model serves.
+    pub(crate) fn serving(predict: impl Fn(&Rows) -> Predicted + Send + Sync + 'static) -> Self {
+        let port = Self::empty(LIMITS);
+        port.app.loaded(port.engine(predict));
+        port.app.proven();
+        port
+    }
+
+    /// An engine of two features, `age` from 0 to 150 and `income`.
+    pub(crate) fn engine(&self, predict: impl Fn(&Rows) -> Predicted + Send + Sync + 'static) -> Engine {
+        let Identity { model, namespace, version, revision } = identity();
+        let description = ModelDescription {
+            model,
+            namespace,
+            version,
+            revision,
+            task: Task::Classification,
+            features: vec![
+                Feature { name: "age".to_owned(), min: Some(0.0), max: Some(150.0) },
+                Feature::named("income"),
+            ],
+            classes: vec![Class::Name("no".to_owned()), Class::Name("yes".to_owned())],
+            quality: Quality { metric: Metric::Accuracy, value: 0.9, samples: 10 },
+            digest: "00".to_owned(),
+        };
+        let loaded = Loaded { classes: &description.classes, accuracy: 0.9, bytes: 10, took: Duration::ZERO };
+        let metrics = self.metrics.loaded(identity().labels(), &loaded);
+        Engine::new(Box::new(Told(predict)), description, metrics)
+    }
+
+    /// The model will not serve.
+    pub(crate) fn refuse(&self, code: &str, message: &str) {
+        self.app.refused(&Refusal { code: code.to_owned(), message: message.to_owned() });
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<Body>) -> Answer {
+        self.send(Request::post("/predict").body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        Answer::of(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// The value of the only series that begins like this.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> String {
+        let text = encode(&self.registry).unwrap();
+        let is = |line: &&str| {
+            line.starts_with(&format!("{name}{{"))
+                && labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
+        };
+        let mut found = text.lines().filter(is);
+        let line = found.next().unwrap_or_else(|| panic!("no {name} with {labels:?} in {text}"));
+        assert_eq!(found.next(), None, "more than one {name} with {labels:?}");
+        line.rsplit(' ').next().unwrap().to_owned()
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    async fn of(response: Response<Body>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Self { status: head.status.as_u16(), headers: head.headers, body: String::from_utf8(body).unwrap() }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}

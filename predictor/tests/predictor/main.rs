@@ -1,0 +1,7 @@
+//! The predictor from outside: its routes, its files, its sockets, its binary.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
+mod harness;
+mod routes;
+mod lines;

@@ -1,0 +1,313 @@
+//! Every answer of every route, in process.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use canopy_contract::rows::Rows;
+use canopy_predictor::app::Limits;
+use canopy_predictor::failure::ENDINGS;
+use canopy_predictor::routes::openapi;
+use http::{Method, Request};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use serde_json::Value;
+
+use crate::harness::{Answer, LIMITS, Port, sum};
+
+/// Asks a model of two features, `age` from 0 to 150 and `income`, and compares the whole answer.
+async fn check(body: &str, status: u16, expected: &str) {
+    let answer = Port::serving(sum).post(body.to_owned()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (status, expected), "{body}");
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("canopy-revision"), "6f3a9c1e", "{body}");
+}
+
+#[tokio::test]
+async fn one_row_is_answered_with_one_prediction_and_many_with_a_list() {
+    check(r#"{"features":[20,5.5]}"#, 200, r#"{"prediction":1,"confidence":0.255}"#).await;
+    check(r#"{"features":[0,-0.0]}"#, 200, r#"{"prediction":0,"confidence":0.0}"#).await;
+    check(
+        r#"{"user":{"id":7},"instances":[[1,2],[1,-2.5]]}"#,
+        200,
+        r#"{"predictions":[{"prediction":1,"confidence":0.03},{"prediction":0,"confidence":0.015}]}"#,
+    )
+    .await;
+    check(r#"{"instances":[[1,2]]}"#, 200, r#"{"predictions":[{"prediction":1,"confidence":0.03}]}"#).await;
+}
+
+#[tokio::test]
+async fn values_that_do_not_fit_the_model_are_400_with_a_sentence() {
+    for (body, detail) in [
+        (r#"{"features":[1]}"#, "features must have 2 values, one per feature of the model, but has 1"),
+        (r#"{"features":[]}"#, "features must have 2 values, one per feature of the model, but has 0"),
+        (r#"{"features":[1e999,1]}"#, "features.0 must be a finite number"),
+        (r#"{"features":[1,-1e999]}"#, "features.1 must be a finite number"),
+        (r#"{"features":[150.5,1]}"#, "features.0 age must be between 0 and 150, but is 150.5"),
+        (
+            r#"{"instances":[[1,2],[-1,2],[1,2,3]]}"#,
+            "instances.1.0 age must be between 0 and 150, but is -1; \
+             instances.2 must have 2 values, one per feature of the model, but has 3",
+        ),
+    ] {
+        check(body, 400, &format!(r#"{{"detail":"Invalid features: {detail}"}}"#)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_another_shape_is_422_with_each_place() {
+    let fault = |loc: &str, msg: &str, kind: &str| {
+        format!(r#"{{"detail":[{{"loc":["body"{loc}],"msg":"{msg}","type":"{kind}"}}]}}"#)
+    };
+    for (body, loc, msg, kind) in [
+        ("{}", r#","features""#, "is required", "missing"),
+        ("[1,2]", "", "must be an object with features or instances", "object_type"),
+        (r#"{"features":4}"#, r#","features""#, "must be a list", "list_type"),
+        (r#"{"features":[1,"2"]}"#, r#","features",1"#, "must be a number", "number_type"),
+        (r#"{"features":[1,null]}"#, r#","features",1"#, "must be a number", "number_type"),
+        (r#"{"features":[true,1]}"#, r#","features",0"#, "must be a number", "number_type"),
+        (r#"{"instances":[[1,2],3]}"#, r#","instances",1"#, "must be a list", "list_type"),
+        (r#"{"instances":[]}"#, r#","instances""#, "must have at least one row", "too_short"),
+        (
+            r#"{"features":[1,2],"instances":[[1,2]]}"#,
+            r#","instances""#,
+            "must not be given together with features",
+            "both_given",
+        ),
+    ] {
+        check(body, 422, &fault(loc, msg, kind)).await;
+    }
+    let deep = format!(r#"{{"features":[1,{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    check(&deep, 422, &fault(r#","features",1"#, "must be a number", "number_type")).await;
+}
+
+#[tokio::test]
+async fn what_is_not_json_is_422_with_the_parsers_words() {
+    for body in
+        ["", "{", r#"{"features":[1,2"#, "not json", r#"{"features":[NaN,1]}"#, r#"{"features":[1,2]}}"#]
+    {
+        let answer = Port::serving(sum).post(body).await;
+        let detail: Value = serde_json::from_str(&answer.body).unwrap();
+        let fault = &detail["detail"][0];
+        assert_eq!(
+            (answer.status, &fault["type"], &fault["loc"]),
+            (422, &"json_invalid".into(), &["body"][..].into())
+        );
+        let words = fault["msg"].as_str().unwrap();
+        assert!(words.starts_with("JSON decode error: ") && words.contains("line 1 column"), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_fails_or_panics_is_500_and_the_next_request_is_answered() {
+    let port = Port::serving(|rows: &Rows| match rows.values()[0] {
+        1.0 => Err("no such leaf".into()),
+        2.0 => panic!("a defect of the model"),
+        _ => sum(rows),
+    });
+    for body in [r#"{"features":[1,0]}"#, r#"{"features":[2,0]}"#] {
+        let answer = port.post(body).await;
+        assert_eq!((answer.status, answer.body.as_str()), (500, r#"{"detail":"Model error"}"#));
+        assert_eq!(answer.header("canopy-revision"), "6f3a9c1e");
+    }
+    assert_eq!(port.post(r#"{"features":[3,0]}"#).await.status, 200);
+    assert_eq!(port.metric("canopy_predictor_requests_total", &[("reason", "model_failed")]), "2");
+}
+
+#[tokio::test]
+async fn a_large_batch_is_answered_in_order_and_its_panic_is_500() {
+    let port = Port::serving(|rows: &Rows| {
+        assert!(rows.values()[0] > 0.0, "a defect of the model");
+        sum(rows)
+    });
+    let rows: Vec<_> = (1..=5000).map(|i| [f64::from(i % 100) + 1.0, 0.0]).collect();
+    let answer = port.post(serde_json::json!({ "instances": rows }).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    let confidences =
+        body["predictions"].as_array().unwrap().iter().map(|p| p["confidence"].as_f64().unwrap());
+    assert!(confidences.eq(rows.iter().map(|row| row[0] / 100.0)));
+    assert_eq!(port.metric("canopy_predictor_batch_rows_sum", &[]), "5000");
+
+    let answer = port.post(serde_json::json!({ "instances": vec![[0.0, 0.0]; 5000] }).to_string()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (500, r#"{"detail":"Model error"}"#));
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_413_whether_it_says_its_length_or_not() {
+    let port = Port::empty(Limits { body_bytes: 20, ..LIMITS });
+    port.app.loaded(port.engine(sum));
+    port.app.proven();
+    let too_large = (413, r#"{"detail":"Body too large: at most 20 bytes"}"#.to_owned());
+
+    assert_eq!(port.post(r#"{"features":[10,10]}"#).await.status, 200, "20 bytes are allowed");
+    let answer = port.post(r#"{"features":[10,100]}"#).await;
+    assert_eq!((answer.status, answer.body), too_large);
+    let pieces =
+        ["{\"features\":", "[10,", "100]}"].map(|p| Ok::<_, Infallible>(Frame::data(Bytes::from(p))));
+    let stream = StreamBody::new(futures_util::stream::iter(pieces));
+    let answer = port.post(Body::new(stream)).await;
+    assert_eq!((answer.status, answer.body), too_large);
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_is_put_together() {
+    let pieces =
+        ["{\"feat", "ures\":", "[1,", "2]}"].map(|p| Ok::<_, Infallible>(Frame::data(Bytes::from(p))));
+    let stream = StreamBody::new(futures_util::stream::iter(pieces));
+    let answer = Port::serving(sum).post(Body::new(stream)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"prediction":1,"confidence":0.03}"#));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_408() {
+    let port = Port::empty(Limits { body_timeout: Duration::from_millis(20), ..LIMITS });
+    port.app.loaded(port.engine(sum));
+    port.app.proven();
+    let never = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+    let answer = port.post(Body::new(StreamBody::new(never))).await;
+    let expected = r#"{"detail":"Body too slow: it must arrive within 0.02 seconds"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (408, expected));
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_are_404_and_405() {
+    let port = Port::serving(sum);
+    let answer = port.get("/nothing").await;
+    assert_eq!((answer.status, answer.body.as_str()), (404, r#"{"detail":"Not Found"}"#));
+    for (method, path, allowed) in
+        [("GET", "/predict", "POST"), ("DELETE", "/health", "GET,HEAD"), ("POST", "/docs", "GET,HEAD")]
+    {
+        let answer =
+            port.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status, answer.body.as_str()), (405, r#"{"detail":"Method Not Allowed"}"#));
+        assert_eq!(answer.header("allow"), allowed, "{method} {path}");
+    }
+    assert_eq!(port.metric("canopy_predictor_requests_total", &[("code", "404")]), "1");
+    assert_eq!(port.metric("canopy_predictor_requests_total", &[("code", "405")]), "3");
+}
+
+#[tokio::test]
+async fn until_the_model_is_proven_only_the_proof_is_answered() {
+    let port = Port::empty(LIMITS);
+    let body = r#"{"features":[1,2]}"#;
+    let not_ready = |why: &str| (503, format!(r#"{{"detail":"Model not ready: {why}"}}"#));
+    let told = |answer: Answer| (answer.status, answer.body);
+    let health = |status: &str, trained: bool, reason: &str| {
+        format!(r#"{{"status":"{status}","model":"demo","version":"1.0","trained":{trained}{reason}}}"#)
+    };
+    let with =
+        |token: &str| Request::post("/predict").header("canopy-proof", token).body(Body::from(body)).unwrap();
+
+    assert_eq!(told(port.post(body).await), not_ready("loading"));
+    assert_eq!(told(port.get("/model").await), not_ready("loading"));
+    assert_eq!(told(port.get("/health").await), (503, health("unhealthy", false, r#","reason":"loading""#)));
+
+    let token = port.app.loaded(port.engine(sum));
+    assert_eq!(told(port.post(body).await), not_ready("loading"));
+    assert_eq!(told(port.send(with("00000000000000000000000000000000")).await), not_ready("loading"));
+    assert_eq!(port.send(with(token.as_str())).await.status, 200);
+    assert_eq!(told(port.get("/health").await), (503, health("unhealthy", true, r#","reason":"proving""#)));
+
+    port.app.proven();
+    assert_eq!(port.post(body).await.status, 200);
+    assert_eq!(told(port.get("/health").await), (200, health("healthy", true, "")));
+}
+
+#[tokio::test]
+async fn a_model_that_was_refused_says_why() {
+    let port = Port::empty(LIMITS);
+    let token = port.app.loaded(port.engine(sum));
+    port.refuse("golden_mismatch", "it answers otherwise");
+    let request = Request::post("/predict")
+        .header("canopy-proof", token.as_str())
+        .body(Body::from(r#"{"features":[1,2]}"#));
+    let answer = port.send(request.unwrap()).await;
+    let expected = r#"{"detail":"Model not ready: golden_mismatch: it answers otherwise"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (503, expected));
+    assert_eq!(answer.header("canopy-revision"), "6f3a9c1e");
+    let health = port.get("/health").await;
+    assert_eq!(health.status, 503);
+    assert!(health.body.contains(r#""reason":"golden_mismatch: it answers otherwise""#), "{}", health.body);
+}
+
+#[tokio::test]
+async fn the_model_is_described() {
+    let answer = Port::serving(sum).get("/model").await;
+    let expected = r#"{"model":"demo","namespace":"default","version":"1.0","revision":"6f3a9c1e","task":"Classification","features":[{"name":"age","min":0.0,"max":150.0},{"name":"income"}],"classes":["no","yes"],"quality":{"metric":"Accuracy","value":0.9,"samples":10},"digest":"00"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (200, expected));
+}
+
+#[tokio::test]
+async fn a_request_is_counted_once_by_how_it_ended() {
+    let port = Port::serving(sum);
+    for body in [r#"{"features":[1,2]}"#, r#"{"instances":[[1,2],[1,-2]]}"#, r#"{"features":[1]}"#, "{}", "x"]
+    {
+        port.post(body).await;
+    }
+    let counted = [
+        (200, "ok", "2"),
+        (400, "invalid_features", "1"),
+        (422, "invalid_features", "1"),
+        (422, "malformed_json", "1"),
+    ];
+    for (status, code) in ENDINGS {
+        let labels =
+            [("code", &*status.to_string()), ("reason", code.as_str()), ("model_namespace", "default")];
+        let expected =
+            counted.iter().find(|(s, c, _)| (*s, *c) == (status, code.as_str())).map_or("0", |(_, _, n)| n);
+        assert_eq!(port.metric("canopy_predictor_requests_total", &labels), expected, "{labels:?}");
+    }
+    assert_eq!(port.metric("canopy_predictor_predictions_total", &[("class", "yes")]), "2");
+    assert_eq!(port.metric("canopy_predictor_predictions_total", &[("class", "no")]), "1");
+    assert_eq!(port.metric("canopy_predictor_batch_rows_count", &[]), "2");
+    assert_eq!(port.metric("canopy_predictor_prediction_duration_seconds_count", &[]), "2");
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_has_every_route_and_no_other() {
+    let port = Port::serving(sum);
+    let served: Value = serde_json::from_str(&port.get("/openapi.json").await.body).unwrap();
+    assert_eq!(served, serde_json::to_value(openapi()).unwrap());
+
+    let mut described = BTreeSet::new();
+    for (path, item) in served["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let method = method.to_uppercase().parse::<Method>().unwrap();
+            let request =
+                Request::builder().method(&method).uri(path).body(Body::from(r#"{"features":[1,2]}"#));
+            let answer = port.send(request.unwrap()).await;
+            assert!(
+                operation["responses"][answer.status.to_string()].is_object(),
+                "{method} {path}: {answer:?}"
+            );
+            described.insert(format!("{method} {path}"));
+        }
+    }
+    assert_eq!(described, ["GET /health", "GET /model", "POST /predict"].map(String::from).into());
+    for page in ["/docs/", "/redoc"] {
+        assert_eq!(port.get(page).await.status, 200, "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_get_their_own_answers() {
+    let port = std::sync::Arc::new(Port::serving(sum));
+    let asks = (1..=100_u32).map(|age| {
+        let port = port.clone();
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                let one = port.post(format!(r#"{{"features":[{age},0]}}"#)).await;
+                assert_eq!(
+                    one.body,
+                    format!(r#"{{"prediction":1,"confidence":{:?}}}"#, f64::from(age) / 100.0)
+                );
+            }
+        })
+    });
+    for ask in asks.collect::<Vec<_>>() {
+        tokio::time::timeout(Duration::from_secs(20), ask).await.unwrap().unwrap();
+    }
+    assert_eq!(port.metric("canopy_predictor_requests_total", &[("reason", "ok")]), "2000");
+}
