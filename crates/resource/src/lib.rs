@@ -4,6 +4,8 @@
 //! reads, or why there is none. Never: a cluster, a file, a clock.
 
 pub mod decimal;
+pub mod placement;
+pub mod status;
 pub mod model;
 pub mod definition;
 pub mod fault;

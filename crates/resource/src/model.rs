@@ -10,6 +10,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decimal::Decimal;
+use crate::placement::{Resources, Scheduling};
+use crate::status::PredictorModelStatus;
+
+/// How many pods serve unless the manifest says.
+pub const REPLICAS: i32 = 2;
+/// How long a revision stays after it was replaced unless the manifest says.
+pub const RETIRE_SECONDS: u32 = 60;
+/// How long training may take unless the manifest says.
+pub const TRAIN_DEADLINE_SECONDS: u32 = 600;
+/// The annotation of a model whose value is part of its revision: another value restarts it.
+pub const RESTARTED_AT: &str = "canopy.rs/restartedAt";
 
 /// How many features made up rows have unless the manifest says; a rule below says it too.
 pub(crate) const SYNTHETIC_FEATURES: u32 = 4;
@@ -19,6 +30,9 @@ const SYNTHETIC_FEATURES_MAX: u32 = 256;
 const TREES_MAX: u32 = 1000;
 /// scikit-learn's seeds end here too, and every language of a client can carry it.
 const SEED_MAX: u64 = 4_294_967_295;
+const REPLICAS_MAX: u32 = 1000;
+const RETIRE_SECONDS_MAX: u32 = 86_400;
+const TRAIN_DEADLINE_SECONDS_MAX: u32 = 86_400;
 const FEATURES_MAX: u32 = 1024;
 const CLASSES_MAX: u32 = 256;
 /// The longest name of a feature, a class or a column.
@@ -80,7 +94,25 @@ pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
     namespaced,
     derive = "PartialEq",
     doc = "A model that Canopy trains, proves on rows it has not seen, and serves.",
-    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    status = "PredictorModelStatus",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Quality", type_ = "string", json_path = ".status.quality.value"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = NAME_IS_A_LABEL,
     validation = NAME_IS_SHORT,
@@ -94,15 +126,16 @@ pub struct PredictorModelSpec {
     pub version: String,
     /// How the model is trained. It is trained once per change, before it gets traffic.
     pub train: Train,
-    /// The names of the features, in the order in which requests give them, and their bounds: a request with a
-    /// value outside is refused by the feature's name. For CSV data the names are columns; without this list
-    /// they are all columns but the target, without bounds.
+    /// The features in the order in which requests give them, with their bounds: a request with a value outside
+    /// is refused by the feature's name. For CSV data they are all columns but the target, in any order; without
+    /// this list they are these columns in the order of the table, without bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Feature>", length(min = 1, max = FEATURES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub features: Option<Vec<Feature>>,
     /// The names of the classes: the answer with index 0 is the first. For CSV data they are the values of the
-    /// target; without this list they are those values, sorted.
+    /// target, or names for them where they are the whole numbers from 0 on; without this list they are these
+    /// values, sorted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         with = "Vec<String>",
@@ -111,6 +144,27 @@ pub struct PredictorModelSpec {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub classes: Option<Vec<String>>,
+    /// How many pods serve. 0 keeps the model and stops its pods. A change makes no new revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Without a value in the manifest there would be nothing for kubectl scale to read.
+    #[schemars(with = "i32", range(min = 0, max = REPLICAS_MAX), extend("default" = REPLICAS))]
+    pub replicas: Option<i32>,
+    /// What each pod needs to serve. A little CPU and memory, and no limit, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Resources")]
+    pub resources: Option<Resources>,
+    /// On which nodes the pods may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Scheduling")]
+    pub scheduling: Option<Scheduling>,
+    /// How long the pods of a revision stay after another has taken its place. 60 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i32", range(min = 0, max = RETIRE_SECONDS_MAX))]
+    pub retire_seconds: Option<u32>,
+    /// While true, nothing is changed: pods stay as they are, whatever the spec says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub paused: Option<bool>,
 }
 
 /// How a model is trained.
@@ -133,6 +187,14 @@ pub struct Train {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Gate")]
     pub gate: Option<Gate>,
+    /// What each pod needs to train, before it serves. A little CPU and memory, and no limit, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Resources")]
+    pub resources: Option<Resources>,
+    /// How long training may take before the revision is refused. 600 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i32", range(min = 1, max = TRAIN_DEADLINE_SECONDS_MAX))]
+    pub deadline_seconds: Option<u32>,
 }
 
 /// The rows to learn from.

@@ -15,10 +15,12 @@ use kube::ResourceExt as _;
 use crate::decimal::Decimal;
 use crate::fault::Fault;
 use crate::manifest::ConfigMaps;
-use crate::model::{self, PredictorModel, SYNTHETIC_FEATURES};
+use crate::model::{self, PredictorModel, RESTARTED_AT, SYNTHETIC_FEATURES};
 use crate::revision::revision;
 use crate::{rules, schema};
 
+/// The name of the file with the data, in the folder that a plan is made for.
+const DATA_FILE: &str = "data.csv";
 const SAMPLES: u32 = 1000;
 const TREES: u32 = 100;
 const TEST_PERCENT: u8 = 20;
@@ -83,9 +85,10 @@ impl Plan {
             Some(csv) => Some(csv_text(csv, config_maps, &namespace)?),
             None => None,
         };
-        let revision =
-            revision(spec, text).map_err(|error| Fault::at("spec", format!("has no revision: {error}")))?;
-        let path = folder.join(format!("{name}-{revision}.csv"));
+        let restarted_at = model.annotations().get(RESTARTED_AT).map(String::as_str);
+        let revision = revision(spec, restarted_at, text)
+            .map_err(|error| Fault::at("spec", format!("has no revision: {error}")))?;
+        let path = folder.join(DATA_FILE);
 
         let config = serving::ServingConfig {
             train: train(&spec.train, &path)?,
@@ -125,7 +128,8 @@ fn csv_text<'a>(csv: &model::Csv, config_maps: &'a ConfigMaps, namespace: &str) 
 }
 
 fn train(train: &model::Train, path: &Path) -> Result<serving::Train, Fault> {
-    let model::Train { data, algorithm, standardize, test_percent, gate } = train;
+    let model::Train { data, algorithm, standardize, test_percent, gate, resources: _, deadline_seconds: _ } =
+        train;
     Ok(serving::Train {
         data: rows(data, path)?,
         algorithm: method(algorithm)?,
@@ -246,7 +250,6 @@ mod tests {
             .replace("testPercent: 20", "testPercent: 30")
             .replace("{name: sepal_width, min: 0, max: 20}", "{name: sepal_width, max: \"2.5e1\"}");
         let plan = plan(&text).unwrap();
-        let path = format!("/data/iris-{}.csv", plan.config.revision);
         assert_eq!(
             json!(plan.config),
             json!({
@@ -255,7 +258,7 @@ mod tests {
                 "version": "1.0",
                 "revision": plan.config.revision,
                 "train": {
-                    "data": {"csv": {"path": path, "target": "species"}},
+                    "data": {"csv": {"path": "/data/data.csv", "target": "species"}},
                     "algorithm": {"randomForest": {
                         "trees": 7, "maxDepth": 3, "minSamplesLeaf": 2, "maxFeatures": "Log2", "bootstrap": false,
                         "seed": 1,
@@ -274,16 +277,16 @@ mod tests {
             })
         );
         let file = plan.file.unwrap();
-        assert_eq!(file.path, Path::new(&path));
+        assert_eq!(file.path, Path::new("/data/data.csv"));
         assert_eq!(file.text.lines().count(), 151);
     }
 
     #[test]
-    fn an_edit_of_the_data_is_another_revision_and_another_file() {
+    fn an_edit_of_the_data_is_another_revision() {
         let (one, other) =
             (plan(IRIS).unwrap(), plan(&IRIS.replace("5.1,3.5,1.4,0.2", "5.1,3.5,1.4,0.3")).unwrap());
         assert_ne!(one.config.revision, other.config.revision);
-        assert_ne!(one.file.unwrap().path, other.file.unwrap().path);
+        assert_eq!(one.config.revision, plan(IRIS).unwrap().config.revision);
     }
 
     #[test]

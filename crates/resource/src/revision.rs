@@ -9,10 +9,26 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::PredictorModelSpec;
 
-/// The revision of a model with this spec and, where it has any, these data.
-pub fn revision(spec: &PredictorModelSpec, data: Option<&str>) -> Result<String, serde_json::Error> {
-    // Every field is named, so that a new one is either part of the revision or left out on purpose.
-    let PredictorModelSpec { version: _, train: _, features: _, classes: _ } = spec;
+/// The revision of a model with this spec, this time of a wished restart and, where it has any, these data.
+pub fn revision(
+    spec: &PredictorModelSpec,
+    restarted_at: Option<&str>,
+    data: Option<&str>,
+) -> Result<String, serde_json::Error> {
+    // Every field is named, so that a new one is either part of the revision or left out on purpose: how many pods
+    // there are, and when they go, does not change what they are.
+    let PredictorModelSpec { version, train, features, classes, resources, scheduling, .. } = spec.clone();
+    let spec = PredictorModelSpec {
+        version,
+        train,
+        features,
+        classes,
+        resources,
+        scheduling,
+        replicas: None,
+        retire_seconds: None,
+        paused: None,
+    };
     let spec = sorted(serde_json::to_value(spec)?).to_string();
 
     let mut digest = Sha256::new();
@@ -22,6 +38,10 @@ pub fn revision(spec: &PredictorModelSpec, data: Option<&str>) -> Result<String,
     if let Some(data) = data {
         digest.update([1]);
         digest.update(data);
+    }
+    if let Some(restarted_at) = restarted_at {
+        digest.update([2]);
+        digest.update(restarted_at);
     }
     let [a, b, c, d, ..] = <[u8; 32]>::from(digest.finalize());
     Ok(format!("{:0width$x}", u32::from_be_bytes([a, b, c, d]), width = REVISION_DIGITS))
@@ -44,6 +64,7 @@ fn sorted(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::Resources;
     use serde_json::json;
 
     fn spec(version: &str, forest: &Value) -> PredictorModelSpec {
@@ -53,7 +74,7 @@ mod tests {
 
     #[track_caller]
     fn check(version: &str, forest: &Value, data: Option<&str>, expected: &str) {
-        assert_eq!(revision(&spec(version, forest), data).unwrap(), expected);
+        assert_eq!(revision(&spec(version, forest), None, data).unwrap(), expected);
     }
 
     /// These are in the names of objects in people's clusters: if this test fails, every model is retrained.
@@ -65,6 +86,20 @@ mod tests {
         check("1.0", &json!({}), Some(""), "13343746");
         check("1.0", &json!({}), Some("a,b\n1,2\n"), "af3a07c9");
         check("1.0", &json!({}), Some("a,b\n1,3\n"), "91fde7a2");
+    }
+
+    #[test]
+    fn what_only_moves_pods_is_no_part_of_it_and_what_makes_them_is() {
+        let same = spec("1.0", &json!({}));
+        let mut moved = same.clone();
+        (moved.replicas, moved.retire_seconds, moved.paused) = (Some(3), Some(0), Some(true));
+        assert_eq!(revision(&moved, None, None).unwrap(), "7489dc56");
+        let mut changed = same.clone();
+        changed.resources = Some(Resources::default());
+        assert_ne!(revision(&changed, None, None).unwrap(), "7489dc56");
+        let restarted = |at| revision(&same, Some(at), None).unwrap();
+        assert_ne!(restarted("2026-01-01"), "7489dc56");
+        assert_ne!(restarted("2026-01-01"), restarted("2026-01-02"));
     }
 
     #[test]

@@ -94,6 +94,9 @@ fn check_object(field: &str, members: &Map<String, Value>, schema: &Value, fault
             check_value(&below, value, &schema["additionalProperties"], faults);
         }
     }
+    if let Some(most) = schema["maxProperties"].as_u64().filter(|most| members.len() as u64 > *most) {
+        faults.push(Fault::at(field, format!("must have at most {most} entries, but has {}", members.len())));
+    }
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for name in required.filter(|name| !members.contains_key(*name)) {
         faults.push(Fault::at(member(field, name), "is required"));
@@ -169,13 +172,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Words of a schema that tell people something, or that are obeyed elsewhere: rules by `rules`, `nullable`
-    /// and defaults by nobody, since null is read as absent and there are no defaults.
-    const NO_CHECK: [&str; 5] = ["description", "title", "format", "nullable", "x-kubernetes-validations"];
-    const CHECKED: [&str; 15] = [
+    /// and the default by nobody, since null is read as absent and the one default is what absence means anyway.
+    const NO_CHECK: [&str; 6] =
+        ["description", "title", "format", "nullable", "default", "x-kubernetes-validations"];
+    const CHECKED: [&str; 17] = [
         "type",
         "x-kubernetes-int-or-string",
         "enum",
         "properties",
+        "additionalProperties",
+        "maxProperties",
         "required",
         "items",
         "maxItems",
@@ -194,7 +200,7 @@ mod tests {
             found.insert(keyword);
             match keyword.as_str() {
                 "properties" => value.as_object().unwrap().values().for_each(|below| keywords(below, found)),
-                "items" => keywords(value, found),
+                "items" | "additionalProperties" => keywords(value, found),
                 _ => {}
             }
         }
@@ -222,12 +228,15 @@ mod tests {
                 _ => &Value::Bool(true),
             };
             assert!(!bound.is_null(), "{field} has no bound");
-            assert!(schema["default"].is_null(), "{field} has a default");
+            // kubectl scale reads this one where it stands; any other would make old manifests look changed.
+            assert!(schema["default"].is_null() || field == "spec.replicas", "{field} has a default");
             for (name, below) in schema["properties"].as_object().into_iter().flatten() {
                 check(&member(field, name), below);
             }
-            if !schema["items"].is_null() {
-                check(&entry(field, 0), &schema["items"]);
+            for below in [&schema["items"], &schema["additionalProperties"]] {
+                if !below.is_null() {
+                    check(&entry(field, 0), below);
+                }
             }
         }
         check("spec", &PREDICTOR_MODEL["properties"]["spec"]);

@@ -29,12 +29,27 @@ fn good() -> Value {
                 "standardize": false,
                 "testPercent": 30,
                 "gate": {"metric": "Accuracy", "min": "0.9"},
+                "resources": {"limits": {"cpu": "500m"}},
+                "deadlineSeconds": 30,
             },
             "features": [
                 {"name": "length", "min": "-0.5", "max": 10},
                 {"name": "width", "min": 0},
             ],
             "classes": ["setosa", "virginica"],
+            "replicas": 3,
+            "resources": {"requests": {"cpu": 1, "memory": "1.5Gi"}, "limits": {"memory": "2Gi"}},
+            "scheduling": {
+                "nodeSelector": {"disk": "fast"},
+                "tolerations": [{"key": "spot", "operator": "Exists"}],
+                "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+                "priorityClassName": "high",
+                "topologySpreadConstraints": [
+                    {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
+                ],
+            },
+            "retireSeconds": 0,
+            "paused": false,
         },
     })
 }
@@ -96,7 +111,7 @@ fn a_field_that_does_not_exist_is_named() {
     check(
         "/spec/verzion",
         &json!("1"),
-        "spec.verzion: there is no such field; there are classes, features, train, version",
+        "spec.verzion: there is no such field; there are classes, features, paused, replicas, resources, retireSeconds, scheduling, train, version",
     );
     check(
         "/spec/train/algorithm/randomForest/depth",
@@ -107,11 +122,6 @@ fn a_field_that_does_not_exist_is_named() {
         "/spec/features/0",
         &json!({"name": "x", "minimum": 1}),
         "spec.features[0].minimum: there is no such field; there are max, min, name",
-    );
-    check(
-        "/status",
-        &json!({}),
-        "status: there is no such field; there are apiVersion, kind, metadata, spec",
     );
     assert!(
         faults(&edited("/metadata/nam", json!("x")))[0].starts_with("metadata.nam: there is no such field")
@@ -250,6 +260,44 @@ fn lengths_and_patterns_are_kept() {
     check("/spec/classes/0", &json!(""), "spec.classes[0]: must not be empty");
     let many: Vec<_> = (0..257).map(|index| format!("c{index}")).collect();
     check("/spec/classes", &json!(many), "spec.classes: must have at most 256 entries, but has 257");
+}
+
+#[test]
+fn what_pods_need_is_checked_too() {
+    check("/spec/replicas", &json!(-1), "spec.replicas: must be at least 0, but is -1");
+    check("/spec/retireSeconds", &json!(86401), "spec.retireSeconds: must be at most 86400, but is 86401");
+    check(
+        "/spec/train/deadlineSeconds",
+        &json!(0),
+        "spec.train.deadlineSeconds: must be at least 1, but is 0",
+    );
+    check("/spec/paused", &json!("yes"), "spec.paused: must be true or false, but is \"yes\"");
+    check(
+        "/spec/resources",
+        &json!({"requests": {"cpu": "much"}}),
+        "spec.resources.requests.cpu: must match ^[0-9]+(\\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$, but is \"much\"",
+    );
+    check(
+        "/spec/resources",
+        &json!({"claims": []}),
+        "spec.resources.claims: there is no such field; there are limits, requests",
+    );
+    check(
+        "/spec/scheduling",
+        &json!({"priorityClassName": "High"}),
+        "spec.scheduling.priorityClassName: must match ^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$, but is \"High\"",
+    );
+    check(
+        "/spec/scheduling",
+        &json!({"topologySpreadConstraints": [{"topologyKey": "zone", "maxSkew": 1}]}),
+        "spec.scheduling.topologySpreadConstraints[0].whenUnsatisfiable: is required",
+    );
+    let many: serde_json::Map<_, _> = (0..33).map(|index| (format!("label{index}"), json!("x"))).collect();
+    check(
+        "/spec/scheduling",
+        &json!({"nodeSelector": many}),
+        "spec.scheduling.nodeSelector: must have at most 32 entries, but has 33",
+    );
 }
 
 #[test]
