@@ -57,12 +57,10 @@ impl App {
         for model in directory.outside() {
             tracing::warn!(%model, "named in CANOPY_PREDICTORS but not served: CANOPY_NAMESPACES lacks its namespace");
         }
-        let default_model =
-            ModelRef::parse(&settings.default_model, &settings.namespace).map_err(DirectoryError::from)?;
         let metrics = Arc::new(Metrics::register(registry)?);
         Ok(Arc::new(Self {
             namespace: settings.namespace.clone(),
-            default_model,
+            default_model: directory.default_model.clone(),
             limits: Limits {
                 body_bytes: settings.max_body_bytes,
                 body_time: settings.body_timeout,

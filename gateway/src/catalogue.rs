@@ -11,10 +11,12 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
+use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
 use canopy_runtime::trace::RequestSpan;
 use http::{Method, StatusCode};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
+use tracing::Level;
 
 use crate::directory::Directory;
 use crate::failure::{Failure, Trouble};
@@ -24,6 +26,8 @@ use crate::upstream::{Deadline, Endpoint, Question, Reply};
 
 /// How long the description of a model may be: thousands of features with long names.
 const DESCRIPTION_MAX: usize = 4 << 20;
+
+static LINES: Budget = Budget::new(LINES_PER_SECOND);
 
 /// Every model there is.
 pub(crate) struct Catalogue {
@@ -139,10 +143,14 @@ impl Served {
         }
         let known = read?;
         let ModelDescription { version, revision, .. } = &known.description;
-        tracing::info!(
-            trace_id = %span.context(), model = %self.model, version, revision, endpoint = self.endpoint.url(),
-            duration_ms = started.elapsed().as_secs_f64() * 1000.0, "learned what the model is",
-        );
+        if tracing::enabled!(Level::INFO)
+            && let Some(left_out) = LINES.admit()
+        {
+            tracing::info!(
+                trace_id = %span.context(), model = %self.model, version, revision, endpoint = self.endpoint.url(),
+                duration_ms = started.elapsed().as_secs_f64() * 1000.0, left_out, "learned what the model is",
+            );
+        }
         Ok(known)
     }
 

@@ -13,6 +13,8 @@ use crate::upstream::Endpoint;
 
 /// The models that were named to the gateway when it started.
 pub(crate) struct Directory {
+    /// The model of a request that names none.
+    pub(crate) default_model: ModelRef,
     namespaces: Namespaces,
     endpoints: BTreeMap<ModelRef, Arc<Endpoint>>,
 }
@@ -35,8 +37,13 @@ impl Namespaces {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// Something is no name.
-    #[error("{0}")]
-    Name(#[from] NameError),
+    #[error("{setting} names no model: {error}")]
+    Name {
+        /// Where it stands.
+        setting: &'static str,
+        /// What is wrong with it.
+        error: NameError,
+    },
     /// A model is named twice.
     #[error("model {0} is named twice in CANOPY_PREDICTORS; keep one of them")]
     Twice(ModelRef),
@@ -54,17 +61,18 @@ impl Directory {
     /// The directory that `settings` name.
     pub(crate) fn new(settings: &Settings) -> Result<Self, DirectoryError> {
         let own = settings.namespace.as_str();
+        let named = |setting, name: &str| {
+            ModelRef::parse(name, own).map_err(|error| DirectoryError::Name { setting, error })
+        };
+        let default_model = named("CANOPY_DEFAULT_MODEL, in CANOPY_NAMESPACE,", &settings.default_model)?;
         let namespaces = match settings.namespaces.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
-            None => {
-                let default_model = ModelRef::parse(&settings.default_model, own)?;
-                Namespaces::Named([own.to_owned(), default_model.namespace].into())
-            }
+            None => Namespaces::Named([own.to_owned(), default_model.namespace.clone()].into()),
             Some("*") => Namespaces::Every,
             Some(list) => Namespaces::Named(list.split(',').map(|name| name.trim().to_owned()).collect()),
         };
         let mut endpoints = BTreeMap::new();
         for Predictor { model, address } in &settings.predictors.0 {
-            let model = ModelRef::parse(model, own)?;
+            let model = named("CANOPY_PREDICTORS", model)?;
             let Some(endpoint) = Endpoint::new(address.clone()) else {
                 return Err(DirectoryError::Host { model, host: address.host.clone() });
             };
@@ -72,7 +80,7 @@ impl Directory {
                 return Err(DirectoryError::Twice(model));
             }
         }
-        Ok(Self { namespaces, endpoints })
+        Ok(Self { default_model, namespaces, endpoints })
     }
 
     /// Every model whose namespace is served, by name.
@@ -120,7 +128,9 @@ mod tests {
             let error = directory(|settings| settings.predictors = list.parse().unwrap()).err();
             assert!(error.as_deref().unwrap_or_default().contains(why), "{list}: {error:?}");
         };
-        check("Iris=http://h:1", "model name \"Iris\" must be");
+        check("Iris=http://h:1", "CANOPY_PREDICTORS names no model: model name \"Iris\" must be");
         check("iris=http://h:1,iris.default=http://h:2", "model iris.default is named twice");
+        let error = directory(|settings| settings.namespace = "No".into()).err().unwrap_or_default();
+        assert!(error.starts_with("CANOPY_DEFAULT_MODEL, in CANOPY_NAMESPACE, names no model"), "{error}");
     }
 }

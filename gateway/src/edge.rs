@@ -15,6 +15,7 @@ use canopy_runtime::trace::RequestSpan;
 use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::app::App;
 use crate::catalogue::Served;
@@ -92,14 +93,17 @@ impl Exchange<'_> {
         let version = known.as_ref().map(|known| known.description.version.as_str());
         let endpoint = self.about.as_ref().map_or(self.route, |served| served.endpoint.url());
         let code = failure.code().as_str();
+        let what = failure.told_to_log();
         let duration_ms = self.started.elapsed().as_secs_f64() * 1000.0;
         if failure.code().status() < 500 {
-            if let Some(left_out) = CALLERS_FAULTS.admit() {
-                tracing::info!(%trace_id, model, version, endpoint, code, duration_ms, left_out, "refused: {failure}");
+            if tracing::enabled!(Level::INFO)
+                && let Some(left_out) = CALLERS_FAULTS.admit()
+            {
+                tracing::info!(%trace_id, model, version, endpoint, code, duration_ms, left_out, "refused: {what}");
             }
         } else if let Some(left_out) = OTHER_FAULTS.admit() {
             let cause = failure.cause();
-            tracing::warn!(%trace_id, model, version, endpoint, code, cause, duration_ms, left_out, "failed: {failure}");
+            tracing::warn!(%trace_id, model, version, endpoint, code, cause, duration_ms, left_out, "failed: {what}");
         }
     }
 }
@@ -128,8 +132,55 @@ fn problem(failure: &Failure, language: Language) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     if let Some(seconds) = failure.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
-        // The word for people is in the client's language.
+        // What it says to people depends on their language.
         headers.insert(VARY, HeaderValue::from(ACCEPT_LANGUAGE));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use axum::Router;
+    use axum::extract::State;
+    use axum::routing::get;
+    use canopy_runtime::readiness::Readiness;
+    use canopy_runtime::serve::{ServeOptions, serve};
+    use canopy_runtime::shutdown::Shutdown;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn breaks(State(app): State<Arc<App>>, request: Request) -> Response {
+        handle(&app, "/", request, async |_, _| panic!("a defect")).await
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_that_is_counted_and_the_next_request_is_answered() {
+        let registry = prometheus::Registry::new();
+        let app = App::open(&Settings::default(), &registry).await.unwrap();
+        let router = Router::new().route("/", get(breaks)).with_state(app);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let options =
+            ServeOptions { drain: Duration::ZERO, grace: Duration::from_secs(5), on_panic: panicked };
+        let shutdown = Shutdown::new(Readiness::new());
+        let serving = tokio::spawn(serve(listener, router, options, shutdown.clone()));
+        for count in 1..=2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+            assert!(answer.contains(MEDIA_TYPE) && answer.contains("\"code\":\"internal\""), "{answer}");
+            assert!(!answer.contains("a defect"), "{answer}");
+            let metrics = canopy_runtime::metrics::encode(&registry).unwrap();
+            let counted = format!("reason=\"internal\",version=\"\"}} {count}\n");
+            assert!(metrics.contains(&counted), "{metrics}");
+            assert!(metrics.contains("canopy_gateway_requests_in_flight 0\n"), "{metrics}");
+        }
+        shutdown.order();
+        serving.await.unwrap();
+    }
 }

@@ -122,6 +122,27 @@ impl Failure {
         }
     }
 
+    /// This occurrence, in words for the log, which must not have the values of features.
+    pub(crate) fn told_to_log(&self) -> String {
+        match self {
+            Self::Faults(faults) => {
+                let places: Vec<_> = faults.iter().map(|fault| fault.place.to_string()).collect();
+                format!("faults at {}", places.join(", "))
+            }
+            Self::Refused { member, .. } => format!("the predictor does not take the {member}"),
+            Self::Malformed(_)
+            | Self::TooLarge { .. }
+            | Self::SlowBody { .. }
+            | Self::UnknownPath(_)
+            | Self::Method(_)
+            | Self::UnknownModel(_)
+            | Self::UnknownUser(_)
+            | Self::Predictor { .. }
+            | Self::Store(_)
+            | Self::Internal(_) => self.to_string(),
+        }
+    }
+
     /// What the caller is told, as an error body.
     pub(crate) fn problem(&self, language: Language) -> Problem {
         let mut problem = Problem::new(self.code(), self.to_string());

@@ -16,6 +16,7 @@ use canopy_runtime::trace::{RequestSpan, TraceContext};
 use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::answer::{self, Answers};
 use crate::catalogue::Served;
@@ -155,10 +156,8 @@ fn words(body: &[u8]) -> String {
 }
 
 fn tell(served: &Served, known: &Known, rows: &Rows, answers: &Answers, call: (&TraceContext, Duration)) {
-    if !tracing::enabled!(tracing::Level::INFO) {
-        return;
-    }
-    let Some(left_out) = LINES.admit() else { return };
+    // Not asked where nobody reads: a line that is not written must not use up another's place.
+    let Some(left_out) = tracing::enabled!(Level::INFO).then(|| LINES.admit()).flatten() else { return };
     let (trace_id, took) = call;
     let one = answers.one();
     tracing::info!(

@@ -20,5 +20,3 @@ mod intake;
 mod edge;
 pub mod routes;
 pub mod serve;
-#[cfg(test)]
-mod testing;

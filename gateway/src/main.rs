@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 
 async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
     let Flags { settings, listen, admin, workers: _ } = flags;
-    let registry = metrics::registry(SERVICE)?;
+    let registry = metrics::registry("gateway")?;
     let readiness = Readiness::new();
     let shutdown = Shutdown::on_signals(readiness.clone())?;
     let listener = bind(listen, "--listen or CANOPY_LISTEN").await?;
@@ -66,10 +66,11 @@ async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
         grace: Duration::ZERO,
         on_panic: || http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
+    let admin_listening = admin_listener.local_addr()?;
     let admin_routes = admin::router(readiness.clone(), registry.clone());
     tokio::spawn(serve(admin_listener, admin_routes, options, Shutdown::new(readiness.clone())));
 
-    tracing::info!(%listen, %admin, "starting");
+    tracing::info!(address = %listener.local_addr()?, admin = %admin_listening, "starting");
     run(&settings, listener, &registry, &readiness, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

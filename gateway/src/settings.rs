@@ -178,7 +178,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 0.001,
         "" | "s" => 1.0,
         "m" => 60.0,
-        _ => return Err("must be a number of seconds, or one with the unit ms, s or m".to_owned()),
+        _ => return Err("must be a number of seconds, or one with the unit ms, s or m, as in 30s".to_owned()),
     };
     let number: f64 = digits.trim().parse().map_err(|_| "must begin with a number, as in 30s".to_owned())?;
     Duration::try_from_secs_f64(number * seconds_per_unit)

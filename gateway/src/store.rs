@@ -36,8 +36,8 @@ pub enum StoreError {
     },
     /// Its tables cannot be brought to the form that this program knows.
     #[error(
-        "failed to prepare the tables of database {url}: {why}; if it was made by a later version of Canopy, \
-         use that version or name another database in CANOPY_DATABASE_URL"
+        "failed to prepare the tables of database {url}: {why}; this process must be allowed to write to it, and \
+         one made by a later version of Canopy needs that version; else name another in CANOPY_DATABASE_URL"
     )]
     Tables {
         /// Which.

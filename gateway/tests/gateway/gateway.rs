@@ -1,0 +1,117 @@
+//! A gateway in a test, and what it answers.
+//!
+//! Comes in: predictors and settings. Goes out: the same router that `main` serves. Never: a port; requests go
+//! straight into the router.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use canopy_contract::problem::Problem;
+use canopy_gateway::app::App;
+use canopy_gateway::routes;
+use canopy_gateway::settings::{Predictor as At, Predictors, Settings};
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt as _;
+use prometheus::Registry;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::predictor::Predictor;
+
+/// The default body of a request for a prediction.
+pub(crate) const ROW: &str = r#"{"features":[1,2,-0.5,0.3]}"#;
+
+pub(crate) struct Gateway {
+    router: Router,
+    registry: Registry,
+}
+
+/// The settings of a gateway before `predictors`, each under a model's name.
+pub(crate) fn settings(predictors: &[(&str, &Predictor)]) -> Settings {
+    let at = |(model, predictor): &(&str, &Predictor)| At {
+        model: (*model).to_owned(),
+        address: predictor.address.into(),
+    };
+    Settings {
+        predictors: Predictors(predictors.iter().map(at).collect()),
+        // Long enough never to be reached by accident, short enough not to hold up a test that fails.
+        upstream_timeout: Duration::from_secs(20),
+        ..Settings::default()
+    }
+}
+
+impl Gateway {
+    /// A gateway as `settings` describe it.
+    pub(crate) async fn new(settings: &Settings) -> Self {
+        let registry = Registry::new();
+        let app: Arc<App> = App::open(settings, &registry).await.unwrap();
+        Self { router: routes::router(app), registry }
+    }
+
+    /// A gateway whose default model is served by `predictor`.
+    pub(crate) async fn before(predictor: &Predictor) -> Self {
+        Self::new(&settings(&[("demo", predictor)])).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answered {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answered { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answered {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answered {
+        self.send(Request::post(path).body(body.into()).unwrap()).await
+    }
+
+    /// Asks the default model about [`ROW`].
+    pub(crate) async fn predict(&self) -> Answered {
+        self.post("/api/predict", ROW).await
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        canopy_runtime::metrics::encode(&self.registry).unwrap()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answered {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// The problem that this is: the same status and one word in all its places.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) -> Problem {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let problem: Problem = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!((problem.status, problem.code.as_str()), (status, code), "{self:?}");
+        assert_eq!(problem.kind, format!("urn:canopy:problem:{code}"));
+        assert_eq!(self.header("retry-after"), if status == 503 { "1" } else { "" });
+        problem
+    }
+
+    /// The class that was predicted.
+    #[track_caller]
+    pub(crate) fn class(&self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.json()["prediction"]["class"].clone()
+    }
+}
