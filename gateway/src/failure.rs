@@ -54,7 +54,7 @@ pub(crate) enum Failure {
 /// Why a predictor gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// There was no connection, or it ended before an answer began.
+    /// There was no connection, or it was reset.
     Unreachable(String),
     /// It has no proven model.
     NotReady(String),

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 
 async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
     let Flags { settings, listen, admin, workers: _ } = flags;
-    let registry = metrics::registry("gateway")?;
+    let registry = metrics::registry(SERVICE)?;
     let readiness = Readiness::new();
     let shutdown = Shutdown::on_signals(readiness.clone())?;
     let listener = bind(listen, "--listen or CANOPY_LISTEN").await?;

@@ -99,16 +99,12 @@ impl Endpoint {
             // An idle connection may be closed at the very moment it is used. Nothing was answered, and to
             // predict twice does no harm, so this says nothing about the predictor yet.
             match self.exchange(idle, question).await {
-                Err(Broken::BeforeAnswer(_)) => {}
-                Err(Broken::WithinAnswer(why)) => return Err(Trouble::Failed(why)),
-                Ok(reply) => return Ok(reply),
+                Err(Broken { has_begun: false, .. }) => {}
+                other => return other.map_err(|broken| broken.trouble),
             }
         }
         let fresh = self.connect().await.map_err(Trouble::Unreachable)?;
-        self.exchange(fresh, question).await.map_err(|broken| match broken {
-            Broken::BeforeAnswer(why) => Trouble::Unreachable(why),
-            Broken::WithinAnswer(why) => Trouble::Failed(why),
-        })
+        self.exchange(fresh, question).await.map_err(|broken| broken.trouble)
     }
 
     /// A connection that was used before and is not known to be closed.
@@ -140,14 +136,17 @@ impl Endpoint {
         let sent = connection.sender.send_request(request);
         let answer = connection.drive(sent).await.map_err(|error| {
             let why = format!("no answer from {}: {}", self.url, causes(&error));
-            if error.is_parse() { Broken::WithinAnswer(why) } else { Broken::BeforeAnswer(why) }
+            // Who hangs up on a request was there to do so, and who resets may be gone.
+            let is_there = error.is_parse() || error.is_incomplete_message();
+            let trouble = if is_there { Trouble::Failed(why) } else { Trouble::Unreachable(why) };
+            Broken { trouble, has_begun: error.is_parse() }
         })?;
         let status = answer.status();
         let (head, body) = answer.into_parts();
-        let body = connection
-            .whole(body, question.answer_max)
-            .await
-            .map_err(|why| Broken::WithinAnswer(format!("no whole answer from {}: {why}", self.url)))?;
+        let body = connection.whole(body, question.answer_max).await.map_err(|why| {
+            let trouble = Trouble::Failed(format!("no whole answer from {}: {why}", self.url));
+            Broken { trouble, has_begun: true }
+        })?;
         self.keep(connection);
         Ok(Reply { status, revision: head.headers.get(REVISION_HEADER).cloned(), body })
     }
@@ -178,11 +177,10 @@ impl Endpoint {
 }
 
 /// How an exchange ended without an answer.
-enum Broken {
-    /// Before the head of an answer was there.
-    BeforeAnswer(String),
-    /// After that, or in it.
-    WithinAnswer(String),
+struct Broken {
+    trouble: Trouble,
+    /// Whether some of an answer had come.
+    has_begun: bool,
 }
 
 /// A connection, and what moves its bytes while somebody waits for them.

@@ -46,7 +46,7 @@ async fn a_fresh_connection_that_ends_is_not_tried_again() {
     let gateway = Gateway::before(&predictor).await;
     gateway.predict().await.class();
     predictor.predicts(Manner::Close);
-    gateway.predict().await.problem(503, "predictor_unavailable");
+    gateway.predict().await.problem(503, "predictor_failed");
     assert_eq!((predictor.connections(), predictor.predictions()), (2, 3), "one idle, one fresh");
 }
 

@@ -93,7 +93,7 @@ async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
     assert!(get(address, "/api/test").await.starts_with("HTTP/1.1 200 "));
     let metrics = get(admin, "/metrics").await;
     for series in [
-        "canopy_build_info{process=\"gateway\"",
+        "canopy_build_info{process=\"canopy-gateway\"",
         "canopy_gateway_requests_in_flight 0\n",
         "process_open_fds ",
     ] {

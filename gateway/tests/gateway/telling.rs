@@ -132,8 +132,9 @@ async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() 
     let [refused] = &lines.read()[..] else { panic!("not one line") };
     check(
         refused,
-        json!({"level": "INFO", "code": "invalid_features", "message": "refused: features is required"}),
+        json!({"level": "INFO", "code": "invalid_features", "message": "refused: faults at features.3"}),
     );
+    assert!(!refused.to_string().contains("12.34567"), "feature values in {refused}");
 
     predictor.predicts(Manner::Answer(500, r#"{"detail":"Model error"}"#.into()));
     ask(ROW).await.problem(503, "predictor_failed");

@@ -24,13 +24,10 @@ async fn check(gateway: &Gateway, predictor: &Predictor, manner: Manner, code: &
 }
 
 #[tokio::test]
-async fn a_predictor_that_breaks_off_is_unavailable() {
+async fn a_predictor_that_resets_the_connection_is_unavailable() {
     let predictor = Predictor::of("demo").await;
     let gateway = Gateway::before(&predictor).await;
-    for manner in [Manner::Reset, Manner::Close, bytes("HTTP/1.1 200"), bytes("HTTP/1.1 200 OK\r\ncontent-")]
-    {
-        check(&gateway, &predictor, manner, "predictor_unavailable").await;
-    }
+    check(&gateway, &predictor, Manner::Reset, "predictor_unavailable").await;
 }
 
 #[tokio::test]
@@ -39,7 +36,10 @@ async fn what_is_no_answer_is_a_failure_of_the_predictor() {
     let gateway = Gateway::before(&predictor).await;
     let long = format!(r#"{{"prediction":1,"confidence":0.5,"more":"{}"}}"#, "x".repeat(100_000));
     for manner in [
-        // No HTTP, or half of it.
+        // No HTTP, or half of it, or nothing.
+        Manner::Close,
+        bytes("HTTP/1.1 200"),
+        bytes("HTTP/1.1 200 OK\r\ncontent-"),
         bytes("SSH-2.0-OpenSSH_9.2\r\n\r\n"),
         bytes("\u{0}\u{1}\u{2}\u{3}\r\n\r\n"),
         bytes("HTTP/1.1 200 OK\r\ncanopy-revision: 6f3a9c1e\r\ncontent-length: 100\r\n\r\n{\"prediction\":1"),
