@@ -19,3 +19,26 @@ pub(crate) fn canopy() -> Result<PathBuf> {
 pub(crate) fn canopy_says(arguments: &[&str]) -> Result<Vec<u8>> {
     capture(&mut cargo(["run", "--quiet", "--release", "--package", "canopy", "--"].iter().chain(arguments)))
 }
+
+/// The programs that go into images, with everything they need inside.
+pub(crate) struct Static {
+    pub(crate) canopy: PathBuf,
+    pub(crate) gateway: PathBuf,
+    pub(crate) predictor: PathBuf,
+}
+
+/// Builds the programs for images.
+pub(crate) fn statically() -> Result<Static> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let profile = ["build", "--profile", "dist", "--target", TARGET, "--target-dir", "target/static"];
+    let packages = ["--package", "canopy", "--package", "canopy-gateway", "--package", "canopy-predictor"];
+    // An empty image has no /dev: random numbers must come from the system call.
+    let flags = "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
+    run(cargo(profile.iter().chain(&packages)).env("RUSTFLAGS", flags))?;
+    let folder = root().join("target/static").join(TARGET).join("dist");
+    Ok(Static {
+        canopy: folder.join("canopy"),
+        gateway: folder.join("canopy-gateway"),
+        predictor: folder.join("canopy-predictor"),
+    })
+}

@@ -3,6 +3,7 @@
 //! Comes in: which checks. Goes out: what each prints, its seconds, a table, and one line of counts. Never: a
 //! check that is left out without having been told to.
 
+mod empty_root;
 mod laptop;
 mod browser;
 
@@ -32,7 +33,7 @@ struct Check {
     run: fn() -> Result<()>,
 }
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check { name: "fmt", shows: "the code is formatted", run: fmt },
     Check { name: "clippy", shows: "no lint warns", run: clippy },
     Check { name: "doc", shows: "the documentation of the code builds without warnings", run: doc },
@@ -41,6 +42,7 @@ const CHECKS: [Check; 8] = [
     Check { name: "metrics", shows: "promtool finds nothing wrong with the metrics", run: laptop::metrics },
     Check { name: "browser", shows: "the API's pages render, with no other host", run: browser::check },
     Check { name: "generated", shows: "generated files are what the code says", run: generated::check },
+    Check { name: "static", shows: "small binaries serve in an empty root", run: empty_root::check },
 ];
 
 /// Runs the checks that were asked for; the exit code says whether all passed.
