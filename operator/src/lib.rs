@@ -1,1 +1,32 @@
-//! The operator.
+//! Canopy's operator: a `PredictorModel` becomes pods that serve it.
+//!
+//! Comes in: models, and the objects that were made for them. Goes out: objects, a status, a few Events. Never: a
+//! memory that a restart would lose; every pass starts from what is there.
+
+pub mod settings;
+pub mod metrics;
+pub mod reason;
+pub mod labels;
+pub mod retired;
+pub mod frozen;
+pub mod trouble;
+pub mod pod;
+pub mod plan;
+pub mod observed;
+pub mod rollout;
+pub mod verdict;
+pub mod desired;
+pub mod facts;
+pub mod cause;
+pub mod condition;
+pub mod status;
+pub mod announcement;
+pub mod claim;
+pub mod compare;
+pub mod stores;
+pub mod cluster;
+pub mod reconcile;
+pub mod watch;
+pub mod catalogue;
+pub mod lease;
+pub mod controller;

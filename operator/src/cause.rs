@@ -1,0 +1,82 @@
+//! The one thing that keeps a model from being ready: of all that may be wrong, what people should look at first.
+//!
+//! Comes in: the facts. Goes out: nothing, or a cause. Never: more than one; a list of symptoms hides the reason.
+
+use crate::facts::{Facts, Outcome};
+use crate::observed::DeploymentSeen;
+use crate::reason::{Reason, Trouble};
+
+/// What keeps a model from being ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It only needs time.
+    Time(Trouble),
+    /// Somebody has to do something, or wants it so.
+    Fault(Trouble),
+}
+
+impl Cause {
+    /// In words.
+    pub fn told(&self) -> &Trouble {
+        let (Self::Time(trouble) | Self::Fault(trouble)) = self;
+        trouble
+    }
+}
+
+/// The cause, in order of what to look at first.
+pub fn of(facts: &Facts<'_>) -> Option<Cause> {
+    let fault = hindrance(facts).or_else(|| refusal(facts)).or_else(|| asleep(facts));
+    fault.or_else(|| pods_in_trouble(facts)).map(Cause::Fault).or_else(|| wait(facts).map(Cause::Time))
+}
+
+fn hindrance(facts: &Facts<'_>) -> Option<Trouble> {
+    if let Outcome::Hindered(trouble) = facts.outcome {
+        return Some(trouble.clone());
+    }
+    let target = match &facts.plan.target {
+        Err(trouble) => return Some(trouble.clone()),
+        Ok(target) => &target.revision,
+    };
+    let is_old = facts.serving().is_some_and(|serving| serving != target);
+    let waits = *facts.outcome == Outcome::Paused && (is_old || wait(facts).is_some());
+    waits.then(|| Trouble::new(Reason::Paused, format!("revision {target} waits until spec.paused is false")))
+}
+
+fn refusal(facts: &Facts<'_>) -> Option<Trouble> {
+    let refused = facts.refused?;
+    Some(Trouble::new(Reason::of_refusal(&refused.reason), refused.message.clone()))
+}
+
+fn asleep(facts: &Facts<'_>) -> Option<Trouble> {
+    let message = "spec.replicas is 0: raise it, or kubectl scale, to serve again";
+    (facts.plan.replicas == 0).then(|| Trouble::new(Reason::ScaledToZero, message))
+}
+
+fn pods_in_trouble(facts: &Facts<'_>) -> Option<Trouble> {
+    let target = &facts.target()?.revision;
+    let name = facts.plan.name.revision_object(target);
+    let refusal = facts.deployment(target).and_then(|deployment| deployment.refusal.as_ref());
+    let refusal = refusal.map(|why| {
+        Trouble::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}"))
+    });
+    let mut unready = facts.pods(target).iter().filter(|pod| !pod.ready);
+    refusal.or_else(|| unready.find_map(|pod| pod.trouble.clone()))
+}
+
+fn wait(facts: &Facts<'_>) -> Option<Trouble> {
+    let revision = &facts.target()?.revision;
+    let DeploymentSeen { ready, wanted, is_current, .. } =
+        facts.deployment(revision).cloned().unwrap_or_default();
+    let replicas = facts.plan.replicas;
+    let serves = facts.serving() == Some(revision);
+    if serves && is_current && wanted == replicas && ready >= replicas {
+        return None;
+    }
+    if ready == 0 && facts.prepared(revision).is_none() {
+        let name = facts.plan.name.revision_object(revision);
+        let message = format!("revision {revision} is being trained in the first pod of Deployment {name}");
+        return Some(Trouble::new(Reason::Preparing, message));
+    }
+    let message = format!("{ready} of {replicas} pods of revision {revision} are ready");
+    Some(Trouble::new(Reason::Starting, message))
+}

@@ -1,0 +1,86 @@
+//! Whose an object is that has a name which a model needs.
+//!
+//! Comes in: the object's metadata, the model's uid and name. Goes out: that it is the model's own, or whose it
+//! is. Never: a look at what the object does; a stranger's object is not touched however useful.
+
+use canopy_contract::names::ModelName;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
+use crate::reason::{Reason, Trouble};
+
+/// Nothing, where the object is the model's own, or has only lost its reference to it.
+pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Result<(), Trouble> {
+    let owners = found.owner_references.iter().flatten();
+    let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
+    let label = found.labels.as_ref().and_then(|labels| labels.get(MODEL_UID));
+    match controller {
+        Some(owner) if owner.uid == uid => return Ok(()),
+        None if label.is_some_and(|label| label == uid) => return Ok(()),
+        Some(_) | None => {}
+    }
+    let name = found.name.as_deref().unwrap_or_default();
+    let namespace = found.namespace.as_deref().unwrap_or_default();
+    let whose = match controller {
+        Some(owner) if owner.kind == "PredictorModel" && owner.name == model.as_str() => {
+            "is what is left of an earlier model of this name; it goes by itself".to_owned()
+        }
+        Some(owner) => format!("belongs to {} {}; delete that or rename the model", owner.kind, owner.name),
+        None => "was not made for this model; delete it or rename the model".to_owned(),
+    };
+    Err(Trouble::new(Reason::NameTaken, format!("{kind} {namespace}/{name} {whose}")))
+}
+
+/// Whether the Service that lists all models of a namespace is the operator's own.
+pub fn is_own_catalogue(found: &ObjectMeta) -> bool {
+    let label = found.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+    label.is_some_and(|label| label == MANAGER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_claim(metadata: &str, expected: Result<(), &str>) {
+        let text = format!("{{name: iris, namespace: shop, {metadata}}}");
+        let found: ObjectMeta = serde_saphyr::from_str(&text).unwrap();
+        let claim = check("Service", &found, &"iris".parse().unwrap(), "u1").map_err(|t| t.message);
+        assert_eq!(claim.as_ref().map_err(String::as_str).copied(), expected);
+    }
+
+    fn owner(uid: &str, kind: &str, controller: bool) -> String {
+        format!(
+            "ownerReferences: [{{apiVersion: v1, kind: {kind}, name: iris, uid: {uid}, controller: {controller}}}]"
+        )
+    }
+
+    const LABEL: &str = "labels: {canopy.rs/model-uid: u1}";
+
+    #[test]
+    fn an_object_is_ours_by_its_controller_or_where_it_has_none_by_its_label() {
+        check_claim(&owner("u1", "PredictorModel", true), Ok(()));
+        check_claim(LABEL, Ok(()));
+        check_claim(&format!("{LABEL}, {}", owner("u9", "ConfigMap", false)), Ok(()));
+    }
+
+    #[test]
+    fn a_strangers_object_is_told_with_what_to_do() {
+        check_claim(
+            "labels: {}",
+            Err("Service shop/iris was not made for this model; delete it or rename the model"),
+        );
+        check_claim(
+            "labels: {canopy.rs/model-uid: u0}",
+            Err("Service shop/iris was not made for this model; delete it or rename the model"),
+        );
+        check_claim(
+            &format!("{LABEL}, {}", owner("u9", "Release", true)),
+            Err("Service shop/iris belongs to Release iris; delete that or rename the model"),
+        );
+        check_claim(
+            &owner("u0", "PredictorModel", true),
+            Err("Service shop/iris is what is left of an earlier model of this name; it goes by itself"),
+        );
+    }
+}

@@ -1,0 +1,300 @@
+//! Every call that the operator makes for a model: the one file that writes.
+//!
+//! Comes in: children, a status, an announcement. Goes out: what came of it. Never: a write that would change
+//! nothing, and never one over an object that belongs to somebody else.
+
+use std::fmt::Debug;
+
+use canopy_contract::names::CATALOGUE_SERVICE;
+use canopy_resource::model::PredictorModel;
+use canopy_resource::status::PredictorModelStatus;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::announcement::{self, Announcement};
+use crate::desired::{Children, RevisionChildren, Services, service};
+use crate::labels::MANAGER;
+use crate::metrics::Metrics;
+use crate::plan::Plan;
+use crate::reason::{Reason, Trouble};
+use crate::stores::{Child, Stores};
+use crate::{claim, compare};
+
+/// The API server, and what the watches know of it.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    metrics: Metrics,
+    stores: Stores,
+}
+
+/// Why children could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Somebody has to do something first: it is said in the status.
+    #[error("{}", .0.message)]
+    Hindered(Trouble),
+    /// The API server could not be asked; it is tried again.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {verb} {kind} {name}: {source}")]
+pub struct CallError {
+    verb: &'static str,
+    kind: String,
+    name: String,
+    source: Box<kube::Error>,
+}
+
+impl Cluster {
+    /// Writes through `client` what differs from `stores`.
+    pub fn new(client: Client, metrics: Metrics, stores: Stores) -> Self {
+        Self { client, metrics, stores }
+    }
+
+    /// Makes the children what they should be, each before what relies on it.
+    pub async fn apply(&self, plan: &Plan, children: Children) -> Result<(), ApplyError> {
+        let Children { revisions, services, budget, goes } = children;
+        // A name that is taken is found before anything is made under the others.
+        for RevisionChildren { data, config, deployment } in &revisions {
+            self.claim(plan, data.as_ref()).await?;
+            self.claim(plan, Some(config)).await?;
+            self.claim(plan, Some(deployment)).await?;
+        }
+        if let Some(Services { endpoints, stable }) = &services {
+            self.claim(plan, Some(endpoints)).await?;
+            self.claim(plan, Some(stable)).await?;
+        }
+        self.claim(plan, budget.as_ref()).await?;
+
+        for RevisionChildren { data, config, deployment } in revisions {
+            for config_map in data.into_iter().chain([config]) {
+                self.put(plan, config_map, Compared::Metadata).await?;
+            }
+            self.put(plan, deployment, Compared::Everything).await?;
+        }
+        if let Some(Services { endpoints, stable }) = services {
+            self.put(plan, endpoints, Compared::Everything).await?;
+            self.put(plan, stable, Compared::Everything).await?;
+        }
+        match budget {
+            Some(budget) => self.put(plan, budget, Compared::Everything).await?,
+            None => self.remove::<PodDisruptionBudget>(plan, plan.name.as_str()).await?,
+        }
+        for revision in goes {
+            self.remove::<Deployment>(plan, &plan.name.revision_object(&revision)).await?;
+            self.remove::<ConfigMap>(plan, &plan.name.revision_object(&revision)).await?;
+            self.remove::<ConfigMap>(plan, &plan.name.data_object(&revision)).await?;
+        }
+        Ok(())
+    }
+
+    /// The `ConfigMap` of a user.
+    pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, CallError> {
+        let api: Api<ConfigMap> = self.api(namespace);
+        api.get_opt(name).await.map_err(|error| failed::<ConfigMap>("read", namespace, name, error))
+    }
+
+    /// Writes a status, if it says anything new.
+    pub async fn report(
+        &self,
+        model: &PredictorModel,
+        status: &PredictorModelStatus,
+    ) -> Result<(), CallError> {
+        if model.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let (namespace, name) = (model.namespace().unwrap_or_default(), model.name_any());
+        let patch = json!({
+            "apiVersion": PredictorModel::api_version(&()),
+            "kind": PredictorModel::kind(&()),
+            // Where the model was deleted and made again meanwhile, this status is not the new one's.
+            "metadata": {"name": name, "uid": model.metadata.uid},
+            "status": status,
+        });
+        let api: Api<PredictorModel> = self.api(&namespace);
+        let patched = api.patch_status(&name, &manager(), &Patch::Apply(&patch)).await;
+        patched.map_err(|error| failed::<PredictorModel>("report on", &namespace, &name, error))?;
+        self.metrics.wrote("PredictorModel");
+        Ok(())
+    }
+
+    /// Publishes an Event about a model.
+    pub async fn publish(&self, model: &PredictorModel, news: &Announcement) -> Result<(), CallError> {
+        let namespace = model.namespace().unwrap_or_default();
+        let event = announcement::event(model, news, Timestamp::now());
+        let created = self.api::<Event>(&namespace).create(&PostParams::default(), &event).await;
+        created.map_err(|error| failed::<Event>("create", &namespace, &event.name_any(), error))?;
+        self.metrics.wrote("Event");
+        Ok(())
+    }
+
+    /// Keeps the Service that lists all models of a namespace while it has models, and removes it after the last.
+    pub async fn keep_catalogue(&self, namespace: &str) -> Result<(), CallError> {
+        let api: Api<Service> = self.api(namespace);
+        let there = self.stores.child::<Service>(namespace, CATALOGUE_SERVICE);
+        if !self.stores.has_models(namespace) {
+            if there.is_some_and(|there| claim::is_own_catalogue(&there.metadata)) {
+                return self.delete(&api, namespace, CATALOGUE_SERVICE, DeleteParams::background()).await;
+            }
+            return Ok(());
+        }
+        let wanted = service::catalogue();
+        let (wanted, found) = (value(&wanted), there.map(|there| value(&*there)));
+        match found {
+            Some(found) if compare::holds(&wanted, &found) => return Ok(()),
+            Some(_) => {}
+            None => {
+                let taken = api.get_metadata_opt(CATALOGUE_SERVICE).await;
+                let taken =
+                    taken.map_err(|e| failed::<Service>("look for", namespace, CATALOGUE_SERVICE, e))?;
+                if taken.is_some_and(|taken| !claim::is_own_catalogue(&taken.metadata)) {
+                    tracing::warn!(
+                        namespace,
+                        "Service predictors was not made by the operator: the gateway cannot list the models of this namespace; delete it"
+                    );
+                    return Ok(());
+                }
+            }
+        }
+        self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await
+    }
+
+    /// Fails where the child's name is taken. What is in the store was found by the model's uid, but may have got
+    /// another controller; what is not may be a stranger's.
+    async fn claim<K>(&self, plan: &Plan, child: Option<&K>) -> Result<(), ApplyError>
+    where
+        K: Child + DeserializeOwned + Debug,
+    {
+        let Some(name) = child.map(kube::ResourceExt::name_any) else { return Ok(()) };
+        let metadata = match self.stores.child::<K>(&plan.namespace, &name) {
+            Some(seen) => Some(seen.meta().clone()),
+            None => {
+                let found = self.api::<K>(&plan.namespace).get_metadata_opt(&name).await;
+                let found = found.map_err(|e| failed::<K>("look for", &plan.namespace, &name, e))?;
+                found.map(|found| found.metadata)
+            }
+        };
+        let Some(metadata) = metadata else { return Ok(()) };
+        claim::check(&K::kind(&()), &metadata, &plan.name, &plan.uid).map_err(ApplyError::Hindered)
+    }
+
+    async fn put<K>(&self, plan: &Plan, child: K, compared: Compared) -> Result<(), ApplyError>
+    where
+        K: Child + Serialize + DeserializeOwned + Debug,
+    {
+        let name = child.name_any();
+        let (wanted, seen) = (value(&child), self.stores.child::<K>(&plan.namespace, &name));
+        let is_same = seen.is_some_and(|seen| match compared {
+            Compared::Everything => compare::holds(&wanted, &value(&*seen)),
+            Compared::Metadata => {
+                compare::holds(&json!({"metadata": wanted["metadata"]}), &json!({"metadata": seen.meta()}))
+            }
+        });
+        if is_same {
+            return Ok(());
+        }
+        match self.patch::<K>(&plan.namespace, &name, &wanted).await {
+            Err(error) => Err(error.refusal().map_or(ApplyError::Call(error), ApplyError::Hindered)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn patch<K>(&self, namespace: &str, name: &str, wanted: &Value) -> Result<(), CallError>
+    where
+        K: Child + DeserializeOwned + Debug,
+    {
+        let patched = self.api::<K>(namespace).patch_metadata(name, &manager(), &Patch::Apply(wanted)).await;
+        patched.map_err(|error| failed::<K>("apply", namespace, name, error))?;
+        self.metrics.wrote(&K::kind(&()));
+        Ok(())
+    }
+
+    async fn remove<K>(&self, plan: &Plan, name: &str) -> Result<(), ApplyError>
+    where
+        K: Child + DeserializeOwned + Debug,
+    {
+        let Some(seen) = self.stores.child::<K>(&plan.namespace, name) else { return Ok(()) };
+        let is_own = claim::check(&K::kind(&()), seen.meta(), &plan.name, &plan.uid).is_ok();
+        if !is_own || seen.meta().deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let same = Preconditions { uid: seen.uid(), resource_version: None };
+        let params = DeleteParams::background().preconditions(same);
+        Ok(self.delete(&self.api::<K>(&plan.namespace), &plan.namespace, name, params).await?)
+    }
+
+    async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        namespace: &str,
+        name: &str,
+        params: DeleteParams,
+    ) -> Result<(), CallError>
+    where
+        K: Child + DeserializeOwned + Debug,
+    {
+        match api.delete(name, &params).await {
+            Ok(_) => self.metrics.wrote(&K::kind(&())),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => return Err(failed::<K>("delete", namespace, name, error)),
+        }
+        Ok(())
+    }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// What of an object may differ at all.
+#[derive(Clone, Copy, Debug)]
+enum Compared {
+    Everything,
+    /// The rest is immutable, and a copy of data is not kept in memory.
+    Metadata,
+}
+
+impl CallError {
+    /// What the API server has against an object, where it is not the operator's or the network's fault.
+    fn refusal(&self) -> Option<Trouble> {
+        let kube::Error::Api(status) = &*self.source else { return None };
+        let passes = status.is_conflict() || status.is_not_found() || status.code == 429;
+        let is_refused = (400..500).contains(&status.code) && !passes;
+        let message = format!("the API server refused {} {}: {}", self.kind, self.name, status.message);
+        is_refused.then(|| Trouble::new(Reason::ApplyRefused, message))
+    }
+}
+
+fn failed<K: kube::Resource<DynamicType = ()>>(
+    verb: &'static str,
+    namespace: &str,
+    name: &str,
+    error: kube::Error,
+) -> CallError {
+    let (kind, name) = (K::kind(&()).into_owned(), format!("{namespace}/{name}"));
+    CallError { verb, kind, name, source: Box::new(error) }
+}
+
+fn manager() -> PatchParams {
+    PatchParams::apply(MANAGER).force()
+}
+
+/// The object as JSON. The types that come in have only maps with text as keys, so it always is one.
+fn value(object: &impl Serialize) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}

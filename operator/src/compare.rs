@@ -1,0 +1,133 @@
+//! Whether an object already is what it should be, so that nothing is written that would not change.
+//!
+//! Comes in: what the operator would apply, and the object as the API server shows it. Goes out: yes or no.
+//! Never: a look at fields that the operator does not set; the API server's defaults and other people's
+//! additions are theirs. Under `canopy.rs/` alone nothing may stand that is not wanted.
+
+use serde_json::{Map, Value};
+
+const OWN_KEYS: &str = "canopy.rs/";
+
+/// Whether every field of `wanted` stands in `found` with the same value.
+pub fn holds(wanted: &Value, found: &Value) -> bool {
+    is_within(wanted, found) && own_annotations(wanted).eq(own_annotations(found))
+}
+
+/// What the operator said of an object besides its fields: a stamp that is no longer wanted is a change.
+fn own_annotations(of: &Value) -> impl Iterator<Item = &String> {
+    let annotations = of.pointer("/metadata/annotations").and_then(Value::as_object);
+    annotations.into_iter().flat_map(Map::keys).filter(|key| key.starts_with(OWN_KEYS))
+}
+
+fn is_within(wanted: &Value, found: &Value) -> bool {
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => wanted
+            .iter()
+            .all(|(key, wanted)| found.get(key).map_or(is_nothing(wanted), |found| is_within(wanted, found))),
+        // Kubernetes keeps lists of objects by a key: order and additions are not ours to judge.
+        (Value::Array(wanted), Value::Array(found)) if wanted.iter().all(Value::is_object) => {
+            wanted.iter().all(|wanted| found.iter().any(|found| is_within(wanted, found)))
+        }
+        (Value::Array(wanted), Value::Array(found)) => {
+            wanted.len() == found.len() && wanted.iter().zip(found).all(|(a, b)| is_within(a, b))
+        }
+        (Value::Null, _) => true,
+        (Value::String(wanted), Value::String(found)) => {
+            wanted == found || quantity(wanted).is_some_and(|wanted| quantity(found) == Some(wanted))
+        }
+        (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_), _) => {
+            wanted == found
+        }
+    }
+}
+
+/// What the API server leaves out when it stores an object.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.values().all(is_nothing),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// A Kubernetes quantity in thousandths: the API server rewrites `1000m` to `1` and `1.5Gi` to `1536Mi`.
+fn quantity(text: &str) -> Option<i128> {
+    let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let thousandths_of_one: i128 = match suffix {
+        "m" => 1,
+        "" => 1000,
+        "k" => 1000_i128.pow(2),
+        "M" => 1000_i128.pow(3),
+        "G" => 1000_i128.pow(4),
+        "T" => 1000_i128.pow(5),
+        "P" => 1000_i128.pow(6),
+        "E" => 1000_i128.pow(7),
+        "Ki" => 1000 * 1024,
+        "Mi" => 1000 * 1024_i128.pow(2),
+        "Gi" => 1000 * 1024_i128.pow(3),
+        "Ti" => 1000 * 1024_i128.pow(4),
+        "Pi" => 1000 * 1024_i128.pow(5),
+        "Ei" => 1000 * 1024_i128.pow(6),
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    // What is finer than a thousandth is rounded up, as Kubernetes does.
+    let exact = digits.checked_mul(thousandths_of_one)?;
+    Some(exact / scale + i128::from(exact % scale > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wanted: &str, found: &str, expected: bool) {
+        let parse = |text| serde_saphyr::from_str(text).unwrap();
+        assert_eq!(holds(&parse(wanted), &parse(found)), expected, "{wanted} in {found}");
+    }
+
+    #[test]
+    fn additions_of_others_are_no_difference() {
+        check("{a: 1}", "{a: 1, b: 2}", true);
+        check("{ports: [{name: x}]}", "{ports: [{name: y}, {name: x, protocol: TCP}]}", true);
+        check("{metadata: {annotations: {}}}", "{metadata: {annotations: {team: red}}}", true);
+        check("{emptyDir: {}, affinity: {nodeAffinity: {}}, tolerations: []}", "{emptyDir: {}}", true);
+        check("{a: null}", "{}", true);
+    }
+
+    #[test]
+    fn a_value_that_differs_or_is_gone_is_a_difference() {
+        check("{a: 1}", "{a: 2}", false);
+        check("{a: 1}", "{}", false);
+        check("{a: \"\"}", "{}", false);
+        check("{args: [serve]}", "{args: [serve, --fast]}", false);
+        check("{args: [a, b]}", "{args: [b, a]}", false);
+        check("{ports: [{name: x, port: 80}]}", "{ports: [{name: x, port: 81}]}", false);
+        check("{replicas: 0}", "{}", false);
+    }
+
+    #[test]
+    fn quantities_are_compared_by_what_they_mean() {
+        check("{cpu: 1000m}", "{cpu: '1'}", true);
+        check("{memory: 1.5Gi}", "{memory: 1536Mi}", true);
+        check("{memory: 0.5G}", "{memory: 500M}", true);
+        check("{cpu: 0.0001}", "{cpu: 1m}", false);
+        check("{cpu: '0.0001'}", "{cpu: 1m}", true);
+        check("{cpu: 1000m}", "{cpu: 1001m}", false);
+        check("{memory: 64Mi}", "{memory: 64M}", false);
+        check("{name: a}", "{name: b}", false);
+        check("{name: 1-x}", "{name: 1-y}", false);
+    }
+
+    #[test]
+    fn a_stamp_of_ours_that_is_no_longer_wanted_is_a_difference() {
+        let stamped = "{metadata: {annotations: {canopy.rs/retired-at: now, team: red}}}";
+        check("{metadata: {name: a}}", "{metadata: {name: a, annotations: {team: red}}}", true);
+        check("{metadata: {}}", stamped, false);
+        check("{metadata: {annotations: {canopy.rs/retired-at: now}}}", stamped, true);
+    }
+}

@@ -1,0 +1,121 @@
+//! What the operator measures of itself: the only file that spells its metrics.
+//!
+//! Comes in: what happened. Goes out: counters and gauges in the process's registry. Never: the name of a
+//! model; a cluster may have thousands.
+
+use std::time::Instant;
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// Seconds of a pass: from one that finds nothing to do to one that waits for a slow API server.
+const PASS_SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
+
+/// How a pass over a model ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassOutcome {
+    /// The model is as its spec asks.
+    Settled,
+    /// A change is in work, or somebody else has to do something first.
+    Waiting,
+    /// The API server could not be asked.
+    Failed,
+}
+
+impl PassOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The operator's metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    reconciles: IntCounterVec,
+    duration: Histogram,
+    models: IntGaugeVec,
+    writes: IntCounterVec,
+    leader: IntGauge,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            reconciles: IntCounterVec::new(
+                Opts::new("canopy_operator_reconciles_total", "Passes over a model, by how they ended."),
+                &["outcome"],
+            )?,
+            duration: Histogram::with_opts(
+                HistogramOpts::new(
+                    "canopy_operator_reconcile_duration_seconds",
+                    "Seconds of a pass over a model.",
+                )
+                .buckets(PASS_SECONDS.to_vec()),
+            )?,
+            models: IntGaugeVec::new(
+                Opts::new("canopy_operator_models", "Models, by the status of their condition Ready."),
+                &["ready"],
+            )?,
+            writes: IntCounterVec::new(
+                Opts::new("canopy_operator_writes_total", "Writes to the API server, by the kind of object."),
+                &["kind"],
+            )?,
+            leader: IntGauge::new("canopy_operator_leader", "1 where this process holds the Lease, else 0.")?,
+        };
+        let Self { reconciles, duration, models, writes, leader } = &metrics;
+        registry.register(Box::new(reconciles.clone()))?;
+        registry.register(Box::new(duration.clone()))?;
+        registry.register(Box::new(models.clone()))?;
+        registry.register(Box::new(writes.clone()))?;
+        registry.register(Box::new(leader.clone()))?;
+        Ok(metrics)
+    }
+
+    /// A pass begins; dropped without a word it counts as failed, as when the process ends in its middle.
+    pub fn pass_started(&self) -> Pass<'_> {
+        Pass { metrics: self, since: Instant::now(), outcome: PassOutcome::Failed }
+    }
+
+    /// An object was written or deleted.
+    pub fn wrote(&self, kind: &str) {
+        self.writes.with_label_values(&[kind]).inc();
+    }
+
+    /// This process holds the Lease, or no longer does.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    /// How many models are ready, are not, and have not been judged yet.
+    pub fn models(&self, ready: usize, not_ready: usize, unknown: usize) {
+        for (status, count) in [("true", ready), ("false", not_ready), ("unknown", unknown)] {
+            self.models.with_label_values(&[status]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// A pass that is under way: counted and measured when dropped.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    metrics: &'a Metrics,
+    since: Instant,
+    outcome: PassOutcome,
+}
+
+impl Pass<'_> {
+    /// The pass reached its end.
+    pub fn ended(mut self, outcome: PassOutcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.metrics.reconciles.with_label_values(&[self.outcome.as_str()]).inc();
+        self.metrics.duration.observe(self.since.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,161 @@
+//! One pass over one model: decide, write, say what happened.
+//!
+//! Comes in: a model. Goes out: when to come back though nothing changes. Never: a question why it was called; it
+//! starts from the beginning every time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use canopy_resource::manifest::ConfigMaps;
+use canopy_resource::model::PredictorModel;
+use canopy_resource::status::PredictorModelStatus;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action;
+
+use crate::cluster::{ApplyError, CallError, Cluster};
+use crate::desired::desired;
+use crate::facts::Outcome;
+use crate::metrics::{Metrics, PassOutcome};
+use crate::observed::Observed;
+use crate::plan::Plan;
+use crate::reason::Trouble;
+use crate::rollout::Rollout;
+use crate::status::{remembered, status};
+use crate::stores::Stores;
+use crate::{announcement, condition, verdict};
+
+/// After how long to look again whether what hinders a model is gone: nobody tells when it is.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// After how long to try again what failed.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What every pass needs.
+pub struct Context {
+    /// The image of the predictor.
+    pub image: String,
+    /// What the watches saw last.
+    pub stores: Stores,
+    /// Who writes.
+    pub cluster: Cluster,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// Statuses that were written and that the watch has not shown yet.
+    pub unseen: Unseen,
+}
+
+/// One pass.
+pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Result<Action, CallError> {
+    let pass = context.metrics.pass_started();
+    let model = context.unseen.bring_up_to_date(&model);
+    let now = Timestamp::now();
+    let data = read_data(&model, &context.cluster).await?;
+    let plan = match Plan::new(&model, &context.image, &data) {
+        Ok(plan) if model.metadata.deletion_timestamp.is_none() => plan,
+        // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
+        Ok(_) | Err(_) => {
+            pass.ended(PassOutcome::Settled);
+            return Ok(Action::await_change());
+        }
+    };
+
+    let observed = Observed::read(&plan.name, &context.stores.of_model(&plan.uid), remembered(&model));
+    let rollout = Rollout::new(&plan, &observed, now);
+    let outcome = if model.spec.paused == Some(true) {
+        Outcome::Paused
+    } else {
+        match context.cluster.apply(&plan, desired(&plan, &observed, &rollout)).await {
+            Ok(()) => Outcome::Applied,
+            Err(ApplyError::Hindered(trouble)) => Outcome::Hindered(trouble),
+            Err(ApplyError::Call(error)) => return Err(error),
+        }
+    };
+    let rollout = if outcome == Outcome::Applied { rollout } else { Rollout::untouched(&observed) };
+
+    let status = status(&model, &plan, &observed, (&rollout, &outcome), now);
+    let ended = report(&model, status, &context).await?;
+    pass.ended(ended);
+
+    let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), outcome_again(&outcome)];
+    Ok(next.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
+}
+
+/// What happens where a call failed: it is tried again.
+pub fn failed(model: Arc<PredictorModel>, error: &CallError, _: Arc<Context>) -> Action {
+    let (model, namespace) = (model.name_any(), model.namespace().unwrap_or_default());
+    tracing::warn!(model, namespace, %error, "a pass over a model failed and is tried again");
+    Action::requeue(TRY_AGAIN)
+}
+
+/// The user's `ConfigMap` that the model's data come from.
+async fn read_data(model: &PredictorModel, cluster: &Cluster) -> Result<ConfigMaps, CallError> {
+    let mut data = ConfigMaps::default();
+    let csv = model.spec.train.data.csv.as_ref();
+    if let Some(source) = csv.and_then(|csv| csv.source.config_map.as_ref()) {
+        let found = cluster.read_config_map(&model.namespace().unwrap_or_default(), &source.name).await?;
+        // One alone is never given twice.
+        drop(found.map(|found| data.add(found)));
+    }
+    Ok(data)
+}
+
+async fn report(
+    model: &PredictorModel,
+    status: PredictorModelStatus,
+    context: &Context,
+) -> Result<PassOutcome, CallError> {
+    let settled = condition::is_settled(&status);
+    context.cluster.report(model, &status).await?;
+    if let Some(announcement) = announcement::of(model.status.as_ref(), &status) {
+        let announced = context.cluster.publish(model, &announcement).await;
+        if let Err(error) = announced {
+            tracing::warn!(%error, "an Event was lost");
+        }
+    }
+    context.unseen.wrote(model, status);
+    Ok(if settled { PassOutcome::Settled } else { PassOutcome::Waiting })
+}
+
+fn outcome_again(outcome: &Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Hindered(Trouble { .. }) => Some(LOOK_AGAIN),
+        Outcome::Applied | Outcome::Paused => None,
+    }
+}
+
+/// Statuses that were written and that the watch has not shown yet: without them a second pass would say, and
+/// announce, the same again.
+#[derive(Debug, Default)]
+pub struct Unseen(Mutex<HashMap<String, Written>>);
+
+#[derive(Debug)]
+struct Written {
+    /// The version of the model that the status was written for.
+    upon: Option<String>,
+    status: PredictorModelStatus,
+}
+
+impl Unseen {
+    fn bring_up_to_date(&self, model: &PredictorModel) -> PredictorModel {
+        let mut model = model.clone();
+        let uid = model.uid().unwrap_or_default();
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match written.get(&uid) {
+            Some(Written { upon, status }) if *upon == model.resource_version() => {
+                model.status = Some(status.clone());
+            }
+            Some(_) => drop(written.remove(&uid)),
+            None => {}
+        }
+        model
+    }
+
+    fn wrote(&self, model: &PredictorModel, status: PredictorModelStatus) {
+        if model.status.as_ref() != Some(&status) {
+            let written = Written { upon: model.resource_version(), status };
+            let uid = model.uid().unwrap_or_default();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, written);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The operator's flags, each of which is an environment variable too.
+//!
+//! Comes in: the command line and the environment. Goes out: values that are there. Never: a second place in
+//! which a default stands.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+
+/// Canopy's operator: a `PredictorModel` becomes pods that serve it.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    version,
+    after_help = "Example: canopy-operator --predictor-image registry.example/canopy-predictor:0.1.0"
+)]
+pub struct Settings {
+    /// The image of the predictor: revisions that are made from now on run it.
+    #[arg(long, env = "CANOPY_PREDICTOR_IMAGE")]
+    pub predictor_image: String,
+    /// Where /live, /ready and /metrics are.
+    #[arg(long, env = "CANOPY_ADMIN", default_value = "0.0.0.0:9002")]
+    pub admin: SocketAddr,
+    /// The namespace of the Lease by which one of several operators leads.
+    #[arg(long, env = "CANOPY_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// The name under which this process holds the Lease: that of its pod.
+    #[arg(long, env = "CANOPY_IDENTITY")]
+    pub identity: String,
+    /// Threads; one per CPU and at most 4 unless given.
+    #[arg(long, env = "CANOPY_WORKERS")]
+    pub workers: Option<usize>,
+}

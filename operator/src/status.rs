@@ -1,0 +1,96 @@
+//! What is said of a model: its status.
+//!
+//! Comes in: the model with its status of before, and the facts. Goes out: the status. Never: a promise; it says
+//! only what the pods themselves have shown, or what was written down when they did.
+
+use canopy_contract::report::Prepared;
+use canopy_resource::model::PredictorModel;
+use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus, RefusedRevision};
+use jiff::Timestamp;
+use kube::Resource as _;
+
+use crate::facts::{Facts, Outcome};
+use crate::observed::{Observed, Remembered};
+use crate::plan::Plan;
+use crate::reason::Trouble;
+use crate::rollout::Rollout;
+use crate::{cause, condition, labels, verdict};
+
+/// What the status of before says that decisions need.
+pub fn remembered(model: &PredictorModel) -> Remembered {
+    let status = model.status.clone().unwrap_or_default();
+    Remembered {
+        prepared: status.artifact.is_some(),
+        revision: status.revision,
+        refused: status.refused.map(|refused| refused.revision),
+    }
+}
+
+/// The status of a model.
+pub fn status(
+    model: &PredictorModel,
+    plan: &Plan,
+    observed: &Observed,
+    (rollout, outcome): (&Rollout, &Outcome),
+    now: Timestamp,
+) -> PredictorModelStatus {
+    let before = model.status.clone().unwrap_or_default();
+    let refused = refused(&before, plan, observed, now);
+    let facts = Facts { plan, observed, rollout, outcome, refused: refused.as_ref() };
+    let cause = cause::of(&facts);
+
+    let serving = facts.serving();
+    let deployment = serving.and_then(|serving| facts.deployment(serving)).cloned().unwrap_or_default();
+    let prepared = serving.and_then(|serving| facts.prepared(serving));
+    let stayed = before.revision.as_deref() == serving;
+    PredictorModelStatus {
+        observed_generation: model.meta().generation,
+        conditions: condition::all(&facts, cause.as_ref(), model, now),
+        version: serving.and_then(|serving| version(&facts, serving)),
+        revision: serving.map(str::to_owned),
+        artifact: prepared.map(artifact).or(before.artifact.filter(|_| stayed)),
+        quality: prepared.map(quality).or(before.quality.filter(|_| stayed)),
+        replicas: deployment.pods,
+        ready_replicas: deployment.ready,
+        selector: serving.map(|serving| labels::as_text(&labels::pods_of_revision(&plan.uid, serving))),
+        url: serving.map(|_| format!("http://{}.{}.svc", plan.name.stable_service(), plan.namespace)),
+        refused,
+    }
+}
+
+/// The revision that is refused: the one of before as long as it is what the spec asks for, or nobody knows what
+/// it asks for; else what the pods say now.
+fn refused(
+    before: &PredictorModelStatus,
+    plan: &Plan,
+    observed: &Observed,
+    now: Timestamp,
+) -> Option<RefusedRevision> {
+    let target = plan.target.as_ref().ok().map(|target| target.revision.as_str());
+    let kept =
+        before.refused.clone().filter(|refused| target.is_none_or(|target| target == refused.revision));
+    kept.or_else(|| {
+        let Trouble { reason, message } = verdict::refusal(plan, observed, now)?;
+        Some(RefusedRevision { revision: target?.to_owned(), reason: reason.as_str().to_owned(), message })
+    })
+}
+
+fn version(facts: &Facts<'_>, revision: &str) -> Option<String> {
+    let kept = facts.observed.revisions.get(revision).and_then(|seen| seen.frozen.as_ref());
+    let planned = || facts.target().filter(|target| target.revision == revision).map(|target| &target.frozen);
+    kept.or_else(planned).map(|frozen| frozen.version.clone())
+}
+
+fn artifact(prepared: &Prepared) -> ArtifactStatus {
+    let bytes = i64::try_from(prepared.bytes).unwrap_or(i64::MAX);
+    ArtifactStatus { sha256: prepared.digest.clone(), bytes }
+}
+
+fn quality(prepared: &Prepared) -> QualityStatus {
+    let quality = &prepared.quality;
+    QualityStatus {
+        metric: format!("{:?}", quality.metric),
+        value: format!("{:.4}", quality.value),
+        samples: i64::try_from(quality.samples).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,247 @@
+//! What keeps a pod from becoming ready, and what `prepare` left in its termination message.
+//!
+//! Comes in: the status of a pod or a Deployment. Goes out: a reason and a sentence that names the pod. Never: a
+//! guess; what says nothing is no trouble yet.
+
+use canopy_contract::report::Report;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::DeploymentStatus;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use kube::ResourceExt as _;
+use serde_json::Value;
+
+use crate::reason::{Reason, Trouble};
+
+/// The init container that trains.
+pub const PREPARE: &str = "prepare";
+/// The container that serves.
+pub const SERVE: &str = "serve";
+
+/// How much of somebody else's words a condition repeats.
+const QUOTE_MAX: usize = 400;
+
+/// Why Kubernetes makes no pods for a Deployment, such as a quota.
+pub fn of_deployment(status: &DeploymentStatus) -> Option<String> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let failure = conditions.iter().find(|condition| is(condition.type_.as_deref(), "ReplicaFailure"));
+    let failure = failure.filter(|condition| is(condition.status.as_deref(), "True"))?;
+    Some(quote(failure.message.as_deref().unwrap_or("no message")))
+}
+
+/// Whether a pod is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
+}
+
+/// How `prepare` ended, where it came to an end of its own.
+pub fn report(pod: &Pod) -> Option<Report> {
+    let ended = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
+    serde_json::from_str(ended.message.as_deref()?).ok()
+}
+
+/// Since when `prepare` runs, where it does.
+pub fn preparing_since(pod: &Pod) -> Option<Timestamp> {
+    let running = prepare(pod)?.state.as_ref()?.running.as_ref()?;
+    running.started_at.as_ref().map(|time| time.0)
+}
+
+/// What keeps a pod from becoming ready.
+pub fn of_pod(pod: &Pod) -> Option<Trouble> {
+    let name = pod.name_any();
+    let mut containers = prepare(pod).into_iter().chain(container(pod, SERVE));
+    unscheduled(pod, &name).or_else(|| containers.find_map(|container| of_container(container, &name)))
+}
+
+fn unscheduled(pod: &Pod, name: &str) -> Option<Trouble> {
+    let (_, message) = condition(pod, "PodScheduled").filter(|(status, _)| *status == "False")?;
+    let message =
+        format!("no node takes pod {name}: {}; see spec.resources and spec.scheduling", quote(message));
+    Some(Trouble { reason: Reason::Unschedulable, message })
+}
+
+fn of_container(container: &ContainerStatus, pod: &str) -> Option<Trouble> {
+    let state = container.state.clone().unwrap_or_default();
+    let waiting = state.waiting.unwrap_or_default();
+    let words = quote(waiting.message.as_deref().unwrap_or_default());
+    match waiting.reason.as_deref().unwrap_or_default() {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+            let image = &container.image;
+            let message = format!(
+                "pod {pod} cannot have its image {image}: {words}; it is the operator's setting CANOPY_PREDICTOR_IMAGE"
+            );
+            return Some(Trouble { reason: Reason::ImageUnavailable, message });
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            let message = format!("container {} of pod {pod} cannot be started: {words}", container.name);
+            return Some(Trouble { reason: Reason::PodsNotReady, message });
+        }
+        _ => {}
+    }
+    let last = container.last_state.clone().unwrap_or_default();
+    [state.terminated, last.terminated].into_iter().flatten().find_map(|ended| of_end(container, &ended, pod))
+}
+
+fn of_end(container: &ContainerStatus, ended: &ContainerStateTerminated, pod: &str) -> Option<Trouble> {
+    if ended.exit_code == 0 {
+        return None;
+    }
+    let name = container.name.as_str();
+    if is(ended.reason.as_deref(), "OOMKilled") {
+        let field = if name == PREPARE { "spec.train.resources" } else { "spec.resources" };
+        let message =
+            format!("container {name} of pod {pod} was killed for its memory: raise {field}.limits.memory");
+        return Some(Trouble { reason: Reason::OutOfMemory, message });
+    }
+    let (code, words) = last_words(ended.message.as_deref().unwrap_or_default());
+    let reason = if name == PREPARE { Reason::PrepareFailed } else { Reason::PodsNotReady };
+    let reason =
+        code.map(|code| Reason::of_refusal(&code)).filter(|r| *r != Reason::Refused).unwrap_or(reason);
+    let status = ended.exit_code;
+    let message = format!("container {name} of pod {pod} ended with status {status}: {}", quote(&words));
+    Some(Trouble { reason, message })
+}
+
+/// The code and the message of the last line of a log, which Kubernetes gives where a container left no report.
+fn last_words(log: &str) -> (Option<String>, String) {
+    let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    match serde_json::from_str::<Value>(last) {
+        Ok(line) => {
+            let text = |key: &str| line.get(key).and_then(Value::as_str).map(str::to_owned);
+            (text("code"), text("message").unwrap_or_else(|| last.to_owned()))
+        }
+        Err(_) => (None, last.to_owned()),
+    }
+}
+
+fn prepare(pod: &Pod) -> Option<&ContainerStatus> {
+    let containers = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    containers.iter().find(|container| container.name == PREPARE)
+}
+
+fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    containers.iter().find(|container| container.name == name)
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, &'a str)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == type_)?;
+    Some((&found.status, found.message.as_deref().unwrap_or_default()))
+}
+
+fn is(word: Option<&str>, expected: &str) -> bool {
+    word == Some(expected)
+}
+
+fn quote(words: &str) -> String {
+    let words = words.trim().trim_end_matches('.');
+    match words.char_indices().nth(QUOTE_MAX) {
+        Some((cut, _)) => format!("{}…", &words[..cut]),
+        None => words.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: &str, expected: Option<(Reason, &str)>) {
+        let pod: Pod =
+            serde_saphyr::from_str(&format!("{{metadata: {{name: iris-1}}, status: {status}}}")).unwrap();
+        let found = of_pod(&pod);
+        assert_eq!(found.as_ref().map(|t| (t.reason, t.message.as_str())), expected);
+    }
+
+    fn container(kind: &str, name: &str, state: &str) -> String {
+        format!(
+            "{{{kind}: [{{name: {name}, image: 'predictor:1', imageID: '', ready: false, restartCount: 0, {state}}}]}}"
+        )
+    }
+
+    #[test]
+    fn a_pod_that_is_coming_up_has_no_trouble_yet() {
+        check("{}", None);
+        check("{conditions: [{type: PodScheduled, status: 'True'}]}", None);
+        check(&container("containerStatuses", "serve", "state: {waiting: {reason: PodInitializing}}"), None);
+        check(&container("initContainerStatuses", "prepare", "state: {running: {}}"), None);
+        check(&container("initContainerStatuses", "prepare", "state: {terminated: {exitCode: 0}}"), None);
+    }
+
+    #[test]
+    fn each_trouble_is_told_with_what_to_do() {
+        check(
+            "{conditions: [{type: PodScheduled, status: 'False', message: '0/1 nodes are available.'}]}",
+            Some((
+                Reason::Unschedulable,
+                "no node takes pod iris-1: 0/1 nodes are available; see spec.resources and spec.scheduling",
+            )),
+        );
+        check(
+            &container(
+                "initContainerStatuses",
+                "prepare",
+                "state: {waiting: {reason: ErrImagePull, message: gone}}",
+            ),
+            Some((
+                Reason::ImageUnavailable,
+                "pod iris-1 cannot have its image predictor:1: gone; it is the operator's setting CANOPY_PREDICTOR_IMAGE",
+            )),
+        );
+        check(
+            &container(
+                "initContainerStatuses",
+                "prepare",
+                "state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 137, reason: OOMKilled}}",
+            ),
+            Some((
+                Reason::OutOfMemory,
+                "container prepare of pod iris-1 was killed for its memory: raise spec.train.resources.limits.memory",
+            )),
+        );
+        check(
+            &container(
+                "containerStatuses",
+                "serve",
+                "state: {waiting: {reason: RunContainerError, message: why}}",
+            ),
+            Some((Reason::PodsNotReady, "container serve of pod iris-1 cannot be started: why")),
+        );
+    }
+
+    #[test]
+    fn a_container_that_left_no_report_is_quoted_from_its_log() {
+        let ended = |message: &str| {
+            let state = format!("state: {{terminated: {{exitCode: 1, message: '{message}'}}}}");
+            container("initContainerStatuses", "prepare", &state)
+        };
+        let said = |words: &str| format!("container prepare of pod iris-1 ended with status 1: {words}");
+        let known = r#"{"level":"ERROR","message":"failed to read x","code":"data_unavailable"}"#;
+        check(&ended(known), Some((Reason::DataUnavailable, &said("failed to read x"))));
+        check(&ended(r#"{"message":"gone","code":"new"}"#), Some((Reason::PrepareFailed, &said("gone"))));
+        check(&ended("plain words."), Some((Reason::PrepareFailed, &said("plain words"))));
+        check(&ended(""), Some((Reason::PrepareFailed, &said("it said nothing"))));
+    }
+
+    #[test]
+    fn a_report_is_read_from_the_message_of_a_preparation_that_came_to_an_end() {
+        let pod = |state: &str| -> Pod {
+            let status = container("initContainerStatuses", "prepare", state);
+            serde_saphyr::from_str(&format!("{{metadata: {{name: iris-1}}, status: {status}}}")).unwrap()
+        };
+        let refused = r#"state: {terminated: {exitCode: 0, message: '{"refused":{"code":"gate_missed","message":"low"}}'}}"#;
+        assert!(matches!(report(&pod(refused)), Some(Report::Refused(refusal)) if refusal.message == "low"));
+        assert_eq!(report(&pod("state: {terminated: {exitCode: 0, message: 'not JSON'}}")), None);
+        assert_eq!(report(&pod("state: {running: {}}")), None);
+    }
+
+    #[test]
+    fn a_deployment_without_leave_to_make_pods_says_so() {
+        let status =
+            |condition: &str| serde_saphyr::from_str(&format!("{{conditions: [{condition}]}}")).unwrap();
+        let refused = status("{type: ReplicaFailure, status: 'True', message: exceeded quota.}");
+        assert_eq!(of_deployment(&refused).as_deref(), Some("exceeded quota"));
+        assert_eq!(of_deployment(&status("{type: Available, status: 'False'}")), None);
+        assert_eq!(of_deployment(&DeploymentStatus::default()), None);
+    }
+}

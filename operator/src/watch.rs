@@ -1,0 +1,222 @@
+//! Watches: what happens in the cluster fills the stores and says which models are worth a pass.
+//!
+//! Comes in: a client. Goes out: models to look at, and namespaces whose list of models may have changed. Never: a
+//! store of what is not the operator's own; the `ConfigMap`s of users pass by as metadata, a few at a time.
+
+use std::fmt::Debug;
+
+use canopy_contract::names::CATALOGUE_SERVICE;
+use canopy_resource::model::PredictorModel;
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Config, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::condition;
+use crate::frozen::SERVING_KEY;
+use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
+use crate::metrics::Metrics;
+use crate::stores::{Stores, Writers};
+
+/// How many events may wait for a pass.
+const WAITING_MAX: usize = 1024;
+/// Metadata may carry a copy of all data, so that a page of 500 would be as large as the data of 500.
+const STRANGERS_PER_PAGE: u32 = 20;
+
+/// A model to look at.
+pub type ModelRef = ObjectRef<PredictorModel>;
+
+/// What the watches tell.
+#[derive(Debug)]
+pub struct News {
+    /// Models that are worth a pass.
+    pub models: mpsc::Receiver<ModelRef>,
+    /// Namespaces whose list of models may have changed.
+    pub namespaces: mpsc::Receiver<String>,
+}
+
+/// Where news goes.
+#[derive(Clone)]
+struct Desk {
+    stores: Stores,
+    models: mpsc::Sender<ModelRef>,
+    namespaces: mpsc::Sender<String>,
+}
+
+/// Starts all watches; they end with the process.
+pub fn start(client: &Client, writers: Writers, metrics: Metrics) -> News {
+    let (models, model_news) = mpsc::channel(WAITING_MAX);
+    let (namespaces, namespace_news) = mpsc::channel(WAITING_MAX);
+    let desk = Desk { stores: writers.stores(), models, namespaces };
+    let Writers { models, deployments, config_maps, services, budgets, pods } = writers;
+
+    let all_models = watch(Api::all(client.clone()), Config::default());
+    tokio::spawn(follow_models(all_models, models, desk.clone(), metrics));
+    tokio::spawn(follow(own::<Deployment>(client), deployments, desk.clone(), |_| {}));
+    tokio::spawn(follow(own(client), config_maps, desk.clone(), drop_data));
+    tokio::spawn(follow(own::<Service>(client), services, desk.clone(), |_| {}));
+    tokio::spawn(follow(own(client), budgets, desk.clone(), |_| {}));
+    tokio::spawn(follow(own(client), pods, desk.clone(), drop_spec));
+    let strangers = Config::default().labels(&format!("!{MODEL_UID}")).page_size(STRANGERS_PER_PAGE);
+    tokio::spawn(follow_strangers(watch(Api::all(client.clone()), strangers), desk));
+    News { models: model_news, namespaces: namespace_news }
+}
+
+fn own<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watch(Api::all(client.clone()), Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")))
+}
+
+async fn follow_models(
+    events: impl Stream<Item = watcher::Result<Event<PredictorModel>>> + Send + 'static,
+    mut writer: Writer<PredictorModel>,
+    desk: Desk,
+    metrics: Metrics,
+) {
+    let mut events = std::pin::pin!(told(events));
+    while let Some(event) = events.next().await {
+        let event = event.modify(|model| model.managed_fields_mut().clear());
+        writer.apply_watcher_event(&event);
+        count(&desk.stores, &metrics);
+        match event {
+            Event::Apply(model) | Event::Delete(model) => {
+                desk.tell_namespace(&model).await;
+                desk.tell(ObjectRef::from_obj(&model)).await;
+            }
+            Event::InitDone => {
+                for model in desk.stores.models.state() {
+                    desk.tell_namespace(&*model).await;
+                }
+                desk.tell_all().await;
+            }
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+}
+
+async fn follow<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    mut writer: Writer<K>,
+    desk: Desk,
+    trim: fn(&mut K),
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut events = std::pin::pin!(told(events));
+    while let Some(event) = events.next().await {
+        let event = event.modify(|object| {
+            object.managed_fields_mut().clear();
+            trim(object);
+        });
+        writer.apply_watcher_event(&event);
+        match event {
+            Event::Apply(child) | Event::Delete(child) => {
+                if child.name_any() == CATALOGUE_SERVICE {
+                    desk.tell_namespace(&child).await;
+                }
+                let model = child.labels().get(MODEL_UID).and_then(|uid| desk.stores.model(uid));
+                if let Some(model) = model {
+                    desk.tell(ObjectRef::from_obj(&*model)).await;
+                }
+            }
+            // What was deleted while nobody watched is told by no event.
+            Event::InitDone => desk.tell_all().await,
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+}
+
+async fn follow_strangers(
+    events: impl Stream<Item = watcher::Result<Event<PartialObjectMeta<ConfigMap>>>> + Send + 'static,
+    desk: Desk,
+) {
+    let mut events = std::pin::pin!(told(events));
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Apply(stranger) | Event::Delete(stranger) => {
+                for model in desk.models_with_data_in(&stranger) {
+                    desk.tell(model).await;
+                }
+            }
+            Event::InitDone => desk.tell_all().await,
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+}
+
+/// The events; what goes wrong between them is told and tried again, ever more slowly.
+fn told<K: Clone + Send + 'static>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+) -> impl Stream<Item = Event<K>> + Send {
+    events.default_backoff().filter_map(|event| async {
+        event.inspect_err(|error| tracing::warn!(%error, "a watch was interrupted and goes on")).ok()
+    })
+}
+
+fn count(stores: &Stores, metrics: &Metrics) {
+    let models = stores.models.state();
+    let ready = models.iter().map(|model| model.status.as_ref().and_then(condition::ready_of));
+    let (mut yes, mut no, mut unknown) = (0, 0, 0);
+    for condition in ready {
+        match condition.map(|condition| condition.status.as_str()) {
+            Some("True") => yes += 1,
+            Some(_) => no += 1,
+            None => unknown += 1,
+        }
+    }
+    metrics.models(yes, no, unknown);
+}
+
+/// A copy of data is as large as the data; that it is there is all that matters.
+fn drop_data(config_map: &mut ConfigMap) {
+    if config_map.data.as_ref().is_some_and(|data| !data.contains_key(SERVING_KEY)) {
+        config_map.data = None;
+    }
+}
+
+/// A pod's spec follows from its Deployment.
+fn drop_spec(pod: &mut Pod) {
+    pod.spec = None;
+}
+
+impl Desk {
+    async fn tell(&self, model: ModelRef) {
+        // Who no longer listens is about to end.
+        drop(self.models.send(model).await);
+    }
+
+    async fn tell_all(&self) {
+        for model in self.stores.models.state() {
+            self.tell(ObjectRef::from_obj(&*model)).await;
+        }
+        let is_catalogue = |service: &Service| service.name_any() == CATALOGUE_SERVICE;
+        for catalogue in self.stores.services.state_filter(is_catalogue) {
+            self.tell_namespace(&*catalogue).await;
+        }
+    }
+
+    async fn tell_namespace<K: Resource>(&self, object: &K) {
+        if let Some(namespace) = object.namespace() {
+            drop(self.namespaces.send(namespace).await);
+        }
+    }
+
+    fn models_with_data_in(&self, stranger: &PartialObjectMeta<ConfigMap>) -> Vec<ModelRef> {
+        let (name, namespace) = (stranger.name_any(), stranger.namespace());
+        let takes = |model: &PredictorModel| {
+            let csv = model.spec.train.data.csv.as_ref();
+            let source = csv.and_then(|csv| csv.source.config_map.as_ref());
+            model.namespace() == namespace && source.is_some_and(|source| source.name == name)
+        };
+        self.stores.models.state_filter(takes).iter().map(|model| ObjectRef::from_obj(&**model)).collect()
+    }
+}
