@@ -116,12 +116,16 @@ pub async fn serve(arguments: ServeArguments) -> Result<ExitCode, CommandError> 
         folder: arguments.model.dir,
     };
 
+    let drain = serving.drain;
+    let process = Process { metrics, readiness: readiness.clone(), shutdown };
+    let served = serve::run(serving, listener, process);
+
     // The admin port outlives the public one: probes and scrapes go on while requests drain.
     let until_the_end = Shutdown::new(Readiness::new());
-    let options = ServeOptions { drain: serving.drain, grace: serving.drain, on_panic: routes::panicked };
-    let admin_router = admin::router(readiness.clone(), registry);
+    let options = ServeOptions { drain, grace: drain, on_panic: routes::panicked };
+    let admin_router = admin::router(readiness, registry);
     tokio::spawn(canopy_runtime::serve::serve(admin, admin_router, options, until_the_end));
-    serve::run(serving, listener, Process { metrics, readiness, shutdown }).await?;
+    served.await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -90,3 +90,37 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, listening.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_by_loopback() {
+        for (listening, expected) in [
+            ("0.0.0.0:8001", "127.0.0.1:8001"),
+            ("[::]:8001", "[::1]:8001"),
+            ("10.0.0.7:8001", "10.0.0.7:8001"),
+            ("127.0.0.1:8001", "127.0.0.1:8001"),
+        ] {
+            assert_eq!(reachable(listening.parse().unwrap()).to_string(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_and_nonsense_are_told_apart() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let nonsense = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+        });
+        let error = ask(address, &ProofToken::new(), &[1.0]).await.unwrap_err();
+        assert_eq!(error.to_string(), "golden row was answered with 200 OK: hi");
+        nonsense.await.unwrap();
+
+        let error = ask(address, &ProofToken::new(), &[1.0]).await.unwrap_err();
+        assert!(matches!(error, ProofError::Unreachable { .. }), "{error}");
+    }
+}

@@ -75,15 +75,27 @@ pub enum ServeError {
     Load(#[from] tokio::task::JoinError),
 }
 
-/// Serves until the order to stop. The port answers from the first moment; predictions come when the model has
-/// proven itself.
-pub async fn run(serving: Serving, listener: TcpListener, process: Process) -> Result<(), ServeError> {
+/// Serves until the order to stop. The port answers as soon as the future is polled; predictions come when the
+/// model has proven itself. The process is unready from this call on, not only from the first poll.
+pub fn run(
+    serving: Serving,
+    listener: TcpListener,
+    process: Process,
+) -> impl Future<Output = Result<(), ServeError>> + Send {
+    let gate = process.readiness.gate(format!("model {}", serving.config.model), "loading");
+    serve_behind(gate, serving, listener, process)
+}
+
+async fn serve_behind(
+    gate: Gate,
+    serving: Serving,
+    listener: TcpListener,
+    process: Process,
+) -> Result<(), ServeError> {
     let Serving { config, folder, limits, drain } = serving;
-    let Process { metrics, readiness, shutdown } = process;
-    let identity = Identity::of(&config);
-    let gate = readiness.gate(format!("model {}", identity.model), "loading");
+    let Process { metrics, readiness: _, shutdown } = process;
     let address = listener.local_addr()?;
-    let app = App::new(identity, limits, &metrics)?;
+    let app = App::new(Identity::of(&config), limits, &metrics)?;
 
     let options = ServeOptions { drain, grace: GRACE, on_panic: routes::panicked };
     let serving = canopy_runtime::serve::serve(listener, routes::router(app.clone()), options, shutdown);

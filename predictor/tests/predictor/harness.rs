@@ -10,6 +10,7 @@ use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::Refusal;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{Class, Feature};
+use canopy_contract::serving::ServingConfig;
 use canopy_predictor::app::{App, Identity, Limits};
 use canopy_predictor::engine::{Engine, Model};
 use canopy_predictor::metrics::{Loaded, Metrics};
@@ -18,6 +19,7 @@ use canopy_runtime::metrics::encode;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use prometheus::Registry;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 /// Nothing that a test waits for takes longer, unless it never comes.
@@ -154,5 +156,47 @@ impl Answer {
 
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A config of 200 made-up rows and 20 trees.
+pub(crate) fn synthetic() -> ServingConfig {
+    config(&[])
+}
+
+/// The same with changes, one after the other: members are replaced, `null` takes one away.
+pub(crate) fn config(changes: &[&Value]) -> ServingConfig {
+    let mut config = json!({
+        "model": "demo", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e",
+        "train": {
+            "data": {"synthetic": {"samples": 200, "features": 4, "seed": 42}},
+            "algorithm": {"randomForest": {
+                "trees": 20, "minSamplesLeaf": 1, "maxFeatures": "Sqrt", "bootstrap": true, "seed": 7,
+            }},
+            "standardize": true,
+            "testPercent": 20,
+            "gate": {"metric": "Accuracy", "min": 0.8},
+        },
+        "features": [{"name": "x0"}, {"name": "x1", "min": -10.0}, {"name": "x2", "max": 10.0}, {"name": "x3"}],
+        "classes": [],
+    });
+    for change in changes {
+        merge(&mut config, change);
+    }
+    serde_json::from_value(config).unwrap()
+}
+
+fn merge(into: &mut Value, change: &Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            // Of these two exactly one is there, so one replaces the other.
+            if change.contains_key("csv") {
+                into.remove("synthetic");
+            }
+            for (key, value) in change {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, change) => *into = change.clone(),
     }
 }

@@ -3,5 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
 mod harness;
+mod prepare;
+mod artifact;
+mod client;
+mod serve;
+mod binary;
 mod routes;
 mod lines;

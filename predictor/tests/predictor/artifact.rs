@@ -1,0 +1,68 @@
+//! An artifact that was changed is found out, whatever was changed.
+
+use canopy_predictor::artifact::{Artifact, ArtifactError};
+use canopy_predictor::prepare::{Trainer, prepare};
+
+use crate::harness::synthetic;
+
+fn artifact() -> Vec<u8> {
+    prepare(&synthetic(), Trainer::Native, &|_, _| ()).unwrap().artifact
+}
+
+#[test]
+fn it_is_written_and_read_as_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.canopy");
+    let artifact = Artifact::decode(&artifact()).unwrap();
+    artifact.write(&path).unwrap();
+    assert_eq!(Artifact::read(&path).unwrap(), artifact);
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_an_error_that_says_what_it_hit() {
+    let good = artifact();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        let error = Artifact::decode(&bad).unwrap_err();
+        let named = match at {
+            0..8 => matches!(error, ArtifactError::Signature),
+            8..12 => matches!(error, ArtifactError::Format(_)),
+            _ => matches!(error, ArtifactError::Checksum),
+        };
+        assert!(named, "byte {at}: {error}");
+    }
+}
+
+#[test]
+fn a_cut_or_a_tail_is_an_error() {
+    let good = artifact();
+    for length in 0..good.len() {
+        let error = Artifact::decode(&good[..length]).unwrap_err();
+        assert_eq!(matches!(error, ArtifactError::Cut(_)), length < 44, "{length} bytes: {error}");
+    }
+    let tail = Artifact::decode(&[&good[..], b"x"].concat()).unwrap_err();
+    assert!(matches!(tail, ArtifactError::Checksum), "{tail}");
+}
+
+#[test]
+fn content_that_is_no_model_is_an_error_even_with_a_right_checksum() {
+    use sha2::{Digest as _, Sha256};
+    let good = artifact();
+    let seal = |content: &[u8]| [&good[..12], &Sha256::digest(content)[..], content].concat();
+    assert!(Artifact::decode(&seal(&good[44..])).is_ok(), "the seal itself is right");
+    // Every seventh byte of the content, each bit of which means something else.
+    for at in (44..good.len()).step_by(7) {
+        let mut content = good[44..].to_vec();
+        content[at - 44] ^= 0x80;
+        // Some changes make another model; none may make a panic or a model that fails.
+        if let Ok(artifact) = Artifact::decode(&seal(&content)) {
+            let rows = canopy_contract::rows::Rows::single(vec![0.0; artifact.card().features.len()]);
+            assert!(artifact.pipeline().predict(&rows).is_ok());
+        }
+    }
+    for content in [&b""[..], b"\xff\xff\xff\xff\x0f", b"{}"] {
+        let error = Artifact::decode(&seal(content)).unwrap_err();
+        assert!(matches!(error, ArtifactError::Content(_)), "{error}");
+    }
+}

@@ -1,0 +1,258 @@
+//! What becomes of a config: a model with its proof, a refusal that names the fault, or an error that may pass.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use canopy_contract::rows::Rows;
+use canopy_contract::schema;
+use canopy_contract::serving::ServingConfig;
+use canopy_predictor::artifact::{self, Artifact};
+use canopy_predictor::files;
+use canopy_predictor::prepare::{Preparation, PrepareError, Trainer, prepare};
+use serde_json::{Value, json};
+
+use crate::harness::{config, synthetic};
+
+fn prepared(config: &ServingConfig) -> Preparation {
+    prepare(config, Trainer::Native, &|_, _| ()).unwrap()
+}
+
+/// A config of a CSV file whose rows begin with the label.
+fn of_csv(folder: &Path, csv: &str, changes: &Value) -> ServingConfig {
+    let path = folder.join("data.csv");
+    files::replace(&path, csv.as_bytes()).unwrap();
+    let data =
+        json!({"train": {"data": {"csv": {"path": path, "target": "label"}}, "gate": null}, "features": []});
+    config(&[&data, changes])
+}
+
+/// Sixty rows of two features that tell three classes apart.
+fn animals(header: &str, classes: [&str; 3]) -> String {
+    let mut csv = format!("{header}\n");
+    for row in 0..60 {
+        let (class, step) = (row % 3, f64::from(row) / 100.0);
+        let (weight, age) = (f64::from(class) * 10.0 + step, 5.0 - step);
+        csv += &format!("{},{weight},{age}\n", classes[class as usize]);
+    }
+    csv
+}
+
+const HEADER: &str = "label,weight,age";
+const ANIMALS: [&str; 3] = ["newt", "cat", "emu"];
+
+#[track_caller]
+fn check_refused(config: &ServingConfig, code: &str, message: &str) {
+    match prepare(config, Trainer::Native, &|_, _| ()) {
+        Err(PrepareError::Refused(refusal)) => {
+            assert_eq!((refusal.code.as_str(), refusal.message.as_str()), (code, message));
+        }
+        other => panic!("{message:?} was expected, but there is {other:?}"),
+    }
+}
+
+#[test]
+fn the_same_config_gives_the_same_model_its_proof_and_its_digest() {
+    let first = prepared(&synthetic());
+    let second = prepared(&synthetic());
+    assert_eq!((&first.artifact, &first.golden), (&second.artifact, &second.golden));
+    assert_eq!(first.report.digest, artifact::digest(&first.artifact));
+    assert_eq!((first.report.bytes, first.report.samples), (first.artifact.len() as u64, 160));
+    assert_eq!(first.report.quality, first.hold_out.quality());
+    assert_eq!(first.report.quality.samples, 40);
+    assert!(first.report.quality.value > 0.8, "{}", first.hold_out);
+
+    let other = prepared(&config(&[&json!({"train": {"algorithm": {"randomForest": {"seed": 8}}}})]));
+    assert_ne!(first.report.digest, other.report.digest);
+}
+
+#[test]
+fn the_artifact_says_what_it_is_and_answers_the_golden_row_as_recorded() {
+    let config = synthetic();
+    let preparation = prepared(&config);
+    let artifact = Artifact::decode(&preparation.artifact).unwrap();
+    let card = artifact.card();
+    assert_eq!(
+        (&card.model, &card.version, &card.revision),
+        (&config.model, &config.version, &config.revision)
+    );
+    assert_eq!(card.features, config.features);
+    let golden = Rows::single(preparation.golden.features.clone());
+    assert_eq!(schema::check(&golden, &card.features), Ok(()));
+    assert_eq!(artifact.pipeline().predict(&golden).unwrap(), [preparation.golden.answer]);
+}
+
+#[test]
+fn progress_is_told_tree_by_tree() {
+    let told = Mutex::new(Vec::new());
+    prepare(&synthetic(), Trainer::Native, &|done, of| told.lock().unwrap().push((done, of))).unwrap();
+    let mut told = told.into_inner().unwrap();
+    told.sort_unstable();
+    assert_eq!(told, (1..=20).map(|done| (done, 20)).collect::<Vec<_>>());
+}
+
+#[test]
+fn linfa_trains_a_model_of_the_same_form() {
+    let preparation = prepare(&synthetic(), Trainer::Linfa, &|_, _| ()).unwrap();
+    assert!(preparation.report.quality.value > 0.8, "{}", preparation.hold_out);
+    assert!(Artifact::decode(&preparation.artifact).is_ok());
+}
+
+#[test]
+fn a_table_names_its_features_and_classes_where_the_config_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let preparation = prepared(&of_csv(folder.path(), &animals(HEADER, ANIMALS), &json!({})));
+    let card = Artifact::decode(&preparation.artifact).unwrap().card().clone();
+    let card = serde_json::to_value(card).unwrap();
+    assert_eq!(card["features"], json!([{"name": "weight"}, {"name": "age"}]));
+    assert_eq!(card["classes"], json!(["cat", "emu", "newt"]));
+    assert_eq!(card["quality"], json!({"metric": "Accuracy", "value": 1.0, "samples": 12}));
+
+    let numbered = of_csv(folder.path(), &animals(HEADER, ["0", "1", "2"]), &json!({}));
+    let card = Artifact::decode(&prepared(&numbered).artifact).unwrap().card().clone();
+    assert_eq!(serde_json::to_value(card.classes).unwrap(), json!([0, 1, 2]));
+}
+
+#[test]
+fn the_order_of_the_config_decides_over_the_order_of_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let order = json!({"features": [{"name": "age"}, {"name": "weight"}], "classes": ["emu", "newt", "cat"]});
+    let preparation = prepared(&of_csv(folder.path(), &animals(HEADER, ANIMALS), &order));
+    assert_eq!(preparation.report.quality.value, 1.0, "{}", preparation.hold_out);
+    let pipeline = Artifact::decode(&preparation.artifact).unwrap().pipeline();
+    // By weight: newts near 0, cats near 10, emus near 20.
+    for (weight, class) in [(0.2, 1), (10.2, 2), (20.2, 0)] {
+        let row = Rows::single(vec![4.8, weight]);
+        let answer = pipeline.predict(&row).unwrap()[0];
+        assert_eq!(answer.prediction, class, "weight {weight}");
+        let probabilities = pipeline.probabilities(&row).unwrap();
+        assert_eq!(probabilities[0][class as usize], answer.confidence);
+    }
+}
+
+#[test]
+fn classes_that_are_numbers_are_named_in_their_order_or_by_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = animals(HEADER, ["0", "1", "2"]);
+    for (names, class_of_ten) in [(["a", "b", "c"], 1), (["2", "1", "0"], 1), (["1", "0", "2"], 0)] {
+        let preparation = prepared(&of_csv(folder.path(), &csv, &json!({ "classes": names })));
+        let pipeline = Artifact::decode(&preparation.artifact).unwrap().pipeline();
+        let answer = pipeline.predict(&Rows::single(vec![10.2, 4.8])).unwrap()[0];
+        assert_eq!(answer.prediction, class_of_ten, "{names:?}");
+    }
+}
+
+#[test]
+fn data_and_config_that_disagree_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = animals(HEADER, ANIMALS);
+    let features = |names: &[&str]| json!({"features": names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>()});
+    let classes = |names: &[&str]| json!({ "classes": names });
+    for (changes, message) in [
+        (features(&["weight", "size"]), "feature size is not in the data, which has weight, age"),
+        (features(&["weight"]), "feature age of the data is not listed: list it, or take it out of the data"),
+        (features(&["weight", "weight", "age"]), "feature weight is listed twice"),
+        (features(&["weight", "age", "label"]), "feature label is not in the data, which has weight, age"),
+        (classes(&["cat", "emu", "gnu"]), "class gnu is not in the data, which has cat, emu, newt"),
+        (
+            classes(&["cat", "emu"]),
+            "class newt of the data is not listed: list it, or take it out of the data",
+        ),
+        (classes(&["cat", "emu", "newt", "cat"]), "class cat is listed twice"),
+    ] {
+        check_refused(&of_csv(folder.path(), &csv, &changes), "data_invalid", message);
+    }
+    let numbered = animals(HEADER, ["0", "1", "2"]);
+    for (changes, message) in [
+        (classes(&["a", "b"]), "2 classes are named, but the data has 3, numbered from 0"),
+        (classes(&["a", "b", "a"]), "class a is listed twice"),
+        (classes(&["0", "1", "x"]), "class x is not in the data, which has 0, 1, 2"),
+    ] {
+        check_refused(&of_csv(folder.path(), &numbered, &changes), "data_invalid", message);
+    }
+    let changes = json!({"features": [{"name": "x0"}, {"name": "x9"}]});
+    let message = "feature x9 is not in the data, which has x0, x1";
+    check_refused(
+        &config(&[&json!({"train": {"data": {"synthetic": {"features": 2}}}}), &changes]),
+        "data_invalid",
+        message,
+    );
+}
+
+#[test]
+fn data_that_cannot_be_used_is_refused_with_its_row() {
+    let folder = tempfile::tempdir().unwrap();
+    for (csv, message) in [
+        ("label,a\nx,1\ny,NaN\n", "row 2 (line 3) column a must be a finite number, but is \"NaN\""),
+        ("label,a\nx,1\ny,two\n", "row 2 (line 3) column a must be a number, but is \"two\""),
+        ("label,a\nx,1\ny,1,2\n", "row 2 (line 3) has 3 cells, but the header has 2"),
+        ("label,a\nx,1\nx,2\n", "all rows have the class x: a classifier needs at least two"),
+        ("label,a\n", "data has no rows: it needs rows of at least two classes"),
+        ("name,a\nx,1\n", "target column label is not in the header, which has name, a: name one of these"),
+    ] {
+        check_refused(&of_csv(folder.path(), csv, &json!({})), "data_invalid", message);
+    }
+}
+
+#[test]
+fn parameters_that_make_no_sense_are_refused() {
+    let changes = json!({"train": {"algorithm": {"randomForest": {"trees": 0}}}});
+    let Err(PrepareError::Refused(refusal)) = prepare(&config(&[&changes]), Trainer::Native, &|_, _| ())
+    else {
+        panic!("a forest without trees was grown");
+    };
+    assert!(refusal.message.starts_with("trees must be"), "{}", refusal.message);
+
+    for percent in [0, 100] {
+        let config = config(&[&json!({"train": {"testPercent": percent}})]);
+        let message =
+            format!("200 rows cannot be split with {percent} percent held out: both parts need a row");
+        check_refused(&config, "data_invalid", &message);
+    }
+}
+
+#[test]
+fn a_model_below_its_gate_is_refused_with_both_figures() {
+    let quality = prepared(&synthetic()).report.quality;
+    let gate = |min: f64| config(&[&json!({"train": {"gate": {"metric": "Accuracy", "min": min}}})]);
+    assert!(
+        prepare(&gate(quality.value), Trainer::Native, &|_, _| ()).is_ok(),
+        "a gate that is just reached"
+    );
+
+    let message = format!("accuracy {} of 40 samples is below 1", quality.value);
+    check_refused(&gate(1.0), "gate_missed", &message);
+    // Four digits would say "0.875 is below 0.875…"; the message must not.
+    let above = quality.value + 1e-7;
+    check_refused(
+        &gate(above),
+        "gate_missed",
+        &format!("accuracy {} of 40 samples is below {above}", quality.value),
+    );
+}
+
+#[test]
+fn without_a_row_that_callers_may_send_there_is_no_proof() {
+    let features: Vec<_> = (0..4).map(|i| json!({"name": format!("x{i}"), "min": 90, "max": 99})).collect();
+    let message = "no row held out is within the bounds of the features: widen them";
+    check_refused(&config(&[&json!({ "features": features })]), "data_invalid", message);
+
+    // One bound that many rows break: the golden row is one that keeps it.
+    let features: Vec<_> = (0..4).map(|i| json!({"name": format!("x{i}"), "min": 0.0})).collect();
+    let golden = prepared(&config(&[&json!({ "features": features })])).golden;
+    assert!(golden.features.iter().all(|&value| value >= 0.0), "{golden:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_that_may_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = of_csv(folder.path(), "", &json!({}));
+    std::fs::remove_file(folder.path().join("data.csv")).unwrap();
+    config.version = "2".to_owned();
+    match prepare(&config, Trainer::Native, &|_, _| ()) {
+        Err(PrepareError::Unavailable(error)) => {
+            let expected = format!("failed to read {}/data.csv: No such file", folder.path().display());
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        other => panic!("there is no file, but {other:?}"),
+    }
+}
