@@ -1,2 +1,74 @@
-//! cli
-fn main() {}
+//! The `canopy` command: the whole line in one process on a laptop, and the tools around it.
+//!
+//! Comes in: arguments and the environment. Goes out: an exit code. Never: work of its own; each command calls the
+//! parts that also run in a cluster.
+
+mod arguments;
+mod refused;
+mod console;
+mod input;
+mod manifests;
+mod training;
+mod table;
+mod train;
+mod predict;
+mod up;
+
+use std::convert::Infallible;
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use canopy_resource::definition;
+use canopy_runtime::process;
+use clap::Parser as _;
+
+use arguments::{Arguments, Command, Part, REFUSED};
+use refused::Refused;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Up(arguments) => {
+            process::run(up::SERVICE, None, async { Ok::<_, Infallible>(ended(up::up(&arguments).await)) })
+        }
+        Command::Train(arguments) => ended(train::train(&arguments)),
+        Command::Predict(arguments) => ended(predict::predict(&arguments)),
+        Command::Crd => {
+            ended(definition::yaml().map_err(Into::into).and_then(|text| Ok(console::print(&text)?)))
+        }
+        Command::Openapi { part } => ended(describe(part)),
+    }
+}
+
+fn describe(part: Part) -> Result<()> {
+    let api = match part {
+        Part::Gateway => canopy_gateway::routes::openapi(),
+        Part::Predictor => canopy_predictor::routes::openapi(),
+    };
+    Ok(console::print(&(serde_json::to_string_pretty(&api)? + "\n"))?)
+}
+
+/// The exit code of a command that ended so, and its words for people.
+fn ended(result: Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Whoever read the results has what they wanted: this is how `canopy predict … | head` ends.
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(closed) {
+        return ExitCode::SUCCESS;
+    }
+    console::say(&format!("error: {}", words(&error)));
+    if error.is::<Refused>() { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
+}
+
+/// An error with all its causes, each once: some errors say their cause themselves.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.ends_with(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}

@@ -1,0 +1,187 @@
+//! What `canopy` can be told: commands and flags, with their help.
+//!
+//! Comes in: the command line and the environment. Goes out: values of the right shape. Never: a look at whether
+//! what they name exists.
+#![expect(clippy::doc_markdown, reason = "--help shows these comments as they are")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT, PREDICTOR_PORT};
+use canopy_predictor::prepare::Trainer;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The exit code for a refused model.
+pub(crate) const REFUSED: u8 = 3;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or told to stop
+  1  failed: a port, a file or a manifest, as the message says
+  2  the command line is wrong
+  3  a model was refused: its data cannot be used, or its quality is below its gate";
+
+/// Serves models on this machine as Canopy does in a cluster, and the tools around that
+#[derive(Debug, Parser)]
+#[command(name = "canopy", version, after_help = format!("\
+Examples:
+  canopy up
+  canopy up -f deploy/samples/iris.yaml
+  canopy train -f deploy/samples/iris.yaml -o iris.canopy
+  canopy predict --model iris.canopy --input flowers.csv
+
+{EXIT_CODES}"))]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(UpArguments),
+    Train(TrainArguments),
+    Predict(PredictArguments),
+    /// Print the definition of PredictorModel, for a cluster
+    #[command(after_help = "Example:\n  canopy crd | kubectl apply --server-side -f -")]
+    Crd,
+    /// Print the description of an API, as OpenAPI in JSON
+    #[command(after_help = "Example:\n  canopy openapi gateway > gateway.json")]
+    Openapi {
+        /// Whose API
+        #[arg(value_enum)]
+        part: Part,
+    },
+}
+
+/// Train models and serve them through the gateway, all in this process
+///
+/// Every model is trained before any is served: where one is refused, none is. SIGTERM and ctrl-C end the process
+/// when requests in flight are answered.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Example:
+  canopy up -f deploy/samples/iris.yaml -f deploy/samples/demo.yaml
+  curl -s localhost:8000/api/models/iris/predict -H 'content-type: application/json' \\
+    -d '{{\"features\":[5.1,3.5,1.4,0.2]}}'
+
+Logs: RUST_LOG (as in warn,canopy_gateway=debug), CANOPY_LOG_FORMAT (json or pretty).
+Traces: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.
+
+{EXIT_CODES}"))]
+pub(crate) struct UpArguments {
+    /// Manifests with PredictorModels and the ConfigMaps of their data, as kubectl apply takes them; '-' is
+    /// standard input [default: the model demo]
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Where to listen for requests; port 0 is any free one
+    #[arg(long, env = "CANOPY_GATEWAY", value_name = "ADDR", default_value_t = here(GATEWAY_PORT))]
+    pub(crate) gateway: SocketAddr,
+
+    /// Where the first model listens; others take free ports at the same address
+    #[arg(long, env = "CANOPY_PREDICTOR", value_name = "ADDR", default_value_t = here(PREDICTOR_PORT))]
+    pub(crate) predictor: SocketAddr,
+
+    /// Where to tell of liveness, readiness and metrics of the whole process
+    #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDR", default_value_t = here(GATEWAY_ADMIN_PORT))]
+    pub(crate) admin: SocketAddr,
+
+    /// The folder of the database and of trained models, made if it is not there
+    #[arg(long, env = "CANOPY_DATA", value_name = "DIR", default_value = ".canopy")]
+    pub(crate) data: PathBuf,
+
+    /// How to say what is where
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// Train one model and write it into a file
+///
+/// What is found on the rows held out goes to standard output, progress to standard error. A model that is refused
+/// is not written.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Example:
+  canopy train -f deploy/samples/iris.yaml -o iris.canopy
+
+{EXIT_CODES}"))]
+pub(crate) struct TrainArguments {
+    /// The manifest with the one PredictorModel, and the ConfigMap of its data; '-' is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// The file to write
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// Who trains
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    pub(crate) trainer: Trainer,
+
+    /// How to report
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// Ask a model in a file about the rows of a table
+///
+/// Prints one line of JSON per row, as the predictor would answer it. The table is CSV with a header that names the
+/// features, in any order; other columns are passed over. A row that cannot be asked about ends the command before
+/// anything is printed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  canopy predict --model iris.canopy --input flowers.csv --proba
+  {\"prediction\":0,\"confidence\":1.0,\"probabilities\":[1.0,0.0,0.0]}")]
+pub(crate) struct PredictArguments {
+    /// The file that canopy train wrote
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: PathBuf,
+
+    /// The table; '-' is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    /// Print the probability of every class too
+    #[arg(long)]
+    pub(crate) proba: bool,
+}
+
+/// How to write a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// A process with an API.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Part {
+    /// What clients ask
+    Gateway,
+    /// What the gateway asks
+    Predictor,
+}
+
+fn here(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for part in command.get_subcommands().chain([&command]) {
+            let help = part.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example") && help.contains("\n  canopy "), "{}: {help}", part.get_name());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The terminal, or whatever stands in its place: the only file that uses the standard streams.
+//!
+//! Comes in: results, remarks, progress. Goes out: results on standard output, everything else on standard error.
+//! Never: a moving line where nobody watches it move.
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Writes results: text that ends with a line's end.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut output = stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}
+
+/// Writes a line for people. There is nobody to tell where that fails.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(stderr(), "{line}"));
+}
+
+/// Everything that comes in, up to `limit` bytes and one more that tells there is too much.
+pub(crate) fn read(limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// How far some work has come. Whoever does it may tell so from several threads.
+pub(crate) struct Progress {
+    what: String,
+    unit: &'static str,
+    moving: bool,
+    done: AtomicUsize,
+}
+
+impl Progress {
+    /// Nothing of `what` is done yet; it is counted in `unit`.
+    pub(crate) fn new(what: String, unit: &'static str) -> Self {
+        Self { what, unit, moving: stderr().is_terminal(), done: AtomicUsize::new(0) }
+    }
+
+    /// So many are done of so many: one moving line on a terminal, elsewhere a line for each quarter.
+    pub(crate) fn show(&self, done: usize, of: usize) {
+        let before = self.done.fetch_max(done, Ordering::Relaxed);
+        let quarter = |count: usize| count * 4 / of.max(1);
+        let Self { what, unit, .. } = self;
+        if self.moving && before < done {
+            drop(write!(stderr(), "\r\x1b[K{what} {done}/{of} {unit}"));
+        } else if quarter(before) < quarter(done) {
+            say(&format!("{what} {done}/{of} {unit}"));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.moving {
+            drop(write!(stderr(), "\r\x1b[K"));
+        }
+    }
+}

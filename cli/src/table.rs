@@ -1,0 +1,125 @@
+//! A table as text to the rows that a model can be asked about.
+//!
+//! Comes in: CSV with a header, and the features of a model. Goes out: rows in the order of the features, or the
+//! first fault with its row, line and column. Never: a guess of what a cell was meant to be.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use canopy_contract::rows::Rows;
+use canopy_contract::schema::{self, Feature};
+use csv::{ReaderBuilder, StringRecord, Trim};
+
+/// Reads the columns that are features; others are passed over.
+pub(crate) fn rows(bytes: &[u8], features: &[Feature]) -> Result<Rows> {
+    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(bytes);
+    let header = reader.headers().context("header cannot be read")?.clone();
+    let columns: Vec<_> =
+        features.iter().map(|feature| column(&header, &feature.name)).collect::<Result<_>>()?;
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.with_context(|| format!("row {} cannot be read", rows.len() + 1))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let row = row(&record, &header, &columns).and_then(|row| admitted(row, features));
+        rows.push(row.with_context(|| format!("row {} (line {line})", rows.len() + 1))?);
+    }
+    Ok(Rows::instances(rows))
+}
+
+/// Where the column `name` is.
+fn column(header: &StringRecord, name: &str) -> Result<usize> {
+    let mut found = header.iter().enumerate().filter(|(_, column)| *column == name).map(|(index, _)| index);
+    let found = (found.next(), found.next());
+    match found {
+        (Some(index), None) => Ok(index),
+        (Some(_), Some(_)) => {
+            bail!("column {name} is in the header twice: give each column a name of its own")
+        }
+        (None, _) => {
+            let columns: Vec<_> = header.iter().collect();
+            bail!("feature {name} is not in the header, which has {}", shown(&columns.join(", ")))
+        }
+    }
+}
+
+fn row(record: &StringRecord, header: &StringRecord, columns: &[usize]) -> Result<Vec<f64>> {
+    let (has, expected) = (record.len(), header.len());
+    ensure!(has == expected, "it has {has} cells, but the header has {expected}");
+    let mut row = Vec::with_capacity(columns.len());
+    for &column in columns {
+        let (name, cell) = (&header[column], &record[column]);
+        let number = cell.parse().ok().filter(|number: &f64| number.is_finite());
+        row.push(number.with_context(|| format!("{name} must be a finite number, but is {}", shown(cell)))?);
+    }
+    Ok(row)
+}
+
+fn admitted(row: Vec<f64>, features: &[Feature]) -> Result<Vec<f64>> {
+    match schema::check(&Rows::single(row.clone()), features) {
+        Ok(()) => Ok(row),
+        Err(faults) => {
+            let faults: Vec<_> = faults.iter().map(|fault| fault.fault.to_string()).collect();
+            bail!("{}", faults.join("; "))
+        }
+    }
+}
+
+/// The text as a line can show it, in quotes.
+fn shown(text: &str) -> String {
+    const SHOWN_MAX: usize = 60;
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Vec<f64>>, String> {
+        let age = Feature { name: "age".into(), min: Some(0.0), max: Some(150.0) };
+        let found = rows(text.as_bytes(), &[age, Feature::named("income, net")]);
+        found.map(|rows| rows.iter().map(<[f64]>::to_vec).collect()).map_err(|error| format!("{error:#}"))
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(read(text).unwrap_err(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn columns_are_found_by_name_wherever_they_are() {
+        let text = "name,\"income, net\" , age\nAda,-1.5e3,36\n\"Lovelace, \"\"A\"\"\", 2,0\n";
+        assert_eq!(read(text).unwrap(), [[36.0, -1500.0], [0.0, 2.0]]);
+        assert_eq!(read("\u{feff}age,\"income, net\"\r\n1,2\r\n").unwrap(), [[1.0, 2.0]]);
+        assert_eq!(read("age,\"income, net\"\n").unwrap(), Vec::<Vec<f64>>::new());
+    }
+
+    #[test]
+    fn a_header_that_does_not_name_the_features_is_told() {
+        check("", "feature age is not in the header, which has \"\"");
+        check("1,2\n3,4\n", "feature age is not in the header, which has \"1, 2\"");
+        check("age,income\n1,2\n", "feature income, net is not in the header, which has \"age, income\"");
+        check(
+            "age,age,\"income, net\"\n",
+            "column age is in the header twice: give each column a name of its own",
+        );
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_asked_about_is_told_with_its_line() {
+        let rows = |row: &str| format!("age,\"income, net\",name\n\n1,2,\"x\ny\"\n{row}\n");
+        check(&rows("1"), "row 2 (line 5): it has 1 cells, but the header has 3");
+        check(&rows("1,2,z,3"), "row 2 (line 5): it has 4 cells, but the header has 3");
+        check(&rows("1,two,z"), "row 2 (line 5): income, net must be a finite number, but is \"two\"");
+        check(&rows(",2,z"), "row 2 (line 5): age must be a finite number, but is \"\"");
+        check(&rows("1,1e999,z"), "row 2 (line 5): income, net must be a finite number, but is \"1e999\"");
+        check(&rows("NaN,2,z"), "row 2 (line 5): age must be a finite number, but is \"NaN\"");
+        check(&rows("151,2,z"), "row 2 (line 5): age must be between 0 and 150, but is 151");
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_told() {
+        let error = rows(b"age\n\xff\n", &[Feature::named("age")]).unwrap_err();
+        assert!(format!("{error:#}").starts_with("row 1 cannot be read: "), "{error:#}");
+    }
+}

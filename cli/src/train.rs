@@ -1,0 +1,76 @@
+//! `canopy train`: a manifest to a model in a file.
+//!
+//! Comes in: a manifest with one model. Goes out: the file, and what was found on the rows held out. Never: a file
+//! of a model that was refused.
+
+use std::path::Path;
+use std::slice;
+
+use anyhow::{Context as _, Result, bail};
+use canopy_contract::report::Prepared;
+use canopy_predictor::files;
+use canopy_predictor::prepare::Preparation;
+use canopy_resource::model::PredictorModel;
+use canopy_resource::plan::Plan;
+use serde::Serialize;
+
+use crate::arguments::{Output, TrainArguments};
+use crate::{console, manifests, training};
+
+/// Trains the one model of a manifest and writes it.
+pub(crate) fn train(arguments: &TrainArguments) -> Result<()> {
+    let TrainArguments { file, out, trainer, output } = arguments;
+    let manifests = manifests::load(slice::from_ref(file))?;
+    let model = only(&manifests.models, file)?;
+    // The data are in the manifest; this copy lasts as long as the training.
+    let folder = tempfile::tempdir().context("failed to make a folder for the data")?;
+    let plan = training::plan(model, &manifests.config_maps, folder.path())?;
+    let preparation = training::train(&plan, *trainer)?;
+    files::replace(out, &preparation.artifact)?;
+    let report = match output {
+        Output::Text => for_people(&preparation, out),
+        Output::Json => for_programs(&plan, &preparation)?,
+    };
+    Ok(console::print(&report)?)
+}
+
+fn only<'a>(models: &'a [PredictorModel], file: &Path) -> Result<&'a PredictorModel> {
+    match models {
+        [model] => Ok(model),
+        several => {
+            let names: Vec<_> = several.iter().filter_map(|model| model.metadata.name.as_deref()).collect();
+            bail!("{} has several models ({}): train them from a file each", file.display(), names.join(", "))
+        }
+    }
+}
+
+fn for_people(preparation: &Preparation, out: &Path) -> String {
+    let Preparation { report, hold_out, artifact: _, golden: _ } = preparation;
+    let Prepared { digest, bytes, quality: _, samples, seconds } = report;
+    let file = out.display();
+    format!(
+        "{hold_out}\n\nwrote {file}: {bytes} bytes, trained on {samples} rows in {seconds:.2} s\nSHA-256 {digest}\n"
+    )
+}
+
+#[derive(Serialize)]
+struct Trained<'a> {
+    model: &'a str,
+    namespace: &'a str,
+    version: &'a str,
+    revision: &'a str,
+    #[serde(flatten)]
+    report: &'a Prepared,
+}
+
+fn for_programs(plan: &Plan, preparation: &Preparation) -> Result<String> {
+    let config = &plan.config;
+    let trained = Trained {
+        model: config.model.as_str(),
+        namespace: &config.namespace,
+        version: &config.version,
+        revision: &config.revision,
+        report: &preparation.report,
+    };
+    Ok(serde_json::to_string(&trained)? + "\n")
+}

@@ -1,0 +1,41 @@
+//! A model of a manifest to a trained one, while people watch.
+//!
+//! Comes in: a model, its data, a folder. Goes out: a plan, then a preparation, or why there is none. Never: a
+//! model that is below its gate.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use canopy_contract::report::Refusal;
+use canopy_predictor::files;
+use canopy_predictor::prepare::{Preparation, PrepareError, Trainer, prepare};
+use canopy_resource::manifest::ConfigMaps;
+use canopy_resource::model::PredictorModel;
+use canopy_resource::plan::Plan;
+
+use crate::console::Progress;
+use crate::refused::{Refused, called};
+
+/// The plan for `model`, with its data in `folder`.
+pub(crate) fn plan(model: &PredictorModel, data: &ConfigMaps, folder: &Path) -> Result<Plan, Refused> {
+    Plan::new(model, data, folder).map_err(|refusal| {
+        let name = model.metadata.name.as_deref().unwrap_or_default();
+        Refused::one(name, &refusal)
+    })
+}
+
+/// Writes the data of `plan` where it says they are, and trains. Blocks, and uses every CPU.
+pub(crate) fn train(plan: &Plan, trainer: Trainer) -> Result<Preparation> {
+    if let Some(file) = &plan.file {
+        files::replace(&file.path, file.text.as_bytes())?;
+    }
+    let name = called(plan.config.model.as_str(), &plan.config.namespace);
+    let progress = Progress::new(format!("training {name}"), "trees");
+    match prepare(&plan.config, trainer, &|done, of| progress.show(done, of)) {
+        Ok(preparation) => Ok(preparation),
+        Err(PrepareError::Refused(Refusal { code, message })) => {
+            Err(Refused::one(&name, &format_args!("{code}: {message}")).into())
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to prepare model {name}")),
+    }
+}

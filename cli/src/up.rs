@@ -1,0 +1,171 @@
+//! `canopy up`: manifests to models that are served through the gateway, all in this process.
+//!
+//! Comes in: manifests and addresses. Goes out: what is where, and an end in order. Never: a model that is served
+//! while another is refused.
+
+mod ports;
+mod workshop;
+mod summary;
+
+use std::path::Path;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use canopy_contract::names::DEFAULT_NAMESPACE;
+use canopy_gateway::settings::{Predictor, Predictors, Settings};
+use canopy_predictor::app::Limits;
+use canopy_predictor::metrics::Metrics;
+use canopy_predictor::serve::{Process, Serving};
+use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::serve::ServeOptions;
+use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::{admin, metrics};
+use futures_util::future::try_join_all;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use crate::arguments::{Output, UpArguments};
+use crate::{console, manifests};
+use ports::{Ports, reachable};
+use summary::{Served, Summary};
+use workshop::Made;
+
+/// The process's name on metrics and traces.
+pub(crate) const SERVICE: &str = "canopy";
+
+/// What a predictor takes unless it is told otherwise.
+const LIMITS: Limits = Limits { body_bytes: 4 << 20, body_timeout: Duration::from_secs(10) };
+/// Loading a model and proving it takes a moment; what takes longer will not come.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What the parts of the process share.
+struct House {
+    registry: Registry,
+    readiness: Readiness,
+    shutdown: Shutdown,
+}
+
+/// Trains and serves until the process is told to stop.
+pub(crate) async fn up(arguments: &UpArguments) -> Result<()> {
+    let manifests = manifests::load(&arguments.files)?;
+    let plans = workshop::plan(&manifests, &arguments.data)?;
+    let Ports { gateway, admin, predictors } = Ports::take(arguments, plans.len()).await?;
+
+    let readiness = Readiness::new();
+    let training = readiness.gate("models", "training");
+    let shutdown = Shutdown::on_signals(readiness.clone()).context("failed to listen for signals")?;
+    let house = House { registry: metrics::registry(SERVICE)?, readiness, shutdown };
+    let admin_address = reachable(&admin)?;
+    serve_admin(admin, &house);
+
+    let made = tokio::select! {
+        made = workshop::train(plans) => made?,
+        () = house.shutdown.ordered() => return Ok(()),
+    };
+
+    let default_model = made.iter().position(|model| model.called() == "demo").unwrap_or(0);
+    let addresses = predictors.iter().map(reachable).collect::<Result<Vec<_>>>()?;
+    let served: Vec<_> =
+        made.iter().zip(&addresses).map(|(made, address)| Served::new(made, *address)).collect();
+    let summary = Summary::new(reachable(&gateway)?, admin_address, served, default_model);
+    let settings = Settings {
+        namespaces: Some(namespaces(&made)),
+        default_model: made.get(default_model).map(Made::called).unwrap_or_default(),
+        predictors: Predictors(
+            made.iter()
+                .zip(addresses)
+                .map(|(made, address)| Predictor { model: made.called(), address: address.into() })
+                .collect(),
+        ),
+        database_url: Some(database_url(&arguments.data)?),
+        drain_seconds: 0,
+        ..Settings::default()
+    };
+    let parts = Parts { settings, gateway, predictors: made.into_iter().zip(predictors).collect() };
+    let said = match arguments.output {
+        Output::Text => format!("\n{summary}\n"),
+        Output::Json => serde_json::to_string(&summary)? + "\n",
+    };
+    serve(parts, &house, training, &said).await
+}
+
+/// The gateway and the models behind it.
+struct Parts {
+    settings: Settings,
+    gateway: TcpListener,
+    predictors: Vec<(Made, TcpListener)>,
+}
+
+/// Serves all parts; once every one is ready, says so.
+async fn serve(parts: Parts, house: &House, training: Gate, said: &str) -> Result<()> {
+    let Parts { settings, gateway, predictors } = parts;
+    let House { registry, readiness, shutdown } = house;
+    let metrics = Metrics::register(registry)?;
+    // Predictors are told to stop only when the gateway has ended: it still asks them for what is in flight.
+    let behind = Shutdown::new(Readiness::new());
+    let gateway = async {
+        canopy_gateway::serve::run(&settings, gateway, registry, readiness, shutdown.clone()).await?;
+        behind.order();
+        anyhow::Ok(())
+    };
+    let predictors = try_join_all(predictors.into_iter().map(|(Made { config, folder, .. }, listener)| {
+        let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO };
+        let process =
+            Process { metrics: metrics.clone(), readiness: readiness.clone(), shutdown: behind.clone() };
+        canopy_predictor::serve::run(serving, listener, process)
+    }));
+    let mut serving = pin!(async {
+        tokio::try_join!(gateway, async { Ok(predictors.await?) })?;
+        anyhow::Ok(())
+    });
+    tokio::select! {
+        // First, so that every part has said what it waits for before anybody looks whether all are ready.
+        biased;
+        ended = &mut serving => return ended,
+        ready = all_ready(readiness, training) => ready?,
+    }
+    console::print(said)?;
+    serving.await
+}
+
+async fn all_ready(readiness: &Readiness, training: Gate) -> Result<()> {
+    training.open();
+    let started = Instant::now();
+    while let Err(reason) = readiness.check() {
+        if started.elapsed() > READY_TIMEOUT {
+            bail!("failed to become ready in {} seconds: {reason}", READY_TIMEOUT.as_secs());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
+
+/// The admin port answers from the first moment to the last: nobody orders it to stop.
+fn serve_admin(listener: TcpListener, house: &House) {
+    let options = ServeOptions {
+        drain: Duration::ZERO,
+        grace: Duration::ZERO,
+        on_panic: canopy_predictor::routes::panicked,
+    };
+    let router = admin::router(house.readiness.clone(), house.registry.clone());
+    tokio::spawn(canopy_runtime::serve::serve(listener, router, options, Shutdown::new(Readiness::new())));
+}
+
+fn namespaces(made: &[Made]) -> String {
+    let mut namespaces: Vec<_> = made.iter().map(|made| made.config.namespace.as_str()).collect();
+    namespaces.push(DEFAULT_NAMESPACE);
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    namespaces.join(",")
+}
+
+fn database_url(data: &Path) -> Result<String> {
+    let path = data.join("canopy.db");
+    let path = path
+        .to_str()
+        .with_context(|| format!("failed to name a file in {}: it is not UTF-8", data.display()))?;
+    // In a URL these signs have a meaning.
+    Ok(format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")))
+}

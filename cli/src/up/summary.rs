@@ -1,0 +1,130 @@
+//! What is where, once everything serves.
+//!
+//! Comes in: addresses and what was trained. Goes out: a table for people, or JSON for programs. Never: an address
+//! that nobody listens on.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use canopy_contract::describe::{Metric, Quality};
+use serde::Serialize;
+
+use crate::up::workshop::Made;
+
+/// What is where.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Summary {
+    gateway: String,
+    docs: String,
+    metrics: String,
+    models: Vec<Served>,
+    example: String,
+}
+
+/// One model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Served {
+    model: String,
+    version: String,
+    revision: String,
+    predictor: String,
+    quality: Quality,
+    #[serde(skip)]
+    row: Vec<f64>,
+}
+
+impl Served {
+    /// The model that was made, at its address.
+    pub(crate) fn new(made: &Made, address: SocketAddr) -> Self {
+        Self {
+            model: made.called(),
+            version: made.config.version.clone(),
+            revision: made.config.revision.clone(),
+            predictor: format!("http://{address}"),
+            quality: made.quality.clone(),
+            row: made.row.clone(),
+        }
+    }
+}
+
+impl Summary {
+    /// The summary of a gateway and its models, with a question for the model `example`.
+    pub(crate) fn new(gateway: SocketAddr, admin: SocketAddr, models: Vec<Served>, example: usize) -> Self {
+        let gateway = format!("http://{gateway}");
+        let example = models.get(example).map(|served| question(&gateway, served)).unwrap_or_default();
+        Self {
+            docs: format!("{gateway}/docs"),
+            metrics: format!("http://{admin}/metrics"),
+            gateway,
+            models,
+            example,
+        }
+    }
+}
+
+/// A line for a shell.
+fn question(gateway: &str, served: &Served) -> String {
+    let row: Vec<_> = served.row.iter().map(f64::to_string).collect();
+    format!(
+        "curl -s {gateway}/api/models/{}/predict -H 'content-type: application/json' -d '{{\"features\":[{}]}}'",
+        served.model,
+        row.join(",")
+    )
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { gateway, docs, metrics, models, example } = self;
+        let name = |served: &Served| format!("model {}", served.model);
+        let width =
+            models.iter().map(|served| name(served).len()).max().unwrap_or_default().max("gateway".len());
+        for (what, place) in [("gateway", gateway), ("docs", docs), ("metrics", metrics)] {
+            writeln!(f, "{what:width$}  {place}")?;
+        }
+        let address_width = models.iter().map(|served| served.predictor.len()).max().unwrap_or_default();
+        for served in models {
+            let Quality { metric: Metric::Accuracy, value, samples } = served.quality;
+            let quality = format!("accuracy {value:.4} of {samples} rows held out");
+            writeln!(
+                f,
+                "{:width$}  {:address_width$}  version {}, {quality}",
+                name(served),
+                served.predictor,
+                served.version
+            )?;
+        }
+        writeln!(f, "\nTry it:\n  {example}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_says_what_is_where_and_what_to_try() {
+        let served = |model: &str, port: u16, row: &[f64]| Served {
+            model: model.to_owned(),
+            version: "1.0".to_owned(),
+            revision: "6f3a9c1e".to_owned(),
+            predictor: format!("http://127.0.0.1:{port}"),
+            quality: Quality { metric: Metric::Accuracy, value: 29.0 / 30.0, samples: 30 },
+            row: row.to_vec(),
+        };
+        let models = vec![served("iris.shop", 8001, &[5.1, 0.2]), served("demo", 41001, &[1.0, -0.5])];
+        let (gateway, admin) =
+            (SocketAddr::from(([127, 0, 0, 1], 8000)), SocketAddr::from(([127, 0, 0, 1], 9000)));
+        let summary = Summary::new(gateway, admin, models, 1);
+        let expected = "\
+gateway          http://127.0.0.1:8000
+docs             http://127.0.0.1:8000/docs
+metrics          http://127.0.0.1:9000/metrics
+model iris.shop  http://127.0.0.1:8001   version 1.0, accuracy 0.9667 of 30 rows held out
+model demo       http://127.0.0.1:41001  version 1.0, accuracy 0.9667 of 30 rows held out
+
+Try it:
+  curl -s http://127.0.0.1:8000/api/models/demo/predict -H 'content-type: application/json' -d '{\"features\":[1,-0.5]}'
+";
+        assert_eq!(summary.to_string(), expected);
+    }
+}

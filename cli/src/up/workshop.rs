@@ -1,0 +1,108 @@
+//! Where the models of `canopy up` are made, each in a folder of its own.
+//!
+//! Comes in: manifests. Goes out: models that were written down and may be served. Never: some of them where one
+//! is refused.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use canopy_contract::describe::Quality;
+use canopy_contract::names::DEFAULT_NAMESPACE;
+use canopy_contract::rows::Rows;
+use canopy_contract::schema::{self, Feature};
+use canopy_contract::serving::ServingConfig;
+use canopy_predictor::files;
+use canopy_predictor::prepare::{Preparation, Trainer};
+use canopy_resource::manifest::Manifests;
+use canopy_resource::plan::Plan;
+use tokio::task::spawn_blocking;
+
+use crate::refused::{Refused, called};
+use crate::training;
+
+/// A model that is to be made, and the folder for it.
+pub(crate) struct Planned {
+    plan: Plan,
+    folder: PathBuf,
+}
+
+/// A model that was made.
+pub(crate) struct Made {
+    /// What it is.
+    pub(crate) config: ServingConfig,
+    /// Where it was written down.
+    pub(crate) folder: PathBuf,
+    /// How good it is.
+    pub(crate) quality: Quality,
+    /// A row it can be asked about.
+    pub(crate) row: Vec<f64>,
+}
+
+impl Made {
+    /// What the gateway calls it.
+    pub(crate) fn called(&self) -> String {
+        called(self.config.model.as_str(), &self.config.namespace)
+    }
+}
+
+/// Plans every model, with a folder for each below `data`.
+pub(crate) fn plan(manifests: &Manifests, data: &Path) -> Result<Vec<Planned>, Refused> {
+    let (mut planned, mut refused) = (Vec::new(), Vec::new());
+    for model in &manifests.models {
+        let name = model.metadata.name.as_deref().unwrap_or_default();
+        let namespace = model.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let folder = data.join("models").join(format!("{name}.{namespace}"));
+        match training::plan(model, &manifests.config_maps, &folder) {
+            Ok(plan) => planned.push(Planned { plan, folder }),
+            Err(error) => refused.push(error),
+        }
+    }
+    Refused::check(refused).map(|()| planned)
+}
+
+/// Makes every model, one after the other: each uses every CPU.
+pub(crate) async fn train(planned: Vec<Planned>) -> Result<Vec<Made>> {
+    let (mut made, mut refused) = (Vec::new(), Vec::new());
+    for planned in planned {
+        match spawn_blocking(|| make(planned)).await.context("failed to train")? {
+            Ok(model) => made.push(model),
+            Err(error) => refused.push(error.downcast::<Refused>()?),
+        }
+    }
+    Refused::check(refused)?;
+    Ok(made)
+}
+
+fn make(planned: Planned) -> Result<Made> {
+    let Planned { plan, folder } = planned;
+    files::make_folder(&folder)?;
+    let preparation = training::train(&plan, Trainer::Native)?;
+    preparation.record().write(&folder, Some(&preparation.artifact))?;
+    let Preparation { report, golden, artifact: _, hold_out: _ } = preparation;
+    let row = example(golden.features, &plan.config.features);
+    Ok(Made { config: plan.config, folder, quality: report.quality, row })
+}
+
+/// The row with two decimals, where that keeps it within the bounds of the features.
+fn example(row: Vec<f64>, features: &[Feature]) -> Vec<f64> {
+    // The sum makes a positive zero of a negative one.
+    let rounded: Vec<_> = row.iter().map(|value| (value * 100.0).round() / 100.0 + 0.0).collect();
+    let admitted = features.is_empty() || schema::check(&Rows::single(rounded.clone()), features).is_ok();
+    if admitted { rounded } else { row }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_example_is_short_and_within_the_bounds() {
+        let row = || vec![0.123_456, -0.001, 2.999];
+        let bounded =
+            |max| ["a", "b", "c"].map(|name| Feature { name: name.into(), min: None, max: Some(max) });
+        assert_eq!(example(row(), &[]), [0.12, 0.0, 3.0]);
+        assert_eq!(example(row(), &bounded(3.0)), [0.12, 0.0, 3.0]);
+        assert_eq!(example(row(), &bounded(2.9995)), row());
+        assert!(example(row(), &[])[1].is_sign_positive());
+    }
+}

@@ -1,0 +1,200 @@
+//! `canopy train` and `canopy predict`: a manifest to a file, a file and a table to answers.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::program::{DEMO, Folder, IRIS, Up, run};
+
+/// The rows of the iris data, as they stand in the manifest.
+fn flowers() -> Vec<Vec<&'static str>> {
+    let table = IRIS.split_once("petal_width,species\n").map(|(_, rows)| rows).unwrap_or_default();
+    table.lines().map(|line| line.trim().split(',').collect()).collect()
+}
+
+fn trained(folder: &Folder, more: &[&str]) -> Result<String> {
+    let (manifest, model) = (folder.write("iris.yaml", IRIS)?, folder.argument("iris.canopy"));
+    let ended = run(&[&["train", "-f", &manifest, "-o", &model], more].concat(), "")?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    Ok(model)
+}
+
+fn lines(output: &str) -> Result<Vec<Value>> {
+    Ok(output.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+#[tokio::test]
+async fn a_model_in_a_file_answers_as_the_served_one_does() -> Result<()> {
+    let folder = Folder::new()?;
+    let model = trained(&folder, &[])?;
+    // The columns in another order, with one that is no feature.
+    let mut table = "species,petal_width,petal_length,sepal_width,sepal_length\n".to_owned();
+    let mut instances = Vec::new();
+    for flower in flowers() {
+        let cells: Vec<_> = flower.iter().rev().copied().collect();
+        table = table + &cells.join(",") + "\n";
+        instances.push(flower[..4].iter().map(|cell| cell.parse()).collect::<Result<Vec<f64>, _>>()?);
+    }
+    let input = folder.write("flowers.csv", &table)?;
+    let ended = run(&["predict", "--model", &model, "--input", &input], "")?;
+    let answers = lines(&ended.output)?;
+    assert_eq!(answers.len(), 150);
+
+    let up = Up::start(&folder.path("data"), &[&folder.argument("iris.yaml")]).await?;
+    let predictor = up.summary["models"][0]["predictor"].as_str().unwrap_or_default();
+    let served = up.post(&format!("{predictor}/predict"), &json!({"instances": instances})).await?.json()?;
+    assert_eq!(served["predictions"], json!(answers));
+
+    let with_probabilities = run(&["predict", "--model", &model, "--input", "-", "--proba"], &table)?;
+    for (line, answer) in lines(&with_probabilities.output)?.iter().zip(&answers) {
+        let probabilities: Vec<f64> = serde_json::from_value(line["probabilities"].clone())?;
+        assert_eq!(
+            (&line["prediction"], &line["confidence"]),
+            (&answer["prediction"], &answer["confidence"])
+        );
+        let class = answer["prediction"].as_u64().context("an index")?;
+        assert_eq!(json!(probabilities[usize::try_from(class)?]), answer["confidence"]);
+        assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{line}");
+        assert_eq!(probabilities.len(), 3);
+    }
+    Ok(())
+}
+
+#[test]
+fn training_reports_what_was_found_on_the_rows_held_out() -> Result<()> {
+    let folder = Folder::new()?;
+    let model = folder.argument("iris.canopy");
+    let ended = run(&["train", "-f", "-", "-o", &model], IRIS)?;
+    let report: Vec<_> = ended.output.lines().collect();
+    assert_eq!(report[0], "class       precision  recall  rows");
+    assert!(report[1].starts_with("setosa "), "{report:?}");
+    assert_eq!(report[4], "accuracy 0.9333 of 30 rows held out");
+    assert!(report[6].starts_with(&format!("wrote {model}: ")), "{report:?}");
+    assert!(ended.errors.ends_with("training iris 100/100 trees\n"), "{}", ended.errors);
+
+    let ended = run(&["train", "-f", "-", "-o", &model, "--output", "json"], IRIS)?;
+    let told: Value = serde_json::from_str(&ended.output)?;
+    assert_eq!(
+        (&told["model"], &told["version"], &told["samples"]),
+        (&json!("iris"), &json!("1.0"), &json!(120))
+    );
+    assert_eq!(told["quality"]["metric"], "Accuracy");
+    assert_eq!(told["bytes"], std::fs::metadata(&model)?.len());
+    assert_eq!(report[7], format!("SHA-256 {}", told["digest"].as_str().unwrap_or_default()));
+    Ok(())
+}
+
+#[test]
+fn linfa_trains_another_model_that_is_good_too() -> Result<()> {
+    let folder = Folder::new()?;
+    let native = std::fs::read(trained(&folder, &[])?)?;
+    let linfa = trained(&folder, &["--trainer", "linfa"])?;
+    assert_ne!(std::fs::read(&linfa)?, native);
+    let table = IRIS.split_once("iris.csv: |\n").map(|(_, table)| table).unwrap_or_default();
+    let answers = lines(&run(&["predict", "--model", &linfa, "--input", "-"], table)?.output)?;
+    let names = ["setosa", "versicolor", "virginica"];
+    let right = answers.iter().zip(flowers()).filter(|(answer, flower)| {
+        let index = names.iter().position(|name| *name == flower[4]);
+        answer["prediction"] == json!(index)
+    });
+    assert!(right.count() >= 135, "{answers:?}");
+    Ok(())
+}
+
+#[test]
+fn a_refused_model_is_not_written() -> Result<()> {
+    let folder = Folder::new()?;
+    let model = folder.argument("iris.canopy");
+    let ended = run(&["train", "-f", "-", "-o", &model], &IRIS.replace("min: \"0.9\"", "min: 1"))?;
+    assert_eq!((ended.code, ended.output.as_str()), (Some(3), ""));
+    let expected = "error: model iris is refused: gate_missed: accuracy 0.9333 of 30 samples is below 1\n";
+    assert!(ended.errors.ends_with(expected), "{}", ended.errors);
+    assert!(!folder.path("iris.canopy").exists(), "a model was written");
+    Ok(())
+}
+
+#[test]
+fn one_file_of_a_model_needs_one_model() -> Result<()> {
+    let folder = Folder::new()?;
+    let ended = run(&["train", "-f", "-", "-o", &folder.argument("x")], &format!("{IRIS}---\n{DEMO}"))?;
+    assert_eq!(ended.errors, "error: - has several models (iris, demo): train them from a file each\n");
+    assert_eq!(ended.code, Some(1));
+    Ok(())
+}
+
+#[test]
+fn a_table_that_cannot_be_asked_about_is_told_and_nothing_is_answered() -> Result<()> {
+    let folder = Folder::new()?;
+    let model = trained(&folder, &[])?;
+    let header = "sepal_length,sepal_width,petal_length,petal_width\n";
+    let check = |table: &str, expected: &str| -> Result<()> {
+        let ended = run(&["predict", "--model", &model, "--input", "-"], table)?;
+        let expected = format!("error: failed to read -: {expected}\n");
+        assert_eq!((ended.errors, ended.output, ended.code), (expected, String::new(), Some(1)), "{table:?}");
+        Ok(())
+    };
+    check("", "feature sepal_length is not in the header, which has \"\"")?;
+    check(
+        "5.1,3.5,1.4,0.2\n",
+        "feature sepal_length is not in the header, which has \"5.1, 3.5, 1.4, 0.2\"",
+    )?;
+    check(
+        &format!("{header}5.1,3.5,1.4,0.2\n5.1,3.5,1.4\n"),
+        "row 2 (line 3): it has 3 cells, but the header has 4",
+    )?;
+    check(
+        &format!("{header}5.1,3.5,1.4,wide\n"),
+        "row 1 (line 2): petal_width must be a finite number, but is \"wide\"",
+    )?;
+    check(
+        &format!("{header}5.1,3.5,1.4,21\n"),
+        "row 1 (line 2): petal_width must be between 0 and 20, but is 21",
+    )
+}
+
+#[test]
+fn a_table_without_rows_has_no_answers() -> Result<()> {
+    let folder = Folder::new()?;
+    let model = trained(&folder, &[])?;
+    let table = "sepal_length,sepal_width,petal_length,petal_width\n";
+    let ended = run(&["predict", "--model", &model, "--input", "-"], table)?;
+    assert_eq!((ended.output.as_str(), ended.errors.as_str(), ended.code), ("", "", Some(0)));
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_no_model_is_told() -> Result<()> {
+    let folder = Folder::new()?;
+    let text = folder.write("text.canopy", "not a model\n")?;
+    let ended = run(&["predict", "--model", &text, "--input", "-"], "")?;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.errors.starts_with(&format!("error: failed to load {text}: artifact does not begin")),
+        "{ended:?}"
+    );
+
+    let model = trained(&folder, &[])?;
+    let mut bytes = std::fs::read(&model)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&model, bytes)?;
+    let ended = run(&["predict", "--model", &model, "--input", "-"], "")?;
+    assert!(ended.errors.contains("does not match its own checksum"), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() -> Result<()> {
+    let folder = Folder::new()?;
+    let (model, input) = (trained(&folder, &[])?, folder.argument("flowers.csv"));
+    let table = IRIS.split_once("iris.csv: |\n").map(|(_, table)| table).unwrap_or_default();
+    std::fs::write(&input, table)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_canopy"));
+    command.args(["predict", "--model", &model, "--input", &input]).stdin(Stdio::null());
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let ended = command.stdout(writer).stderr(Stdio::piped()).output()?;
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr)?), (Some(0), String::new()));
+    Ok(())
+}

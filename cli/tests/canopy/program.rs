@@ -1,0 +1,121 @@
+//! The program under test: run to its end, or started and asked.
+//!
+//! Comes in: arguments. Goes out: what it said and how it ended, or where it serves. Never: the environment of
+//! whoever runs the tests.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use canopy_tests::http::{Reply, client, send};
+use canopy_tests::process::Process;
+use canopy_tests::wait::{SOON, until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The manifest of the demo model.
+pub(crate) const DEMO: &str = include_str!("../../../deploy/samples/demo.yaml");
+/// The manifest of the iris model and its data.
+pub(crate) const IRIS: &str = include_str!("../../../deploy/samples/iris.yaml");
+
+/// A folder of a test's own.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(TempDir::new()?))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file and returns its path as an argument.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<String> {
+        fs::write(self.path(name), text)?;
+        Ok(self.argument(name))
+    }
+
+    pub(crate) fn argument(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+}
+
+/// What a command that came to its end said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+    pub(crate) errors: String,
+}
+
+/// Runs a command to its end, with `input` on its standard input.
+pub(crate) fn run(arguments: &[&str], input: &str) -> Result<Ended> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_canopy"));
+    command.args(arguments).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().context("it has a standard input")?;
+    let text = input.to_owned();
+    // It may end without reading all of it; that is for the test to judge.
+    let writing = std::thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
+    let output = child.wait_with_output()?;
+    drop(writing.join());
+    Ok(Ended {
+        code: output.status.code(),
+        output: String::from_utf8(output.stdout)?,
+        errors: String::from_utf8(output.stderr)?,
+    })
+}
+
+/// A running `canopy up`.
+pub(crate) struct Up {
+    pub(crate) process: Process,
+    pub(crate) summary: Value,
+    client: reqwest::Client,
+}
+
+impl Up {
+    /// Starts it on free ports and waits until it says what is where.
+    pub(crate) async fn start(data: &Path, manifests: &[&str]) -> Result<Self> {
+        let mut process = start(data, &[&["--output", "json"], &flags(manifests)[..]].concat())?;
+        let summary = until("the summary", SOON, async || {
+            process.still_runs()?;
+            let lines = process.lines();
+            let mut read = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let summary = read.find(|line| line["gateway"].is_string());
+            summary.with_context(|| format!("it said {lines:?}"))
+        });
+        Ok(Self { summary: summary.await?, process, client: client()? })
+    }
+
+    /// `GET` of a URL.
+    pub(crate) async fn get(&self, url: &str) -> Result<Reply> {
+        send(self.client.get(url)).await
+    }
+
+    /// `POST` of a JSON body.
+    pub(crate) async fn post(&self, url: &str, body: &Value) -> Result<Reply> {
+        send(self.client.post(url).json(body)).await
+    }
+
+    /// The URL of a path at the gateway.
+    pub(crate) fn gateway(&self, path: &str) -> String {
+        format!("{}{path}", self.summary["gateway"].as_str().unwrap_or_default())
+    }
+}
+
+/// Starts `canopy up` on free ports.
+pub(crate) fn start(data: &Path, more: &[&str]) -> Result<Process> {
+    let data = data.display().to_string();
+    let free = ["up", "--gateway", "127.0.0.1:0", "--predictor", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let arguments = [&free[..], &["--data", &data], more].concat();
+    let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+    Process::start(Path::new(env!("CARGO_BIN_EXE_canopy")), &arguments, &[])
+}
+
+fn flags<'a>(manifests: &[&'a str]) -> Vec<&'a str> {
+    manifests.iter().flat_map(|manifest| ["-f", manifest]).collect()
+}

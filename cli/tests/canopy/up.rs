@@ -1,0 +1,125 @@
+//! `canopy up` while it serves: what it says is so.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use canopy_tests::wait::{SOON, until};
+use serde_json::{Value, json};
+
+use crate::program::{DEMO, Folder, IRIS, Up, start};
+
+#[tokio::test]
+async fn the_line_to_try_works_as_printed() -> Result<()> {
+    let folder = Folder::new()?;
+    let mut process = start(&folder.path("data"), &[])?;
+    let line = until("the line to try", SOON, async || {
+        process.still_runs()?;
+        let lines = process.lines();
+        let line = lines.iter().find_map(|line| line.strip_prefix("  curl "));
+        line.map(|rest| format!("curl {rest}")).with_context(|| format!("it said {lines:?}"))
+    });
+    let curl = Command::new("sh").args(["-c", &line.await?]).output().context("failed to run curl")?;
+    let answer: Value = serde_json::from_slice(&curl.stdout)?;
+    assert_eq!(answer["success"], true, "{answer}");
+    assert_eq!(answer["service"], "demo");
+    assert_eq!(answer["prediction"]["class"].as_u64().map(|class| class < 2), Some(true), "{answer}");
+
+    let table = process.lines().join("\n");
+    for part in
+        ["gateway     http://127.0.0.1:", "docs        http://", "metrics     http://", "model demo  http://"]
+    {
+        assert!(table.contains(part), "{part:?} is not in\n{table}");
+    }
+    assert!(table.contains("training demo 100/100 trees"), "{table}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn several_models_are_served_each_by_its_own_predictor() -> Result<()> {
+    let folder = Folder::new()?;
+    let (iris, demo) = (folder.write("iris.yaml", IRIS)?, folder.write("demo.yaml", DEMO)?);
+    let up = Up::start(&folder.path("data"), &[&iris, &demo]).await?;
+
+    let versicolor = json!({"features": [5.9, 2.8, 4.3, 1.3]});
+    let answer = up.post(&up.gateway("/api/models/iris/predict"), &versicolor).await?.json()?;
+    assert_eq!(answer["prediction"]["label"], "versicolor", "{answer}");
+    assert_eq!(answer["prediction"]["class"], 1);
+
+    let positive = json!({"features": [2.0, 2.0, 0.0, 0.0]});
+    for path in ["/api/predict", "/api/models/demo/predict", "/api/models/demo.default/predict"] {
+        let answer = up.post(&up.gateway(path), &positive).await?.json()?;
+        assert_eq!(answer["prediction"]["class"], 1, "{path}: {answer}");
+        assert_eq!(answer["service"], "demo");
+    }
+
+    for (index, (name, row, class)) in
+        [("iris", &versicolor, 1), ("demo", &positive, 1)].into_iter().enumerate()
+    {
+        let served = &up.summary["models"][index];
+        assert_eq!(served["model"], name, "{}", up.summary);
+        let predictor = served["predictor"].as_str().unwrap_or_default();
+        assert_eq!(up.post(&format!("{predictor}/predict"), row).await?.json()?["prediction"], class);
+        let about = up.get(&format!("{predictor}/model")).await?.json()?;
+        for member in ["model", "version", "revision", "quality"] {
+            assert_eq!(about[member], served[member], "{member} of {name}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_whole_line_is_there() -> Result<()> {
+    let folder = Folder::new()?;
+    let up = Up::start(&folder.path("data"), &[]).await?;
+    assert_eq!(up.get(&up.gateway("/api/test")).await?.status, 200);
+    assert_eq!(up.get(&up.gateway("/api/users")).await?.json()?["users"][1]["name"], "Bob");
+    assert_eq!(up.get(up.summary["docs"].as_str().unwrap_or_default()).await?.status, 200);
+
+    up.post(&up.gateway("/api/predict"), &json!({"features": [1, 2, -0.5, 0.3]})).await?;
+    let metrics = up.summary["metrics"].as_str().unwrap_or_default();
+    let text = up.get(metrics).await?.text;
+    for metric in ["canopy_gateway_requests_total{", "canopy_predictor_requests_total{", "process=\"canopy\""]
+    {
+        assert!(text.contains(metric), "{metric} is not in\n{text}");
+    }
+    assert_eq!(up.get(&metrics.replace("/metrics", "/ready")).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_model_demo_the_first_is_asked_by_default() -> Result<()> {
+    let folder = Folder::new()?;
+    let in_shop =
+        |name: &str| IRIS.replace(&format!("name: {name}\n"), &format!("name: {name}\n  namespace: shop\n"));
+    let iris = folder.write(
+        "iris.yaml",
+        &in_shop("iris").replace("  name: iris-data\n", "  name: iris-data\n  namespace: shop\n"),
+    )?;
+    let up = Up::start(&folder.path("data"), &[&iris]).await?;
+    assert_eq!(up.summary["models"][0]["model"], "iris.shop");
+    for path in ["/api/predict", "/api/models/iris.shop/predict"] {
+        let answer = up.post(&up.gateway(path), &json!({"features": [5.0, 3.4, 1.5, 0.2]})).await?.json()?;
+        assert_eq!(answer["prediction"]["label"], "setosa", "{path}: {answer}");
+    }
+    assert_eq!(up.post(&up.gateway("/api/models/iris/predict"), &json!({})).await?.status, 404);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_folder_serves_again_and_a_changed_manifest_is_trained_anew() -> Result<()> {
+    let folder = Folder::new()?;
+    let data = folder.path("signs that mean something in a URL: %41?#&");
+    let revision = async |manifest: &str| -> Result<Value> {
+        let up = Up::start(&data, &[&folder.write("demo.yaml", manifest)?]).await?;
+        assert_eq!(up.get(&up.gateway("/api/users/1")).await?.json()?["name"], "Alice");
+        let answer = up.post(&up.gateway("/api/predict"), &json!({"features": [2, 2, 0, 0]})).await?;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(up.summary["models"][0]["revision"], answer.header("canopy-revision"));
+        Ok(up.summary["models"][0]["revision"].clone())
+    };
+    let first = revision(DEMO).await?;
+    assert_eq!(revision(DEMO).await?, first);
+    assert_ne!(revision(&DEMO.replace("trees: 100", "trees: 10")).await?, first);
+    assert!(data.join("canopy.db").is_file(), "the database is not in the folder");
+    Ok(())
+}
