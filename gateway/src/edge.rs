@@ -86,22 +86,26 @@ impl Exchange<'_> {
         self.span.finish(code.status(), (code.status() >= 500).then_some(code.as_str()));
     }
 
+    /// One line for a failure, if there is room for it.
     fn tell(&self, failure: &Failure) {
+        let is_callers = failure.code().status() < 500;
+        let (is_read, budget) = if is_callers {
+            (tracing::enabled!(Level::INFO), &CALLERS_FAULTS)
+        } else {
+            (tracing::enabled!(Level::WARN), &OTHER_FAULTS)
+        };
+        let Some(left_out) = is_read.then(|| budget.admit()).flatten() else { return };
         let known = self.about.as_ref().and_then(|served| served.known_so_far());
         let trace_id = self.span.context();
         let model = self.about.as_ref().map(|served| tracing::field::display(&served.model));
         let version = known.as_ref().map(|known| known.description.version.as_str());
         let endpoint = self.about.as_ref().map_or(self.route, |served| served.endpoint.url());
         let code = failure.code().as_str();
-        let what = failure.told_to_log();
         let duration_ms = self.started.elapsed().as_secs_f64() * 1000.0;
-        if failure.code().status() < 500 {
-            if tracing::enabled!(Level::INFO)
-                && let Some(left_out) = CALLERS_FAULTS.admit()
-            {
-                tracing::info!(%trace_id, model, version, endpoint, code, duration_ms, left_out, "refused: {what}");
-            }
-        } else if let Some(left_out) = OTHER_FAULTS.admit() {
+        let what = failure.told_to_log();
+        if is_callers {
+            tracing::info!(%trace_id, model, version, endpoint, code, duration_ms, left_out, "refused: {what}");
+        } else {
             let cause = failure.cause();
             tracing::warn!(%trace_id, model, version, endpoint, code, cause, duration_ms, left_out, "failed: {what}");
         }

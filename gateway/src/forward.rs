@@ -49,8 +49,12 @@ pub(crate) async fn forward(
     let body = answer::question(rows).map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
     for _ in 0..SENT_MAX {
         check(rows, &known)?;
+        let started = Instant::now();
         let reply = match ask(served, &known, (rows, &body), span, deadline).await? {
-            Asked::Answers(answers) => return Ok(Forwarded { known, answers }),
+            Asked::Answers(answers) => {
+                tell(served, &known, &answers, span.context(), started.elapsed());
+                return Ok(Forwarded { known, answers });
+            }
             Asked::Another(reply) => reply,
         };
         known = served.learn(span, deadline).await?;
@@ -59,6 +63,7 @@ pub(crate) async fn forward(
         // not: these rows would not have been sent there unless they fit.
         if reply.status == StatusCode::OK && !is_anothers(&reply, &known) {
             let answers = judge(served, &reply, rows, &known)?;
+            tell(served, &known, &answers, span.context(), started.elapsed());
             return Ok(Forwarded { known, answers });
         }
     }
@@ -98,14 +103,9 @@ async fn ask(
         Ok(reply) if is_anothers(&reply, known) => (reply.status.as_u16(), Ok(Asked::Another(reply))),
         Ok(reply) => (reply.status.as_u16(), judge(served, &reply, rows, known).map(Asked::Answers)),
     };
-    let took = started.elapsed();
     let code = asked.as_ref().err().map_or(Code::Ok, Failure::code);
-    known.series.asked(code, took);
+    known.series.asked(code, started.elapsed());
     span.finish(status, (code != Code::Ok).then_some(code.as_str()));
-    // A failure is told where the request ends.
-    if let Ok(Asked::Answers(answers)) = &asked {
-        tell(served, known, rows, answers, (span.context(), took));
-    }
     asked
 }
 
@@ -155,17 +155,17 @@ fn words(body: &[u8]) -> String {
     }
 }
 
-fn tell(served: &Served, known: &Known, rows: &Rows, answers: &Answers, call: (&TraceContext, Duration)) {
+/// One line for a call that was answered, if there is room for it; a failure is told where its request ends.
+fn tell(served: &Served, known: &Known, answers: &Answers, trace_id: &TraceContext, took: Duration) {
     // Not asked where nobody reads: a line that is not written must not use up another's place.
     let Some(left_out) = tracing::enabled!(Level::INFO).then(|| LINES.admit()).flatten() else { return };
-    let (trace_id, took) = call;
     let one = answers.one();
     tracing::info!(
         %trace_id,
         model = %served.model,
         version = known.description.version,
         endpoint = served.endpoint.url(),
-        rows = rows.len(),
+        rows = answers.as_slice().len(),
         features_count = known.description.features.len(),
         prediction = one.map(|one| one.prediction),
         confidence = one.map(|one| one.confidence),

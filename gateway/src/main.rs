@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::response::IntoResponse as _;
 use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT};
 use canopy_gateway::serve::run;
@@ -76,8 +75,7 @@ async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address}; choose another address with {flag}"))
-        .map_err(|error| anyhow::anyhow!("{error:#}"))
+    TcpListener::bind(address).await.map_err(|error| {
+        anyhow::anyhow!("failed to listen on {address}: {error}; choose another address with {flag}")
+    })
 }

@@ -1,14 +1,16 @@
-//! The gateway as a process: what it says when it cannot start, and how it ends.
+//! The gateway as a process: what it says when it cannot start, what its log says of its work, and how it ends.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
+
+use crate::predictor::{Manner, Predictor};
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_canopy-gateway"));
@@ -33,26 +35,41 @@ async fn fails(arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-async fn started() -> (Child, Lines<BufReader<ChildStderr>>, [SocketAddr; 2]) {
-    let mut child = command(&[]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    loop {
-        let line = in_time(lines.next_line()).await.unwrap().unwrap();
-        let line: Value = serde_json::from_str(&line).unwrap();
-        if line["message"] == "starting" {
-            let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
-            return (child, lines, [address("address"), address("admin")]);
-        }
+/// A gateway that runs, and where it listens.
+struct Running {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Running {
+    async fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = next_line(&mut log).await;
+        assert_eq!(line["message"], "starting", "{line}");
+        let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
+        Self { child, log, address: address("address"), admin: address("admin") }
     }
 }
 
-async fn get(address: SocketAddr, path: &str) -> String {
+async fn next_line(log: &mut Lines<BufReader<ChildStderr>>) -> Value {
+    let line = in_time(log.next_line()).await.unwrap().unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+}
+
+/// The whole answer to `request`, which must ask for an end of the connection.
+async fn send(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     in_time(stream.read_to_string(&mut answer)).await.unwrap();
     answer
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    send(address, &format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -75,15 +92,14 @@ async fn a_port_that_is_taken_is_named_with_how_to_change_it() {
     for (flag, variable) in [("--listen", "CANOPY_LISTEN"), ("--admin", "CANOPY_ADMIN")] {
         let (code, words) = fails(&[flag, &taken.to_string()]).await;
         assert_eq!(code, Some(1), "{words}");
-        let expected =
-            format!("failed to listen on {taken}; choose another address with {flag} or {variable}");
-        assert!(words.contains(&expected), "{words}");
+        assert!(words.contains(&format!("failed to listen on {taken}: ")), "{words}");
+        assert!(words.contains(&format!("choose another address with {flag} or {variable}")), "{words}");
     }
 }
 
 #[tokio::test]
 async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
-    let (mut child, _lines, [address, admin]) = started().await;
+    let Running { mut child, log: _log, address, admin } = Running::start(&[]).await;
     in_time(async {
         while !get(admin, "/ready").await.starts_with("HTTP/1.1 200 ") {
             tokio::task::yield_now().await;
@@ -102,4 +118,56 @@ async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(id, Signal::TERM).unwrap();
     assert_eq!(in_time(child.wait()).await.unwrap().code(), Some(0));
+}
+
+const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+
+async fn ask(address: SocketAddr, body: &str) -> String {
+    let request = format!(
+        "POST /api/predict HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {}\r\n\
+         traceparent: 00-{TRACE_ID}-b7ad6b7169203331-00\r\n\r\n{body}",
+        body.len()
+    );
+    send(address, &request).await
+}
+
+/// That a line has these fields, and those that every line about a request has.
+#[track_caller]
+fn check(line: &Value, expected: &Value) {
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&line[field], value, "{field} of {line}");
+    }
+    assert_eq!((&line["trace_id"], &line["model"]), (&json!(TRACE_ID), &json!("demo.default")), "{line}");
+    assert!(line["duration_ms"].as_f64().unwrap() > 0.0, "{line}");
+    // The features that are sent below.
+    assert!(!line.to_string().contains("1.23456"), "feature values in {line}");
+}
+
+#[tokio::test]
+async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() {
+    let predictor = Predictor::of("demo").await;
+    let url = format!("http://{}", predictor.address);
+    let Running { child: _child, mut log, address, .. } =
+        Running::start(&["--predictors", &format!("demo={url}")]).await;
+
+    assert!(ask(address, r#"{"features":[1.23456,2,0,0]}"#).await.starts_with("HTTP/1.1 200 "));
+    let call = json!({"level": "INFO", "version": "1.0", "endpoint": url});
+    check(&next_line(&mut log).await, &call);
+    let predicted = next_line(&mut log).await;
+    check(&predicted, &call);
+    let answer = json!({"features_count": 4, "rows": 1, "prediction": 1, "confidence": 0.87, "code": "ok"});
+    check(&predicted, &answer);
+
+    assert!(ask(address, r#"{"features":[0,0,0,11.23456]}"#).await.starts_with("HTTP/1.1 422 "));
+    let refused = "refused: faults at features.3";
+    check(
+        &next_line(&mut log).await,
+        &json!({"level": "INFO", "code": "invalid_features", "message": refused}),
+    );
+
+    predictor.predicts(Manner::Answer(500, r#"{"detail":"Model error"}"#.into()));
+    assert!(ask(address, r#"{"features":[1.23456,2,0,0]}"#).await.starts_with("HTTP/1.1 503 "));
+    let cause = format!("{url}/predict: it answered 500 Internal Server Error: Model error");
+    let failed = json!({"level": "WARN", "code": "predictor_failed", "endpoint": url, "cause": cause});
+    check(&next_line(&mut log).await, &failed);
 }

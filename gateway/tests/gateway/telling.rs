@@ -1,10 +1,6 @@
-//! What the gateway tells of its work: metrics, log lines and trace headers.
-
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+//! What the gateway tells of its work: metrics and trace headers.
 
 use http::Request;
-use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, ROW};
 use crate::predictor::{Manner, Predictor};
@@ -73,72 +69,4 @@ async fn the_callers_trace_goes_on_to_the_predictor() {
     let (head, _) = predictor.script.last.lock().unwrap().clone();
     let minted = head.lines().find_map(|line| line.strip_prefix("traceparent: 00-")).unwrap();
     assert!(minted.ends_with("-00") && !minted.contains("0af76519"), "{head}");
-}
-
-/// Log lines, as a collector reads them.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    fn read(&self) -> Vec<Value> {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-#[tokio::test]
-async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber =
-        tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let endpoint = format!("http://{}", predictor.address);
-    let trace_id = "0af7651916cd43dd8448eb211c80319c";
-    let ask = |body: &'static str| {
-        let sent = format!("00-{trace_id}-b7ad6b7169203331-00");
-        gateway.send(Request::post("/api/predict").header("traceparent", sent).body(body.into()).unwrap())
-    };
-    let check = |line: &Value, expected: Value| {
-        for (field, value) in expected.as_object().unwrap() {
-            assert_eq!(&line[field], value, "{field} of {line}");
-        }
-        assert_eq!(line["trace_id"], trace_id, "{line}");
-        assert!(line["duration_ms"].as_f64().unwrap() > 0.0, "{line}");
-    };
-    let call = json!({"level": "INFO", "model": "demo.default", "version": "1.0", "endpoint": endpoint});
-
-    ask(r#"{"features":[1.23456,2,0,0]}"#).await.class();
-    let [learned, predicted] = &lines.read()[..] else { panic!("not two lines") };
-    check(learned, call.clone());
-    check(predicted, call);
-    let answer = json!({"features_count": 4, "prediction": 1, "confidence": 0.87, "code": "ok", "rows": 1});
-    check(predicted, answer);
-    assert!(!predicted.to_string().contains("1.23456"), "feature values in {predicted}");
-
-    ask(r#"{"features":[0,0,0,12.34567]}"#).await.problem(422, "invalid_features");
-    let [refused] = &lines.read()[..] else { panic!("not one line") };
-    check(
-        refused,
-        json!({"level": "INFO", "code": "invalid_features", "message": "refused: faults at features.3"}),
-    );
-    assert!(!refused.to_string().contains("12.34567"), "feature values in {refused}");
-
-    predictor.predicts(Manner::Answer(500, r#"{"detail":"Model error"}"#.into()));
-    ask(ROW).await.problem(503, "predictor_failed");
-    let [failed] = &lines.read()[..] else { panic!("not one line") };
-    let cause = format!("{endpoint}/predict: it answered 500 Internal Server Error: Model error");
-    check(failed, json!({"level": "WARN", "code": "predictor_failed", "endpoint": endpoint, "cause": cause}));
 }
