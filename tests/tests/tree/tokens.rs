@@ -130,7 +130,7 @@ fn without_tests(tokens: TokenStream) -> Vec<TokenTree> {
     while let Some(token) = tokens.next() {
         let starts_attribute = is_punct(&token, '#');
         match (starts_attribute, tokens.peek()) {
-            (true, Some(TokenTree::Group(group))) if words(group) == "cfg test" => skip_item(&mut tokens),
+            (true, Some(TokenTree::Group(group))) if is_for_tests(group) => skip_item(&mut tokens),
             _ => kept.push(match token {
                 TokenTree::Group(group) => {
                     let body = without_tests(group.stream()).into_iter().collect();
@@ -141,6 +141,13 @@ fn without_tests(tokens: TokenStream) -> Vec<TokenTree> {
         }
     }
     kept
+}
+
+/// Whether an attribute says `cfg(test)`, perhaps together with other conditions.
+fn is_for_tests(attribute: &Group) -> bool {
+    let words = words(attribute);
+    let has = |word: &str| words.split(' ').any(|w| w == word);
+    words.starts_with("cfg ") && has("test") && !has("not")
 }
 
 /// Skips to the end of the item that the attribute at hand belongs to: its `;` or its braces.
@@ -187,6 +194,7 @@ mod tests {
             #[cfg(test)]
             #[expect(dead_code)]
             mod tests { use crate::test; }
+            #[cfg(all(test, unix))] use crate::test; #[cfg(not(test))] use crate::l;
             impl crate::i::I for J { #[cfg(test)] fn t() { crate::t() } fn u(&self) { super::super::k::k() } }
         "##;
         let expected = [
@@ -196,6 +204,7 @@ mod tests {
             "crate::e::E",
             "crate::g",
             "super::h::H",
+            "crate::l",
             "crate::i::I",
             "super::super::k::k",
         ];
