@@ -1,6 +1,10 @@
 //! The predictor from outside: its routes, its files, its sockets, its binary.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says why by panicking"
+)]
 
 mod harness;
 mod prepare;

@@ -28,13 +28,13 @@ fn of_csv(folder: &Path, csv: &str, changes: &Value) -> ServingConfig {
 
 /// Sixty rows of two features that tell three classes apart.
 fn animals(header: &str, classes: [&str; 3]) -> String {
-    let mut csv = format!("{header}\n");
-    for row in 0..60 {
-        let (class, step) = (row % 3, f64::from(row) / 100.0);
-        let (weight, age) = (f64::from(class) * 10.0 + step, 5.0 - step);
-        csv += &format!("{},{weight},{age}\n", classes[class as usize]);
-    }
-    csv
+    let row = |row: usize| {
+        let (class, step) = (row % 3, row as f64 / 100.0);
+        let (weight, age) = (class as f64 * 10.0 + step, 5.0 - step);
+        format!("{},{weight},{age}", classes[class])
+    };
+    let rows: Vec<_> = (0..60).map(row).collect();
+    format!("{header}\n{}\n", rows.join("\n"))
 }
 
 const HEADER: &str = "label,weight,age";
@@ -117,7 +117,7 @@ fn the_order_of_the_config_decides_over_the_order_of_the_table() {
     let folder = tempfile::tempdir().unwrap();
     let order = json!({"features": [{"name": "age"}, {"name": "weight"}], "classes": ["emu", "newt", "cat"]});
     let preparation = prepared(&of_csv(folder.path(), &animals(HEADER, ANIMALS), &order));
-    assert_eq!(preparation.report.quality.value, 1.0, "{}", preparation.hold_out);
+    assert!(preparation.report.quality.value >= 1.0, "{}", preparation.hold_out);
     let pipeline = Artifact::decode(&preparation.artifact).unwrap().pipeline();
     // By weight: newts near 0, cats near 10, emus near 20.
     for (weight, class) in [(0.2, 1), (10.2, 2), (20.2, 0)] {
@@ -125,7 +125,7 @@ fn the_order_of_the_config_decides_over_the_order_of_the_table() {
         let answer = pipeline.predict(&row).unwrap()[0];
         assert_eq!(answer.prediction, class, "weight {weight}");
         let probabilities = pipeline.probabilities(&row).unwrap();
-        assert_eq!(probabilities[0][class as usize], answer.confidence);
+        assert_eq!(probabilities[0][class as usize].to_bits(), answer.confidence.to_bits());
     }
 }
 
