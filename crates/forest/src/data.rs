@@ -99,7 +99,8 @@ impl Samples {
     /// The same as a data set of linfa: records of shape (rows, features), targets of shape (rows).
     pub fn dataset(&self) -> Dataset<f64, usize, Ix1> {
         let width = self.features.len();
-        let records = Array2::from_shape_fn((self.len(), width), |(row, column)| self.values[row * width + column]);
+        let records =
+            Array2::from_shape_fn((self.len(), width), |(row, column)| self.values[row * width + column]);
         Dataset::new(records, Array1::from(self.targets.clone())).with_feature_names(self.features.clone())
     }
 }
@@ -201,7 +202,9 @@ pub enum DataError {
         class: String,
     },
     /// More classes than a classifier can have.
-    #[error("column {target} has more than {CLASSES_MAX} different values: a target must be a class, not a measure")]
+    #[error(
+        "column {target} has more than {CLASSES_MAX} different values: a target must be a class, not a measure"
+    )]
     TooManyClasses {
         /// The target column.
         target: String,

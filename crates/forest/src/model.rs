@@ -286,7 +286,10 @@ mod tests {
             features: 2,
             classes: 2,
             distributions: vec![1.0, 0.0, 0.25, 0.75],
-            trees: vec![vec![leaf(1)], vec![split(1, 0.5, 2, 1), leaf(0), split(0, -1.0, 3, 4), leaf(1), leaf(0)]],
+            trees: vec![
+                vec![leaf(1)],
+                vec![split(1, 0.5, 2, 1), leaf(0), split(0, -1.0, 3, 4), leaf(1), leaf(0)],
+            ],
         }
     }
 
@@ -315,7 +318,10 @@ mod tests {
     fn a_forest_without_features_classes_or_trees_is_refused() {
         check(|p| p.features = 0, "forest takes no features: it needs at least one");
         check(|p| p.classes = 1, "forest has 1 classes: it needs from 2 to 256");
-        check(|p| p.classes = usize::MAX, &format!("forest has {} classes: it needs from 2 to 256", usize::MAX));
+        check(
+            |p| p.classes = usize::MAX,
+            &format!("forest has {} classes: it needs from 2 to 256", usize::MAX),
+        );
         check(|p| p.trees.clear(), "forest has no trees: it needs at least one");
         check(|p| p.trees[0].clear(), "tree 0 of the forest is empty");
     }

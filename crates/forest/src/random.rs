@@ -86,7 +86,8 @@ mod tests {
             [random.next(), random.next()]
         };
         assert_eq!(draws(1, 2), draws(1, 2));
-        let mut all: Vec<_> = (0..50).flat_map(|seed| (0..50).map(move |stream| draws(seed, stream))).collect();
+        let mut all: Vec<_> =
+            (0..50).flat_map(|seed| (0..50).map(move |stream| draws(seed, stream))).collect();
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 2500);

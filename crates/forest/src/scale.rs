@@ -74,7 +74,8 @@ impl Scaler {
         if offsets.is_empty() || offsets.len() != scales.len() {
             return Err(ScaleError::Lengths { offsets: offsets.len(), scales: scales.len() });
         }
-        let finite = offsets.iter().zip(&scales).map(|(offset, scale)| offset.is_finite() && scale.is_finite());
+        let finite =
+            offsets.iter().zip(&scales).map(|(offset, scale)| offset.is_finite() && scale.is_finite());
         match finite.enumerate().find(|(_, finite)| !finite) {
             Some((feature, _)) => Err(ScaleError::NotFinite { feature }),
             None => Ok(Self { offsets, scales }),
@@ -90,9 +91,9 @@ impl Scaler {
     /// scikit-learn's `StandardScaler` do; a constant feature keeps its scale.
     pub fn fit(samples: &Samples) -> Result<Self, ScaleError> {
         let dataset = samples.dataset();
-        let scaler = LinearScaler::standard().fit(&dataset).map_err(|_| ScaleError::NoRows)?;
-        let offsets = scaler.offsets().to_vec();
-        let mut scales = scaler.scales().to_vec();
+        let learned = LinearScaler::standard().fit(&dataset).map_err(|_| ScaleError::NoRows)?;
+        let offsets = learned.offsets().to_vec();
+        let mut scales = learned.scales().to_vec();
         // The mean of equal values may be off by a bit, which makes a deviation that is nothing but rounding.
         for (column, scale) in dataset.records.columns().into_iter().zip(&mut scales) {
             if column.iter().all(|value| Some(value) == column.first()) {
@@ -132,7 +133,10 @@ impl Scaler {
 
     fn scaled<'a>(&'a self, values: &'a [f64]) -> impl Iterator<Item = f64> {
         values.chunks(self.offsets.len().max(1)).flat_map(|row| {
-            row.iter().zip(&self.offsets).zip(&self.scales).map(|((value, offset), scale)| (value - offset) * scale)
+            row.iter()
+                .zip(&self.offsets)
+                .zip(&self.scales)
+                .map(|((value, offset), scale)| (value - offset) * scale)
         })
     }
 }
@@ -144,8 +148,9 @@ mod tests {
 
     fn samples(columns: &[&str], rows: &[&str]) -> Samples {
         let header = columns.join(",");
-        let rows: String = rows.iter().enumerate().map(|(i, row)| format!("{row},{}\n", i % 2)).collect();
-        Samples::from_csv(format!("{header},class\n{rows}").as_bytes(), "class").unwrap()
+        let rows: Vec<String> =
+            rows.iter().enumerate().map(|(i, row)| format!("{row},{}\n", i % 2)).collect();
+        Samples::from_csv(format!("{header},class\n{}", rows.concat()).as_bytes(), "class").unwrap()
     }
 
     #[test]
@@ -154,9 +159,9 @@ mod tests {
         let scaler = Scaler::fit(&samples).unwrap();
         assert_eq!(scaler.offsets(), [3.0, 100.0]);
         assert!((scaler.scales()[0] - 3.5_f64.sqrt().recip()).abs() < 1e-15);
-        let scaled = scaler.transform(&samples);
+        let standard = scaler.transform(&samples);
         for feature in 0..2 {
-            let column: Vec<f64> = scaled.rows().map(|row| row[feature]).collect();
+            let column: Vec<f64> = standard.rows().map(|row| row[feature]).collect();
             let mean = |f: &dyn Fn(f64) -> f64| column.iter().map(|&x| f(x)).sum::<f64>() / 4.0;
             assert!(mean(&|x| x).abs() < 1e-15 && (mean(&|x| x * x) - 1.0).abs() < 1e-15, "{column:?}");
         }

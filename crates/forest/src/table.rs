@@ -173,7 +173,8 @@ impl Labels {
             [..] => {}
         }
         let targets = of_rows.into_iter().map(|text| class_of_text[text]).collect();
-        let are_indices = numbers.is_some() && names.iter().enumerate().all(|(i, name)| *name == i.to_string());
+        let are_indices =
+            numbers.is_some() && names.iter().enumerate().all(|(i, name)| *name == i.to_string());
         let classes = if are_indices { ClassNames::Unnamed(names.len()) } else { ClassNames::Named(names) };
         Ok((classes, targets))
     }
@@ -276,10 +277,7 @@ mod tests {
         check_error("", "data has no header: its first line must name the columns");
         check_error("\n\n", "data has no header: its first line must name the columns");
         check_error("a,,class\n", "column 2 of the header has no name: name every column");
-        check_error(
-            "a,class,a\n",
-            "column a is in the header twice: give each column a name of its own",
-        );
+        check_error("a,class,a\n", "column a is in the header twice: give each column a name of its own");
         check_error(
             "a;b;Class\n",
             "target column class is not in the header, which has a;b;Class: name one of these",
@@ -308,7 +306,10 @@ mod tests {
             check_error(format!("{header}{row}\n"), expected);
         }
         let long = format!("a,class\n{},x\n", "é".repeat(1000));
-        check_error(long, &format!("row 1 (line 2) column a must be a number, but is \"{}…\"", "é".repeat(60)));
+        check_error(
+            long,
+            &format!("row 1 (line 2) column a must be a number, but is \"{}…\"", "é".repeat(60)),
+        );
     }
 
     #[test]
@@ -321,17 +322,11 @@ mod tests {
     #[test]
     fn too_few_or_too_many_classes_are_refused() {
         check_error("a,class\n", "data has no rows: it needs rows of at least two classes");
+        check_error("a,class\n1,x\n2,x\n", "all rows have the class x: a classifier needs at least two");
+        check_error("a,class\n1,1\n2,1.0\n", "all rows have the class 1: a classifier needs at least two");
+        let measures: Vec<String> = (0..257).map(|i| format!("1,{i}.5\n")).collect();
         check_error(
-            "a,class\n1,x\n2,x\n",
-            "all rows have the class x: a classifier needs at least two",
-        );
-        check_error(
-            "a,class\n1,1\n2,1.0\n",
-            "all rows have the class 1: a classifier needs at least two",
-        );
-        let measures: String = (0..257).map(|i| format!("1,{i}.5\n")).collect();
-        check_error(
-            format!("a,class\n{measures}"),
+            format!("a,class\n{}", measures.concat()),
             "column class has more than 256 different values: a target must be a class, not a measure",
         );
     }
@@ -363,8 +358,8 @@ mod tests {
         #[test]
         fn what_was_written_is_read(rows in prop::collection::vec((prop::num::f64::NORMAL, 0..3_usize), 0..20)) {
             let rows: Vec<_> = (0..3).map(|class| (0.0, class)).chain(rows).collect();
-            let text: String = rows.iter().map(|(value, class)| format!("{value:e},{class}\n")).collect();
-            let samples = Samples::from_csv(format!("a,class\n{text}").as_bytes(), "class").unwrap();
+            let text: Vec<String> = rows.iter().map(|(value, class)| format!("{value:e},{class}\n")).collect();
+            let samples = Samples::from_csv(format!("a,class\n{}", text.concat()).as_bytes(), "class").unwrap();
             prop_assert_eq!(samples.classes(), &ClassNames::Unnamed(3));
             let read: Vec<_> = samples.values().iter().copied().zip(samples.targets().iter().copied()).collect();
             prop_assert_eq!(read, rows);

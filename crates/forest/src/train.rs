@@ -1,4 +1,5 @@
-//! Training of a random forest (Breiman 2001) with scikit-learn's conventions.
+//! Training of a random forest (Breiman 2001) with the conventions of scikit-learn, but for one: a constant feature
+//! does not count as drawn at a split, where scikit-learn counts it once another one is found.
 //!
 //! Comes in: samples and parameters. Goes out: a [`Forest`], the same for a seed whatever the number of threads.
 //! Never: a value that is not finite; a panic, whatever the data.
@@ -95,6 +96,9 @@ pub enum TrainError {
     /// The data set has weights.
     #[error("training data has weights, which this forest does not take: leave them out")]
     Weighted,
+    /// linfa has no way to leave the bootstrap out.
+    #[error("linfa always draws a bootstrap sample: leave bootstrap on, or train without linfa")]
+    AlwaysBootstraps,
     /// What was trained is no forest.
     #[error("trained trees are no forest")]
     Model(#[from] ModelError),
@@ -179,9 +183,10 @@ impl ParamGuard for RandomForestParams {
 
     fn check_ref(&self) -> Result<&RandomForest, TrainError> {
         let RandomForest { trees, max_depth, min_samples_leaf, .. } = self.0;
-        let refuse = |parameter, expected, found: u32| Err(TrainError::Parameter { parameter, expected, found });
+        let refuse =
+            |parameter, expected, found: u32| Err(TrainError::Parameter { parameter, expected, found });
         match (trees, max_depth, min_samples_leaf) {
-            (0, _, _) | (TREES_TOO_MANY.., _, _) => refuse("trees", "from 1 to 10000", trees),
+            (0 | TREES_TOO_MANY.., _, _) => refuse("trees", "from 1 to 10000", trees),
             (_, Some(0), _) => refuse("max_depth", "at least 1, or left out", 0),
             (_, _, 0) => refuse("min_samples_leaf", "at least 1", 0),
             _ => Ok(&self.0),
@@ -217,12 +222,8 @@ impl RandomForest {
         if dataset.weights().is_some() {
             return Err(TrainError::Weighted);
         }
-        let table = table(
-            dataset.records.view(),
-            dataset.as_single_targets(),
-            classes,
-            dataset.feature_names(),
-        )?;
+        let table =
+            table(dataset.records.view(), dataset.as_single_targets(), classes, dataset.feature_names())?;
         let total = self.trees as usize;
         let done = AtomicUsize::new(0);
         let trees: Vec<Grown> = (0..u64::from(self.trees))
