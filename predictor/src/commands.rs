@@ -7,11 +7,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use canopy_contract::report::Refusal;
+use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::ServeOptions;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics};
-use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 use crate::prepare::{self, PrepareError};
@@ -36,15 +35,8 @@ pub enum CommandError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// A port is not to be had.
-    #[error("failed to listen on {address}: {source}; choose another with {flag}")]
-    Listen {
-        /// The port.
-        address: SocketAddr,
-        /// How to choose another.
-        flag: &'static str,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Signals cannot be heard.
     #[error("failed to listen for signals: {0}")]
     Signals(std::io::Error),
@@ -104,7 +96,7 @@ fn progress(done: usize, of: usize) {
 /// `canopy-predictor serve`.
 pub async fn serve(arguments: ServeArguments) -> Result<ExitCode, CommandError> {
     let listener = listen(arguments.listen, "--listen or CANOPY_LISTEN").await?;
-    let admin = listen(arguments.admin, "--admin or CANOPY_ADMIN").await?;
+    let admin_listener = listen(arguments.admin, "--admin or CANOPY_ADMIN").await?;
     let readiness = Readiness::new();
     let shutdown = Shutdown::on_signals(readiness.clone()).map_err(CommandError::Signals)?;
     let registry = metrics::registry(SERVICE)?;
@@ -116,19 +108,10 @@ pub async fn serve(arguments: ServeArguments) -> Result<ExitCode, CommandError> 
         folder: arguments.model.dir,
     };
 
-    let drain = serving.drain;
     let process = Process { metrics, readiness: readiness.clone(), shutdown };
     let served = serve::run(serving, listener, process);
 
-    // The admin port outlives the public one: probes and scrapes go on while requests drain.
-    let until_the_end = Shutdown::new(Readiness::new());
-    let options = ServeOptions { drain, grace: drain, on_panic: routes::panicked };
-    let admin_router = admin::router(readiness, registry);
-    tokio::spawn(canopy_runtime::serve::serve(admin, admin_router, options, until_the_end));
+    admin::spawn(admin_listener, readiness, registry);
     served.await?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, CommandError> {
-    TcpListener::bind(address).await.map_err(|source| CommandError::Listen { address, flag, source })
 }

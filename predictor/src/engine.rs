@@ -54,6 +54,8 @@ pub struct Engine {
 pub struct Answered {
     /// The body.
     pub json: Vec<u8>,
+    /// How many values a row has.
+    pub features: usize,
     /// How many rows were asked about.
     pub rows: usize,
     /// The prediction, where there is only one.
@@ -92,7 +94,7 @@ impl Engine {
         // A number between 0 and 1 and an index: 64 bytes hold one answer.
         let mut json = Vec::with_capacity(64 * count);
         serde_json::to_writer(&mut json, &response).map_err(|_| Failure::ModelFailed)?;
-        Ok(Answered { json, rows: count, only })
+        Ok(Answered { json, features: self.description.features.len(), rows: count, only })
     }
 
     fn predict(&self, rows: &Rows, span: &RequestSpan) -> Result<Vec<RowAnswer>, Failure> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use canopy_contract::predict::{PredictRequest, RowAnswer};
+use canopy_runtime::listen::reachable;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -81,31 +82,9 @@ async fn send(
     exchanged
 }
 
-/// Where a listener on every address of the machine can be reached from this process.
-fn reachable(listening: SocketAddr) -> SocketAddr {
-    let ip = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, listening.port())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listener_on_every_address_is_reached_by_loopback() {
-        for (listening, expected) in [
-            ("0.0.0.0:8001", "127.0.0.1:8001"),
-            ("[::]:8001", "[::1]:8001"),
-            ("10.0.0.7:8001", "10.0.0.7:8001"),
-            ("127.0.0.1:8001", "127.0.0.1:8001"),
-        ] {
-            assert_eq!(reachable(listening.parse().unwrap()).to_string(), expected);
-        }
-    }
 
     #[tokio::test]
     async fn nobody_there_and_nonsense_are_told_apart() {

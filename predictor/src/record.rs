@@ -14,7 +14,8 @@ use crate::files::{self, FileError};
 
 const ARTIFACT: &str = "model.canopy";
 const RECORD: &str = "prepared.json";
-const RECORD_MAX_BYTES: u64 = 1 << 20;
+/// The golden row of a model may be long.
+const RECORD_MAX_BYTES: u64 = 1 << 26;
 
 /// How a preparation ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

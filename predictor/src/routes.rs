@@ -24,9 +24,9 @@ pub fn router(app: App) -> Router {
         .route("/health", get(about::health))
         .route("/model", get(about::model))
         .merge(docs::routes(openapi))
-        .fallback(|State(app): State<App>| async move { answer::unrouted(&app, &Failure::UnknownPath) })
+        .fallback(|State(app): State<App>| async move { unrouted(&app, &Failure::UnknownPath) })
         .method_not_allowed_fallback(|State(app): State<App>| async move {
-            answer::unrouted(&app, &Failure::MethodNotAllowed)
+            unrouted(&app, &Failure::MethodNotAllowed)
         })
         .with_state(app)
 }
@@ -38,5 +38,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// What a caller is told when the code that should have answered panicked outside the model.
 pub fn panicked() -> Response {
-    answer::failure(&Failure::ModelFailed)
+    answer::bare(&Failure::ModelFailed)
+}
+
+fn unrouted(app: &App, failure: &Failure) -> Response {
+    app.requests().finished(failure.ending());
+    answer::failure(app, failure)
 }

@@ -47,6 +47,6 @@ pub(super) async fn health(State(app): State<App>) -> Response {
 pub(super) async fn model(State(app): State<App>, headers: HeaderMap) -> Response {
     match app.engine(&headers) {
         Ok(engine) => Json(engine.description()).into_response(),
-        Err(failure) => answer::no_prediction(&app, &failure),
+        Err(failure) => answer::failure(&app, &failure),
     }
 }

@@ -20,21 +20,15 @@ pub(super) fn prediction(app: &App, json: Vec<u8>) -> Response {
     response
 }
 
-/// A prediction that there is not.
-pub(super) fn no_prediction(app: &App, failure: &Failure) -> Response {
-    let mut response = self::failure(failure);
+/// What the caller is told instead of an answer.
+pub(super) fn failure(app: &App, failure: &Failure) -> Response {
+    let mut response = bare(failure);
     response.headers_mut().insert(REVISION, app.revision());
     response
 }
 
-/// A request that no route takes.
-pub(super) fn unrouted(app: &App, failure: &Failure) -> Response {
-    app.requests().finished(failure.ending());
-    self::failure(failure)
-}
-
-/// A failure.
-pub(super) fn failure(failure: &Failure) -> Response {
+/// A failure of whatever model.
+pub(super) fn bare(failure: &Failure) -> Response {
     let (status, _) = failure.ending();
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, Json(failure.body())).into_response()

@@ -14,11 +14,10 @@ use canopy_contract::code::Code;
 use canopy_contract::predict::{PredictRequest, PredictResponse};
 use canopy_runtime::trace::RequestSpan;
 use http_body_util::BodyExt as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use super::answer;
-use crate::app::{App, Limits};
+use crate::app::{App, Identity, Limits};
 use crate::engine::{Answered, Engine};
 use crate::failure::{ErrorBody, Failure};
 
@@ -64,12 +63,14 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Respons
 /// Answers away from the workers. Who leaves while waiting gives up the place.
 async fn heavy(ask: Ask, engine: Arc<Engine>, body: Bytes) -> Response {
     let app = ask.app.clone();
-    let permit: Option<OwnedSemaphorePermit> = app.heavy().acquire_owned().await.ok();
+    // An error would mean that the semaphore is closed, which it never is.
+    let permit = app.heavy().acquire_owned().await.ok();
     let answering = spawn_blocking(move || {
-        let _until_answered = permit;
-        ask.answer(&engine, &body)
+        let response = ask.answer(&engine, &body);
+        drop(permit);
+        response
     });
-    answering.await.unwrap_or_else(|_| answer::no_prediction(&app, &Failure::ModelFailed))
+    answering.await.unwrap_or_else(|_| answer::failure(&app, &Failure::ModelFailed))
 }
 
 /// The whole body, if it is not too long and does not take too long.
@@ -115,42 +116,39 @@ struct Ask {
 
 impl Ask {
     fn answer(self, engine: &Engine, body: &[u8]) -> Response {
-        let answered = engine.answer(body, &self.span);
-        self.finish(answered.map(|answered| (answered, engine.description().features.len())))
+        let ended = engine.answer(body, &self.span);
+        self.finish(ended)
     }
 
-    /// Every request ends here, whatever became of it: counted, logged and traced once.
-    fn finish(self, ended: Result<(Answered, usize), Failure>) -> Response {
+    /// Every request ends here, whatever became of it: counted, traced and logged once.
+    fn finish(self, ended: Result<Answered, Failure>) -> Response {
+        let answered = ended.as_ref().ok();
         let (status, code) = ended.as_ref().map_or_else(Failure::ending, |_| (200, Code::Ok));
         self.app.requests().finished((status, code));
+        let Identity { model, version, .. } = self.app.identity();
+        self.span.model(model.as_str(), version, answered.map_or(0, |answered| answered.rows));
         self.span.finish(status, (status >= 500).then_some(code.as_str()));
-        let answered = ended.as_ref().ok();
-        self.span.model(
-            self.app.identity().model.as_str(),
-            &self.app.identity().version,
-            answered.map_or(0, |(answered, _)| answered.rows),
-        );
         self.log(answered, code);
         match ended {
-            Ok((answered, _)) => answer::prediction(&self.app, answered.json),
-            Err(failure) => answer::no_prediction(&self.app, &failure),
+            Ok(answered) => answer::prediction(&self.app, answered.json),
+            Err(failure) => answer::failure(&self.app, &failure),
         }
     }
 
-    fn log(&self, answered: Option<&(Answered, usize)>, code: Code) {
+    fn log(&self, answered: Option<&Answered>, code: Code) {
         if !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
         let Some(left_out) = self.app.lines().admit() else { return };
-        let identity = self.app.identity();
-        let only = answered.and_then(|(answered, _)| answered.only);
+        let Identity { model, version, .. } = self.app.identity();
+        let only = answered.and_then(|answered| answered.only);
         tracing::info!(
             trace_id = %self.span.context(),
-            model = identity.model.as_str(),
-            version = identity.version,
+            model = model.as_str(),
+            version,
             endpoint = PATH,
-            features_count = answered.map(|(_, features)| *features),
-            rows = answered.map(|(answered, _)| answered.rows),
+            features_count = answered.map(|answered| answered.features),
+            rows = answered.map(|answered| answered.rows),
             prediction = only.map(|only| only.prediction),
             confidence = only.map(|only| only.confidence),
             code = code.as_str(),

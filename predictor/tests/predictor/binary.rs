@@ -125,7 +125,7 @@ fn a_port_that_is_taken_is_named_with_the_way_to_choose_another() {
         let output = serve.output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let words = format!(
-            "failed to listen on {address}: Address already in use (os error 98); choose another with {flag} or {variable}"
+            "failed to listen on {address}: Address already in use (os error 98); choose another address with {flag} or {variable}"
         );
         assert!(said(&output).contains(&words), "{}", said(&output));
     }

@@ -183,6 +183,7 @@ async fn paths_and_methods_that_are_not_there_are_404_and_405() {
             port.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await;
         assert_eq!((answer.status, answer.body.as_str()), (405, r#"{"detail":"Method Not Allowed"}"#));
         assert_eq!(answer.header("allow"), allowed, "{method} {path}");
+        assert_eq!(answer.header("canopy-revision"), "6f3a9c1e");
     }
     assert_eq!(port.metric("canopy_predictor_requests_total", &[("code", "404")]), "1");
     assert_eq!(port.metric("canopy_predictor_requests_total", &[("code", "405")]), "3");
