@@ -1,11 +1,13 @@
 //! Other programs: run to their end, or kept running while something is asked of them.
 //!
 //! Comes in: a command. Goes out: what it printed, or why it failed, with the command in words. The only file
-//! that starts a program. Never: a program that outlives this one.
+//! that starts a program. Never: a program that outlives this one, unless it is left running by that name.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -23,7 +25,7 @@ const GUARD: [&str; 2] = ["--pdeathsig", "KILL"];
 
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").components().as_path().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// A command that starts in the root of the workspace. The kernel ends it should this program be killed before
@@ -37,9 +39,19 @@ pub(crate) fn command<A: AsRef<OsStr>>(
     command
 }
 
-/// Cargo, as it runs this program.
+/// Cargo, the one that runs this program.
 pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments);
+    // What it said of this package would make packages whose build looks at such words build again.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|of_package| name.to_string_lossy().starts_with(of_package))
+        {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Runs a command to its end; what it prints is seen at once.
@@ -75,6 +87,13 @@ pub(crate) fn feed(command: &mut Command, input: &str) -> Result<String> {
     } else {
         bail!("{} ended with {}: {said}", words(command), output.status)
     }
+}
+
+/// Starts a program that goes on when this one ends, whatever ends it; what it prints goes into `log`.
+pub(crate) fn leave(command: &mut Command, log: File) -> Result<Child> {
+    let errors = log.try_clone().context("failed to share a log file")?;
+    command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
+    command.spawn().with_context(|| format!("failed to start {}", command.get_program().display()))
 }
 
 /// Whether there is such a program.
