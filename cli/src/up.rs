@@ -18,7 +18,6 @@ use canopy_predictor::app::Limits;
 use canopy_predictor::metrics::Metrics;
 use canopy_predictor::serve::{Process, Serving};
 use canopy_runtime::readiness::{Gate, Readiness};
-use canopy_runtime::serve::ServeOptions;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics};
 use futures_util::future::try_join_all;
@@ -58,7 +57,7 @@ pub(crate) async fn up(arguments: &UpArguments) -> Result<()> {
     let shutdown = Shutdown::on_signals(readiness.clone()).context("failed to listen for signals")?;
     let house = House { registry: metrics::registry(SERVICE)?, readiness, shutdown };
     let admin_address = reachable(&admin)?;
-    serve_admin(admin, &house);
+    admin::spawn(admin, house.readiness.clone(), house.registry.clone());
 
     let made = tokio::select! {
         made = workshop::train(plans) => made?,
@@ -140,17 +139,6 @@ async fn all_ready(readiness: &Readiness, training: Gate) -> Result<()> {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(())
-}
-
-/// The admin port answers from the first moment to the last: nobody orders it to stop.
-fn serve_admin(listener: TcpListener, house: &House) {
-    let options = ServeOptions {
-        drain: Duration::ZERO,
-        grace: Duration::ZERO,
-        on_panic: canopy_predictor::routes::panicked,
-    };
-    let router = admin::router(house.readiness.clone(), house.registry.clone());
-    tokio::spawn(canopy_runtime::serve::serve(listener, router, options, Shutdown::new(Readiness::new())));
 }
 
 fn namespaces(made: &[Made]) -> String {

@@ -5,18 +5,14 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use axum::response::IntoResponse as _;
 use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT};
 use canopy_gateway::serve::run;
 use canopy_gateway::settings::Settings;
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::{ServeOptions, serve};
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::{admin, metrics, process};
+use canopy_runtime::{admin, listen, metrics, process};
 use clap::Parser;
-use tokio::net::TcpListener;
 
 const SERVICE: &str = "canopy-gateway";
 
@@ -52,30 +48,17 @@ fn main() -> ExitCode {
 }
 
 async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
-    let Flags { settings, listen, admin, workers: _ } = flags;
+    let Flags { settings, listen: address, admin, workers: _ } = flags;
     let registry = metrics::registry(SERVICE)?;
     let readiness = Readiness::new();
     let shutdown = Shutdown::on_signals(readiness.clone())?;
-    let listener = bind(listen, "--listen or CANOPY_LISTEN").await?;
-    let admin_listener = bind(admin, "--admin or CANOPY_ADMIN").await?;
+    let listener = listen::listen(address, "--listen or CANOPY_LISTEN").await?;
+    let admin_listener = listen::listen(admin, "--admin or CANOPY_ADMIN").await?;
 
-    // Nobody orders the admin port to stop: it tells of the drain until the process ends.
-    let options = ServeOptions {
-        drain: Duration::ZERO,
-        grace: Duration::ZERO,
-        on_panic: || http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    };
     let admin_listening = admin_listener.local_addr()?;
-    let admin_routes = admin::router(readiness.clone(), registry.clone());
-    tokio::spawn(serve(admin_listener, admin_routes, options, Shutdown::new(readiness.clone())));
+    admin::spawn(admin_listener, readiness.clone(), registry.clone());
 
     tracing::info!(address = %listener.local_addr()?, admin = %admin_listening, "starting");
     run(&settings, listener, &registry, &readiness, shutdown).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        anyhow::anyhow!("failed to listen on {address}: {error}; choose another address with {flag}")
-    })
 }

@@ -3,7 +3,6 @@
 //! Comes in: settings. Goes out: an exit code, or an error for the log. Never: an exit code that is not 0 for a
 //! model that was refused; trying again would not help.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use canopy_contract::report::Refusal;
@@ -15,7 +14,6 @@ use canopy_runtime::{admin, metrics};
 use crate::metrics::Metrics;
 use crate::prepare::{self, PrepareError};
 use crate::record::{self, Record, RecordError};
-use crate::routes;
 use crate::serve::{self, Process, ServeError, Serving};
 use crate::settings::{ConfigError, PrepareArguments, ServeArguments};
 

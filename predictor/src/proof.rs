@@ -3,7 +3,7 @@
 //! Comes in: the listener's address, the token and the row. Goes out: the answer it gave. Never: a short cut past
 //! the socket; what is proven is the whole way of a request.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -2,9 +2,10 @@
 //!
 //! Comes in: addresses. Goes out: listeners. Never: a port that is found to be taken after minutes of training.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
+use canopy_runtime::listen::{self, listen};
 use tokio::net::TcpListener;
 
 use crate::arguments::UpArguments;
@@ -31,23 +32,8 @@ impl Ports {
     }
 }
 
-async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        let ip = address.ip();
-        format!(
-            "failed to listen on {address}; choose another address, as in {flag} {}",
-            SocketAddr::new(ip, 0)
-        )
-    })
-}
-
-/// Where somebody on this machine reaches a listener, which may listen on every address of it.
+/// Where somebody on this machine reaches a listener.
 pub(crate) fn reachable(listener: &TcpListener) -> Result<SocketAddr> {
     let listening = listener.local_addr().context("failed to read the address of a listener")?;
-    let ip = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    Ok(SocketAddr::new(ip, listening.port()))
+    Ok(listen::reachable(listening))
 }

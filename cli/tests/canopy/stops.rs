@@ -23,8 +23,8 @@ fn a_taken_port_is_named_with_its_flag_before_anything_is_trained() -> Result<()
         let ports = ["--gateway", &gateway, "--predictor", &predictor, "--admin", &admin];
         let ended = run(&[&["up", "--data", &data], &ports[..]].concat(), "")?;
         let expected = format!(
-            "error: failed to listen on {address}; choose another address, as in {flag} 127.0.0.1:0: \
-             Address already in use (os error 98)\n"
+            "error: failed to listen on {address}: Address already in use (os error 98); \
+             choose another address with {flag}\n"
         );
         assert_eq!((ended.errors, ended.output, ended.code), (expected, String::new(), Some(1)));
         assert!(!folder.path("data").exists(), "something was written");

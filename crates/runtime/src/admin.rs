@@ -3,14 +3,32 @@
 //! Comes in: the process's readiness and its registry. Goes out: three answers. Never: a call to anything;
 //! a probe must not fail because something else is slow.
 
+use std::time::Duration;
+
+use axum::response::IntoResponse as _;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
 use prometheus::Registry;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::metrics;
 use crate::readiness::Readiness;
+use crate::serve::{ServeOptions, serve};
+use crate::shutdown::Shutdown;
+
+/// Serves the admin port in the background for as long as the process lives: probes and scrapes go on while
+/// requests drain, so nobody orders it to stop.
+pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry) {
+    let options = ServeOptions {
+        drain: Duration::ZERO,
+        grace: Duration::ZERO,
+        on_panic: || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    let never_ordered = Shutdown::new(Readiness::new());
+    tokio::spawn(serve(listener, router(readiness, registry), options, never_ordered));
+}
 
 /// `/live`, `/ready` and `/metrics`.
 pub fn router(readiness: Readiness, registry: Registry) -> Router {

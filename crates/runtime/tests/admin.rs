@@ -1,4 +1,8 @@
 //! The admin port and the API's pages, asked in process.
+//!
+//! Comes in: requests to routers. Goes out: what they answer. Never: a socket.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use axum::Router;
 use axum::body::Body;
