@@ -4,7 +4,7 @@
 //! Never: a moving line where nobody watches it move.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Writes results: text that ends with a line's end.
 pub(crate) fn print(text: &str) -> io::Result<()> {
@@ -30,21 +30,26 @@ pub(crate) struct Progress {
     what: String,
     unit: &'static str,
     moving: bool,
-    done: AtomicUsize,
+    /// Held while a line is written: one that is late must not follow one that is further.
+    done: Mutex<usize>,
 }
 
 impl Progress {
     /// Nothing of `what` is done yet; it is counted in `unit`.
     pub(crate) fn new(what: String, unit: &'static str) -> Self {
-        Self { what, unit, moving: stderr().is_terminal(), done: AtomicUsize::new(0) }
+        Self { what, unit, moving: stderr().is_terminal(), done: Mutex::new(0) }
     }
 
     /// So many are done of so many: one moving line on a terminal, elsewhere a line for each quarter.
     pub(crate) fn show(&self, done: usize, of: usize) {
-        let before = self.done.fetch_max(done, Ordering::Relaxed);
+        let mut last = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last >= done {
+            return;
+        }
+        let before = std::mem::replace(&mut *last, done);
         let quarter = |count: usize| count * 4 / of.max(1);
         let Self { what, unit, .. } = self;
-        if self.moving && before < done {
+        if self.moving {
             drop(write!(stderr(), "\r\x1b[K{what} {done}/{of} {unit}"));
         } else if quarter(before) < quarter(done) {
             say(&format!("{what} {done}/{of} {unit}"));
