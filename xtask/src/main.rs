@@ -9,6 +9,7 @@ mod http;
 mod binaries;
 mod generated;
 mod check;
+mod cluster;
 
 use std::process::ExitCode;
 
@@ -22,11 +23,15 @@ enum Chore {
     Check(check::Options),
     /// Writes the generated files anew.
     Generate,
+    /// A real Kubernetes cluster on this machine.
+    #[command(subcommand)]
+    Cluster(cluster::Chore),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Chore::parse() {
         Chore::Check(options) => Ok(check::run(&options)),
+        Chore::Cluster(chore) => cluster::run(&chore).map(|()| ExitCode::SUCCESS),
         Chore::Generate => generated::write().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -126,14 +126,20 @@ mod tests {
         };
         assert_eq!(machine(true, true, ("debian", "12"), true), None);
         assert_eq!(machine(true, false, ("debian", "12"), true).as_deref(), Some("root"));
-        assert_eq!(machine(true, false, ("ubuntu", "12"), false).as_deref(), Some("root and Debian 12 and Go"));
+        assert_eq!(
+            machine(true, false, ("ubuntu", "12"), false).as_deref(),
+            Some("root and Debian 12 and Go")
+        );
         assert_eq!(machine(false, true, ("", ""), true).as_deref(), Some("Linux and Debian 12"));
     }
 
     #[test]
     fn a_distribution_names_itself_with_and_without_quotes() {
         let release = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n";
-        assert_eq!((field(release, "ID"), field(release, "VERSION_ID")), ("debian".to_owned(), "12".to_owned()));
+        assert_eq!(
+            (field(release, "ID"), field(release, "VERSION_ID")),
+            ("debian".to_owned(), "12".to_owned())
+        );
         assert_eq!(field("", "ID"), "");
     }
 }

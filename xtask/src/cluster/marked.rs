@@ -37,7 +37,8 @@ impl Mark {
     pub(crate) fn carriers(self, run: &Path) -> Vec<Pid> {
         let sought = [self.variable().as_bytes(), b"=", run.as_os_str().as_encoded_bytes()].concat();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+        let pids =
+            processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
         pids.filter(|pid| {
             let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_pid()));
             environment.is_ok_and(|environment| carries(&environment, &sought))
@@ -77,7 +78,11 @@ pub(crate) fn end(pid: Pid, signal: Signal, limit: Duration) -> Result<()> {
     }
     let limit = Timespec::try_from(limit).context("failed to wait: the limit is too long")?;
     let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
-    anyhow::ensure!(ended.is_ok_and(|ended| ended > 0), "failed to end process {}: it goes on", pid.as_raw_pid());
+    anyhow::ensure!(
+        ended.is_ok_and(|ended| ended > 0),
+        "failed to end process {}: it goes on",
+        pid.as_raw_pid()
+    );
     Ok(())
 }
 
@@ -131,7 +136,8 @@ mod tests {
         other.kill().unwrap();
         other.wait().unwrap();
         for child in children.split_whitespace() {
-            end(child.parse().ok().and_then(Pid::from_raw).unwrap(), Signal::KILL, Duration::from_secs(5)).unwrap();
+            end(child.parse().ok().and_then(Pid::from_raw).unwrap(), Signal::KILL, Duration::from_secs(5))
+                .unwrap();
         }
     }
 }

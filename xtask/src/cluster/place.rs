@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
+use crate::shell::root;
+
 /// A folder of this user's, for clusters.
 pub(crate) struct Place {
     cache: PathBuf,
@@ -47,9 +49,14 @@ impl Place {
         names
     }
 
-    /// Where steps may write; it is empty at the start of each chore.
+    /// Where steps may write.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.run().join("scratch")
+    }
+
+    /// Programs that a cluster is made and asked with.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.run().join("bin")
     }
 
     /// Images of a daemon of our own.
@@ -59,7 +66,8 @@ impl Place {
 
     /// Waits until no other chore is at work on clusters; while the value lives, none begins.
     pub(crate) fn turn(&self) -> Result<File> {
-        fs::create_dir_all(&self.cache).with_context(|| format!("failed to create {}", self.cache.display()))?;
+        fs::create_dir_all(&self.cache)
+            .with_context(|| format!("failed to create {}", self.cache.display()))?;
         let path = self.cache.join("turn");
         let turn = File::create(&path).with_context(|| format!("failed to open {}", path.display()))?;
         turn.lock().with_context(|| format!("failed to lock {}", path.display()))?;
@@ -67,7 +75,12 @@ impl Place {
     }
 
     /// The folder `name` as built from `inputs`: by `build` where it is not there yet, and then without its forerunners.
-    pub(crate) fn built(&self, name: &str, inputs: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub(crate) fn built(
+        &self,
+        name: &str,
+        inputs: &str,
+        build: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let folder = self.cache.join(format!("{name}-{inputs}"));
         if folder.is_dir() {
             return Ok(folder);
@@ -91,18 +104,19 @@ impl Place {
     }
 }
 
-/// The files below some folders, by path.
-pub(crate) fn files(folders: &[PathBuf]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+/// Files of the clone, by path from its root: some files, and all in some folders.
+pub(crate) fn inputs(of: &[&str]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut found = BTreeMap::new();
-    let mut waiting = folders.to_vec();
+    let mut waiting: Vec<_> = of.iter().map(PathBuf::from).collect();
     while let Some(path) = waiting.pop() {
-        let context = || format!("failed to read {}", path.display());
-        if path.is_dir() {
-            for entry in fs::read_dir(&path).with_context(context)? {
-                waiting.push(entry.with_context(context)?.path());
+        let failed = || format!("failed to read {}", path.display());
+        let absolute = root().join(&path);
+        if absolute.is_dir() {
+            for entry in fs::read_dir(&absolute).with_context(failed)? {
+                waiting.push(path.join(entry.with_context(failed)?.file_name()));
             }
         } else {
-            let content = fs::read(&path).with_context(context)?;
+            let content = fs::read(&absolute).with_context(failed)?;
             found.insert(path, content);
         }
     }
@@ -117,7 +131,9 @@ pub(crate) fn key(said: &[&str], files: &BTreeMap<PathBuf, Vec<u8>>) -> String {
         digest.update(part.len().to_be_bytes());
         digest.update(part);
     };
-    said.iter().for_each(|word| add(word.as_bytes()));
+    for word in said {
+        add(word.as_bytes());
+    }
     for (path, content) in files {
         add(path.as_os_str().as_encoded_bytes());
         add(content);
