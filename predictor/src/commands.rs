@@ -107,8 +107,8 @@ pub async fn serve(arguments: ServeArguments) -> Result<ExitCode, CommandError> 
     };
 
     let process = Process { metrics, readiness: readiness.clone(), shutdown };
+    // Before anybody can ask whether the process is ready: from here on it waits for the model.
     let served = serve::run(serving, listener, process);
-
     admin::spawn(admin_listener, readiness, registry);
     served.await?;
     Ok(ExitCode::SUCCESS)
