@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 pub use rustix::process::Signal;
@@ -22,6 +23,8 @@ use crate::wait::{SOON, until};
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Who reads what it prints, until it prints no more.
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -33,12 +36,11 @@ impl Process {
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("failed to start {}", program.display()))?;
-        let lines = Arc::default();
+        let (lines, mut readers) = (Arc::default(), Vec::new());
         if let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) {
-            keep(output, &lines);
-            keep(errors, &lines);
+            readers.extend([keep(output, &lines), keep(errors, &lines)]);
         }
-        Ok(Self { child, lines })
+        Ok(Self { child, lines, readers })
     }
 
     /// The process's id.
@@ -79,6 +81,12 @@ impl Process {
             child.try_wait()?.ok_or_else(|| anyhow!("it still runs"))
         });
         let ended = ended.await;
+        if ended.is_ok() {
+            // Its last words may still be on their way from the pipe.
+            for reader in self.readers.drain(..) {
+                reader.join().map_err(|_| anyhow!("a reader of its output panicked"))?;
+            }
+        }
         ended.with_context(|| self.lines().join("\n"))
     }
 
@@ -112,11 +120,11 @@ pub fn free_address() -> Result<SocketAddr> {
     bail!("no port is free from {start} on")
 }
 
-fn keep(from: impl Read + Send + 'static, to: &Arc<Mutex<Vec<String>>>) {
+fn keep(from: impl Read + Send + 'static, to: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let to = to.clone();
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             to.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
-    });
+    })
 }
