@@ -6,5 +6,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why by panicking")]
 
 mod golden;
+mod folds;
 mod cross_validation;
+mod linfa;
 mod nodes;
