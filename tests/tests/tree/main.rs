@@ -73,11 +73,7 @@ const DOORS: [Door; 9] = [
         words: &["TcpStream::connect", "hyper::client"],
         files: &["gateway/src/upstream.rs", "predictor/src/proof.rs"],
     },
-    Door {
-        kind: "listening",
-        words: &["TcpListener::bind"],
-        files: &["cli/src/up/ports.rs", "gateway/src/main.rs", "predictor/src/commands.rs"],
-    },
+    Door { kind: "listening", words: &["TcpListener::bind"], files: &["crates/runtime/src/listen.rs"] },
     Door {
         kind: "export of traces",
         words: &["opentelemetry_sdk", "opentelemetry_otlp", "reqwest"],
