@@ -30,3 +30,6 @@ pub mod watch;
 pub mod catalogue;
 pub mod lease;
 pub mod controller;
+
+#[cfg(test)]
+mod testing;

@@ -20,7 +20,6 @@ use crate::facts::Outcome;
 use crate::metrics::{Metrics, PassOutcome};
 use crate::observed::Observed;
 use crate::plan::Plan;
-use crate::reason::Trouble;
 use crate::rollout::Rollout;
 use crate::status::{remembered, status};
 use crate::stores::Stores;
@@ -45,18 +44,27 @@ pub struct Context {
     pub unseen: Unseen,
 }
 
-/// One pass.
+/// One pass, now.
 pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Result<Action, CallError> {
+    let next = pass(&model, &context, Timestamp::now()).await?;
+    Ok(next.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// One pass. Returns when to come back though nothing changes.
+pub async fn pass(
+    model: &PredictorModel,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Option<Duration>, CallError> {
     let pass = context.metrics.pass_started();
-    let model = context.unseen.bring_up_to_date(&model);
-    let now = Timestamp::now();
+    let model = context.unseen.bring_up_to_date(model);
     let data = read_data(&model, &context.cluster).await?;
     let plan = match Plan::new(&model, &context.image, &data) {
         Ok(plan) if model.metadata.deletion_timestamp.is_none() => plan,
         // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
         Ok(_) | Err(_) => {
             pass.ended(PassOutcome::Settled);
-            return Ok(Action::await_change());
+            return Ok(None);
         }
     };
 
@@ -74,11 +82,11 @@ pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Res
     let rollout = if outcome == Outcome::Applied { rollout } else { Rollout::untouched(&observed) };
 
     let status = status(&model, &plan, &observed, (&rollout, &outcome), now);
-    let ended = report(&model, status, &context).await?;
-    pass.ended(ended);
+    pass.ended(report(&model, status, context).await?);
 
-    let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), outcome_again(&outcome)];
-    Ok(next.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
+    let hindered = matches!(outcome, Outcome::Hindered(_)).then_some(LOOK_AGAIN);
+    let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), hindered];
+    Ok(next.into_iter().flatten().min())
 }
 
 /// What happens where a call failed: it is tried again.
@@ -115,13 +123,6 @@ async fn report(
     }
     context.unseen.wrote(model, status);
     Ok(if settled { PassOutcome::Settled } else { PassOutcome::Waiting })
-}
-
-fn outcome_again(outcome: &Outcome) -> Option<Duration> {
-    match outcome {
-        Outcome::Hindered(Trouble { .. }) => Some(LOOK_AGAIN),
-        Outcome::Applied | Outcome::Paused => None,
-    }
 }
 
 /// Statuses that were written and that the watch has not shown yet: without them a second pass would say, and

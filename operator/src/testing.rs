@@ -1,0 +1,13 @@
+//! A cluster in memory, for tests of whole passes: an API server, and pods that do as they are told.
+//!
+//! Comes in: manifests, edits, the fate of each revision. Goes out: the objects, and every write in order. Never:
+//! a network, a clock, a thread; the tests beside real clusters show that this one tells no lies.
+
+pub(crate) mod world;
+pub(crate) mod server;
+pub(crate) mod bench;
+mod snapshots;
+mod changes;
+mod crashes;
+mod statuses;
+mod strangers;

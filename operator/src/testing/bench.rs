@@ -1,0 +1,233 @@
+//! An operator on a cluster in memory.
+//!
+//! Comes in: manifests and edits. Goes out: passes until nothing happens any more, with what must never happen
+//! checked after each. Never: a pass on objects of two times; watches that lag are told so by name.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use canopy_resource::model::PredictorModel;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
+use prometheus::Registry;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::server::client;
+use super::world::{Fate, World, key};
+use crate::cluster::{CallError, Cluster};
+use crate::labels::REVISION;
+use crate::metrics::Metrics;
+use crate::reconcile::{Context, Unseen, pass};
+use crate::stores::Writers;
+
+/// A model of made up rows, with two pods.
+pub(crate) const SYNTHETIC: &str = "
+apiVersion: canopy.rs/v1alpha1
+kind: PredictorModel
+metadata: {name: iris, namespace: shop}
+spec:
+  version: '1.0'
+  train: {data: {synthetic: {}}, algorithm: {randomForest: {}}}
+  replicas: 2
+";
+
+/// An operator on a cluster in memory.
+pub(crate) struct Bench {
+    pub(crate) world: Arc<Mutex<World>>,
+    writers: Writers,
+    context: Context,
+    /// The revision that was selected when last looked at.
+    selected: Option<String>,
+    /// How often another revision was selected.
+    pub(crate) switches: usize,
+}
+
+impl Bench {
+    pub(crate) fn new(manifest: &str) -> Self {
+        let world = Arc::new(Mutex::new(World::new()));
+        let (writers, context) = operator(&world, "predictor:1");
+        let bench = Self { world, writers, context, selected: None, switches: 0 };
+        bench.apply(manifest);
+        bench
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// `kubectl apply`.
+    pub(crate) fn apply(&self, manifests: &str) {
+        for manifest in serde_saphyr::from_multiple::<Value>(manifests).unwrap() {
+            let plural = if manifest["kind"] == "ConfigMap" { "configmaps" } else { "predictormodels" };
+            let name = manifest["metadata"]["name"].as_str().unwrap().to_owned();
+            self.world().store(key(plural, "shop", &name), manifest);
+        }
+    }
+
+    /// `kubectl edit`.
+    pub(crate) fn edit(&self, plural: &str, name: &str, edit: impl FnOnce(&mut Value)) {
+        let mut world = self.world();
+        let mut object = world.get(plural, name).unwrap().clone();
+        edit(&mut object);
+        world.store(key(plural, "shop", name), object);
+    }
+
+    pub(crate) fn edit_spec(&self, edit: impl FnOnce(&mut Value)) {
+        self.edit("predictormodels", "iris", |model| edit(&mut model["spec"]));
+    }
+
+    /// `kubectl delete`.
+    pub(crate) fn delete(&self, plural: &str, name: &str) {
+        self.world().remove(&key(plural, "shop", name)).unwrap();
+    }
+
+    /// What the pods of the revision that is asked for next will do.
+    pub(crate) fn fate_of_next(&self, fate: Fate) {
+        let revision = self.asked();
+        self.world().fates.insert(revision, fate);
+    }
+
+    /// The revision that the spec asks for.
+    pub(crate) fn asked(&self) -> String {
+        let model = self.model();
+        let mut data = canopy_resource::manifest::ConfigMaps::default();
+        for config_map in self.world().of_kind("configmaps") {
+            data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
+        }
+        let plan = crate::plan::Plan::new(&model, "any", &data).unwrap();
+        plan.target.unwrap().revision
+    }
+
+    pub(crate) fn model(&self) -> PredictorModel {
+        serde_json::from_value(self.world().get("predictormodels", "iris").unwrap().clone()).unwrap()
+    }
+
+    /// The operator ends, and another starts, which runs another predictor.
+    pub(crate) fn restart_operator(&mut self, image: &str) {
+        (self.writers, self.context) = operator(&self.world, image);
+    }
+
+    /// One pass on what is there.
+    pub(crate) async fn pass(&mut self) -> Result<Option<std::time::Duration>, CallError> {
+        self.watch(&["deployments", "configmaps", "services", "poddisruptionbudgets", "pods"]);
+        self.pass_without_watching().await
+    }
+
+    /// One pass on what the watches saw last.
+    pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<std::time::Duration>, CallError> {
+        let now = self.world().now;
+        let ended = match self.context.stores.models.state().first() {
+            Some(model) => pass(model, &self.context, now).await,
+            None => Ok(None),
+        };
+        self.look();
+        ended
+    }
+
+    /// The watches of models and of these kinds catch up.
+    pub(crate) fn watch(&mut self, plurals: &[&str]) {
+        let world = self.world.clone();
+        let world = world.lock().unwrap();
+        let Writers { models, deployments, config_maps, services, budgets, pods } = &mut self.writers;
+        fill(models, "predictormodels", &world);
+        for plural in plurals {
+            match *plural {
+                "deployments" => fill(deployments, plural, &world),
+                "configmaps" => fill(config_maps, plural, &world),
+                "services" => fill(services, plural, &world),
+                "poddisruptionbudgets" => fill(budgets, plural, &world),
+                "pods" => fill(pods, plural, &world),
+                other => panic!("{other} are not watched"),
+            }
+        }
+    }
+
+    /// Passes and steps of Kubernetes until neither changes anything; time stands still.
+    pub(crate) async fn settle(&mut self) {
+        for _ in 0..50 {
+            let before = self.world().objects.clone();
+            // What failed is tried again.
+            drop(self.pass().await);
+            self.world().step();
+            self.look();
+            if self.world().objects == before {
+                return;
+            }
+        }
+        panic!("nothing settles: {:#?}", self.world().writes);
+    }
+
+    /// Checks what must never happen, whoever failed and when.
+    fn look(&mut self) {
+        let selected = self.selected_by("iris-pods");
+        let (before, world) = (self.selected.clone(), self.world.clone());
+        let world = world.lock().unwrap();
+        if selected == before || before.is_none() {
+            self.selected = selected;
+            return;
+        }
+        self.switches += 1;
+        let ready = |revision: &Option<String>| {
+            let name = format!("iris-{}", revision.as_deref().unwrap_or_default());
+            let deployment = world.get("deployments", &name);
+            deployment.map_or(0, |deployment| deployment["status"]["readyReplicas"].as_i64().unwrap_or(0))
+        };
+        let model = world.get("predictormodels", "iris").unwrap();
+        let replicas = model["spec"]["replicas"].as_i64().unwrap();
+        if ready(&before) > 0 {
+            assert!(ready(&selected) >= replicas, "{selected:?} took over from {before:?} and is not up");
+        }
+        self.selected = selected;
+    }
+
+    pub(crate) fn selected_by(&self, service: &str) -> Option<String> {
+        let world = self.world();
+        let service = world.get("services", service)?;
+        Some(service["spec"]["selector"][REVISION].as_str()?.to_owned())
+    }
+
+    /// Each revision with its wanted and its ready pods.
+    pub(crate) fn revisions(&self) -> BTreeMap<String, (i64, i64)> {
+        let world = self.world();
+        let deployments = world.of_kind("deployments").map(|deployment| {
+            let revision = deployment["metadata"]["labels"][REVISION].as_str().unwrap().to_owned();
+            let ready = deployment["status"]["readyReplicas"].as_i64().unwrap_or(0);
+            (revision, (deployment["spec"]["replicas"].as_i64().unwrap(), ready))
+        });
+        deployments.collect()
+    }
+
+    /// The conditions, each as one line.
+    pub(crate) fn conditions(&self) -> Vec<String> {
+        let status = self.model().status.unwrap_or_default();
+        let line = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+            format!("{} {} {}: {}", c.type_, c.status, c.reason, c.message)
+        };
+        status.conditions.iter().map(line).collect()
+    }
+}
+
+fn operator(world: &Arc<Mutex<World>>, image: &str) -> (Writers, Context) {
+    let writers = Writers::default();
+    let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
+    let cluster = Cluster::new(client(world.clone()), metrics.clone(), stores.clone());
+    let image = image.to_owned();
+    (writers, Context { image, stores, cluster, metrics, unseen: Unseen::default() })
+}
+
+fn fill<K>(writer: &mut Writer<K>, plural: &str, world: &World)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static,
+{
+    writer.apply_watcher_event(&Event::Init);
+    for object in world.of_kind(plural) {
+        // The operator watches its own objects alone, but all models.
+        let label = &object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
+        if plural == "predictormodels" || *label == json!("canopy-operator") {
+            let object = serde_json::from_value(object.clone()).unwrap();
+            writer.apply_watcher_event(&Event::InitApply(object));
+        }
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+}

@@ -1,0 +1,227 @@
+//! The objects of a cluster in memory, and what Kubernetes itself does to them.
+//!
+//! Comes in: writes, the time, the fates of pods. Goes out: objects. Never: a decision of the operator's.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::labels::{MODEL_UID, REVISION};
+
+/// A plural, a namespace and a name.
+pub(crate) type Key = (String, String, String);
+
+/// What becomes of the pods of a revision.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Fate {
+    /// They train and serve.
+    #[default]
+    Good,
+    /// They train and never get ready.
+    Unready,
+    /// They train for ever.
+    Slow,
+    /// Their preparation refuses, for this word.
+    Refused(&'static str),
+    /// They stay in this status.
+    Stuck(Value),
+    /// As good, with an artifact of each pod's own.
+    Different,
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) objects: BTreeMap<Key, Value>,
+    pub(crate) now: Timestamp,
+    pub(crate) fates: BTreeMap<String, Fate>,
+    /// Every write of the operator, as a verb and what it was done to.
+    pub(crate) writes: Vec<String>,
+    pub(crate) events: Vec<String>,
+    /// After how many more writes the API server fails, once.
+    pub(crate) fails_after: Option<usize>,
+    version: u64,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            now: "2026-05-04T03:00:00Z".parse().unwrap(),
+            fates: BTreeMap::new(),
+            writes: Vec::new(),
+            events: Vec::new(),
+            fails_after: None,
+            version: 100,
+        }
+    }
+
+    pub(crate) fn get(&self, plural: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&key(plural, "shop", name))
+    }
+
+    pub(crate) fn of_kind(&self, plural: &str) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |((kind, ..), _)| kind == plural).map(|(_, object)| object)
+    }
+
+    /// Stores an object as an API server does; the same again changes nothing.
+    pub(crate) fn store(&mut self, key: Key, mut object: Value) -> Value {
+        let before = self.objects.get(&key);
+        let kept = |field: &str| before.map(|before| before["metadata"][field].clone());
+        let uid = kept("uid").unwrap_or_else(|| format!("uid-{}", key.2).into());
+        let created = kept("creationTimestamp").unwrap_or_else(|| self.now.to_string().into());
+        let generation = before.map_or(1, |before| {
+            let changed = before["spec"] != object["spec"];
+            before["metadata"]["generation"].as_i64().unwrap_or(1) + i64::from(changed)
+        });
+        if let Some(before) = before.filter(|_| object["status"].is_null()) {
+            object["status"] = before["status"].clone();
+        }
+        let metadata = &mut object["metadata"];
+        metadata["namespace"] = key.1.clone().into();
+        (metadata["uid"], metadata["creationTimestamp"]) = (uid, created);
+        metadata["generation"] = generation.into();
+        metadata["resourceVersion"] = kept("resourceVersion").unwrap_or(Value::Null);
+        if self.objects.get(&key) != Some(&object) {
+            self.version += 1;
+            object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        }
+        self.objects.insert(key, object.clone());
+        object
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Value> {
+        let removed = self.objects.remove(key);
+        self.collect_garbage();
+        removed
+    }
+
+    /// What has an owner that is gone goes too.
+    fn collect_garbage(&mut self) {
+        loop {
+            let uids: Vec<_> = self.objects.values().map(|object| object["metadata"]["uid"].clone()).collect();
+            let before = self.objects.len();
+            self.objects.retain(|_, object| {
+                let owner = &object["metadata"]["ownerReferences"][0]["uid"];
+                owner.is_null() || uids.contains(owner)
+            });
+            if self.objects.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, seconds: i64) {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+    }
+
+    /// One step of Kubernetes: Deployments make and delete pods, and each pod goes one step towards its fate.
+    pub(crate) fn step(&mut self) {
+        for key in self.keys("deployments") {
+            let deployment = self.objects[&key].clone();
+            self.scale(&key, &deployment);
+            for pod in self.pods_of(&key) {
+                self.advance(&pod);
+            }
+            self.count(&key);
+        }
+    }
+
+    fn scale(&mut self, key: &Key, deployment: &Value) {
+        let wanted = usize::try_from(deployment["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap();
+        let pods = self.pods_of(key);
+        for pod in pods.iter().skip(wanted) {
+            self.objects.remove(pod);
+        }
+        for number in pods.len()..wanted {
+            let template = deployment["spec"]["template"].clone();
+            let name = format!("{}-{number}", key.2);
+            let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": key.2,
+                "uid": deployment["metadata"]["uid"], "controller": true}]);
+            let mut pod = json!({"metadata": template["metadata"], "spec": template["spec"]});
+            pod["metadata"]["name"] = name.clone().into();
+            pod["metadata"]["ownerReferences"] = owner;
+            self.store(self::key("pods", &key.1, &name), pod);
+        }
+    }
+
+    /// Pending, preparing, and then what its fate is.
+    fn advance(&mut self, key: &Key) {
+        let mut pod = self.objects[key].clone();
+        let revision = pod["metadata"]["labels"][REVISION].as_str().unwrap().to_owned();
+        let fate = self.fates.get(&revision).cloned().unwrap_or_default();
+        let prepare = &pod["status"]["initContainerStatuses"][0]["state"];
+        pod["status"] = match &fate {
+            Fate::Stuck(status) => status.clone(),
+            _ if prepare.is_null() => preparing(self.now),
+            Fate::Slow => return,
+            Fate::Refused(word) => {
+                prepared(&json!({"refused": {"code": word, "message": "as it was told"}}), false)
+            }
+            Fate::Good => prepared(&report("d1"), true),
+            Fate::Different => prepared(&report(&key.2), true),
+            Fate::Unready => prepared(&report("d1"), false),
+        };
+        self.store(key.clone(), pod);
+    }
+
+    fn count(&mut self, key: &Key) {
+        let pods = self.pods_of(key);
+        let is_ready = |pod: &&Key| self.objects[*pod]["status"]["conditions"][0]["status"] == "True";
+        let (all, ready) = (pods.len(), pods.iter().filter(is_ready).count());
+        let mut deployment = self.objects[key].clone();
+        deployment["status"] = json!({
+            "observedGeneration": deployment["metadata"]["generation"],
+            "replicas": all,
+            "readyReplicas": ready,
+        });
+        self.store(key.clone(), deployment);
+    }
+
+    /// The pods of a Deployment, the oldest first.
+    fn pods_of(&self, key: &Key) -> Vec<Key> {
+        let of = &self.objects[key]["spec"]["selector"]["matchLabels"];
+        let pods = self.objects.iter().filter(|((kind, ..), _)| kind == "pods");
+        let same = |pod: &Value, label: &str| pod["metadata"]["labels"][label] == of[label];
+        let pods = pods.filter(|(_, pod)| same(pod, REVISION) && same(pod, MODEL_UID));
+        pods.map(|(key, _)| key.clone()).collect()
+    }
+
+    fn keys(&self, plural: &str) -> Vec<Key> {
+        self.objects.keys().filter(|(kind, ..)| kind == plural).cloned().collect()
+    }
+}
+
+pub(crate) fn key(plural: &str, namespace: &str, name: &str) -> Key {
+    (plural.to_owned(), namespace.to_owned(), name.to_owned())
+}
+
+fn preparing(since: Timestamp) -> Value {
+    json!({"initContainerStatuses": [container("prepare", &json!({"running": {"startedAt": since}}))]})
+}
+
+fn prepared(report: &Value, ready: bool) -> Value {
+    let ended = json!({"terminated": {"exitCode": 0, "message": report.to_string()}});
+    json!({
+        "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+        "initContainerStatuses": [container("prepare", &ended)],
+        "containerStatuses": [container("serve", &json!({"running": {}}))],
+    })
+}
+
+/// The status of a container.
+pub(crate) fn container(name: &str, state: &Value) -> Value {
+    json!({"name": name, "image": "predictor:1", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+fn report(digest: &str) -> Value {
+    json!({"prepared": {
+        "digest": digest,
+        "bytes": 83120,
+        "quality": {"metric": "Accuracy", "value": 0.966_666_7, "samples": 30},
+        "samples": 120,
+        "seconds": 0.25,
+    }})
+}
