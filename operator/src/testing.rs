@@ -6,7 +6,6 @@
 pub(crate) mod world;
 pub(crate) mod server;
 pub(crate) mod bench;
-mod snapshots;
 mod changes;
 mod crashes;
 mod statuses;

@@ -145,7 +145,8 @@ async fn what_was_replaced_a_moment_ago_can_be_returned_to_without_training() {
     bench.world().wait(30);
     let uids = |bench: &Bench| -> Vec<_> {
         let world = bench.world();
-        let old_pods = world.of_kind("pods").filter(|pod| pod["metadata"]["labels"]["canopy.rs/revision"] == old);
+        let old_pods =
+            world.of_kind("pods").filter(|pod| pod["metadata"]["labels"]["canopy.rs/revision"] == old);
         old_pods.map(|pod| pod["metadata"]["uid"].clone()).collect()
     };
     let before = uids(&bench);
@@ -221,7 +222,9 @@ async fn a_watch_that_lags_takes_no_old_revision_before_its_time() {
     let old = bench.asked();
     bench.edit_spec(|spec| spec["version"] = "1.1".into());
     // Whatever the other watches still show, the Service has both: who is selected, and who was, since when.
-    for seen in [&["services"][..], &["deployments", "pods"], &["services"], &["deployments"], &["pods", "services"]] {
+    for seen in
+        [&["services"][..], &["deployments", "pods"], &["services"], &["deployments"], &["pods", "services"]]
+    {
         for _ in 0..4 {
             bench.watch(seen);
             bench.pass_without_watching().await.unwrap();

@@ -27,7 +27,8 @@ async fn live(mut bench: Bench) -> (Bench, String) {
     bench.settle().await;
     bench.world().wait(61);
     bench.settle().await;
-    let names: Vec<_> = bench.world().objects.keys().map(|(kind, _, name)| format!("{kind} {name}")).collect();
+    let names: Vec<_> =
+        bench.world().objects.keys().map(|(kind, _, name)| format!("{kind} {name}")).collect();
     let said = bench.conditions().join("\n");
     let selected = (bench.selected_by("iris"), bench.selected_by("iris-pods"));
     let end = format!("{names:#?}\n{said}\n{selected:?}\n{:?}", bench.revisions());

@@ -128,7 +128,8 @@ fn pods_that_prepared_different_artifacts() {
 
 #[tokio::test]
 async fn training_that_takes_too_long_is_refused() {
-    let mut bench = Bench::new(&SYNTHETIC.replace("{randomForest: {}}", "{randomForest: {}}, deadlineSeconds: 30"));
+    let mut bench =
+        Bench::new(&SYNTHETIC.replace("{randomForest: {}}", "{randomForest: {}}, deadlineSeconds: 30"));
     bench.fate_of_next(Fate::Slow);
     bench.settle().await;
     bench.world().wait(30);
@@ -173,7 +174,10 @@ async fn data_that_are_not_there_yet_are_named_and_waited_for() {
     assert_eq!(bench.world().events, [format!("Warning {}", told.replacen(':', "", 1))]);
     bench.apply(DATA);
     bench.settle().await;
-    assert_eq!(bench.conditions()[1], format!("Ready True Serving: revision {} answers with all 2 pods", bench.asked()));
+    assert_eq!(
+        bench.conditions()[1],
+        format!("Ready True Serving: revision {} answers with all 2 pods", bench.asked())
+    );
 }
 
 #[tokio::test]
@@ -191,7 +195,10 @@ async fn edited_data_are_a_new_revision_and_deleted_ones_leave_what_serves() {
         let copy = world.get("configmaps", &format!("iris-{revision}-data")).unwrap();
         copy["data"]["data.csv"].as_str().unwrap().to_owned()
     };
-    assert_eq!((copied(&old).as_str(), copied(&new).as_str()), ("a,species\n1,x\n2,y\n", "a,species\n1,x\n3,y\n"));
+    assert_eq!(
+        (copied(&old).as_str(), copied(&new).as_str()),
+        ("a,species\n1,x\n2,y\n", "a,species\n1,x\n3,y\n")
+    );
 
     bench.delete("configmaps", "iris-data");
     bench.settle().await;

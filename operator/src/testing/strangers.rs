@@ -61,7 +61,9 @@ async fn an_object_that_only_lost_its_owner_is_adopted_again() {
     bench.settle().await;
     let name = format!("iris-{}", bench.asked());
     for (plural, name) in [("deployments", name.as_str()), ("configmaps", &name), ("services", "iris")] {
-        bench.edit(plural, name, |object| drop(object["metadata"].as_object_mut().unwrap().remove("ownerReferences")));
+        bench.edit(plural, name, |object| {
+            drop(object["metadata"].as_object_mut().unwrap().remove("ownerReferences"))
+        });
         bench.settle().await;
         let world = bench.world();
         assert_eq!(world.get(plural, name).unwrap()["metadata"]["ownerReferences"][0]["name"], "iris");
@@ -74,7 +76,10 @@ async fn an_object_that_lost_its_labels_is_known_by_its_owner() {
     bench.settle().await;
     bench.edit("services", "iris-pods", |object| object["metadata"]["labels"] = json!({}));
     bench.settle().await;
-    assert_eq!(bench.world().get("services", "iris-pods").unwrap()["metadata"]["labels"]["app.kubernetes.io/instance"], "iris");
+    assert_eq!(
+        bench.world().get("services", "iris-pods").unwrap()["metadata"]["labels"]["app.kubernetes.io/instance"],
+        "iris"
+    );
     assert!(bench.conditions()[1].starts_with("Ready True"));
 }
 
@@ -89,7 +94,10 @@ async fn what_is_left_of_an_earlier_model_of_the_name_is_waited_for() {
     take(&bench, "services", "iris", json!({"ownerReferences": owner}));
     bench.pass().await.unwrap();
     let said = bench.conditions();
-    assert!(said[1].ends_with("is what is left of an earlier model of this name; it goes by itself"), "{said:?}");
+    assert!(
+        said[1].ends_with("is what is left of an earlier model of this name; it goes by itself"),
+        "{said:?}"
+    );
     bench.delete("earlier", "iris-before");
     bench.settle().await;
     assert!(bench.conditions()[1].starts_with("Ready True"));

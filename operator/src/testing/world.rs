@@ -100,7 +100,8 @@ impl World {
     /// What has an owner that is gone goes too.
     fn collect_garbage(&mut self) {
         loop {
-            let uids: Vec<_> = self.objects.values().map(|object| object["metadata"]["uid"].clone()).collect();
+            let uids: Vec<_> =
+                self.objects.values().map(|object| object["metadata"]["uid"].clone()).collect();
             let before = self.objects.len();
             self.objects.retain(|_, object| {
                 let owner = &object["metadata"]["ownerReferences"][0]["uid"];
