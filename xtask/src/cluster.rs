@@ -18,6 +18,7 @@ mod traces;
 mod trial;
 
 use std::fs;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -65,14 +66,21 @@ pub(crate) struct Name {
     name: String,
 }
 
-/// Does a chore.
-pub(crate) fn run(chore: &Chore) -> Result<()> {
-    match chore {
+/// Does a chore. What is in its way is told in one line: on a machine that lacks something, that is the answer.
+pub(crate) fn run(chore: &Chore) -> ExitCode {
+    let done = match chore {
         Chore::Up { nodes, cluster } => up(&cluster.name, *nodes),
         Chore::Down { name } => down(name.as_deref()),
         Chore::Load { images, cluster } => load(&cluster.name, images),
         Chore::Status => status(),
         Chore::Test => trial::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -84,7 +92,7 @@ fn up(name: &str, nodes: usize) -> Result<()> {
             let has = found.len();
             ensure!(
                 has == nodes,
-                "cluster {name} has {has} nodes: take it down first, with `cargo xtask cluster down`"
+                "cluster {name} is up with nodes: {has}, not {nodes}; take it down first, with `cargo xtask cluster down`"
             );
             tell(&format!("{name} is up: {}", nodes::line(&found)));
         }

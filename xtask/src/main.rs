@@ -31,7 +31,7 @@ enum Chore {
 fn main() -> anyhow::Result<ExitCode> {
     match Chore::parse() {
         Chore::Check(options) => Ok(check::run(&options)),
-        Chore::Cluster(chore) => cluster::run(&chore).map(|()| ExitCode::SUCCESS),
+        Chore::Cluster(chore) => Ok(cluster::run(&chore)),
         Chore::Generate => generated::write().map(|()| ExitCode::SUCCESS),
     }
 }

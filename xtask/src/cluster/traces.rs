@@ -76,14 +76,14 @@ fn rules(said: &str) -> Vec<String> {
     lines.map(|line| line.split(" [").next().unwrap_or(line).trim().to_owned()).collect()
 }
 
-/// Those that a daemon, a kubelet or we would make; others come and go on any machine.
+/// Those of containers, of kubelets and ours; others come and go on any machine.
 fn control_groups(below: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let entries = fs::read_dir(below).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         let path = entry.path().display().to_string();
         found.extend(control_groups(&entry.path()));
-        if [CONTROL_GROUP, "docker", "kube"].iter().any(|maker| path.contains(maker)) {
+        if [CONTROL_GROUP, "/docker/", "kube"].iter().any(|maker| path.contains(maker)) {
             found.push(path);
         }
     }
