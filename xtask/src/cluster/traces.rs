@@ -101,6 +101,9 @@ fn read(path: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -120,9 +123,11 @@ mod tests {
     #[test]
     fn a_marked_process_is_a_trace_and_any_other_here_is_not() {
         let run = tempfile::tempdir().unwrap();
-        let mut marked = command("tail", ["-f", "/dev/null"]);
+        let mut marked = command("sh", ["-c", "echo ready; read forever"]);
         Mark::Daemon.put(&mut marked, run.path());
-        let mut marked = marked.spawn().unwrap();
+        let mut marked = marked.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Until it speaks it may still be on its way from one program to the next, without an environment.
+        marked.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
         let traces = |pid: u32| processes(run.path()).iter().any(|line| line.starts_with(&format!("{pid} ")));
         assert!(traces(marked.id()));
         assert!(!traces(std::process::id()));
