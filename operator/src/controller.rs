@@ -3,23 +3,17 @@
 //! Comes in: settings. Goes out: an exit code. Never: two operators that act; one that loses the Lease ends.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::response::IntoResponse as _;
+use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::{ServeOptions, serve};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics as registries};
 use futures::StreamExt as _;
 use futures::stream::poll_fn;
-use http::StatusCode;
 use kube::Client;
 use kube::runtime::controller::{Config, applier};
-use prometheus::Registry;
-use tokio::net::TcpListener;
 
 use crate::catalogue;
 use crate::cluster::Cluster;
@@ -42,8 +36,8 @@ pub enum RunError {
     #[error("failed to find the API server: {0}; run inside a cluster, or set KUBECONFIG")]
     Client(#[from] kube::Error),
     /// The admin port is taken.
-    #[error("failed to listen on {0}: {1}; choose another with --admin")]
-    Listen(SocketAddr, std::io::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Signals cannot be heard.
     #[error("failed to listen for signals: {0}")]
     Signals(std::io::Error),
@@ -62,7 +56,8 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     let readiness = Readiness::new();
     let shutdown = Shutdown::on_signals(readiness.clone()).map_err(RunError::Signals)?;
     let gate = readiness.gate("lease", "not asked for yet");
-    listen(settings.admin, readiness, registry, shutdown.clone()).await?;
+    let listener = listen(settings.admin, "--admin or CANOPY_ADMIN").await?;
+    admin::spawn(listener, readiness, registry);
 
     let client = Client::try_default().await?;
     let mut election = Election::new(client.clone(), &settings.namespace, &settings.identity);
@@ -84,22 +79,6 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     };
     election.release().await;
     ended.map(|()| ExitCode::SUCCESS)
-}
-
-async fn listen(
-    address: SocketAddr,
-    readiness: Readiness,
-    registry: Registry,
-    shutdown: Shutdown,
-) -> Result<(), RunError> {
-    let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))?;
-    let options = ServeOptions {
-        drain: Duration::ZERO,
-        grace: Duration::from_secs(1),
-        on_panic: || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    };
-    tokio::spawn(serve(listener, admin::router(readiness, registry), options, shutdown));
-    Ok(())
 }
 
 /// Passes over every model whenever something happened to it, until the order to stop.

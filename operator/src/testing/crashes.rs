@@ -39,7 +39,8 @@ async fn live(mut bench: Bench) -> (Bench, String) {
 async fn whichever_write_fails_the_end_is_the_same_and_nobody_was_left_without_an_answer() {
     let (undisturbed, expected) = live(Bench::new(SYNTHETIC)).await;
     assert_eq!(undisturbed.switches, 2);
-    let writes = undisturbed.world().writes.len() + undisturbed.world().events.len();
+    let events = undisturbed.world().events.len();
+    let writes = undisturbed.world().writes.len() + events;
     assert!(writes > 30, "{writes}");
     for at in 0..writes {
         let bench = Bench::new(SYNTHETIC);

@@ -120,7 +120,7 @@ fn pods_that_prepared_different_artifacts() {
         [
             "Available True Serving: revision R answers with 2 of 2 pods",
             "Ready True Serving: revision R answers with all 2 pods",
-            "Prepared True ArtifactsDiffer: pods of revision R prepared different artifacts (iris-R-, iris-R-): do the nodes have different processors? see kubectl get pods -o wide",
+            "Prepared True ArtifactsDiffer: pods of revision R prepared different artifacts (000000000000, 111111111111): do the nodes have different processors? see kubectl get pods -o wide",
             "Progressing False Settled: nothing is left to do",
         ],
     );

@@ -87,7 +87,7 @@ async fn an_object_that_lost_its_labels_is_known_by_its_owner() {
 async fn what_is_left_of_an_earlier_model_of_the_name_is_waited_for() {
     let mut bench = Bench::new(SYNTHETIC);
     let owner = json!([{"apiVersion": "canopy.rs/v1alpha1", "kind": "PredictorModel", "name": "iris",
-        "uid": "uid-iris-before", "controller": true}]);
+        "uid": "uid-earlier-iris-before", "controller": true}]);
     // The garbage collector has not come by yet: the earlier model is still there in its eyes.
     let earlier = json!({"metadata": {"name": "before"}});
     bench.world().store(key("earlier", "shop", "iris-before"), earlier);

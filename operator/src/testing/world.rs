@@ -69,7 +69,7 @@ impl World {
     pub(crate) fn store(&mut self, key: Key, mut object: Value) -> Value {
         let before = self.objects.get(&key);
         let kept = |field: &str| before.map(|before| before["metadata"][field].clone());
-        let uid = kept("uid").unwrap_or_else(|| format!("uid-{}", key.2).into());
+        let uid = kept("uid").unwrap_or_else(|| format!("uid-{}-{}", key.0, key.2).into());
         let created = kept("creationTimestamp").unwrap_or_else(|| self.now.to_string().into());
         let generation = before.map_or(1, |before| {
             let changed = before["spec"] != object["spec"];
@@ -162,7 +162,7 @@ impl World {
                 prepared(&json!({"refused": {"code": word, "message": "as it was told"}}), false)
             }
             Fate::Good => prepared(&report("d1"), true),
-            Fate::Different => prepared(&report(&key.2), true),
+            Fate::Different => prepared(&report(&key.2[key.2.len() - 1..].repeat(64)), true),
             Fate::Unready => prepared(&report("d1"), false),
         };
         self.store(key.clone(), pod);
