@@ -178,13 +178,12 @@ impl Cluster {
         K: Child + DeserializeOwned + Debug,
     {
         let Some(name) = child.map(kube::ResourceExt::name_any) else { return Ok(()) };
-        let metadata = match self.stores.child::<K>(&plan.namespace, &name) {
-            Some(seen) => Some(seen.meta().clone()),
-            None => {
-                let found = self.api::<K>(&plan.namespace).get_metadata_opt(&name).await;
-                let found = found.map_err(|e| failed::<K>("look for", &plan.namespace, &name, e))?;
-                found.map(|found| found.metadata)
-            }
+        let metadata = if let Some(seen) = self.stores.child::<K>(&plan.namespace, &name) {
+            Some(seen.meta().clone())
+        } else {
+            let found = self.api::<K>(&plan.namespace).get_metadata_opt(&name).await;
+            let found = found.map_err(|e| failed::<K>("look for", &plan.namespace, &name, e))?;
+            found.map(|found| found.metadata)
         };
         let Some(metadata) = metadata else { return Ok(()) };
         claim::check(&K::kind(&()), &metadata, &plan.name, &plan.uid).map_err(ApplyError::Hindered)

@@ -77,12 +77,11 @@ impl Election {
                     renewed = Instant::now();
                     RENEW_PERIOD
                 }
-                Ok(Ok(false)) => return,
+                Ok(Ok(false)) | Err(_) => return,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, lease = NAME, "failed to renew the Lease");
                     RETRY_PERIOD
                 }
-                Err(_) => return,
             };
         }
     }

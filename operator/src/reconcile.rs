@@ -46,7 +46,8 @@ pub struct Context {
 
 /// One pass, now.
 pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Result<Action, CallError> {
-    let next = pass(&model, &context, Timestamp::now()).await?;
+    // The future of a pass holds every child it may write: too large to be carried about.
+    let next = Box::pin(pass(&model, &context, Timestamp::now())).await?;
     Ok(next.map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -90,6 +91,7 @@ pub async fn pass(
 }
 
 /// What happens where a call failed: it is tried again.
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 pub fn failed(model: Arc<PredictorModel>, error: &CallError, _: Arc<Context>) -> Action {
     let (model, namespace) = (model.name_any(), model.namespace().unwrap_or_default());
     tracing::warn!(model, namespace, %error, "a pass over a model failed and is tried again");

@@ -118,7 +118,7 @@ impl Bench {
     pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<std::time::Duration>, CallError> {
         let now = self.world().now;
         let ended = match self.context.stores.models.state().first() {
-            Some(model) => pass(model, &self.context, now).await,
+            Some(model) => Box::pin(pass(model, &self.context, now)).await,
             None => Ok(None),
         };
         self.look();

@@ -46,10 +46,8 @@ async fn a_changed_spec_is_switched_to_once_when_all_its_pods_are_ready_and_the_
 
     bench.world().wait(59);
     bench.settle().await;
-    let world = bench.world();
-    let stay: Vec<_> = world.of_kind("pods").map(|pod| &pod["metadata"]["uid"]).collect();
-    assert!(uids.iter().all(|uid| stay.contains(&uid)), "{stay:?}");
-    drop(world);
+    let stay: Vec<_> = bench.world().of_kind("pods").map(|pod| pod["metadata"]["uid"].clone()).collect();
+    assert!(uids.iter().all(|uid| stay.contains(uid)), "{stay:?}");
     bench.world().wait(1);
     bench.settle().await;
     assert_eq!(bench.revisions(), [(new.clone(), (2, 2))].into());

@@ -6,9 +6,10 @@ use super::bench::{Bench, SYNTHETIC};
 use super::world::key;
 
 /// Stores an object that the operator did not make, under a name that the model needs.
-fn take(bench: &Bench, plural: &str, name: &str, metadata: Value) -> Value {
-    let mut object = json!({"metadata": metadata, "data": {"theirs": "yes"}});
-    object["metadata"]["name"] = name.into();
+fn take(bench: &Bench, plural: &str, name: &str, mut metadata: Value) -> Value {
+    metadata["name"] = name.into();
+    let mut object = json!({"data": {"theirs": "yes"}});
+    object["metadata"] = metadata;
     bench.world().store(key(plural, "shop", name), object)
 }
 
@@ -62,7 +63,7 @@ async fn an_object_that_only_lost_its_owner_is_adopted_again() {
     let name = format!("iris-{}", bench.asked());
     for (plural, name) in [("deployments", name.as_str()), ("configmaps", &name), ("services", "iris")] {
         bench.edit(plural, name, |object| {
-            drop(object["metadata"].as_object_mut().unwrap().remove("ownerReferences"))
+            drop(object["metadata"].as_object_mut().unwrap().remove("ownerReferences"));
         });
         bench.settle().await;
         let world = bench.world();
