@@ -11,3 +11,6 @@ pub mod liar;
 pub mod http;
 pub mod metrics;
 pub mod line;
+pub mod kubernetes;
+pub mod namespace;
+pub mod forward;

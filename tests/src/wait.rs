@@ -26,3 +26,8 @@ pub async fn until<T>(what: &str, limit: Duration, mut attempt: impl AsyncFnMut(
         }
     }
 }
+
+/// Lets time pass where that nothing happens meanwhile is what a test shows.
+pub async fn pass(time: Duration) {
+    sleep(time).await;
+}

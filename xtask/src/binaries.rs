@@ -23,6 +23,7 @@ pub(crate) fn canopy_says(arguments: &[&str]) -> Result<Vec<u8>> {
 /// The programs that go into images, with everything they need inside.
 pub(crate) struct Static {
     pub(crate) canopy: PathBuf,
+    pub(crate) operator: PathBuf,
     pub(crate) gateway: PathBuf,
     pub(crate) predictor: PathBuf,
 }
@@ -31,13 +32,15 @@ pub(crate) struct Static {
 pub(crate) fn statically() -> Result<Static> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let profile = ["build", "--profile", "dist", "--target", TARGET, "--target-dir", "target/static"];
-    let packages = ["--package", "canopy", "--package", "canopy-gateway", "--package", "canopy-predictor"];
+    let packages = ["canopy", "canopy-operator", "canopy-gateway", "canopy-predictor"];
+    let packages = packages.iter().flat_map(|name| ["--package", name]);
     // An empty image has no /dev: random numbers must come from the system call.
     let flags = "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
-    run(cargo(profile.iter().chain(&packages)).env("RUSTFLAGS", flags))?;
+    run(cargo(profile.into_iter().chain(packages)).env("RUSTFLAGS", flags))?;
     let folder = root().join("target/static").join(TARGET).join("dist");
     Ok(Static {
         canopy: folder.join("canopy"),
+        operator: folder.join("canopy-operator"),
         gateway: folder.join("canopy-gateway"),
         predictor: folder.join("canopy-predictor"),
     })

@@ -6,6 +6,7 @@
 mod empty_root;
 mod laptop;
 mod browser;
+mod on_cluster;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,10 +23,16 @@ pub(crate) struct Options {
     /// Runs only these.
     #[arg(long, value_name = "NAME", num_args = 1.., value_parser = PossibleValuesParser::new(CHECKS.map(|c| c.name)))]
     only: Vec<String>,
+    /// Leaves out what needs a cluster: on a machine that cannot run one.
+    #[arg(long)]
+    without_cluster: bool,
     /// Prints the names of all checks and what each shows.
     #[arg(long)]
     list: bool,
 }
+
+/// What needs a cluster.
+const ON_CLUSTER: [&str; 2] = ["cluster", "e2e"];
 
 struct Check {
     name: &'static str,
@@ -33,7 +40,7 @@ struct Check {
     run: fn() -> Result<()>,
 }
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 11] = [
     Check { name: "fmt", shows: "the code is formatted", run: fmt },
     Check { name: "clippy", shows: "no lint warns", run: clippy },
     Check { name: "doc", shows: "the documentation of the code builds without warnings", run: doc },
@@ -43,13 +50,17 @@ const CHECKS: [Check; 9] = [
     Check { name: "browser", shows: "the API's pages render, with no other host", run: browser::check },
     Check { name: "generated", shows: "generated files are what the code says", run: generated::check },
     Check { name: "static", shows: "small binaries serve in an empty root", run: empty_root::check },
+    Check { name: "cluster", shows: "a cluster comes up, and nothing of it is left", run: on_cluster::tool },
+    Check { name: "e2e", shows: "Canopy on a cluster does what it promises", run: on_cluster::e2e },
 ];
 
 /// Runs the checks that were asked for; the exit code says whether all passed.
 #[expect(clippy::print_stdout, reason = "people and programs read it")]
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let chosen =
-        |check: &&Check| options.only.is_empty() || options.only.iter().any(|name| name == check.name);
+    let chosen = |check: &&Check| {
+        let asked_for = options.only.is_empty() || options.only.iter().any(|name| name == check.name);
+        asked_for && !(options.without_cluster && ON_CLUSTER.contains(&check.name))
+    };
     let checks: Vec<_> = CHECKS.iter().filter(chosen).collect();
     if options.list {
         for Check { name, shows, run: _ } in checks {
@@ -90,7 +101,8 @@ fn fmt() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    run_command(&mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    let everything = ["clippy", "--workspace", "--all-targets", "--all-features", "--locked"];
+    run_command(cargo(everything).args(["--", "-D", "warnings"]))
 }
 
 fn doc() -> Result<()> {

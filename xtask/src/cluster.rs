@@ -17,8 +17,9 @@ mod kind;
 mod traces;
 mod trial;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -69,11 +70,11 @@ pub(crate) struct Name {
 /// Does a chore. What is in its way is told in one line: on a machine that lacks something, that is the answer.
 pub(crate) fn run(chore: &Chore) -> ExitCode {
     let done = match chore {
-        Chore::Up { nodes, cluster } => up(&cluster.name, *nodes),
+        Chore::Up { nodes, cluster } => up(&cluster.name, *nodes).and_then(|()| print_use(&cluster.name)),
         Chore::Down { name } => down(name.as_deref()),
         Chore::Load { images, cluster } => load(&cluster.name, images),
         Chore::Status => status(),
-        Chore::Test => trial::run(),
+        Chore::Test => try_out(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,6 +83,11 @@ pub(crate) fn run(chore: &Chore) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Proves all of this on this machine.
+pub(crate) fn try_out() -> Result<()> {
+    trial::run()
 }
 
 fn up(name: &str, nodes: usize) -> Result<()> {
@@ -102,7 +108,6 @@ fn up(name: &str, nodes: usize) -> Result<()> {
             kind::create(&work, &ground, name, nodes)?;
         }
     }
-    print_use(&work, &ground.docker, name);
     Ok(())
 }
 
@@ -118,13 +123,54 @@ fn ground(work: &Work) -> Result<Ground> {
 }
 
 #[expect(clippy::print_stdout, reason = "a shell reads it")]
-fn print_use(work: &Work, docker: &Docker, name: &str) {
+fn print_use(name: &str) -> Result<()> {
+    let work = Work::look()?;
     tell("for this shell: eval \"$(cargo xtask cluster up)\"");
     println!("export KUBECONFIG='{}'", work.place.kubeconfig(name).display());
-    if let Some(host) = docker.host() {
+    if let Some(host) = Docker::in_use(&work.place).host() {
         println!("export DOCKER_HOST='{host}'");
     }
     println!("export PATH='{}':\"$PATH\"", work.place.programs().display());
+    Ok(())
+}
+
+/// A cluster of one node that is there until this value goes.
+pub(crate) struct Borrowed {
+    name: &'static str,
+    work: Work,
+}
+
+impl Borrowed {
+    /// Brings one up anew: what an interrupted run left of it is no ground for another.
+    pub(crate) fn new(name: &'static str) -> Result<Self> {
+        down(Some(name))?;
+        up(name, 1)?;
+        Ok(Self { name, work: Work::look()? })
+    }
+
+    /// A command that finds this cluster, its Docker and its programs.
+    pub(crate) fn command<A: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Docker::in_use(&self.work.place).command(&self.work, program, arguments);
+        command.env("KUBECONFIG", self.work.place.kubeconfig(self.name));
+        command
+    }
+
+    /// Puts images of its Docker into it.
+    pub(crate) fn load(&self, images: &[String]) -> Result<()> {
+        load(self.name, images)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Err(error) = down(Some(self.name)) {
+            tell(&format!("error: {error:#}"));
+        }
+    }
 }
 
 fn down(name: Option<&str>) -> Result<()> {

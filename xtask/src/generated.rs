@@ -11,8 +11,10 @@ use crate::binaries::canopy_says;
 use crate::shell::root;
 
 /// Each file, and the words after `canopy` that print it.
-const FILES: [(&str, &[&str]); 3] = [
+const FILES: [(&str, &[&str]); 4] = [
     ("deploy/crd.yaml", &["crd"]),
+    // Helm wants its own copy.
+    ("charts/canopy/crds/predictormodels.yaml", &["crd"]),
     ("docs/generated/openapi-gateway.json", &["openapi", "gateway"]),
     ("docs/generated/openapi-predictor.json", &["openapi", "predictor"]),
 ];

@@ -8,8 +8,9 @@ mod debian;
 mod http;
 mod binaries;
 mod generated;
-mod check;
 mod cluster;
+mod images;
+mod check;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,12 @@ enum Chore {
     Check(check::Options),
     /// Writes the generated files anew.
     Generate,
+    /// Builds the images of the operator, the gateway and the predictor.
+    Images {
+        /// What builds them: docker, podman or buildah.
+        #[arg(long, default_value = "docker")]
+        with: String,
+    },
     /// A real Kubernetes cluster on this machine.
     #[command(subcommand)]
     Cluster(cluster::Chore),
@@ -32,6 +39,9 @@ fn main() -> anyhow::Result<ExitCode> {
     match Chore::parse() {
         Chore::Check(options) => Ok(check::run(&options)),
         Chore::Cluster(chore) => Ok(cluster::run(&chore)),
+        Chore::Images { with } => {
+            images::build(|arguments| shell::command(&with, arguments)).map(|_| ExitCode::SUCCESS)
+        }
         Chore::Generate => generated::write().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -26,14 +26,15 @@ const START: Duration = Duration::from_secs(30);
 /// Builds, weighs and runs all of them.
 pub(super) fn check() -> Result<()> {
     debian::need_file(CERTIFICATES, "ca-certificates")?;
-    let Static { canopy, gateway, predictor } = statically()?;
-    weigh([&canopy, &gateway, &predictor])?;
+    let Static { canopy, operator, gateway, predictor } = statically()?;
+    // The operator does its work in a cluster only, and from its image.
+    weigh([&canopy, &operator, &gateway, &predictor])?;
     line(&gateway, &predictor)?;
     up(&canopy)
 }
 
 #[expect(clippy::print_stdout, reason = "people read it")]
-fn weigh(programs: [&Path; 3]) -> Result<()> {
+fn weigh(programs: [&Path; 4]) -> Result<()> {
     for program in programs {
         let bytes = fs::metadata(program).with_context(|| format!("no {}", program.display()))?.len();
         println!("{:>10} bytes  {}", bytes, program.display());

@@ -59,7 +59,7 @@ impl Docker {
     pub(crate) fn command<A: AsRef<OsStr>>(
         &self,
         work: &Work,
-        program: &str,
+        program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
         let mut command = work.command(program, arguments);

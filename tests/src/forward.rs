@@ -1,0 +1,56 @@
+//! A port of a pod, reachable from here.
+//!
+//! Comes in: a pod and its port. Goes out: an address on this machine. Never: a tunnel that outlives this value.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use crate::http::{Reply, client, send};
+use crate::kubernetes::kubectl_running;
+use crate::process::Process;
+use crate::wait::{SOON, until};
+
+/// A tunnel to a port of a pod.
+#[derive(Debug)]
+pub struct Forward {
+    /// Whose port it is.
+    pub pod: String,
+    address: SocketAddr,
+    client: Client,
+    _tunnel: Process,
+}
+
+impl Forward {
+    /// Opens a tunnel to `port` of `pod`, and returns when it is open.
+    pub async fn open(namespace: &str, pod: &str, port: u16) -> Result<Self> {
+        let (of, ports) = (format!("pod/{pod}"), format!(":{port}"));
+        let mut tunnel = kubectl_running(&["port-forward", "--namespace", namespace, &of, &ports])?;
+        let what = format!("a tunnel to {pod}");
+        let address = until(&what, SOON, async || {
+            let lines = tunnel.lines();
+            tunnel.still_runs()?;
+            let open = lines.iter().find_map(|line| line.strip_prefix("Forwarding from ")?.split(' ').next());
+            Ok(open.with_context(|| format!("it is not open yet: {lines:?}"))?.parse()?)
+        });
+        Ok(Self { pod: pod.to_owned(), address: address.await?, client: client()?, _tunnel: tunnel })
+    }
+
+    /// What `path` answers.
+    pub async fn get(&self, path: &str) -> Result<Reply> {
+        send(self.client.get(format!("http://{}{path}", self.address))).await
+    }
+
+    /// What `path` answers to a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Reply> {
+        let request = self.client.post(format!("http://{}{path}", self.address));
+        send(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// What a gateway answers when asked to predict one row.
+    pub async fn predict(&self, model: &str, features: &[f64]) -> Result<Reply> {
+        self.post(&format!("/api/models/{model}/predict"), &json!({"features": features})).await
+    }
+}

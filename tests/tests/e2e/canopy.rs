@@ -1,0 +1,95 @@
+//! The Canopy that the tests ask: installed once by its chart, shared by most, changed by one at a time.
+//!
+//! Comes in: a test that wants it for itself or with others. Goes out: a turn, and tunnels to its pods. Never: a
+//! change beside a test that did not expect one.
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::kubernetes::{helm, kubectl, kubectl_json};
+use canopy_tests::metrics::Scrape;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Where Canopy is installed.
+pub(crate) const SYSTEM: &str = "canopy-system";
+/// The namespace of the model that gateways ask where a request names none.
+pub(crate) const DEFAULT: &str = "e2e-demo";
+
+const GATEWAY_PORT: u16 = 8000;
+const OPERATOR_ADMIN_PORT: u16 = 9002;
+
+static TURN: RwLock<()> = RwLock::const_new(());
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+/// Canopy, while nobody changes it.
+pub(crate) async fn shared() -> Result<RwLockReadGuard<'static, ()>> {
+    let turn = TURN.read().await;
+    INSTALLED.get_or_try_init(async || install()).await?;
+    Ok(turn)
+}
+
+/// Canopy for one test alone, which may change it and leaves it as it was.
+pub(crate) async fn alone() -> Result<RwLockWriteGuard<'static, ()>> {
+    let turn = TURN.write().await;
+    INSTALLED.get_or_try_init(async || install()).await?;
+    Ok(turn)
+}
+
+/// Installs the chart, or brings what is installed to its present state.
+pub(crate) fn install() -> Result<()> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
+    let namespaces = "gateway.namespaces={*}".to_owned();
+    let default = format!("gateway.defaultModel=demo.{DEFAULT}");
+    let install = ["upgrade", "--install", "canopy", chart, "--namespace", SYSTEM, "--create-namespace"];
+    helm(&[&install[..], &["--set", &namespaces, "--set", &default, "--wait", "--timeout", "3m"]].concat())?;
+    Ok(())
+}
+
+/// Returns when both Deployments have all their pods.
+pub(crate) fn rolled_out() -> Result<()> {
+    for name in ["deployment/canopy-operator", "deployment/canopy-gateway"] {
+        kubectl(&["rollout", "status", name, "--namespace", SYSTEM, "--timeout", "120s"])?;
+    }
+    Ok(())
+}
+
+/// The pods of one part of Canopy that are there to stay.
+pub(crate) fn pods(part: &str) -> Result<Vec<String>> {
+    let selector = format!("app.kubernetes.io/name=canopy-{part}");
+    let list = kubectl_json(&["get", "pods", "--namespace", SYSTEM, "--selector", &selector])?;
+    let items = list["items"].as_array().context("a list has items")?;
+    let stay = items.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(stay.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
+}
+
+/// A tunnel to each gateway: there are two.
+pub(crate) async fn gateways() -> Result<Vec<Forward>> {
+    let mut open = Vec::new();
+    for pod in pods("gateway")? {
+        open.push(Forward::open(SYSTEM, &pod, GATEWAY_PORT).await?);
+    }
+    ensure!(open.len() == 2, "there are not two gateways but {open:?}");
+    Ok(open)
+}
+
+/// What an operator measures.
+pub(crate) async fn measurements(pod: &str) -> Result<Scrape> {
+    let reply = Forward::open(SYSTEM, pod, OPERATOR_ADMIN_PORT).await?.get("/metrics").await?;
+    ensure!(reply.status == 200, "/metrics of {pod} answered {}", reply.status);
+    Ok(Scrape(reply.text))
+}
+
+/// The operator that holds the Lease.
+pub(crate) fn leader() -> Result<String> {
+    let holder = [
+        "get",
+        "lease",
+        "canopy-operator",
+        "--namespace",
+        SYSTEM,
+        "--output",
+        "jsonpath={.spec.holderIdentity}",
+    ];
+    let holder = kubectl(&holder)?;
+    ensure!(pods("operator")?.contains(&holder), "the Lease is held by {holder:?}, which is not there");
+    Ok(holder)
+}

@@ -1,0 +1,63 @@
+//! Files that are served over HTTP inside the cluster, for models whose data come from there.
+//!
+//! Comes in: names and texts. Goes out: the URL under which a pod serves them. Never: an image that the cluster does
+//! not have; the pod borrows the node's programs.
+
+use anyhow::Result;
+use canopy_tests::kubernetes::{apply, kubectl};
+use serde_json::json;
+
+/// A namespace of its own: a pod that borrows from its node is not of the restricted level.
+const NAMESPACE: &str = "e2e-files";
+
+/// Answers each file below `/files`, and 404 for any other.
+const SERVER: &str = r#"
+my $door = IO::Socket::INET->new(LocalPort => 8080, Listen => 16, ReuseAddr => 1) or die $!;
+while (my $client = $door->accept) {
+    my $line = <$client>;
+    while (my $header = <$client>) { last if $header =~ /^\r?\n$/ }
+    my ($file) = $line =~ m{^GET /([\w.-]+) };
+    my ($status, $body) = ("404 Not Found", "");
+    if ($file && open(my $in, "<", "/files/$file")) { local $/; ($status, $body) = ("200 OK", <$in>) }
+    print $client "HTTP/1.1 $status\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n", $body;
+    close $client;
+}
+"#;
+
+/// Serves `files` and returns the URL of their folder.
+pub(crate) fn serve(files: &[(&str, &str)]) -> Result<String> {
+    let data: serde_json::Map<_, _> =
+        files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+    let borrowed =
+        [("programs", "/usr", "/usr"), ("libraries", "/usr/lib", "/lib"), ("loader", "/usr/lib64", "/lib64")];
+    let mut volumes: Vec<_> =
+        borrowed.map(|(name, from, _)| json!({"name": name, "hostPath": {"path": from}})).into();
+    let mut mounts: Vec<_> =
+        borrowed.map(|(name, _, to)| json!({"name": name, "mountPath": to, "readOnly": true})).into();
+    volumes.push(json!({"name": "files", "configMap": {"name": "files"}}));
+    mounts.push(json!({"name": "files", "mountPath": "/files", "readOnly": true}));
+    let labels = json!({"app": "files"});
+    let manifests = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": data},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "files"},
+         "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files", "labels": labels}, "spec": {
+            "automountServiceAccountToken": false, "volumes": volumes, "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "serve", "image": concat!("canopy-predictor:", env!("CARGO_PKG_VERSION")),
+                "command": ["/usr/bin/perl", "-MIO::Socket::INET", "-e", SERVER], "volumeMounts": mounts,
+                "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+            }],
+        }},
+    ]});
+    kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
+    apply(NAMESPACE, &manifests.to_string())?;
+    kubectl(&["wait", "--for=condition=Ready", "pod/files", "--namespace", NAMESPACE, "--timeout", "60s"])?;
+    Ok(format!("http://files.{NAMESPACE}.svc"))
+}
+
+/// Serves no more.
+pub(crate) fn stop() -> Result<()> {
+    kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"]).map(drop)
+}

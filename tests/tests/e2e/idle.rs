@@ -1,0 +1,160 @@
+//! Many models at once, and then nothing: what it takes until they answer, and what an operator does when idle.
+//!
+//! Comes in: 1, 10 and 50 models, 2,000 strangers' ConfigMaps. Goes out: seconds, bytes, and every write in the API server's own
+//! log. Never: a look at what the operator says of itself where the API server can be asked.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::kubernetes::{create, kubectl, kubectl_json};
+use canopy_tests::metrics::Scrape;
+use canopy_tests::namespace::{Namespace, in_namespace};
+use canopy_tests::wait::{pass, until};
+use serde_json::{Value, json};
+
+use crate::canopy::{SYSTEM, alone, gateways, leader, measurements};
+use crate::model::{Model, small};
+
+const MODELS: usize = 50;
+const STRANGERS: usize = 2_000;
+const STRANGER_BYTES: usize = 100_000;
+/// How long it is quiet, unless `CANOPY_QUIET_SECONDS` says otherwise.
+const QUIET_SECONDS: u64 = 120;
+/// What the operator's memory may differ by though nothing happened to its models.
+const BYTES_MOVED_MAX: f64 = 4e6;
+const LIMIT: Duration = Duration::from_mins(6);
+const MEMORY: &str = "process_resident_memory_bytes";
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "the figures are part of what this shows")]
+async fn fifty_models_are_served_and_then_the_operator_writes_nothing_but_its_lease() -> Result<()> {
+    let _turn = alone().await?;
+    let gateway = gateways().await?.remove(0);
+    for count in [1, 10] {
+        in_namespace(&format!("e2e-many-{count}"), async |namespace| {
+            let (first, all) = served(namespace, &gateway, count).await?;
+            println!("figure: {count} models: first answer after {first:.1} s, all after {all:.1} s");
+            Ok(())
+        })
+        .await?;
+    }
+    in_namespace("e2e-many", async |namespace| {
+        let (first, all) = served(namespace, &gateway, MODELS).await?;
+        println!("figure: {MODELS} models: first answer after {first:.1} s, all after {all:.1} s");
+        until("all models to be settled", LIMIT, async || settled(namespace)).await?;
+
+        let operator = leader()?;
+        let before = measurements(&operator).await?.sum(MEMORY, &[])?;
+        let gateway_bytes = Forward::open(SYSTEM, &gateway.pod, 9000).await?.get("/metrics").await?;
+        let gateway_bytes = Scrape(gateway_bytes.text).sum(MEMORY, &[])?;
+        println!(
+            "figure: memory with {MODELS} models: operator {before} bytes, gateway {gateway_bytes} bytes"
+        );
+        strangers()?;
+        let mark = writes()?.len();
+        quiet().await;
+        let after = measurements(&operator).await?.sum(MEMORY, &[])?;
+        println!("figure: operator's memory with {STRANGERS} strangers' ConfigMaps: {after} bytes");
+        ensure!(
+            (after - before).abs() < BYTES_MOVED_MAX,
+            "the operator's memory went from {before} to {after}"
+        );
+
+        let log = writes()?;
+        let (mut renewals, mut others) = (0, Vec::new());
+        for write in log.iter().skip(mark).filter(|write| is_operators(write)) {
+            if write["objectRef"]["resource"] == "leases" {
+                renewals += 1;
+            } else {
+                others.push(format!(
+                    "{} {} {}",
+                    write["verb"], write["objectRef"]["resource"], write["objectRef"]["name"]
+                ));
+            }
+        }
+        println!(
+            "figure: writes by the operators in a quiet time: {renewals} renewals of the Lease, {} others",
+            others.len()
+        );
+        ensure!(others.is_empty(), "an idle operator wrote {others:?}");
+        ensure!(renewals > 0, "not even the Lease was renewed: is this cluster's audit log on?");
+        Ok(())
+    })
+    .await
+}
+
+/// Applies many models at once, with a gateway asked from before; the seconds until the first and the last answered.
+async fn served(namespace: &Namespace, gateway: &Forward, count: usize) -> Result<(f64, f64)> {
+    let names: Vec<_> = (0..count).map(|i| format!("m{i}")).collect();
+    let list: Vec<Value> = names
+        .iter()
+        .map(|name| serde_json::from_str(&small(name, &json!({"replicas": 1}))))
+        .collect::<Result<_, _>>()?;
+    let reply = gateway.predict(&format!("m0.{}", namespace.name), &[1.0; 4]).await?;
+    ensure!(reply.status == 404, "before there is a model, it answered {}: {}", reply.status, reply.text);
+    let start = Instant::now();
+    namespace.apply(&json!({"apiVersion": "v1", "kind": "List", "items": list}).to_string())?;
+    let mut first = None;
+    for name in &names {
+        let model = Model { namespace, name };
+        until(&format!("an answer of {name}"), LIMIT, async || {
+            let reply = gateway.predict(&model.full_name(), &[1.0; 4]).await?;
+            ensure!(reply.status == 200, "{}: {}", reply.status, reply.text);
+            Ok(())
+        })
+        .await?;
+        first.get_or_insert(start.elapsed().as_secs_f64());
+    }
+    Ok((first.unwrap_or_default(), start.elapsed().as_secs_f64()))
+}
+
+fn settled(namespace: &Namespace) -> Result<()> {
+    let list: Value =
+        serde_json::from_str(&namespace.kubectl(&["get", "predictormodels", "--output", "json"])?)?;
+    for model in list["items"].as_array().context("a list has items")? {
+        let conditions = model["status"]["conditions"].as_array().into_iter().flatten();
+        let wrong: Vec<_> =
+            conditions.filter(|is| (is["type"] == "Progressing") == (is["status"] == "True")).collect();
+        ensure!(wrong.is_empty(), "{} is {wrong:?}", model["metadata"]["name"]);
+    }
+    Ok(())
+}
+
+/// `ConfigMap`s that are none of Canopy's business, in a namespace of their own.
+fn strangers() -> Result<()> {
+    const NAMESPACE: &str = "e2e-strangers";
+    const AT_ONCE: usize = 100;
+    kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
+    kubectl(&["create", "namespace", NAMESPACE])?;
+    let text = "x".repeat(STRANGER_BYTES);
+    for batch in 0..STRANGERS / AT_ONCE {
+        let items: Vec<_> = (0..AT_ONCE)
+            .map(|i| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("s{batch}-{i}")}, "data": {"text": text}}))
+            .collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        create(NAMESPACE, &list)?;
+    }
+    Ok(())
+}
+
+/// Time passes in which nobody does anything.
+async fn quiet() {
+    let given = std::env::var("CANOPY_QUIET_SECONDS").ok().and_then(|text| text.parse().ok());
+    pass(Duration::from_secs(given.unwrap_or(QUIET_SECONDS))).await;
+}
+
+/// Every write so far, from the API server's audit log.
+fn writes() -> Result<Vec<Value>> {
+    let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
+    let node = nodes["items"][0]["metadata"]["name"]
+        .as_str()
+        .context("there is no control plane to read a log of")?;
+    let log = kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/logs/kubernetes/audit.log")])?;
+    let whole = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+    Ok(whole.collect())
+}
+
+fn is_operators(write: &Value) -> bool {
+    write["user"]["username"] == format!("system:serviceaccount:{SYSTEM}:canopy-operator")
+}

@@ -1,0 +1,19 @@
+//! Canopy on a real cluster: what people do with it, by the commands they use.
+//!
+//! Comes in: `KUBECONFIG`, a cluster that has Canopy's images, `kubectl` and `helm`. Goes out: one outcome per promise,
+//! with evidence where one is not kept. Never: a namespace that two tests share; a test that changes what others
+//! stand on runs alone.
+
+mod canopy;
+mod watch;
+mod model;
+mod files;
+
+mod serving;
+mod scaling;
+mod revisions;
+mod trouble;
+mod refusals;
+mod leading;
+mod installing;
+mod idle;

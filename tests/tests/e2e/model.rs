@@ -1,0 +1,142 @@
+//! A model in a test's namespace.
+//!
+//! Comes in: its name. Goes out: what the API server and the gateways say of it. Never: a wait without a limit.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::http::Reply;
+use canopy_tests::namespace::Namespace;
+use canopy_tests::wait::until;
+use serde_json::{Value, json};
+
+/// How long a model may take until its condition is as awaited, on a machine that runs other tests too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A model.
+pub(crate) struct Model<'a> {
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) name: &'a str,
+}
+
+/// The manifest of a small model whose class is 1 where the first two of four features add up to more than 0;
+/// `more` is merged into its spec.
+pub(crate) fn small(name: &str, more: &Value) -> String {
+    let mut spec = json!({
+        "version": "1.0",
+        "train": {
+            "data": {"synthetic": {"samples": 300, "features": 4, "seed": 42}},
+            "algorithm": {"randomForest": {"trees": 10, "seed": 42}},
+        },
+        "retireSeconds": 5,
+    });
+    merge(&mut spec, more);
+    json!({"apiVersion": "canopy.rs/v1alpha1", "kind": "PredictorModel", "metadata": {"name": name}, "spec": spec})
+        .to_string()
+}
+
+/// A `ConfigMap` with one key.
+pub(crate) fn config_map(name: &str, key: &str, text: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: text}})
+        .to_string()
+}
+
+/// Merges as a JSON merge patch does.
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                if value.is_null() {
+                    into.remove(key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+impl Model<'_> {
+    /// The model as the API server has it.
+    pub(crate) fn read(&self) -> Result<Value> {
+        let text = self.namespace.kubectl(&["get", "predictormodel", self.name, "--output", "json"])?;
+        serde_json::from_str(&text).context("kubectl prints JSON")
+    }
+
+    /// Changes the spec.
+    pub(crate) fn patch(&self, spec: &Value) -> Result<()> {
+        let patch = json!({"spec": spec}).to_string();
+        self.namespace.kubectl(&[
+            "patch",
+            "predictormodel",
+            self.name,
+            "--type",
+            "merge",
+            "--patch",
+            &patch,
+        ])?;
+        Ok(())
+    }
+
+    /// Waits as people do until the model is ready.
+    pub(crate) fn ready(&self) -> Result<Value> {
+        let model = format!("predictormodel/{}", self.name);
+        let limit = format!("{}s", PATIENCE.as_secs());
+        self.namespace.kubectl(&["wait", "--for=condition=Ready", &model, "--timeout", &limit])?;
+        self.read()
+    }
+
+    /// Waits until a condition has a status and a reason that speak of the present spec, and returns its message.
+    pub(crate) async fn says(&self, condition: &str, status: &str, reason: &str) -> Result<String> {
+        until(&format!("{condition} {status} {reason} of {}", self.name), PATIENCE, async || {
+            let model = self.read()?;
+            let found = found(&model, condition)?;
+            let current = found["observedGeneration"] == model["metadata"]["generation"];
+            let as_awaited = found["status"] == status && found["reason"] == reason;
+            ensure!(current && as_awaited, "it is {found} of {}", model["metadata"]["generation"]);
+            Ok(found["message"].as_str().unwrap_or_default().to_owned())
+        })
+        .await
+    }
+
+    /// The name by which gateways know it.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}.{}", self.name, self.namespace.name)
+    }
+
+    /// Asks a gateway, which has an answer at once.
+    pub(crate) async fn ask(&self, gateway: &Forward, features: &[f64]) -> Result<(Value, String)> {
+        let reply = gateway.predict(&self.full_name(), features).await?;
+        ensure!(reply.status == 200, "{} answered {}: {}", gateway.pod, reply.status, reply.text);
+        Ok((reply.json()?, reply.header("canopy-revision").to_owned()))
+    }
+
+    /// Asks a gateway until it has an answer: what it knows is up to five seconds old.
+    pub(crate) async fn ask_until(
+        &self,
+        gateway: &Forward,
+        features: &[f64],
+        what: &str,
+        is: impl Fn(&Reply) -> bool,
+    ) -> Result<Reply> {
+        until(&format!("{what} from {}", gateway.pod), Duration::from_secs(30), async || {
+            let reply = gateway.predict(&self.full_name(), features).await?;
+            ensure!(is(&reply), "{}: {}", reply.status, reply.text);
+            Ok(reply)
+        })
+        .await
+    }
+}
+
+/// The condition of a model.
+pub(crate) fn found<'a>(model: &'a Value, condition: &str) -> Result<&'a Value> {
+    let all = model["status"]["conditions"].as_array().context("there are no conditions yet")?;
+    all.iter().find(|one| one["type"] == condition).with_context(|| format!("there is no {condition}"))
+}
+
+/// The revision that serves.
+pub(crate) fn revision(model: &Value) -> Result<String> {
+    Ok(model["status"]["revision"].as_str().context("no revision serves")?.to_owned())
+}

@@ -1,0 +1,269 @@
+//! A change of revision: the old one serves until all of the new one can, and stays for a while after.
+//!
+//! Comes in: a model that serves, and a change. Goes out: proof from the API server's own order of events, while
+//! both gateways are asked without a pause. Never: a proof from looking now and then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::namespace::in_namespace;
+use canopy_tests::wait::until;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::canopy::{gateways, shared};
+use crate::model::{Model, PATIENCE, config_map, found, revision, small};
+use crate::watch::{Event, Watch};
+
+const RETIRE_SECONDS: i64 = 10;
+/// On this label of a selector it depends which revision serves.
+const REVISION: &str = "canopy.rs/revision";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_spec_becomes_a_new_revision_and_no_request_fails_meanwhile() -> Result<()> {
+    let _turn = shared().await?;
+    in_namespace("e2e-spec", async |namespace| {
+        namespace.apply(&small("tiny", &json!({"replicas": 2, "retireSeconds": RETIRE_SECONDS})))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let change = || {
+            tiny.patch(&json!({"version": "2.0", "train": {"algorithm": {"randomForest": {"trees": 12}}}}))
+        };
+        let gateways = proven(&tiny, &[1.0; 4], change).await?;
+        for gateway in &gateways {
+            let (answer, _) = tiny.ask(gateway, &[1.0; 4]).await?;
+            ensure!(answer["version"] == "2.0", "{answer}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edited_config_map_becomes_a_new_revision_and_no_request_fails_meanwhile() -> Result<()> {
+    let _turn = shared().await?;
+    in_namespace("e2e-data", async |namespace| {
+        namespace.apply(&config_map("rows", "rows.csv", &csv(60)))?;
+        namespace.apply(&small("tiny", &json!({
+            "replicas": 2, "retireSeconds": RETIRE_SECONDS,
+            "train": {"data": {"synthetic": null, "csv": {"source": {"configMap": {"name": "rows", "key": "rows.csv"}}, "target": "y"}}},
+        })))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let change = || namespace.apply(&config_map("rows", "rows.csv", &csv(80))).map(drop);
+        proven(&tiny, &[1.0, 0.0], change).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_was() -> Result<()> {
+    let _turn = shared().await?;
+    in_namespace("e2e-refused", async |namespace| {
+        namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let before = tiny.ready()?;
+        let (old, digest) = (revision(&before)?, before["status"]["artifact"]["sha256"].clone());
+
+        tiny.patch(&json!({"version": "2.0", "train": {"gate": {"metric": "Accuracy", "min": "1.0"}}}))?;
+        let message = tiny.says("Ready", "False", "GateMissed").await?;
+        ensure!(message.contains("below 1"), "{message}");
+        tiny.says("Available", "True", "Serving").await?;
+        let refused = tiny.read()?["status"]["refused"].clone();
+        ensure!(refused["reason"] == "GateMissed" && refused["revision"] != *old, "{refused}");
+        let told = namespace.kubectl(&["describe", "predictormodel", "tiny"])?;
+        ensure!(
+            told.matches(&message).count() >= 2,
+            "a condition and an Event should say {message}:\n{told}"
+        );
+
+        let killed = pods(&tiny, &old)?.into_iter().next().context("the old revision has a pod")?;
+        namespace.kubectl(&["delete", "pod", &killed.0, "--grace-period", "0", "--force"])?;
+        let back = until("a pod in its place", PATIENCE, async || {
+            let pods = pods(&tiny, &old)?;
+            let back = pods.iter().find(|(_, (uid, ready))| *uid != killed.1.0 && *ready);
+            Ok(back.with_context(|| format!("there are only {pods:?}"))?.0.clone())
+        })
+        .await?;
+        let described = Forward::open(&namespace.name, &back, 8001).await?.get("/model").await?.json()?;
+        ensure!(
+            described["revision"] == *old && described["digest"] == digest,
+            "{described} instead of {digest}"
+        );
+        for gateway in gateways().await? {
+            let reply = tiny.ask_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+            ensure!(
+                reply.header("canopy-revision") == old && reply.json()?["version"] == "1.0",
+                "{}",
+                reply.text
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Makes a change while both gateways are asked, and proves that it went as it should.
+async fn proven(
+    model: &Model<'_>,
+    features: &[f64],
+    change: impl FnOnce() -> Result<()>,
+) -> Result<Vec<Forward>> {
+    let before = model.ready()?;
+    let old = revision(&before)?;
+    let (old_pods, gateways) = (pods(model, &old)?, gateways().await?);
+    ensure!(old_pods.len() == 2, "the old revision has {old_pods:?}");
+    for gateway in &gateways {
+        model.ask_until(gateway, features, "a prediction", |r| r.status == 200).await?;
+    }
+    let deployments = Watch::start(model.namespace, "deployments").await?;
+    let services = Watch::start(model.namespace, "services").await?;
+    let pod_events = Watch::start(model.namespace, "pods").await?;
+
+    let asking = Asking::start(gateways, model.full_name(), features.to_vec());
+    change()?;
+    let after = until("a new revision", PATIENCE, async || {
+        let after = model.read()?;
+        let new = revision(&after)?;
+        let ready = found(&after, "Ready")?;
+        ensure!(new != old && ready["status"] == "True", "{new} after {old} is {ready}");
+        Ok(new)
+    })
+    .await?;
+    until("the end of the old revision", PATIENCE, async || {
+        let left = model.namespace.kubectl(&["get", "deployments", "--output", "name"])?;
+        ensure!(!left.contains(&old), "there is still {left}");
+        Ok(())
+    })
+    .await?;
+    let (gateways, heard) = asking.stop().await?;
+    for (gateway, revisions) in &heard {
+        ensure!(
+            *revisions == [old.clone(), after.clone()],
+            "{gateway} answered with the revisions {revisions:?} in turn"
+        );
+    }
+
+    let (old_name, new_name) = (format!("{}-{old}", model.name), format!("{}-{after}", model.name));
+    let all_ready =
+        first(deployments.events_of(&new_name)?, |object| object["status"]["readyReplicas"] == 2)?;
+    let old_gone = first_event(deployments.events_of(&old_name)?, |event| event.kind == "DELETED")?;
+    ensure!(all_ready.version()? < old_gone.version()?, "the two Deployments were never there at once");
+    let mut switched_at = None;
+    for service in [model.name.to_owned(), format!("{}-pods", model.name)] {
+        let events = services.events_of(&service)?;
+        let mut selected: Vec<_> =
+            events.iter().map(|event| event.object["spec"]["selector"][REVISION].clone()).collect();
+        selected.dedup();
+        ensure!(selected == [json!(old), json!(after)], "Service {service} selected {selected:?} in turn");
+        let switch = first(events, |object| object["spec"]["selector"][REVISION] == *after)?;
+        ensure!(
+            all_ready.version()? < switch.version()?,
+            "Service {service} was switched before all new pods were ready"
+        );
+        let stamp = switch.object["metadata"]["annotations"]["canopy.rs/retired"].as_str().map(str::to_owned);
+        switched_at = switched_at.or(stamp);
+    }
+    let stamp = switched_at.context("no Service says since when the old revision is retired")?;
+    let since: Timestamp = stamp.split_once('=').map_or(stamp.as_str(), |(_, time)| time).parse()?;
+    for (name, (uid, _)) in &old_pods {
+        let events = pod_events.events_of(name)?;
+        ensure!(
+            events.iter().all(|event| event.object["metadata"]["uid"] == **uid),
+            "pod {name} was made anew"
+        );
+        let going = first(events, |object| !object["metadata"]["deletionTimestamp"].is_null())?;
+        let metadata = &going.object["metadata"];
+        let at: Timestamp = metadata["deletionTimestamp"].as_str().unwrap_or_default().parse()?;
+        let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
+        let told = at - SignedDuration::from_secs(grace);
+        // The API server keeps whole seconds.
+        let earliest = since + SignedDuration::from_secs(RETIRE_SECONDS - 1);
+        ensure!(
+            told >= earliest,
+            "pod {name} was told to go at {told}, though the revision was retired at {since}"
+        );
+    }
+    Ok(gateways)
+}
+
+/// The first event after which the object is so.
+fn first(events: Vec<Event>, is: impl Fn(&Value) -> bool) -> Result<Event> {
+    first_event(events, |event| is(&event.object))
+}
+
+fn first_event(events: Vec<Event>, is: impl Fn(&Event) -> bool) -> Result<Event> {
+    let count = events.len();
+    events.into_iter().find(is).with_context(|| format!("none of {count} events is the one"))
+}
+
+/// The pods of a revision: their uids, and whether they are ready.
+fn pods(model: &Model<'_>, revision: &str) -> Result<BTreeMap<String, (String, bool)>> {
+    let selector = format!("{REVISION}={revision},app.kubernetes.io/instance={}", model.name);
+    let list = model.namespace.kubectl(&["get", "pods", "--selector", &selector, "--output", "json"])?;
+    let list: Value = serde_json::from_str(&list)?;
+    let read = |pod: &Value| {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True");
+        (word(&pod["metadata"]["name"]), (word(&pod["metadata"]["uid"]), ready))
+    };
+    Ok(list["items"].as_array().context("a list has items")?.iter().map(read).collect())
+}
+
+/// What each gateway answered with: the revisions, without repetitions in a row.
+type Heard = BTreeMap<String, Vec<String>>;
+
+/// Somebody who asks all gateways all the time, one after the other.
+struct Asking {
+    enough: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Result<(Vec<Forward>, Heard)>>,
+}
+
+impl Asking {
+    fn start(gateways: Vec<Forward>, model: String, features: Vec<f64>) -> Self {
+        let enough = Arc::new(AtomicBool::new(false));
+        let until = enough.clone();
+        let task = tokio::spawn(async move {
+            let (mut heard, mut asked, mut classes) = (Heard::new(), 0_u32, BTreeSet::new());
+            while !until.load(Ordering::Relaxed) {
+                for gateway in &gateways {
+                    let reply = gateway.predict(&model, &features).await?;
+                    asked += 1;
+                    ensure!(
+                        reply.status == 200,
+                        "request {asked}: {} answered {}: {}",
+                        gateway.pod,
+                        reply.status,
+                        reply.text
+                    );
+                    classes.insert(reply.json()?["prediction"]["class"].to_string());
+                    let revision = reply.header("canopy-revision").to_owned();
+                    let before = heard.entry(gateway.pod.clone()).or_default();
+                    if before.last() != Some(&revision) {
+                        before.push(revision);
+                    }
+                }
+            }
+            ensure!(asked > 100, "only {asked} requests were sent");
+            ensure!(classes.len() == 1, "the same row got the classes {classes:?}");
+            Ok((gateways, heard))
+        });
+        Self { enough, task }
+    }
+
+    async fn stop(self) -> Result<(Vec<Forward>, Heard)> {
+        self.enough.store(true, Ordering::Relaxed);
+        self.task.await?
+    }
+}
+
+/// Rows whose class is whether the first of two columns is above zero.
+fn csv(rows: usize) -> String {
+    let row = |i: usize| {
+        let (a, b) = (i % 2 * 2, i % 7);
+        format!("{}.{i},{b}.5,{}\n", a as i64 - 1, if a > 0 { "yes" } else { "no" })
+    };
+    "a,b,y\n".to_owned() + &(0..rows).map(row).collect::<String>()
+}

@@ -1,0 +1,59 @@
+//! The number of pods, as `kubectl scale` sets it.
+//!
+//! Comes in: a model. Goes out: as many pods as were asked for, none included. Never: a new revision for it.
+
+use anyhow::{Result, ensure};
+use canopy_tests::namespace::in_namespace;
+use canopy_tests::wait::until;
+use serde_json::json;
+
+use crate::canopy::{gateways, shared};
+use crate::model::{Model, PATIENCE, revision, small};
+
+#[tokio::test]
+async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> {
+    let _turn = shared().await?;
+    in_namespace("e2e-scale", async |namespace| {
+        namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let first = revision(&tiny.ready()?)?;
+        let gateways = gateways().await?;
+        for replicas in [3, 1] {
+            scale(&tiny, replicas).await?;
+            let model = tiny.ready()?;
+            ensure!(revision(&model)? == first, "a number of pods made a new revision");
+            ensure!(model["status"]["readyReplicas"] == replicas, "{}", model["status"]);
+            let budgets = namespace.kubectl(&["get", "poddisruptionbudgets", "--output", "name"])?;
+            ensure!(budgets.is_empty() == (replicas == 1), "{replicas} pods and the budgets {budgets:?}");
+            for gateway in &gateways {
+                tiny.ask_until(gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+            }
+        }
+        scale(&tiny, 0).await?;
+        tiny.says("Ready", "False", "ScaledToZero").await?;
+        for gateway in &gateways {
+            // It exists, and nobody answers for it.
+            let reply = tiny.ask_until(gateway, &[1.0; 4], "503", |r| r.status == 503).await?;
+            ensure!(!reply.header("retry-after").is_empty(), "{:?}", reply.headers);
+        }
+        scale(&tiny, 1).await?;
+        ensure!(revision(&tiny.ready()?)? == first, "sleep made a new revision");
+        for gateway in &gateways {
+            tiny.ask_until(gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn scale(model: &Model<'_>, replicas: i32) -> Result<()> {
+    let (object, replicas_flag) =
+        (format!("predictormodel/{}", model.name), format!("--replicas={replicas}"));
+    model.namespace.kubectl(&["scale", &object, &replicas_flag])?;
+    until(&format!("{replicas} pods"), PATIENCE, async || {
+        let status = model.read()?["status"].clone();
+        ensure!(status["replicas"] == replicas && status["readyReplicas"] == replicas, "{status}");
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,179 @@
+//! What goes wrong, and how people are told: in conditions, in `kubectl describe`, and by a model that still serves.
+//!
+//! Comes in: models with one fault each. Goes out: the reason and a message that names the object. Never: a revision
+//! that stops serving because another cannot.
+
+use anyhow::{Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::kubernetes::kubectl;
+use canopy_tests::namespace::in_namespace;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::canopy::{SYSTEM, alone, gateways, rolled_out, shared};
+use crate::files;
+use crate::model::{Model, config_map, revision, small};
+
+const ROWS: &str =
+    "a,b,y\n-1,0,no\n-2,1,no\n-3,0,no\n-1,2,no\n-2,0,no\n1,0,yes\n2,1,yes\n3,0,yes\n1,2,yes\n2,0,yes\n";
+
+#[tokio::test]
+async fn a_model_that_misses_its_gate_never_serves_and_says_by_how_much() -> Result<()> {
+    let _turn = shared().await?;
+    in_namespace("e2e-gate", async |namespace| {
+        namespace.apply(&small("tiny", &json!({"train": {"gate": {"metric": "Accuracy", "min": "1.0"}}})))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let message = tiny.says("Ready", "False", "GateMissed").await?;
+        ensure!(message.contains("below 1"), "{message}");
+        tiny.says("Available", "False", "GateMissed").await?;
+        tiny.says("Prepared", "False", "GateMissed").await?;
+        describes(&tiny, "GateMissed", &message)?;
+        let pods =
+            namespace.kubectl(&["get", "deployments", "--output", "jsonpath={.items[*].spec.replicas}"])?;
+        ensure!(pods == "0", "a refused revision keeps {pods} pods");
+        // What was refused is tried again once the spec is another.
+        tiny.patch(&json!({"train": {"gate": {"min": "0.5"}}}))?;
+        tiny.ready().map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn data_that_are_not_there_are_named_and_a_model_that_serves_goes_on() -> Result<()> {
+    let _turn = shared().await?;
+    in_namespace("e2e-absent", async |namespace| {
+        let source = json!({"configMap": {"name": "rows", "key": "rows.csv"}});
+        namespace.apply(&csv_model("tiny", &source))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let message = tiny.says("Ready", "False", "DataUnavailable").await?;
+        ensure!(message.contains("rows"), "{message}");
+        describes(&tiny, "DataUnavailable", &message)?;
+
+        namespace.apply(&config_map("rows", "other.csv", ROWS))?;
+        let message = tiny.says("Ready", "False", "DataUnavailable").await?;
+        ensure!(message.contains("rows.csv"), "{message}");
+
+        namespace.apply(&config_map("rows", "rows.csv", ROWS))?;
+        let serving = revision(&tiny.ready()?)?;
+        namespace.kubectl(&["delete", "configmap", "rows"])?;
+        tiny.says("Ready", "False", "DataUnavailable").await?;
+        still_serves(&tiny, &[2.0, 1.0], &serving).await?;
+
+        namespace.apply(&config_map("rows", "rows.csv", ROWS))?;
+        ensure!(revision(&tiny.ready()?)? == serving, "the same data made another revision");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_another() -> Result<()> {
+    let _turn = shared().await?;
+    let base = files::serve(&[("rows.csv", ROWS)])?;
+    let outcome = in_namespace("e2e-http", async |namespace| {
+        let digest: String = Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect();
+        let uri = format!("{base}/rows.csv");
+        namespace.apply(&csv_model("tiny", &json!({"uri": uri, "sha256": digest})))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let serving = revision(&tiny.ready()?)?;
+        still_serves(&tiny, &[2.0, 1.0], &serving).await?;
+
+        let another = "0".repeat(64);
+        tiny.patch(&json!({"train": {"data": {"csv": {"source": {"sha256": another}}}}}))?;
+        let message = tiny.says("Ready", "False", "DigestMismatch").await?;
+        ensure!(message.contains(&digest) && message.contains(&another), "{message}");
+        describes(&tiny, "DigestMismatch", &message)?;
+        still_serves(&tiny, &[2.0, 1.0], &serving).await?;
+
+        // Not there: it may come, so it is tried again.
+        tiny.patch(&json!({"train": {"data": {"csv": {"source": {"uri": format!("{base}/absent.csv"), "sha256": digest}}}}}))?;
+        let message = tiny.says("Ready", "False", "DataUnavailable").await?;
+        ensure!(message.contains("absent.csv") && message.contains("404"), "{message}");
+        describes(&tiny, "DataUnavailable", &message)?;
+        still_serves(&tiny, &[2.0, 1.0], &serving).await
+    })
+    .await;
+    files::stop()?;
+    outcome
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> Result<()> {
+    let _turn = shared().await?;
+    in_namespace("e2e-taken", async |namespace| {
+        let stranger = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "tiny"},
+            "spec": {"selector": {"app": "somebody"}, "ports": [{"port": 5432}]}});
+        namespace.apply(&stranger.to_string())?;
+        namespace.apply(&small("tiny", &json!({})))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let message = tiny.says("Ready", "False", "NameTaken").await?;
+        ensure!(message.contains("Service tiny"), "{message}");
+        describes(&tiny, "NameTaken", &message)?;
+        let port =
+            namespace.kubectl(&["get", "service", "tiny", "--output", "jsonpath={.spec.ports[0].port}"])?;
+        ensure!(port == "5432", "somebody's Service was written over: its port is {port}");
+        namespace.kubectl(&["delete", "service", "tiny"])?;
+        tiny.ready().map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_is_told_and_a_model_that_serves_goes_on() -> Result<()> {
+    let _turn = alone().await?;
+    let outcome = in_namespace("e2e-image", async |namespace| {
+        namespace.apply(&small("tiny", &json!({})))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let serving = revision(&tiny.ready()?)?;
+        predictor_image("canopy-predictor:absent")?;
+        // A newer operator does not touch what serves.
+        still_serves(&tiny, &[1.0; 4], &serving).await?;
+        tiny.says("Ready", "True", "Serving").await?;
+        tiny.patch(&json!({"version": "2.0"}))?;
+        let message = tiny.says("Ready", "False", "ImageUnavailable").await?;
+        ensure!(message.contains("canopy-predictor:absent"), "{message}");
+        describes(&tiny, "ImageUnavailable", &message)?;
+        still_serves(&tiny, &[1.0; 4], &serving).await
+    })
+    .await;
+    predictor_image(concat!("canopy-predictor:", env!("CARGO_PKG_VERSION")))?;
+    outcome
+}
+
+/// Sets the operator's image of the predictor, and returns when an operator runs with it.
+fn predictor_image(image: &str) -> Result<()> {
+    let setting = format!("CANOPY_PREDICTOR_IMAGE={image}");
+    kubectl(&["set", "env", "deployment/canopy-operator", "--namespace", SYSTEM, &setting])?;
+    rolled_out()
+}
+
+fn csv_model(name: &str, source: &Value) -> String {
+    small(name, &json!({"train": {"data": {"synthetic": null, "csv": {"source": source, "target": "y"}}}}))
+}
+
+/// A condition and an Event say it.
+fn describes(model: &Model<'_>, reason: &str, message: &str) -> Result<()> {
+    let told = model.namespace.kubectl(&["describe", "predictormodel", model.name])?;
+    let events = told.split_once("Events:").map_or("", |(_, events)| events);
+    // An Event may be cut.
+    let start: String = message.chars().take(60).collect();
+    ensure!(
+        told.contains(message) && events.contains(reason) && events.contains(&start),
+        "no {reason} in\n{told}"
+    );
+    Ok(())
+}
+
+async fn still_serves(model: &Model<'_>, features: &[f64], revision: &str) -> Result<()> {
+    model.says("Available", "True", "Serving").await?;
+    for gateway in gateways().await? {
+        answers(model, &gateway, features, revision).await?;
+    }
+    Ok(())
+}
+
+async fn answers(model: &Model<'_>, gateway: &Forward, features: &[f64], revision: &str) -> Result<()> {
+    let reply = model.ask_until(gateway, features, "a prediction", |r| r.status == 200).await?;
+    ensure!(reply.header("canopy-revision") == revision, "{:?} instead of {revision}", reply.headers);
+    Ok(())
+}

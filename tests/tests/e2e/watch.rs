@@ -1,0 +1,84 @@
+//! What happens to the objects of one kind, in order.
+//!
+//! Comes in: a namespace and a kind. Goes out: every event since the watch began. Never: a look at the state between
+//! two events; what a poll would miss is what these tests are about.
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::kubernetes::kubectl_running;
+use canopy_tests::namespace::Namespace;
+use canopy_tests::process::Process;
+use canopy_tests::wait::{SOON, until};
+use serde::Deserialize as _;
+use serde_json::Value;
+
+/// A watch that goes on until this value is dropped.
+pub(crate) struct Watch {
+    process: Process,
+}
+
+/// Something happened to an object.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// `ADDED`, `MODIFIED` or `DELETED`.
+    pub(crate) kind: String,
+    /// The object as it was then.
+    pub(crate) object: Value,
+}
+
+impl Watch {
+    /// Watches, and returns when what was there already has been told.
+    pub(crate) async fn start(namespace: &Namespace, kind: &str) -> Result<Self> {
+        let words = [
+            "get",
+            kind,
+            "--namespace",
+            &namespace.name,
+            "--watch",
+            "--output-watch-events",
+            "--output",
+            "json",
+        ];
+        let watch = Self { process: kubectl_running(&words)? };
+        let there: Value = serde_json::from_str(&namespace.kubectl(&["get", kind, "--output", "json"])?)?;
+        let there = there["items"].as_array().map_or(0, Vec::len);
+        until(&format!("a watch of {kind}"), SOON, async || {
+            let told = watch.events()?.len();
+            ensure!(told >= there, "it told of {told} objects of {there}");
+            Ok(())
+        })
+        .await?;
+        Ok(watch)
+    }
+
+    /// All events so far.
+    pub(crate) fn events(&self) -> Result<Vec<Event>> {
+        let text = self.process.lines().join("\n");
+        let mut events = Vec::new();
+        let mut stream = serde_json::Deserializer::from_str(&text);
+        loop {
+            // The last one may have been printed in part.
+            match Value::deserialize(&mut stream) {
+                Ok(mut event) => {
+                    let kind = event["type"].as_str().context("an event has a type")?.to_owned();
+                    events.push(Event { kind, object: event["object"].take() });
+                }
+                Err(error) if error.is_eof() => return Ok(events),
+                Err(error) => return Err(error).context(text),
+            }
+        }
+    }
+
+    /// All events so far about the object `name`.
+    pub(crate) fn events_of(&self, name: &str) -> Result<Vec<Event>> {
+        let events = self.events()?.into_iter();
+        Ok(events.filter(|event| event.object["metadata"]["name"] == name).collect())
+    }
+}
+
+impl Event {
+    /// When it happened, in the API server's own order, which holds across kinds.
+    pub(crate) fn version(&self) -> Result<u64> {
+        let version = self.object["metadata"]["resourceVersion"].as_str();
+        Ok(version.context("an object has a resource version")?.parse()?)
+    }
+}

@@ -1,0 +1,35 @@
+//! Canopy on a real cluster: its images, its chart, and the tests that need both.
+//!
+//! Comes in: the sources. Goes out: the outcome of every test in `tests/tests/e2e`. Never: a cluster that somebody uses
+//! for something else, or one that is left behind.
+
+use anyhow::Result;
+
+use crate::cluster::{self, Borrowed};
+use crate::images;
+use crate::shell::{cargo, run};
+
+/// As many tests wait for a cluster at the same time: they wait most of their time.
+const AT_ONCE: &str = "6";
+
+/// `cargo xtask cluster` does what it promises.
+pub(super) fn tool() -> Result<()> {
+    cluster::try_out()
+}
+
+/// Canopy does what it promises, from its images and by its chart.
+pub(super) fn e2e() -> Result<()> {
+    let cluster = Borrowed::new("canopy-e2e")?;
+    // An old builder needs nothing that would have to be pulled.
+    let images = images::build(|arguments| {
+        let mut docker = cluster.command("docker", arguments);
+        docker.env("DOCKER_BUILDKIT", "0");
+        docker
+    })?;
+    cluster.load(&images)?;
+    run(&mut cluster.command("charts/render", ["--check"]))?;
+    let words = ["test", "--locked", "--package", "canopy-tests", "--features", "cluster", "--test", "e2e"];
+    let words = words.iter().chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
+    let cargo = cargo(words);
+    run(&mut cluster.command(cargo.get_program(), cargo.get_args()))
+}

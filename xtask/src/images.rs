@@ -1,0 +1,37 @@
+//! The images: one per process, from one Containerfile.
+//!
+//! Comes in: static programs and a program that builds images. Goes out: images that are called as the chart calls them.
+//! Never: anything in an image but the program and the certificates of public authorities.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::binaries::{Static, statically};
+use crate::debian;
+use crate::shell::{root, run};
+
+/// The tag: the version of the workspace, which is the chart's too.
+const TAG: &str = env!("CARGO_PKG_VERSION");
+const CONTAINERFILE: &str = "deploy/images/Containerfile";
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Builds the images by a builder, such as `docker` or `buildah`, to which `builder` makes commands; returns their names.
+pub(crate) fn build(builder: impl Fn(&[&str]) -> Command) -> Result<Vec<String>> {
+    debian::need_file(CERTIFICATES, "ca-certificates")?;
+    let Static { canopy: _, operator, gateway, predictor } = statically()?;
+    let context = root().join("target/images");
+    fs::create_dir_all(&context).with_context(|| format!("failed to make {}", context.display()))?;
+    fs::copy(CERTIFICATES, context.join("ca-certificates.crt")).context("failed to copy the certificates")?;
+    let mut images = Vec::new();
+    for program in [operator, gateway, predictor] {
+        let name = program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
+        fs::copy(&program, context.join(&name)).with_context(|| format!("failed to copy {name}"))?;
+        let (image, binary) = (format!("{name}:{TAG}"), format!("BINARY={name}"));
+        let build = ["build", "--file", CONTAINERFILE, "--build-arg", &binary, "--tag", &image];
+        run(builder(&build).arg(&context))?;
+        images.push(image);
+    }
+    Ok(images)
+}
