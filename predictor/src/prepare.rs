@@ -13,7 +13,7 @@ use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Synthetic, Train};
+use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Source, Synthetic, Train};
 use canopy_forest::bagging;
 use canopy_forest::data::{DataError, Samples};
 use canopy_forest::model::{Forest, ModelError};
@@ -24,12 +24,13 @@ use canopy_forest::train::{self, TrainError};
 
 use crate::arrangement::{Arrangement, Disagreement};
 use crate::artifact::{self, Artifact, ArtifactError, Card};
+use crate::download::{self, DownloadError};
 use crate::files::{self, FileError};
 use crate::holdout::HoldOut;
 use crate::pipeline::Pipeline;
 use crate::record::{Golden, Record};
 
-/// The largest file of data that is read.
+/// The largest file of data that is read or downloaded.
 const DATA_MAX_BYTES: u64 = 1 << 30;
 
 /// Who trains.
@@ -62,8 +63,8 @@ pub enum PrepareError {
     #[error("{}: {}", .0.code, .0.message)]
     Refused(Refusal),
     /// The data could not be read this time.
-    #[error(transparent)]
-    Unavailable(FileError),
+    #[error("{0}")]
+    Unavailable(String),
     /// The model could not be written down.
     #[error("failed to make the artifact: {0}")]
     Artifact(#[from] ArtifactError),
@@ -133,7 +134,13 @@ fn read(data: &Data) -> Result<Samples, PrepareError> {
         Data::Synthetic(Synthetic { samples, features, seed }) => {
             Ok(Samples::synthetic(*samples as usize, *features as usize, *seed)?)
         }
-        Data::Csv { path, target } => Ok(Samples::from_csv(&files::read(path, DATA_MAX_BYTES)?, target)?),
+        Data::Csv { source, target } => {
+            let bytes = match source {
+                Source::Path(path) => files::read(path, DATA_MAX_BYTES)?,
+                Source::Download(download) => download::fetch(download, DATA_MAX_BYTES)?,
+            };
+            Ok(Samples::from_csv(&bytes, target)?)
+        }
     }
 }
 
@@ -196,7 +203,18 @@ impl From<FileError> for PrepareError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::TooLarge { .. } => invalid(&error),
-            FileError::Read { .. } | FileError::Write { .. } => Self::Unavailable(error),
+            FileError::Read { .. } | FileError::Write { .. } => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<DownloadError> for PrepareError {
+    fn from(error: DownloadError) -> Self {
+        let why = error.to_string();
+        match error {
+            DownloadError::Address(_) | DownloadError::TooLarge { .. } => invalid(&why),
+            DownloadError::Digest { .. } => Self::Refused(Refusal::new(Code::DigestMismatch, why)),
+            DownloadError::Failed { .. } => Self::Unavailable(why),
         }
     }
 }

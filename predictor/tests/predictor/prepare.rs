@@ -21,8 +21,7 @@ fn prepared(config: &ServingConfig) -> Preparation {
 fn of_csv(folder: &Path, csv: &str, changes: &Value) -> ServingConfig {
     let path = folder.join("data.csv");
     files::replace(&path, csv.as_bytes()).unwrap();
-    let data =
-        json!({"train": {"data": {"csv": {"path": path, "target": "label"}}, "gate": null}, "features": []});
+    let data = json!({"train": {"data": {"csv": {"source": {"path": path}, "target": "label"}}, "gate": null}, "features": []});
     config(&[&data, changes])
 }
 
@@ -251,7 +250,7 @@ fn a_file_that_cannot_be_read_is_an_error_that_may_pass() {
     match prepare(&config, Trainer::Native, &|_, _| ()) {
         Err(PrepareError::Unavailable(error)) => {
             let expected = format!("failed to read {}/data.csv: No such file", folder.path().display());
-            assert!(error.to_string().starts_with(&expected), "{error}");
+            assert!(error.starts_with(&expected), "{error}");
         }
         other => panic!("there is no file, but {other:?}"),
     }
