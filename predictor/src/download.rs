@@ -89,7 +89,7 @@ pub fn shown(uri: &str) -> String {
 fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     // These fail where there is nothing to take away.
-    drop((url.set_username(""), url.set_password(None)));
+    let _ = (url.set_username(""), url.set_password(None));
     url.set_query(None);
     url.set_fragment(None);
     let text = String::from(url);

@@ -52,6 +52,8 @@ pub struct Preparation {
     pub report: Prepared,
     /// What it must answer again.
     pub golden: Golden,
+    /// A row held out that callers may send and the model is sure of: one to show people.
+    pub example: Vec<f64>,
     /// How it did on the rows held out.
     pub hold_out: HoldOut,
 }
@@ -108,7 +110,7 @@ pub fn prepare(
     let given = answers.iter().map(|answer| answer.prediction as usize);
     let hold_out = HoldOut::compare(arrangement.classes(), has.zip(given));
     judge(gate.as_ref(), &hold_out.quality())?;
-    let golden = least_certain(&rows, &answers, arrangement.features())?;
+    let Extremes { golden, example } = extremes(&rows, &answers, arrangement.features())?;
 
     let card = Card {
         model: config.model.clone(),
@@ -126,7 +128,7 @@ pub fn prepare(
         samples: train.len(),
         seconds: started.elapsed().as_secs_f64(),
     };
-    Ok(Preparation { artifact, report, golden, hold_out })
+    Ok(Preparation { artifact, report, golden, example, hold_out })
 }
 
 fn read(data: &Data) -> Result<Samples, PrepareError> {
@@ -182,14 +184,24 @@ fn judge(gate: Option<&Gate>, quality: &Quality) -> Result<(), PrepareError> {
     Err(PrepareError::Refused(Refusal::new(Code::GateMissed, message)))
 }
 
-/// The row that the model is least sure of would be the first to be answered otherwise by a model that is not the
-/// same. It must be a row that callers may send.
-fn least_certain(rows: &Rows, answers: &[RowAnswer], features: &[Feature]) -> Result<Golden, PrepareError> {
+/// The rows held out that a model is least and most sure of.
+struct Extremes {
+    golden: Golden,
+    example: Vec<f64>,
+}
+
+/// Of the rows that callers may send: the one that the model is least sure of would be the first to be answered
+/// otherwise by a model that is not the same; the one that it is most sure of shows people what it has learnt.
+fn extremes(rows: &Rows, answers: &[RowAnswer], features: &[Feature]) -> Result<Extremes, PrepareError> {
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
-    let candidates = rows.iter().zip(answers).filter(|(row, _)| admitted(row));
-    let least = candidates.min_by(|(_, a), (_, b)| a.confidence.total_cmp(&b.confidence));
-    match least {
-        Some((row, answer)) => Ok(Golden { features: row.to_vec(), answer: *answer }),
+    let candidates = || rows.iter().zip(answers).filter(|(row, _)| admitted(row));
+    let least = candidates().min_by(|(_, a), (_, b)| a.confidence.total_cmp(&b.confidence));
+    let most = candidates().min_by(|(_, a), (_, b)| b.confidence.total_cmp(&a.confidence));
+    match least.zip(most) {
+        Some(((row, answer), (example, _))) => Ok(Extremes {
+            golden: Golden { features: row.to_vec(), answer: *answer },
+            example: example.to_vec(),
+        }),
         None => Err(invalid(&"no row held out is within the bounds of the features: widen them")),
     }
 }

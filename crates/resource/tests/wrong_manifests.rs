@@ -102,3 +102,59 @@ fn no_rule_of_the_definition_is_without_a_file() {
         assert!(has_file, "no file in tests/golden/refusals breaks the rule {message:?}");
     }
 }
+
+/// What the rules and what reading say of a model of this name.
+fn judged(name: &str) -> (Vec<String>, Vec<String>) {
+    let definition = json!(PredictorModel::crd());
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let text = manifest::DEMO.replace("name: demo", &format!("name: '{name}'"));
+    (broken_rules(schema, &text), faults(&text))
+}
+
+#[test]
+fn a_name_is_a_dns_1035_label_of_45_characters_that_no_child_of_a_model_has() {
+    const LABEL: &str =
+        "must be lower-case letters, digits and '-', begin with a letter and not end with '-'";
+    const SHORT: &str = "must be at most 45 characters";
+    const FREE: &str =
+        "is kept for what Canopy makes itself ('predictors', '…-pods', '…-<8 hexadecimal digits>')";
+    let longest = format!("a{}z", "-".repeat(43));
+    for name in [
+        "a",
+        "iris-2",
+        &longest,
+        "predictor",
+        "predictors-2",
+        "my-predictors",
+        "pods",
+        "iris-pods-2",
+        "iris-pod",
+        "a6f3a9c1e",
+        "iris-6f3a9c1",
+        "iris-6f3a9c1e0",
+        "iris-6f3a9c1g",
+    ] {
+        assert_eq!(judged(name), (Vec::new(), Vec::new()), "{name}");
+    }
+    let long = format!("a{}z", "-".repeat(44));
+    for (name, why) in [
+        ("Iris", LABEL),
+        ("1st", LABEL),
+        ("-iris", LABEL),
+        ("iris-", LABEL),
+        ("iris_2", LABEL),
+        ("iris.shop", LABEL),
+        ("irís", LABEL),
+        (&long, SHORT),
+        ("predictors", FREE),
+        ("iris-pods", FREE),
+        ("a-pods", FREE),
+        ("iris-6f3a9c1e", FREE),
+        ("iris-00000000", FREE),
+        ("iris-2-deadbeef", FREE),
+    ] {
+        let (rules, faults) = judged(name);
+        assert_eq!(rules, [format!("metadata.name {why}")], "{name}");
+        assert_eq!(faults, [format!("metadata.name: {why}")], "{name}");
+    }
+}

@@ -81,6 +81,19 @@ fn the_artifact_says_what_it_is_and_answers_the_golden_row_as_recorded() {
 }
 
 #[test]
+fn the_example_is_the_row_held_out_that_the_model_is_most_sure_of() {
+    let features: Vec<_> = (0..4).map(|i| json!({"name": format!("x{i}"), "min": -0.9})).collect();
+    for changes in [json!({}), json!({ "features": features })] {
+        let preparation = prepared(&config(&[&changes]));
+        let artifact = Artifact::decode(&preparation.artifact).unwrap();
+        let example = Rows::single(preparation.example);
+        assert_eq!(schema::check(&example, &artifact.card().features), Ok(()));
+        let confidence = artifact.pipeline().predict(&example).unwrap()[0].confidence;
+        assert!(confidence > 0.9 && confidence > preparation.golden.answer.confidence, "{confidence}");
+    }
+}
+
+#[test]
 fn progress_is_told_tree_by_tree() {
     let told = Mutex::new(Vec::new());
     prepare(&synthetic(), Trainer::Native, &|done, of| told.lock().unwrap().push((done, of))).unwrap();
