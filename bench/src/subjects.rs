@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use canopy_contract::names::{DEFAULT_NAMESPACE, REVISION_DIGITS};
 use canopy_contract::schema::Feature;
-use canopy_contract::serving::{Algorithm, Data, MaxFeatures, RandomForest, ServingConfig, Train};
+use canopy_contract::serving::{Algorithm, Data, MaxFeatures, RandomForest, ServingConfig, Source, Train};
 
 use crate::call::Call;
 use crate::results::Subject;
@@ -176,7 +176,7 @@ fn demo(rows: PathBuf) -> Result<ServingConfig> {
         version: "1.0".to_owned(),
         revision: "0".repeat(REVISION_DIGITS),
         train: Train {
-            data: Data::Csv { path: rows, target: "class".to_owned() },
+            data: Data::Csv { source: Source::Path(rows), target: "class".to_owned() },
             algorithm: Algorithm::RandomForest(RandomForest {
                 trees: 100,
                 max_depth: None,

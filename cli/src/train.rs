@@ -45,7 +45,7 @@ fn only<'a>(models: &'a [PredictorModel], file: &Path) -> Result<&'a PredictorMo
 }
 
 fn for_people(preparation: &Preparation, out: &Path) -> String {
-    let Preparation { report, hold_out, artifact: _, golden: _ } = preparation;
+    let Preparation { report, hold_out, artifact: _, golden: _, example: _ } = preparation;
     let Prepared { digest, bytes, quality: _, samples, seconds } = report;
     let file = out.display();
     format!(

@@ -7,13 +7,15 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use canopy_contract::report::Refusal;
+use canopy_contract::serving::{Data, Source};
+use canopy_predictor::download;
 use canopy_predictor::files;
 use canopy_predictor::prepare::{Preparation, PrepareError, Trainer, prepare};
 use canopy_resource::manifest::ConfigMaps;
 use canopy_resource::model::PredictorModel;
 use canopy_resource::plan::Plan;
 
-use crate::console::Progress;
+use crate::console::{Progress, say};
 use crate::refused::{Refused, called};
 
 /// The plan for `model`, with its data in `folder`.
@@ -24,12 +26,15 @@ pub(crate) fn plan(model: &PredictorModel, data: &ConfigMaps, folder: &Path) -> 
     })
 }
 
-/// Writes the data of `plan` where it says they are, and trains. Blocks, and uses every CPU.
+/// Writes the data of `plan` where it says they are, or downloads them, and trains. Blocks, and uses every CPU.
 pub(crate) fn train(plan: &Plan, trainer: Trainer) -> Result<Preparation> {
     if let Some(file) = &plan.file {
         files::replace(&file.path, file.text.as_bytes())?;
     }
     let name = called(plan.config.model.as_str(), &plan.config.namespace);
+    if let Data::Csv { source: Source::Download(remote), target: _ } = &plan.config.train.data {
+        say(&format!("downloading the data of {name} from {}", download::shown(&remote.uri)));
+    }
     let progress = Progress::new(format!("training {name}"), "trees");
     match prepare(&plan.config, trainer, &|done, of| progress.show(done, of)) {
         Ok(preparation) => Ok(preparation),

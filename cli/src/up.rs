@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use canopy_contract::body::FORWARDED_MAX_BYTES;
 use canopy_contract::names::DEFAULT_NAMESPACE;
 use canopy_gateway::settings::{Predictor, Predictors, Settings};
 use canopy_predictor::app::Limits;
@@ -34,7 +35,7 @@ use workshop::Made;
 pub(crate) const SERVICE: &str = "canopy";
 
 /// What a predictor takes unless it is told otherwise.
-const LIMITS: Limits = Limits { body_bytes: 4 << 20, body_timeout: Duration::from_secs(10) };
+const LIMITS: Limits = Limits { body_bytes: FORWARDED_MAX_BYTES, body_timeout: Duration::from_secs(10) };
 /// Loading a model and proving it takes a moment; what takes longer will not come.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use canopy_contract::body::BODY_MAX_BYTES;
+use canopy_contract::duration;
 use canopy_contract::names::DEFAULT_NAMESPACE;
 use http::Uri;
 
@@ -32,15 +34,15 @@ pub struct Settings {
     pub predictors: Predictors,
 
     /// How long a predictor may take to answer, over all attempts: seconds, or with a unit, as in 500ms or 30s
-    #[arg(long, env = "CANOPY_UPSTREAM_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, env = "CANOPY_UPSTREAM_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub upstream_timeout: Duration,
 
-    /// How long a client may take to send the body of a request
-    #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    /// How long a client may take to send the body of a request, as in 500ms or 10s
+    #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     pub body_timeout: Duration,
 
     /// How long the body of a request may be
-    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 2 << 20)]
+    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = BODY_MAX_BYTES)]
     pub max_body_bytes: usize,
 
     /// The database: sqlite://, then the path of a file, which is made if it is not there; without it
@@ -63,7 +65,7 @@ impl Default for Settings {
             predictors: Predictors::default(),
             upstream_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
-            max_body_bytes: 2 << 20,
+            max_body_bytes: BODY_MAX_BYTES,
             database_url: None,
             drain_seconds: 10,
         }
@@ -171,22 +173,6 @@ impl Address {
     }
 }
 
-/// Reads `30`, `0.5`, `500ms`, `30s` or `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds_per_unit = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        _ => return Err("must be a number of seconds, or one with the unit ms, s or m, as in 30s".to_owned()),
-    };
-    let number: f64 = digits.trim().parse().map_err(|_| "must begin with a number, as in 30s".to_owned())?;
-    Duration::try_from_secs_f64(number * seconds_per_unit)
-        .ok()
-        .filter(|found| (Duration::from_millis(1)..=Duration::from_hours(24)).contains(found))
-        .ok_or_else(|| "must be between 1ms and a day".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,18 +212,6 @@ mod tests {
                 error.starts_with(r#"the address of model "demo" must be http://HOST:PORT"#),
                 "{bad}: {error}"
             );
-        }
-    }
-
-    #[test]
-    fn a_time_has_a_unit_or_is_seconds() {
-        for (text, milliseconds) in
-            [("30", 30_000), ("0.5", 500), ("500ms", 500), ("1.5s", 1500), ("2m", 120_000)]
-        {
-            assert_eq!(duration(text).unwrap(), Duration::from_millis(milliseconds), "{text}");
-        }
-        for text in ["", "s", "-1", "0", "30x", "inf", "NaN", "1e99", "2d"] {
-            assert!(duration(text).is_err(), "{text}");
         }
     }
 

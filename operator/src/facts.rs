@@ -73,7 +73,7 @@ impl<'a> Facts<'a> {
     fn preparations(&self, revision: &str) -> impl Iterator<Item = &'a Prepared> + use<'a> {
         self.pods(revision).iter().filter_map(|pod| match &pod.report {
             Some(Report::Prepared(prepared)) => Some(prepared),
-            Some(Report::Refused(_)) | None => None,
+            Some(Report::Refused(_) | Report::Failed(_)) | None => None,
         })
     }
 }

@@ -50,6 +50,8 @@ pub enum Reason {
     DataInvalid,
     /// The training data cannot be read.
     DataUnavailable,
+    /// `prepare` refused: the file at the uri is not the one that the spec asks for.
+    DigestMismatch,
     /// `prepare` refused: the model is not good enough.
     GateMissed,
     /// `prepare` refused, for a reason that this operator does not know.
@@ -74,7 +76,7 @@ impl Trouble {
 
 impl Reason {
     /// Every word there is.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Serving,
         Self::Prepared,
         Self::Preparing,
@@ -96,6 +98,7 @@ impl Reason {
         Self::DeadlineExceeded,
         Self::DataInvalid,
         Self::DataUnavailable,
+        Self::DigestMismatch,
         Self::GateMissed,
         Self::Refused,
     ];
@@ -124,6 +127,7 @@ impl Reason {
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::DataInvalid => "DataInvalid",
             Self::DataUnavailable => "DataUnavailable",
+            Self::DigestMismatch => "DigestMismatch",
             Self::GateMissed => "GateMissed",
             Self::Refused => "Refused",
         }
@@ -153,6 +157,7 @@ mod tests {
     fn a_refusal_is_told_in_the_words_of_prepare() {
         assert_eq!(Reason::of_refusal(Code::GateMissed.as_str()), Reason::GateMissed);
         assert_eq!(Reason::of_refusal("DataInvalid"), Reason::DataInvalid);
+        assert_eq!(Reason::of_refusal(Code::DigestMismatch.as_str()), Reason::DigestMismatch);
         assert_eq!(Reason::of_refusal("a word of a later version"), Reason::Refused);
     }
 }

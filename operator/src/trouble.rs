@@ -3,7 +3,7 @@
 //! Comes in: the status of a pod or a Deployment. Goes out: a reason and a sentence that names the pod. Never: a
 //! guess; what says nothing is no trouble yet.
 
-use canopy_contract::report::Report;
+use canopy_contract::report::{Refusal, Report};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
@@ -33,10 +33,11 @@ pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
 }
 
-/// How `prepare` ended, where it came to an end of its own.
+/// How `prepare` ended, where it will not be tried again.
 pub fn report(pod: &Pod) -> Option<Report> {
     let ended = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
-    serde_json::from_str(ended.message.as_deref()?).ok()
+    let report = serde_json::from_str(ended.message.as_deref()?).ok()?;
+    (!matches!(report, Report::Failed(_))).then_some(report)
 }
 
 /// Since when `prepare` runs, where it does.
@@ -77,8 +78,9 @@ fn of_container(container: &ContainerStatus, pod: &str) -> Option<Trouble> {
         }
         _ => {}
     }
+    // While it is tried again, how it ended before is all there is to say; once it has ended well, that is over.
     let last = container.last_state.clone().unwrap_or_default();
-    [state.terminated, last.terminated].into_iter().flatten().find_map(|ended| of_end(container, &ended, pod))
+    of_end(container, &state.terminated.or(last.terminated)?, pod)
 }
 
 fn of_end(container: &ContainerStatus, ended: &ContainerStateTerminated, pod: &str) -> Option<Trouble> {
@@ -92,7 +94,7 @@ fn of_end(container: &ContainerStatus, ended: &ContainerStateTerminated, pod: &s
             format!("container {name} of pod {pod} was killed for its memory: raise {field}.limits.memory");
         return Some(Trouble { reason: Reason::OutOfMemory, message });
     }
-    let (code, words) = last_words(ended.message.as_deref().unwrap_or_default());
+    let (code, words) = words(ended.message.as_deref().unwrap_or_default());
     let reason = if name == PREPARE { Reason::PrepareFailed } else { Reason::PodsNotReady };
     let reason =
         code.map(|code| Reason::of_refusal(&code)).filter(|r| *r != Reason::Refused).unwrap_or(reason);
@@ -101,9 +103,13 @@ fn of_end(container: &ContainerStatus, ended: &ContainerStateTerminated, pod: &s
     Some(Trouble { reason, message })
 }
 
-/// The code and the message of the last line of a log, which Kubernetes gives where a container left no report.
-fn last_words(log: &str) -> (Option<String>, String) {
-    let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+/// The code and the message of a failure that was reported, or of the last line of a log, which Kubernetes gives
+/// where a container left no report.
+fn words(message: &str) -> (Option<String>, String) {
+    if let Ok(Report::Failed(Refusal { code, message })) = serde_json::from_str(message) {
+        return (Some(code), message);
+    }
+    let last = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     match serde_json::from_str::<Value>(last) {
         Ok(line) => {
             let text = |key: &str| line.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -218,9 +224,29 @@ mod tests {
         let said = |words: &str| format!("container prepare of pod iris-1 ended with status 1: {words}");
         let known = r#"{"level":"ERROR","message":"failed to read x","code":"data_unavailable"}"#;
         check(&ended(known), Some((Reason::DataUnavailable, &said("failed to read x"))));
+        let reported =
+            r#"{"failed":{"code":"data_unavailable","message":"failed to download http://x/y: gone"}}"#;
+        check(
+            &ended(reported),
+            Some((Reason::DataUnavailable, &said("failed to download http://x/y: gone"))),
+        );
         check(&ended(r#"{"message":"gone","code":"new"}"#), Some((Reason::PrepareFailed, &said("gone"))));
         check(&ended("plain words."), Some((Reason::PrepareFailed, &said("plain words"))));
         check(&ended(""), Some((Reason::PrepareFailed, &said("it said nothing"))));
+    }
+
+    #[test]
+    fn what_failed_is_told_while_it_is_tried_again_and_no_longer_once_it_went_well() {
+        let failed = "lastState: {terminated: {exitCode: 1, message: plain}}";
+        let told =
+            Some((Reason::PrepareFailed, "container prepare of pod iris-1 ended with status 1: plain"));
+        for (state, expected) in [
+            ("state: {waiting: {reason: CrashLoopBackOff}}", told),
+            ("state: {running: {}}", told),
+            ("state: {terminated: {exitCode: 0}}", None),
+        ] {
+            check(&container("initContainerStatuses", "prepare", &format!("{state}, {failed}")), expected);
+        }
     }
 
     #[test]
@@ -232,6 +258,8 @@ mod tests {
         let refused = r#"state: {terminated: {exitCode: 0, message: '{"refused":{"code":"gate_missed","message":"low"}}'}}"#;
         assert!(matches!(report(&pod(refused)), Some(Report::Refused(refusal)) if refusal.message == "low"));
         assert_eq!(report(&pod("state: {terminated: {exitCode: 0, message: 'not JSON'}}")), None);
+        let failed = r#"state: {terminated: {exitCode: 1, message: '{"failed":{"code":"data_unavailable","message":"gone"}}'}}"#;
+        assert_eq!(report(&pod(failed)), None);
         assert_eq!(report(&pod("state: {running: {}}")), None);
     }
 

@@ -21,7 +21,7 @@ pub fn refusal(plan: &Plan, observed: &Observed, now: Timestamp) -> Option<Troub
         Some(Report::Refused(refusal)) => {
             Some(Trouble::new(Reason::of_refusal(&refusal.code), refusal.message.clone()))
         }
-        Some(Report::Prepared(_)) | None => None,
+        Some(Report::Prepared(_) | Report::Failed(_)) | None => None,
     });
     refused.or_else(|| {
         let (pod, left) = deadline(pods, target, now)?;

@@ -5,7 +5,8 @@
 
 use std::process::ExitCode;
 
-use canopy_contract::report::Refusal;
+use canopy_contract::code::Code;
+use canopy_contract::report::{Refusal, Report};
 use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
@@ -51,6 +52,10 @@ pub fn prepare(arguments: &PrepareArguments) -> Result<ExitCode, CommandError> {
     let config = arguments.model.config()?;
     let (model, version) = (config.model.as_str(), config.version.as_str());
     let folder = &arguments.model.dir;
+    let told = |report: &Report| match &arguments.termination_log {
+        Some(log) => record::tell(report, log),
+        None => Ok(()),
+    };
     let record = match prepare::prepare(&config, arguments.trainer, &progress) {
         Ok(preparation) => {
             let record = preparation.record();
@@ -75,11 +80,16 @@ pub fn prepare(arguments: &PrepareArguments) -> Result<ExitCode, CommandError> {
             record.write(folder, None)?;
             record
         }
+        Err(PrepareError::Unavailable(why)) => {
+            let failure = Refusal::new(Code::DataUnavailable, why);
+            let Refusal { code, message } = &failure;
+            tracing::error!(model, version, code, "{message}");
+            told(&Report::Failed(failure))?;
+            return Ok(ExitCode::FAILURE);
+        }
         Err(error) => return Err(error.into()),
     };
-    if let Some(log) = &arguments.termination_log {
-        record::tell(&record.report(), log)?;
-    }
+    told(&record.report())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod files;
 pub mod pipeline;
 pub mod artifact;
+pub mod download;
 pub mod arrangement;
 pub mod holdout;
 pub mod record;

@@ -13,7 +13,7 @@ use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Synthetic, Train};
+use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Source, Synthetic, Train};
 use canopy_forest::bagging;
 use canopy_forest::data::{DataError, Samples};
 use canopy_forest::model::{Forest, ModelError};
@@ -24,12 +24,13 @@ use canopy_forest::train::{self, TrainError};
 
 use crate::arrangement::{Arrangement, Disagreement};
 use crate::artifact::{self, Artifact, ArtifactError, Card};
+use crate::download::{self, DownloadError};
 use crate::files::{self, FileError};
 use crate::holdout::HoldOut;
 use crate::pipeline::Pipeline;
 use crate::record::{Golden, Record};
 
-/// The largest file of data that is read.
+/// The largest file of data that is read or downloaded.
 const DATA_MAX_BYTES: u64 = 1 << 30;
 
 /// Who trains.
@@ -51,6 +52,8 @@ pub struct Preparation {
     pub report: Prepared,
     /// What it must answer again.
     pub golden: Golden,
+    /// A row held out that callers may send and the model is sure of: one to show people.
+    pub example: Vec<f64>,
     /// How it did on the rows held out.
     pub hold_out: HoldOut,
 }
@@ -62,8 +65,8 @@ pub enum PrepareError {
     #[error("{}: {}", .0.code, .0.message)]
     Refused(Refusal),
     /// The data could not be read this time.
-    #[error(transparent)]
-    Unavailable(FileError),
+    #[error("{0}")]
+    Unavailable(String),
     /// The model could not be written down.
     #[error("failed to make the artifact: {0}")]
     Artifact(#[from] ArtifactError),
@@ -107,7 +110,7 @@ pub fn prepare(
     let given = answers.iter().map(|answer| answer.prediction as usize);
     let hold_out = HoldOut::compare(arrangement.classes(), has.zip(given));
     judge(gate.as_ref(), &hold_out.quality())?;
-    let golden = least_certain(&rows, &answers, arrangement.features())?;
+    let Extremes { golden, example } = extremes(&rows, &answers, arrangement.features())?;
 
     let card = Card {
         model: config.model.clone(),
@@ -125,7 +128,7 @@ pub fn prepare(
         samples: train.len(),
         seconds: started.elapsed().as_secs_f64(),
     };
-    Ok(Preparation { artifact, report, golden, hold_out })
+    Ok(Preparation { artifact, report, golden, example, hold_out })
 }
 
 fn read(data: &Data) -> Result<Samples, PrepareError> {
@@ -133,7 +136,13 @@ fn read(data: &Data) -> Result<Samples, PrepareError> {
         Data::Synthetic(Synthetic { samples, features, seed }) => {
             Ok(Samples::synthetic(*samples as usize, *features as usize, *seed)?)
         }
-        Data::Csv { path, target } => Ok(Samples::from_csv(&files::read(path, DATA_MAX_BYTES)?, target)?),
+        Data::Csv { source, target } => {
+            let bytes = match source {
+                Source::Path(path) => files::read(path, DATA_MAX_BYTES)?,
+                Source::Download(download) => download::fetch(download, DATA_MAX_BYTES)?,
+            };
+            Ok(Samples::from_csv(&bytes, target)?)
+        }
     }
 }
 
@@ -175,14 +184,24 @@ fn judge(gate: Option<&Gate>, quality: &Quality) -> Result<(), PrepareError> {
     Err(PrepareError::Refused(Refusal::new(Code::GateMissed, message)))
 }
 
-/// The row that the model is least sure of would be the first to be answered otherwise by a model that is not the
-/// same. It must be a row that callers may send.
-fn least_certain(rows: &Rows, answers: &[RowAnswer], features: &[Feature]) -> Result<Golden, PrepareError> {
+/// The rows held out that a model is least and most sure of.
+struct Extremes {
+    golden: Golden,
+    example: Vec<f64>,
+}
+
+/// Of the rows that callers may send: the one that the model is least sure of would be the first to be answered
+/// otherwise by a model that is not the same; the one that it is most sure of shows people what it has learnt.
+fn extremes(rows: &Rows, answers: &[RowAnswer], features: &[Feature]) -> Result<Extremes, PrepareError> {
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
-    let candidates = rows.iter().zip(answers).filter(|(row, _)| admitted(row));
-    let least = candidates.min_by(|(_, a), (_, b)| a.confidence.total_cmp(&b.confidence));
-    match least {
-        Some((row, answer)) => Ok(Golden { features: row.to_vec(), answer: *answer }),
+    let candidates = || rows.iter().zip(answers).filter(|(row, _)| admitted(row));
+    let least = candidates().min_by(|(_, a), (_, b)| a.confidence.total_cmp(&b.confidence));
+    let most = candidates().min_by(|(_, a), (_, b)| b.confidence.total_cmp(&a.confidence));
+    match least.zip(most) {
+        Some(((row, answer), (example, _))) => Ok(Extremes {
+            golden: Golden { features: row.to_vec(), answer: *answer },
+            example: example.to_vec(),
+        }),
         None => Err(invalid(&"no row held out is within the bounds of the features: widen them")),
     }
 }
@@ -196,7 +215,18 @@ impl From<FileError> for PrepareError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::TooLarge { .. } => invalid(&error),
-            FileError::Read { .. } | FileError::Write { .. } => Self::Unavailable(error),
+            FileError::Read { .. } | FileError::Write { .. } => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<DownloadError> for PrepareError {
+    fn from(error: DownloadError) -> Self {
+        let why = error.to_string();
+        match error {
+            DownloadError::Address(_) | DownloadError::TooLarge { .. } => invalid(&why),
+            DownloadError::Digest { .. } => Self::Refused(Refusal::new(Code::DigestMismatch, why)),
+            DownloadError::Failed { .. } => Self::Unavailable(why),
         }
     }
 }

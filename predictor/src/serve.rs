@@ -82,7 +82,9 @@ pub fn run(
     listener: TcpListener,
     process: Process,
 ) -> impl Future<Output = Result<(), ServeError>> + Send {
-    let gate = process.readiness.gate(format!("model {}", serving.config.model), "loading");
+    // With its namespace: of two models of one name in a process, neither may open the other's gate.
+    let ServingConfig { model, namespace, .. } = &serving.config;
+    let gate = process.readiness.gate(format!("model {model}.{namespace}"), "loading");
     serve_behind(gate, serving, listener, process)
 }
 

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use canopy_contract::body::FORWARDED_MAX_BYTES;
+use canopy_contract::duration;
 use canopy_contract::names::{PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
 use canopy_contract::serving::ServingConfig;
 use clap::{Args, Parser, Subcommand};
@@ -95,11 +97,11 @@ pub struct ServeArguments {
     /// How long the port stays open after SIGTERM, so that nobody meets a closed door
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 15)]
     drain_seconds: u64,
-    /// The longest body of a request; not less than the gateway's, or its callers are refused here
-    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 4 << 20)]
+    /// The longest body of a request; four times the gateway's, which writes numbers in full
+    #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = FORWARDED_MAX_BYTES)]
     max_body_bytes: usize,
-    /// How long a body may take to arrive, in seconds
-    #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "SECONDS", default_value = "10s", value_parser = seconds)]
+    /// How long a body may take to arrive, as in 500ms or 10s
+    #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     body_timeout: Duration,
 }
 
@@ -148,14 +150,6 @@ fn read_config(path: &Path) -> Result<ServingConfig, ConfigError> {
     serde_json::from_slice(&bytes).map_err(|source| ConfigError::Content { path: path.to_owned(), source })
 }
 
-/// Reads `10`, `10s` or `0.5`.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.strip_suffix('s').unwrap_or(text).parse().ok();
-    let time = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
-    time.filter(|time| (Duration::from_millis(1)..=Duration::from_hours(24)).contains(time))
-        .ok_or_else(|| "must be seconds, from 0.001 to a day, as in 10s".to_owned())
-}
-
 fn everywhere(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
@@ -165,12 +159,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_seconds_with_or_without_their_unit() {
-        for (text, milliseconds) in [("10s", 10_000), ("10", 10_000), ("0.5", 500)] {
-            assert_eq!(seconds(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for text in ["", "s", "-1", "0", "1e9", "inf", "NaN", "10m"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
+    fn a_time_has_the_units_that_the_gateways_have() {
+        let limits = |time: &str| {
+            let line = ["canopy-predictor", "serve", "--config", "c", "--dir", "d", "--body-timeout", time];
+            match Arguments::try_parse_from(line).map(|arguments| arguments.command) {
+                Ok(Command::Serve(serve)) => Some(serve.limits().body_timeout),
+                Ok(Command::Prepare(_)) | Err(_) => None,
+            }
+        };
+        assert_eq!(limits("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(limits("2m"), Some(Duration::from_mins(2)));
+        assert_eq!(limits("2d"), None);
     }
 }

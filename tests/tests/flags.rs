@@ -84,6 +84,7 @@ async fn a_wrong_value_is_named_with_its_flag() -> Result<()> {
             ("--workers", "CANOPY_WORKERS", "many"),
             ("--listen", "CANOPY_LISTEN", "8000"),
             ("--admin", "CANOPY_ADMIN", "x:y"),
+            ("--body-timeout", "CANOPY_BODY_TIMEOUT", "2d"),
         ] {
             let (code, said) = said(name, command, &[(variable, value.to_owned())]).await?;
             assert_eq!(code, Some(2), "{name} {said}");

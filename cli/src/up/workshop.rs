@@ -34,7 +34,7 @@ pub(crate) struct Made {
     pub(crate) folder: PathBuf,
     /// How good it is.
     pub(crate) quality: Quality,
-    /// A row it can be asked about.
+    /// A row it can be asked about, and has a clear answer to.
     pub(crate) row: Vec<f64>,
 }
 
@@ -78,13 +78,13 @@ fn make(planned: Planned) -> Result<Made> {
     files::make_folder(&folder)?;
     let preparation = training::train(&plan, Trainer::Native)?;
     preparation.record().write(&folder, Some(&preparation.artifact))?;
-    let Preparation { report, golden, artifact: _, hold_out: _ } = preparation;
-    let row = example(golden.features, &plan.config.features);
+    let Preparation { report, example, artifact: _, golden: _, hold_out: _ } = preparation;
+    let row = short(example, &plan.config.features);
     Ok(Made { config: plan.config, folder, quality: report.quality, row })
 }
 
 /// The row with two decimals, where that keeps it within the bounds of the features.
-fn example(row: Vec<f64>, features: &[Feature]) -> Vec<f64> {
+fn short(row: Vec<f64>, features: &[Feature]) -> Vec<f64> {
     // The sum makes a positive zero of a negative one.
     let rounded: Vec<_> = row.iter().map(|value| (value * 100.0).round() / 100.0 + 0.0).collect();
     let admitted = features.is_empty() || schema::check(&Rows::single(rounded.clone()), features).is_ok();
@@ -100,9 +100,9 @@ mod tests {
         let row = || vec![0.123_456, -0.001, 2.999];
         let bounded =
             |max| ["a", "b", "c"].map(|name| Feature { name: name.into(), min: None, max: Some(max) });
-        assert_eq!(example(row(), &[]), [0.12, 0.0, 3.0]);
-        assert_eq!(example(row(), &bounded(3.0)), [0.12, 0.0, 3.0]);
-        assert_eq!(example(row(), &bounded(2.9995)), row());
-        assert!(example(row(), &[])[1].is_sign_positive());
+        assert_eq!(short(row(), &[]), [0.12, 0.0, 3.0]);
+        assert_eq!(short(row(), &bounded(3.0)), [0.12, 0.0, 3.0]);
+        assert_eq!(short(row(), &bounded(2.9995)), row());
+        assert!(short(row(), &[])[1].is_sign_positive());
     }
 }

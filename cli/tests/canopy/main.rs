@@ -7,4 +7,5 @@ mod program;
 mod up;
 mod stops;
 mod files;
+mod remote;
 mod prints;

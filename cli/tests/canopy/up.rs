@@ -23,6 +23,7 @@ async fn the_line_to_try_works_as_printed() -> Result<()> {
     assert_eq!(answer["success"], true, "{answer}");
     assert_eq!(answer["service"], "demo");
     assert_eq!(answer["prediction"]["class"].as_u64().map(|class| class < 2), Some(true), "{answer}");
+    assert!(answer["confidence"].as_f64() > Some(0.9), "nobody is convinced by {answer}");
 
     let table = process.lines().join("\n");
     for part in
@@ -76,6 +77,14 @@ async fn the_whole_line_is_there() -> Result<()> {
     assert_eq!(up.get(up.summary["docs"].as_str().unwrap_or_default()).await?.status, 200);
 
     up.post(&up.gateway("/api/predict"), &json!({"features": [1, 2, -0.5, 0.3]})).await?;
+    // The question and the answer with which the README begins.
+    let readme = json!({"features": [1.2, 0.4, -0.3, 2.0]});
+    let answer = up.post(&up.gateway("/api/predict"), &readme).await?.json()?;
+    assert_eq!(
+        (&answer["prediction"]["class"], &answer["confidence"]),
+        (&json!(1), &json!(0.97)),
+        "{answer}"
+    );
     let metrics = up.summary["metrics"].as_str().unwrap_or_default();
     let text = up.get(metrics).await?.text;
     for metric in ["canopy_gateway_requests_total{", "canopy_predictor_requests_total{", "process=\"canopy\""]

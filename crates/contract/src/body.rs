@@ -11,6 +11,13 @@ use serde_json::value::RawValue;
 use crate::fault::{FAULTS_MAX, Fault, FieldFault, Place};
 use crate::rows::Rows;
 
+/// The longest body that a gateway takes, unless it is told otherwise.
+pub const BODY_MAX_BYTES: usize = 2 << 20;
+/// The longest body that a predictor takes, unless it is told otherwise. A gateway passes numbers on as it read them,
+/// in full: `1` as `1.0`, `1e15` as `1000000000000000.0`. That makes at most four bytes of one, and what a gateway took
+/// must not be too long for the predictor behind it.
+pub const FORWARDED_MAX_BYTES: usize = 4 * BODY_MAX_BYTES;
+
 /// Why a body could not be read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BodyError {
@@ -276,6 +283,24 @@ mod tests {
         assert_eq!(faults(&deep), ["features.0 must be a number"]);
         let many = format!(r#"{{"features":[{}0]}}"#, "\"x\",".repeat(10_000));
         assert_eq!(faults(&many).len(), FAULTS_MAX);
+    }
+
+    #[test]
+    fn what_a_gateway_takes_is_not_too_long_for_a_predictor_once_it_is_written_in_full() {
+        let signs = ["", "-"];
+        let digits = ["0", "1", "9", "12", "1.5"];
+        let exponents = (-30..30).map(|exponent| format!("e{exponent}")).chain([String::new()]);
+        for exponent in exponents {
+            for text in signs.iter().flat_map(|sign| digits.map(|digits| format!("{sign}{digits}{exponent}")))
+            {
+                let number: f64 = text.parse().unwrap();
+                let in_full = serde_json::to_string(&number).unwrap();
+                // Each with the comma after it.
+                let growth = (in_full.len() + 1) as f64 / (text.len() + 1) as f64;
+                let allowed = (FORWARDED_MAX_BYTES / BODY_MAX_BYTES) as f64;
+                assert!(growth <= allowed, "{text} becomes {in_full}");
+            }
+        }
     }
 
     proptest! {

@@ -42,6 +42,8 @@ pub enum Code {
     DataInvalid,
     /// The training data could not be read.
     DataUnavailable,
+    /// A file that was downloaded is not the one whose digest was asked for.
+    DigestMismatch,
     /// The model's quality on the hold-out rows is below what was asked for.
     GateMissed,
     /// The artifact is not what was prepared.
@@ -52,7 +54,7 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Ok,
         Self::MalformedJson,
         Self::InvalidFeatures,
@@ -71,6 +73,7 @@ impl Code {
         Self::Internal,
         Self::DataInvalid,
         Self::DataUnavailable,
+        Self::DigestMismatch,
         Self::GateMissed,
         Self::ArtifactCorrupt,
         Self::GoldenMismatch,
@@ -97,6 +100,7 @@ impl Code {
             Self::Internal => "internal",
             Self::DataInvalid => "data_invalid",
             Self::DataUnavailable => "data_unavailable",
+            Self::DigestMismatch => "digest_mismatch",
             Self::GateMissed => "gate_missed",
             Self::ArtifactCorrupt => "artifact_corrupt",
             Self::GoldenMismatch => "golden_mismatch",
@@ -126,6 +130,7 @@ impl Code {
             | Self::NotReady
             | Self::DataInvalid
             | Self::DataUnavailable
+            | Self::DigestMismatch
             | Self::GateMissed
             | Self::ArtifactCorrupt
             | Self::GoldenMismatch => 503,
@@ -154,6 +159,7 @@ impl Code {
             Self::Internal => "Something went wrong inside Canopy",
             Self::DataInvalid => "The training data cannot be used",
             Self::DataUnavailable => "The training data cannot be read",
+            Self::DigestMismatch => "The file is not the one that was asked for",
             Self::GateMissed => "The model is not good enough to serve",
             Self::ArtifactCorrupt => "The artifact is not what was prepared",
             Self::GoldenMismatch => "The model does not answer as it did when it was prepared",

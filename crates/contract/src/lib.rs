@@ -4,6 +4,7 @@
 //! names the field. Never: input or output, a clock, randomness, or anything asynchronous.
 
 pub mod names;
+pub mod duration;
 pub mod code;
 pub mod problem;
 pub mod rows;

@@ -1,4 +1,4 @@
-//! What `prepare` leaves behind for `serve` and for whoever watches: a model with its proof, or a refusal.
+//! What `prepare` leaves behind for `serve` and for whoever watches: a model with its proof, a refusal, or a fault.
 //!
 //! Comes in and goes out: JSON of at most 4 KiB, the size of a container's termination message. Never: rows
 //! of the training data.
@@ -19,6 +19,8 @@ pub enum Report {
     Prepared(Prepared),
     /// There is none, and trying again with the same spec and data would not help.
     Refused(Refusal),
+    /// There is none this time; trying again may help, and whoever started the preparation does.
+    Failed(Refusal),
 }
 
 /// A model that was prepared.

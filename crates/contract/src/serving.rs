@@ -1,7 +1,7 @@
 //! The serving config: what whoever makes a predictor writes, and the predictor reads.
 //!
 //! Comes in and goes out: JSON with every default filled in; an unknown field is an error, since it would be
-//! a wish that nobody honours. Never: a path or an address that depends on who reads it, but for the data file.
+//! a wish that nobody honours. Never: a path that depends on who reads it, but for the data file.
 
 use std::path::PathBuf;
 
@@ -57,10 +57,32 @@ pub enum Data {
     /// A CSV file with a header.
     Csv {
         /// The file.
-        path: PathBuf,
+        source: Source,
         /// The column to predict.
         target: String,
     },
+}
+
+/// Where a file is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Source {
+    /// On a disk of whoever reads the config.
+    Path(PathBuf),
+    /// On another machine.
+    Download(Download),
+}
+
+/// A file on another machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Download {
+    /// Its address, `https://…` or `http://…`. It may carry a password or a signature: nobody repeats it whole.
+    pub uri: String,
+    /// The SHA-256 of its bytes, in lower-case hexadecimal.
+    pub sha256: String,
+    /// How long the whole download may take, in seconds.
+    pub timeout_seconds: u32,
 }
 
 /// How many rows to make up.

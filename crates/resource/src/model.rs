@@ -37,6 +37,9 @@ const FEATURES_MAX: u32 = 1024;
 const CLASSES_MAX: u32 = 256;
 /// The longest name of a feature, a class or a column.
 const LABEL_MAX: u32 = 128;
+const URI_MAX: u32 = 2048;
+/// A SHA-256 in hexadecimal.
+const SHA256_DIGITS: u32 = 64;
 /// The longest name of a ConfigMap and of a key in it, as Kubernetes has it.
 const CONFIG_MAP_NAME_MAX: u32 = 253;
 
@@ -62,8 +65,22 @@ pub(crate) const ONE_KIND_OF_DATA: Rule = (
     "[has(self.synthetic), has(self.csv)].filter(given, given).size() == 1",
     "exactly one of synthetic and csv must be given",
 );
-pub(crate) const ONE_KIND_OF_SOURCE: Rule =
-    ("[has(self.configMap)].filter(given, given).size() == 1", "configMap must be given");
+pub(crate) const ONE_KIND_OF_SOURCE: Rule = (
+    "[has(self.configMap), has(self.uri)].filter(given, given).size() == 1",
+    "exactly one of configMap and uri must be given",
+);
+pub(crate) const URI_IS_HTTP: Rule = (
+    "!has(self.uri) || self.uri.matches('^https?://[^/?#][!-~]*$')",
+    "uri must begin with https:// or http://, name a host and have no spaces",
+);
+pub(crate) const URI_HAS_A_DIGEST: Rule = (
+    "has(self.uri) == has(self.sha256)",
+    "sha256 must be given with uri, and only with it: it is what sha256sum prints for the file",
+);
+pub(crate) const SHA256_IS_HEXADECIMAL: Rule = (
+    "!has(self.sha256) || self.sha256.matches('^[0-9a-f]{64}$')",
+    "sha256 must be 64 of the digits 0-9 and a-f, as sha256sum prints them",
+);
 pub(crate) const ONE_KIND_OF_ALGORITHM: Rule =
     ("[has(self.randomForest)].filter(given, given).size() == 1", "randomForest must be given");
 pub(crate) const GATE_IS_A_SHARE: Rule =
@@ -191,7 +208,8 @@ pub struct Train {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Resources")]
     pub resources: Option<Resources>,
-    /// How long training may take before the revision is refused. 600 unless given.
+    /// How long training may take before the revision is refused; a download of its data may take half of it. 600
+    /// unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1, max = TRAIN_DEADLINE_SECONDS_MAX))]
     pub deadline_seconds: Option<u32>,
@@ -244,13 +262,27 @@ pub struct Csv {
 
 /// Where a file is.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = ONE_KIND_OF_SOURCE)]
+#[x_kube(
+    validation = ONE_KIND_OF_SOURCE,
+    validation = URI_IS_HTTP,
+    validation = URI_HAS_A_DIGEST,
+    validation = SHA256_IS_HEXADECIMAL
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// A key of a ConfigMap in the namespace of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ConfigMapKey")]
     pub config_map: Option<ConfigMapKey>,
+    /// An address, https:// or http://, that the pods can reach. Whoever may read the model may read it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = URI_MAX))]
+    pub uri: Option<String>,
+    /// The SHA-256 of the file at the uri, as sha256sum prints it: required with uri, and only there. A file with
+    /// another digest is refused; new data are a new digest, and so a new revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = SHA256_DIGITS))]
+    pub sha256: Option<String>,
 }
 
 /// A key of a ConfigMap.

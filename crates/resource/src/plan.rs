@@ -15,7 +15,7 @@ use kube::ResourceExt as _;
 use crate::decimal::Decimal;
 use crate::fault::Fault;
 use crate::manifest::ConfigMaps;
-use crate::model::{self, PredictorModel, RESTARTED_AT, SYNTHETIC_FEATURES};
+use crate::model::{self, PredictorModel, RESTARTED_AT, SYNTHETIC_FEATURES, TRAIN_DEADLINE_SECONDS};
 use crate::revision::revision;
 use crate::{rules, schema};
 
@@ -81,17 +81,14 @@ impl Plan {
         let name =
             ModelName::try_from(model.name_any()).map_err(|error| Fault::at("metadata.name", error.why()))?;
         let namespace = model.namespace().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let text = match &spec.train.data.csv {
-            Some(csv) => Some(csv_text(csv, config_maps, &namespace)?),
-            None => None,
-        };
+        let path = folder.join(DATA_FILE);
+        let Rows { data, text } = rows(&spec.train, config_maps, &namespace, &path)?;
         let restarted_at = model.annotations().get(RESTARTED_AT).map(String::as_str);
         let revision = revision(spec, restarted_at, text)
             .map_err(|error| Fault::at("spec", format!("has no revision: {error}")))?;
-        let path = folder.join(DATA_FILE);
 
         let config = serving::ServingConfig {
-            train: train(&spec.train, &path)?,
+            train: train(&spec.train, data)?,
             features: spec.features.iter().flatten().map(feature).collect(),
             classes: spec.classes.clone().unwrap_or_default(),
             version: spec.version.clone(),
@@ -103,12 +100,65 @@ impl Plan {
     }
 }
 
-/// The text that `csv` refers to.
-fn csv_text<'a>(csv: &model::Csv, config_maps: &'a ConfigMaps, namespace: &str) -> Result<&'a str, Fault> {
+/// Where rows come from, and the text that must be there first.
+struct Rows<'a> {
+    data: serving::Data,
+    text: Option<&'a str>,
+}
+
+fn rows<'a>(
+    train: &model::Train,
+    config_maps: &'a ConfigMaps,
+    namespace: &str,
+    path: &Path,
+) -> Result<Rows<'a>, Fault> {
+    match &train.data {
+        model::Data { synthetic: Some(synthetic), csv: None } => {
+            let model::Synthetic { samples, features, seed } = synthetic;
+            let data = serving::Data::Synthetic(serving::Synthetic {
+                samples: samples.unwrap_or(SAMPLES),
+                features: features.unwrap_or(SYNTHETIC_FEATURES),
+                seed: seed.unwrap_or(SEED),
+            });
+            Ok(Rows { data, text: None })
+        }
+        model::Data { synthetic: None, csv: Some(model::Csv { source, target }) } => {
+            let (source, text) = match source {
+                model::Source { config_map: Some(key), uri: None, sha256: None } => {
+                    (serving::Source::Path(path.to_owned()), Some(text(key, config_maps, namespace)?))
+                }
+                model::Source { config_map: None, uri: Some(uri), sha256: Some(sha256) } => {
+                    (serving::Source::Download(download(uri, sha256, train.deadline_seconds)), None)
+                }
+                model::Source { config_map: _, uri: _, sha256: _ } => {
+                    return Err(Fault::at("spec.train.data.csv.source", model::ONE_KIND_OF_SOURCE.1));
+                }
+            };
+            Ok(Rows { data: serving::Data::Csv { source, target: target.clone() }, text })
+        }
+        model::Data { synthetic: None, csv: None } | model::Data { synthetic: Some(_), csv: Some(_) } => {
+            Err(Fault::at("spec.train.data", model::ONE_KIND_OF_DATA.1))
+        }
+    }
+}
+
+/// Half of the time for training: a server that is slow is told as such before the deadline says less.
+fn download(uri: &str, sha256: &str, deadline_seconds: Option<u32>) -> serving::Download {
+    let deadline = deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
+    serving::Download {
+        uri: uri.to_owned(),
+        sha256: sha256.to_owned(),
+        timeout_seconds: deadline.div_ceil(2),
+    }
+}
+
+/// The text under a key of a `ConfigMap`.
+fn text<'a>(
+    model::ConfigMapKey { name, key }: &model::ConfigMapKey,
+    config_maps: &'a ConfigMaps,
+    namespace: &str,
+) -> Result<&'a str, Fault> {
     const FIELD: &str = "spec.train.data.csv.source.configMap";
-    let Some(model::ConfigMapKey { name, key }) = &csv.source.config_map else {
-        return Err(Fault::at("spec.train.data.csv.source", model::ONE_KIND_OF_SOURCE.1));
-    };
     let Some(config_map) = config_maps.get(namespace, name) else {
         let why = format!("there is no ConfigMap {name} in namespace {namespace}; add it beside the model");
         return Err(Fault::at(format!("{FIELD}.name"), why));
@@ -127,35 +177,23 @@ fn csv_text<'a>(csv: &model::Csv, config_maps: &'a ConfigMaps, namespace: &str) 
     Err(Fault::at(format!("{FIELD}.key"), why))
 }
 
-fn train(train: &model::Train, path: &Path) -> Result<serving::Train, Fault> {
-    let model::Train { data, algorithm, standardize, test_percent, gate, resources: _, deadline_seconds: _ } =
-        train;
+fn train(train: &model::Train, data: serving::Data) -> Result<serving::Train, Fault> {
+    let model::Train {
+        data: _,
+        algorithm,
+        standardize,
+        test_percent,
+        gate,
+        resources: _,
+        deadline_seconds: _,
+    } = train;
     Ok(serving::Train {
-        data: rows(data, path)?,
+        data,
         algorithm: method(algorithm)?,
         standardize: standardize.unwrap_or(true),
         test_percent: test_percent.unwrap_or(TEST_PERCENT),
         gate: gate.as_ref().map(quality).transpose()?,
     })
-}
-
-fn rows(data: &model::Data, path: &Path) -> Result<serving::Data, Fault> {
-    match data {
-        model::Data { synthetic: Some(synthetic), csv: None } => {
-            let model::Synthetic { samples, features, seed } = synthetic;
-            Ok(serving::Data::Synthetic(serving::Synthetic {
-                samples: samples.unwrap_or(SAMPLES),
-                features: features.unwrap_or(SYNTHETIC_FEATURES),
-                seed: seed.unwrap_or(SEED),
-            }))
-        }
-        model::Data { synthetic: None, csv: Some(csv) } => {
-            Ok(serving::Data::Csv { path: path.to_owned(), target: csv.target.clone() })
-        }
-        model::Data { synthetic: None, csv: None } | model::Data { synthetic: Some(_), csv: Some(_) } => {
-            Err(Fault::at("spec.train.data", model::ONE_KIND_OF_DATA.1))
-        }
-    }
 }
 
 fn method(algorithm: &model::Algorithm) -> Result<serving::Algorithm, Fault> {
@@ -258,7 +296,7 @@ mod tests {
                 "version": "1.0",
                 "revision": plan.config.revision,
                 "train": {
-                    "data": {"csv": {"path": "/data/data.csv", "target": "species"}},
+                    "data": {"csv": {"source": {"path": "/data/data.csv"}, "target": "species"}},
                     "algorithm": {"randomForest": {
                         "trees": 7, "maxDepth": 3, "minSamplesLeaf": 2, "maxFeatures": "Log2", "bootstrap": false,
                         "seed": 1,
@@ -287,6 +325,54 @@ mod tests {
             (plan(IRIS).unwrap(), plan(&IRIS.replace("5.1,3.5,1.4,0.2", "5.1,3.5,1.4,0.3")).unwrap());
         assert_ne!(one.config.revision, other.config.revision);
         assert_eq!(one.config.revision, plan(IRIS).unwrap().config.revision);
+    }
+
+    const SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    /// The iris model with its data elsewhere.
+    fn remote(source: &str) -> String {
+        IRIS.replace("configMap: {name: iris-data, key: iris.csv}", source)
+    }
+
+    #[test]
+    fn data_elsewhere_are_downloaded_in_half_the_time_for_training() {
+        let source = format!("uri: 'https://data.shop/iris.csv?v=2'\n          sha256: {SHA256}");
+        let found = plan(&remote(&source)).unwrap();
+        assert_eq!(found.file, None);
+        let download = |seconds: u32| json!({"uri": "https://data.shop/iris.csv?v=2", "sha256": SHA256, "timeoutSeconds": seconds});
+        assert_eq!(
+            json!(found.config.train.data),
+            json!({"csv": {"source": {"download": download(300)}, "target": "species"}})
+        );
+        for (deadline, seconds) in [(1, 1), (61, 31), (3600, 1800)] {
+            let text = remote(&source)
+                .replace("testPercent: 20", &format!("testPercent: 20\n    deadlineSeconds: {deadline}"));
+            let data = json!(plan(&text).unwrap().config.train.data);
+            assert_eq!(data["csv"]["source"]["download"], download(seconds));
+        }
+    }
+
+    #[test]
+    fn another_address_or_another_digest_is_another_revision() {
+        let revision = |uri: &str, sha256: &str| {
+            plan(&remote(&format!("{{uri: '{uri}', sha256: {sha256}}}"))).unwrap().config.revision
+        };
+        let one = revision("https://data.shop/iris.csv", SHA256);
+        assert_eq!(one, revision("https://data.shop/iris.csv", SHA256));
+        assert_ne!(one, revision("https://data.shop/iris.csv?v=2", SHA256));
+        assert_ne!(one, revision("https://data.shop/iris.csv", &SHA256.replace('9', "8")));
+    }
+
+    #[test]
+    fn an_address_without_a_digest_has_no_plan_though_nobody_checked_it() {
+        let text = remote(&format!("{{uri: 'https://data.shop/iris.csv', sha256: {SHA256}}}"));
+        let mut model = manifest::read(&text).unwrap().models.remove(0);
+        model.spec.train.data.csv.as_mut().unwrap().source.sha256 = None;
+        let refusal = Plan::new(&model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string();
+        assert_eq!(
+            refusal,
+            "spec.train.data.csv.source: sha256 must be given with uri, and only with it: it is what sha256sum prints for the file"
+        );
     }
 
     #[test]

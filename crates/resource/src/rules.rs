@@ -10,8 +10,8 @@ use crate::decimal::Decimal;
 use crate::fault::{Fault, entry};
 use crate::model::{
     BOUNDS_ARE_IN_ORDER, EVERY_SYNTHETIC_FEATURE_IS_NAMED, GATE_IS_A_SHARE, ONE_KIND_OF_ALGORITHM,
-    ONE_KIND_OF_DATA, ONE_KIND_OF_SOURCE, PredictorModel, PredictorModelSpec, SYNTHETIC_CLASSES_ARE_TWO,
-    SYNTHETIC_FEATURES,
+    ONE_KIND_OF_DATA, ONE_KIND_OF_SOURCE, PredictorModel, PredictorModelSpec, SHA256_IS_HEXADECIMAL,
+    SYNTHETIC_CLASSES_ARE_TWO, SYNTHETIC_FEATURES, Source, URI_HAS_A_DIGEST, URI_IS_HTTP,
 };
 
 /// The rules that `model` breaks.
@@ -34,7 +34,12 @@ fn check_spec(spec: &PredictorModelSpec, faults: &mut Vec<Fault>) {
 
     rule(train.data.synthetic.is_some() != train.data.csv.is_some(), "spec.train.data", ONE_KIND_OF_DATA);
     if let Some(csv) = &train.data.csv {
-        rule(csv.source.config_map.is_some(), "spec.train.data.csv.source", ONE_KIND_OF_SOURCE);
+        const FIELD: &str = "spec.train.data.csv.source";
+        let Source { config_map, uri, sha256 } = &csv.source;
+        rule(config_map.is_some() != uri.is_some(), FIELD, ONE_KIND_OF_SOURCE);
+        rule(uri.as_deref().is_none_or(is_http), FIELD, URI_IS_HTTP);
+        rule(uri.is_some() == sha256.is_some(), FIELD, URI_HAS_A_DIGEST);
+        rule(sha256.as_deref().is_none_or(is_sha256), FIELD, SHA256_IS_HEXADECIMAL);
     }
     rule(train.algorithm.random_forest.is_some(), "spec.train.algorithm", ONE_KIND_OF_ALGORITHM);
     if let Some(gate) = &train.gate {
@@ -56,4 +61,14 @@ fn check_spec(spec: &PredictorModelSpec, faults: &mut Vec<Fault>) {
             SYNTHETIC_CLASSES_ARE_TWO,
         );
     }
+}
+
+fn is_http(uri: &str) -> bool {
+    let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"));
+    let mut rest = rest.unwrap_or_default().chars();
+    rest.next().is_some_and(|first| !"/?#".contains(first)) && rest.all(|c| c.is_ascii_graphic())
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -13,6 +13,8 @@ use kube::CustomResourceExt as _;
 use kube::core::cel::Validator;
 use serde_json::{Value, json};
 
+const SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
 /// A manifest with every field.
 fn good() -> Value {
     json!({
@@ -104,6 +106,10 @@ fn a_manifest_with_every_field_is_read() {
     assert_eq!(faults(&good()), Vec::<String>::new());
     assert_eq!(broken_rules(&good()), Vec::<String>::new());
     assert_eq!(faults(&edited("/spec/train/data", synthetic())), Vec::<String>::new());
+    for uri in ["http://user:word@[::1]:80/a.csv?v=2#x", "https://data.shop"] {
+        let remote = edited("/spec/train/data/csv/source", json!({"uri": uri, "sha256": SHA256}));
+        assert_eq!((faults(&remote), broken_rules(&remote)), (Vec::new(), Vec::new()), "{uri}");
+    }
 }
 
 #[test]
@@ -329,6 +335,11 @@ fn rule_breakers() -> Vec<(&'static str, Value, &'static str)> {
     const LABEL: &str =
         "metadata.name must be lower-case letters, digits and '-', begin with a letter and not end with '-'";
     const FREE: &str = "metadata.name is kept for what Canopy makes itself ('predictors', '…-pods', '…-<8 hexadecimal digits>')";
+    const DIGEST: &str = "spec.train.data.csv.source: sha256 must be given with uri, and only with it: it is what sha256sum prints for the file";
+    const URI: &str =
+        "spec.train.data.csv.source: uri must begin with https:// or http://, name a host and have no spaces";
+    const SHA: &str =
+        "spec.train.data.csv.source: sha256 must be 64 of the digits 0-9 and a-f, as sha256sum prints them";
     vec![
         ("/metadata/name", json!("Iris"), LABEL),
         ("/metadata/name", json!("1st"), LABEL),
@@ -344,7 +355,18 @@ fn rule_breakers() -> Vec<(&'static str, Value, &'static str)> {
             json!({"features": 2}),
             "spec.train.data: exactly one of synthetic and csv must be given",
         ),
-        ("/spec/train/data/csv/source", json!({}), "spec.train.data.csv.source: configMap must be given"),
+        (
+            "/spec/train/data/csv/source",
+            json!({}),
+            "spec.train.data.csv.source: exactly one of configMap and uri must be given",
+        ),
+        ("/spec/train/data/csv/source", json!({"uri": "https://x/y"}), DIGEST),
+        ("/spec/train/data/csv/source/sha256", json!(SHA256), DIGEST),
+        ("/spec/train/data/csv/source", json!({"uri": "ftp://x/y", "sha256": SHA256}), URI),
+        ("/spec/train/data/csv/source", json!({"uri": "https:///y", "sha256": SHA256}), URI),
+        ("/spec/train/data/csv/source", json!({"uri": "http://x/a b", "sha256": SHA256}), URI),
+        ("/spec/train/data/csv/source", json!({"uri": "http://x", "sha256": SHA256.replace('9', "F")}), SHA),
+        ("/spec/train/data/csv/source", json!({"uri": "http://x", "sha256": &SHA256[1..]}), SHA),
         ("/spec/train/algorithm", json!({}), "spec.train.algorithm: randomForest must be given"),
         ("/spec/train/gate/min", json!("1.01"), "spec.train.gate: min must be between 0 and 1"),
         ("/spec/train/gate/min", json!(-1), "spec.train.gate: min must be between 0 and 1"),
@@ -410,7 +432,7 @@ fn no_rule_of_the_definition_is_without_a_case() {
     }
     let mut unbroken = BTreeSet::new();
     messages(&json!(PredictorModel::crd()), &mut unbroken);
-    assert_eq!(unbroken.len(), 10);
+    assert_eq!(unbroken.len(), 13);
     unbroken.retain(|message| !rule_breakers().iter().any(|(_, _, expected)| expected.ends_with(message)));
     // It needs two edits and has a test of its own.
     assert_eq!(unbroken, ["classes must have 2 entries where the data is synthetic".to_owned()].into());

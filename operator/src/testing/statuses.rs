@@ -180,6 +180,73 @@ async fn data_that_are_not_there_yet_are_named_and_waited_for() {
     );
 }
 
+/// The same model with its data on another machine.
+fn remote() -> String {
+    let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    CSV.replace(
+        "configMap: {name: iris-data, key: iris.csv}",
+        &format!("uri: 'http://data.shop/iris.csv?s=1', sha256: {sha256}"),
+    )
+}
+
+#[tokio::test]
+async fn data_that_cannot_be_downloaded_yet_are_told_while_pods_try_again() {
+    let mut bench = Bench::new(&remote());
+    let failed = json!({"failed": {
+        "code": "data_unavailable",
+        "message": "failed to download http://data.shop/iris.csv: the answer was 404 Not Found: put the file there, or correct uri",
+    }});
+    let mut status = container("prepare", &json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+    status["lastState"] = json!({"terminated": {"exitCode": 1, "message": failed.to_string()}});
+    bench.fate_of_next(Fate::Stuck(json!({"initContainerStatuses": [status]})));
+    bench.settle().await;
+    let revision = bench.asked();
+    let told = format!(
+        "DataUnavailable: container prepare of pod iris-{revision}-0 ended with status 1: failed to download \
+         http://data.shop/iris.csv: the answer was 404 Not Found: put the file there, or correct uri"
+    );
+    assert_eq!(
+        bench.conditions(),
+        ["Available", "Ready", "Prepared", "Progressing"].map(|type_| format!("{type_} False {told}"))
+    );
+    let event = bench.world().events.join("\n");
+    assert!(event.contains("DataUnavailable") && event.contains("404 Not Found"), "{event}");
+    // Nobody gave up: the pod is still there to try again, and somebody puts the file there.
+    assert_eq!(bench.revisions()[&revision].0, 1);
+    bench.fate_of_next(Fate::Good);
+    bench.settle().await;
+    assert_eq!(
+        bench.conditions()[1],
+        format!("Ready True Serving: revision {revision} answers with all 2 pods")
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_another_digest_is_refused_and_a_new_digest_is_tried() {
+    let mut bench = Bench::new(&remote());
+    bench.fate_of_next(Fate::Refused("digest_mismatch"));
+    bench.settle().await;
+    let refused = bench.asked();
+    assert_eq!(bench.conditions()[1], "Ready False DigestMismatch: as it was told");
+    assert_eq!(bench.revisions(), [(refused.clone(), (0, 0))].into());
+    assert!(bench.world().get("configmaps", &format!("iris-{refused}-data")).is_none(), "there is no copy");
+
+    bench.edit_spec(|spec| spec["train"]["data"]["csv"]["source"]["sha256"] = "0".repeat(64).into());
+    bench.settle().await;
+    let revision = bench.asked();
+    assert_ne!(revision, refused);
+    assert_eq!(
+        bench.conditions()[1],
+        format!("Ready True Serving: revision {revision} answers with all 2 pods")
+    );
+    let world = bench.world();
+    let config = world.get("configmaps", &format!("iris-{revision}")).unwrap();
+    let serving: serde_json::Value =
+        serde_json::from_str(config["data"]["serving.json"].as_str().unwrap()).unwrap();
+    let download = &serving["train"]["data"]["csv"]["source"]["download"];
+    assert_eq!(download["uri"], "http://data.shop/iris.csv?s=1");
+}
+
 #[tokio::test]
 async fn edited_data_are_a_new_revision_and_deleted_ones_leave_what_serves() {
     let mut bench = Bench::new(CSV);

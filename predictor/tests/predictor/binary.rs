@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::harness::{config, synthetic};
 
 /// A folder with a serving config in it.
-fn folder(config: &ServingConfig) -> TempDir {
+pub(crate) fn folder(config: &ServingConfig) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), serde_json::to_vec(config).unwrap()).unwrap();
     folder
@@ -28,7 +28,7 @@ fn predictor(folder: &Path, command: &str) -> Command {
     predictor
 }
 
-fn prepare(folder: &TempDir, environment: &[(&str, &str)]) -> (Output, Report) {
+pub(crate) fn prepare(folder: &TempDir, environment: &[(&str, &str)]) -> (Output, Report) {
     let log = folder.path().join("termination-log");
     // As a container's: it is there, and must stay the same file.
     std::fs::write(&log, "what an earlier run left, longer than any report may be".repeat(100)).unwrap();
@@ -40,7 +40,7 @@ fn prepare(folder: &TempDir, environment: &[(&str, &str)]) -> (Output, Report) {
     (output, serde_json::from_slice(&report).unwrap())
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -86,7 +86,8 @@ fn the_trainer_and_the_version_are_chosen_by_the_environment() {
 
 #[test]
 fn a_fault_that_may_pass_is_an_error_that_names_its_object() {
-    let nowhere = json!({"train": {"data": {"csv": {"path": "/nowhere/data.csv", "target": "label"}}}});
+    let nowhere =
+        json!({"train": {"data": {"csv": {"source": {"path": "/nowhere/data.csv"}, "target": "label"}}}});
     let no_data = folder(&config(&[&nowhere]));
     let no_config = tempfile::tempdir().unwrap();
     let bad_config = tempfile::tempdir().unwrap();

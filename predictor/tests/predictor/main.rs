@@ -12,5 +12,7 @@ mod artifact;
 mod client;
 mod serve;
 mod binary;
+mod file_server;
+mod download;
 mod routes;
 mod lines;

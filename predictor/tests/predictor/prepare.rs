@@ -21,8 +21,7 @@ fn prepared(config: &ServingConfig) -> Preparation {
 fn of_csv(folder: &Path, csv: &str, changes: &Value) -> ServingConfig {
     let path = folder.join("data.csv");
     files::replace(&path, csv.as_bytes()).unwrap();
-    let data =
-        json!({"train": {"data": {"csv": {"path": path, "target": "label"}}, "gate": null}, "features": []});
+    let data = json!({"train": {"data": {"csv": {"source": {"path": path}, "target": "label"}}, "gate": null}, "features": []});
     config(&[&data, changes])
 }
 
@@ -79,6 +78,19 @@ fn the_artifact_says_what_it_is_and_answers_the_golden_row_as_recorded() {
     let golden = Rows::single(preparation.golden.features.clone());
     assert_eq!(schema::check(&golden, &card.features), Ok(()));
     assert_eq!(artifact.pipeline().predict(&golden).unwrap(), [preparation.golden.answer]);
+}
+
+#[test]
+fn the_example_is_the_row_held_out_that_the_model_is_most_sure_of() {
+    let features: Vec<_> = (0..4).map(|i| json!({"name": format!("x{i}"), "min": -0.9})).collect();
+    for changes in [json!({}), json!({ "features": features })] {
+        let preparation = prepared(&config(&[&changes]));
+        let artifact = Artifact::decode(&preparation.artifact).unwrap();
+        let example = Rows::single(preparation.example);
+        assert_eq!(schema::check(&example, &artifact.card().features), Ok(()));
+        let confidence = artifact.pipeline().predict(&example).unwrap()[0].confidence;
+        assert!(confidence > 0.9 && confidence > preparation.golden.answer.confidence, "{confidence}");
+    }
 }
 
 #[test]
@@ -251,7 +263,7 @@ fn a_file_that_cannot_be_read_is_an_error_that_may_pass() {
     match prepare(&config, Trainer::Native, &|_, _| ()) {
         Err(PrepareError::Unavailable(error)) => {
             let expected = format!("failed to read {}/data.csv: No such file", folder.path().display());
-            assert!(error.to_string().starts_with(&expected), "{error}");
+            assert!(error.starts_with(&expected), "{error}");
         }
         other => panic!("there is no file, but {other:?}"),
     }

@@ -113,8 +113,8 @@ async fn check_never_serves(predictor: Predictor, reason: &str) {
         ready.as_ref().is_err_and(|why| !why.ends_with("loading") && !why.ends_with("proving"))
     };
     let why = predictor.until(told).await.unwrap_err();
-    assert!(why.starts_with(&format!("model demo: {reason}")), "{why}");
-    let why = why.trim_start_matches("model demo: ");
+    assert!(why.starts_with(&format!("model demo.default: {reason}")), "{why}");
+    let why = why.trim_start_matches("model demo.default: ");
 
     let health = get(predictor.address, "/health").await;
     assert_eq!(health.status, 503);
@@ -144,14 +144,32 @@ async fn a_prepared_model_is_proven_and_then_serves() {
 #[tokio::test]
 async fn it_is_unready_before_it_has_done_anything() {
     let readiness = Readiness::new();
+    let never_polled = unpolled("default", &readiness).await;
+    assert_eq!(readiness.check(), Err("model demo.default: loading".to_owned()));
+    drop(never_polled);
+}
+
+#[tokio::test]
+async fn two_models_of_one_name_are_each_waited_for() {
+    let readiness = Readiness::new();
+    let never_polled = (unpolled("default", &readiness).await, unpolled("shop", &readiness).await);
+    let both = "model demo.default: loading; model demo.shop: loading";
+    assert_eq!(readiness.check(), Err(both.to_owned()));
+    drop(never_polled);
+}
+
+/// A predictor in a process with this readiness, before anybody has looked at it.
+async fn unpolled(
+    namespace: &str,
+    readiness: &Readiness,
+) -> impl Future<Output = Result<(), ServeError>> + use<> {
     let metrics = Metrics::register(&Registry::new()).unwrap();
     let process =
         Process { metrics, readiness: readiness.clone(), shutdown: Shutdown::new(readiness.clone()) };
     let folder = tempfile::tempdir().unwrap().path().to_owned();
-    let serving = Serving { config: synthetic(), folder, limits: LIMITS, drain: Duration::ZERO };
-    let never_polled = run(serving, TcpListener::bind("127.0.0.1:0").await.unwrap(), process);
-    assert_eq!(readiness.check(), Err("model demo: loading".to_owned()));
-    drop(never_polled);
+    let config = config(&[&json!({ "namespace": namespace })]);
+    let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO };
+    run(serving, TcpListener::bind("127.0.0.1:0").await.unwrap(), process)
 }
 
 #[tokio::test]

@@ -1,0 +1,43 @@
+//! How long something may take, as people write it: in a flag or a variable, the same for every process.
+//!
+//! Comes in: text. Goes out: a time, or what it must look like. Never: a clock.
+
+use std::time::Duration;
+
+/// Reads `30`, `0.5`, `500ms`, `30s` or `2m`: without a unit it is seconds. From a millisecond to a day.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds_per_unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err("must be a number of seconds, or one with the unit ms, s or m, as in 30s".to_owned()),
+    };
+    let number: f64 = digits.trim().parse().map_err(|_| "must begin with a number, as in 30s".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds_per_unit)
+        .ok()
+        .filter(|found| (Duration::from_millis(1)..=Duration::from_hours(24)).contains(found))
+        .ok_or_else(|| "must be between 1ms and a day".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_or_is_seconds() {
+        for (text, milliseconds) in [
+            ("30", 30_000),
+            ("0.5", 500),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            ("1440m", 86_400_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "-1", "0", "30x", "inf", "NaN", "1e99", "2d", "1441m", "0.1ms"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}
