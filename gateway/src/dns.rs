@@ -140,10 +140,11 @@ impl Dns {
     async fn ask_for_part(&self, name: Name, kind: RecordType) -> Result<Answer, NetError> {
         let mut error = NetError::NoConnections;
         for &server in &self.servers {
+            // What moves the bytes of the connection ends with its provider.
+            let provider = TokioRuntimeProvider::new();
             let asked = async {
-                let provider = TokioRuntimeProvider::new();
                 let connection =
-                    TcpClientStream::exchange(server, None, ATTEMPT_TIME, None, provider).await?;
+                    TcpClientStream::exchange(server, None, ATTEMPT_TIME, None, provider.clone()).await?;
                 let query = Query::query(name.clone(), kind);
                 connection.lookup(query, DnsRequestOptions::default()).first_answer().await
             };

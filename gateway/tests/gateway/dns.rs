@@ -126,7 +126,7 @@ impl Script {
             return Some(written);
         }
         answer.metadata.truncation = true;
-        answer.answers.truncate(20);
+        answer.answers.truncate(10);
         Some(answer.to_vec().unwrap())
     }
 }

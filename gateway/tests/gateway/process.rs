@@ -85,7 +85,7 @@ async fn flags_that_mean_nothing_are_named_with_what_they_must_be() {
     assert!(words.contains("CANOPY_PREDICTORS names no model"), "{words}");
     let (code, words) = fails(&["--cluster-domain", "cluster..local"]).await;
     assert_eq!(code, Some(1), "{words}");
-    assert!(words.contains("\"cluster..local\" is no DNS name; mend it in CANOPY_CLUSTER_DOMAIN"), "{words}");
+    assert!(words.contains("is no DNS name; mend it in CANOPY_CLUSTER_DOMAIN"), "{words}");
     let (code, words) = fails(&["--dns-server", "10.96.0.10"]).await;
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("--dns-server"), "{words}");
