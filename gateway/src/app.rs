@@ -9,12 +9,16 @@ use std::time::Duration;
 use canopy_contract::names::ModelRef;
 use prometheus::Registry;
 
-use crate::catalogue::{Catalogue, Served};
+use crate::catalogue::Catalogue;
 use crate::directory::{Directory, DirectoryError};
-use crate::failure::{Failure, told_back};
+use crate::dns::{Dns, SetupError};
+use crate::failure::{Failure, Trouble, told_back};
+use crate::found::{Found, Missing};
 use crate::metrics::{Metrics, Series};
+use crate::served::Served;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
+use crate::upstream::Deadline;
 
 /// Why a gateway could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,9 @@ pub enum OpenError {
     /// The settings name models that cannot be.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// The cluster's DNS cannot be asked.
+    #[error(transparent)]
+    Dns(#[from] SetupError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -34,6 +41,8 @@ pub enum OpenError {
 pub struct App {
     namespace: String,
     default_model: ModelRef,
+    /// As it is told to who asked for it without a name.
+    default_told: String,
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
     pub(crate) store: Store,
@@ -58,15 +67,18 @@ impl App {
             tracing::warn!(%model, "named in CANOPY_PREDICTORS but not served: CANOPY_NAMESPACES lacks its namespace");
         }
         let metrics = Arc::new(Metrics::register(registry)?);
+        let dns = Dns::new(settings)?;
+        let found = dns.map(|dns| Found::new(dns, &settings.habits, &metrics));
         Ok(Arc::new(Self {
             namespace: settings.namespace.clone(),
+            default_told: directory.default_model.to_string(),
             default_model: directory.default_model.clone(),
             limits: Limits {
                 body_bytes: settings.max_body_bytes,
                 body_time: settings.body_timeout,
                 upstream_time: settings.upstream_timeout,
             },
-            catalogue: Catalogue::new(&directory, &metrics),
+            catalogue: Catalogue::new(directory, found, &metrics),
             store: Store::open(settings.database_url.as_deref()).await?,
             series: metrics.of_no_model(),
             metrics,
@@ -74,15 +86,28 @@ impl App {
     }
 
     /// The model that a caller calls `name`. A name that cannot be one is as unknown as any other.
-    pub(crate) fn named(&self, name: &str) -> Result<&Arc<Served>, Failure> {
-        let model = ModelRef::parse(name, &self.namespace).ok();
-        let served = model.as_ref().and_then(|model| self.catalogue.find(model));
-        served.ok_or_else(|| Failure::UnknownModel(told_back(name)))
+    pub(crate) async fn named(&self, name: &str, deadline: Deadline) -> Result<Arc<Served>, Failure> {
+        match ModelRef::parse(name, &self.namespace) {
+            Ok(model) => self.find(&model, name, deadline).await,
+            Err(_) => Err(Failure::UnknownModel(told_back(name))),
+        }
     }
 
     /// The model that a caller who names none asks for.
-    pub(crate) fn default(&self) -> Result<&Arc<Served>, Failure> {
-        let served = self.catalogue.find(&self.default_model);
-        served.ok_or_else(|| Failure::UnknownModel(self.default_model.to_string()))
+    pub(crate) async fn default(&self, deadline: Deadline) -> Result<Arc<Served>, Failure> {
+        self.find(&self.default_model, &self.default_told, deadline).await
+    }
+
+    async fn find(&self, model: &ModelRef, asked: &str, deadline: Deadline) -> Result<Arc<Served>, Failure> {
+        let found = self.catalogue.find(model, deadline).await;
+        let served = found.map_err(|missing| match missing {
+            Missing::Unknown => Failure::UnknownModel(told_back(asked)),
+            Missing::NotSaid(why) => {
+                let trouble = Trouble::Unreachable(why);
+                Failure::Predictor { model: model.clone(), endpoint: None, trouble }
+            }
+        })?;
+        served.is_used();
+        Ok(served)
     }
 }

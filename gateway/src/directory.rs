@@ -1,7 +1,7 @@
-//! Which models there are, and where their predictors listen.
+//! Which models the settings name, where their predictors listen, and which namespaces are served.
 //!
-//! Comes in: the settings. Goes out: the endpoint of each model. Never: a connection; an endpoint being known
-//! says nothing about who answers there.
+//! Comes in: the settings. Goes out: the endpoint of each model that was named. Never: a connection or a look-up;
+//! an endpoint being known says nothing about who answers there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use crate::upstream::Endpoint;
 pub(crate) struct Directory {
     /// The model of a request that names none.
     pub(crate) default_model: ModelRef,
+    /// The gateway's namespace and the default model's.
+    own: BTreeSet<String>,
     namespaces: Namespaces,
     endpoints: BTreeMap<ModelRef, Arc<Endpoint>>,
 }
@@ -65,8 +67,9 @@ impl Directory {
             ModelRef::parse(name, own).map_err(|error| DirectoryError::Name { setting, error })
         };
         let default_model = named("CANOPY_DEFAULT_MODEL, in CANOPY_NAMESPACE,", &settings.default_model)?;
+        let own_two = BTreeSet::from([own.to_owned(), default_model.namespace.clone()]);
         let namespaces = match settings.namespaces.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
-            None => Namespaces::Named([own.to_owned(), default_model.namespace.clone()].into()),
+            None => Namespaces::Named(own_two.clone()),
             Some("*") => Namespaces::Every,
             Some(list) => Namespaces::Named(list.split(',').map(|name| name.trim().to_owned()).collect()),
         };
@@ -80,7 +83,20 @@ impl Directory {
                 return Err(DirectoryError::Twice(model));
             }
         }
-        Ok(Self { default_model, namespaces, endpoints })
+        Ok(Self { default_model, own: own_two, namespaces, endpoints })
+    }
+
+    /// Whether models of `namespace` may be asked for.
+    pub(crate) fn admits(&self, namespace: &str) -> bool {
+        self.namespaces.admit(namespace)
+    }
+
+    /// The namespaces whose models are listed: those that have a name.
+    pub(crate) fn listed(&self) -> &BTreeSet<String> {
+        match &self.namespaces {
+            Namespaces::Every => &self.own,
+            Namespaces::Named(names) => names,
+        }
     }
 
     /// Every model whose namespace is served, by name.
@@ -114,12 +130,29 @@ mod tests {
             let names = |models: Vec<&ModelRef>| models.iter().map(ToString::to_string).collect::<Vec<_>>();
             assert_eq!(names(directory.models().map(|(model, _)| model).collect()), found);
             assert_eq!(names(directory.outside().collect()), outside);
+            let admitted = |namespace: &&str| directory.admits(namespace);
+            let listed = directory.listed().iter().map(String::as_str);
+            assert!(listed.clone().all(|namespace| admitted(&namespace)), "{:?}", listed.collect::<Vec<_>>());
         };
         check(|_| (), &["iris.default"], &["iris.shop", "iris.test"]);
         check(|s| s.namespaces = Some(" ".into()), &["iris.default"], &["iris.shop", "iris.test"]);
         check(|s| s.default_model = "iris.shop".into(), &["iris.default", "iris.shop"], &["iris.test"]);
         check(|s| s.namespaces = Some("shop, test".into()), &["iris.shop", "iris.test"], &["iris.default"]);
         check(|s| s.namespaces = Some("*".into()), &["iris.default", "iris.shop", "iris.test"], &[]);
+    }
+
+    #[test]
+    fn of_every_namespace_only_those_that_have_a_name_are_listed() {
+        let check = |change: fn(&mut Settings), expected: &[&str]| {
+            assert_eq!(directory(change).unwrap().listed().iter().collect::<Vec<_>>(), expected);
+        };
+        check(|_| (), &["default"]);
+        check(|s| s.default_model = "iris.shop".into(), &["default", "shop"]);
+        check(|s| s.namespaces = Some("test, shop".into()), &["shop", "test"]);
+        check(
+            |s| (s.namespaces, s.default_model) = (Some("*".into()), "iris.shop".into()),
+            &["default", "shop"],
+        );
     }
 
     #[test]

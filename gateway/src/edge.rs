@@ -18,10 +18,11 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::app::App;
-use crate::catalogue::Served;
 use crate::failure::Failure;
+use crate::known::Known;
 use crate::language::Language;
 use crate::metrics::InFlight;
+use crate::served::Served;
 
 static CALLERS_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
 static OTHER_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
@@ -34,6 +35,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) span: RequestSpan,
     started: Instant,
     about: Option<Arc<Served>>,
+    answered_by: Option<Arc<Known>>,
     finished: bool,
     /// In flight until the exchange is dropped.
     _in_flight: InFlight,
@@ -51,6 +53,7 @@ where
         span: RequestSpan::server(&head.method, route, &head.headers),
         started: Instant::now(),
         about: None,
+        answered_by: None,
         finished: false,
         _in_flight: app.metrics.came(),
     };
@@ -73,12 +76,17 @@ impl Exchange<'_> {
         self.about = Some(served.clone());
     }
 
+    /// The revision that answered, under whose version the request counts.
+    pub(crate) fn is_answered_by(&mut self, known: &Arc<Known>) {
+        self.answered_by = Some(known.clone());
+    }
+
     fn finish(&mut self, code: Code) {
         self.finished = true;
         let took = self.started.elapsed();
         match &self.about {
             None => self.app.series.answered(code, took),
-            Some(served) => match served.known_so_far() {
+            Some(served) => match self.answered_by.take().or_else(|| served.known_so_far()) {
                 None => served.series().answered(code, took),
                 Some(known) => known.series.answered(code, took),
             },
@@ -97,17 +105,23 @@ impl Exchange<'_> {
         let Some(left_out) = is_read.then(|| budget.admit()).flatten() else { return };
         let known = self.about.as_ref().and_then(|served| served.known_so_far());
         let trace_id = self.span.context();
-        let model = self.about.as_ref().map(|served| tracing::field::display(&served.model));
+        let model = self.about.as_ref().map(|served| served.model.name.as_str());
+        let namespace = self.about.as_ref().map(|served| served.model.namespace.as_str());
         let version = known.as_ref().map(|known| known.description.version.as_str());
-        let endpoint = self.about.as_ref().map_or(self.route, |served| served.endpoint.url());
+        let endpoint = failure.endpoint().unwrap_or(self.route);
         let code = failure.code().as_str();
         let duration_ms = self.started.elapsed().as_secs_f64() * 1000.0;
         let what = failure.told_to_log();
         if is_callers {
-            tracing::info!(%trace_id, model, version, endpoint, code, duration_ms, left_out, "refused: {what}");
+            tracing::info!(
+                %trace_id, model, namespace, version, endpoint, code, duration_ms, left_out, "refused: {what}",
+            );
         } else {
             let cause = failure.cause();
-            tracing::warn!(%trace_id, model, version, endpoint, code, cause, duration_ms, left_out, "failed: {what}");
+            tracing::warn!(
+                %trace_id, model, namespace, version, endpoint, code, cause, duration_ms, left_out,
+                "failed: {what}",
+            );
         }
     }
 }

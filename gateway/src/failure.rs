@@ -43,8 +43,8 @@ pub(crate) enum Failure {
     UnknownModel(String),
     /// There is no such user.
     UnknownUser(String),
-    /// A predictor could not be asked, or did not answer.
-    Predictor { model: ModelRef, trouble: Trouble },
+    /// A predictor could not be asked, or did not answer; where it listens, if one was asked.
+    Predictor { model: ModelRef, endpoint: Option<String>, trouble: Trouble },
     /// The database could not be asked.
     Store(String),
     /// A fault of Canopy itself.
@@ -58,6 +58,8 @@ pub(crate) enum Trouble {
     Unreachable(String),
     /// It has no proven model.
     NotReady(String),
+    /// The model exists, and none of its predictors is ready.
+    NoneReady,
     /// It failed, or what it answered is no answer.
     Failed(String),
     /// It did not answer in time.
@@ -69,7 +71,7 @@ impl Trouble {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Unreachable(_) => Code::PredictorUnavailable,
-            Self::NotReady(_) => Code::NotReady,
+            Self::NotReady(_) | Self::NoneReady => Code::NotReady,
             Self::Failed(_) => Code::PredictorFailed,
             Self::Late { .. } => Code::DeadlineExceeded,
         }
@@ -100,6 +102,22 @@ impl Failure {
         (self.code().status() == 503).then_some(1)
     }
 
+    /// Whether it says nothing about the other predictors of the model.
+    pub(crate) fn is_of_one_pod(&self) -> bool {
+        matches!(
+            self,
+            Self::Predictor {
+                trouble: Trouble::Unreachable(_) | Trouble::NotReady(_) | Trouble::Failed(_),
+                ..
+            }
+        )
+    }
+
+    /// Where the predictor listens that gave no answer.
+    pub(crate) fn endpoint(&self) -> Option<&str> {
+        if let Self::Predictor { endpoint, .. } = self { endpoint.as_deref() } else { None }
+    }
+
     /// What the log is told and the caller is not.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
@@ -109,7 +127,7 @@ impl Failure {
             }
             | Self::Store(why) => Some(why),
             Self::Internal(why) => Some(why),
-            Self::Predictor { trouble: Trouble::Late { .. }, .. }
+            Self::Predictor { trouble: Trouble::NoneReady | Trouble::Late { .. }, .. }
             | Self::Malformed(_)
             | Self::Faults(_)
             | Self::Refused { .. }
@@ -207,8 +225,9 @@ impl fmt::Display for Failure {
             Self::Method(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),
             Self::UnknownModel(name) => write!(f, "no model {name}; /api/models lists the models there are"),
             Self::UnknownUser(id) => write!(f, "no user {id}; /api/users lists the users there are"),
-            Self::Predictor { model, trouble } => match trouble {
+            Self::Predictor { model, endpoint: _, trouble } => match trouble {
                 Trouble::Unreachable(_) => write!(f, "no predictor of model {model} can be reached"),
+                Trouble::NoneReady => write!(f, "no predictor of model {model} is ready"),
                 Trouble::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
                 Trouble::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
                 Trouble::Late { after } => {
@@ -227,7 +246,7 @@ mod tests {
     use canopy_contract::fault::Fault;
 
     fn failed(trouble: Trouble) -> Failure {
-        Failure::Predictor { model: ModelRef::parse("iris", "shop").unwrap(), trouble }
+        Failure::Predictor { model: ModelRef::parse("iris", "shop").unwrap(), endpoint: None, trouble }
     }
 
     #[test]
@@ -241,6 +260,9 @@ mod tests {
             assert!(english.detail.contains("model iris.shop") && !english.detail.contains("10.1"));
             assert_eq!((failure.retry_after(), failure.cause()), (Some(1), Some(secret)));
         }
+        let problem = failed(Trouble::NoneReady).problem(Language::French);
+        assert_eq!((problem.status, problem.code.as_str()), (503, "not_ready"));
+        assert_eq!(problem.error, "Service IA indisponible");
     }
 
     #[test]

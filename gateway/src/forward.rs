@@ -1,7 +1,7 @@
 //! Rows go to a predictor, predictions come back.
 //!
 //! Comes in: a model and rows. Goes out: answers, and the revision that gave them. Never: an answer that is
-//! read with the classes of another revision than the one that gave it.
+//! read with the classes of another revision than the one that gave it, nor rows sent to more than two pods.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,21 @@ use canopy_contract::names::REVISION_HEADER;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
-use canopy_runtime::trace::{RequestSpan, TraceContext};
+use canopy_runtime::trace::RequestSpan;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::Level;
 
 use crate::answer::{self, Answers};
-use crate::catalogue::Served;
 use crate::failure::{Failure, Trouble};
 use crate::known::Known;
+use crate::pods::Pod;
+use crate::served::Served;
 use crate::upstream::{Deadline, Question, Reply};
 
-/// How often the same rows are sent: again only where the model became another in between, and once more in
-/// case that takes a moment to be the same everywhere.
+/// How often the same rows are sent to the same pod: again only where it became another in between, and once
+/// more in case that takes a moment.
 const SENT_MAX: usize = 3;
 /// How much of a predictor's words a caller is told.
 const WORDS_MAX: usize = 500;
@@ -38,36 +39,25 @@ pub(crate) struct Forwarded {
     pub(crate) answers: Answers,
 }
 
-/// Asks the predictor of `served` about `rows`, if they fit its model.
+/// Asks a pod of `served` about `rows`, if they fit its model, and another pod if that one gives no answer.
 pub(crate) async fn forward(
     served: &Served,
     rows: &Rows,
     span: &RequestSpan,
     deadline: Deadline,
 ) -> Result<Forwarded, Failure> {
-    let mut known = served.known(span, deadline).await?;
     let body = answer::question(rows).map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
-    for _ in 0..SENT_MAX {
-        check(rows, &known)?;
-        let started = Instant::now();
-        let reply = match ask(served, &known, (rows, &body), span, deadline).await? {
-            Asked::Answers(answers) => {
-                tell(served, &known, &answers, span.context(), started.elapsed());
-                return Ok(Forwarded { known, answers });
-            }
-            Asked::Another(reply) => reply,
-        };
-        known = served.learn(span, deadline).await?;
-        check(rows, &known)?;
-        // An answer of the revision that is known now is as good as one that was asked for now. A refusal is
-        // not: these rows would not have been sent there unless they fit.
-        if reply.status == StatusCode::OK && !is_anothers(&reply, &known) {
-            let answers = judge(served, &reply, rows, &known)?;
-            tell(served, &known, &answers, span.context(), started.elapsed());
-            return Ok(Forwarded { known, answers });
-        }
+    let request = Call { served, rows, body, span, deadline };
+    served.retries.came();
+    let pod = served.pick(None).ok_or_else(|| served.none_ready())?;
+    match request.ask(&pod).await {
+        // A prediction is a pure function: to ask twice does no harm, but for the load.
+        Err(failure) if failure.is_of_one_pod() => match served.pick(Some(&pod)) {
+            Some(other) if served.retries.admit() => request.ask(&other).await,
+            None | Some(_) => Err(failure),
+        },
+        answered => answered,
     }
-    Err(served.failure(Trouble::Failed("its revision changed with every answer".to_owned())))
 }
 
 fn check(rows: &Rows, known: &Known) -> Result<(), Failure> {
@@ -75,38 +65,112 @@ fn check(rows: &Rows, known: &Known) -> Result<(), Failure> {
 }
 
 /// What one attempt came to.
-enum Asked {
+enum Sent {
     Answers(Answers),
     /// Another revision has answered than the one that the rows were checked against.
     Another(Reply),
 }
 
-async fn ask(
-    served: &Served,
-    known: &Known,
-    (rows, body): (&Rows, &Bytes),
-    span: &RequestSpan,
+/// Rows on their way to some pod.
+struct Call<'a> {
+    served: &'a Served,
+    rows: &'a Rows,
+    body: Bytes,
+    span: &'a RequestSpan,
     deadline: Deadline,
-) -> Result<Asked, Failure> {
-    let started = Instant::now();
-    let span = span.client(&Method::POST, "/predict", served.endpoint.url());
-    span.model(served.model.name.as_str(), &known.description.version, rows.len());
-    let question = Question {
-        method: Method::POST,
-        path: "/predict",
-        body: body.clone(),
-        trace: span.context(),
-        answer_max: answer::answer_max(rows.len()),
-    };
-    let (status, asked) = match served.endpoint.ask(&question, deadline).await {
-        Err(trouble) => (trouble.code().status(), Err(served.failure(trouble))),
-        Ok(reply) if is_anothers(&reply, known) => (reply.status.as_u16(), Ok(Asked::Another(reply))),
-        Ok(reply) => (reply.status.as_u16(), judge(served, &reply, rows, known).map(Asked::Answers)),
-    };
-    let code = asked.as_ref().err().map_or(Code::Ok, Failure::code);
-    known.series.asked(code, started.elapsed());
-    span.finish(status, (code != Code::Ok).then_some(code.as_str()));
-    asked
+}
+
+impl Call<'_> {
+    /// The answer of `pod`, as the revision that it serves. During a change of revision each pod is one of two:
+    /// what it says is read as what it is, and it is asked itself what that is, so that no request is sent to
+    /// and fro between the two.
+    async fn ask(&self, pod: &Pod) -> Result<Forwarded, Failure> {
+        let Self { served, rows, span, deadline, .. } = *self;
+        let mut known = match served.known_of(pod) {
+            Some(known) => known,
+            None => served.learn(pod, span, deadline).await?,
+        };
+        if check(rows, &known).is_err() && !pod.was_lately(&known) {
+            // It may have become another, or be of another revision than the one that spoke last.
+            known = served.learn(pod, span, deadline).await?;
+        }
+        for _ in 0..SENT_MAX {
+            check(rows, &known)?;
+            let started = Instant::now();
+            let reply = match self.send(pod, &known).await? {
+                Sent::Answers(answers) => {
+                    tell(self, pod, &known, &answers, started.elapsed());
+                    return Ok(Forwarded { known, answers });
+                }
+                Sent::Another(reply) => reply,
+            };
+            known = match reply.revision.as_ref().and_then(|revision| served.recall(pod, revision)) {
+                Some(known) => known,
+                None => served.learn(pod, span, deadline).await?,
+            };
+            check(rows, &known)?;
+            // An answer of the revision that is known now is as good as one that was asked for now. A refusal is
+            // not: these rows would not have been sent there unless they fit.
+            if reply.status == StatusCode::OK && !is_anothers(&reply, &known) {
+                let answers = self.judge(pod, &reply, &known)?;
+                tell(self, pod, &known, &answers, started.elapsed());
+                return Ok(Forwarded { known, answers });
+            }
+        }
+        Err(self.trouble(pod, Trouble::Failed("its revision changed with every answer".to_owned())))
+    }
+
+    async fn send(&self, pod: &Pod, known: &Arc<Known>) -> Result<Sent, Failure> {
+        let started = Instant::now();
+        let span = self.span.client(&Method::POST, "/predict", pod.endpoint.url());
+        span.model(self.served.model.name.as_str(), &known.description.version, self.rows.len());
+        let question = Question {
+            method: Method::POST,
+            path: "/predict",
+            body: self.body.clone(),
+            trace: span.context(),
+            answer_max: answer::answer_max(self.rows.len()),
+        };
+        let (status, sent) = match pod.endpoint.ask(&question, self.deadline).await {
+            Err(trouble) => (trouble.code().status(), Err(self.trouble(pod, trouble))),
+            Ok(reply) if is_anothers(&reply, known) => (reply.status.as_u16(), Ok(Sent::Another(reply))),
+            Ok(reply) => (reply.status.as_u16(), self.judge(pod, &reply, known).map(Sent::Answers)),
+        };
+        if let Ok(Sent::Answers(_)) = &sent {
+            pod.answered(known);
+        }
+        let code = sent.as_ref().err().map_or(Code::Ok, Failure::code);
+        known.series.asked(code, started.elapsed());
+        span.finish(status, (code != Code::Ok).then_some(code.as_str()));
+        sent
+    }
+
+    fn trouble(&self, pod: &Pod, trouble: Trouble) -> Failure {
+        self.served.went_wrong(pod, &trouble);
+        self.served.failure(pod, trouble)
+    }
+
+    /// The answers in `reply`, or why there are none.
+    fn judge(&self, pod: &Pod, reply: &Reply, known: &Known) -> Result<Answers, Failure> {
+        let rows = self.rows;
+        let trouble = |kind: fn(String) -> Trouble, why: &str| {
+            Err(self.trouble(pod, kind(format!("{}/predict: {why}", pod.endpoint.url()))))
+        };
+        match reply.status {
+            StatusCode::OK if reply.revision.is_none() => {
+                trouble(Trouble::Failed, &format!("its answer has no header {REVISION_HEADER}"))
+            }
+            StatusCode::OK => answer::read(&reply.body, rows, &known.description)
+                .or_else(|why| trouble(Trouble::Failed, &why)),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+                let member = if rows.is_single() { "features" } else { "instances" };
+                Err(Failure::Refused { member, words: words(&reply.body) })
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge { limit: None }),
+            StatusCode::SERVICE_UNAVAILABLE => trouble(Trouble::NotReady, &words(&reply.body)),
+            other => trouble(Trouble::Failed, &format!("it answered {other}: {}", words(&reply.body))),
+        }
+    }
 }
 
 /// Whether `reply` comes from another revision, which may take other rows. A failure is one whoever it is from.
@@ -114,28 +178,6 @@ fn is_anothers(reply: &Reply, known: &Known) -> bool {
     let is_about_rows =
         matches!(reply.status, StatusCode::OK | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
     is_about_rows && reply.revision.as_ref().is_some_and(|revision| *revision != known.revision)
-}
-
-/// The answers in `reply`, or why there are none.
-fn judge(served: &Served, reply: &Reply, rows: &Rows, known: &Known) -> Result<Answers, Failure> {
-    let trouble = |kind: fn(String) -> Trouble, why: &str| {
-        Err(served.failure(kind(format!("{}/predict: {why}", served.endpoint.url()))))
-    };
-    match reply.status {
-        StatusCode::OK if reply.revision.is_none() => {
-            trouble(Trouble::Failed, &format!("its answer has no header {REVISION_HEADER}"))
-        }
-        StatusCode::OK => {
-            answer::read(&reply.body, rows, &known.description).or_else(|why| trouble(Trouble::Failed, &why))
-        }
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-            let member = if rows.is_single() { "features" } else { "instances" };
-            Err(Failure::Refused { member, words: words(&reply.body) })
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge { limit: None }),
-        StatusCode::SERVICE_UNAVAILABLE => trouble(Trouble::NotReady, &words(&reply.body)),
-        other => trouble(Trouble::Failed, &format!("it answered {other}: {}", words(&reply.body))),
-    }
 }
 
 /// What a predictor's error body says: `{"detail": "…"}`, or `{"detail": [{"msg": "…"}, …]}`.
@@ -156,15 +198,16 @@ fn words(body: &[u8]) -> String {
 }
 
 /// One line for a call that was answered, if there is room for it; a failure is told where its request ends.
-fn tell(served: &Served, known: &Known, answers: &Answers, trace_id: &TraceContext, took: Duration) {
+fn tell(call: &Call<'_>, pod: &Pod, known: &Known, answers: &Answers, took: Duration) {
     // Not asked where nobody reads: a line that is not written must not use up another's place.
     let Some(left_out) = tracing::enabled!(Level::INFO).then(|| LINES.admit()).flatten() else { return };
     let one = answers.one();
     tracing::info!(
-        %trace_id,
-        model = %served.model,
+        trace_id = %call.span.context(),
+        model = call.served.model.name.as_str(),
+        namespace = call.served.model.namespace,
         version = known.description.version,
-        endpoint = served.endpoint.url(),
+        endpoint = pod.endpoint.url(),
         rows = answers.as_slice().len(),
         features_count = known.description.features.len(),
         prediction = one.map(|one| one.prediction),

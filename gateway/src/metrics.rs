@@ -3,14 +3,15 @@
 //! Comes in: what happened. Goes out: Prometheus series. Never: a label that a client can make up; a model
 //! that is not known to exist counts as none, with empty labels.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use canopy_contract::code::Code;
 use canopy_contract::names::ModelRef;
 use canopy_runtime::metrics::REQUEST_SECONDS;
 use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// The families of the gateway.
@@ -18,6 +19,8 @@ pub(crate) struct Metrics {
     families: Families,
     /// Requests that are being answered.
     in_flight: IntGauge,
+    /// Pods in use of the models that DNS knows.
+    endpoints: IntGaugeVec,
 }
 
 #[derive(Clone)]
@@ -61,13 +64,21 @@ impl Metrics {
         )?;
         let in_flight =
             IntGauge::new("canopy_gateway_requests_in_flight", "Requests that are being answered.")?;
+        let endpoints = IntGaugeVec::new(
+            Opts::new(
+                "canopy_gateway_discovery_endpoints",
+                "Pods in use of a model that was found by DNS and asked for lately.",
+            ),
+            &["model", "model_namespace", "version"],
+        )?;
+        registry.register(Box::new(endpoints.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(upstream_requests.clone()))?;
         registry.register(Box::new(upstream_duration.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         let families = Families { requests, duration, upstream_requests, upstream_duration };
-        Ok(Self { families, in_flight })
+        Ok(Self { families, in_flight, endpoints })
     }
 
     /// A request has come; it is in flight until the guard is dropped.
@@ -84,6 +95,12 @@ impl Metrics {
     /// The series of one version of a model; the version is empty until a predictor has told it.
     pub(crate) fn of(&self, model: &ModelRef, version: &str) -> Series {
         self.series([model.name.as_str().to_owned(), model.namespace.clone(), version.to_owned()])
+    }
+
+    /// The series with the number of pods of `model`.
+    pub(crate) fn endpoints(&self, model: &ModelRef) -> Endpoints {
+        let model = [model.name.as_str().to_owned(), model.namespace.clone()];
+        Endpoints { family: self.endpoints.clone(), model, version: Mutex::new(None) }
     }
 
     fn series(&self, labels: [String; 3]) -> Series {
@@ -108,6 +125,39 @@ pub(crate) struct InFlight(IntGauge);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// How many pods of a model are in use, under the version that they serve: one series at a time.
+pub(crate) struct Endpoints {
+    family: IntGaugeVec,
+    model: [String; 2],
+    /// Of the series that is there.
+    version: Mutex<Option<String>>,
+}
+
+impl Endpoints {
+    /// There are `count`, of `version`.
+    pub(crate) fn set(&self, version: &str, count: usize) {
+        let mut before = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.as_deref() != Some(version) {
+            self.remove(before.replace(version.to_owned()));
+        }
+        let [model, namespace] = &self.model;
+        self.family.with_label_values(&[model.as_str(), namespace, version]).set(count as i64);
+    }
+
+    /// Nobody looks any more.
+    pub(crate) fn clear(&self) {
+        self.remove(self.version.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn remove(&self, version: Option<String>) {
+        let [model, namespace] = &self.model;
+        if let Some(version) = version {
+            // It fails only if the series is not there, which is what is wanted.
+            let _ = self.family.remove_label_values(&[model.as_str(), namespace, &version]);
+        }
     }
 }
 
@@ -157,6 +207,31 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pods_of_a_model_are_told_under_one_version_at_a_time() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let endpoints = metrics.endpoints(&ModelRef::parse("iris.shop", "default").unwrap());
+        let told = || {
+            let text = canopy_runtime::metrics::encode(&registry).unwrap();
+            let lines =
+                text.lines().filter_map(|line| line.strip_prefix("canopy_gateway_discovery_endpoints"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let series = |version, count| {
+            vec![format!(r#"{{model="iris",model_namespace="shop",version="{version}"}} {count}"#)]
+        };
+        assert!(told().is_empty());
+        endpoints.set("", 2);
+        assert_eq!(told(), series("", 2));
+        endpoints.set("1.0", 2);
+        endpoints.set("1.0", 0);
+        assert_eq!(told(), series("1.0", 0));
+        endpoints.clear();
+        endpoints.clear();
+        assert!(told().is_empty());
+    }
 
     #[test]
     fn a_series_exists_once_something_happened_and_counts_under_its_words() {

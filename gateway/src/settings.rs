@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use canopy_contract::body::BODY_MAX_BYTES;
 use canopy_contract::duration;
-use canopy_contract::names::DEFAULT_NAMESPACE;
+use canopy_contract::names::{DEFAULT_NAMESPACE, PREDICTOR_PORT};
 use http::Uri;
 
 /// What a gateway can be told.
@@ -29,7 +29,15 @@ pub struct Settings {
     #[arg(long, env = "CANOPY_DEFAULT_MODEL", value_name = "MODEL", default_value = "demo")]
     pub default_model: String,
 
-    /// Where the predictors are: MODEL=http://HOST:PORT, separated by commas
+    /// The cluster's DNS domain, as in cluster.local: models are then found by DNS; without it none is asked
+    #[arg(long, env = "CANOPY_CLUSTER_DOMAIN", value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+
+    /// The DNS server to ask [default: those of /etc/resolv.conf]
+    #[arg(long, env = "CANOPY_DNS_SERVER", value_name = "ADDR")]
+    pub dns_server: Option<SocketAddr>,
+
+    /// Where the predictors are: MODEL=http://HOST:PORT, separated by commas; DNS is not asked about these
     #[arg(long, env = "CANOPY_PREDICTORS", value_name = "LIST", default_value = "")]
     pub predictors: Predictors,
 
@@ -53,6 +61,37 @@ pub struct Settings {
     /// How long to go on accepting connections after SIGTERM, in seconds
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 10)]
     pub drain_seconds: u64,
+
+    /// What is the same in every cluster, and so is no flag.
+    #[arg(skip)]
+    pub habits: Habits,
+}
+
+/// What is the same in every cluster; tests are in more of a hurry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// The port of every predictor that DNS knows.
+    pub predictor_port: u16,
+    /// How long an answer of DNS counts at most while its model is in use.
+    pub ask_again: Duration,
+    /// How long it counts that DNS knows nothing, or could not be asked.
+    pub ask_again_for_nothing: Duration,
+    /// How long the pods of a model stay in use after DNS names none any more.
+    pub keep_vanished: Duration,
+    /// How long a model that nobody asks for is remembered.
+    pub forget: Duration,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            predictor_port: PREDICTOR_PORT,
+            ask_again: Duration::from_secs(5),
+            ask_again_for_nothing: Duration::from_secs(1),
+            keep_vanished: Duration::from_secs(15),
+            forget: Duration::from_mins(5),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -62,12 +101,15 @@ impl Default for Settings {
             namespace: DEFAULT_NAMESPACE.to_owned(),
             namespaces: None,
             default_model: "demo".to_owned(),
+            cluster_domain: None,
+            dns_server: None,
             predictors: Predictors::default(),
             upstream_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: BODY_MAX_BYTES,
             database_url: None,
             drain_seconds: 10,
+            habits: Habits::default(),
         }
     }
 }

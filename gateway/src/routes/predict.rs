@@ -13,14 +13,15 @@ use canopy_contract::names::{PREDICTION_ID_HEADER, REVISION_HEADER};
 use canopy_contract::predict::{Answer, PredictRequest};
 use canopy_contract::problem::{MEDIA_TYPE, Problem};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::catalogue::Served;
 use crate::edge::{self, Exchange};
 use crate::failure::Failure;
 use crate::forward::{Forwarded, forward};
 use crate::intake;
+use crate::served::Served;
 use crate::upstream::Deadline;
 
 #[derive(utoipa::IntoResponses)]
@@ -61,7 +62,9 @@ enum Failures {
 )]
 pub(crate) async fn default_model(State(app): State<Arc<App>>, request: Request) -> Response {
     edge::handle(&app, "/api/predict", request, async |exchange, body| {
-        predict(&app, app.default()?, exchange, body).await
+        let deadline = Deadline::in_(app.limits.upstream_time);
+        let served = app.default(deadline).await?;
+        predict(&app, &served, exchange, body, deadline).await
     })
     .await
 }
@@ -83,8 +86,9 @@ pub(crate) async fn named_model(
     request: Request,
 ) -> Response {
     edge::handle(&app, "/api/models/{model}/predict", request, async |exchange, body| {
-        let served = app.named(name.as_ref().map_or("", |Path(name)| name))?;
-        predict(&app, served, exchange, body).await
+        let deadline = Deadline::in_(app.limits.upstream_time);
+        let served = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
+        predict(&app, &served, exchange, body, deadline).await
     })
     .await
 }
@@ -94,11 +98,15 @@ async fn predict(
     served: &Arc<Served>,
     exchange: &mut Exchange<'_>,
     body: Body,
+    deadline: Deadline,
 ) -> Result<Response, Failure> {
     exchange.is_about(served);
+    let began = Instant::now();
     let rows = intake::rows(body, &app.limits).await?;
-    let deadline = Deadline::in_(app.limits.upstream_time);
+    // The time that the client takes for its body has a limit of its own.
+    let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
     let Forwarded { known, answers } = forward(served, &rows, &exchange.span, deadline).await?;
+    exchange.is_answered_by(&known);
     exchange.span.model(served.model.name.as_str(), &known.description.version, rows.len());
 
     let mut buffer = Uuid::encode_buffer();

@@ -86,7 +86,7 @@ async fn models_are_listed_with_what_they_take_and_those_that_do_not_answer_by_n
     assert_eq!(gateway.get("/api/models/demo").await.json(), description);
     let dead = iris.die().await;
     let listed = gateway.get("/api/models").await.json();
-    assert_eq!(listed, json!({"models": [description], "unavailable": ["iris.default"]}));
+    assert_eq!(listed, json!({"models": [description], "unavailable": ["iris.default"], "incomplete": []}));
     let iris = dead.comes_back().await;
     let both = gateway.get("/api/models").await.json();
     assert_eq!(both["models"][1], iris.script.description.lock().unwrap().clone());
@@ -105,7 +105,8 @@ async fn a_model_that_nobody_serves_is_unknown_and_no_predictor_is_asked() {
     }
     let long = gateway.get(&format!("/api/models/{}", "x".repeat(5000))).await;
     assert!(long.problem(404, "unknown_model").detail.len() < 200, "{long:?}");
-    assert_eq!(gateway.get("/api/models").await.json(), json!({"models": [], "unavailable": []}));
+    let none = json!({"models": [], "unavailable": [], "incomplete": []});
+    assert_eq!(gateway.get("/api/models").await.json(), none);
     assert_eq!(predictor.connections(), 0);
 }
 

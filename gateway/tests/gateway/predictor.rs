@@ -74,7 +74,12 @@ impl Drop for Predictor {
 impl Predictor {
     /// An honest predictor of `model` in the namespace `default`: four features between -10 and 10.
     pub(crate) async fn of(model: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(model, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// The same, at `address`.
+    pub(crate) async fn at(model: &str, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         Self::on(listener, Arc::new(Script::new(model)))
     }
 
@@ -111,6 +116,11 @@ impl Predictor {
     /// Closes every idle connection, and returns when no connection is open.
     pub(crate) async fn hang_up(&self) {
         self.script.hang_up.send_modify(|times| *times += 1);
+        self.script.all_closed().await;
+    }
+
+    /// Returns when no connection is open.
+    pub(crate) async fn is_left_alone(&self) {
         self.script.all_closed().await;
     }
 

@@ -83,6 +83,12 @@ async fn flags_that_mean_nothing_are_named_with_what_they_must_be() {
     let (code, words) = fails(&["--predictors", "Demo=http://127.0.0.1:1"]).await;
     assert_eq!(code, Some(1), "{words}");
     assert!(words.contains("CANOPY_PREDICTORS names no model"), "{words}");
+    let (code, words) = fails(&["--cluster-domain", "cluster..local"]).await;
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("is no DNS name; mend it in CANOPY_CLUSTER_DOMAIN"), "{words}");
+    let (code, words) = fails(&["--dns-server", "10.96.0.10"]).await;
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("--dns-server"), "{words}");
 }
 
 #[tokio::test]
@@ -137,7 +143,9 @@ fn check(line: &Value, expected: &Value) {
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(&line[field], value, "{field} of {line}");
     }
-    assert_eq!((&line["trace_id"], &line["model"]), (&json!(TRACE_ID), &json!("demo.default")), "{line}");
+    assert_eq!(line["trace_id"], TRACE_ID, "{line}");
+    // As the predictor's log has them, so that one search finds both.
+    assert_eq!((&line["model"], &line["namespace"]), (&json!("demo"), &json!("default")), "{line}");
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0, "{line}");
     // The features that are sent below.
     assert!(!line.to_string().contains("1.23456"), "feature values in {line}");

@@ -1,0 +1,220 @@
+//! What the cluster's DNS says of models. The only file that asks DNS.
+//!
+//! Comes in: the name of a model or of a namespace. Goes out: where pods are ready, whether a model exists, which
+//! models a namespace has. Never: an answer from memory; the table of endpoints is the only cache there is.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use canopy_contract::names::{ModelRef, catalogue_query};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::tcp::TcpClientStream;
+use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::{DnsRequestOptions, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::{Resolver, ResolverBuilder, TokioResolver};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::settings::Settings;
+
+/// How long a server may take to answer before the question is sent once more.
+const ATTEMPT_TIME: Duration = Duration::from_secs(2);
+/// How long a question may take in all.
+const QUESTION_TIME: Duration = Duration::from_secs(5);
+/// How many questions are asked at once: each has a socket, and a flood of names must not use them all up.
+const AT_ONCE_MAX: usize = 64;
+
+/// Why DNS cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The domain cannot be one.
+    #[error("the cluster domain {0:?} is no DNS name; mend it in CANOPY_CLUSTER_DOMAIN, as in cluster.local")]
+    Domain(String),
+    /// The servers are not known.
+    #[error("failed to read the DNS servers of /etc/resolv.conf: {0}; name one in CANOPY_DNS_SERVER")]
+    Servers(NetError),
+}
+
+/// What DNS says of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Its pods that are ready, and how long that counts.
+    Pods(Vec<IpAddr>, Duration),
+    /// It exists, and no pod is ready.
+    NoneReady,
+    /// There is no such model.
+    Unknown,
+}
+
+/// Which models of a namespace have ready pods.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) models: BTreeSet<ModelRef>,
+    /// Whether there are more than the answer had room for.
+    pub(crate) cut: bool,
+}
+
+/// The cluster's DNS.
+pub(crate) struct Dns {
+    domain: String,
+    resolver: TokioResolver,
+    /// Where its servers take long answers from.
+    servers: Vec<SocketAddr>,
+    room: Semaphore,
+}
+
+impl Dns {
+    /// The DNS that `settings` name; none where they name no cluster.
+    pub(crate) fn new(settings: &Settings) -> Result<Option<Self>, SetupError> {
+        let Some(domain) = settings.cluster_domain.as_deref().map(|text| text.trim().trim_end_matches('.'))
+        else {
+            return Ok(None);
+        };
+        if domain.is_empty() {
+            return Ok(None);
+        }
+        Name::from_ascii(domain).map_err(|_| SetupError::Domain(domain.to_owned()))?;
+        let (resolver, servers) = resolver(settings.dns_server).map_err(SetupError::Servers)?;
+        Ok(Some(Self { domain: domain.to_owned(), resolver, servers, room: Semaphore::new(AT_ONCE_MAX) }))
+    }
+
+    /// Where the pods of `model` are, or what it means that there are none; or why DNS could not say.
+    ///
+    /// Asked for by A, and AAAA where there is no A, rather than by SRV: every predictor has the same port, and a
+    /// pod takes 16 bytes of an answer instead of some 100, so that 70 pods fit into a packet and 4,000 into the
+    /// 64 KB at which CoreDNS cuts.
+    pub(crate) async fn look(&self, model: &ModelRef) -> Result<Look, String> {
+        let name = model.endpoints_query(&self.domain);
+        let mut answer = self.ask(&name, RecordType::A).await?;
+        // A name that does not exist has no other addresses either.
+        if answer.records.is_empty() && !answer.is_no_name {
+            answer = self.ask(&name, RecordType::AAAA).await?;
+        }
+        let address = |record: &Record| record.data.ip_addr();
+        let mut addresses: Vec<_> = answer.records.iter().filter_map(address).collect();
+        if !addresses.is_empty() {
+            addresses.sort_unstable();
+            addresses.dedup();
+            return Ok(Look::Pods(addresses, answer.ttl()));
+        }
+        let existence = self.ask(&model.existence_query(&self.domain), RecordType::SRV).await?;
+        Ok(if existence.records.is_empty() { Look::Unknown } else { Look::NoneReady })
+    }
+
+    /// The models of `namespace` that have ready pods; or why DNS could not say.
+    pub(crate) async fn models(&self, namespace: &str) -> Result<Listed, String> {
+        let answer = self.ask(&catalogue_query(namespace, &self.domain), RecordType::SRV).await?;
+        // `iris.predictors.shop.svc.cluster.local.` is the model iris; pods that have no name of their own are
+        // none of ours.
+        let model = |record: &Record| {
+            let RData::SRV(srv) = &record.data else { return None };
+            let target = srv.target.to_ascii();
+            let (name, _) = target.split_once('.')?;
+            ModelRef::parse(name, namespace).ok()
+        };
+        Ok(Listed { models: answer.records.iter().filter_map(model).collect(), cut: answer.is_cut })
+    }
+
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Answer, String> {
+        let failed = |why: &dyn std::fmt::Display| format!("failed to ask DNS for {kind} of {name}: {why}");
+        let asked = async {
+            let _room = self.room.acquire().await;
+            let name = Name::from_ascii(name).map_err(|error| failed(&error))?;
+            match self.resolver.lookup(name.clone(), kind).await {
+                Ok(lookup) => Ok(Answer::of(lookup.answers(), kind)),
+                Err(NetError::Truncated) => {
+                    self.ask_for_part(name, kind).await.map_err(|error| failed(&error))
+                }
+                Err(error) => Answer::of_nothing(&error).ok_or_else(|| failed(&error)),
+            }
+        };
+        let late = |_| failed(&format_args!("no answer within {QUESTION_TIME:?}"));
+        timeout(QUESTION_TIME, asked).await.map_err(late)?
+    }
+
+    /// Asks for an answer that is cut even over TCP, which the resolver would throw away.
+    async fn ask_for_part(&self, name: Name, kind: RecordType) -> Result<Answer, NetError> {
+        let mut error = NetError::NoConnections;
+        for &server in &self.servers {
+            // What moves the bytes of the connection ends with its provider.
+            let provider = TokioRuntimeProvider::new();
+            let asked = async {
+                let connection =
+                    TcpClientStream::exchange(server, None, ATTEMPT_TIME, None, provider.clone()).await?;
+                let query = Query::query(name.clone(), kind);
+                connection.lookup(query, DnsRequestOptions::default()).first_answer().await
+            };
+            match asked.await.and_then(|response| Ok(DnsError::from_response(response)?)) {
+                Ok(response) => {
+                    let answer = Answer::of(&response.answers, kind);
+                    return Ok(Answer { is_cut: response.truncation, ..answer });
+                }
+                Err(this) => error = this,
+            }
+        }
+        Err(error)
+    }
+}
+
+/// A resolver without a memory, and the addresses of its servers.
+fn resolver(server: Option<SocketAddr>) -> Result<(TokioResolver, Vec<SocketAddr>), NetError> {
+    let provider = TokioRuntimeProvider::new();
+    let (config, options) = match server {
+        None => hickory_resolver::system_conf::read_system_conf()?,
+        Some(server) => {
+            let mut one = NameServerConfig::udp_and_tcp(server.ip());
+            one.connections.iter_mut().for_each(|connection| connection.port = server.port());
+            (ResolverConfig::from_name_servers(vec![one]), Default::default())
+        }
+    };
+    let servers = config.name_servers().iter().filter_map(|server| {
+        let port = server.connections.first()?.port;
+        Some(SocketAddr::new(server.ip, port))
+    });
+    let servers = servers.collect();
+    let mut builder: ResolverBuilder<_> = Resolver::builder_with_config(config, provider);
+    *builder.options_mut() = options;
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.timeout = ATTEMPT_TIME;
+    options.attempts = 1;
+    // 1232 bytes fit into a packet anywhere: most answers then need no TCP.
+    options.edns0 = true;
+    Ok((builder.build()?, servers))
+}
+
+/// What a question came to.
+#[derive(Default)]
+struct Answer {
+    records: Vec<Record>,
+    /// Whether the name has no records of any kind.
+    is_no_name: bool,
+    is_cut: bool,
+}
+
+impl Answer {
+    fn of(records: &[Record], kind: RecordType) -> Self {
+        let records = records.iter().filter(|record| record.record_type() == kind).cloned().collect();
+        Self { records, ..Self::default() }
+    }
+
+    /// The answer that there is nothing, where `error` is one.
+    fn of_nothing(error: &NetError) -> Option<Self> {
+        let NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) = error else {
+            return None;
+        };
+        let is_no_name = *response_code == ResponseCode::NXDomain;
+        (is_no_name || *response_code == ResponseCode::NoError)
+            .then(|| Self { is_no_name, ..Self::default() })
+    }
+
+    fn ttl(&self) -> Duration {
+        let shortest = self.records.iter().map(|record| record.ttl).min();
+        Duration::from_secs(shortest.unwrap_or_default().into())
+    }
+}

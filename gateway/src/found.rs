@@ -1,0 +1,255 @@
+//! The models that DNS knows: looked up when they are first asked for, watched while they are used, then forgotten.
+//!
+//! Comes in: the name of a model. Goes out: the model with its pods, that there is none, or that DNS does not say.
+//! Never: a look-up for a model that is watched, nor one of its own for each of many that ask at the same time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use canopy_contract::names::ModelRef;
+use canopy_runtime::budget::Budget;
+use tokio::sync::{Notify, OnceCell};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::dns::{Dns, Look};
+use crate::metrics::Metrics;
+use crate::served::Served;
+use crate::settings::Habits;
+use crate::standing::{Next, Standing};
+use crate::upstream::Deadline;
+
+/// How many first look-ups are shared and remembered; beyond, each is made by who asks, for itself.
+const FIRSTS_MAX: usize = 1024;
+/// How long an alarm is not followed by another one: while pods refuse connections every request rings.
+const HUSH: Duration = Duration::from_millis(250);
+
+static LINES: Budget = Budget::new(10);
+
+/// Why there is no model to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// There is none of that name.
+    Unknown,
+    /// DNS could not be asked.
+    NotSaid(String),
+}
+
+/// The models that DNS knows.
+pub(crate) struct Found {
+    pub(crate) dns: Dns,
+    habits: Habits,
+    metrics: Arc<Metrics>,
+    watched: RwLock<HashMap<ModelRef, Arc<Served>>>,
+    firsts: Mutex<Firsts>,
+}
+
+impl Found {
+    /// The models that `dns` knows.
+    pub(crate) fn new(dns: Dns, habits: &Habits, metrics: &Arc<Metrics>) -> Arc<Self> {
+        let firsts = Mutex::new(Firsts::new(habits.ask_again_for_nothing));
+        Arc::new(Self {
+            dns,
+            habits: habits.clone(),
+            metrics: metrics.clone(),
+            watched: RwLock::default(),
+            firsts,
+        })
+    }
+
+    /// The model called `model`. Awaits the first look-up, which all who come meanwhile share.
+    pub(crate) async fn find(
+        self: &Arc<Self>,
+        model: &ModelRef,
+        deadline: Deadline,
+    ) -> Result<Arc<Served>, Missing> {
+        if let Some(served) = self.watched(model) {
+            return Ok(served);
+        }
+        let first = self.firsts.lock().unwrap_or_else(PoisonError::into_inner).of(model, Instant::now());
+        let outcome = first.outcome.get_or_init(|| self.look(model));
+        let late =
+            |_| Missing::NotSaid(format!("no answer of DNS about model {model} within {:?}", deadline.after));
+        let (outcome, _) = timeout_at(deadline.at, outcome).await.map_err(late)?;
+        outcome.clone()
+    }
+
+    fn watched(&self, model: &ModelRef) -> Option<Arc<Served>> {
+        self.watched.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    async fn look(self: &Arc<Self>, model: &ModelRef) -> (Result<Arc<Served>, Missing>, Instant) {
+        let look = self.dns.look(model).await;
+        let outcome = match &look {
+            Ok(Look::Pods(..) | Look::NoneReady) => Ok(self.watch(model, &look)),
+            Ok(Look::Unknown) => Err(Missing::Unknown),
+            Err(why) => Err(Missing::NotSaid(why.clone())),
+        };
+        if outcome.is_ok() {
+            // Whoever comes from now on finds it among those that are watched.
+            self.firsts.lock().unwrap_or_else(PoisonError::into_inner).forget(model);
+        }
+        (outcome, Instant::now())
+    }
+
+    /// Begins to watch a model of which DNS said `look`.
+    fn watch(self: &Arc<Self>, model: &ModelRef, look: &Result<Look, String>) -> Arc<Served> {
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(served) = watched.get(model) {
+            return served.clone();
+        }
+        let served = Arc::new(Served::found(model.clone(), &self.metrics));
+        watched.insert(model.clone(), served.clone());
+        drop(watched);
+        let mut standing = Standing::default();
+        if let Next::AskIn(next) = standing.heard(look, &served.pods, &self.habits, Instant::now()) {
+            served.count_endpoints();
+            let watch = Watch {
+                found: Arc::downgrade(self),
+                served: Arc::downgrade(&served),
+                alarm: served.alarm.clone(),
+                standing,
+                is_failing: false,
+            };
+            tokio::spawn(watch.go_on(next));
+        }
+        served
+    }
+
+    fn forget(&self, served: &Served) {
+        self.watched.write().unwrap_or_else(PoisonError::into_inner).remove(&served.model);
+        served.count_no_endpoints();
+    }
+}
+
+/// What keeps the pods of one model up to date. It holds on to nothing while it waits: who drops the gateway, or
+/// forgets the model, has it end.
+struct Watch {
+    found: Weak<Found>,
+    served: Weak<Served>,
+    alarm: Arc<Notify>,
+    standing: Standing,
+    is_failing: bool,
+}
+
+impl Watch {
+    async fn go_on(mut self, mut next: Duration) {
+        let mut hushed_until = Instant::now();
+        loop {
+            tokio::select! {
+                () = sleep(next) => {}
+                () = self.alarm.notified() => {
+                    sleep_until(hushed_until).await;
+                    hushed_until = Instant::now() + HUSH;
+                }
+            }
+            let (Some(found), Some(served)) = (self.found.upgrade(), self.served.upgrade()) else { return };
+            if served.is_idle(found.habits.forget) {
+                return found.forget(&served);
+            }
+            let look = found.dns.look(&served.model).await;
+            let before = served.pods.len();
+            match self.standing.heard(&look, &served.pods, &found.habits, Instant::now()) {
+                Next::Forget => return found.forget(&served),
+                Next::AskIn(time) => next = time,
+            }
+            served.count_endpoints();
+            self.tell(&served, &look, before);
+        }
+    }
+
+    /// One line where something changed.
+    fn tell(&mut self, served: &Served, look: &Result<Look, String>, before: usize) {
+        let (was_failing, endpoints) = (self.is_failing, served.pods.len());
+        self.is_failing = look.is_err();
+        if self.is_failing == was_failing && endpoints == before {
+            return;
+        }
+        let Some(left_out) = LINES.admit() else { return };
+        let (model, namespace) = (served.model.name.as_str(), served.model.namespace.as_str());
+        match look {
+            Err(cause) => {
+                tracing::warn!(
+                    model,
+                    namespace,
+                    endpoints,
+                    cause,
+                    left_out,
+                    "DNS fails: the last endpoints stay"
+                );
+            }
+            Ok(_) => tracing::info!(model, namespace, endpoints, before, left_out, "looked up the endpoints"),
+        }
+    }
+}
+
+/// A first look-up: under way, or over since a moment.
+#[derive(Default)]
+struct First {
+    outcome: OnceCell<(Result<Arc<Served>, Missing>, Instant)>,
+}
+
+/// The first look-ups that are under way, and those that found nothing a moment ago.
+struct Firsts {
+    by_model: HashMap<ModelRef, Arc<First>>,
+    /// How long it counts that nothing was found.
+    keep: Duration,
+}
+
+impl Firsts {
+    fn new(keep: Duration) -> Self {
+        Self { by_model: HashMap::new(), keep }
+    }
+
+    /// The look-up of `model` that counts at `now`, or a new one.
+    fn of(&mut self, model: &ModelRef, now: Instant) -> Arc<First> {
+        let keep = self.keep;
+        let counts = |first: &First| first.outcome.get().is_none_or(|&(_, ended)| now < ended + keep);
+        if let Some(first) = self.by_model.get(model).filter(|first| counts(first)) {
+            return first.clone();
+        }
+        if self.by_model.len() >= FIRSTS_MAX {
+            self.by_model.retain(|_, first| counts(first));
+        }
+        let first = Arc::new(First::default());
+        if self.by_model.len() < FIRSTS_MAX || self.by_model.contains_key(model) {
+            self.by_model.insert(model.clone(), first.clone());
+        }
+        first
+    }
+
+    fn forget(&mut self, model: &ModelRef) {
+        self.by_model.remove(model);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(number: usize) -> ModelRef {
+        ModelRef::parse(&format!("model{number}"), "shop").unwrap()
+    }
+
+    #[test]
+    fn a_look_up_is_shared_while_it_is_under_way_and_for_a_moment_after_it_found_nothing() {
+        let (mut firsts, now) = (Firsts::new(Duration::from_secs(1)), Instant::now());
+        let first = firsts.of(&model(0), now);
+        assert!(Arc::ptr_eq(&first, &firsts.of(&model(0), now + Duration::from_secs(100))));
+        assert!(first.outcome.set((Err(Missing::Unknown), now)).is_ok());
+        assert!(Arc::ptr_eq(&first, &firsts.of(&model(0), now + Duration::from_millis(999))));
+        assert!(!Arc::ptr_eq(&first, &firsts.of(&model(0), now + Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn ten_thousand_names_take_the_memory_of_a_thousand() {
+        let (mut firsts, now) = (Firsts::new(Duration::from_secs(1)), Instant::now());
+        for number in 0..10_000 {
+            let first = firsts.of(&model(number), now);
+            assert!(first.outcome.set((Err(Missing::Unknown), now)).is_ok());
+            assert!(firsts.by_model.len() <= FIRSTS_MAX);
+        }
+        firsts.of(&model(10_000), now + Duration::from_secs(1));
+        assert_eq!(firsts.by_model.len(), 1, "those that count no more make room");
+    }
+}

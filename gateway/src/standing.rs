@@ -1,0 +1,150 @@
+//! What follows from each answer of DNS about a model: which pods are in use, and when to ask again.
+//!
+//! Comes in: what DNS said, and when. Goes out: the table of pods, brought up to date. Never: a pod given up
+//! because DNS fails, or at once because it names none: both happen while pods go on serving.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::dns::Look;
+use crate::pods::Pods;
+use crate::settings::Habits;
+
+/// Since when DNS knows no pod of a model.
+#[derive(Default)]
+pub(crate) struct Standing {
+    vanished: Option<Instant>,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Asking again, after a while.
+    AskIn(Duration),
+    /// Nothing: there is no such model any more.
+    Forget,
+}
+
+impl Standing {
+    /// DNS said `look` of the model with `pods`.
+    pub(crate) fn heard(
+        &mut self,
+        look: &Result<Look, String>,
+        pods: &Pods,
+        habits: &Habits,
+        now: Instant,
+    ) -> Next {
+        let soon = habits.ask_again_for_nothing;
+        match look {
+            Ok(Look::Pods(addresses, ttl)) => {
+                self.vanished = None;
+                let at = |&ip| SocketAddr::new(ip, habits.predictor_port);
+                pods.replace(addresses.iter().map(at));
+                // An answer that counts for no time at all must not make this a storm.
+                Next::AskIn((*ttl).max(soon).min(habits.ask_again))
+            }
+            Ok(none @ (Look::NoneReady | Look::Unknown)) => {
+                let since = *self.vanished.get_or_insert(now);
+                pods.keep_reachable();
+                let left = habits.keep_vanished.saturating_sub(now - since);
+                if pods.len() > 0 && !left.is_zero() {
+                    return Next::AskIn(soon.min(left));
+                }
+                pods.replace(std::iter::empty());
+                if *none == Look::Unknown { Next::Forget } else { Next::AskIn(soon) }
+            }
+            Err(_) => Next::AskIn(soon),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Trouble;
+
+    const FIVE: Next = Next::AskIn(Duration::from_secs(5));
+    const ONE: Next = Next::AskIn(Duration::from_secs(1));
+
+    /// A model, and a clock that is put on by hand.
+    struct Case {
+        standing: Standing,
+        pods: Pods,
+        now: Instant,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            Self { standing: Standing::default(), pods: Pods::default(), now: Instant::now() }
+        }
+
+        #[track_caller]
+        fn check(&mut self, after: u64, look: Result<Look, String>, next: &Next, pods: usize) {
+            self.now += Duration::from_secs(after);
+            let found = self.standing.heard(&look, &self.pods, &Habits::default(), self.now);
+            assert_eq!((&found, self.pods.len()), (next, pods), "{look:?}");
+        }
+    }
+
+    fn pods(count: u8, ttl: u64) -> Result<Look, String> {
+        let addresses = (1..=count).map(|last| [127, 0, 0, last].into()).collect();
+        Ok(Look::Pods(addresses, Duration::from_secs(ttl)))
+    }
+
+    #[test]
+    fn an_answer_counts_as_long_as_it_says_but_five_seconds_at_most_and_one_at_least() {
+        let mut case = Case::new();
+        case.check(0, pods(1, 30), &FIVE, 1);
+        case.check(5, pods(3, 3), &Next::AskIn(Duration::from_secs(3)), 3);
+        case.check(3, pods(2, 0), &ONE, 2);
+    }
+
+    #[test]
+    fn pods_that_vanish_are_used_for_fifteen_seconds() {
+        for (gone, next) in [(Look::NoneReady, ONE), (Look::Unknown, Next::Forget)] {
+            let mut case = Case::new();
+            case.check(0, pods(2, 5), &FIVE, 2);
+            case.check(5, Ok(gone.clone()), &ONE, 2);
+            case.check(14, Ok(gone.clone()), &ONE, 2);
+            case.check(1, Ok(gone.clone()), &next, 0);
+        }
+        let mut case = Case::new();
+        case.check(0, pods(2, 5), &FIVE, 2);
+        case.check(5, Ok(Look::Unknown), &ONE, 2);
+        case.check(14, pods(1, 5), &FIVE, 1);
+        case.check(5, Ok(Look::Unknown), &ONE, 1);
+        case.check(14, Ok(Look::Unknown), &ONE, 1);
+        case.check(1, pods(1, 5), &FIVE, 1);
+    }
+
+    #[test]
+    fn vanished_pods_that_refuse_connections_are_not_waited_for() {
+        let mut case = Case::new();
+        case.check(0, pods(1, 5), &FIVE, 1);
+        case.pods.pick(None).unwrap().failed(&Trouble::Unreachable(String::new()));
+        case.check(1, pods(1, 5), &FIVE, 1);
+        case.check(1, Ok(Look::NoneReady), &ONE, 0);
+    }
+
+    #[test]
+    fn a_model_without_pods_is_forgotten_once_it_is_gone() {
+        let mut case = Case::new();
+        case.check(0, Ok(Look::NoneReady), &ONE, 0);
+        case.check(100, Ok(Look::NoneReady), &ONE, 0);
+        case.check(1, Ok(Look::Unknown), &Next::Forget, 0);
+    }
+
+    #[test]
+    fn what_was_last_known_stays_while_dns_fails() {
+        let mut case = Case::new();
+        case.check(0, pods(2, 5), &FIVE, 2);
+        for _ in 0..100 {
+            case.check(5, Err("SERVFAIL".to_owned()), &ONE, 2);
+        }
+        case.check(5, Ok(Look::NoneReady), &ONE, 2);
+        case.check(100, Err("SERVFAIL".to_owned()), &ONE, 2);
+        case.check(1, Ok(Look::NoneReady), &ONE, 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! A cluster as a gateway sees one: its DNS, and pods that all listen on one port.
+//!
+//! Comes in: which pods there are, and which of them DNS tells. Goes out: settings for a gateway in it. Never: a
+//! pod on another test's port; the first address of the port is held.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use canopy_gateway::settings::{Habits, Settings};
+use hickory_proto::rr::RecordType;
+use tokio::net::TcpListener;
+
+use crate::dns::{Dns, Say};
+use crate::gateway::{Gateway, settings};
+use crate::predictor::Predictor;
+
+pub(crate) struct Cluster {
+    pub(crate) dns: Dns,
+    port: u16,
+    _held: TcpListener,
+}
+
+/// The address of a pod.
+pub(crate) fn ip(number: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, number + 1).into()
+}
+
+impl Cluster {
+    pub(crate) async fn new() -> Self {
+        let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { dns: Dns::start().await, port: held.local_addr().unwrap().port(), _held: held }
+    }
+
+    /// A cluster with pods of the model `demo` that are ready.
+    pub(crate) async fn with_pods<const N: usize>() -> (Self, [Predictor; N]) {
+        let cluster = Self::new().await;
+        let mut pods = Vec::new();
+        for number in 1..=N {
+            pods.push(cluster.pod("demo", number as u8).await);
+        }
+        cluster.ready("demo", &(1..=N as u8).collect::<Vec<_>>());
+        let Ok(pods) = pods.try_into() else { panic!("not {N} pods") };
+        (cluster, pods)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts a pod of `model`, of which DNS knows nothing yet.
+    pub(crate) async fn pod(&self, model: &str, number: u8) -> Predictor {
+        Predictor::at(model, SocketAddr::new(ip(number), self.port)).await
+    }
+
+    /// From now on DNS tells of `model` in the gateway's namespace, and that these of its pods are ready.
+    pub(crate) fn ready(&self, model: &str, numbers: &[u8]) {
+        self.exists(model, true);
+        let say = match numbers {
+            [] => Say::NoName,
+            _ => Say::At(numbers.iter().map(|&number| ip(number)).collect(), 30),
+        };
+        self.addresses(model, say);
+    }
+
+    /// What DNS says of the addresses of a model's pods.
+    pub(crate) fn addresses(&self, model: &str, say: Say) {
+        self.dns.say(&format!("{model}-pods.default.svc.cluster.test"), RecordType::A, say);
+    }
+
+    /// Whether DNS knows `model` at all.
+    pub(crate) fn exists(&self, model: &str, does: bool) {
+        let name = format!("_http-canopy._tcp.{model}.default.svc.cluster.test");
+        let say =
+            if does { Say::Targets(vec![format!("{model}.default.svc.cluster.test.")]) } else { Say::NoName };
+        self.dns.say(&name, RecordType::SRV, say);
+    }
+
+    /// The settings of a gateway in the cluster, with the habits of every day.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            cluster_domain: Some("cluster.test".to_owned()),
+            dns_server: Some(self.dns.address),
+            habits: Habits { predictor_port: self.port, ..Habits::default() },
+            ..settings(&[])
+        }
+    }
+
+    /// A gateway in the cluster, with the habits of every day.
+    pub(crate) async fn gateway(&self) -> Gateway {
+        Gateway::new(&self.settings()).await
+    }
+
+    /// The settings of a gateway that asks DNS all the time.
+    pub(crate) fn hasty(&self) -> Settings {
+        let mut settings = self.settings();
+        settings.habits.ask_again = Duration::from_millis(20);
+        settings.habits.ask_again_for_nothing = Duration::from_millis(20);
+        settings
+    }
+}
+
+/// Awaits a condition that requests bring about.
+pub(crate) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let all = async {
+        while !is().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// How many pods the gateway says that it uses.
+pub(crate) fn endpoints(gateway: &Gateway) -> Option<usize> {
+    let metrics = gateway.metrics();
+    let series = metrics.lines().find(|line| line.starts_with("canopy_gateway_discovery_endpoints{"))?;
+    series.rsplit(' ').next()?.parse().ok()
+}

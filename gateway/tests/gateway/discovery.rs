@@ -1,0 +1,217 @@
+//! Pods found by DNS: used as long as DNS tells of them, and while it fails.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hickory_proto::rr::RecordType;
+
+use crate::cluster::{Cluster, endpoints, ip, until};
+use crate::dns::Say;
+use crate::gateway::Gateway;
+use crate::predictor::{Manner, Predictor};
+
+fn predictions<const N: usize>(pods: &[Predictor; N]) -> [usize; N] {
+    pods.each_ref().map(Predictor::predictions)
+}
+
+#[tokio::test]
+async fn a_model_is_looked_up_once_and_then_known() {
+    let (cluster, pods) = Cluster::with_pods::<1>().await;
+    let gateway = cluster.gateway().await;
+    for _ in 0..50 {
+        gateway.predict().await.class();
+    }
+    let asked = cluster.dns.asked();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(
+        (asked[0].name.as_str(), asked[0].kind),
+        ("demo-pods.default.svc.cluster.test.", RecordType::A)
+    );
+    assert_eq!((pods[0].descriptions(), pods[0].predictions(), pods[0].connections()), (1, 50, 1));
+    let series =
+        r#"canopy_gateway_discovery_endpoints{model="demo",model_namespace="default",version="1.0"} 1"#;
+    assert!(gateway.metrics().contains(&format!("{series}\n")), "{}", gateway.metrics());
+}
+
+#[tokio::test]
+async fn requests_that_come_during_the_first_look_up_share_it() {
+    let (cluster, _pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    let all = join_all((0..50).map(|_| gateway.predict())).await;
+    assert!(all.iter().all(|answered| answered.class() == 1));
+    assert_eq!(cluster.dns.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_spread_evenly() {
+    let (cluster, pods) = Cluster::with_pods::<3>().await;
+    pods.iter().for_each(|pod| pod.predicts(Manner::Slow(Duration::from_millis(200))));
+    let gateway = cluster.gateway().await;
+    join_all((0..30).map(|_| gateway.predict()))
+        .await
+        .iter()
+        .for_each(|answered| assert_eq!(answered.class(), 1));
+    assert_eq!(predictions(&pods), [10, 10, 10]);
+}
+
+#[tokio::test]
+async fn a_new_pod_is_used_and_one_that_vanished_is_left_alone() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    cluster.ready("demo", &[1]);
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await.class();
+    cluster.ready("demo", &[1, 2]);
+    until("the new pod is asked", async || {
+        gateway.predict().await.class();
+        pods[1].predictions() > 0
+    })
+    .await;
+    assert_eq!(pods[1].descriptions(), 0, "its answer says that it is the revision that is known");
+
+    cluster.ready("demo", &[2]);
+    pods[0].is_left_alone().await;
+    let before = pods[0].predictions();
+    for _ in 0..20 {
+        gateway.predict().await.class();
+    }
+    assert_eq!(pods[0].predictions(), before);
+    assert_eq!(endpoints(&gateway), Some(1));
+}
+
+#[tokio::test]
+async fn a_request_at_a_pod_that_vanishes_is_answered() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    cluster.ready("demo", &[1]);
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await.class();
+    pods[0].predicts(Manner::Slow(Duration::from_millis(300)));
+    let vanishes = async {
+        cluster.dns.is_asked_again("demo-pods", 1).await;
+        cluster.ready("demo", &[2]);
+        cluster.dns.is_asked_again("demo-pods", 2).await;
+    };
+    let (answered, ()) = tokio::join!(gateway.predict(), vanishes);
+    assert_eq!((answered.class(), pods[0].predictions()), (1.into(), 2));
+    pods[0].is_left_alone().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_into_a_packet_is_asked_for_by_tcp() {
+    let cluster = Cluster::new().await;
+    let many: Vec<_> = (0..500_u16).map(|n| [127, 1, (n >> 8) as u8, n as u8].into()).collect();
+    cluster.exists("demo", true);
+    cluster.addresses("demo", Say::At(many, 30));
+    let gateway = cluster.gateway().await;
+    gateway.predict().await.problem(503, "predictor_unavailable");
+    assert_eq!(endpoints(&gateway), Some(500));
+    let by_tcp: Vec<_> = cluster.dns.asked().iter().map(|asked| asked.by_tcp).collect();
+    assert_eq!(by_tcp[..2], [false, true]);
+}
+
+#[tokio::test]
+async fn where_there_is_no_address_of_the_older_kind_the_newer_is_asked_for() {
+    let cluster = Cluster::new().await;
+    cluster.exists("demo", true);
+    cluster.addresses("demo", Say::Empty);
+    let name = "demo-pods.default.svc.cluster.test";
+    cluster.dns.say(name, RecordType::AAAA, Say::At(vec!["::1".parse().unwrap(), ip(1)], 30));
+    let gateway = cluster.gateway().await;
+    gateway.predict().await.problem(503, "predictor_unavailable");
+    assert_eq!(endpoints(&gateway), Some(1), "an address of the wrong kind is none");
+    let kinds: Vec<_> =
+        cluster.dns.asked().iter().filter(|q| q.name.starts_with(name)).map(|q| q.kind).collect();
+    assert_eq!(kinds[..2], [RecordType::A, RecordType::AAAA]);
+}
+
+#[tokio::test]
+async fn pods_that_vanish_serve_for_a_while_then_the_model_is_not_ready_then_unknown() {
+    let (cluster, pods) = Cluster::with_pods::<1>().await;
+    let mut settings = cluster.hasty();
+    settings.habits.keep_vanished = Duration::from_millis(400);
+    let gateway = Gateway::new(&settings).await;
+    gateway.predict().await.class();
+    let vanished = Instant::now();
+    cluster.ready("demo", &[]);
+    cluster.dns.is_asked_again("demo-pods", 2).await;
+    assert_eq!(gateway.predict().await.class(), 1);
+    until("the pods are given up", async || gateway.predict().await.status == 503).await;
+    assert!(vanished.elapsed() >= Duration::from_millis(400), "{:?}", vanished.elapsed());
+    let problem = gateway.predict().await.problem(503, "not_ready");
+    assert_eq!(problem.detail, "no predictor of model demo.default is ready");
+    assert_eq!(endpoints(&gateway), Some(0));
+    pods[0].is_left_alone().await;
+
+    cluster.exists("demo", false);
+    until("the model is forgotten", async || gateway.predict().await.status == 404).await;
+    gateway.predict().await.problem(404, "unknown_model");
+    assert_eq!(endpoints(&gateway), None, "its series is gone");
+
+    cluster.ready("demo", &[1]);
+    until("the model is back", async || gateway.predict().await.status == 200).await;
+}
+
+#[tokio::test]
+async fn pods_that_vanish_and_refuse_connections_are_not_waited_for() {
+    let (cluster, [pod]) = Cluster::with_pods::<1>().await;
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await.class();
+    let _dead = pod.die().await;
+    cluster.ready("demo", &[]);
+    until("no pod is left", async || {
+        gateway.predict().await;
+        endpoints(&gateway) == Some(0)
+    })
+    .await;
+    gateway.predict().await.problem(503, "not_ready");
+}
+
+#[tokio::test]
+async fn while_dns_fails_the_last_answer_counts() {
+    for failure in [Say::Failure, Say::Silence] {
+        let (cluster, _pods) = Cluster::with_pods::<2>().await;
+        let mut settings = cluster.hasty();
+        settings.habits.keep_vanished = Duration::from_millis(1);
+        let gateway = Gateway::new(&settings).await;
+        gateway.predict().await.class();
+        cluster.dns.say_of_all(Some(failure));
+        cluster.dns.is_asked_again("demo-pods", 3).await;
+        for _ in 0..20 {
+            gateway.predict().await.class();
+        }
+        assert_eq!(endpoints(&gateway), Some(2));
+    }
+}
+
+#[tokio::test]
+async fn without_a_server_the_last_answer_counts() {
+    let (cluster, _pods) = Cluster::with_pods::<2>().await;
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await.class();
+    let Cluster { dns, .. } = cluster;
+    dns.is_asked_again("demo-pods", 1).await;
+    drop(dns);
+    let started = Instant::now();
+    until("some look-ups failed", async || {
+        gateway.predict().await.class();
+        started.elapsed() > Duration::from_millis(200)
+    })
+    .await;
+    assert_eq!(endpoints(&gateway), Some(2));
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_has_dns_asked_at_once() {
+    let (cluster, [old, new]) = Cluster::with_pods::<2>().await;
+    cluster.ready("demo", &[1]);
+    // With the habits of every day the next look-up would come in five seconds.
+    let gateway = cluster.gateway().await;
+    gateway.predict().await.class();
+    let dead = old.die().await;
+    cluster.ready("demo", &[2]);
+    let started = Instant::now();
+    gateway.predict().await.problem(503, "predictor_unavailable");
+    until("the new pod answers", async || gateway.predict().await.status == 200).await;
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!((new.predictions(), dead.address.port()), (1, cluster.port()));
+    assert!(cluster.dns.times("demo-pods") <= 4, "alarms are put together: {:?}", cluster.dns.asked());
+}

@@ -1,0 +1,165 @@
+//! Pods that fail while others serve: no client hears of it, unless too much fails.
+
+use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+use crate::gateway::{Gateway, ROW};
+use crate::predictor::{Manner, Predictor};
+
+fn answer(status: u16, body: &str) -> Manner {
+    Manner::Answer(status, body.to_owned())
+}
+
+/// That no client hears of a pod that predicts in `manner`, though it is asked.
+async fn check(manner: Manner) {
+    let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    bad.predicts(manner.clone());
+    for _ in 0..30 {
+        let answered = gateway.predict().await;
+        assert_eq!(answered.status, 200, "{manner:?}: {answered:?}");
+    }
+    assert_eq!(good.predictions(), 30, "{manner:?}");
+    assert!(bad.predictions() > 0, "{manner:?}: it was never asked");
+}
+
+#[tokio::test]
+async fn rows_go_to_another_pod_after_anything_that_is_no_answer() {
+    for manner in [
+        Manner::Reset,
+        Manner::Close,
+        Manner::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()),
+        answer(500, r#"{"detail":"Model error"}"#),
+        answer(502, "Bad Gateway"),
+        answer(503, r#"{"detail":"not proven yet"}"#),
+        answer(404, ""),
+        answer(200, "<html>"),
+        answer(200, r#"{"prediction":7,"confidence":0.5}"#),
+    ] {
+        check(manner).await;
+    }
+}
+
+#[tokio::test]
+async fn pods_that_die_are_noticed_by_no_client() {
+    let (cluster, [one, two, three]) = Cluster::with_pods::<3>().await;
+    let gateway = cluster.gateway().await;
+    for pod in [Some(one), Some(two), None] {
+        for _ in 0..50 {
+            gateway.predict().await.class();
+        }
+        if let Some(pod) = pod {
+            pod.die().await;
+        }
+    }
+    assert!(three.predictions() >= 50);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_dead_from_the_start_is_noticed_by_no_client() {
+    let (cluster, [one, two]) = Cluster::with_pods::<2>().await;
+    one.die().await;
+    let gateway = cluster.gateway().await;
+    let all = futures_util::future::join_all((0..50).map(|_| gateway.predict())).await;
+    all.iter().for_each(|answered| assert_eq!(answered.class(), 1));
+    assert_eq!(two.predictions(), 50);
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_say_what_it_is_is_left_for_another() {
+    let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
+    for manner in [Manner::Reset, answer(503, "{}"), answer(200, "{}"), answer(404, "")] {
+        bad.describes(manner.clone());
+        let started = (good.descriptions(), bad.descriptions());
+        for _ in 0..10 {
+            let gateway = cluster.gateway().await;
+            assert_eq!(gateway.predict().await.status, 200, "{manner:?}");
+            let described = gateway.get("/api/models/demo").await;
+            assert_eq!(described.json()["version"], "1.0", "{manner:?}");
+        }
+        assert!(bad.descriptions() > started.1 && good.descriptions() > started.0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_pod_says_of_the_rows_is_its_word() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    let asked = || pods.iter().map(Predictor::predictions).sum::<usize>();
+    for (manner, status, code) in [
+        (answer(400, r#"{"detail":"Invalid features: too odd"}"#), 422, "invalid_features"),
+        (answer(413, "{}"), 413, "body_too_large"),
+    ] {
+        pods.iter().for_each(|pod| pod.predicts(manner.clone()));
+        let before = asked();
+        gateway.predict().await.problem(status, code);
+        assert_eq!(asked(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_failed_is_passed_over_for_a_second_though_it_has_nothing_to_do() {
+    let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    bad.predicts(answer(503, r#"{"detail":"not proven yet"}"#));
+    let started = Instant::now();
+    while bad.predictions() == 0 {
+        gateway.predict().await.class();
+    }
+    while started.elapsed() < Duration::from_millis(500) {
+        gateway.predict().await.class();
+    }
+    assert_eq!(bad.predictions(), 1);
+    bad.predicts(Manner::Honest);
+    let before = good.predictions();
+    while bad.predictions() == 1 {
+        gateway.predict().await.class();
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+    assert!(good.predictions() > before, "it comes back by itself, not at once");
+}
+
+#[tokio::test]
+async fn when_every_pod_fails_a_hundred_requests_are_sent_twice_and_no_more() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    gateway.predict().await.class();
+    pods.iter().for_each(|pod| pod.predicts(answer(500, "{}")));
+    let asked = || pods.iter().map(Predictor::predictions).sum::<usize>();
+    let before = asked();
+    for _ in 0..150 {
+        gateway.predict().await.problem(503, "predictor_failed");
+    }
+    assert_eq!(asked() - before, 150 + 100);
+    let attempts = r#"canopy_gateway_upstream_requests_total{model="demo",model_namespace="default",outcome="predictor_failed",version="1.0"} 250"#;
+    assert!(gateway.metrics().contains(attempts), "every attempt is counted: {}", gateway.metrics());
+}
+
+#[tokio::test]
+async fn the_deadline_is_for_both_attempts() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let mut settings = cluster.settings();
+    settings.upstream_timeout = Duration::from_millis(400);
+    let gateway = Gateway::new(&settings).await;
+    gateway.predict().await.class();
+    pods.iter().for_each(|pod| pod.predicts(Manner::Hang));
+    let started = Instant::now();
+    gateway.predict().await.problem(504, "deadline_exceeded");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn both_rows_of_a_request_go_to_the_same_other_pod() {
+    let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    bad.predicts(Manner::Close);
+    let two = r#"{"instances":[[1,2,0,0],[-1,-2,0,0]]}"#;
+    for _ in 0..10 {
+        let answered = gateway.post("/api/predict", two).await.json();
+        let classes: Vec<_> =
+            answered["predictions"].as_array().unwrap().iter().map(|p| p["class"].clone()).collect();
+        assert_eq!(classes, [1, 0]);
+    }
+    gateway.post("/api/predict", ROW).await.class();
+    assert_eq!(good.predictions(), 11);
+}

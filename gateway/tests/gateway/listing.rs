@@ -1,0 +1,139 @@
+//! The list of models in a cluster: what DNS tells of the namespaces that have a name.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hickory_proto::rr::RecordType;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, ip};
+use crate::dns::Say;
+use crate::gateway::{Gateway, settings};
+use crate::predictor::{Manner, Predictor};
+
+impl Cluster {
+    /// What DNS says of the models of a namespace.
+    fn lists(&self, namespace: &str, say: Say) {
+        let name = format!("_http-canopy._tcp.predictors.{namespace}.svc.cluster.test");
+        self.dns.say(&name, RecordType::SRV, say);
+    }
+}
+
+fn targets(namespace: &str, names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("{name}.predictors.{namespace}.svc.cluster.test.")).collect()
+}
+
+/// Names and namespaces of what is listed, what is unavailable, and which namespaces are incomplete.
+async fn listed(gateway: &Gateway) -> Value {
+    let list = gateway.get("/api/models").await.json();
+    let models = list["models"].as_array().unwrap().iter();
+    let names: Vec<_> =
+        models.map(|model| format!("{}.{}", model["model"], model["namespace"]).replace('"', "")).collect();
+    json!([names, list["unavailable"], list["incomplete"]])
+}
+
+#[tokio::test]
+async fn the_models_of_the_gateways_namespace_that_have_pods_are_listed() {
+    let cluster = Cluster::new().await;
+    let _pods = [cluster.pod("iris", 1).await, cluster.pod("iris", 2).await, cluster.pod("wine", 3).await];
+    cluster.ready("iris", &[1, 2]);
+    cluster.ready("wine", &[3]);
+    cluster.ready("late", &[]);
+    // A record per pod, and pods that are none of ours.
+    let names = ["wine", "iris", "iris", "late", "10-0-0-7", "x--"];
+    cluster.lists("default", Say::Targets(targets("default", &names)));
+    let gateway = cluster.gateway().await;
+    assert_eq!(listed(&gateway).await, json!([["iris.default", "wine.default"], ["late.default"], []]));
+    cluster.lists("default", Say::NoName);
+    assert_eq!(listed(&gateway).await, json!([[], [], []]));
+}
+
+#[tokio::test]
+async fn models_that_were_named_are_listed_once_and_not_looked_up() {
+    let cluster = Cluster::new().await;
+    let (demo, _iris) = (Predictor::of("demo").await, cluster.pod("iris", 1).await);
+    cluster.ready("iris", &[1]);
+    cluster.lists("default", Say::Targets(targets("default", &["demo", "iris"])));
+    let gateway = Gateway::new(&canopy_gateway::settings::Settings {
+        predictors: settings(&[("demo", &demo)]).predictors,
+        ..cluster.settings()
+    })
+    .await;
+    assert_eq!(listed(&gateway).await, json!([["demo.default", "iris.default"], [], []]));
+    assert_eq!(cluster.dns.times("demo-pods"), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_even_by_tcp_is_told() {
+    let cluster = Cluster::new().await;
+    let _pod = cluster.pod("iris", 1).await;
+    cluster.ready("iris", &[1]);
+    cluster.lists("default", Say::SomeTargets(targets("default", &["iris"])));
+    let gateway = cluster.gateway().await;
+    assert_eq!(listed(&gateway).await, json!([["iris.default"], [], ["default"]]));
+    cluster.lists("default", Say::Targets(targets("default", &["iris"])));
+    assert_eq!(listed(&gateway).await, json!([["iris.default"], [], []]));
+}
+
+#[tokio::test]
+async fn a_list_too_long_for_a_packet_is_whole() {
+    let cluster = Cluster::new().await;
+    let names: Vec<_> = (0..200).map(|number| format!("model{number:03}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    cluster.lists("default", Say::Targets(targets("default", &names)));
+    let gateway = cluster.gateway().await;
+    let [models, unavailable, incomplete] = serde_json::from_value(listed(&gateway).await).unwrap();
+    assert_eq!((models, incomplete), (json!([]), json!([])));
+    let expected: Vec<_> = names.iter().map(|name| format!("{name}.default")).collect();
+    assert_eq!(unavailable, json!(expected), "none of them is there any more");
+}
+
+#[tokio::test]
+async fn a_namespace_that_dns_does_not_answer_for_is_told() {
+    let cluster = Cluster::new().await;
+    let pod = cluster.pod("iris", 1).await;
+    pod.becomes("00000001", |model| model["namespace"] = json!("shop"));
+    cluster.dns.say("iris-pods.shop.svc.cluster.test", RecordType::A, Say::At(vec![ip(1)], 5));
+    cluster.lists("shop", Say::Targets(targets("shop", &["iris"])));
+    let mut settings = cluster.settings();
+    settings.namespaces = Some("default,shop".to_owned());
+    let gateway = Gateway::new(&settings).await;
+    for failure in [Say::Failure, Say::Silence] {
+        cluster.lists("default", failure);
+        let started = Instant::now();
+        assert_eq!(listed(&gateway).await[2], json!(["default"]));
+        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    }
+    cluster.lists("default", Say::Failure);
+    assert_eq!(listed(&gateway).await, json!([["iris.shop"], [], ["default"]]));
+}
+
+#[tokio::test]
+async fn of_every_namespace_only_the_gateways_and_the_default_models_are_listed() {
+    let cluster = Cluster::new().await;
+    let mut settings = cluster.settings();
+    settings.namespaces = Some("*".to_owned());
+    settings.default_model = "demo.shop".to_owned();
+    assert_eq!(listed(&Gateway::new(&settings).await).await, json!([[], [], []]));
+    let mut names: Vec<_> = cluster.dns.asked().into_iter().map(|asked| asked.name).collect();
+    names.sort();
+    let expected =
+        ["default", "shop"].map(|ns| format!("_http-canopy._tcp.predictors.{ns}.svc.cluster.test."));
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_pod_that_hangs_holds_up_the_list_for_two_seconds_at_most() {
+    let cluster = Cluster::new().await;
+    let (_iris, wine) = (cluster.pod("iris", 1).await, cluster.pod("wine", 2).await);
+    cluster.ready("iris", &[1]);
+    cluster.ready("wine", &[2]);
+    wine.describes(Manner::Hang);
+    cluster.lists("default", Say::Targets(targets("default", &["iris", "wine"])));
+    let gateway = cluster.gateway().await;
+    let started = Instant::now();
+    assert_eq!(listed(&gateway).await, json!([["iris.default"], ["wine.default"], []]));
+    let took = started.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    assert_eq!(wine.address, SocketAddr::new(ip(2), cluster.port()));
+}

@@ -1,0 +1,127 @@
+//! A change of revision in a cluster: pods of both revisions answer for a while, and no request fails.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::cluster::{Cluster, until};
+use crate::gateway::{Answered, Gateway, ROW};
+use crate::predictor::{Manner, Predictor};
+
+/// Becomes the next revision, which has names for its classes.
+fn renew(pod: &Predictor) {
+    pod.becomes("00000002", |model| {
+        model["version"] = json!("2.0");
+        model["classes"] = json!(["no", "yes"]);
+    });
+}
+
+/// That an answer is whole: its revision, version and class name belong together.
+#[track_caller]
+fn revision(answered: &Answered) -> String {
+    assert_eq!(answered.status, 200, "{answered:?}");
+    let (revision, body) = (answered.header("canopy-revision").to_owned(), answered.json());
+    let expected = match revision.as_str() {
+        "6f3a9c1e" => json!(["1.0", {"class": 1, "proba": 0.87}]),
+        "00000002" => json!(["2.0", {"class": 1, "label": "yes", "proba": 0.87}]),
+        other => panic!("revision {other}"),
+    };
+    assert_eq!(json!([body["version"], body["prediction"]]), expected, "{revision}");
+    revision
+}
+
+#[tokio::test]
+async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and_none_is_asked_for_twice() {
+    let (cluster, pods) = Cluster::with_pods::<4>().await;
+    renew(&pods[1]);
+    renew(&pods[3]);
+    pods.iter().for_each(|pod| pod.predicts(Manner::Slow(Duration::from_millis(5))));
+    let gateway = cluster.gateway().await;
+    let mut seen = [0, 0];
+    for _ in 0..20 {
+        for answered in join_all((0..8).map(|_| gateway.predict())).await {
+            seen[usize::from(revision(&answered) == "00000002")] += 1;
+        }
+    }
+    assert_eq!(seen, [80, 80]);
+    assert_eq!(pods.iter().map(Predictor::predictions).sum::<usize>(), 160);
+    assert!(pods.iter().all(|pod| pod.descriptions() <= 1), "what a pod is, it is asked once");
+    let counted = |version: &str| {
+        format!(
+            r#"canopy_gateway_requests_total{{code="200",model="demo",model_namespace="default",reason="ok",version="{version}"}} 80"#
+        )
+    };
+    let metrics = gateway.metrics();
+    assert!(metrics.contains(&counted("1.0")) && metrics.contains(&counted("2.0")), "{metrics}");
+}
+
+#[tokio::test]
+async fn no_request_fails_while_one_revision_replaces_another() {
+    let (cluster, [one, two, three, four]) = Cluster::with_pods::<4>().await;
+    renew(&three);
+    renew(&four);
+    cluster.ready("demo", &[1, 2]);
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    let send = async || {
+        let all = join_all((0..10).map(|_| gateway.predict())).await;
+        all.iter().map(revision).collect::<Vec<_>>()
+    };
+    assert!(send().await.iter().all(|revision| revision == "6f3a9c1e"));
+    // Some seconds long, answers of DNS may have pods of both; then only the new ones.
+    for ready in [&[1, 2, 3][..], &[2, 3, 4], &[1, 3], &[3, 4]] {
+        cluster.ready("demo", ready);
+        for _ in 0..20 {
+            send().await;
+        }
+    }
+    until("only the new revision answers", async || {
+        send().await.iter().all(|revision| revision == "00000002")
+    })
+    .await;
+    until("the old pods are left alone", async || {
+        let before = one.predictions() + two.predictions();
+        send().await;
+        one.predictions() + two.predictions() == before
+    })
+    .await;
+    one.die().await;
+    two.die().await;
+    for _ in 0..10 {
+        send().await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_pod_that_dies_after_its_answer_fails_no_request() {
+    let (cluster, [old, new]) = Cluster::with_pods::<2>().await;
+    renew(&new);
+    cluster.ready("demo", &[2]);
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await;
+    // It predicts, but cannot be asked any more what that means.
+    old.describes(Manner::Reset);
+    cluster.ready("demo", &[1, 2]);
+    until("the old pod is asked", async || {
+        assert_eq!(revision(&gateway.predict().await), "00000002");
+        old.predictions() > 0
+    })
+    .await;
+    assert!(old.descriptions() > 0);
+}
+
+#[tokio::test]
+async fn rows_of_the_new_shape_are_not_refused_by_the_old_description() {
+    let (cluster, [old, new]) = Cluster::with_pods::<2>().await;
+    new.becomes("00000002", |model| model["features"] = json!([{"name": "a"}, {"name": "b"}]));
+    cluster.ready("demo", &[1]);
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await.class();
+    gateway.post("/api/predict", r#"{"features":[1,2]}"#).await.problem(422, "invalid_features");
+    cluster.ready("demo", &[2]);
+    cluster.dns.is_asked_again("demo-pods", 3).await;
+    let answered = gateway.post("/api/predict", r#"{"features":[1,2]}"#).await;
+    assert_eq!(answered.class(), 1);
+    gateway.post("/api/predict", ROW).await.problem(422, "invalid_features");
+    assert_eq!((old.predictions(), new.predictions(), new.descriptions()), (1, 1, 1));
+}
