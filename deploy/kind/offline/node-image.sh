@@ -26,7 +26,10 @@ for name in $names; do
     kube-proxy)
       # shellcheck disable=SC2016 # for the shell in the container
       docker run --rm --network none --volume "$programs:/usr/local/bin:ro" canopy/debian \
-        sh -c 'tar -C / -ch usr/local/bin/kube-proxy usr/sbin/nft $(ldd /usr/sbin/nft | grep -o "/[^ ]*" | cut -c2-)'
+        sh -c 'cd /usr/sbin && multi=$(ls iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore) &&
+          extensions=/usr/lib/x86_64-linux-gnu/xtables &&
+          libraries=$(ldd xtables-nft-multi $extensions/*.so | grep -o "/[^ :]*" | grep -v /xtables/ | sort -u | cut -c2-) &&
+          tar -C / -ch usr/local/bin/kube-proxy $(for name in $multi; do echo usr/sbin/$name; done) ${extensions#/} $libraries'
       ;;
     *) tar -C "$programs" --transform 's,^,usr/local/bin/,' -c "$program" ;;
   esac | docker import --change "ENTRYPOINT [\"/usr/local/bin/$program\"]" \
