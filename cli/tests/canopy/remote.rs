@@ -62,13 +62,13 @@ async fn a_table_on_another_machine_trains_and_serves_as_one_in_the_manifest() -
 #[tokio::test]
 async fn another_file_refuses_the_model_and_a_missing_one_fails() -> Result<()> {
     let (_machine, uri) = machine("200 OK", &table()?).await?;
-    let ended = train(model(&uri, &"0".repeat(64))?).await?;
+    let ended = train(model(&uri, &"ab".repeat(32))?).await?;
     assert_eq!(ended.code, Some(3), "{ended:?}");
     let refused = "error: model iris is refused: digest_mismatch: http://";
     assert!(ended.errors.contains(refused) && !ended.errors.contains("secret"), "{ended:?}");
 
     let (_machine, uri) = machine("404 Not Found", "").await?;
-    let ended = train(model(&uri, &"0".repeat(64))?).await?;
+    let ended = train(model(&uri, &"ab".repeat(32))?).await?;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let failed = "error: failed to prepare model iris: failed to download http://";
     assert!(
