@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use canopy_contract::names::{ModelRef, catalogue_query};
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::tcp::TcpClientStream;
 use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
@@ -86,7 +86,7 @@ impl Dns {
     ///
     /// Asked for by A, and AAAA where there is no A, rather than by SRV: every predictor has the same port, and a
     /// pod takes 16 bytes of an answer instead of some 100, so that 70 pods fit into a packet and 4,000 into the
-    /// 64 KB at which CoreDNS cuts.
+    /// 64 KB at which `CoreDNS` cuts.
     pub(crate) async fn look(&self, model: &ModelRef) -> Result<Look, String> {
         let name = model.endpoints_query(&self.domain);
         let mut answer = self.ask(&name, RecordType::A).await?;
@@ -168,7 +168,7 @@ fn resolver(server: Option<SocketAddr>) -> Result<(TokioResolver, Vec<SocketAddr
         Some(server) => {
             let mut one = NameServerConfig::udp_and_tcp(server.ip());
             one.connections.iter_mut().for_each(|connection| connection.port = server.port());
-            (ResolverConfig::from_name_servers(vec![one]), Default::default())
+            (ResolverConfig::from_name_servers(vec![one]), ResolverOpts::default())
         }
     };
     let servers = config.name_servers().iter().filter_map(|server| {

@@ -167,18 +167,17 @@ impl Watch {
         }
         let Some(left_out) = LINES.admit() else { return };
         let (model, namespace) = (served.model.name.as_str(), served.model.namespace.as_str());
-        match look {
-            Err(cause) => {
-                tracing::warn!(
-                    model,
-                    namespace,
-                    endpoints,
-                    cause,
-                    left_out,
-                    "DNS fails: the last endpoints stay"
-                );
-            }
-            Ok(_) => tracing::info!(model, namespace, endpoints, before, left_out, "looked up the endpoints"),
+        if let Err(cause) = look {
+            tracing::warn!(
+                model,
+                namespace,
+                endpoints,
+                cause,
+                left_out,
+                "DNS fails: the last endpoints stay"
+            );
+        } else {
+            tracing::info!(model, namespace, endpoints, before, left_out, "looked up the endpoints");
         }
     }
 }

@@ -144,7 +144,9 @@ impl Endpoints {
             self.remove(before.replace(version.to_owned()));
         }
         let [model, namespace] = &self.model;
-        self.family.with_label_values(&[model.as_str(), namespace, version]).set(count as i64);
+        self.family
+            .with_label_values(&[model.as_str(), namespace, version])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Nobody looks any more.

@@ -81,6 +81,7 @@ mod tests {
         }
 
         #[track_caller]
+        #[expect(clippy::needless_pass_by_value, reason = "cases are written as values")]
         fn check(&mut self, after: u64, look: Result<Look, String>, next: &Next, pods: usize) {
             self.now += Duration::from_secs(after);
             let found = self.standing.heard(&look, &self.pods, &Habits::default(), self.now);
@@ -88,6 +89,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands beside look-ups that failed")]
     fn pods(count: u8, ttl: u64) -> Result<Look, String> {
         let addresses = (1..=count).map(|last| [127, 0, 0, last].into()).collect();
         Ok(Look::Pods(addresses, Duration::from_secs(ttl)))

@@ -1,4 +1,4 @@
-//! Models: what can be predicted.
+//! Listing: what can be predicted.
 //!
 //! Comes in: the name of a model, or none. Goes out: what predictors say of their models at this moment.
 //! Never: what was known of a model whose predictor is gone; it cannot be asked for predictions either.
@@ -29,7 +29,7 @@ const LISTING_TIME: Duration = Duration::from_secs(2);
 
 /// Every model that this gateway was told of, and in a cluster those of its namespaces that have ready predictors.
 #[derive(Serialize, ToSchema)]
-struct Models {
+struct Listing {
     /// Those that can be predicted, by name.
     models: Vec<ModelDescription>,
     /// Those whose predictors do not answer, as MODEL.NAMESPACE.
@@ -41,7 +41,7 @@ struct Models {
 }
 
 /// Lists what can be predicted.
-#[utoipa::path(get, path = "/api/models", tag = "models", responses((status = 200, body = Models)))]
+#[utoipa::path(get, path = "/api/models", tag = "models", responses((status = 200, body = Listing)))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     edge::handle(&app, "/api/models", request, async |exchange, _| {
         let deadline = Deadline::in_(app.limits.upstream_time.min(LISTING_TIME));
@@ -54,7 +54,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
         let mut asked: Vec<_> =
             stream::iter(&listing.models).map(ask).buffer_unordered(AT_ONCE).collect().await;
         asked.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut all = Models { models: Vec::new(), unavailable: Vec::new(), incomplete: listing.incomplete };
+        let mut all = Listing { models: Vec::new(), unavailable: Vec::new(), incomplete: listing.incomplete };
         for (model, known) in asked {
             match known {
                 Some(known) => all.models.push(known.description.clone()),

@@ -45,7 +45,9 @@ async fn requests_that_come_during_the_first_look_up_share_it() {
 #[tokio::test]
 async fn requests_in_flight_are_spread_evenly() {
     let (cluster, pods) = Cluster::with_pods::<3>().await;
-    pods.iter().for_each(|pod| pod.predicts(Manner::Slow(Duration::from_millis(200))));
+    for pod in &pods {
+        pod.predicts(Manner::Slow(Duration::from_millis(200)));
+    }
     let gateway = cluster.gateway().await;
     join_all((0..30).map(|_| gateway.predict()))
         .await

@@ -61,7 +61,9 @@ async fn a_pod_that_is_dead_from_the_start_is_noticed_by_no_client() {
     one.die().await;
     let gateway = cluster.gateway().await;
     let all = futures_util::future::join_all((0..50).map(|_| gateway.predict())).await;
-    all.iter().for_each(|answered| assert_eq!(answered.class(), 1));
+    for answered in &all {
+        assert_eq!(answered.class(), 1);
+    }
     assert_eq!(two.predictions(), 50);
 }
 
@@ -90,7 +92,9 @@ async fn what_a_pod_says_of_the_rows_is_its_word() {
         (answer(400, r#"{"detail":"Invalid features: too odd"}"#), 422, "invalid_features"),
         (answer(413, "{}"), 413, "body_too_large"),
     ] {
-        pods.iter().for_each(|pod| pod.predicts(manner.clone()));
+        for pod in &pods {
+            pod.predicts(manner.clone());
+        }
         let before = asked();
         gateway.predict().await.problem(status, code);
         assert_eq!(asked(), before + 1);
@@ -124,7 +128,9 @@ async fn when_every_pod_fails_a_hundred_requests_are_sent_twice_and_no_more() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
-    pods.iter().for_each(|pod| pod.predicts(answer(500, "{}")));
+    for pod in &pods {
+        pod.predicts(answer(500, "{}"));
+    }
     let asked = || pods.iter().map(Predictor::predictions).sum::<usize>();
     let before = asked();
     for _ in 0..150 {
@@ -142,7 +148,9 @@ async fn the_deadline_is_for_both_attempts() {
     settings.upstream_timeout = Duration::from_millis(400);
     let gateway = Gateway::new(&settings).await;
     gateway.predict().await.class();
-    pods.iter().for_each(|pod| pod.predicts(Manner::Hang));
+    for pod in &pods {
+        pod.predicts(Manner::Hang);
+    }
     let started = Instant::now();
     gateway.predict().await.problem(504, "deadline_exceeded");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());

@@ -36,7 +36,9 @@ async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and
     let (cluster, pods) = Cluster::with_pods::<4>().await;
     renew(&pods[1]);
     renew(&pods[3]);
-    pods.iter().for_each(|pod| pod.predicts(Manner::Slow(Duration::from_millis(5))));
+    for pod in &pods {
+        pod.predicts(Manner::Slow(Duration::from_millis(5)));
+    }
     let gateway = cluster.gateway().await;
     let mut seen = [0, 0];
     for _ in 0..20 {

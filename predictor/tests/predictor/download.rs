@@ -40,7 +40,7 @@ fn of_file(path: &Path) -> ServingConfig {
 fn check_unavailable(uri: &str, timeout_seconds: u32, expected: &str) {
     match prepare(&of_uri(uri, &digest(), timeout_seconds), Trainer::Native, &|_, _| ()) {
         Err(PrepareError::Unavailable(why)) => {
-            assert_eq!(why, format!("failed to download {uri}: {expected}"))
+            assert_eq!(why, format!("failed to download {uri}: {expected}"));
         }
         other => panic!("{expected:?} was expected, but there is {other:?}"),
     }
@@ -168,13 +168,10 @@ fn no_more_is_taken_than_is_allowed() {
         let error = fetch(&download(&uri), limit).unwrap_err();
         assert_eq!(error, DownloadError::TooLarge { uri: uri.clone(), limit });
         // It would be as large the next time.
-        match PrepareError::from(error) {
-            PrepareError::Refused(Refusal { code, message }) => {
-                assert_eq!(code, "data_invalid");
-                assert_eq!(message, format!("failed to download {uri}: it is larger than {limit} bytes"));
-            }
-            other => panic!("{other:?}"),
-        }
+        let told = PrepareError::from(error);
+        let PrepareError::Refused(Refusal { code, message }) = told else { panic!("{told:?}") };
+        assert_eq!(code, "data_invalid");
+        assert_eq!(message, format!("failed to download {uri}: it is larger than {limit} bytes"));
     }
 }
 

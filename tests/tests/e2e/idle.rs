@@ -1,6 +1,6 @@
 //! Many models at once, and then nothing: what it takes until they answer, and what an operator does when idle.
 //!
-//! Comes in: 1, 10 and 50 models, 2,000 strangers' ConfigMaps. Goes out: seconds, bytes, and every write in the API server's own
+//! Comes in: 1, 10 and 50 models, 2,000 strangers' `ConfigMap`s. Goes out: seconds, bytes, and every write in the API server's own
 //! log. Never: a look at what the operator says of itself where the API server can be asked.
 
 use std::time::{Duration, Instant};
@@ -27,7 +27,6 @@ const LIMIT: Duration = Duration::from_mins(6);
 const MEMORY: &str = "process_resident_memory_bytes";
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the figures are part of what this shows")]
 async fn fifty_models_are_served_and_then_the_operator_writes_nothing_but_its_lease() -> Result<()> {
     let _turn = alone().await?;
     let gateway = gateways().await?.remove(0);

@@ -12,7 +12,7 @@ use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 /// How long a model may take until its condition is as awaited, on a machine that runs other tests too.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A model.
 pub(crate) struct Model<'a> {

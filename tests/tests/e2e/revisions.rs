@@ -145,19 +145,33 @@ async fn proven(
         );
     }
 
+    let watches = Watches { deployments, services };
+    let since = switched(model, &old, &after, &watches)?;
+    stayed(&old_pods, &pod_events, since)?;
+    Ok(gateways)
+}
+
+/// What was watched of the objects that a switch is made of.
+struct Watches {
+    deployments: Watch,
+    services: Watch,
+}
+
+/// Proves that the Services were switched once, after all new pods were ready; since when the old revision is retired.
+fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Result<Timestamp> {
     let (old_name, new_name) = (format!("{}-{old}", model.name), format!("{}-{after}", model.name));
     let all_ready =
-        first(deployments.events_of(&new_name)?, |object| object["status"]["readyReplicas"] == 2)?;
-    let old_gone = first_event(deployments.events_of(&old_name)?, |event| event.kind == "DELETED")?;
+        first(of.deployments.events_of(&new_name)?, |object| object["status"]["readyReplicas"] == 2)?;
+    let old_gone = first_event(of.deployments.events_of(&old_name)?, |event| event.kind == "DELETED")?;
     ensure!(all_ready.version()? < old_gone.version()?, "the two Deployments were never there at once");
     let mut switched_at = None;
     for service in [model.name.to_owned(), format!("{}-pods", model.name)] {
-        let events = services.events_of(&service)?;
+        let events = of.services.events_of(&service)?;
         let mut selected: Vec<_> =
             events.iter().map(|event| event.object["spec"]["selector"][REVISION].clone()).collect();
         selected.dedup();
         ensure!(selected == [json!(old), json!(after)], "Service {service} selected {selected:?} in turn");
-        let switch = first(events, |object| object["spec"]["selector"][REVISION] == *after)?;
+        let switch = first(events, |object| object["spec"]["selector"][REVISION] == after)?;
         ensure!(
             all_ready.version()? < switch.version()?,
             "Service {service} was switched before all new pods were ready"
@@ -166,8 +180,12 @@ async fn proven(
         switched_at = switched_at.or(stamp);
     }
     let stamp = switched_at.context("no Service says since when the old revision is retired")?;
-    let since: Timestamp = stamp.split_once('=').map_or(stamp.as_str(), |(_, time)| time).parse()?;
-    for (name, (uid, _)) in &old_pods {
+    Ok(stamp.split_once('=').map_or(stamp.as_str(), |(_, time)| time).parse()?)
+}
+
+/// Proves that the old pods were left alone until their time was up.
+fn stayed(old_pods: &BTreeMap<String, (String, bool)>, pod_events: &Watch, since: Timestamp) -> Result<()> {
+    for (name, (uid, _)) in old_pods {
         let events = pod_events.events_of(name)?;
         ensure!(
             events.iter().all(|event| event.object["metadata"]["uid"] == **uid),
@@ -185,7 +203,7 @@ async fn proven(
             "pod {name} was told to go at {told}, though the revision was retired at {since}"
         );
     }
-    Ok(gateways)
+    Ok(())
 }
 
 /// The first event after which the object is so.
@@ -262,8 +280,9 @@ impl Asking {
 /// Rows whose class is whether the first of two columns is above zero.
 fn csv(rows: usize) -> String {
     let row = |i: usize| {
-        let (a, b) = (i % 2 * 2, i % 7);
-        format!("{}.{i},{b}.5,{}\n", a as i64 - 1, if a > 0 { "yes" } else { "no" })
+        let (a, y) = if i.is_multiple_of(2) { (-1, "no") } else { (1, "yes") };
+        format!("{a}.{i},{}.5,{y}", i % 7)
     };
-    "a,b,y\n".to_owned() + &(0..rows).map(row).collect::<String>()
+    let lines: Vec<_> = ["a,b,y".to_owned()].into_iter().chain((0..rows).map(row)).collect();
+    lines.join("\n")
 }

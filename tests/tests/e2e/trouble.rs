@@ -71,7 +71,7 @@ async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_anothe
     let _turn = shared().await?;
     let base = files::serve(&[("rows.csv", ROWS)])?;
     let outcome = in_namespace("e2e-http", async |namespace| {
-        let digest: String = Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let uri = format!("{base}/rows.csv");
         namespace.apply(&csv_model("tiny", &json!({"uri": uri, "sha256": digest})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -107,7 +107,7 @@ async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> R
         namespace.apply(&small("tiny", &json!({})))?;
         let tiny = Model { namespace, name: "tiny" };
         let message = tiny.says("Ready", "False", "NameTaken").await?;
-        ensure!(message.contains("Service tiny"), "{message}");
+        ensure!(message.contains("Service e2e-taken/tiny"), "{message}");
         describes(&tiny, "NameTaken", &message)?;
         let port =
             namespace.kubectl(&["get", "service", "tiny", "--output", "jsonpath={.spec.ports[0].port}"])?;
