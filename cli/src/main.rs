@@ -29,7 +29,8 @@ use refused::Refused;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Up(arguments) => {
-            process::run(up::SERVICE, None, async { Ok::<_, Infallible>(ended(up::up(&arguments).await)) })
+            let up = |workers| async move { Ok::<_, Infallible>(ended(up::up(&arguments, workers).await)) };
+            process::serve(up::SERVICE, None, up)
         }
         Command::Train(arguments) => ended(train::train(&arguments)),
         Command::Predict(arguments) => ended(predict::predict(&arguments)),

@@ -14,15 +14,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use canopy_contract::body::FORWARDED_MAX_BYTES;
 use canopy_contract::names::DEFAULT_NAMESPACE;
+use canopy_gateway::serve::Process;
 use canopy_gateway::settings::{Predictor, Predictors, Settings};
 use canopy_predictor::app::Limits;
 use canopy_predictor::metrics::Metrics;
-use canopy_predictor::serve::{Process, Serving};
+use canopy_predictor::serve::Serving;
 use canopy_runtime::readiness::{Gate, Readiness};
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, metrics};
 use futures_util::future::try_join_all;
-use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use crate::arguments::{Output, UpArguments};
@@ -40,15 +41,8 @@ const LIMITS: Limits = Limits { body_bytes: FORWARDED_MAX_BYTES, body_timeout: D
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// What the parts of the process share.
-struct House {
-    registry: Registry,
-    readiness: Readiness,
-    shutdown: Shutdown,
-}
-
 /// Trains and serves until the process is told to stop.
-pub(crate) async fn up(arguments: &UpArguments) -> Result<()> {
+pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> {
     let manifests = manifests::load(&arguments.files)?;
     let plans = workshop::plan(&manifests, &arguments.data)?;
     let Ports { gateway, admin, predictors } = Ports::take(arguments, plans.len()).await?;
@@ -56,7 +50,7 @@ pub(crate) async fn up(arguments: &UpArguments) -> Result<()> {
     let readiness = Readiness::new();
     let training = readiness.gate("models", "training");
     let shutdown = Shutdown::on_signals(readiness.clone()).context("failed to listen for signals")?;
-    let house = House { registry: metrics::registry(SERVICE)?, readiness, shutdown };
+    let house = Process { workers, registry: metrics::registry(SERVICE)?, readiness, shutdown };
     let admin_address = reachable(&admin)?;
     admin::spawn(admin, house.readiness.clone(), house.registry.clone());
 
@@ -99,21 +93,24 @@ struct Parts {
 }
 
 /// Serves all parts; once every one is ready, says so.
-async fn serve(parts: Parts, house: &House, training: Gate, said: &str) -> Result<()> {
+async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Result<()> {
     let Parts { settings, gateway, predictors } = parts;
-    let House { registry, readiness, shutdown } = house;
-    let metrics = Metrics::register(registry)?;
+    let metrics = Metrics::register(&house.registry)?;
     // Predictors are told to stop only when the gateway has ended: it still asks them for what is in flight.
     let behind = Shutdown::new(Readiness::new());
     let gateway = async {
-        canopy_gateway::serve::run(&settings, gateway, registry, readiness, shutdown.clone()).await?;
+        canopy_gateway::serve::run(&settings, gateway, house.clone()).await?;
         behind.order();
         anyhow::Ok(())
     };
     let predictors = try_join_all(predictors.into_iter().map(|(Made { config, folder, .. }, listener)| {
         let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO };
-        let process =
-            Process { metrics: metrics.clone(), readiness: readiness.clone(), shutdown: behind.clone() };
+        let process = canopy_predictor::serve::Process {
+            workers: house.workers.clone(),
+            metrics: metrics.clone(),
+            readiness: house.readiness.clone(),
+            shutdown: behind.clone(),
+        };
         canopy_predictor::serve::run(serving, listener, process)
     }));
     let mut serving = pin!(async {
@@ -124,7 +121,7 @@ async fn serve(parts: Parts, house: &House, training: Gate, said: &str) -> Resul
         // First, so that every part has said what it waits for before anybody looks whether all are ready.
         biased;
         ended = &mut serving => return ended,
-        ready = all_ready(readiness, training) => ready?,
+        ready = all_ready(&house.readiness, training) => ready?,
     }
     console::print(said)?;
     serving.await

@@ -166,6 +166,7 @@ mod tests {
     use canopy_runtime::readiness::Readiness;
     use canopy_runtime::serve::{ServeOptions, serve};
     use canopy_runtime::shutdown::Shutdown;
+    use canopy_runtime::workers::Workers;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -181,8 +182,12 @@ mod tests {
         let router = Router::new().route("/", get(breaks)).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let options =
-            ServeOptions { drain: Duration::ZERO, grace: Duration::from_secs(5), on_panic: panicked };
+        let options = ServeOptions {
+            workers: Workers::here(),
+            drain: Duration::ZERO,
+            grace: Duration::from_secs(5),
+            on_panic: panicked,
+        };
         let shutdown = Shutdown::new(Readiness::new());
         let serving = tokio::spawn(serve(listener, router, options, shutdown.clone()));
         for count in 1..=2 {

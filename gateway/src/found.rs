@@ -203,7 +203,11 @@ impl Firsts {
     /// The look-up of `model` that counts at `now`, or a new one.
     fn of(&mut self, model: &ModelRef, now: Instant) -> Arc<First> {
         let keep = self.keep;
-        let counts = |first: &First| first.outcome.get().is_none_or(|&(_, ended)| now < ended + keep);
+        let counts = |first: &Arc<First>| match first.outcome.get() {
+            Some(&(_, ended)) => now < ended + keep,
+            // Callers hold on to the look-up they wait for: where all of them have left, nobody makes it.
+            None => Arc::strong_count(first) > 1,
+        };
         if let Some(first) = self.by_model.get(model).filter(|first| counts(first)) {
             return first.clone();
         }
@@ -238,6 +242,19 @@ mod tests {
         assert!(first.outcome.set((Err(Missing::Unknown), now)).is_ok());
         assert!(Arc::ptr_eq(&first, &firsts.of(&model(0), now + Duration::from_millis(999))));
         assert!(!Arc::ptr_eq(&first, &firsts.of(&model(0), now + Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn a_look_up_that_all_callers_left_makes_room() {
+        let (mut firsts, now) = (Firsts::new(Duration::from_secs(1)), Instant::now());
+        let waiting = firsts.of(&model(0), now);
+        for number in 1..2 * FIRSTS_MAX {
+            // As with a caller whose deadline was over before DNS answered.
+            drop(firsts.of(&model(number), now));
+        }
+        let late = firsts.of(&model(2 * FIRSTS_MAX), now);
+        assert!(Arc::ptr_eq(&late, &firsts.of(&model(2 * FIRSTS_MAX), now)), "it is shared");
+        assert!(Arc::ptr_eq(&waiting, &firsts.of(&model(0), now)), "somebody waits for this one");
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT};
-use canopy_gateway::serve::run;
+use canopy_gateway::serve::{Process, run};
 use canopy_gateway::settings::Settings;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, listen, metrics, process};
 use clap::Parser;
 
@@ -44,10 +45,10 @@ struct Flags {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    process::run(SERVICE, flags.workers, work(flags))
+    process::serve(SERVICE, flags.workers, |workers| work(flags, workers))
 }
 
-async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
+async fn work(flags: Flags, workers: Workers) -> anyhow::Result<ExitCode> {
     let Flags { settings, listen: address, admin, workers: _ } = flags;
     let registry = metrics::registry(SERVICE)?;
     let readiness = Readiness::new();
@@ -59,6 +60,6 @@ async fn work(flags: Flags) -> anyhow::Result<ExitCode> {
     admin::spawn(admin_listener, readiness.clone(), registry.clone());
 
     tracing::info!(address = %listener.local_addr()?, admin = %admin_listening, "starting");
-    run(&settings, listener, &registry, &readiness, shutdown).await?;
+    run(&settings, listener, Process { workers, registry, readiness, shutdown }).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! A gateway on a socket, from the first request to the last.
 //!
-//! Comes in: settings, a bound socket, and what the process shares. Goes out: nothing, when all is answered
+//! Comes in: settings, a bound socket, and the process it lives in. Goes out: nothing, when all is answered
 //! after the order to stop. Never: a word of readiness before the database is there.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::serve::{ServeOptions, serve};
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -19,18 +20,27 @@ use crate::settings::Settings;
 /// What a request may need beside its body and the predictor.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Serves the gateway that `settings` describe until `shutdown` is ordered and everything is answered.
-pub async fn run(
-    settings: &Settings,
-    listener: TcpListener,
-    registry: &Registry,
-    readiness: &Readiness,
-    shutdown: Shutdown,
-) -> Result<(), OpenError> {
+/// The process that a gateway lives in, perhaps with others.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Who answers.
+    pub workers: Workers,
+    /// Where its metrics go.
+    pub registry: Registry,
+    /// Whether it should get traffic.
+    pub readiness: Readiness,
+    /// Its end.
+    pub shutdown: Shutdown,
+}
+
+/// Serves the gateway that `settings` describe until the order to stop, when everything is answered.
+pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -> Result<(), OpenError> {
+    let Process { workers, registry, readiness, shutdown } = process;
     let gate = readiness.gate("gateway", "opening the database");
-    let app = App::open(settings, registry).await?;
+    let app = App::open(settings, &registry).await?;
     gate.open();
     let options = ServeOptions {
+        workers,
         drain: Duration::from_secs(settings.drain_seconds),
         grace: settings.body_timeout + settings.upstream_timeout + MARGIN,
         on_panic: edge::panicked,

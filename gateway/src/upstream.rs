@@ -4,19 +4,21 @@
 //! the deadline, an answer longer than was asked for, or a second connection while one is idle.
 //!
 //! A connection is driven by the request that uses it, not by a task of its own: an answer wakes one task
-//! instead of two, and what a client no longer waits for ends with its request.
+//! instead of two, and what a client no longer waits for ends with its request. Each worker keeps connections of its
+//! own: one that another worker had opened would have that one wake up for every answer.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use canopy_contract::names::REVISION_HEADER;
 use canopy_runtime::trace::TraceContext;
+use canopy_runtime::workers;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -32,8 +34,10 @@ use crate::settings::Address;
 
 /// How long a predictor may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many connections are kept for later; more are closed when their request ends.
+/// How many connections a worker keeps for later; more are closed when their request ends.
 const IDLE_MAX: usize = 128;
+/// How many workers keep connections apart from all others; of more, some share.
+const APART: usize = 8;
 
 /// A time by which something must have happened, and how long that was when it was set.
 #[derive(Clone, Copy, Debug)]
@@ -72,15 +76,15 @@ pub(crate) struct Endpoint {
     address: Address,
     host: HeaderValue,
     url: String,
-    /// The one used last is at the back, and is used first.
-    idle: Mutex<VecDeque<Connection>>,
+    /// By worker. The one used last is at the back, and is used first.
+    idle: [Mutex<VecDeque<Connection>>; APART],
 }
 
 impl Endpoint {
     /// The endpoint at `address`; nothing if its host cannot stand in a header.
     pub(crate) fn new(address: Address) -> Option<Self> {
         let host = HeaderValue::try_from(address.to_string()).ok()?;
-        Some(Self { url: format!("http://{address}"), host, address, idle: Mutex::default() })
+        Some(Self { url: format!("http://{address}"), host, address, idle: Default::default() })
     }
 
     /// Its URL, for logs.
@@ -110,7 +114,7 @@ impl Endpoint {
     /// A connection that was used before and is not known to be closed.
     async fn idle_connection(&self) -> Option<Connection> {
         loop {
-            let mut last = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back()?;
+            let mut last = self.idle().pop_back()?;
             if last.is_open().await {
                 return Some(last);
             }
@@ -165,9 +169,13 @@ impl Endpoint {
         request
     }
 
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Connection>> {
+        self.idle[workers::place() % APART].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn keep(&self, connection: Connection) {
         if connection.driver.is_some() {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = self.idle();
             if idle.len() == IDLE_MAX {
                 idle.pop_front();
             }

@@ -10,6 +10,7 @@ use canopy_contract::report::{Refusal, Report};
 use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, metrics};
 
 use crate::metrics::Metrics;
@@ -102,7 +103,7 @@ fn progress(done: usize, of: usize) {
 }
 
 /// `canopy-predictor serve`.
-pub async fn serve(arguments: ServeArguments) -> Result<ExitCode, CommandError> {
+pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCode, CommandError> {
     let listener = listen(arguments.listen, "--listen or CANOPY_LISTEN").await?;
     let admin_listener = listen(arguments.admin, "--admin or CANOPY_ADMIN").await?;
     let readiness = Readiness::new();
@@ -116,7 +117,7 @@ pub async fn serve(arguments: ServeArguments) -> Result<ExitCode, CommandError> 
         folder: arguments.model.dir,
     };
 
-    let process = Process { metrics, readiness: readiness.clone(), shutdown };
+    let process = Process { workers, metrics, readiness: readiness.clone(), shutdown };
     // Before anybody can ask whether the process is ready: from here on it waits for the model.
     let served = serve::run(serving, listener, process);
     admin::spawn(admin_listener, readiness, registry);

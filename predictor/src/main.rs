@@ -12,6 +12,8 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Prepare(arguments) => process::run(SERVICE, Some(1), async { prepare(&arguments) }),
-        Command::Serve(arguments) => process::run(SERVICE, arguments.workers, serve(arguments)),
+        Command::Serve(arguments) => {
+            process::serve(SERVICE, arguments.workers, |workers| serve(arguments, workers))
+        }
     }
 }

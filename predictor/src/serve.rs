@@ -17,6 +17,7 @@ use canopy_contract::serving::ServingConfig;
 use canopy_runtime::readiness::{Gate, Readiness};
 use canopy_runtime::serve::ServeOptions;
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
@@ -50,6 +51,8 @@ pub struct Serving {
 /// The process that a predictor lives in, perhaps with others.
 #[derive(Clone, Debug)]
 pub struct Process {
+    /// Who answers.
+    pub workers: Workers,
     /// Its metrics.
     pub metrics: Metrics,
     /// Whether it should get traffic.
@@ -95,11 +98,11 @@ async fn serve_behind(
     process: Process,
 ) -> Result<(), ServeError> {
     let Serving { config, folder, limits, drain } = serving;
-    let Process { metrics, readiness: _, shutdown } = process;
+    let Process { workers, metrics, readiness: _, shutdown } = process;
     let address = listener.local_addr()?;
     let app = App::new(Identity::of(&config), limits, &metrics)?;
 
-    let options = ServeOptions { drain, grace: GRACE, on_panic: routes::panicked };
+    let options = ServeOptions { workers, drain, grace: GRACE, on_panic: routes::panicked };
     let serving = canopy_runtime::serve::serve(listener, routes::router(app.clone()), options, shutdown);
     let mut serving = pin!(serving);
     let becoming_ready = async {

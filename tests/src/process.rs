@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
@@ -57,6 +57,17 @@ impl Process {
     pub fn log(&self) -> Result<Vec<Value>> {
         let read = |line: &String| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"));
         self.lines().iter().map(read).collect()
+    }
+
+    /// The lines of the log that are looked for, once there are `count`: they come a moment after the answers they
+    /// tell of.
+    pub async fn log_of(&self, what: &str, count: usize, is: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
+        until(what, SOON, async || {
+            let (found, others): (Vec<_>, Vec<_>) = self.log()?.into_iter().partition(&is);
+            ensure!(found.len() >= count, "{} lines of {count}: {found:?} beside {others:?}", found.len());
+            Ok(found)
+        })
+        .await
     }
 
     /// Sends a signal.

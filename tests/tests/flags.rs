@@ -26,12 +26,12 @@ async fn said(
     Ok((status.code(), process.lines().join("\n")))
 }
 
-/// The threads of a process that answer requests, and those of the same name that did other work lately.
+/// The threads of a process that answer requests.
 fn workers(id: u32) -> Result<usize> {
     let threads = std::fs::read_dir(format!("/proc/{id}/task"))?;
     let name = |folder: PathBuf| std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
     let names: Vec<_> = threads.map(|thread| Ok(name(thread?.path()))).collect::<Result<_>>()?;
-    Ok(names.iter().filter(|name| name.starts_with("tokio-")).count())
+    Ok(names.iter().filter(|name| name.starts_with("worker-")).count())
 }
 
 #[tokio::test]

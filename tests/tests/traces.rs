@@ -8,8 +8,10 @@ use canopy_tests::collector::{Collector, Span};
 use canopy_tests::http::{client, send};
 use canopy_tests::line::{Model, Server, row};
 use canopy_tests::process::Signal;
+use serde_json::Value;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const EARLIER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "b7ad6b7169203331";
 
 async fn line(collector: &Collector, delay_milliseconds: u64) -> Result<(Model, Server, Server)> {
@@ -22,14 +24,14 @@ async fn line(collector: &Collector, delay_milliseconds: u64) -> Result<(Model, 
     let predictor = Server::predictor(&model, &environment).await?;
     let gateway = Server::gateway(predictor.address, &environment).await?;
     // The first request also asks what the model is; the next ones show the usual way.
-    assert_eq!(gateway.post("/api/predict", &row()).await?.status, 200);
+    ask_within_trace(&gateway, EARLIER).await?;
     Ok((model, predictor, gateway))
 }
 
 /// Sends a request in the name of a caller whose trace is kept.
-async fn ask_within_trace(gateway: &Server) -> Result<()> {
+async fn ask_within_trace(gateway: &Server, trace: &str) -> Result<()> {
     let request = client()?.post(format!("http://{}/api/predict", gateway.address)).json(&row());
-    let reply = send(request.header("traceparent", format!("00-{TRACE}-{CALLER}-01"))).await?;
+    let reply = send(request.header("traceparent", format!("00-{trace}-{CALLER}-01"))).await?;
     assert_eq!(reply.status, 200, "{}", reply.text);
     Ok(())
 }
@@ -49,13 +51,12 @@ const WAY: [(&str, &str); 4] = [
 async fn a_callers_trace_goes_on_through_gateway_and_predictor_to_the_model() -> Result<()> {
     let collector = Collector::start().await?;
     let (_model, predictor, gateway) = line(&collector, 100).await?;
-    ask_within_trace(&gateway).await?;
+    ask_within_trace(&gateway, TRACE).await?;
     let spans = collector.trace(TRACE, WAY.len()).await?;
     assert_eq!(names(&spans), WAY);
     assert_eq!(spans[0].parent, CALLER);
     for server in [&gateway, &predictor] {
-        let log = server.process.log()?;
-        assert!(log.iter().any(|line| line["trace_id"] == TRACE), "no line has the trace's id: {log:?}");
+        server.process.log_of("a line with the trace's id", 1, |line| line["trace_id"] == TRACE).await?;
     }
     Ok(())
 }
@@ -65,10 +66,10 @@ async fn a_request_without_a_trace_begins_one_that_is_in_the_log_too() -> Result
     let collector = Collector::start().await?;
     let (_model, _predictor, gateway) = line(&collector, 100).await?;
     assert_eq!(gateway.post("/api/predict", &row()).await?.status, 200);
-    let log = gateway.process.log()?;
-    let last =
-        log.iter().rev().find_map(|line| line["trace_id"].as_str()).context("no line has a trace's id")?;
-    let spans = collector.trace(last, WAY.len()).await?;
+    let is_new = |line: &Value| line["trace_id"].as_str().is_some_and(|trace| trace != EARLIER);
+    let lines = gateway.process.log_of("a line with the id of a new trace", 1, is_new).await?;
+    let trace = lines[0]["trace_id"].as_str().context("it is a text")?;
+    let spans = collector.trace(trace, WAY.len()).await?;
     assert_eq!(names(&spans), WAY);
     assert_eq!(spans[0].parent, "");
     Ok(())
@@ -79,7 +80,7 @@ async fn spans_that_wait_are_sent_before_the_process_ends() -> Result<()> {
     let collector = Collector::start().await?;
     let hour = 3_600_000;
     let (_model, mut predictor, mut gateway) = line(&collector, hour).await?;
-    ask_within_trace(&gateway).await?;
+    ask_within_trace(&gateway, TRACE).await?;
     for server in [&mut gateway, &mut predictor] {
         server.process.signal(Signal::TERM)?;
         assert_eq!(server.process.ended().await?.code(), Some(0));

@@ -90,6 +90,11 @@ pub(crate) fn try_out() -> Result<()> {
     trial::run()
 }
 
+/// Takes one cluster down, or what there is of it.
+pub(crate) fn remove(name: &str) -> Result<()> {
+    down(Some(name))
+}
+
 fn up(name: &str, nodes: usize) -> Result<()> {
     let work = Work::begin()?;
     let ground = ground(&work)?;

@@ -182,10 +182,23 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_thousands_of_questions_does_not_overflow_the_stack() {
-        let text: Vec<String> = (0..3000).map(|row| format!("{row},{}\n", row % 2)).collect();
+    fn a_chain_of_thousands_of_questions_is_cut_before_it_overflows_the_stack() {
+        let text: Vec<String> = (0..30_000).map(|row| format!("{row},{}\n", row % 2)).collect();
         let samples = Samples::from_csv(format!("a,class\n{}", text.concat()).as_bytes(), "class").unwrap();
-        train(&small().trees(1), &samples).unwrap();
+        let forest = train(&small().trees(1), &samples).unwrap();
+        assert_eq!(depth(&forest.trees()[0]), DEPTH_MAX, "linfa alone would go on");
+    }
+
+    /// The most questions that a row is asked.
+    fn depth(tree: &Tree) -> u32 {
+        let (mut deepest, mut pending) = (0, vec![(0, 0)]);
+        while let Some((index, depth)) = pending.pop() {
+            deepest = deepest.max(depth);
+            if let Node::Split { left, right, .. } = tree[index as usize] {
+                pending.extend([(left, depth + 1), (right, depth + 1)]);
+            }
+        }
+        deepest
     }
 
     #[test]

@@ -17,11 +17,14 @@ use crate::metrics;
 use crate::readiness::Readiness;
 use crate::serve::{ServeOptions, serve};
 use crate::shutdown::Shutdown;
+use crate::workers::Workers;
 
 /// Serves the admin port in the background for as long as the process lives: probes and scrapes go on while
 /// requests drain, so nobody orders it to stop.
 pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry) {
     let options = ServeOptions {
+        // Not by those who answer requests: a probe must not wait behind them.
+        workers: Workers::here(),
         drain: Duration::ZERO,
         grace: Duration::ZERO,
         on_panic: || StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -11,6 +11,7 @@ pub mod telemetry;
 pub mod docs;
 pub mod shutdown;
 pub mod listen;
+pub mod workers;
 pub mod serve;
 pub mod admin;
 pub mod process;

@@ -1,45 +1,80 @@
-//! The frame of a process: cryptography, logs, workers, and an end in order.
+//! The frame of a process: cryptography, logs, threads, and an end in order.
 //!
 //! Comes in: the process's name and its work. Goes out: its exit code. Never: a runtime that is dropped while
 //! spans still wait.
 
+use std::io;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
+use tokio::runtime::{Builder, Runtime};
+
 use crate::telemetry::Telemetry;
+use crate::workers::{Threads, Workers};
 
 /// More workers than this serve small models no faster.
 const WORKERS_MAX: usize = 4;
 
-/// Runs `work` in a runtime with `workers` threads (by default one per CPU, at most 4) and returns how it ended.
-/// What went wrong is told as a log line, since somebody else may be reading them.
+/// Runs `work`, which serves requests by `workers` threads (by default one per CPU, at most 4), and returns how it
+/// ended. The calling thread accepts connections and does what nobody waits for.
+pub fn serve<W, E>(service: &'static str, workers: Option<usize>, work: impl FnOnce(Workers) -> W) -> ExitCode
+where
+    W: Future<Output = Result<ExitCode, E>>,
+    E: std::fmt::Display,
+{
+    frame(service, || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (threads, workers) = Threads::start(count(workers))?;
+        let ended = in_runtime(runtime, work(workers));
+        drop(threads);
+        Ok(ended)
+    })
+}
+
+/// Runs `work`, which shares `workers` threads (by default one per CPU, at most 4), and returns how it ended.
 pub fn run<W, E>(service: &'static str, workers: Option<usize>, work: W) -> ExitCode
 where
     W: Future<Output = Result<ExitCode, E>>,
     E: std::fmt::Display,
 {
+    frame(service, || {
+        let runtime = Builder::new_multi_thread().worker_threads(count(workers)).enable_all().build()?;
+        Ok(in_runtime(runtime, work))
+    })
+}
+
+fn count(workers: Option<usize>) -> usize {
+    workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from).min(WORKERS_MAX)).max(1)
+}
+
+fn in_runtime<F: Future>(runtime: Runtime, work: F) -> F::Output {
+    let ended = runtime.block_on(work);
+    // Blocking work that a client no longer waits for must not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What comes before the runtime and after it. What went wrong is told as a log line, since somebody else may be
+/// reading them.
+fn frame<E: std::fmt::Display>(
+    service: &'static str,
+    work: impl FnOnce() -> io::Result<Result<ExitCode, E>>,
+) -> ExitCode {
     install_cryptography();
     let telemetry = match Telemetry::start(service) {
         Ok(telemetry) => telemetry,
         Err(error) => return fail(&error),
     };
-    let workers = workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from).min(WORKERS_MAX));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(workers.max(1)).enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => {
-            let ended = runtime.block_on(work);
-            // Blocking work that a client no longer waits for must not hold up the end.
-            runtime.shutdown_background();
-            match ended {
-                Ok(code) => code,
-                Err(error) => {
-                    tracing::error!("{error}");
-                    ExitCode::FAILURE
-                }
-            }
+    let ended = match work() {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
         }
-        Err(error) => fail(&format!("failed to start the runtime: {error}")),
+        Err(error) => {
+            tracing::error!(%error, "failed to start the threads of the process");
+            ExitCode::FAILURE
+        }
     };
     telemetry.stop();
     ended

@@ -6,6 +6,8 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::iter;
+use std::net;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Version};
 use hyper::body::Incoming;
@@ -29,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::shutdown::Shutdown;
+use crate::workers::Workers;
 
 /// How long a client may take to send the head of a request, and how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -38,6 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How a server serves and how it ends.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
+    /// Who answers.
+    pub workers: Workers,
     /// How long the door stays open after the order to stop: until every client has heard of it.
     pub drain: Duration,
     /// How long requests that are in flight after that may take.
@@ -55,8 +62,9 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     });
     loop {
         let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            // Out of this runtime: a worker's takes it in.
+            accepted = listener.accept() => match accepted.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => stream,
                 Err(error) => {
                     refused_by_system(&error).await;
                     continue;
@@ -65,7 +73,8 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             () = &mut drained => break,
         };
         let (router, shutdown, closing) = (router.clone(), shutdown.clone(), closing.clone());
-        connections.spawn(connection(stream, router, options.on_panic, shutdown, closing));
+        let connection = connection(stream, router, options.on_panic, shutdown, closing);
+        options.workers.spawn(&connections, connection);
     }
     drop(listener);
     closing.cancel();
@@ -85,12 +94,16 @@ async fn refused_by_system(error: &io::Error) {
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: net::TcpStream,
     router: Router,
     on_panic: fn() -> Response,
     shutdown: Shutdown,
     closing: CancellationToken,
 ) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::error!(%error, "failed to serve a connection"),
+    };
     // Answers are small and written whole: waiting to fill a packet only adds delay.
     drop(stream.set_nodelay(true));
     let is_http2 = Arc::new(AtomicBool::new(false));
@@ -123,15 +136,18 @@ async fn connection(
 
     // HTTP/2 has a word for "no new requests, but go on with these"; in HTTP/1 that is a header of each answer,
     // and an idle connection must not be closed under a client that is about to use it.
-    let mut go_away = pin!(async {
+    let go_away = async {
         tokio::select! {
             () = closing.cancelled() => {},
             () = async { shutdown.ordered().await; http2_seen.notified().await } => {},
         }
-    });
+    };
+    // Looked at when it has woken up, not whenever a byte comes: each look takes locks that all connections share.
+    let mut go_away: FuturesUnordered<_> = iter::once(go_away).collect();
     let ended = tokio::select! {
+        biased;
         ended = &mut serving => ended,
-        () = &mut go_away => {
+        Some(()) = go_away.next() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

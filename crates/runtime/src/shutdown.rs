@@ -3,6 +3,9 @@
 //! Comes in: SIGTERM, SIGINT, or a call. Goes out: readiness withdrawn at once, then the order. Never: an end
 //! of the process; each part ends by itself when it has finished.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -13,12 +16,14 @@ use crate::readiness::Readiness;
 pub struct Shutdown {
     readiness: Readiness,
     ordered: CancellationToken,
+    /// The same, for those who only look: the token has a lock, and every answer looks.
+    is_ordered: Arc<AtomicBool>,
 }
 
 impl Shutdown {
     /// Nobody has ordered it yet.
     pub fn new(readiness: Readiness) -> Self {
-        Self { readiness, ordered: CancellationToken::new() }
+        Self { readiness, ordered: CancellationToken::new(), is_ordered: Arc::default() }
     }
 
     /// Hears SIGTERM and SIGINT from now on.
@@ -38,12 +43,13 @@ impl Shutdown {
     /// Gives the order: `/ready` fails from this moment.
     pub fn order(&self) {
         self.readiness.leave();
+        self.is_ordered.store(true, Ordering::Release);
         self.ordered.cancel();
     }
 
     /// Whether the order was given.
     pub fn is_ordered(&self) -> bool {
-        self.ordered.is_cancelled()
+        self.is_ordered.load(Ordering::Acquire)
     }
 
     /// Returns when the order is given.

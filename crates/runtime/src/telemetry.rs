@@ -50,18 +50,21 @@ impl Telemetry {
     /// asynchronous runtime is there: the exporter brings a thread of its own.
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
         let provider = provider(service)?;
-        let traces = provider.as_ref().map(|provider| {
-            let tracer = provider.tracer(service);
-            tracing_opentelemetry::layer()
-                .with_tracer(tracer)
+        let logs = tracing_subscriber::registry().with(logs()?);
+        // Added only where spans go somewhere: a layer that is none has every span made.
+        if let Some(provider) = &provider {
+            let traces = tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer(service))
                 .with_location(false)
                 .with_threads(false)
                 .with_target(false)
                 .with_level(false)
                 .with_tracked_inactivity(false)
-                .with_filter(filter_fn(|of| of.is_span() && of.target() == trace::TARGET))
-        });
-        tracing_subscriber::registry().with(logs()?).with(traces).try_init()?;
+                .with_filter(filter_fn(|of| of.is_span() && of.target() == trace::TARGET));
+            logs.with(traces).try_init()?;
+        } else {
+            logs.try_init()?;
+        }
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let what = panic.payload_as_str().unwrap_or("no message");

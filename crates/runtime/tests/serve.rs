@@ -13,6 +13,7 @@ use axum::routing::get;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::serve::{ServeOptions, serve};
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
@@ -60,7 +61,7 @@ async fn start(drain: Duration, grace: Duration) -> Running {
     let on_panic = || -> Response { (StatusCode::INTERNAL_SERVER_ERROR, "panicked").into_response() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let options = ServeOptions { drain, grace, on_panic };
+    let options = ServeOptions { workers: Workers::here(), drain, grace, on_panic };
     let served = tokio::spawn(serve(listener, router, options, shutdown.clone()));
     Running { address, shutdown, readiness, begun, release, served }
 }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use canopy_gateway::serve;
+use canopy_gateway::serve::{self, Process};
 use canopy_gateway::settings::Settings;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,8 +31,9 @@ async fn serve(settings: Settings) -> Served {
     let ended = tokio::spawn({
         let (readiness, shutdown) = (readiness.clone(), shutdown.clone());
         async move {
-            let registry = Registry::new();
-            serve::run(&settings, listener, &registry, &readiness, shutdown).await.map_err(|e| e.to_string())
+            let (workers, registry) = (Workers::here(), Registry::new());
+            let process = Process { workers, registry, readiness, shutdown };
+            serve::run(&settings, listener, process).await.map_err(|e| e.to_string())
         }
     });
     Served { address, readiness, shutdown, ended }

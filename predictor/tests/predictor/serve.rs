@@ -14,6 +14,7 @@ use canopy_predictor::record::Record;
 use canopy_predictor::serve::{Process, ServeError, Serving, run};
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
+use canopy_runtime::workers::Workers;
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,7 +43,12 @@ impl Predictor {
         let readiness = Readiness::new();
         let shutdown = Shutdown::new(readiness.clone());
         let metrics = Metrics::register(&Registry::new()).unwrap();
-        let process = Process { metrics, readiness: readiness.clone(), shutdown: shutdown.clone() };
+        let process = Process {
+            workers: Workers::here(),
+            metrics,
+            readiness: readiness.clone(),
+            shutdown: shutdown.clone(),
+        };
         let serving = Serving { config, folder: folder.to_owned(), limits, drain };
         let ended = tokio::spawn(run(serving, listener, process));
         Self { address, readiness, shutdown, ended }
@@ -164,8 +170,12 @@ async fn unpolled(
     readiness: &Readiness,
 ) -> impl Future<Output = Result<(), ServeError>> + use<> {
     let metrics = Metrics::register(&Registry::new()).unwrap();
-    let process =
-        Process { metrics, readiness: readiness.clone(), shutdown: Shutdown::new(readiness.clone()) };
+    let process = Process {
+        workers: Workers::here(),
+        metrics,
+        readiness: readiness.clone(),
+        shutdown: Shutdown::new(readiness.clone()),
+    };
     let folder = tempfile::tempdir().unwrap().path().to_owned();
     let config = config(&[&json!({ "namespace": namespace })]);
     let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO };

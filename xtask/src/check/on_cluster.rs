@@ -9,17 +9,21 @@ use crate::cluster::{self, Borrowed};
 use crate::images;
 use crate::shell::{cargo, run};
 
+/// The cluster of the tests.
+const CLUSTER: &str = "canopy-e2e";
 /// As many tests wait for a cluster at the same time: they wait most of their time.
 const AT_ONCE: &str = "6";
 
 /// `cargo xtask cluster` does what it promises.
 pub(super) fn tool() -> Result<()> {
+    // An interrupted run of the other check leaves its cluster, and a trial wants the machine for itself.
+    cluster::remove(CLUSTER)?;
     cluster::try_out()
 }
 
 /// Canopy does what it promises, from its images and by its chart.
 pub(super) fn e2e() -> Result<()> {
-    let cluster = Borrowed::new("canopy-e2e")?;
+    let cluster = Borrowed::new(CLUSTER)?;
     // An old builder needs nothing that would have to be pulled.
     let images = images::build(|arguments| {
         let mut docker = cluster.command("docker", arguments);

@@ -23,6 +23,8 @@ const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs all trials.
 pub(crate) fn run() -> Result<()> {
+    // What an interrupted trial left behind.
+    chore(&["down", "--name", NAME])?;
     let work = Work::look()?;
     let before = Traces::now(&work.place.run())?;
     ensure!(
