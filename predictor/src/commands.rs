@@ -12,6 +12,7 @@ use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, metrics};
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::metrics::Metrics;
 use crate::prepare::{self, PrepareError};
@@ -43,13 +44,26 @@ pub enum CommandError {
     /// Two metrics have one name.
     #[error("failed to set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The thread that prepared is gone.
+    #[error("failed to prepare: {0}")]
+    Thread(#[from] JoinError),
     /// The predictor ended early.
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
 
-/// `canopy-predictor prepare`.
-pub fn prepare(arguments: &PrepareArguments) -> Result<ExitCode, CommandError> {
+/// `canopy-predictor prepare`. Ends at once when it is told to stop: what is half done is of no use to anybody, and the
+/// first process of a container is not ended by a signal that it does not listen for.
+pub async fn prepare(arguments: PrepareArguments) -> Result<ExitCode, CommandError> {
+    let shutdown = Shutdown::on_signals(Readiness::new()).map_err(CommandError::Signals)?;
+    let preparing = spawn_blocking(move || prepare_and_tell(&arguments));
+    tokio::select! {
+        ended = preparing => ended?,
+        () = shutdown.ordered() => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandError> {
     let config = arguments.model.config()?;
     let (model, version) = (config.model.as_str(), config.version.as_str());
     let folder = &arguments.model.dir;

@@ -11,7 +11,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Prepare(arguments) => process::run(SERVICE, Some(1), async { prepare(&arguments) }),
+        Command::Prepare(arguments) => process::run(SERVICE, Some(1), prepare(arguments)),
         Command::Serve(arguments) => {
             process::serve(SERVICE, arguments.workers, |workers| serve(arguments, workers))
         }

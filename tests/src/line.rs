@@ -28,6 +28,15 @@ pub struct Model {
 impl Model {
     /// Prepares the model `demo`: class 1 where the first two of four features add up to more than 0.
     pub async fn demo() -> Result<Self> {
+        let model = Self::of(&json!({"synthetic": {"samples": 1000, "features": 4, "seed": 42}}))?;
+        let mut prepare = model.prepare()?;
+        let status = prepare.ended().await?;
+        ensure!(status.success(), "prepare ended with {status}: {}", prepare.lines().join("\n"));
+        Ok(model)
+    }
+
+    /// A model of `data`, which nobody has prepared.
+    pub fn of(data: &Value) -> Result<Self> {
         let model = Self { folder: TempDir::new()? };
         let forest = json!({
             "trees": 20, "minSamplesLeaf": 1, "maxFeatures": "Sqrt", "bootstrap": true, "seed": 42,
@@ -37,17 +46,18 @@ impl Model {
         let config = json!({
             "model": "demo", "namespace": "default", "version": "1.0", "revision": REVISION,
             "train": {
-                "data": {"synthetic": {"samples": 1000, "features": 4, "seed": 42}},
-                "algorithm": {"randomForest": forest}, "standardize": true, "testPercent": 20,
+                "data": data, "algorithm": {"randomForest": forest}, "standardize": true, "testPercent": 20,
             },
             "features": features, "classes": [],
         });
         std::fs::write(model.config(), config.to_string())?;
-        let arguments = [&["prepare".to_owned()][..], &model.arguments()].concat();
-        let mut prepare = Process::start(program("canopy-predictor")?, &arguments, &[])?;
-        let status = prepare.ended().await?;
-        ensure!(status.success(), "prepare ended with {status}: {}", prepare.lines().join("\n"));
         Ok(model)
+    }
+
+    /// The process that prepares it.
+    pub fn prepare(&self) -> Result<Process> {
+        let arguments = [&["prepare".to_owned()][..], &self.arguments()].concat();
+        Process::start(program("canopy-predictor")?, &arguments, &[])
     }
 
     /// The words with which a predictor serves it, but for the addresses.

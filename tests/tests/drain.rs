@@ -12,8 +12,10 @@ use canopy_tests::line::{Model, Server, row};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::process::Signal;
 use canopy_tests::wait::{SOON, until};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 /// Long enough for all that a test does meanwhile, on a machine that does other things too.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -104,6 +106,20 @@ async fn a_predictor_answers_what_is_in_flight_and_sends_clients_away_before_it_
     slow.read_to_string(&mut answer).await?;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"prediction\":1"), "{answer}");
     assert_eq!(predictor.process.ended().await?.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn preparing_ends_when_it_is_told_to_though_its_data_has_not_come() -> Result<()> {
+    // Accepts, and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let uri = format!("http://{}/rows.csv", listener.local_addr()?);
+    let download = json!({"uri": uri, "sha256": "0".repeat(64), "timeoutSeconds": 60});
+    let model = Model::of(&json!({"csv": {"source": {"download": download}, "target": "y"}}))?;
+    let mut prepare = model.prepare()?;
+    let (_asking, _) = timeout(SOON, listener.accept()).await??;
+    prepare.signal(Signal::TERM)?;
+    assert_eq!(prepare.ended().await?.code(), Some(1), "{}", prepare.lines().join("\n"));
     Ok(())
 }
 

@@ -32,7 +32,8 @@ pub(super) fn e2e() -> Result<()> {
     })?;
     cluster.load(&images)?;
     run(&mut cluster.command("charts/render", ["--check"]))?;
-    let words = ["test", "--locked", "--package", "canopy-tests", "--features", "cluster", "--test", "e2e"];
+    // Of the whole workspace, so that it stands on what the check of all other tests has built.
+    let words = ["test", "--locked", "--workspace", "--features", "canopy-tests/cluster", "--test", "e2e"];
     let words = words.iter().chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
     let cargo = cargo(words);
     run(&mut cluster.command(cargo.get_program(), cargo.get_args()))
