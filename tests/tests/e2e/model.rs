@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use canopy_tests::forward::Forward;
 use canopy_tests::http::Reply;
 use canopy_tests::namespace::Namespace;
-use canopy_tests::wait::until;
+use canopy_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
 /// How long a model may take until its condition is as awaited, on a machine that runs other tests too.
@@ -90,13 +90,46 @@ impl Model<'_> {
 
     /// Waits until a condition has a status and a reason that speak of the present spec, and returns its message.
     pub(crate) async fn says(&self, condition: &str, status: &str, reason: &str) -> Result<String> {
+        self.says_with(condition, status, reason, &[]).await
+    }
+
+    /// The same, with words that the message must have.
+    pub(crate) async fn says_with(
+        &self,
+        condition: &str,
+        status: &str,
+        reason: &str,
+        words: &[&str],
+    ) -> Result<String> {
         until(&format!("{condition} {status} {reason} of {}", self.name), PATIENCE, async || {
             let model = self.read()?;
             let found = found(&model, condition)?;
             let current = found["observedGeneration"] == model["metadata"]["generation"];
             let as_awaited = found["status"] == status && found["reason"] == reason;
-            ensure!(current && as_awaited, "it is {found} of {}", model["metadata"]["generation"]);
-            Ok(found["message"].as_str().unwrap_or_default().to_owned())
+            let message = found["message"].as_str().unwrap_or_default();
+            let has_words = words.iter().all(|words| message.contains(words));
+            ensure!(
+                current && as_awaited && has_words,
+                "it is {found} of {}",
+                model["metadata"]["generation"]
+            );
+            Ok(message.to_owned())
+        })
+        .await
+    }
+
+    /// `kubectl describe` tells it, in the condition and, a moment later, in an Event.
+    pub(crate) async fn is_told(&self, reason: &str, message: &str) -> Result<()> {
+        // An Event may be cut.
+        let start: String = message.chars().take(60).collect();
+        until("an Event", SOON, async || {
+            let told = self.namespace.kubectl(&["describe", "predictormodel", self.name])?;
+            let events = told.split_once("Events:").map_or("", |(_, events)| events);
+            ensure!(
+                told.contains(message) && events.contains(reason) && events.contains(&start),
+                "no {reason} in\n{told}"
+            );
+            Ok(())
         })
         .await
     }
