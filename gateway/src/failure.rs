@@ -113,6 +113,11 @@ impl Failure {
         )
     }
 
+    /// Whether the predictor could not be reached, or was lost: it has no load, and others may be lost with it.
+    pub(crate) fn is_of_a_lost_pod(&self) -> bool {
+        matches!(self, Self::Predictor { trouble: Trouble::Unreachable(_), .. })
+    }
+
     /// Where the predictor listens that gave no answer.
     pub(crate) fn endpoint(&self) -> Option<&str> {
         if let Self::Predictor { endpoint, .. } = self { endpoint.as_deref() } else { None }

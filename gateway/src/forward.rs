@@ -1,7 +1,8 @@
 //! Rows go to a predictor, predictions come back.
 //!
 //! Comes in: a model and rows. Goes out: answers, and the revision that gave them. Never: an answer that is
-//! read with the classes of another revision than the one that gave it, nor rows sent to more than two pods.
+//! read with the classes of another revision than the one that gave it, nor rows sent to a third pod after two that
+//! could be reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,10 @@ use crate::upstream::{Deadline, Question, Reply};
 /// How often the same rows are sent to the same pod: again only where it became another in between, and once
 /// more in case that takes a moment.
 const SENT_MAX: usize = 3;
+/// How many pods are asked about the same rows.
+const PODS_MAX: usize = 2;
+/// How many while none of them can be reached: a node that goes takes several with it.
+const LOST_MAX: usize = 4;
 /// How much of a predictor's words a caller is told.
 const WORDS_MAX: usize = 500;
 
@@ -39,7 +44,7 @@ pub(crate) struct Forwarded {
     pub(crate) answers: Answers,
 }
 
-/// Asks a pod of `served` about `rows`, if they fit its model, and another pod if that one gives no answer.
+/// Asks a pod of `served` about `rows`, if they fit its model, and others if that one gives no answer.
 pub(crate) async fn forward(
     served: &Served,
     rows: &Rows,
@@ -49,14 +54,20 @@ pub(crate) async fn forward(
     let body = answer::question(rows).map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
     let request = Call { served, rows, body, span, deadline };
     served.retries.came();
-    let pod = served.pick(None).ok_or_else(|| served.none_ready())?;
-    match request.ask(&pod).await {
+    let mut pod = served.pick(&[]).ok_or_else(|| served.none_ready())?;
+    let mut tried = Vec::new();
+    loop {
         // A prediction is a pure function: to ask twice does no harm, but for the load.
-        Err(failure) if failure.is_of_one_pod() => match served.pick(Some(&pod)) {
-            Some(other) if served.retries.admit() => request.ask(&other).await,
-            None | Some(_) => Err(failure),
-        },
-        answered => answered,
+        let failure = match request.ask(&pod).await {
+            Err(failure) if failure.is_of_one_pod() => failure,
+            ended => return ended,
+        };
+        tried.push(pod);
+        let may_go_on = tried.len() < if failure.is_of_a_lost_pod() { LOST_MAX } else { PODS_MAX };
+        pod = match served.pick(&tried).filter(|_| may_go_on && served.retries.admit()) {
+            Some(other) => other,
+            None => return Err(failure),
+        };
     }
 }
 

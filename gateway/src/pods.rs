@@ -176,10 +176,10 @@ impl Pods {
         self.table.load().len()
     }
 
-    /// The pod to ask now, if there is one that is not `tried`.
-    pub(crate) fn pick(&self, tried: Option<&Asked>) -> Option<Asked> {
+    /// The pod to ask now, if there is one that is not among those `tried`.
+    pub(crate) fn pick(&self, tried: &[Asked]) -> Option<Asked> {
         let (table, now) = (self.table.load(), now());
-        let is_tried = |pod: &Arc<Pod>| tried.is_some_and(|Asked(tried)| Arc::ptr_eq(tried, pod));
+        let is_tried = |pod: &Arc<Pod>| tried.iter().any(|Asked(tried)| Arc::ptr_eq(tried, pod));
         let others = table.iter().enumerate().filter(|(_, pod)| !is_tried(pod));
         let place =
             least(others.map(|(place, pod)| (place, pod.load(now))), |equals| fastrand::u32(..equals))?;
@@ -247,11 +247,11 @@ mod tests {
     fn a_pod_outlives_a_look_up_that_still_has_its_address() {
         let pods = Pods::default();
         pods.replace([at(1), at(2)].into_iter());
-        let asked = [pods.pick(None).unwrap(), pods.pick(None).unwrap()];
+        let asked = [pods.pick(&[]).unwrap(), pods.pick(&[]).unwrap()];
         assert!(!Arc::ptr_eq(&asked[0].0, &asked[1].0), "each has one request");
         let (kept, gone) = if asked[0].endpoint.url().contains("0.1:") { (0, 1) } else { (1, 0) };
         pods.replace([at(3), at(1)].into_iter());
-        let next = pods.pick(None).unwrap();
+        let next = pods.pick(&[]).unwrap();
         assert_eq!(
             next.endpoint.url(),
             "http://127.0.0.3:8001",
@@ -264,30 +264,33 @@ mod tests {
     #[test]
     fn another_pod_is_one_that_was_not_tried() {
         let pods = Pods::default();
-        assert!(pods.pick(None).is_none());
+        assert!(pods.pick(&[]).is_none());
         pods.replace([at(1)].into_iter());
-        let tried = pods.pick(None).unwrap();
-        assert!(pods.pick(Some(&tried)).is_none());
+        let mut tried = vec![pods.pick(&[]).unwrap()];
+        assert!(pods.pick(&tried).is_none());
         pods.replace([at(1), at(2)].into_iter());
-        assert_eq!(pods.pick(Some(&tried)).unwrap().endpoint.url(), "http://127.0.0.2:8001");
+        tried.push(pods.pick(&tried).unwrap());
+        assert_eq!(tried[1].endpoint.url(), "http://127.0.0.2:8001");
+        assert!(pods.pick(&tried).is_none());
     }
 
     #[test]
     fn a_pod_that_failed_is_passed_over_until_it_answers_and_is_dropped_only_if_it_was_out_of_reach() {
         let pods = Pods::default();
         pods.replace([at(1), at(2)].into_iter());
-        let first = pods.pick(None).unwrap();
-        let is_other = || !Arc::ptr_eq(&pods.pick(None).unwrap().0, &first.0);
+        let first = pods.pick(&[]).unwrap();
         let invalid = Trouble::Failed(String::new());
         first.failed(&invalid);
         first.failed(&invalid);
         assert!(!first.load(now()).is_passed_over, "that may have been the rows");
         first.failed(&invalid);
-        let busy: Vec<_> = (0..5).map(|_| pods.pick(Some(&first)).unwrap()).collect();
+        let tried = [first];
+        let is_other = || !Arc::ptr_eq(&pods.pick(&[]).unwrap().0, &tried[0].0);
+        let busy: Vec<_> = (0..5).map(|_| pods.pick(&tried).unwrap()).collect();
         assert!(is_other());
         pods.keep_reachable();
         assert_eq!(pods.len(), 2);
-        first.failed(&Trouble::Unreachable(String::new()));
+        tried[0].failed(&Trouble::Unreachable(String::new()));
         assert!(is_other());
         pods.keep_reachable();
         assert_eq!((pods.len(), busy.len()), (1, 5));

@@ -88,8 +88,8 @@ impl Served {
         seconds() - self.used.load(Ordering::Relaxed) > time.as_secs()
     }
 
-    /// The pod to ask now, or another one than was tried.
-    pub(crate) fn pick(&self, tried: Option<&Asked>) -> Option<Asked> {
+    /// The pod to ask now, or another one than were tried.
+    pub(crate) fn pick(&self, tried: &[Asked]) -> Option<Asked> {
         self.pods.pick(tried)
     }
 
@@ -153,9 +153,9 @@ impl Served {
         span: &RequestSpan,
         deadline: Deadline,
     ) -> Result<Arc<Known>, Failure> {
-        let pod = self.pick(None).ok_or_else(|| self.none_ready())?;
+        let pod = self.pick(&[]).ok_or_else(|| self.none_ready())?;
         match self.learn(&pod, span, deadline).await {
-            Err(failure) if failure.is_of_one_pod() => match self.pick(Some(&pod)) {
+            Err(failure) if failure.is_of_one_pod() => match self.pick(&[pod]) {
                 Some(other) => self.learn(&other, span, deadline).await,
                 None => Err(failure),
             },

@@ -125,7 +125,7 @@ mod tests {
     fn vanished_pods_that_refuse_connections_are_not_waited_for() {
         let mut case = Case::new();
         case.check(0, pods(1, 5), &FIVE, 1);
-        case.pods.pick(None).unwrap().failed(&Trouble::Unreachable(String::new()));
+        case.pods.pick(&[]).unwrap().failed(&Trouble::Unreachable(String::new()));
         case.check(1, pods(1, 5), &FIVE, 1);
         case.check(1, Ok(Look::NoneReady), &ONE, 0);
     }

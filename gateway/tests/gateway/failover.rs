@@ -56,6 +56,33 @@ async fn pods_that_die_are_noticed_by_no_client() {
 }
 
 #[tokio::test]
+async fn pods_that_die_together_are_noticed_by_no_client() {
+    let (cluster, [one, two, three, four]) = Cluster::with_pods::<4>().await;
+    let gateway = cluster.gateway().await;
+    gateway.predict().await.class();
+    futures_util::future::join_all([one, two, three].map(Predictor::die)).await;
+    let all = futures_util::future::join_all((0..50).map(|_| gateway.predict())).await;
+    for answered in &all {
+        assert_eq!(answered.class(), 1);
+    }
+    assert!(four.predictions() >= 50);
+}
+
+#[tokio::test]
+async fn rows_are_not_sent_to_a_third_pod_that_would_fail_too() {
+    let (cluster, pods) = Cluster::with_pods::<3>().await;
+    let gateway = cluster.gateway().await;
+    gateway.predict().await.class();
+    for pod in &pods {
+        pod.predicts(answer(500, "{}"));
+    }
+    let asked = || pods.iter().map(Predictor::predictions).sum::<usize>();
+    let before = asked();
+    gateway.predict().await.problem(503, "predictor_failed");
+    assert_eq!(asked() - before, 2);
+}
+
+#[tokio::test]
 async fn a_pod_that_is_dead_from_the_start_is_noticed_by_no_client() {
     let (cluster, [one, two]) = Cluster::with_pods::<2>().await;
     one.die().await;
