@@ -1,4 +1,4 @@
-//! A real cluster, asked as people ask it: with `kubectl` and `helm`.
+//! A real cluster, asked as people ask it, with `kubectl` and `helm`, and struck where they cannot reach.
 //!
 //! Comes in: words of a command, perhaps a manifest. Goes out: what it printed, or why it failed. Never: a cluster
 //! that was not named; which one it is, `KUBECONFIG` says.
@@ -36,6 +36,11 @@ pub fn create(namespace: &str, manifest: &str) -> Result<()> {
 /// What `helm` prints when asked with `words`.
 pub fn helm(words: &[&str]) -> Result<String> {
     run("helm", words, "")
+}
+
+/// What a shell on a node of a cluster by kind prints when it runs `script` with `words`.
+pub fn on_node(node: &str, script: &str, words: &[&str]) -> Result<String> {
+    run("docker", &[&["exec", node, "sh", "-c", script, "sh"], words].concat(), "")
 }
 
 /// A `kubectl` that goes on until this value is dropped.

@@ -1,6 +1,6 @@
 //! Canopy on a real cluster: what people do with it, by the commands they use.
 //!
-//! Comes in: `KUBECONFIG`, a cluster that has Canopy's images, `kubectl` and `helm`. Goes out: one outcome per promise,
+//! Comes in: `KUBECONFIG`, a cluster by kind that has Canopy's images, its `docker`, `kubectl` and `helm`. Goes out: one outcome per promise,
 //! with evidence where one is not kept. Never: a namespace that two tests share; a test that changes what others
 //! stand on runs alone.
 
@@ -8,10 +8,12 @@ mod canopy;
 mod watch;
 mod model;
 mod files;
+mod asking;
 
 mod serving;
 mod scaling;
 mod revisions;
+mod losses;
 mod trouble;
 mod refusals;
 mod leading;

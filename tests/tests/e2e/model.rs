@@ -2,6 +2,7 @@
 //!
 //! Comes in: its name. Goes out: what the API server and the gateways say of it. Never: a wait without a limit.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +14,18 @@ use serde_json::{Value, json};
 
 /// How long a model may take until its condition is as awaited, on a machine that runs other tests too.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// On this label of a selector it depends which revision serves.
+pub(crate) const REVISION: &str = "canopy.rs/revision";
+
+/// How a pod is.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) uid: String,
+    pub(crate) node: String,
+    pub(crate) is_ready: bool,
+    pub(crate) restarts: u64,
+}
 
 /// A model.
 pub(crate) struct Model<'a> {
@@ -132,6 +145,26 @@ impl Model<'_> {
             Ok(())
         })
         .await
+    }
+
+    /// The pods of a revision, by name.
+    pub(crate) fn pods(&self, revision: &str) -> Result<BTreeMap<String, State>> {
+        let selector = format!("{REVISION}={revision},app.kubernetes.io/instance={}", self.name);
+        let list = self.namespace.kubectl(&["get", "pods", "--selector", &selector, "--output", "json"])?;
+        let list: Value = serde_json::from_str(&list)?;
+        let read = |pod: &Value| {
+            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+            let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+            let state = State {
+                uid: word(&pod["metadata"]["uid"]),
+                node: word(&pod["spec"]["nodeName"]),
+                is_ready: conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True"),
+                restarts: containers.filter_map(|container| container["restartCount"].as_u64()).sum(),
+            };
+            (word(&pod["metadata"]["name"]), state)
+        };
+        Ok(list["items"].as_array().context("a list has items")?.iter().map(read).collect())
     }
 
     /// The name by which gateways know it.

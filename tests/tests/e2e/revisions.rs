@@ -3,9 +3,7 @@
 //! Comes in: a model that serves, and a change. Goes out: proof from the API server's own order of events, while
 //! both gateways are asked without a pause. Never: a proof from looking now and then.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::forward::Forward;
@@ -14,13 +12,12 @@ use canopy_tests::wait::until;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::asking::Asking;
 use crate::canopy::{gateways, shared};
-use crate::model::{Model, PATIENCE, config_map, found, revision, small};
+use crate::model::{Model, PATIENCE, REVISION, State, config_map, found, revision, small};
 use crate::watch::{Event, Watch};
 
 const RETIRE_SECONDS: i64 = 10;
-/// On this label of a selector it depends which revision serves.
-const REVISION: &str = "canopy.rs/revision";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_spec_becomes_a_new_revision_and_no_request_fails_meanwhile() -> Result<()> {
@@ -73,11 +70,11 @@ async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_wa
         let refused = tiny.read()?["status"]["refused"].clone();
         ensure!(refused["reason"] == "GateMissed" && refused["revision"] != *old, "{refused}");
 
-        let killed = pods(&tiny, &old)?.into_iter().next().context("the old revision has a pod")?;
+        let killed = tiny.pods(&old)?.into_iter().next().context("the old revision has a pod")?;
         namespace.kubectl(&["delete", "pod", &killed.0, "--grace-period", "0", "--force"])?;
         let back = until("a pod in its place", PATIENCE, async || {
-            let pods = pods(&tiny, &old)?;
-            let back = pods.iter().find(|(_, (uid, ready))| *uid != killed.1.0 && *ready);
+            let pods = tiny.pods(&old)?;
+            let back = pods.iter().find(|(_, pod)| pod.uid != killed.1.uid && pod.is_ready);
             Ok(back.with_context(|| format!("there are only {pods:?}"))?.0.clone())
         })
         .await?;
@@ -107,7 +104,7 @@ async fn proven(
 ) -> Result<Vec<Forward>> {
     let before = model.ready()?;
     let old = revision(&before)?;
-    let (old_pods, gateways) = (pods(model, &old)?, gateways().await?);
+    let (old_pods, gateways) = (model.pods(&old)?, gateways().await?);
     ensure!(old_pods.len() == 2, "the old revision has {old_pods:?}");
     for gateway in &gateways {
         model.ask_until(gateway, features, "a prediction", |r| r.status == 200).await?;
@@ -179,8 +176,8 @@ fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Result<T
 }
 
 /// Proves that the old pods were left alone until their time was up.
-fn stayed(old_pods: &BTreeMap<String, (String, bool)>, pod_events: &Watch, since: Timestamp) -> Result<()> {
-    for (name, (uid, _)) in old_pods {
+fn stayed(old_pods: &BTreeMap<String, State>, pod_events: &Watch, since: Timestamp) -> Result<()> {
+    for (name, State { uid, .. }) in old_pods {
         let events = pod_events.events_of(name)?;
         ensure!(
             events.iter().all(|event| event.object["metadata"]["uid"] == **uid),
@@ -209,67 +206,6 @@ fn first(events: Vec<Event>, is: impl Fn(&Value) -> bool) -> Result<Event> {
 fn first_event(events: Vec<Event>, is: impl Fn(&Event) -> bool) -> Result<Event> {
     let count = events.len();
     events.into_iter().find(is).with_context(|| format!("none of {count} events is the one"))
-}
-
-/// The pods of a revision: their uids, and whether they are ready.
-fn pods(model: &Model<'_>, revision: &str) -> Result<BTreeMap<String, (String, bool)>> {
-    let selector = format!("{REVISION}={revision},app.kubernetes.io/instance={}", model.name);
-    let list = model.namespace.kubectl(&["get", "pods", "--selector", &selector, "--output", "json"])?;
-    let list: Value = serde_json::from_str(&list)?;
-    let read = |pod: &Value| {
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-        let ready = conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True");
-        (word(&pod["metadata"]["name"]), (word(&pod["metadata"]["uid"]), ready))
-    };
-    Ok(list["items"].as_array().context("a list has items")?.iter().map(read).collect())
-}
-
-/// What each gateway answered with: the revisions, without repetitions in a row.
-type Heard = BTreeMap<String, Vec<String>>;
-
-/// Somebody who asks all gateways all the time, one after the other.
-struct Asking {
-    enough: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Result<(Vec<Forward>, Heard)>>,
-}
-
-impl Asking {
-    fn start(gateways: Vec<Forward>, model: String, features: Vec<f64>) -> Self {
-        let enough = Arc::new(AtomicBool::new(false));
-        let until = enough.clone();
-        let task = tokio::spawn(async move {
-            let (mut heard, mut asked, mut classes) = (Heard::new(), 0_u32, BTreeSet::new());
-            while !until.load(Ordering::Relaxed) {
-                for gateway in &gateways {
-                    let reply = gateway.predict(&model, &features).await?;
-                    asked += 1;
-                    ensure!(
-                        reply.status == 200,
-                        "request {asked}: {} answered {}: {}",
-                        gateway.pod,
-                        reply.status,
-                        reply.text
-                    );
-                    classes.insert(reply.json()?["prediction"]["class"].to_string());
-                    let revision = reply.header("canopy-revision").to_owned();
-                    let before = heard.entry(gateway.pod.clone()).or_default();
-                    if before.last() != Some(&revision) {
-                        before.push(revision);
-                    }
-                }
-            }
-            ensure!(asked > 100, "only {asked} requests were sent");
-            ensure!(classes.len() == 1, "the same row got the classes {classes:?}");
-            Ok((gateways, heard))
-        });
-        Self { enough, task }
-    }
-
-    async fn stop(self) -> Result<(Vec<Forward>, Heard)> {
-        self.enough.store(true, Ordering::Relaxed);
-        self.task.await?
-    }
 }
 
 /// Rows whose class is whether the first of two columns is above zero.
