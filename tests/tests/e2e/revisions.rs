@@ -10,7 +10,7 @@ use canopy_tests::forward::Forward;
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::asking::Asking;
 use crate::canopy::{gateways, shared};
@@ -138,8 +138,8 @@ async fn proven(
     }
 
     let watches = Watches { deployments, services };
-    let since = switched(model, &old, &after, &watches)?;
-    stayed(&old_pods, &pod_events, since)?;
+    let since = switched(model, &old, &after, &watches).await?;
+    stayed(&old_pods, &pod_events, since).await?;
     Ok(gateways)
 }
 
@@ -150,20 +150,21 @@ struct Watches {
 }
 
 /// Proves that the Services were switched once, after all new pods were ready; since when the old revision is retired.
-fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Result<Timestamp> {
+async fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Result<Timestamp> {
     let (old_name, new_name) = (format!("{}-{old}", model.name), format!("{}-{after}", model.name));
     let all_ready =
-        first(of.deployments.events_of(&new_name)?, |object| object["status"]["readyReplicas"] == 2)?;
-    let old_gone = first_event(of.deployments.events_of(&old_name)?, |event| event.kind == "DELETED")?;
+        first(&of.deployments, &new_name, |event| event.object["status"]["readyReplicas"] == 2).await?;
+    let old_gone = first(&of.deployments, &old_name, |event| event.kind == "DELETED").await?;
     ensure!(all_ready.version()? < old_gone.version()?, "the two Deployments were never there at once");
     let mut switched_at = None;
     for service in [model.name.to_owned(), format!("{}-pods", model.name)] {
+        let is_switched = |event: &Event| event.object["spec"]["selector"][REVISION] == after;
+        let switch = first(&of.services, &service, is_switched).await?;
         let events = of.services.events_of(&service)?;
         let mut selected: Vec<_> =
             events.iter().map(|event| event.object["spec"]["selector"][REVISION].clone()).collect();
         selected.dedup();
         ensure!(selected == [json!(old), json!(after)], "Service {service} selected {selected:?} in turn");
-        let switch = first(events, |object| object["spec"]["selector"][REVISION] == after)?;
         ensure!(
             all_ready.version()? < switch.version()?,
             "Service {service} was switched before all new pods were ready"
@@ -176,14 +177,15 @@ fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Result<T
 }
 
 /// Proves that the old pods were left alone until their time was up.
-fn stayed(old_pods: &BTreeMap<String, State>, pod_events: &Watch, since: Timestamp) -> Result<()> {
+async fn stayed(old_pods: &BTreeMap<String, State>, pod_events: &Watch, since: Timestamp) -> Result<()> {
     for (name, State { uid, .. }) in old_pods {
+        let is_going = |event: &Event| !event.object["metadata"]["deletionTimestamp"].is_null();
+        let going = first(pod_events, name, is_going).await?;
         let events = pod_events.events_of(name)?;
         ensure!(
             events.iter().all(|event| event.object["metadata"]["uid"] == **uid),
             "pod {name} was made anew"
         );
-        let going = first(events, |object| !object["metadata"]["deletionTimestamp"].is_null())?;
         let metadata = &going.object["metadata"];
         let at: Timestamp = metadata["deletionTimestamp"].as_str().unwrap_or_default().parse()?;
         let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
@@ -198,14 +200,15 @@ fn stayed(old_pods: &BTreeMap<String, State>, pod_events: &Watch, since: Timesta
     Ok(())
 }
 
-/// The first event after which the object is so.
-fn first(events: Vec<Event>, is: impl Fn(&Value) -> bool) -> Result<Event> {
-    first_event(events, |event| is(&event.object))
-}
-
-fn first_event(events: Vec<Event>, is: impl Fn(&Event) -> bool) -> Result<Event> {
-    let count = events.len();
-    events.into_iter().find(is).with_context(|| format!("none of {count} events is the one"))
+/// The first event of an object that is so. A watch tells a moment after the fact, and the garbage collector acts a
+/// moment after the operator.
+async fn first(watch: &Watch, name: &str, is: impl Fn(&Event) -> bool) -> Result<Event> {
+    until(&format!("an event of {name}"), PATIENCE, async || {
+        let events = watch.events_of(name)?;
+        let count = events.len();
+        events.into_iter().find(&is).with_context(|| format!("none of {count} events is the one"))
+    })
+    .await
 }
 
 /// Rows whose class is whether the first of two columns is above zero.
