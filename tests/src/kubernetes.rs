@@ -60,7 +60,7 @@ fn find(program: &str) -> Result<PathBuf> {
 fn run(program: &str, words: &[&str], input: &str) -> Result<String> {
     ensure!(
         std::env::var_os("KUBECONFIG").is_some(),
-        "KUBECONFIG names no cluster: run these tests by `cargo xtask check --only cluster`, or set it"
+        "KUBECONFIG names no cluster: run these tests by `cargo xtask check --only e2e`, or set it"
     );
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
