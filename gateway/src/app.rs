@@ -68,7 +68,7 @@ impl App {
         }
         let metrics = Arc::new(Metrics::register(registry)?);
         let dns = Dns::new(settings)?;
-        let found = dns.map(|dns| Found::new(dns, &settings.habits, &metrics));
+        let found = dns.map(|dns| Found::new(dns, &settings.habits, settings.protection, &metrics));
         Ok(Arc::new(Self {
             namespace: settings.namespace.clone(),
             default_told: directory.default_model.to_string(),
@@ -78,7 +78,7 @@ impl App {
                 body_time: settings.body_timeout,
                 upstream_time: settings.upstream_timeout,
             },
-            catalogue: Catalogue::new(directory, found, &metrics),
+            catalogue: Catalogue::new(directory, found, settings.protection, &metrics),
             store: Store::open(settings.database_url.as_deref()).await?,
             series: metrics.of_no_model(),
             metrics,

@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::found::{Found, Missing};
 use crate::metrics::Metrics;
 use crate::served::Served;
+use crate::settings::Protection;
 use crate::upstream::Deadline;
 
 /// How many models or namespaces are asked about at once for a list.
@@ -37,9 +38,14 @@ pub(crate) struct Listing {
 
 impl Catalogue {
     /// The models that `directory` names, of which nothing is known yet, and those that are `found`.
-    pub(crate) fn new(directory: Directory, found: Option<Arc<Found>>, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        directory: Directory,
+        found: Option<Arc<Found>>,
+        protection: Protection,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let named = directory.models().map(|(model, endpoint)| {
-            (model.clone(), Arc::new(Served::named(model.clone(), endpoint.clone(), metrics)))
+            (model.clone(), Arc::new(Served::named(model.clone(), endpoint.clone(), protection, metrics)))
         });
         Self { named: named.collect(), found, directory }
     }

@@ -60,6 +60,8 @@ pub(crate) enum Trouble {
     NotReady(String),
     /// The model exists, and none of its predictors is ready.
     NoneReady,
+    /// There is more to do than can be done in time.
+    Overloaded,
     /// It failed, or what it answered is no answer.
     Failed(String),
     /// It did not answer in time.
@@ -72,6 +74,7 @@ impl Trouble {
         match self {
             Self::Unreachable(_) => Code::PredictorUnavailable,
             Self::NotReady(_) | Self::NoneReady => Code::NotReady,
+            Self::Overloaded => Code::Overloaded,
             Self::Failed(_) => Code::PredictorFailed,
             Self::Late { .. } => Code::DeadlineExceeded,
         }
@@ -107,7 +110,11 @@ impl Failure {
         matches!(
             self,
             Self::Predictor {
-                trouble: Trouble::Unreachable(_) | Trouble::NotReady(_) | Trouble::Failed(_),
+                endpoint: Some(_),
+                trouble: Trouble::Unreachable(_)
+                    | Trouble::NotReady(_)
+                    | Trouble::Failed(_)
+                    | Trouble::Overloaded,
                 ..
             }
         )
@@ -132,7 +139,10 @@ impl Failure {
             }
             | Self::Store(why) => Some(why),
             Self::Internal(why) => Some(why),
-            Self::Predictor { trouble: Trouble::NoneReady | Trouble::Late { .. }, .. }
+            Self::Predictor {
+                trouble: Trouble::NoneReady | Trouble::Overloaded | Trouble::Late { .. },
+                ..
+            }
             | Self::Malformed(_)
             | Self::Faults(_)
             | Self::Refused { .. }
@@ -233,6 +243,12 @@ impl fmt::Display for Failure {
             Self::Predictor { model, endpoint: _, trouble } => match trouble {
                 Trouble::Unreachable(_) => write!(f, "no predictor of model {model} can be reached"),
                 Trouble::NoneReady => write!(f, "no predictor of model {model} is ready"),
+                Trouble::Overloaded => {
+                    write!(
+                        f,
+                        "model {model} has more requests than it can answer in time; send fewer, or later"
+                    )
+                }
                 Trouble::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
                 Trouble::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
                 Trouble::Late { after } => {

@@ -2,8 +2,9 @@
 //!
 //! Comes in: a model and rows. Goes out: answers, and the revision that gave them. Never: an answer that is
 //! read with the classes of another revision than the one that gave it, nor rows sent to a third pod after two that
-//! could be reached.
+//! could be reached. Who is silent is not given up, but another pod is asked as well.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +15,16 @@ use canopy_contract::rows::Rows;
 use canopy_contract::schema;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
 use canopy_runtime::trace::RequestSpan;
+use futures_util::future::{Either, select};
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::Level;
 
 use crate::answer::{self, Answers};
 use crate::failure::{Failure, Trouble};
 use crate::known::Known;
-use crate::pods::Pod;
+use crate::pods::{Asked, Pod};
 use crate::served::Served;
 use crate::upstream::{Deadline, Question, Reply};
 
@@ -51,20 +53,19 @@ pub(crate) async fn forward(
     span: &RequestSpan,
     deadline: Deadline,
 ) -> Result<Forwarded, Failure> {
+    let _at_work = served.share.take(served.pods.len()).ok_or_else(|| served.overloaded())?;
     let body = answer::question(rows).map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
     let request = Call { served, rows, body, span, deadline };
     served.retries.came();
     let mut pod = served.pick(&[]).ok_or_else(|| served.none_ready())?;
     let mut tried = Vec::new();
     loop {
-        // A prediction is a pure function: to ask twice does no harm, but for the load.
-        let failure = match request.ask(&pod).await {
+        let failure = match request.ask_patiently(pod, &mut tried).await {
             Err(failure) if failure.is_of_one_pod() => failure,
             ended => return ended,
         };
-        tried.push(pod);
         let may_go_on = tried.len() < if failure.is_of_a_lost_pod() { LOST_MAX } else { PODS_MAX };
-        pod = match served.pick(&tried).filter(|_| may_go_on && served.retries.admit()) {
+        pod = match request.other(&tried, may_go_on) {
             Some(other) => other,
             None => return Err(failure),
         };
@@ -92,6 +93,49 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Another pod than those `tried`, if there is one and load allows. A prediction is a pure function: to ask twice
+    /// does no harm but that.
+    fn other(&self, tried: &[Arc<Pod>], may_go_on: bool) -> Option<Asked> {
+        self.served.pick(tried).filter(|_| may_go_on && self.served.retries.admit())
+    }
+
+    /// Asks `pod`, and another one as well if it is silent for longer than this model's pods are; the first answer
+    /// counts.
+    async fn ask_patiently(&self, pod: Asked, tried: &mut Vec<Arc<Pod>>) -> Result<Forwarded, Failure> {
+        let patience = self.served.patience.time();
+        #[expect(
+            clippy::needless_late_init,
+            reason = "it has to outlive the first of the futures that end together"
+        )]
+        let other;
+        let mut first = pin!(self.ask(&pod));
+        let at_first = timeout(patience, first.as_mut()).await;
+        if let Ok(Ok(answered)) = at_first {
+            return Ok(answered);
+        }
+        tried.push(pod.shared());
+        if let Ok(failed) = at_first {
+            return failed;
+        }
+        self.served.was_silent(&pod, patience);
+        other = match self.other(tried, tried.len() < PODS_MAX) {
+            Some(other) => other,
+            None => return first.await,
+        };
+        tried.push(other.shared());
+        let started = Instant::now();
+        let second = pin!(self.ask(&other));
+        let (ended, rest, given_up) = match select(first, second).await {
+            Either::Left((ended, rest)) => (ended, rest, &other),
+            Either::Right((ended, rest)) => (ended, rest, &pod),
+        };
+        if ended.as_ref().is_err_and(Failure::is_of_one_pod) {
+            return rest.await;
+        }
+        self.served.gave_up(given_up, started.elapsed());
+        ended
+    }
+
     /// The answer of `pod`, as the revision that it serves. During a change of revision each pod is one of two:
     /// what it says is read as what it is, and it is asked itself what that is, so that no request is sent to
     /// and fro between the two.
@@ -149,6 +193,7 @@ impl Call<'_> {
         };
         if let Ok(Sent::Answers(_)) = &sent {
             pod.answered(known);
+            self.served.predicted(pod, started.elapsed());
         }
         let code = sent.as_ref().err().map_or(Code::Ok, Failure::code);
         known.series.asked(code, started.elapsed());
@@ -178,6 +223,9 @@ impl Call<'_> {
                 Err(Failure::Refused { member, words: words(&reply.body) })
             }
             StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge { limit: None }),
+            StatusCode::SERVICE_UNAVAILABLE if reply.is_overloaded => {
+                Err(self.trouble(pod, Trouble::Overloaded))
+            }
             StatusCode::SERVICE_UNAVAILABLE => trouble(Trouble::NotReady, &words(&reply.body)),
             other => trouble(Trouble::Failed, &format!("it answered {other}: {}", words(&reply.body))),
         }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::dns::{Dns, Look};
 use crate::metrics::Metrics;
 use crate::served::Served;
-use crate::settings::Habits;
+use crate::settings::{Habits, Protection};
 use crate::standing::{Next, Standing};
 use crate::upstream::Deadline;
 
@@ -39,6 +39,7 @@ pub(crate) enum Missing {
 pub(crate) struct Found {
     pub(crate) dns: Dns,
     habits: Habits,
+    protection: Protection,
     metrics: Arc<Metrics>,
     watched: RwLock<HashMap<ModelRef, Arc<Served>>>,
     firsts: Mutex<Firsts>,
@@ -46,11 +47,17 @@ pub(crate) struct Found {
 
 impl Found {
     /// The models that `dns` knows.
-    pub(crate) fn new(dns: Dns, habits: &Habits, metrics: &Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(
+        dns: Dns,
+        habits: &Habits,
+        protection: Protection,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
         let firsts = Mutex::new(Firsts::new(habits.ask_again_for_nothing));
         Arc::new(Self {
             dns,
             habits: habits.clone(),
+            protection,
             metrics: metrics.clone(),
             watched: RwLock::default(),
             firsts,
@@ -98,7 +105,7 @@ impl Found {
         if let Some(served) = watched.get(model) {
             return served.clone();
         }
-        let served = Arc::new(Served::found(model.clone(), &self.metrics));
+        let served = Arc::new(Served::found(model.clone(), self.protection, &self.metrics));
         watched.insert(model.clone(), served.clone());
         drop(watched);
         let mut standing = Standing::default();

@@ -1,7 +1,7 @@
 //! How often requests to a model may be sent twice: when everything fails, twice the load would not help.
 //!
 //! Comes in: that a request came, or the wish to send one again. Goes out: whether to. Never: a lock, nor more
-//! than a tenth of what came in the last ten seconds, but for a hundred that a quiet model may have.
+//! than a given part of what came in the last ten seconds, but for a hundred that a quiet model may have.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,17 +12,21 @@ use tokio::time::Instant;
 const SECONDS: u64 = 10;
 /// How many of a second's requests may be sent again on average, however few there are.
 const PER_SECOND_MIN: u64 = 10;
-/// One of how many requests may be sent again.
-const ONE_OF: u64 = 10;
 
 /// The requests of the last seconds, and how many of them were sent again.
-#[derive(Default)]
 pub(crate) struct Retries {
+    /// Of a hundred requests so many may be sent again; none at all where this is 0.
+    percent: u64,
     /// The second in 24 bits, then the requests in 24, then the retries in 16.
     seconds: [AtomicU64; SECONDS as usize],
 }
 
 impl Retries {
+    /// None so far.
+    pub(crate) fn new(percent: u8) -> Self {
+        Self { percent: percent.into(), seconds: Default::default() }
+    }
+
     /// A request came.
     pub(crate) fn came(&self) {
         self.count(second(), Tally { requests: 1, retries: 0 });
@@ -42,11 +46,15 @@ impl Retries {
                 all.retries += tally.retries;
             }
         }
-        let may = all.retries < (all.requests / ONE_OF).max(PER_SECOND_MIN * SECONDS);
+        let may = all.retries < self.most(all.requests);
         if may {
             self.count(second, Tally { requests: 0, retries: 1 });
         }
         may
+    }
+
+    fn most(&self, requests: u64) -> u64 {
+        if self.percent == 0 { 0 } else { (requests * self.percent / 100).max(PER_SECOND_MIN * SECONDS) }
     }
 
     fn count(&self, second: u64, one: Tally) {
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_quiet_model_may_have_ten_retries_a_second_over_ten_seconds() {
-        let retries = Retries::default();
+        let retries = Retries::new(10);
         came(&retries, 10, 3);
         assert_eq!(admitted(&retries, 10), 100);
         assert_eq!(admitted(&retries, 19), 0, "they still count");
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_busy_model_may_have_a_tenth_of_its_requests() {
-        let retries = Retries::default();
+        let retries = Retries::new(10);
         for second in 10..20 {
             came(&retries, second, 5_000);
         }
@@ -117,8 +125,15 @@ mod tests {
     }
 
     #[test]
+    fn without_a_part_there_is_none_at_all() {
+        let retries = Retries::new(0);
+        came(&retries, 10, 5_000);
+        assert_eq!(admitted(&retries, 10), 0);
+    }
+
+    #[test]
     fn a_slot_that_is_used_again_forgets_its_last_second() {
-        let retries = Retries::default();
+        let retries = Retries::new(10);
         came(&retries, 10, 50_000);
         came(&retries, 1_000_010, 10);
         assert_eq!(admitted(&retries, 1_000_010), 100);

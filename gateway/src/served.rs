@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use canopy_contract::code::Code;
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
@@ -25,6 +26,9 @@ use crate::lesson::Lesson;
 use crate::metrics::{Endpoints, Metrics, Series};
 use crate::pods::{Asked, Pod, Pods};
 use crate::retries::Retries;
+use crate::settings::Protection;
+use crate::share::Share;
+use crate::speed::Patience;
 use crate::upstream::{Deadline, Endpoint, Question, Reply};
 
 /// How long the description of a model may be: thousands of features with long names.
@@ -33,12 +37,15 @@ const DESCRIPTION_MAX: usize = 4 << 20;
 const REVISIONS_MAX: usize = 4;
 
 static LINES: Budget = Budget::new(LINES_PER_SECOND);
+static SILENCES: Budget = Budget::new(LINES_PER_SECOND);
 
 /// A model, its pods, and what is known of it.
 pub(crate) struct Served {
     pub(crate) model: ModelRef,
     pub(crate) pods: Pods,
     pub(crate) retries: Retries,
+    pub(crate) patience: Patience,
+    pub(crate) share: Share,
     /// Rung when a pod could not be reached: DNS may know better by now.
     pub(crate) alarm: Arc<Notify>,
     metrics: Arc<Metrics>,
@@ -55,15 +62,23 @@ pub(crate) struct Served {
 
 impl Served {
     /// A model whose predictor was named to the gateway.
-    pub(crate) fn named(model: ModelRef, endpoint: Arc<Endpoint>, metrics: &Arc<Metrics>) -> Self {
-        Self { pods: Pods::one(endpoint), endpoints: None, ..Self::found(model, metrics) }
+    pub(crate) fn named(
+        model: ModelRef,
+        endpoint: Arc<Endpoint>,
+        protection: Protection,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let pods = Pods::one(endpoint, protection.eject_time);
+        Self { pods, endpoints: None, ..Self::found(model, protection, metrics) }
     }
 
     /// A model that DNS knows, without pods so far.
-    pub(crate) fn found(model: ModelRef, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn found(model: ModelRef, protection: Protection, metrics: &Arc<Metrics>) -> Self {
         Self {
-            pods: Pods::default(),
-            retries: Retries::default(),
+            pods: Pods::none(protection.eject_time),
+            retries: Retries::new(protection.retry_percent),
+            patience: Patience::default(),
+            share: Share::default(),
             alarm: Arc::default(),
             metrics: metrics.clone(),
             series: metrics.of(&model, ""),
@@ -89,7 +104,7 @@ impl Served {
     }
 
     /// The pod to ask now, or another one than were tried.
-    pub(crate) fn pick(&self, tried: &[Asked]) -> Option<Asked> {
+    pub(crate) fn pick(&self, tried: &[Arc<Pod>]) -> Option<Asked> {
         self.pods.pick(tried)
     }
 
@@ -114,12 +129,48 @@ impl Served {
         Failure::Predictor { model: self.model.clone(), endpoint: None, trouble: Trouble::NoneReady }
     }
 
+    /// The failure where there is more to do than can be done in time.
+    pub(crate) fn overloaded(&self) -> Failure {
+        Failure::Predictor { model: self.model.clone(), endpoint: None, trouble: Trouble::Overloaded }
+    }
+
     /// A call to `pod` failed.
     pub(crate) fn went_wrong(&self, pod: &Pod, trouble: &Trouble) {
         pod.failed(trouble);
         if matches!(trouble, Trouble::Unreachable(_) | Trouble::NotReady(_)) {
             self.alarm.notify_one();
         }
+    }
+
+    /// `pod` predicted within `took`.
+    pub(crate) fn predicted(&self, pod: &Pod, took: Duration) {
+        pod.predicted(took);
+        self.patience.observe(took);
+        self.share.answered();
+    }
+
+    /// `pod` was silent for `waited`, which is longer than this model's pods are.
+    pub(crate) fn was_silent(&self, pod: &Pod, waited: Duration) {
+        pod.was_silent();
+        self.patience.observe(waited);
+        self.alarm.notify_one();
+        if let Some(left_out) = SILENCES.admit() {
+            tracing::warn!(
+                model = self.model.name.as_str(),
+                namespace = self.model.namespace,
+                endpoint = pod.endpoint.url(),
+                duration_ms = waited.as_secs_f64() * 1000.0,
+                left_out,
+                "a predictor is silent",
+            );
+        }
+    }
+
+    /// Another pod answered before `pod`, which was asked `waited` ago.
+    pub(crate) fn gave_up(&self, pod: &Pod, waited: Duration) {
+        let known = pod.known();
+        let series = known.as_ref().map_or(&self.series, |known| &known.series);
+        series.asked(Code::DeadlineExceeded, waited);
     }
 
     /// What `pod` serves, as far as that is known: as it said itself, or as another pod said last.
@@ -155,7 +206,7 @@ impl Served {
     ) -> Result<Arc<Known>, Failure> {
         let pod = self.pick(&[]).ok_or_else(|| self.none_ready())?;
         match self.learn(&pod, span, deadline).await {
-            Err(failure) if failure.is_of_one_pod() => match self.pick(&[pod]) {
+            Err(failure) if failure.is_of_one_pod() => match self.pick(&[pod.shared()]) {
                 Some(other) => self.learn(&other, span, deadline).await,
                 None => Err(failure),
             },
@@ -200,6 +251,7 @@ impl Served {
         let url = pod.endpoint.url();
         match reply.status {
             StatusCode::OK => {}
+            StatusCode::SERVICE_UNAVAILABLE if reply.is_overloaded => return Err(Trouble::Overloaded),
             StatusCode::SERVICE_UNAVAILABLE => {
                 return Err(Trouble::NotReady(format!("{url} has no model to describe yet")));
             }

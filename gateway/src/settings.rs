@@ -45,6 +45,10 @@ pub struct Settings {
     #[arg(long, env = "CANOPY_UPSTREAM_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub upstream_timeout: Duration,
 
+    /// How the gateway shields clients from pods that fail.
+    #[command(flatten)]
+    pub protection: Protection,
+
     /// How long a client may take to send the body of a request, as in 500ms or 10s
     #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     pub body_timeout: Duration,
@@ -65,6 +69,26 @@ pub struct Settings {
     /// What is the same in every cluster, and so is no flag.
     #[arg(skip)]
     pub habits: Habits,
+}
+
+/// How clients are shielded from pods that fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Protection {
+    /// Of a hundred requests of the last ten seconds so many may be sent once more, to another pod, and ten a second
+    /// in any case; 0 is none at all
+    #[arg(long, env = "CANOPY_RETRY_PERCENT", value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub retry_percent: u8,
+
+    /// How long a pod that failed or was silent gets no request where there is another one, twice as long with each
+    /// failure in a row, as in 500ms or 1s; 0s is not at all
+    #[arg(long, env = "CANOPY_EJECT_TIME", value_name = "TIME", default_value = "1s", value_parser = duration::parse_from_zero)]
+    pub eject_time: Duration,
+}
+
+impl Default for Protection {
+    fn default() -> Self {
+        Self { retry_percent: 10, eject_time: Duration::from_secs(1) }
+    }
 }
 
 /// What is the same in every cluster; tests are in more of a hurry.
@@ -105,6 +129,7 @@ impl Default for Settings {
             dns_server: None,
             predictors: Predictors::default(),
             upstream_timeout: Duration::from_secs(30),
+            protection: Protection::default(),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: BODY_MAX_BYTES,
             database_url: None,

@@ -77,7 +77,11 @@ mod tests {
 
     impl Case {
         fn new() -> Self {
-            Self { standing: Standing::default(), pods: Pods::default(), now: Instant::now() }
+            Self {
+                standing: Standing::default(),
+                pods: Pods::none(Duration::from_secs(1)),
+                now: Instant::now(),
+            }
         }
 
         #[track_caller]

@@ -16,10 +16,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use canopy_contract::names::REVISION_HEADER;
+use canopy_contract::names::{REVISION_HEADER, TIMEOUT_HEADER};
 use canopy_runtime::trace::TraceContext;
 use canopy_runtime::workers;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
@@ -68,6 +68,8 @@ pub(crate) struct Question<'a> {
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) revision: Option<HeaderValue>,
+    /// Whether it has more to do than it can, if its status says that it does not serve.
+    pub(crate) is_overloaded: bool,
     pub(crate) body: Bytes,
 }
 
@@ -95,20 +97,20 @@ impl Endpoint {
     /// Asks and waits for the whole answer.
     pub(crate) async fn ask(&self, question: &Question<'_>, deadline: Deadline) -> Result<Reply, Trouble> {
         let Deadline { at, after } = deadline;
-        timeout_at(at, self.attempt(question)).await.unwrap_or(Err(Trouble::Late { after }))
+        timeout_at(at, self.attempt(question, at)).await.unwrap_or(Err(Trouble::Late { after }))
     }
 
-    async fn attempt(&self, question: &Question<'_>) -> Result<Reply, Trouble> {
+    async fn attempt(&self, question: &Question<'_>, until: Instant) -> Result<Reply, Trouble> {
         if let Some(idle) = self.idle_connection().await {
             // An idle connection may be closed at the very moment it is used. Nothing was answered, and to
             // predict twice does no harm, so this says nothing about the predictor yet.
-            match self.exchange(idle, question).await {
+            match self.exchange(idle, question, until).await {
                 Err(Broken { has_begun: false, .. }) => {}
                 other => return other.map_err(|broken| broken.trouble),
             }
         }
         let fresh = self.connect().await.map_err(Trouble::Unreachable)?;
-        self.exchange(fresh, question).await.map_err(|broken| broken.trouble)
+        self.exchange(fresh, question, until).await.map_err(|broken| broken.trouble)
     }
 
     /// A connection that was used before and is not known to be closed.
@@ -135,8 +137,13 @@ impl Endpoint {
         Ok(Connection { sender, driver: Some(Box::new(driver)) })
     }
 
-    async fn exchange(&self, mut connection: Connection, question: &Question<'_>) -> Result<Reply, Broken> {
-        let request = self.request(question);
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        question: &Question<'_>,
+        until: Instant,
+    ) -> Result<Reply, Broken> {
+        let request = self.request(question, until);
         let sent = connection.sender.send_request(request);
         let answer = connection.drive(sent).await.map_err(|error| {
             let why = format!("no answer from {}: {}", self.url, causes(&error));
@@ -152,10 +159,11 @@ impl Endpoint {
             Broken { trouble, has_begun: true }
         })?;
         self.keep(connection);
-        Ok(Reply { status, revision: head.headers.get(REVISION_HEADER).cloned(), body })
+        let is_overloaded = head.headers.contains_key(RETRY_AFTER);
+        Ok(Reply { status, revision: head.headers.get(REVISION_HEADER).cloned(), is_overloaded, body })
     }
 
-    fn request(&self, question: &Question<'_>) -> Request<Full<Bytes>> {
+    fn request(&self, question: &Question<'_>, until: Instant) -> Request<Full<Bytes>> {
         let Question { method, path, body, trace, answer_max: _ } = question;
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = method.clone();
@@ -165,6 +173,8 @@ impl Endpoint {
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
+        let left = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+        headers.insert(HeaderName::from_static(TIMEOUT_HEADER), HeaderValue::from(left));
         trace.inject(headers);
         request
     }

@@ -12,10 +12,14 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::condition;
 use crate::labels::MANAGER;
+use crate::marks::{Harm, Repair};
 use crate::reason::Reason;
 
 /// The most characters of an Event, so that its bytes keep within what the API server takes.
 const NOTE_MAX: usize = 250;
+
+/// The word of an Event that tells of a repair.
+pub const REPAIRED: &str = "Repaired";
 
 /// Something worth an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,20 @@ pub struct Announcement {
     pub reason: String,
     /// The sentence.
     pub message: String,
+}
+
+/// What a repair is worth: somebody works against the operator, and will want to know why it does not last.
+pub fn of_repair(namespace: &str, repair: &Repair) -> Announcement {
+    let Repair { kind, name, harm } = repair;
+    let message = match harm {
+        Harm::Changed => format!(
+            "{kind} {namespace}/{name} was changed by somebody else and is as it was again; change the model instead"
+        ),
+        Harm::Deleted => format!(
+            "{kind} {namespace}/{name} was deleted by somebody else and is there again; delete the model instead"
+        ),
+    };
+    Announcement { is_warning: true, reason: REPAIRED.to_owned(), message }
 }
 
 /// What a change of status is worth: that a revision serves now, or what hinders it.

@@ -3,7 +3,9 @@
 //! Comes in: children, a status, an announcement. Goes out: what came of it. Never: a write that would change
 //! nothing, and never one over an object that belongs to somebody else.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use canopy_contract::names::CATALOGUE_SERVICE;
 use canopy_resource::model::PredictorModel;
@@ -14,6 +16,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::ObjectMeta;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +25,7 @@ use serde_json::{Value, json};
 use crate::announcement::{self, Announcement};
 use crate::desired::{Children, RevisionChildren, Services, service};
 use crate::labels::MANAGER;
+use crate::marks::{Marks, Repair};
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::reason::{Reason, Trouble};
@@ -34,6 +38,7 @@ pub struct Cluster {
     client: Client,
     metrics: Metrics,
     stores: Stores,
+    marks: Arc<Marks>,
 }
 
 /// Why children could not be written.
@@ -60,11 +65,11 @@ pub struct CallError {
 impl Cluster {
     /// Writes through `client` what differs from `stores`.
     pub fn new(client: Client, metrics: Metrics, stores: Stores) -> Self {
-        Self { client, metrics, stores }
+        Self { client, metrics, stores, marks: Arc::default() }
     }
 
-    /// Makes the children what they should be, each before what relies on it.
-    pub async fn apply(&self, plan: &Plan, children: Children) -> Result<(), ApplyError> {
+    /// Makes the children what they should be, each before what relies on it; which of them somebody else had changed.
+    pub async fn apply(&self, plan: &Plan, children: Children) -> Result<Vec<Repair>, ApplyError> {
         let Children { revisions, services, budget, goes } = children;
         // A name that is taken is found before anything is made under the others.
         for RevisionChildren { data, config, deployment } in &revisions {
@@ -78,18 +83,19 @@ impl Cluster {
         }
         self.claim(plan, budget.as_ref()).await?;
 
+        let mut repairs = Vec::new();
         for RevisionChildren { data, config, deployment } in revisions {
             for config_map in data.into_iter().chain([config]) {
-                self.put(plan, config_map, Compared::Metadata).await?;
+                repairs.extend(self.put(plan, config_map, Compared::Metadata).await?);
             }
-            self.put(plan, deployment, Compared::Everything).await?;
+            repairs.extend(self.put(plan, deployment, Compared::Everything).await?);
         }
         if let Some(Services { endpoints, stable }) = services {
-            self.put(plan, endpoints, Compared::Everything).await?;
-            self.put(plan, stable, Compared::Everything).await?;
+            repairs.extend(self.put(plan, endpoints, Compared::Everything).await?);
+            repairs.extend(self.put(plan, stable, Compared::Everything).await?);
         }
         match budget {
-            Some(budget) => self.put(plan, budget, Compared::Everything).await?,
+            Some(budget) => repairs.extend(self.put(plan, budget, Compared::Everything).await?),
             None => self.remove::<PodDisruptionBudget>(plan, plan.name.as_str()).await?,
         }
         for revision in goes {
@@ -97,7 +103,16 @@ impl Cluster {
             self.remove::<ConfigMap>(plan, &plan.name.revision_object(&revision)).await?;
             self.remove::<ConfigMap>(plan, &plan.name.data_object(&revision)).await?;
         }
-        Ok(())
+        Ok(repairs)
+    }
+
+    /// Forgets what was known of models that are gone.
+    fn forget(&self) {
+        if self.marks.len() > self.stores.models.len() {
+            let there: HashSet<_> =
+                self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
+            self.marks.keep(|uid| there.contains(uid));
+        }
     }
 
     /// The `ConfigMap` of a user.
@@ -142,6 +157,7 @@ impl Cluster {
 
     /// Keeps the Service that lists all models of a namespace while it has models, and removes it after the last.
     pub async fn keep_catalogue(&self, namespace: &str) -> Result<(), CallError> {
+        self.forget();
         let api: Api<Service> = self.api(namespace);
         let there = self.stores.child::<Service>(namespace, CATALOGUE_SERVICE);
         if !self.stores.has_models(namespace) {
@@ -168,7 +184,7 @@ impl Cluster {
                 }
             }
         }
-        self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await
+        self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await.map(drop)
     }
 
     /// Fails where the child's name is taken. What is in the store was found by the model's uid, but may have got
@@ -189,41 +205,47 @@ impl Cluster {
         claim::check(&K::kind(&()), &metadata, &plan.name, &plan.uid).map_err(ApplyError::Hindered)
     }
 
-    async fn put<K>(&self, plan: &Plan, child: K, compared: Compared) -> Result<(), ApplyError>
+    async fn put<K>(&self, plan: &Plan, child: K, compared: Compared) -> Result<Option<Repair>, ApplyError>
     where
         K: Child + Serialize + DeserializeOwned + Debug,
     {
-        let name = child.name_any();
+        let (kind, name) = (K::kind(&()), child.name_any());
+        let of = (&*kind, name.as_str());
         let (wanted, seen) = (value(&child), self.stores.child::<K>(&plan.namespace, &name));
-        let is_same = seen.is_some_and(|seen| match compared {
-            Compared::Everything => compare::holds(&wanted, &value(&*seen)),
+        let is_same = seen.as_ref().is_some_and(|seen| match compared {
+            Compared::Everything => compare::holds(&wanted, &value(&**seen)),
             Compared::Metadata => {
                 compare::holds(&json!({"metadata": wanted["metadata"]}), &json!({"metadata": seen.meta()}))
             }
         });
-        if is_same {
-            return Ok(());
+        if let Some(seen) = seen.as_ref().filter(|_| is_same) {
+            self.marks.is_so(&plan.uid, of, &wanted, seen.meta());
+            return Ok(None);
         }
-        match self.patch::<K>(&plan.namespace, &name, &wanted).await {
-            Err(error) => Err(error.refusal().map_or(ApplyError::Call(error), ApplyError::Hindered)),
-            Ok(()) => Ok(()),
-        }
+        let written = self.patch::<K>(&plan.namespace, &name, &wanted).await;
+        let written =
+            written.map_err(|error| error.refusal().map_or(ApplyError::Call(error), ApplyError::Hindered))?;
+        let seen = seen.as_ref().map(|seen| seen.meta());
+        let harm = self.marks.harm(&plan.uid, of, &wanted, (seen, &written));
+        self.marks.is_so(&plan.uid, of, &wanted, &written);
+        Ok(harm.map(|harm| Repair { kind: kind.into_owned(), name, harm }))
     }
 
-    async fn patch<K>(&self, namespace: &str, name: &str, wanted: &Value) -> Result<(), CallError>
+    async fn patch<K>(&self, namespace: &str, name: &str, wanted: &Value) -> Result<ObjectMeta, CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
         let patched = self.api::<K>(namespace).patch_metadata(name, &manager(), &Patch::Apply(wanted)).await;
-        patched.map_err(|error| failed::<K>("apply", namespace, name, error))?;
+        let patched = patched.map_err(|error| failed::<K>("apply", namespace, name, error))?;
         self.metrics.wrote(&K::kind(&()));
-        Ok(())
+        Ok(patched.metadata)
     }
 
     async fn remove<K>(&self, plan: &Plan, name: &str) -> Result<(), ApplyError>
     where
         K: Child + DeserializeOwned + Debug,
     {
+        self.marks.is_no_more(&plan.uid, (&K::kind(&()), name));
         let Some(seen) = self.stores.child::<K>(&plan.namespace, name) else { return Ok(()) };
         let is_own = claim::check(&K::kind(&()), seen.meta(), &plan.name, &plan.uid).is_ok();
         if !is_own || seen.meta().deletion_timestamp.is_some() {

@@ -1,7 +1,7 @@
 //! Canopy's operator: a `PredictorModel` becomes pods that serve it.
 //!
 //! Comes in: models, and the objects that were made for them. Goes out: objects, a status, a few Events. Never: a
-//! memory that a restart would lose; every pass starts from what is there.
+//! decision from a memory that a restart would lose; every pass starts from what is there.
 
 pub mod settings;
 pub mod metrics;
@@ -20,6 +20,7 @@ pub mod facts;
 pub mod cause;
 pub mod condition;
 pub mod status;
+pub mod marks;
 pub mod announcement;
 pub mod claim;
 pub mod compare;

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
+use crate::announcement::{self, Announcement};
 use crate::cluster::{ApplyError, CallError, Cluster};
 use crate::desired::desired;
 use crate::facts::Outcome;
@@ -23,7 +24,7 @@ use crate::plan::Plan;
 use crate::rollout::Rollout;
 use crate::status::{remembered, status};
 use crate::stores::Stores;
-use crate::{announcement, condition, verdict};
+use crate::{condition, verdict};
 
 /// After how long to look again whether what hinders a model is gone: nobody tells when it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -74,8 +75,14 @@ pub async fn pass(
     let outcome = if model.spec.paused == Some(true) {
         Outcome::Paused
     } else {
-        match context.cluster.apply(&plan, desired(&plan, &observed, &rollout)).await {
-            Ok(()) => Outcome::Applied,
+        let applying = context.cluster.apply(&plan, desired(&plan, &observed, &rollout));
+        match Box::pin(applying).await {
+            Ok(repairs) => {
+                for repair in &repairs {
+                    announce(&model, &announcement::of_repair(&plan.namespace, repair), context).await;
+                }
+                Outcome::Applied
+            }
             Err(ApplyError::Hindered(trouble)) => Outcome::Hindered(trouble),
             Err(ApplyError::Call(error)) => return Err(error),
         }
@@ -118,13 +125,16 @@ async fn report(
     let settled = condition::is_settled(&status);
     context.cluster.report(model, &status).await?;
     if let Some(announcement) = announcement::of(model.status.as_ref(), &status) {
-        let announced = context.cluster.publish(model, &announcement).await;
-        if let Err(error) = announced {
-            tracing::warn!(%error, "an Event was lost");
-        }
+        announce(model, &announcement, context).await;
     }
     context.unseen.wrote(model, status);
     Ok(if settled { PassOutcome::Settled } else { PassOutcome::Waiting })
+}
+
+async fn announce(model: &PredictorModel, announcement: &Announcement, context: &Context) {
+    if let Err(error) = context.cluster.publish(model, announcement).await {
+        tracing::warn!(%error, "an Event was lost");
+    }
 }
 
 /// Statuses that were written and that the watch has not shown yet: without them a second pass would say, and

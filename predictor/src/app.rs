@@ -13,11 +13,11 @@ use canopy_contract::serving::ServingConfig;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::metrics::{Metrics, ModelLabels, RequestMetrics};
+use crate::turns::Turns;
 
 /// The header with which the proof asks a model that nobody else may ask yet.
 pub const PROOF_HEADER: HeaderName = HeaderName::from_static("canopy-proof");
@@ -99,7 +99,7 @@ struct Inner {
     limits: Limits,
     requests: RequestMetrics,
     lines: Budget,
-    heavy: Arc<Semaphore>,
+    heavy: Turns,
     /// Set once, when the model is proven: a request costs one load and no lock.
     proven: OnceLock<Arc<Engine>>,
     stage: Mutex<Stage>,
@@ -125,7 +125,7 @@ impl App {
             revision,
             limits,
             lines: Budget::new(LINES_PER_SECOND),
-            heavy: Arc::new(Semaphore::new(heavy)),
+            heavy: Turns::new(heavy),
             proven: OnceLock::new(),
             stage: Mutex::new(Stage::Loading),
         })))
@@ -210,9 +210,9 @@ impl App {
         &self.0.lines
     }
 
-    /// The right to do heavy work.
-    pub fn heavy(&self) -> Arc<Semaphore> {
-        self.0.heavy.clone()
+    /// Turns at heavy work.
+    pub fn heavy(&self) -> &Turns {
+        &self.0.heavy
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {

@@ -32,11 +32,13 @@ pub enum Failure {
     ModelFailed,
     /// The model is not proven, for this reason.
     NotReady(String),
+    /// There is more to do than can be done in time.
+    Overloaded,
 }
 
 /// How a request can end: status and word. Every counter of a model exists from its start, so that the first
 /// failure of a kind is a step from 0 and not a series that appears at 1.
-pub const ENDINGS: [(u16, Code); 10] = [
+pub const ENDINGS: [(u16, Code); 11] = [
     (200, Code::Ok),
     (400, Code::InvalidFeatures),
     (404, Code::UnknownPath),
@@ -47,6 +49,7 @@ pub const ENDINGS: [(u16, Code); 10] = [
     (422, Code::MalformedJson),
     (500, Code::ModelFailed),
     (503, Code::NotReady),
+    (503, Code::Overloaded),
 ];
 
 impl Failure {
@@ -62,6 +65,7 @@ impl Failure {
             Self::MethodNotAllowed => (405, Code::MethodNotAllowed),
             Self::ModelFailed => (500, Code::ModelFailed),
             Self::NotReady(_) => (503, Code::NotReady),
+            Self::Overloaded => (503, Code::Overloaded),
         }
     }
 
@@ -82,6 +86,7 @@ impl Failure {
             Self::MethodNotAllowed => Detail::Text("Method Not Allowed".to_owned()),
             Self::ModelFailed => Detail::Text("Model error".to_owned()),
             Self::NotReady(reason) => Detail::Text(format!("Model not ready: {reason}")),
+            Self::Overloaded => Detail::Text("Overloaded: try again in a second".to_owned()),
         };
         ErrorBody { detail }
     }
@@ -197,6 +202,7 @@ mod tests {
         check(&Failure::UnknownPath, 404, r#"{"detail":"Not Found"}"#);
         check(&Failure::MethodNotAllowed, 405, r#"{"detail":"Method Not Allowed"}"#);
         check(&Failure::ModelFailed, 500, r#"{"detail":"Model error"}"#);
+        check(&Failure::Overloaded, 503, r#"{"detail":"Overloaded: try again in a second"}"#);
         check(&Failure::NotReady("loading".to_owned()), 503, r#"{"detail":"Model not ready: loading"}"#);
     }
 }

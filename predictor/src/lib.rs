@@ -13,6 +13,7 @@ pub mod arrangement;
 pub mod holdout;
 pub mod record;
 pub mod prepare;
+pub mod turns;
 pub mod engine;
 pub mod app;
 pub mod routes;

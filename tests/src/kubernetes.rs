@@ -38,9 +38,19 @@ pub fn helm(words: &[&str]) -> Result<String> {
     run("helm", words, "")
 }
 
+/// Creates what is no object of its own, at its path.
+pub fn create_at(path: &str, body: &Value) -> Result<String> {
+    run("kubectl", &["create", "--raw", path, "--filename", "-"], &body.to_string())
+}
+
+/// What the Docker that the cluster stands on prints when asked with `words`.
+pub fn docker(words: &[&str]) -> Result<String> {
+    run("docker", words, "")
+}
+
 /// What a shell on a node of a cluster by kind prints when it runs `script` with `words`.
 pub fn on_node(node: &str, script: &str, words: &[&str]) -> Result<String> {
-    run("docker", &[&["exec", node, "sh", "-c", script, "sh"], words].concat(), "")
+    docker(&[&["exec", node, "sh", "-c", script, "sh"], words].concat())
 }
 
 /// A `kubectl` that goes on until this value is dropped.

@@ -4,6 +4,7 @@
 //! or a file that outlives its test.
 
 pub mod wait;
+pub mod load;
 pub mod programs;
 pub mod process;
 pub mod collector;

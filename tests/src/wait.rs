@@ -10,19 +10,22 @@ use tokio::time::{Instant, sleep};
 
 /// How long a process may take for anything it does by itself.
 pub const SOON: Duration = Duration::from_secs(20);
-/// How often a condition is looked at.
+/// How long a condition is left alone between two looks,
 const PAUSE: Duration = Duration::from_millis(20);
+/// and so many times as long as a look takes, where that is more: looks must not be what a machine is busy with.
+const REST: u32 = 4;
 
 /// Tries until it works; after `limit` the last error is told, with `what` was waited for.
 pub async fn until<T>(what: &str, limit: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
+        let began = Instant::now();
         match attempt().await {
             Ok(done) => return Ok(done),
             Err(error) if Instant::now() > deadline => {
                 return Err(error).with_context(|| format!("waited {limit:?} for {what}"));
             }
-            Err(_) => sleep(PAUSE).await,
+            Err(_) => sleep(PAUSE.max(began.elapsed() * REST)).await,
         }
     }
 }

@@ -67,6 +67,9 @@ pub(crate) struct Name {
     name: String,
 }
 
+/// How many nodes the cluster of the tests has: with two workers one can be lost.
+const NODES: usize = 3;
+
 /// Does a chore. What is in its way is told in one line: on a machine that lacks something, that is the answer.
 pub(crate) fn run(chore: &Chore) -> ExitCode {
     let done = match chore {
@@ -88,6 +91,19 @@ pub(crate) fn run(chore: &Chore) -> ExitCode {
 /// Proves all of this on this machine.
 pub(crate) fn try_out() -> Result<()> {
     trial::run()
+}
+
+/// Fails at once where it is plain that no cluster can run here.
+pub(crate) fn foresee() -> Result<()> {
+    let work = Work::look()?;
+    match offline::lacking() {
+        Some(lacking) if !published::docker_runs(&work) => {
+            bail!(
+                "no cluster can run here: docker does not answer, and without it this machine lacks {lacking}"
+            )
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Takes one cluster down, or what there is of it.
@@ -139,7 +155,7 @@ fn print_use(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A cluster of one node that is there until this value goes.
+/// A cluster of three nodes that is there until this value goes.
 pub(crate) struct Borrowed {
     name: &'static str,
     work: Work,
@@ -149,7 +165,7 @@ impl Borrowed {
     /// Brings one up anew: what an interrupted run left of it is no ground for another.
     pub(crate) fn new(name: &'static str) -> Result<Self> {
         down(Some(name))?;
-        up(name, 1)?;
+        up(name, NODES)?;
         Ok(Self { name, work: Work::look()? })
     }
 

@@ -36,6 +36,8 @@ pub enum Code {
     ModelFailed,
     /// The predictor has not proven its model yet, or will not serve it.
     NotReady,
+    /// The model has more to do than it can in time.
+    Overloaded,
     /// A fault of Canopy itself.
     Internal,
     /// The training data cannot be used.
@@ -54,7 +56,7 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Ok,
         Self::MalformedJson,
         Self::InvalidFeatures,
@@ -70,6 +72,7 @@ impl Code {
         Self::StoreUnavailable,
         Self::ModelFailed,
         Self::NotReady,
+        Self::Overloaded,
         Self::Internal,
         Self::DataInvalid,
         Self::DataUnavailable,
@@ -97,6 +100,7 @@ impl Code {
             Self::StoreUnavailable => "store_unavailable",
             Self::ModelFailed => "model_failed",
             Self::NotReady => "not_ready",
+            Self::Overloaded => "overloaded",
             Self::Internal => "internal",
             Self::DataInvalid => "data_invalid",
             Self::DataUnavailable => "data_unavailable",
@@ -128,6 +132,7 @@ impl Code {
             | Self::PredictorFailed
             | Self::StoreUnavailable
             | Self::NotReady
+            | Self::Overloaded
             | Self::DataInvalid
             | Self::DataUnavailable
             | Self::DigestMismatch
@@ -156,6 +161,7 @@ impl Code {
             Self::StoreUnavailable => "The database cannot be reached",
             Self::ModelFailed => "The model could not compute an answer",
             Self::NotReady => "The model is not ready",
+            Self::Overloaded => "The model has more to do than it can",
             Self::Internal => "Something went wrong inside Canopy",
             Self::DataInvalid => "The training data cannot be used",
             Self::DataUnavailable => "The training data cannot be read",

@@ -6,6 +6,18 @@ use std::time::Duration;
 
 /// Reads `30`, `0.5`, `500ms`, `30s` or `2m`: without a unit it is seconds. From a millisecond to a day.
 pub fn parse(text: &str) -> Result<Duration, String> {
+    let found = read(text)?;
+    let is_long = Duration::from_millis(1) <= found;
+    is_long.then_some(found).ok_or_else(|| "must be between 1ms and a day".to_owned())
+}
+
+/// The same, or 0.
+pub fn parse_from_zero(text: &str) -> Result<Duration, String> {
+    let found = read(text)?;
+    if found.is_zero() { Ok(found) } else { parse(text) }
+}
+
+fn read(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds_per_unit = match &text[digits.len()..] {
         "ms" => 0.001,
@@ -16,7 +28,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let number: f64 = digits.trim().parse().map_err(|_| "must begin with a number, as in 30s".to_owned())?;
     Duration::try_from_secs_f64(number * seconds_per_unit)
         .ok()
-        .filter(|found| (Duration::from_millis(1)..=Duration::from_hours(24)).contains(found))
+        .filter(|found| *found <= Duration::from_hours(24))
         .ok_or_else(|| "must be between 1ms and a day".to_owned())
 }
 
@@ -36,6 +48,11 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
+        assert_eq!(parse_from_zero("1.5s"), parse("1.5s"));
+        for text in ["0", "0s", "0ms"] {
+            assert_eq!(parse_from_zero(text), Ok(Duration::ZERO), "{text}");
+        }
+        assert!(["0.1ms", "-1", "s"].iter().all(|text| parse_from_zero(text).is_err()));
         for text in ["", "s", "-1", "0", "30x", "inf", "NaN", "1e99", "2d", "1441m", "0.1ms"] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -22,6 +22,9 @@ pub const REVISION_HEADER: &str = "canopy-revision";
 /// The response header with the id under which an answer can be referred to later.
 pub const PREDICTION_ID_HEADER: &str = "canopy-prediction-id";
 
+/// The request header with which a gateway tells a predictor for how many milliseconds an answer is still of use.
+pub const TIMEOUT_HEADER: &str = "canopy-timeout-milliseconds";
+
 /// The namespace of a model that names none and of a process that was told none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 /// The longest name of a model: what the names of its children add still fits into a DNS label.

@@ -53,7 +53,9 @@ async fn requests_in_flight_are_spread_evenly() {
         .await
         .iter()
         .for_each(|answered| assert_eq!(answered.class(), 1));
-    assert_eq!(predictions(&pods), [10, 10, 10]);
+    // Of two at a time the less busy one: close to even, and no more than that.
+    let asked = predictions(&pods);
+    assert!(asked.iter().all(|asked| (7..=13).contains(asked)), "{asked:?}");
 }
 
 #[tokio::test]

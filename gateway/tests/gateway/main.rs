@@ -21,5 +21,7 @@ mod cluster;
 mod discovery;
 mod names;
 mod failover;
+mod silence;
+mod overload;
 mod switch;
 mod listing;

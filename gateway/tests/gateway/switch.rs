@@ -46,16 +46,19 @@ async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and
             seen[usize::from(revision(&answered) == "00000002")] += 1;
         }
     }
-    assert_eq!(seen, [80, 80]);
+    // By chance, and so not exactly half and half.
+    assert!(seen.iter().all(|seen| (50..=110).contains(seen)), "{seen:?}");
     assert_eq!(pods.iter().map(Predictor::predictions).sum::<usize>(), 160);
     assert!(pods.iter().all(|pod| pod.descriptions() <= 1), "what a pod is, it is asked once");
-    let counted = |version: &str| {
+    let counted = |version: &str, seen: usize| {
         format!(
-            r#"canopy_gateway_requests_total{{code="200",model="demo",model_namespace="default",reason="ok",version="{version}"}} 80"#
+            r#"canopy_gateway_requests_total{{code="200",model="demo",model_namespace="default",reason="ok",version="{version}"}} {seen}"#
         )
     };
     let metrics = gateway.metrics();
-    assert!(metrics.contains(&counted("1.0")) && metrics.contains(&counted("2.0")), "{metrics}");
+    for (version, seen) in ["1.0", "2.0"].into_iter().zip(seen) {
+        assert!(metrics.contains(&counted(version, seen)), "{metrics}");
+    }
 }
 
 #[tokio::test]

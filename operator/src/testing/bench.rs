@@ -181,6 +181,11 @@ impl Bench {
         self.selected = selected;
     }
 
+    pub(crate) fn tells_of_no_repair(&self) {
+        let world = self.world();
+        assert!(!world.events.iter().any(|event| event.contains("Repaired")), "{:?}", world.events);
+    }
+
     pub(crate) fn selected_by(&self, service: &str) -> Option<String> {
         let world = self.world();
         let service = world.get("services", service)?;

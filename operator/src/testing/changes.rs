@@ -167,6 +167,7 @@ async fn scaling_makes_no_revision_and_reaches_the_revision_that_serves() {
         assert_eq!(bench.revisions(), [(revision.clone(), (replicas, replicas))].into());
         assert_eq!(bench.world().get("poddisruptionbudgets", "iris").is_some(), budget, "{replicas}");
     }
+    bench.tells_of_no_repair();
 }
 
 #[tokio::test]
@@ -233,4 +234,5 @@ async fn a_watch_that_lags_takes_no_old_revision_before_its_time() {
     bench.settle().await;
     assert_eq!(bench.selected_by("iris-pods"), Some(bench.asked()));
     assert_eq!((bench.switches, bench.revisions()[&old]), (1, (2, 2)));
+    bench.tells_of_no_repair();
 }

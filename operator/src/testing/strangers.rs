@@ -72,6 +72,43 @@ async fn an_object_that_only_lost_its_owner_is_adopted_again() {
 }
 
 #[tokio::test]
+async fn what_somebody_else_changes_or_deletes_is_repaired_and_told_once() {
+    let mut bench = Bench::new(SYNTHETIC);
+    bench.settle().await;
+    bench.tells_of_no_repair();
+    let name = format!("iris-{}", bench.asked());
+    let children = [
+        ("Deployment", "deployments", name.as_str()),
+        ("ConfigMap", "configmaps", &name),
+        ("Service", "services", "iris-pods"),
+        ("Service", "services", "iris"),
+        ("PodDisruptionBudget", "poddisruptionbudgets", "iris"),
+    ];
+    for (kind, plural, child) in children {
+        let before = bench.world().get(plural, child).unwrap().clone();
+        let without = |object: &Value| (object["spec"].clone(), object["metadata"]["labels"].clone());
+        bench.world().events.clear();
+        bench.edit(plural, child, |object| object["metadata"]["labels"]["canopy.rs/model-uid"] = json!(""));
+        bench.settle().await;
+        assert_eq!(without(bench.world().get(plural, child).unwrap()), without(&before), "{child}");
+        let told = format!(
+            "Warning Repaired {kind} shop/{child} was changed by somebody else and is as it was again; change the model instead"
+        );
+        let repairs = |event: &&String| event.contains("Repaired");
+        assert_eq!(bench.world().events.iter().filter(repairs).collect::<Vec<_>>(), [&told]);
+
+        bench.world().events.clear();
+        bench.delete(plural, child);
+        bench.settle().await;
+        assert_eq!(without(bench.world().get(plural, child).unwrap()), without(&before), "{child}");
+        let told = format!(
+            "Warning Repaired {kind} shop/{child} was deleted by somebody else and is there again; delete the model instead"
+        );
+        assert!(bench.world().events.contains(&told), "{:?}", bench.world().events);
+    }
+}
+
+#[tokio::test]
 async fn an_object_that_lost_its_labels_is_known_by_its_owner() {
     let mut bench = Bench::new(SYNTHETIC);
     bench.settle().await;

@@ -42,6 +42,8 @@ pub(crate) struct World {
     /// After how many more writes the API server fails, once.
     pub(crate) fails_after: Option<usize>,
     version: u64,
+    /// How often an object of this name was removed.
+    removed: BTreeMap<Key, usize>,
 }
 
 impl World {
@@ -54,6 +56,7 @@ impl World {
             events: Vec::new(),
             fails_after: None,
             version: 100,
+            removed: BTreeMap::new(),
         }
     }
 
@@ -69,7 +72,8 @@ impl World {
     pub(crate) fn store(&mut self, key: Key, mut object: Value) -> Value {
         let before = self.objects.get(&key);
         let kept = |field: &str| before.map(|before| before["metadata"][field].clone());
-        let uid = kept("uid").unwrap_or_else(|| format!("uid-{}-{}", key.0, key.2).into());
+        let again = self.removed.get(&key).map_or(String::new(), |times| format!("-again-{times}"));
+        let uid = kept("uid").unwrap_or_else(|| format!("uid-{}-{}{again}", key.0, key.2).into());
         let created = kept("creationTimestamp").unwrap_or_else(|| self.now.to_string().into());
         let generation = before.map_or(1, |before| {
             let changed = before["spec"] != object["spec"];
@@ -93,6 +97,7 @@ impl World {
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Value> {
         let removed = self.objects.remove(key);
+        *self.removed.entry(key.clone()).or_default() += 1;
         self.collect_garbage();
         removed
     }

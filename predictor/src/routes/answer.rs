@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use crate::app::{App, REVISION};
 use crate::failure::Failure;
@@ -23,7 +23,12 @@ pub(super) fn prediction(app: &App, json: Vec<u8>) -> Response {
 /// What the caller is told instead of an answer.
 pub(super) fn failure(app: &App, failure: &Failure) -> Response {
     let mut response = bare(failure);
-    response.headers_mut().insert(REVISION, app.revision());
+    let headers = response.headers_mut();
+    headers.insert(REVISION, app.revision());
+    // Also how a gateway tells a predictor that has too much to do from one that is not ready.
+    if *failure == Failure::Overloaded {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 

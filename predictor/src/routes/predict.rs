@@ -4,15 +4,17 @@
 //! in memory, nor heavy work on a worker that serves connections.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use canopy_contract::code::Code;
+use canopy_contract::names::TIMEOUT_HEADER;
 use canopy_contract::predict::{PredictRequest, PredictResponse};
 use canopy_runtime::trace::RequestSpan;
+use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use tokio::task::spawn_blocking;
 
@@ -41,7 +43,8 @@ const PATH: &str = "/predict";
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 422, description = "The body is not JSON, or of another shape", body = ErrorBody),
         (status = 500, description = "The model could not compute an answer", body = ErrorBody),
-        (status = 503, description = "The model does not serve, and why", body = ErrorBody),
+        (status = 503, description = "The model does not serve, and why; or, with `Retry-After`, it has more to do \
+                                      than it can in time", body = ErrorBody),
     ),
 )]
 pub(super) async fn predict(State(app): State<App>, request: Request) -> Response {
@@ -55,19 +58,27 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Respons
     };
     match taken {
         Err(failure) => ask.finish(Err(failure)),
-        Ok((engine, body)) if engine.is_heavy(&body) => heavy(ask, engine, body).await,
+        Ok((engine, body)) if engine.is_heavy(&body) => {
+            let time = granted(&head.headers, ask.started);
+            heavy(ask, engine, body, time).await
+        }
         Ok((engine, body)) => ask.answer(&engine, &body),
     }
 }
 
-/// Answers away from the workers. Who leaves while waiting gives up the place.
-async fn heavy(ask: Ask, engine: Arc<Engine>, body: Bytes) -> Response {
+/// For how long an answer is of use, as far as the caller has told; what it has taken until now is over.
+fn granted(headers: &HeaderMap, since: Instant) -> Duration {
+    let told = headers.get(TIMEOUT_HEADER).and_then(|time| time.to_str().ok()?.parse().ok());
+    told.map_or(Duration::MAX, Duration::from_millis).saturating_sub(since.elapsed())
+}
+
+/// Answers away from the workers, if there is a turn within `time`.
+async fn heavy(ask: Ask, engine: Arc<Engine>, body: Bytes, time: Duration) -> Response {
     let app = ask.app.clone();
-    // An error would mean that the semaphore is closed, which it never is.
-    let permit = app.heavy().acquire_owned().await.ok();
+    let Ok(turn) = app.heavy().take(time).await else { return ask.finish(Err(Failure::Overloaded)) };
     let answering = spawn_blocking(move || {
         let response = ask.answer(&engine, &body);
-        drop(permit);
+        drop(turn);
         response
     });
     answering.await.unwrap_or_else(|_| answer::failure(&app, &Failure::ModelFailed))

@@ -15,4 +15,5 @@ mod binary;
 mod file_server;
 mod download;
 mod routes;
+mod overload;
 mod lines;

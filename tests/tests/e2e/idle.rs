@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::forward::Forward;
-use canopy_tests::kubernetes::{create, kubectl, kubectl_json};
+use canopy_tests::kubernetes::{create, kubectl};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::{pass, until};
 use serde_json::{Value, json};
 
+use crate::audit::{is_operators, writes};
 use crate::canopy::{SYSTEM, alone, gateways, leader, measurements};
 use crate::model::{Model, small};
 
@@ -141,19 +142,4 @@ fn strangers() -> Result<()> {
 async fn quiet() {
     let given = std::env::var("CANOPY_QUIET_SECONDS").ok().and_then(|text| text.parse().ok());
     pass(Duration::from_secs(given.unwrap_or(QUIET_SECONDS))).await;
-}
-
-/// Every write so far, from the API server's audit log.
-fn writes() -> Result<Vec<Value>> {
-    let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
-    let node = nodes["items"][0]["metadata"]["name"]
-        .as_str()
-        .context("there is no control plane to read a log of")?;
-    let log = kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/logs/kubernetes/audit.log")])?;
-    let whole = log.lines().filter_map(|line| serde_json::from_str(line).ok());
-    Ok(whole.collect())
-}
-
-fn is_operators(write: &Value) -> bool {
-    write["user"]["username"] == format!("system:serviceaccount:{SYSTEM}:canopy-operator")
 }

@@ -9,13 +9,18 @@ mod watch;
 mod model;
 mod files;
 mod asking;
+mod audit;
+mod front;
+mod strike;
 
 mod serving;
 mod scaling;
 mod revisions;
-mod losses;
 mod trouble;
 mod refusals;
 mod leading;
 mod installing;
 mod idle;
+#[cfg(feature = "full")]
+mod growth;
+mod unbroken;

@@ -21,8 +21,8 @@ pub(super) fn tool() -> Result<()> {
     cluster::try_out()
 }
 
-/// Canopy does what it promises, from its images and by its chart.
-pub(super) fn e2e() -> Result<()> {
+/// Canopy does what it promises, from its images and by its chart; `full` says for how long.
+pub(super) fn e2e(full: bool) -> Result<()> {
     let cluster = Borrowed::new(CLUSTER)?;
     // An old builder needs nothing that would have to be pulled.
     let images = images::build(|arguments| {
@@ -33,8 +33,13 @@ pub(super) fn e2e() -> Result<()> {
     cluster.load(&images)?;
     run(&mut cluster.command("charts/render", ["--check"]))?;
     // Of the whole workspace, so that it stands on what the check of all other tests has built.
-    let words = ["test", "--locked", "--workspace", "--features", "canopy-tests/cluster", "--test", "e2e"];
+    let features = if full { "canopy-tests/full" } else { "canopy-tests/cluster" };
+    let words = ["test", "--locked", "--workspace", "--features", features, "--test", "e2e"];
     let words = words.iter().chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
     let cargo = cargo(words);
-    run(&mut cluster.command(cargo.get_program(), cargo.get_args()))
+    let mut tests = cluster.command(cargo.get_program(), cargo.get_args());
+    if full {
+        tests.env("CANOPY_FULL", "yes");
+    }
+    run(&mut tests)
 }

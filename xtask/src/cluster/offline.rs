@@ -16,9 +16,14 @@ use super::modules::{ALL, KUBERNETES, TOOLS};
 use super::work::Work;
 use crate::debian::need;
 
+/// What this machine lacks for it, in words for a sentence.
+pub(crate) fn lacking() -> Option<String> {
+    Machine::this().lacks()
+}
+
 /// Makes the ground, as far as it is not there yet.
 pub(crate) fn ground(work: &Work, obstacle: &str) -> Result<Ground> {
-    if let Some(lacking) = Machine::this().lacks() {
+    if let Some(lacking) = lacking() {
         bail!("no cluster can run here: {obstacle}, and without it this machine lacks {lacking}");
     }
     need("dockerd", "docker.io")?;

@@ -20,6 +20,11 @@ const NODE_IMAGE: &str =
 /// The network that kind puts nodes in.
 const NETWORK: &str = "kind";
 
+/// Whether there is a Docker that answers.
+pub(crate) fn docker_runs(work: &Work) -> bool {
+    exists("docker") && Docker::Found.answers(work)
+}
+
 /// Why clusters cannot stand on the Docker that is found, if they cannot.
 pub(crate) fn obstacle(work: &Work) -> Option<&'static str> {
     if !exists("docker") {

@@ -1,0 +1,160 @@
+//! How fast pods answer: each pod lately, to compare them, and the slowest answers of a model, to know when silence is
+//! more than slowness.
+//!
+//! Comes in: how long answers took. Goes out: a rank of a pod, a time of patience for a model. Never: a lock; where two
+//! answers come at once, one of them may go uncounted.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// After so long an answer counts for about a third of what it did.
+const MEMORY_SECONDS: f32 = 5.0;
+/// Pods that answer faster than this are as fast as each other.
+const FAST: f32 = 0.001;
+
+/// How long one pod takes for an answer: a mean in which older answers count less and less.
+#[derive(Default)]
+pub(crate) struct Speed {
+    /// The mean in seconds as an `f32`, above the milliseconds of the last answer; 0 while there was none.
+    mean: AtomicU64,
+}
+
+impl Speed {
+    /// An answer took `took`.
+    pub(crate) fn observe(&self, took: Duration, now: u64) {
+        let (mean, at) = unpack(self.mean.load(Ordering::Relaxed));
+        let took = took.as_secs_f32();
+        let age = (now as u32).wrapping_sub(at) as f32 / 1000.0;
+        // Of many answers a second each counts a little; after a pause the next one counts for all.
+        let keep = if mean == 0.0 { 0.0 } else { (-age / MEMORY_SECONDS).exp().min(KEPT_MAX) };
+        let mean = mean * keep + took * (1.0 - keep);
+        self.mean.store(u64::from(mean.to_bits()) << 32 | u64::from(now as u32), Ordering::Relaxed);
+    }
+
+    /// By how much its answers take longer than fast ones, in powers of 2; less than twice as long is as long. Nothing
+    /// while there was no answer.
+    pub(crate) fn rank(&self) -> Option<f32> {
+        let (mean, _) = unpack(self.mean.load(Ordering::Relaxed));
+        (mean > 0.0).then(|| (mean / FAST).max(1.0).log2().round().exp2())
+    }
+}
+
+/// However many come at once, an answer counts for a hundredth at least.
+const KEPT_MAX: f32 = 0.99;
+
+fn unpack(packed: u64) -> (f32, u32) {
+    (f32::from_bits((packed >> 32) as u32), packed as u32)
+}
+
+/// How long a pod may be silent is so many times as long as the slowest hundredth of a model's answers takes.
+const TIMES: f32 = 4.0;
+/// But this at least,
+const PATIENCE_MIN: f32 = 0.1;
+/// and this at most.
+const PATIENCE_MAX: f32 = 2.0;
+/// By which part of itself the estimate of that time grows with an answer that took longer: of a hundred answers
+/// one does, and 99 together take back as much.
+const STEP: f32 = 0.05;
+
+/// How long a model's pods are waited for before another one is asked as well.
+///
+/// The time that 99 of 100 answers stay below is approached in steps (Robbins and Monro, 1951): up by 99 parts after
+/// an answer that took longer, down by 1 part after one that did not.
+#[derive(Default)]
+pub(crate) struct Patience {
+    /// In seconds, as an `f32`; 0 while there was no answer.
+    slow: AtomicU32,
+}
+
+impl Patience {
+    /// An answer took `took`, or was not waited for any longer.
+    pub(crate) fn observe(&self, took: Duration) {
+        let (slow, took) = (f32::from_bits(self.slow.load(Ordering::Relaxed)), took.as_secs_f32());
+        let next = match slow {
+            0.0 => TIMES * took,
+            _ if took > slow => slow * (1.0 + STEP * 0.99),
+            _ => slow * (1.0 - STEP * 0.01),
+        };
+        let next = next.clamp(PATIENCE_MIN / TIMES, PATIENCE_MAX / TIMES);
+        // Of a fast model it stays at its least: to look costs less than to write where others look.
+        if next.to_bits() != slow.to_bits() {
+            self.slow.store(next.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// How long a pod may be silent.
+    pub(crate) fn time(&self) -> Duration {
+        let slow = f32::from_bits(self.slow.load(Ordering::Relaxed));
+        let seconds = if slow == 0.0 { PATIENCE_MAX } else { slow * TIMES };
+        Duration::from_millis((seconds * 1000.0).round() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn pods_are_ranked_by_powers_of_two_of_their_mean() {
+        let check = |took: Duration, rank: f32| {
+            let speed = Speed::default();
+            assert_eq!(speed.rank(), None);
+            speed.observe(took, 1);
+            assert_eq!(speed.rank(), Some(rank), "{took:?}");
+        };
+        check(Duration::from_micros(50), 1.0);
+        check(ms(1), 1.0);
+        check(ms(3), 4.0);
+        check(ms(100), 128.0);
+    }
+
+    #[test]
+    fn an_answer_counts_less_the_older_it_is() {
+        let speed = Speed::default();
+        speed.observe(ms(1000), 0);
+        for after in 1..=200 {
+            speed.observe(ms(4), after * 10);
+        }
+        let rank = speed.rank().unwrap();
+        assert!((16.0..=256.0).contains(&rank), "after two seconds some of it is left: {rank}");
+        speed.observe(ms(4), 100_000);
+        assert_eq!(speed.rank(), Some(4.0), "after a pause nothing is");
+        speed.observe(ms(4), 100);
+        assert_eq!(speed.rank(), Some(4.0), "a clock that another thread has read before is no harm");
+    }
+
+    #[test]
+    fn patience_is_four_times_what_all_but_a_hundredth_of_answers_take() {
+        let mut chance = fastrand::Rng::with_seed(1);
+        let patience = Patience::default();
+        assert_eq!(patience.time(), ms(2000), "nothing is known");
+        // Even between 0 and 200 ms: one of a hundred takes longer than 198.
+        for _ in 0..50_000 {
+            patience.observe(ms(200).mul_f64(chance.f64()));
+        }
+        let time = patience.time();
+        assert!((ms(720)..ms(860)).contains(&time), "{time:?}");
+        for _ in 0..10_000 {
+            patience.observe(ms(1));
+        }
+        assert_eq!(patience.time(), ms(100), "this at least");
+        for _ in 0..1_000 {
+            patience.observe(ms(9000));
+        }
+        assert_eq!(patience.time(), ms(2000), "and this at most");
+    }
+
+    #[test]
+    fn the_first_answer_says_most() {
+        let patience = Patience::default();
+        patience.observe(ms(1));
+        assert_eq!(patience.time(), ms(100));
+        let patience = Patience::default();
+        patience.observe(ms(50));
+        assert_eq!(patience.time(), ms(800));
+    }
+}

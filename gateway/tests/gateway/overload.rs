@@ -1,0 +1,99 @@
+//! More requests than can be answered in time: what cannot be is refused at once, and nobody else hears of it.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::cluster::Cluster;
+use crate::gateway::{Gateway, ROW, settings};
+use crate::predictor::{Manner, Predictor};
+
+/// So many requests for a model with one pod are worked on at once, where few were answered lately.
+const AT_ONCE: usize = 128;
+
+/// What a predictor answers that has too much to do.
+fn full() -> Manner {
+    let body = r#"{"detail":"Overloaded: try again in a second"}"#;
+    let head =
+        format!("HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: {}", body.len());
+    Manner::Bytes(format!("{head}\r\n\r\n{body}").into_bytes())
+}
+
+#[tokio::test]
+async fn rows_that_one_pod_has_no_time_for_go_to_another_one() {
+    let (cluster, [good, busy]) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    busy.predicts(full());
+    while busy.predictions() == 0 {
+        gateway.predict().await.class();
+    }
+    for _ in 0..20 {
+        gateway.predict().await.class();
+    }
+    assert_eq!(busy.predictions(), 1, "it refuses at once, and so would always be the one with least to do");
+    assert!(good.predictions() > 20);
+}
+
+#[tokio::test]
+async fn where_no_pod_has_time_it_is_told_and_over_at_once_when_one_has() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    gateway.predict().await.class();
+    for pod in &pods {
+        pod.predicts(full());
+    }
+    for _ in 0..20 {
+        let problem = gateway.predict().await.problem(503, "overloaded");
+        assert_eq!(problem.error, "AI service unavailable");
+        assert!(
+            problem.detail.starts_with("model demo.default has more requests than"),
+            "{}",
+            problem.detail
+        );
+    }
+    for pod in &pods {
+        pod.predicts(Manner::Honest);
+    }
+    for _ in 0..20 {
+        gateway.predict().await.class();
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_one_model_is_bounded_and_leaves_the_others_alone() {
+    let (flooded, quiet) = (Predictor::of("demo").await, Predictor::of("iris").await);
+    let gateway = Gateway::new(&settings(&[("demo", &flooded), ("iris", &quiet)])).await;
+    gateway.predict().await.class();
+    flooded.predicts(Manner::Slow(Duration::from_secs(1)));
+    let started = Instant::now();
+    let flood = async {
+        let all = join_all((0..500).map(|_| gateway.predict())).await;
+        let answered = all.iter().filter(|answered| answered.status == 200).count();
+        assert_eq!(answered, AT_ONCE);
+        for refused in all.iter().filter(|answered| answered.status != 200) {
+            refused.problem(503, "overloaded");
+        }
+    };
+    let others = async {
+        for _ in 0..20 {
+            gateway.post("/api/models/iris/predict", ROW).await.class();
+        }
+        started.elapsed()
+    };
+    let ((), took) = tokio::join!(flood, others);
+    assert!(took < Duration::from_secs(1), "the other model was done only after {took:?}");
+    assert!(started.elapsed() >= Duration::from_secs(1), "the flood was over before that");
+    flooded.predicts(Manner::Honest);
+    gateway.predict().await.class();
+}
+
+#[tokio::test]
+async fn a_predictor_is_told_for_how_long_an_answer_is_of_use() {
+    let predictor = Predictor::of("demo").await;
+    let gateway = Gateway::before(&predictor).await;
+    gateway.predict().await.class();
+    let (head, _) = predictor.script.last.lock().unwrap().clone();
+    let told = head.lines().find_map(|line| line.strip_prefix("canopy-timeout-milliseconds: "));
+    let told: u64 = told.unwrap().trim().parse().unwrap();
+    assert!((15_000..=20_000).contains(&told), "{told} of 20 seconds");
+}

@@ -1,0 +1,129 @@
+//! Pods that are silent while others serve: no client waits for them, and none of their answers is lost.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::cluster::Cluster;
+use crate::gateway::{Gateway, ROW};
+use crate::predictor::{Manner, Predictor};
+
+/// The least time for which a pod that is silent is waited for.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What no answer may take on a machine that does much else, and far less than the deadline of 20 s.
+const SOON: Duration = Duration::from_secs(3);
+
+/// A gateway that knows both pods, and how long their answers take.
+async fn acquainted(gateway: &Gateway, pods: &[Predictor; 2]) {
+    while pods.iter().any(|pod| pod.predictions() < 5) {
+        gateway.predict().await.class();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answers() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    acquainted(&gateway, &pods).await;
+    let [good, hung] = &pods;
+    hung.predicts(Manner::Hang);
+    let (before, started) = (hung.predictions(), Instant::now());
+    while started.elapsed() < Duration::from_millis(900) || hung.predictions() == before {
+        let asked = Instant::now();
+        gateway.predict().await.class();
+        assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    }
+    assert_eq!(hung.predictions() - before, 1, "one request was enough to know");
+    let given_up = r#"canopy_gateway_upstream_requests_total{model="demo",model_namespace="default",outcome="deadline_exceeded",version="1.0"}"#;
+    assert!(gateway.metrics().contains(given_up), "{}", gateway.metrics());
+    hung.predicts(Manner::Honest);
+    let served = good.predictions();
+    while hung.predictions() < before + 10 {
+        gateway.predict().await.class();
+        assert!(started.elapsed() < Duration::from_secs(20), "it never came back");
+    }
+    assert!(good.predictions() > served, "it comes back by itself, not at once");
+}
+
+#[tokio::test]
+async fn many_requests_at_once_to_a_pod_that_hangs_are_all_answered() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    acquainted(&gateway, &pods).await;
+    pods[1].predicts(Manner::Hang);
+    let started = Instant::now();
+    for answered in join_all((0..50).map(|_| gateway.predict())).await {
+        answered.class();
+    }
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn who_is_slow_is_not_given_up_and_the_first_answer_counts() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    acquainted(&gateway, &pods).await;
+    // Whoever is asked first is silent for longer than usual; and one of them for ever.
+    pods[0].predicts(Manner::Slow(PATIENCE * 4));
+    pods[1].predicts(Manner::Hang);
+    let (before, started) = (pods.each_ref().map(Predictor::predictions), Instant::now());
+    gateway.predict().await.class();
+    assert!(started.elapsed() >= PATIENCE * 4 && started.elapsed() < SOON, "{:?}", started.elapsed());
+    let asked = [0, 1].map(|place| pods[place].predictions() - before[place]);
+    assert_eq!(asked, [1, 1]);
+}
+
+#[tokio::test]
+async fn a_failure_of_one_of_two_that_are_asked_leaves_the_other() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    acquainted(&gateway, &pods).await;
+    pods[0].predicts(Manner::Slow(PATIENCE * 4));
+    pods[1].predicts(Manner::Answer(500, "{}".to_owned()));
+    for _ in 0..4 {
+        gateway.predict().await.class();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_alone_is_waited_for() {
+    let (cluster, [only]) = Cluster::with_pods::<1>().await;
+    let gateway = cluster.gateway().await;
+    for _ in 0..5 {
+        gateway.predict().await.class();
+    }
+    only.predicts(Manner::Slow(PATIENCE * 4));
+    let before = only.predictions();
+    gateway.predict().await.class();
+    assert_eq!(only.predictions(), before + 1);
+}
+
+#[tokio::test]
+async fn a_model_that_always_takes_long_is_not_asked_twice_for_it() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    for pod in &pods {
+        pod.predicts(Manner::Slow(PATIENCE * 2));
+    }
+    for _ in 0..10 {
+        gateway.predict().await.class();
+    }
+    let asked: usize = pods.iter().map(Predictor::predictions).sum();
+    assert_eq!(asked, 10, "its first answers say how long it takes");
+}
+
+#[tokio::test]
+async fn without_retries_who_is_silent_is_waited_for_until_the_deadline() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let mut settings = cluster.settings();
+    settings.protection.retry_percent = 0;
+    settings.upstream_timeout = PATIENCE * 4;
+    let gateway = Gateway::new(&settings).await;
+    acquainted(&gateway, &pods).await;
+    pods[1].predicts(Manner::Hang);
+    let before = pods[1].predictions();
+    let all = join_all((0..20).map(|_| gateway.post("/api/predict", ROW))).await;
+    let late = all.iter().filter(|answered| answered.status == 504).count();
+    assert_eq!(late, pods[1].predictions() - before);
+    assert!(late > 0, "it was never asked");
+}

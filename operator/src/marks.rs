@@ -1,0 +1,174 @@
+//! What objects were when the operator last knew them to be as they should: what is otherwise later was changed by
+//! somebody else.
+//!
+//! Comes in: objects that are as they should be, and the wish to write one that is not. Goes out: whether somebody is to
+//! be told of a repair. Never: a decision what to write; all this is lost with the process, and only Events hang on it.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kube::core::ObjectMeta;
+use serde_json::Value;
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// It differed from what it had been.
+    Changed,
+    /// It was gone.
+    Deleted,
+}
+
+/// An object that was written again because somebody else had changed or deleted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What had happened to it.
+    pub harm: Harm,
+}
+
+/// All marks, by the uid of the model.
+#[derive(Debug, Default)]
+pub struct Marks(Mutex<OfModels>);
+
+type OfModels = HashMap<String, HashMap<(String, String), Mark>>;
+
+#[derive(Clone, Debug)]
+struct Mark {
+    /// Of what it should be.
+    digest: u64,
+    uid: String,
+    version: u64,
+}
+
+impl Marks {
+    /// An object of a model is as `wanted`, with this metadata.
+    pub fn is_so(&self, model: &str, of: (&str, &str), wanted: &Value, found: &ObjectMeta) {
+        let mark = Mark {
+            digest: digest(wanted),
+            uid: found.uid.clone().unwrap_or_default(),
+            version: version(found),
+        };
+        let mut all = self.all();
+        let of_model = all.entry(model.to_owned()).or_default();
+        of_model.insert((of.0.to_owned(), of.1.to_owned()), mark);
+    }
+
+    /// An object of a model is not to be there any more.
+    pub fn is_no_more(&self, model: &str, of: (&str, &str)) {
+        if let Some(of_model) = self.all().get_mut(model) {
+            of_model.remove(&(of.0.to_owned(), of.1.to_owned()));
+        }
+    }
+
+    /// An object that was `seen` so, or not at all, was `written` as `wanted`: what had happened to it, if it had been
+    /// as wanted before. A watch may lag behind the operator's own writes, which is no harm.
+    pub fn harm(
+        &self,
+        model: &str,
+        of: (&str, &str),
+        wanted: &Value,
+        (seen, written): (Option<&ObjectMeta>, &ObjectMeta),
+    ) -> Option<Harm> {
+        let all = self.all();
+        let mark = all.get(model)?.get(&(of.0.to_owned(), of.1.to_owned()))?;
+        if mark.digest != digest(wanted) {
+            return None;
+        }
+        match seen {
+            None => (written.uid.as_deref() != Some(&mark.uid)).then_some(Harm::Deleted),
+            Some(seen) => {
+                let is_later = version(seen) > mark.version && version(written) > version(seen);
+                is_later.then_some(Harm::Changed)
+            }
+        }
+    }
+
+    /// Of how many models there are marks.
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets models that are gone.
+    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        self.all().retain(|model, _| is_there(model));
+    }
+
+    fn all(&self) -> MutexGuard<'_, OfModels> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether two versions of a kind of object are one after the other can be told since Kubernetes says that they are
+/// numbers which grow.
+fn version(of: &ObjectMeta) -> u64 {
+    of.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+fn digest(wanted: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    wanted.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const OF: (&str, &str) = ("Service", "iris");
+
+    fn meta(uid: &str, version: u64) -> ObjectMeta {
+        ObjectMeta {
+            uid: Some(uid.to_owned()),
+            resource_version: Some(version.to_string()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn marked() -> Marks {
+        let marks = Marks::default();
+        marks.is_so("m", OF, &json!(1), &meta("a", 5));
+        marks
+    }
+
+    #[test]
+    fn what_was_as_wanted_and_is_otherwise_later_was_changed() {
+        let harm = |wanted: u8, seen: u64, written: u64| {
+            let (seen, written) = (meta("a", seen), meta("a", written));
+            marked().harm("m", OF, &json!(wanted), (Some(&seen), &written))
+        };
+        assert_eq!(harm(1, 7, 8), Some(Harm::Changed));
+        assert_eq!(harm(2, 7, 8), None, "it should be another now");
+        assert_eq!(harm(1, 4, 5), None, "the watch has not shown the operator's own write yet");
+        assert_eq!(harm(1, 7, 7), None, "nothing was changed by writing");
+    }
+
+    #[test]
+    fn what_was_there_and_had_to_be_made_anew_was_deleted() {
+        let harm = |uid: &str| marked().harm("m", OF, &json!(1), (None, &meta(uid, 9)));
+        assert_eq!(harm("b"), Some(Harm::Deleted));
+        assert_eq!(harm("a"), None, "the watch has not shown it yet");
+        let marks = marked();
+        marks.is_no_more("m", OF);
+        let harm = marks.harm("m", OF, &json!(1), (None, &meta("b", 9)));
+        assert_eq!(harm, None, "the operator itself had removed it");
+        assert_eq!(Marks::default().harm("m", OF, &json!(1), (None, &meta("a", 9))), None, "it is new");
+    }
+
+    #[test]
+    fn models_that_are_gone_are_forgotten() {
+        let marks = marked();
+        marks.keep(|model| model != "m");
+        assert!(marks.is_empty());
+    }
+}
