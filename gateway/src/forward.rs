@@ -103,10 +103,7 @@ impl Call<'_> {
     /// counts.
     async fn ask_patiently(&self, pod: Asked, tried: &mut Vec<Arc<Pod>>) -> Result<Forwarded, Failure> {
         let patience = self.served.patience.time();
-        #[expect(
-            clippy::needless_late_init,
-            reason = "it has to outlive the first of the futures that end together"
-        )]
+        // It has to outlive the first of the futures, which end together.
         let other;
         let mut first = pin!(self.ask(&pod));
         let at_first = timeout(patience, first.as_mut()).await;

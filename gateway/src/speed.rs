@@ -86,7 +86,7 @@ impl Patience {
     pub(crate) fn time(&self) -> Duration {
         let slow = f32::from_bits(self.slow.load(Ordering::Relaxed));
         let seconds = if slow == 0.0 { PATIENCE_MAX } else { slow * TIMES };
-        Duration::from_millis((seconds * 1000.0).round() as u64)
+        Duration::from_secs_f64((f64::from(seconds) * 1000.0).round() / 1000.0)
     }
 }
 

@@ -242,7 +242,7 @@ impl Told {
         print!("{case}\n{self}");
         let due = || self.sent.iter().filter(|sent| sent.fault(&self.bodies).is_some()).map(|sent| sent.due);
         if let (Some(first), Some(last)) = (due().min(), due().max()) {
-            let took = last - first;
+            let took = last.saturating_sub(first);
             println!("  {} failed within {took:.2?}", due().count());
             ensure!(took <= time, "requests failed for {took:?}:\n{}", self.failed().join("\n"));
         }

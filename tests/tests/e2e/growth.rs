@@ -60,6 +60,7 @@ fn reconciled(namespace: &Namespace) -> Result<usize> {
 }
 
 /// What one operator with so many models was like.
+#[expect(clippy::print_stdout, reason = "the figures are what this is for")]
 async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
     let began = Instant::now();
     scale(2)?;

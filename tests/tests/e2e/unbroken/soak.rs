@@ -35,6 +35,7 @@ async fn uses(admin: &Forward) -> Result<(f64, f64)> {
 }
 
 /// One thing that happens, and is over when this returns.
+#[expect(clippy::too_many_lines, reason = "a list of what may happen reads better whole")]
 async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> Result<&'static str> {
     let model: &Model<'_> = &scene.model;
     let serving = revision(&model.read()?)?;
@@ -112,7 +113,6 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "a case tells what it saw")]
 async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
     let _turn = alone().await?;
     in_namespace("e2e-soak", async |namespace| {
