@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// Leaves out what needs a cluster.
     #[arg(long)]
     without_cluster: bool,
-    /// Has `e2e` run what takes long, too: a soak of 20 minutes, 1,000 models, nodes drained and lost, overload.
+    /// Has `e2e` run what takes long, too: a soak of 20 minutes, 1,000 models, a node lost, overload.
     #[arg(long)]
     full: bool,
     /// Prints the names of all checks and what each shows.

@@ -67,9 +67,6 @@ pub(crate) struct Name {
     name: String,
 }
 
-/// How many nodes the cluster of the tests has: with two workers one can be lost.
-const NODES: usize = 3;
-
 /// Does a chore. What is in its way is told in one line: on a machine that lacks something, that is the answer.
 pub(crate) fn run(chore: &Chore) -> ExitCode {
     let done = match chore {
@@ -155,7 +152,7 @@ fn print_use(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A cluster of three nodes that is there until this value goes.
+/// A cluster that is there until this value goes.
 pub(crate) struct Borrowed {
     name: &'static str,
     work: Work,
@@ -163,9 +160,9 @@ pub(crate) struct Borrowed {
 
 impl Borrowed {
     /// Brings one up anew: what an interrupted run left of it is no ground for another.
-    pub(crate) fn new(name: &'static str) -> Result<Self> {
+    pub(crate) fn new(name: &'static str, nodes: usize) -> Result<Self> {
         down(Some(name))?;
-        up(name, NODES)?;
+        up(name, nodes)?;
         Ok(Self { name, work: Work::look()? })
     }
 

@@ -23,7 +23,8 @@ pub(super) fn tool() -> Result<()> {
 
 /// Canopy does what it promises, from its images and by its chart; `full` says for how long.
 pub(super) fn e2e(full: bool) -> Result<()> {
-    let cluster = Borrowed::new(CLUSTER)?;
+    // Of two workers one can be lost.
+    let cluster = Borrowed::new(CLUSTER, if full { 3 } else { 1 })?;
     // An old builder needs nothing that would have to be pulled.
     let images = images::build(|arguments| {
         let mut docker = cluster.command("docker", arguments);
