@@ -127,7 +127,8 @@ async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
     let names: Vec<_> =
         (0..CHANGES.min(count)).map(|i| format!("m{}", i * count / CHANGES.min(count))).collect();
     for name in &names {
-        let patch = json!({"spec": {"version": "2.0"}}).to_string();
+        // Another one each time.
+        let patch = json!({"spec": {"version": format!("{count}.0")}}).to_string();
         namespace.kubectl(&["patch", "predictormodel", name, "--type", "merge", "--patch", &patch])?;
     }
     let acted = until("all changes to reach their Deployments", PATIENCE, async || {
