@@ -3,10 +3,13 @@
 //! Comes in: a test that wants it for itself or with others. Goes out: a turn, and tunnels to its pods. Never: a
 //! change beside a test that did not expect one.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::{helm, kubectl, kubectl_json};
 use canopy_tests::metrics::Scrape;
+use canopy_tests::wait::until;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Where Canopy is installed.
@@ -16,6 +19,9 @@ pub(crate) const DEFAULT: &str = "e2e-demo";
 
 const GATEWAY_PORT: u16 = 8000;
 const OPERATOR_ADMIN_PORT: u16 = 9002;
+
+/// How long operators that are told to go may take.
+const GONE_WITHIN: Duration = Duration::from_mins(2);
 
 static TURN: RwLock<()> = RwLock::const_new(());
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
@@ -50,6 +56,24 @@ pub(crate) fn rolled_out() -> Result<()> {
         kubectl(&["rollout", "status", name, "--namespace", SYSTEM, "--timeout", "120s"])?;
     }
     Ok(())
+}
+
+/// Sets how many operators there are.
+pub(crate) fn scale_operators(replicas: u32) -> Result<()> {
+    let replicas = replicas.to_string();
+    let scale = ["scale", "deployment/canopy-operator", "--namespace", SYSTEM, "--replicas", &replicas];
+    kubectl(&scale).map(drop)
+}
+
+/// Returns when there is no operator.
+pub(crate) async fn without_operators() -> Result<()> {
+    scale_operators(0)?;
+    until("the operators to go", GONE_WITHIN, async || {
+        let left = pods("operator")?;
+        ensure!(left.is_empty(), "there are still {left:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// The pods of one part of Canopy that are there to stay.

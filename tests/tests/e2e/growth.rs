@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::kubernetes::kubectl;
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::{pass, until};
@@ -16,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::audit::{is_operators, leads, writes};
-use crate::canopy::{SYSTEM, alone, leader, measurements, pods, rolled_out};
+use crate::canopy::{alone, leader, measurements, rolled_out, scale_operators, without_operators};
 use crate::model::{PATIENCE, small};
 
 /// How many models there are in turn, and how many more if `CANOPY_FULL` is set.
@@ -34,12 +33,6 @@ const CHANGES: usize = 20;
 const CPU_MAX: f64 = 0.01;
 const BYTES_MAX: f64 = 64e6;
 const ACTS_WITHIN: Duration = Duration::from_secs(1);
-
-fn scale(replicas: u32) -> Result<()> {
-    let replicas = replicas.to_string();
-    kubectl(&["scale", "deployment/canopy-operator", "--namespace", SYSTEM, "--replicas", &replicas])
-        .map(drop)
-}
 
 /// Models from one number to another.
 fn apply(namespace: &Namespace, from: usize, to: usize) -> Result<()> {
@@ -63,7 +56,7 @@ fn reconciled(namespace: &Namespace) -> Result<usize> {
 #[expect(clippy::print_stdout, reason = "the figures are what this is for")]
 async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
     let began = Instant::now();
-    scale(2)?;
+    scale_operators(2)?;
     until("an operator", PATIENCE, async || leader()).await?;
     let leading = began.elapsed();
     until("all models to be reconciled", LIMIT, async || {
@@ -162,18 +155,12 @@ async fn an_operator_grows_slowly_with_its_models_and_does_nothing_when_idle() -
         let full = std::env::var_os("CANOPY_FULL").map(|_| MODELS_FULL);
         let mut there = 0;
         for count in MODELS.into_iter().chain(full) {
-            scale(0)?;
-            until("the operators to go", PATIENCE, async || {
-                let left = pods("operator")?;
-                ensure!(left.is_empty(), "there are still {left:?}");
-                Ok(())
-            })
-            .await?;
+            without_operators().await?;
             let outcome = match apply(namespace, there, count) {
                 Ok(()) => measured(namespace, count).await,
                 Err(error) => Err(error),
             };
-            scale(2)?;
+            scale_operators(2)?;
             rolled_out()?;
             outcome?;
             there = count;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Scene;
 use super::changes::{grow, replaced};
 use crate::audit::{leads, writes};
-use crate::canopy::{SYSTEM, alone, leader, pods, rolled_out};
+use crate::canopy::{SYSTEM, alone, leader, rolled_out, scale_operators, without_operators};
 use crate::model::{PATIENCE, revision};
 use crate::strike::strike;
 
@@ -30,13 +30,7 @@ async fn without_any_operator_what_serves_goes_on_and_survives_the_loss_of_a_pod
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let serving = revision(&scene.model.read()?)?;
         let outcome = async {
-            scale(0)?;
-            until("the operators to go", PATIENCE, async || {
-                let left = pods("operator")?;
-                ensure!(left.is_empty(), "there are still {left:?}");
-                Ok(())
-            })
-            .await?;
+            without_operators().await?;
             let mut load = scene.load().await?;
             let lost = async {
                 let before = scene.model.pods(&serving)?;
@@ -56,18 +50,12 @@ async fn without_any_operator_what_serves_goes_on_and_survives_the_loss_of_a_pod
             load.stop().await.all_answered("no operator at all")
         };
         let outcome = outcome.await;
-        scale(2)?;
+        scale_operators(2)?;
         rolled_out()?;
         until("a leader", PATIENCE, async || leader()).await?;
         outcome
     })
     .await
-}
-
-fn scale(replicas: u32) -> Result<()> {
-    let replicas = replicas.to_string();
-    kubectl(&["scale", "deployment/canopy-operator", "--namespace", SYSTEM, "--replicas", &replicas])
-        .map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
