@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Certificate, Client, RequestBuilder};
 use serde_json::Value;
 
 /// What no answer may take, so that a test that hangs says where.
@@ -39,8 +39,14 @@ impl Reply {
 /// A client with connections of its own, for HTTP on this machine.
 pub fn client() -> Result<Client> {
     // Without certificates of its own it would look for the system's, and fail where there are none.
+    client_that_trusts(&[])
+}
+
+/// The same for who is known by a certificate among these, as PEM.
+pub fn client_that_trusts(certificates: &[u8]) -> Result<Client> {
     drop(rustls::crypto::ring::default_provider().install_default());
-    Ok(Client::builder().tls_certs_only([]).no_proxy().timeout(TIMEOUT).build()?)
+    let certificates = Certificate::from_pem_bundle(certificates)?;
+    Ok(Client::builder().tls_certs_only(certificates).no_proxy().timeout(TIMEOUT).build()?)
 }
 
 /// Sends a request and reads the whole answer.

@@ -12,6 +12,8 @@ pub mod liar;
 pub mod http;
 pub mod metrics;
 pub mod line;
+pub mod tls;
+pub mod refuser;
 pub mod kubernetes;
 pub mod namespace;
 pub mod forward;

@@ -171,6 +171,17 @@ impl Load {
         .await
     }
 
+    /// Returns when a request has failed in the present phase.
+    pub async fn fails(&self) -> Result<()> {
+        until("a request to fail", PHASE_MAX, async || {
+            let phase = self.phases.len() - 1;
+            let failed = |sent: &Sent| sent.phase == phase && sent.fault(&self.shared.plan.bodies).is_some();
+            ensure!(self.so_far().iter().any(failed), "none of {} has", self.so_far().len());
+            Ok(())
+        })
+        .await
+    }
+
     /// A phase in which nothing happens.
     pub async fn calm(&mut self, name: &str) -> Result<()> {
         self.phase(name);

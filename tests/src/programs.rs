@@ -22,6 +22,11 @@ pub fn program(name: &str) -> Result<&'static Path> {
 fn build() -> Result<Vec<PathBuf>> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--message-format", "json-render-diagnostics"]);
+    // As this test was built: by `cargo test`, or by the list of all checks with the profile that shares a folder with
+    // `release`.
+    let own = std::env::current_exe().context("a program knows where it is")?;
+    let is_beside_release = own.components().any(|part| part.as_os_str() == "release");
+    cargo.args(["--profile", if is_beside_release { "bench" } else { "dev" }]);
     // With the features that `cargo test --workspace` has settled on, which a test among the targets brings about:
     // the programs are then those that it has built already, instead of others with dependencies of their own.
     cargo.args(["--workspace", "--bin", "canopy-gateway", "--bin", "canopy-predictor", "--test", "traces"]);

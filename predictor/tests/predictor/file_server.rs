@@ -13,17 +13,12 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
-use axum::serve::Listener;
+use axum::serve::Listener as _;
 use bytes::Bytes;
-use canopy_runtime::process::install_cryptography;
+use canopy_tests::tls::Tls;
 use futures_util::stream::{self, StreamExt as _};
 use http::{HeaderMap, StatusCode};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_rustls::server::TlsStream;
+use tokio::net::TcpListener;
 
 /// A running server; it ends with the process of the tests.
 pub(crate) struct FileServer {
@@ -44,22 +39,15 @@ struct Files {
 impl FileServer {
     /// Serves `good` and everything bad over HTTP.
     pub(crate) fn http(good: &str) -> Self {
-        Self::start(good, String::new(), None)
+        Self::start(good, String::new(), false)
     }
 
     /// The same over TLS; its file `elsewhere` is at that address.
     pub(crate) fn https(good: &str, elsewhere: String) -> Self {
-        install_cryptography();
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder().with_no_client_auth();
-        let config = config.with_single_cert(vec![cert.der().clone()], key).unwrap();
-        let server = Self::start(good, elsewhere, Some(TlsAcceptor::from(Arc::new(config))));
-        Self { certificate: Some(cert.pem()), ..server }
+        Self::start(good, elsewhere, true)
     }
 
-    fn start(good: &str, elsewhere: String, tls: Option<TlsAcceptor>) -> Self {
+    fn start(good: &str, elsewhere: String, with_tls: bool) -> Self {
         let asked = Arc::<Mutex<Vec<HeaderMap>>>::default();
         let files = Files { good: Bytes::copy_from_slice(good.as_bytes()), elsewhere, asked: asked.clone() };
         let router = Router::new().route("/{name}", get(file)).with_state(files);
@@ -68,15 +56,20 @@ impl FileServer {
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                sender.send(listener.local_addr().unwrap()).unwrap();
-                match tls {
-                    None => axum::serve(listener, router).await.unwrap(),
-                    Some(acceptor) => axum::serve(Tls { listener, acceptor }, router).await.unwrap(),
+                let address = SocketAddr::from(([127, 0, 0, 1], 0));
+                if with_tls {
+                    let tls = Tls::bind(address).await.unwrap();
+                    sender.send((tls.local_addr().unwrap(), Some(tls.certificate.clone()))).unwrap();
+                    axum::serve(tls, router).await.unwrap();
+                } else {
+                    let listener = TcpListener::bind(address).await.unwrap();
+                    sender.send((listener.local_addr().unwrap(), None)).unwrap();
+                    axum::serve(listener, router).await.unwrap();
                 }
             });
         });
-        Self { address: receiver.recv().unwrap(), asked, certificate: None }
+        let (address, certificate) = receiver.recv().unwrap();
+        Self { address, asked, certificate }
     }
 
     /// The address of a file.
@@ -116,29 +109,5 @@ async fn file(Path(name): Path<String>, State(files): State<Files>, headers: Hea
             Body::from_stream(stream::repeat_with(move || Ok::<_, Infallible>(chunk.clone()))).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
-struct Tls {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        loop {
-            let (stream, address) = self.listener.accept().await.unwrap();
-            // A client that does not trust the certificate goes away here.
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }

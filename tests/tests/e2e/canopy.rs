@@ -10,7 +10,7 @@ use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::{helm, kubectl, kubectl_json};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::wait::until;
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 /// Where Canopy is installed.
 pub(crate) const SYSTEM: &str = "canopy-system";
@@ -23,19 +23,31 @@ const OPERATOR_ADMIN_PORT: u16 = 9002;
 /// How long operators that are told to go may take.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
 
-static TURN: RwLock<()> = RwLock::const_new(());
+/// How much may go on at once: so many tests that do little, and start few pods.
+const ALL: u32 = 6;
+/// Of that, a test whose answers must come in time while others start pods.
+const SCENE: u32 = 3;
+
+static TURNS: Semaphore = Semaphore::const_new(ALL as usize);
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
 /// Canopy, while nobody changes it.
-pub(crate) async fn shared() -> Result<RwLockReadGuard<'static, ()>> {
-    let turn = TURN.read().await;
-    INSTALLED.get_or_try_init(async || install()).await?;
-    Ok(turn)
+pub(crate) async fn shared() -> Result<SemaphorePermit<'static>> {
+    turn(1).await
+}
+
+/// The same for a test that shows how long answers take: less goes on beside it.
+pub(crate) async fn in_peace() -> Result<SemaphorePermit<'static>> {
+    turn(SCENE).await
 }
 
 /// Canopy for one test alone, which may change it and leaves it as it was.
-pub(crate) async fn alone() -> Result<RwLockWriteGuard<'static, ()>> {
-    let turn = TURN.write().await;
+pub(crate) async fn alone() -> Result<SemaphorePermit<'static>> {
+    turn(ALL).await
+}
+
+async fn turn(weight: u32) -> Result<SemaphorePermit<'static>> {
+    let turn = TURNS.acquire_many(weight).await?;
     INSTALLED.get_or_try_init(async || install()).await?;
     Ok(turn)
 }

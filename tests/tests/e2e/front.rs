@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::forward::Forward;
 use canopy_tests::http::{client, send};
 use canopy_tests::kubernetes::kubectl_json;
 use canopy_tests::namespace::Namespace;
@@ -16,6 +17,7 @@ use crate::canopy::SYSTEM;
 use crate::model::PATIENCE;
 
 const NAME: &str = "front";
+const ADMIN_PORT: u16 = 9000;
 /// So many answers in a row show that every gateway knows the model.
 const ENOUGH: usize = 40;
 
@@ -105,6 +107,15 @@ impl<'a> Front<'a> {
             Ok(())
         })
         .await
+    }
+
+    /// A tunnel to the admin port of each.
+    pub(crate) async fn admin(&self) -> Result<Vec<Forward>> {
+        let mut all = Vec::new();
+        for pod in self.pods()? {
+            all.push(Forward::open(&self.namespace.name, &pod, ADMIN_PORT).await?);
+        }
+        Ok(all)
     }
 
     /// The names of their pods.

@@ -21,6 +21,5 @@ mod refusals;
 mod leading;
 mod installing;
 mod idle;
-#[cfg(feature = "full")]
 mod growth;
 mod unbroken;

@@ -11,9 +11,8 @@ mod children;
 mod operators;
 mod control_plane;
 mod names;
-#[cfg(feature = "full")]
+mod evictions;
 mod overload;
-#[cfg(feature = "full")]
 mod soak;
 #[cfg(feature = "full")]
 mod nodes;

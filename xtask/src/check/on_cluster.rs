@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 
+use super::AS_TESTS;
 use crate::cluster::{self, Borrowed};
 use crate::images;
 use crate::shell::{cargo, run};
@@ -36,7 +37,7 @@ pub(super) fn e2e(full: bool) -> Result<()> {
     // Of the whole workspace, so that it stands on what the check of all other tests has built.
     let features = if full { "canopy-tests/full" } else { "canopy-tests/cluster" };
     let words = ["test", "--locked", "--workspace", "--features", features, "--test", "e2e"];
-    let words = words.iter().chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
+    let words = words.iter().chain(&AS_TESTS).chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
     let cargo = cargo(words);
     let mut tests = cluster.command(cargo.get_program(), cargo.get_args());
     if full {

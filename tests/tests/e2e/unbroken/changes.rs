@@ -9,7 +9,7 @@ use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
 use super::{ROWS, Scene};
-use crate::canopy::alone;
+use crate::canopy::in_peace;
 use crate::model::{Model, PATIENCE, found, revision};
 
 /// Changes the number of trees, which is another revision.
@@ -33,7 +33,7 @@ pub(super) async fn replaced(model: &Model<'_>, old: &str) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_changes_in_quick_succession_fail_no_request() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-quick", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let old = revision(&scene.model.read()?)?;
@@ -75,7 +75,7 @@ const FAREWELL: Duration = Duration::from_secs(25);
 /// are ready, and the old ones go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_that_are_switched_before_pods_are_ready_fail_requests() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-order-off", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let old = format!("tiny-{}", revision(&scene.model.read()?)?);
@@ -100,7 +100,7 @@ async fn services_that_are_switched_before_pods_are_ready_fail_requests() -> Res
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_comes_to_take_other_rows_takes_one_kind_at_a_time_and_each_gateway_changes_once()
 -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-shape", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let addresses = scene.front.each("tiny", ROWS[0].0).await?;

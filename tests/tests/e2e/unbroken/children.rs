@@ -8,7 +8,7 @@ use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 use super::Scene;
-use crate::canopy::alone;
+use crate::canopy::in_peace;
 use crate::model::{Model, PATIENCE, revision};
 
 /// How long a repair may take.
@@ -62,7 +62,7 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn children_that_are_edited_or_deleted_are_repaired_and_no_request_fails() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-children", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let model = &scene.model;

@@ -1,47 +1,65 @@
-//! The API server and etcd killed, and an API server that fails: what serves goes on, and what
-//! was asked for meanwhile is done afterwards.
+//! The API server and etcd killed, watches that expire, and an API server that refuses: what serves goes on, and what was
+//! asked for meanwhile is done afterwards.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::kubernetes::{apply, kubectl, kubectl_json, on_node};
+use canopy_tests::kubernetes::{apply, docker, kubectl, kubectl_json, on_node};
 use canopy_tests::namespace::in_namespace;
-use canopy_tests::wait::{pass, until};
+use canopy_tests::refuser::Refuser;
+use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 use super::Scene;
 use super::changes::{grow, replaced};
 use crate::audit::{is_operators, writes};
-use crate::canopy::{alone, leader};
+use crate::canopy::{SYSTEM, alone, leader, pods};
 use crate::model::{PATIENCE, revision};
 
-/// How long the API server refuses.
-const REFUSING: Duration = Duration::from_secs(12);
+/// The name of the webhook that refuses.
+const REFUSER: &str = "e2e-refuser";
 
-/// Kills every process of a program on a node; fails where there is none.
-const KILL: &str = r#"
-killed=
+/// Sends a signal to every process of a program on a node and prints which those are; signal 0 only looks.
+const STRIKE: &str = r#"
 for process in /proc/[0-9]*; do
-    if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then kill -KILL "${process#/proc/}" && killed=yes; fi
+    if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
+        kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
+    fi
 done
-[ "$killed" ]"#;
+true"#;
 
+/// Kills a program of the control plane, and returns when another process is in its place and the API server is well.
 async fn killed(program: &str) -> Result<()> {
     let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
     let node = nodes["items"][0]["metadata"]["name"].as_str().context("there is a control plane")?;
-    on_node(node, KILL, &[program])?;
-    until("the API server to be gone", PATIENCE, async || {
+    let before = on_node(node, STRIKE, &[program, "KILL"])?;
+    ensure!(!before.is_empty(), "{node} runs no {program}");
+    until(&format!("another {program}"), PATIENCE, async || {
+        let now = on_node(node, STRIKE, &[program, "0"])?;
         ensure!(
-            kubectl(&["get", "--raw", "/readyz", "--request-timeout", "2s"]).is_err(),
-            "it still answers"
+            !now.is_empty() && before.lines().all(|old| now.lines().all(|new| new != old)),
+            "it is {now}"
         );
-        Ok(())
-    })
-    .await?;
-    until("the API server to be back", PATIENCE, async || {
         kubectl(&["get", "--raw", "/readyz", "--request-timeout", "2s"]).map(drop)
     })
     .await
+}
+
+/// What the API server says of watches that go on from where it cannot know what happened since: status 410.
+const EXPIRED: &str = "too old resource version";
+
+/// How often operators were told so by now.
+fn expired() -> Result<usize> {
+    let told = |pod: &String| Ok(kubectl(&["logs", pod, "--namespace", SYSTEM])?.matches(EXPIRED).count());
+    pods("operator")?.iter().map(told).sum()
+}
+
+/// The operator that holds the Lease, and how often it was started anew.
+fn leading_process() -> Result<(String, String)> {
+    let leads = leader()?;
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+    let restarts = kubectl(&["get", "pod", &leads, "--namespace", SYSTEM, "--output", restarts])?;
+    Ok((leads, restarts))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,6 +69,7 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut load = scene.load().await?;
         for (number, program) in ["kube-apiserver", "etcd"].into_iter().enumerate() {
+            let (mark, leads) = (expired()?, leading_process()?);
             load.during(&format!("{program} killed"), killed(program)).await?;
             // Watches had to be begun anew: an operator that did not would never hear of this.
             let changed = async {
@@ -60,55 +79,85 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
                 replaced(&scene.model, &old).await.map(drop)
             };
             load.during("a change afterwards", changed).await?;
+            until("a leader", PATIENCE, async || leader()).await?;
+            // What happened while there was no API server, the next one does not know. Unless that took so long that the
+            // leader gave up: the watches of the next one are new.
+            if program == "kube-apiserver" {
+                let (told, is_same) = (expired()?.saturating_sub(mark), leading_process()? == leads);
+                println!(
+                    "API server killed: {told} watches expired, of the leader that still is one: {is_same}"
+                );
+                ensure!(told > 0 || !is_same, "no operator was told {EXPIRED:?}");
+            }
         }
-        until("a leader", PATIENCE, async || leader()).await?;
         load.stop().await.all_answered("API server and etcd killed")
     })
     .await
 }
 
-/// Every write of the operators to a Deployment fails on its way, with 500.
-fn broken() -> Value {
+/// Has `refuser` asked before every write to a Deployment of `namespace`.
+fn asked(refuser: &Refuser, namespace: &str) -> Value {
     json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-    "metadata": {"name": "e2e-broken"},
+    "metadata": {"name": REFUSER},
     "webhooks": [{
-        "name": "broken.e2e.canopy.rs", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        "failurePolicy": "Fail", "timeoutSeconds": 1,
-        "clientConfig": {"service": {"name": "nobody", "namespace": "default"}},
+        "name": "refuser.e2e.canopy.rs", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Fail", "timeoutSeconds": 5, "clientConfig": refuser.client_config(),
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}],
     }]})
 }
 
+/// How many writes of the operators the API server has answered with `status`.
+fn answered_with(status: u16) -> Result<usize> {
+    let is_one = |write: &&Value| is_operators(write) && write["responseStatus"]["code"] == status;
+    Ok(writes()?.iter().filter(is_one).count())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_fails_for_a_while_only_delays_a_change() -> Result<()> {
+async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result<()> {
     let _turn = alone().await?;
-    in_namespace("e2e-failing", async |namespace| {
+    in_namespace("e2e-refusing", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
+        let refuser = Refuser::start(this_machine()?).await?;
+        apply("default", &asked(&refuser, &namespace.name).to_string())?;
         let mut load = scene.load().await?;
-        let mark = writes()?.len();
-        let refused = async {
-            let old = revision(&scene.model.read()?)?;
-            apply("default", &broken().to_string())?;
-            grow(&scene.model, 11)?;
-            pass(REFUSING).await;
-            let still = revision(&scene.model.read()?)?;
-            mend()?;
-            ensure!(still == old, "the change was done although the API server failed");
-            replaced(&scene.model, &old).await.map(drop)
-        };
-        let outcome = load.during(&format!("500 for {REFUSING:?}"), refused).await;
-        mend()?;
-        outcome?;
-        let log = writes()?;
-        let is_failure = |write: &&Value| is_operators(write) && write["responseStatus"]["code"] == 500;
-        let count = log.iter().skip(mark).filter(is_failure).count();
-        ensure!(count > 0, "the API server never answered 500 to an operator");
+        for (number, status) in [429, 409, 500].into_iter().enumerate() {
+            let delayed = async {
+                let (old, mark) = (revision(&scene.model.read()?)?, answered_with(status)?);
+                refuser.refuses_with(status);
+                grow(&scene.model, 11 + number as u32)?;
+                until("an operator to be refused twice", PATIENCE, async || {
+                    let count = answered_with(status)? - mark;
+                    ensure!(count > 1, "it was {count} times");
+                    Ok(())
+                })
+                .await?;
+                let still = revision(&scene.model.read()?)?;
+                refuser.refuses_nothing();
+                ensure!(still == old, "the change was done although the API server refused it");
+                replaced(&scene.model, &old).await.map(drop)
+            };
+            let outcome = load.during(&format!("{status} for a while"), delayed).await;
+            if outcome.is_err() {
+                forget()?;
+            }
+            outcome?;
+        }
+        forget()?;
         load.calm("after").await?;
-        load.stop().await.all_answered("an API server that answers 500")
+        load.stop().await.all_answered("an API server that answers 429, 409 and 500")
     })
     .await
 }
 
-fn mend() -> Result<()> {
-    kubectl(&["delete", "validatingwebhookconfiguration", "e2e-broken", "--ignore-not-found"]).map(drop)
+fn forget() -> Result<()> {
+    kubectl(&["delete", "validatingwebhookconfiguration", REFUSER, "--ignore-not-found"]).map(drop)
+}
+
+/// Where nodes find this machine: the gateway of the network of all clusters by kind.
+fn this_machine() -> Result<IpAddr> {
+    let networks: Value = serde_json::from_str(&docker(&["network", "inspect", "kind"])?)?;
+    let ranges = networks[0]["IPAM"]["Config"].as_array().context("a network has ranges")?;
+    let mut gateways = ranges.iter().filter_map(|range| range["Gateway"].as_str()?.parse().ok());
+    gateways.find(IpAddr::is_ipv4).with_context(|| format!("no gateway in {networks}"))
 }

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::{pass, until};
 use serde_json::{Value, json};
 
 use super::Scene;
-use crate::canopy::alone;
+use crate::canopy::in_peace;
+use crate::front::Front;
 use crate::model::{Model, PATIENCE, State, revision};
 use crate::strike::strike;
 
+/// How long an impostor stays after it was asked: long enough to be tried again, and again.
+const STAYS: Duration = Duration::from_secs(10);
 /// How long a pod hangs.
 const HANG: Duration = Duration::from_secs(20);
 
@@ -36,7 +40,7 @@ async fn kill(model: &Model<'_>, count: usize) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_that_are_killed_fail_no_request_be_it_one_or_two_of_three() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-killed", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
         let mut load = scene.load().await?;
@@ -50,7 +54,7 @@ async fn pods_that_are_killed_fail_no_request_be_it_one_or_two_of_three() -> Res
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_that_are_killed_fail_requests_that_are_not_sent_again() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-killed-off", async |namespace| {
         let settings = [("CANOPY_RETRY_PERCENT", "0")];
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &settings).await?;
@@ -63,7 +67,7 @@ async fn pods_that_are_killed_fail_requests_that_are_not_sent_again() -> Result<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_hangs_for_twenty_seconds_fails_no_request() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-hangs", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let serving = revision(&scene.model.read()?)?;
@@ -116,40 +120,34 @@ fn impostor(namespace: &Namespace, model: &Model<'_>, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// The impostor is among those that gateways ask for at least so long.
-async fn is_asked(namespace: &Namespace) -> Result<()> {
-    until("the impostor to be an endpoint", PATIENCE, async || {
-        let slices = [
-            "get",
-            "endpointslices",
-            "--selector",
-            "kubernetes.io/service-name=tiny-pods",
-            "--output",
-            "json",
-        ];
-        let told = namespace.kubectl(&slices)?;
-        ensure!(told.contains("\"impostor\""), "{told}");
-        Ok(())
-    })
-    .await?;
-    // Gateways ask again after five seconds at most.
-    pass(Duration::from_secs(10)).await;
+/// Returns when every gateway has asked the impostor: of what went wrong there is nothing else.
+async fn is_asked(front: &Front<'_>) -> Result<()> {
+    for gateway in front.admin().await? {
+        until("the impostor to be asked", PATIENCE, async || {
+            let attempts = Scrape(gateway.get("/metrics").await?.text);
+            let count = |labels: &[&str]| attempts.count("canopy_gateway_upstream_requests_total", labels);
+            ensure!(count(&[])? > count(&["outcome=\"ok\""])?, "{} has only good answers", gateway.pod);
+            Ok(())
+        })
+        .await?;
+    }
     Ok(())
 }
 
 async fn with_impostor(name: &str, port: u16, settings: &[(&str, &str)], good: Option<&str>) -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace(name, async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), settings).await?;
         let mut load = scene.load().await?;
-        let comes = async {
-            impostor(namespace, &scene.model, port)?;
-            is_asked(namespace).await
-        };
-        load.during("an impostor", comes).await?;
+        load.phase("an impostor");
+        impostor(namespace, &scene.model, port)?;
+        is_asked(&scene.front).await?;
         let Some(case) = good else {
+            load.fails().await?;
             return load.stop().await.some_failed("control: a pod that answers garbage is not left alone");
         };
+        pass(STAYS).await;
+        load.goes_on().await?;
         namespace.kubectl(&["delete", "pod", "impostor", "--grace-period", "0", "--force"])?;
         load.calm("after").await?;
         load.stop().await.all_answered(case)

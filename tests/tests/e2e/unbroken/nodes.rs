@@ -1,9 +1,9 @@
-//! Pods that are to be evicted, and nodes that are lost without a word.
+//! Nodes that are drained, come back, and are lost without a word.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::kubernetes::{create_at, docker, kubectl, kubectl_json};
+use canopy_tests::kubernetes::{docker, kubectl, kubectl_json};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::{pass, until};
 use serde_json::json;
@@ -29,36 +29,28 @@ fn workers() -> Result<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_pod_is_not_evicted() -> Result<()> {
+async fn a_node_that_is_drained_and_comes_back_fails_no_request() -> Result<()> {
     let _turn = alone().await?;
-    in_namespace("e2e-evict", async |namespace| {
+    in_namespace("e2e-drain", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let serving = revision(&scene.model.read()?)?;
-        let before = scene.model.pods(&serving)?;
+        let node = workers()?.remove(0);
         let mut load = scene.load().await?;
-        let evicted = async {
-            let mut held = 0;
-            for name in before.keys() {
-                let path = format!("/api/v1/namespaces/{}/pods/{name}/eviction", namespace.name);
-                let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace.name}});
-                if let Err(error) = create_at(&path, &body) {
-                    ensure!(format!("{error:#}").contains("disruption budget"), "{error:#}");
-                    held += 1;
-                }
-            }
-            ensure!(held == 1, "of two evictions {held} were held back");
-            until("two pods", PATIENCE, async || {
-                let now = scene.model.pods(&serving)?;
-                let ready = now.values().filter(|pod| pod.is_ready).count();
-                ensure!(now.len() == 2 && ready == 2 && now.keys().ne(before.keys()), "{now:?}");
-                Ok(())
-            })
-            .await
+        let drained = async {
+            kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout", "120s"])?;
+            let now = scene.model.pods(&serving)?;
+            ensure!(now.values().all(|pod| pod.node != node), "there are still {now:?}");
+            kubectl(&["uncordon", &node])?;
+            scene.model.ready()?;
+            scene.front.rolled_out()
         };
-        load.during("eviction of both pods", evicted).await?;
-
+        let outcome = load.during("a node drained", drained).await;
+        kubectl(&["uncordon", &node])?;
+        outcome?;
+        rolled_out()?;
+        until("a leader", PATIENCE, async || leader()).await?;
         load.calm("after").await?;
-        load.stop().await.all_answered("eviction of both pods")
+        load.stop().await.all_answered("a node drained and back")
     })
     .await
 }

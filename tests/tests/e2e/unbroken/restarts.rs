@@ -7,12 +7,12 @@ use canopy_tests::wait::until;
 use serde_json::json;
 
 use super::Scene;
-use crate::canopy::{SYSTEM, alone, pods, rolled_out};
+use crate::canopy::{SYSTEM, alone, in_peace, pods, rolled_out};
 use crate::model::{PATIENCE, revision};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_scale_from_one_to_four_to_two_fails_no_request() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-1-4-2", async |namespace| {
         // Without a second attempt: what is shown is that pods say farewell before they go.
         let scene = Scene::new(namespace, &json!({"replicas": 1}), &[("CANOPY_RETRY_PERCENT", "0")]).await?;
@@ -45,7 +45,7 @@ async fn kubectl_scale_from_one_to_four_to_two_fails_no_request() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_the_predictors_fails_no_request() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-roll", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let old = revision(&scene.model.read()?)?;
@@ -70,7 +70,7 @@ async fn a_rolling_restart_of_the_predictors_fails_no_request() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_the_gateways_fails_no_request() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-front", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut load = scene.load().await?;
@@ -83,7 +83,7 @@ async fn a_rolling_restart_of_the_gateways_fails_no_request() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_that_go_without_a_farewell_fail_requests() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     in_namespace("e2e-front-off", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[("CANOPY_DRAIN_SECONDS", "0")]).await?;
         let mut load = scene.load().await?;

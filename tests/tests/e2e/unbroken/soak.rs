@@ -119,10 +119,7 @@ async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
         let time = if std::env::var_os("CANOPY_FULL").is_some() { TIME_FULL } else { TIME };
         let mut chance = fastrand::Rng::with_seed(SEED);
-        let mut gateways = Vec::new();
-        for pod in scene.front.pods()? {
-            gateways.push(Forward::open(&namespace.name, &pod, 9000).await?);
-        }
+        let gateways = scene.front.admin().await?;
         let mut load = scene.load().await?;
         let mut before = Vec::new();
         for gateway in &gateways {
