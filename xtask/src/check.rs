@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
-use crate::shell::{cargo, run as run_command};
+use crate::shell::{AS_TESTS, cargo, run as run_command};
 use crate::{cluster, generated};
 
 /// Which checks to run.
@@ -34,8 +34,6 @@ pub(crate) struct Options {
     list: bool,
 }
 
-/// The profile of tests, for which what others wrote is built as for `cargo run --release`: once for all checks.
-const AS_TESTS: [&str; 2] = ["--profile", "bench"];
 /// What needs a cluster.
 const ON_CLUSTER: [&str; 2] = ["cluster", "e2e"];
 

@@ -23,6 +23,10 @@ const LINES_SHOWN: usize = 40;
 /// What stands before every program.
 const GUARD: [&str; 2] = ["--pdeathsig", "KILL"];
 
+/// Words for cargo: the profile of tests, for which what others wrote is built as for `cargo run --release`, once for
+/// all checks.
+pub(crate) const AS_TESTS: [&str; 2] = ["--profile", "bench"];
+
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()

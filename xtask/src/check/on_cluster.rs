@@ -5,10 +5,9 @@
 
 use anyhow::Result;
 
-use super::AS_TESTS;
 use crate::cluster::{self, Borrowed};
 use crate::images;
-use crate::shell::{cargo, run};
+use crate::shell::{AS_TESTS, cargo, run};
 
 /// The cluster of the tests.
 const CLUSTER: &str = "canopy-e2e";
