@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
-use crate::shell::{AS_TESTS, cargo, run as run_command};
-use crate::{cluster, generated};
+use crate::shell::{AS_TESTS, cargo, command, run as run_command};
+use crate::{cluster, debian, generated};
 
 /// Which checks to run.
 #[derive(clap::Args)]
@@ -43,7 +43,7 @@ struct Check {
     run: fn(&Options) -> Result<()>,
 }
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     Check { name: "fmt", shows: "the code is formatted", run: |_| fmt() },
     Check { name: "clippy", shows: "no lint warns", run: |_| clippy() },
     Check { name: "doc", shows: "the documentation of the code builds without warnings", run: |_| doc() },
@@ -54,6 +54,7 @@ const CHECKS: [Check; 11] = [
         shows: "promtool finds nothing wrong with the metrics",
         run: |_| laptop::metrics(),
     },
+    Check { name: "alerts", shows: "alerts fire when they must, and only then", run: |_| alerts() },
     Check { name: "browser", shows: "the API's pages render, with no other host", run: |_| browser::check() },
     Check { name: "generated", shows: "generated files are what the code says", run: |_| generated::check() },
     Check { name: "static", shows: "small binaries serve in an empty root", run: |_| empty_root::check() },
@@ -130,6 +131,12 @@ fn clippy() -> Result<()> {
 fn doc() -> Result<()> {
     let all = ["doc", "--workspace", "--no-deps", "--locked"];
     run_command(cargo(all).args(AS_TESTS).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn alerts() -> Result<()> {
+    debian::need("promtool", "prometheus")?;
+    run_command(&mut command("promtool", ["check", "rules", "charts/canopy/files/rules.yaml"]))?;
+    run_command(&mut command("promtool", ["test", "rules", "tests/alerts/rules.test.yaml"]))
 }
 
 fn test() -> Result<()> {

@@ -3,6 +3,7 @@
 //! Comes in: a test that wants it for itself or with others. Goes out: a turn, and tunnels to its pods. Never: a
 //! change beside a test that did not expect one.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::{helm, kubectl, kubectl_json};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::wait::until;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
 /// Where Canopy is installed.
 pub(crate) const SYSTEM: &str = "canopy-system";
@@ -30,26 +31,52 @@ const SCENE: u32 = 3;
 
 static TURNS: Semaphore = Semaphore::const_new(ALL as usize);
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
+/// How many tests share Canopy or wait to.
+static SHARING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
+
+/// A part of what may go on at once, until this is dropped.
+pub(crate) struct Turn {
+    _permit: SemaphorePermit<'static>,
+    _counted: Option<Counted>,
+}
+
+/// One of the tests that share Canopy, from when it waits for its turn.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        SHARING.send_modify(|count| *count += 1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        SHARING.send_modify(|count| *count -= 1);
+    }
+}
 
 /// Canopy, while nobody changes it.
-pub(crate) async fn shared() -> Result<SemaphorePermit<'static>> {
-    turn(1).await
+pub(crate) async fn shared() -> Result<Turn> {
+    turn(1, Some(Counted::new())).await
 }
 
 /// The same for a test that shows how long answers take: less goes on beside it.
-pub(crate) async fn in_peace() -> Result<SemaphorePermit<'static>> {
-    turn(SCENE).await
+pub(crate) async fn in_peace() -> Result<Turn> {
+    turn(SCENE, Some(Counted::new())).await
 }
 
-/// Canopy for one test alone, which may change it and leaves it as it was.
-pub(crate) async fn alone() -> Result<SemaphorePermit<'static>> {
-    turn(ALL).await
+/// Canopy for one test alone, which may change it and leaves it as it was. Those that share it go first: to let one test
+/// end before another begins is time in which nothing happens.
+pub(crate) async fn alone() -> Result<Turn> {
+    SHARING.subscribe().wait_for(|count| *count == 0).await?;
+    turn(ALL, None).await
 }
 
-async fn turn(weight: u32) -> Result<SemaphorePermit<'static>> {
-    let turn = TURNS.acquire_many(weight).await?;
+async fn turn(weight: u32, counted: Option<Counted>) -> Result<Turn> {
+    let permit = TURNS.acquire_many(weight).await?;
     INSTALLED.get_or_try_init(async || install()).await?;
-    Ok(turn)
+    Ok(Turn { _permit: permit, _counted: counted })
 }
 
 /// Installs the chart, or brings what is installed to its present state.

@@ -25,7 +25,7 @@ const MODELS_FULL: usize = 1000;
 const AT_ONCE: usize = 100;
 const LIMIT: Duration = Duration::from_mins(5);
 /// How long an operator is idle.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(20);
 /// How many models are changed, one after the other.
 const CHANGES: usize = 20;
 

@@ -167,6 +167,22 @@ impl Model<'_> {
         Ok(list["items"].as_array().context("a list has items")?.iter().map(read).collect())
     }
 
+    /// Returns when a revision has so many pods, all of them ready.
+    pub(crate) async fn has_pods(&self, revision: &str, count: usize) -> Result<()> {
+        until(&format!("{count} pods of {revision}"), PATIENCE, async || {
+            let pods = self.pods(revision)?;
+            ensure!(pods.len() == count && pods.values().all(|pod| pod.is_ready), "there are {pods:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets the number of its pods, as people do.
+    pub(crate) fn scale(&self, replicas: usize) -> Result<()> {
+        let (object, replicas) = (format!("predictormodel/{}", self.name), format!("--replicas={replicas}"));
+        self.namespace.kubectl(&["scale", &object, &replicas]).map(drop)
+    }
+
     /// The name by which gateways know it.
     pub(crate) fn full_name(&self) -> String {
         format!("{}.{}", self.name, self.namespace.name)

@@ -46,10 +46,8 @@ async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> 
     .await
 }
 
-async fn scale(model: &Model<'_>, replicas: i32) -> Result<()> {
-    let (object, replicas_flag) =
-        (format!("predictormodel/{}", model.name), format!("--replicas={replicas}"));
-    model.namespace.kubectl(&["scale", &object, &replicas_flag])?;
+async fn scale(model: &Model<'_>, replicas: usize) -> Result<()> {
+    model.scale(replicas)?;
     until(&format!("{replicas} pods"), PATIENCE, async || {
         let status = model.read()?["status"].clone();
         ensure!(status["replicas"] == replicas && status["readyReplicas"] == replicas, "{status}");

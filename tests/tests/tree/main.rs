@@ -190,8 +190,35 @@ fn metrics_are_named_in_one_file_of_each_crate_and_explained_in_the_documents() 
 #[test]
 fn the_runbook_has_a_heading_for_each_way_to_fail() {
     let runbook = sources::text(&sources::root().join("docs/runbook.md"));
-    let words: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
-    assert_eq!(vocabulary::headings(&runbook), words, "docs/runbook.md (left) and Code::ALL (right)");
+    let words = Code::ALL.iter().map(|code| code.as_str().to_owned());
+    let words: BTreeSet<_> = words.chain(vocabulary::alerts(&rules())).collect();
+    assert_eq!(vocabulary::headings(&runbook), words, "docs/runbook.md (left), Code::ALL and alerts (right)");
+}
+
+fn rules() -> String {
+    sources::text(&sources::root().join("charts/canopy/files/rules.yaml"))
+}
+
+#[test]
+fn every_alert_has_a_time_to_fire_and_a_time_to_be_quiet_and_a_link_to_its_heading() {
+    let (rules, tests) = (rules(), sources::text(&sources::root().join("tests/alerts/rules.test.yaml")));
+    let alerts = vocabulary::alerts(&rules);
+    assert!(!alerts.is_empty(), "there are no alerts");
+    for alert in alerts {
+        let [fires, is_quiet] = vocabulary::is_tested_both_ways(&tests, &alert);
+        assert!(fires && is_quiet, "{alert} fires in a test: {fires}, is quiet in one: {is_quiet}");
+        let link = format!("runbook_url: docs/runbook.md#{}\n", alert.to_lowercase());
+        assert!(rules.contains(&link), "{alert} has no {link}");
+    }
+}
+
+#[test]
+fn rules_are_of_metrics_that_exist() {
+    let sources = sources::read();
+    let named: BTreeSet<_> =
+        vocabulary::metrics_in_code(&sources).into_iter().map(|(word, _)| word).collect();
+    let unknown: Vec<_> = vocabulary::metrics_in_text(&rules()).difference(&named).cloned().collect();
+    assert!(unknown.is_empty(), "charts/canopy/files/rules.yaml asks for {unknown:?}");
 }
 
 #[track_caller]

@@ -36,6 +36,21 @@ pub(crate) fn headings(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The names of the alerts of a file of rules.
+pub(crate) fn alerts(rules: &str) -> BTreeSet<String> {
+    rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
+}
+
+/// Whether a file of tests of rules has a time when `alert` fires, and one when it does not.
+pub(crate) fn is_tested_both_ways(tests: &str, alert: &str) -> [bool; 2] {
+    let name = format!("alertname: {alert}\n");
+    let expected: Vec<_> = tests.split(&name).skip(1).map(str::trim_start).collect();
+    [
+        expected.iter().any(|rest| rest.starts_with("exp_alerts:\n")),
+        expected.iter().any(|rest| rest.starts_with("exp_alerts: []\n")),
+    ]
+}
+
 /// `canopy_gateway_requests_total` is a name; `canopy_gateway` is a crate, `canopy_` no word at all.
 fn is_metric(word: &str) -> bool {
     let parts: Vec<_> = word.split('_').collect();
@@ -61,5 +76,20 @@ mod tests {
         let text = "# Title\n## not_ready \n| `canopy_a_total{M}` | rate(canopy_b_seconds_count[5m]) in canopy_gateway |\n### deeper";
         assert_eq!(headings(text), ["not_ready".to_owned()].into());
         assert_eq!(metrics_in_text(text), ["canopy_a_total", "canopy_b_seconds"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn an_alert_is_tested_when_it_fires_and_when_it_does_not() {
+        assert_eq!(alerts("rules:\n- record: a:b\n  - alert: A\n"), ["A".to_owned()].into());
+        let fires = "alertname: A\n    exp_alerts:\n    - exp_labels: {}\n";
+        let is_quiet = "alertname: A\n    exp_alerts: []\n";
+        let check = |tests: &str, expected: [bool; 2]| {
+            assert_eq!(is_tested_both_ways(tests, "A"), expected, "{tests}");
+        };
+        check("", [false, false]);
+        check(fires, [true, false]);
+        check(is_quiet, [false, true]);
+        check(&format!("{is_quiet}{fires}"), [true, true]);
+        check(&is_quiet.replace('A', "AB"), [false, false]);
     }
 }

@@ -20,20 +20,8 @@ async fn kubectl_scale_from_one_to_four_to_two_fails_no_request() -> Result<()> 
         let mut load = scene.load().await?;
         for replicas in [4, 2] {
             let scaled = async {
-                namespace.kubectl(&[
-                    "scale",
-                    "predictormodel",
-                    "tiny",
-                    "--replicas",
-                    &replicas.to_string(),
-                ])?;
-                until(&format!("{replicas} pods"), PATIENCE, async || {
-                    let pods = scene.model.pods(&serving)?;
-                    let ready = pods.values().filter(|pod| pod.is_ready).count();
-                    ensure!(pods.len() == replicas && ready == replicas, "there are {pods:?}");
-                    Ok(())
-                })
-                .await
+                scene.model.scale(replicas)?;
+                scene.model.has_pods(&serving, replicas).await
             };
             load.during(&format!("to {replicas}"), scaled).await?;
         }

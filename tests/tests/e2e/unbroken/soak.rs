@@ -35,7 +35,6 @@ async fn uses(admin: &Forward) -> Result<(f64, f64)> {
 }
 
 /// One thing that happens, and is over when this returns.
-#[expect(clippy::too_many_lines, reason = "a list of what may happen reads better whole")]
 async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> Result<&'static str> {
     let model: &Model<'_> = &scene.model;
     let serving = revision(&model.read()?)?;
@@ -43,15 +42,6 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
         let pods = model.pods(&serving)?;
         let place = chance.usize(..pods.len().max(1));
         pods.into_iter().nth(place).context("there is a pod")
-    };
-    let ready = async |count: usize| {
-        until("all pods to be ready", PATIENCE, async || {
-            let pods = model.pods(&serving)?;
-            let ready = pods.values().filter(|pod| pod.is_ready).count();
-            ensure!(ready == count && pods.len() == count, "{pods:?}");
-            Ok(())
-        })
-        .await
     };
     match chance.u32(..6) {
         0 => {
@@ -80,19 +70,13 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
                 Ok(())
             })
             .await?;
-            ready(3).await?;
+            model.has_pods(&serving, 3).await?;
             Ok("a predictor deleted")
         }
         3 => {
             for replicas in [4, 3] {
-                model.namespace.kubectl(&[
-                    "scale",
-                    "predictormodel",
-                    "tiny",
-                    "--replicas",
-                    &replicas.to_string(),
-                ])?;
-                ready(replicas).await?;
+                model.scale(replicas)?;
+                model.has_pods(&serving, replicas).await?;
             }
             Ok("scaled up and down")
         }
@@ -101,7 +85,7 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
             strike("STOP", [&pod])?;
             pass(CALM).await;
             strike("CONT", [&pod])?;
-            ready(3).await?;
+            model.has_pods(&serving, 3).await?;
             Ok("a predictor hung")
         }
         _ => {
