@@ -41,6 +41,7 @@ impl<'a> Scene<'a> {
     }
 
     /// The same, with both gateways on one node.
+    #[cfg(feature = "full")]
     async fn on(namespace: &'a Namespace, more: &Value, node: &str) -> Result<Self> {
         Self::before(namespace, more, Front::start(namespace, &[], Some(node))?).await
     }
