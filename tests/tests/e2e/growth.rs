@@ -18,9 +18,9 @@ use crate::audit::{is_operators, leads, writes};
 use crate::canopy::{alone, leader, measurements, rolled_out, scale_operators, without_operators};
 use crate::model::{PATIENCE, small};
 
-/// How many models there are in turn, and how many more if `CANOPY_FULL` is set.
-const MODELS: [usize; 2] = [10, 100];
-const MODELS_FULL: usize = 1000;
+/// How many models there are, and how many there are in turn if `CANOPY_FULL` is set.
+const MODELS: &[usize] = &[100];
+const MODELS_FULL: &[usize] = &[10, 100, 1000];
 /// So many are applied at once.
 const AT_ONCE: usize = 100;
 const LIMIT: Duration = Duration::from_mins(5);
@@ -152,9 +152,9 @@ async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
 async fn an_operator_grows_slowly_with_its_models_and_does_nothing_when_idle() -> Result<()> {
     let _turn = alone().await?;
     in_namespace("e2e-growth", async |namespace| {
-        let full = std::env::var_os("CANOPY_FULL").map(|_| MODELS_FULL);
+        let stages = if std::env::var_os("CANOPY_FULL").is_some() { MODELS_FULL } else { MODELS };
         let mut there = 0;
-        for count in MODELS.into_iter().chain(full) {
+        for &count in stages {
             without_operators().await?;
             let outcome = match apply(namespace, there, count) {
                 Ok(()) => measured(namespace, count).await,

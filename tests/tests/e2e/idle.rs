@@ -20,8 +20,9 @@ use crate::model::{Model, small};
 const MODELS: usize = 50;
 const STRANGERS: usize = 2_000;
 const STRANGER_BYTES: usize = 100_000;
-/// How long it is quiet, unless `CANOPY_QUIET_SECONDS` says otherwise.
-const QUIET_SECONDS: u64 = 120;
+/// How long it is quiet, unless `CANOPY_FULL` is set.
+const QUIET: Duration = Duration::from_mins(2);
+const QUIET_FULL: Duration = Duration::from_mins(10);
 /// What the operator's memory may differ by though nothing happened to its models.
 const BYTES_MOVED_MAX: f64 = 4e6;
 const LIMIT: Duration = Duration::from_mins(6);
@@ -140,6 +141,5 @@ fn strangers() -> Result<()> {
 
 /// Time passes in which nobody does anything.
 async fn quiet() {
-    let given = std::env::var("CANOPY_QUIET_SECONDS").ok().and_then(|text| text.parse().ok());
-    pass(Duration::from_secs(given.unwrap_or(QUIET_SECONDS))).await;
+    pass(if std::env::var_os("CANOPY_FULL").is_some() { QUIET_FULL } else { QUIET }).await;
 }

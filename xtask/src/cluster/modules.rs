@@ -43,8 +43,10 @@ impl Module {
         let key = key(&said, &inputs(&[self.folder])?);
         work.place.built(self.name, &key, |built| {
             step(&format!("building {} from Go modules, which takes minutes", self.name), || {
-                let mut install = self.go(work, ["install", "-trimpath", "-ldflags", &flags]);
-                // Compilers that tidy up less often are quicker, and there is memory enough for two of them.
+                // What `-s -w` would drop is not made in the first place; and compilers that tidy up less often are
+                // quicker, with memory enough for two of them.
+                let compiler = "-gcflags=all=-dwarf=false";
+                let mut install = self.go(work, ["install", "-trimpath", compiler, "-ldflags", &flags]);
                 run(install
                     .args(packages)
                     .envs([("CGO_ENABLED", "0"), ("GOGC", "400")])
