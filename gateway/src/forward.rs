@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use tracing::Level;
 
 use crate::answer::{self, Answers};
+use crate::clock::now;
 use crate::failure::{Failure, Trouble};
 use crate::known::Known;
 use crate::pods::{Asked, Pod};
@@ -53,10 +54,11 @@ pub(crate) async fn forward(
     span: &RequestSpan,
     deadline: Deadline,
 ) -> Result<Forwarded, Failure> {
-    let _at_work = served.share.take(served.pods.len()).ok_or_else(|| served.overloaded())?;
+    let now = now();
+    let _at_work = served.share.take(served.pods.len(), now).ok_or_else(|| served.overloaded())?;
     let body = answer::question(rows).map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
     let request = Call { served, rows, body, span, deadline };
-    served.retries.came();
+    served.retries.came(now);
     let mut pod = served.pick(&[]).ok_or_else(|| served.none_ready())?;
     let mut tried = Vec::new();
     loop {
@@ -96,7 +98,7 @@ impl Call<'_> {
     /// Another pod than those `tried`, if there is one and load allows. A prediction is a pure function: to ask twice
     /// does no harm but that.
     fn other(&self, tried: &[Arc<Pod>], may_go_on: bool) -> Option<Asked> {
-        self.served.pick(tried).filter(|_| may_go_on && self.served.retries.admit())
+        self.served.pick(tried).filter(|_| may_go_on && self.served.retries.admit(now()))
     }
 
     /// Asks `pod`, and another one as well if it is silent for longer than this model's pods are; the first answer
@@ -188,12 +190,12 @@ impl Call<'_> {
             Ok(reply) if is_anothers(&reply, known) => (reply.status.as_u16(), Ok(Sent::Another(reply))),
             Ok(reply) => (reply.status.as_u16(), self.judge(pod, &reply, known).map(Sent::Answers)),
         };
+        let took = started.elapsed();
         if let Ok(Sent::Answers(_)) = &sent {
-            pod.answered(known);
-            self.served.predicted(pod, started.elapsed());
+            self.served.predicted(pod, known, took);
         }
         let code = sent.as_ref().err().map_or(Code::Ok, Failure::code);
-        known.series.asked(code, started.elapsed());
+        known.series.asked(code, took);
         span.finish(status, (code != Code::Ok).then_some(code.as_str()));
         sent
     }

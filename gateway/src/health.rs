@@ -3,11 +3,10 @@
 //! Comes in: how each call to it went. Goes out: how it stands, and how much of a share it may have. Never: a call, nor
 //! a pod that is shut out for good; each time ends.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::clock::{millis, now};
 
 /// How many times a pod is shut out for twice as long as the time before: 32 times as long is the most.
 const DOUBLED_MAX: u32 = 5;
@@ -35,7 +34,7 @@ pub(crate) enum Standing {
 pub(crate) struct Health {
     /// How long the first failure in a row shuts out.
     time_out: Duration,
-    /// Since when it is in use beside others; see [`now`].
+    /// Since when it is in use beside others; see `clock`.
     since: AtomicU64,
     /// When its time out ends; 0 while it has none.
     out_until: AtomicU64,
@@ -144,16 +143,6 @@ fn clear(count: &AtomicU32) {
     if count.load(Ordering::Relaxed) != 0 {
         count.store(0, Ordering::Relaxed);
     }
-}
-
-/// Milliseconds since some moment, never 0.
-pub(crate) fn now() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    millis(START.elapsed()) + 1
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    duration.as_millis() as u64
 }
 
 #[cfg(test)]

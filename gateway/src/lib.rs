@@ -12,6 +12,8 @@ mod upstream;
 mod known;
 mod answer;
 mod lesson;
+mod clock;
+mod recent;
 mod health;
 mod share;
 mod speed;

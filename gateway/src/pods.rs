@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::clock::{millis, now};
 use crate::failure::Trouble;
-use crate::health::{Health, Standing, millis, now};
+use crate::health::{Health, Standing};
 use crate::known::Known;
 use crate::lesson::Lessons;
 use crate::speed::Speed;
@@ -35,7 +36,7 @@ pub(crate) struct Pod {
     pub(crate) lessons: Lessons,
     /// What it answered as when it last did.
     known: ArcSwapOption<Known>,
-    /// When it last answered as that; see [`now`].
+    /// When it last answered as that; see `clock`.
     heard: AtomicU64,
     in_flight: AtomicU32,
     health: Health,
@@ -68,18 +69,17 @@ impl Pod {
     }
 
     /// It answered, as `known`.
-    pub(crate) fn answered(&self, known: &Arc<Known>) {
+    pub(crate) fn answered(&self, known: &Arc<Known>, now: u64) {
         if !self.known.load().as_ref().is_some_and(|own| Arc::ptr_eq(own, known)) {
             self.known.store(Some(known.clone()));
         }
-        let now = now();
         self.heard.store(now, Ordering::Relaxed);
         self.health.answered(now);
     }
 
     /// It predicted within `took`.
-    pub(crate) fn predicted(&self, took: Duration) {
-        self.speed.observe(took, now());
+    pub(crate) fn predicted(&self, took: Duration, now: u64) {
+        self.speed.observe(took, now);
     }
 
     /// It gave no answer.

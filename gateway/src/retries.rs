@@ -3,13 +3,11 @@
 //! Comes in: that a request came, or the wish to send one again. Goes out: whether to. Never: a lock, nor more
 //! than a given part of what came in the last ten seconds, but for a hundred that a quiet model may have.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use tokio::time::Instant;
+use crate::clock::second;
+use crate::recent::Recent;
 
 /// How many seconds are looked back at.
-const SECONDS: u64 = 10;
+const SECONDS: usize = 10;
 /// How many of a second's requests may be sent again on average, however few there are.
 const PER_SECOND_MIN: u64 = 10;
 
@@ -17,79 +15,35 @@ const PER_SECOND_MIN: u64 = 10;
 pub(crate) struct Retries {
     /// Of a hundred requests so many may be sent again; none at all where this is 0.
     percent: u64,
-    /// The second in 24 bits, then the requests in 24, then the retries in 16.
-    seconds: [AtomicU64; SECONDS as usize],
+    came: Recent<SECONDS>,
+    sent_again: Recent<SECONDS>,
 }
 
 impl Retries {
     /// None so far.
     pub(crate) fn new(percent: u8) -> Self {
-        Self { percent: percent.into(), seconds: Default::default() }
+        Self { percent: percent.into(), came: Recent::default(), sent_again: Recent::default() }
     }
 
     /// A request came.
-    pub(crate) fn came(&self) {
-        self.count(second(), Tally { requests: 1, retries: 0 });
+    pub(crate) fn came(&self, now: u64) {
+        self.came.count(second(now));
     }
 
     /// Whether a request may be sent once more; if so, it counts as sent.
-    pub(crate) fn admit(&self) -> bool {
-        self.admit_at(second())
-    }
-
-    fn admit_at(&self, second: u64) -> bool {
-        let mut all = Tally::default();
-        for slot in &self.seconds {
-            let (of, tally) = unpack(slot.load(Ordering::Relaxed));
-            if second.wrapping_sub(of) & SECOND_MASK < SECONDS {
-                all.requests += tally.requests;
-                all.retries += tally.retries;
-            }
-        }
-        let may = all.retries < self.most(all.requests);
+    pub(crate) fn admit(&self, now: u64) -> bool {
+        let now = second(now);
+        let may = self.sent_again.numbers(now).sum::<u64>() < self.most(self.came.numbers(now).sum());
         if may {
-            self.count(second, Tally { requests: 0, retries: 1 });
+            self.sent_again.count(now);
         }
         may
     }
 
     fn most(&self, requests: u64) -> u64 {
-        if self.percent == 0 { 0 } else { (requests * self.percent / 100).max(PER_SECOND_MIN * SECONDS) }
+        let least = PER_SECOND_MIN * SECONDS as u64;
+        if self.percent == 0 { 0 } else { (requests * self.percent / 100).max(least) }
     }
-
-    fn count(&self, second: u64, one: Tally) {
-        let slot = &self.seconds[(second % SECONDS) as usize];
-        let add = |packed| {
-            let (of, tally) = unpack(packed);
-            let before = if of == second & SECOND_MASK { tally } else { Tally::default() };
-            let requests = (before.requests + one.requests).min(REQUESTS_MASK);
-            let retries = (before.retries + one.retries).min(RETRIES_MASK);
-            Some((second & SECOND_MASK) << 40 | requests << 16 | retries)
-        };
-        // It cannot fail: there always is a next value.
-        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-    }
-}
-
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    requests: u64,
-    retries: u64,
-}
-
-const SECOND_MASK: u64 = (1 << 24) - 1;
-const REQUESTS_MASK: u64 = (1 << 24) - 1;
-const RETRIES_MASK: u64 = (1 << 16) - 1;
-
-fn unpack(packed: u64) -> (u64, Tally) {
-    let tally = Tally { requests: packed >> 16 & REQUESTS_MASK, retries: packed & RETRIES_MASK };
-    (packed >> 40, tally)
-}
-
-/// Seconds since some moment, from 10: an empty slot, which is of second 0, must not pass for a recent one.
-fn second() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs() + SECONDS
 }
 
 #[cfg(test)]
@@ -97,11 +51,11 @@ mod tests {
     use super::*;
 
     fn admitted(retries: &Retries, second: u64) -> usize {
-        (0..100_000).take_while(|_| retries.admit_at(second)).count()
+        (0..100_000).take_while(|_| retries.admit(second * 1000)).count()
     }
 
-    fn came(retries: &Retries, second: u64, requests: u64) {
-        retries.count(second, Tally { requests, retries: 0 });
+    fn came(retries: &Retries, second: u64, requests: usize) {
+        (0..requests).for_each(|_| retries.came(second * 1000));
     }
 
     #[test]
@@ -129,14 +83,5 @@ mod tests {
         let retries = Retries::new(0);
         came(&retries, 10, 5_000);
         assert_eq!(admitted(&retries, 10), 0);
-    }
-
-    #[test]
-    fn a_slot_that_is_used_again_forgets_its_last_second() {
-        let retries = Retries::new(10);
-        came(&retries, 10, 50_000);
-        came(&retries, 1_000_010, 10);
-        assert_eq!(admitted(&retries, 1_000_010), 100);
-        assert!(retries.admit() && second() >= SECONDS);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Level;
 
+use crate::clock::{now, second};
 use crate::failure::{Failure, Trouble};
 use crate::known::Known;
 use crate::lesson::Lesson;
@@ -56,7 +57,7 @@ pub(crate) struct Served {
     latest: ArcSwapOption<Known>,
     /// The latest is at the back.
     revisions: Mutex<VecDeque<Arc<Known>>>,
-    /// In seconds since some moment.
+    /// In which second somebody asked for it last.
     used: AtomicU64,
 }
 
@@ -85,14 +86,14 @@ impl Served {
             endpoints: Some(metrics.endpoints(&model)),
             latest: ArcSwapOption::empty(),
             revisions: Mutex::default(),
-            used: AtomicU64::new(seconds()),
+            used: AtomicU64::new(second(now())),
             model,
         }
     }
 
     /// Somebody asks for the model.
     pub(crate) fn is_used(&self) {
-        let now = seconds();
+        let now = second(now());
         if self.used.load(Ordering::Relaxed) != now {
             self.used.store(now, Ordering::Relaxed);
         }
@@ -100,7 +101,7 @@ impl Served {
 
     /// Whether nobody asked for the model for `time`.
     pub(crate) fn is_idle(&self, time: Duration) -> bool {
-        seconds() - self.used.load(Ordering::Relaxed) > time.as_secs()
+        second(now()) - self.used.load(Ordering::Relaxed) > time.as_secs()
     }
 
     /// The pod to ask now, or another one than were tried.
@@ -142,11 +143,13 @@ impl Served {
         }
     }
 
-    /// `pod` predicted within `took`.
-    pub(crate) fn predicted(&self, pod: &Pod, took: Duration) {
-        pod.predicted(took);
+    /// `pod` predicted within `took`, as `known`.
+    pub(crate) fn predicted(&self, pod: &Pod, known: &Arc<Known>, took: Duration) {
+        let now = now();
+        pod.answered(known, now);
+        pod.predicted(took, now);
         self.patience.observe(took);
-        self.share.answered();
+        self.share.answered(now);
     }
 
     /// `pod` was silent for `waited`, which is longer than this model's pods are.
@@ -183,7 +186,7 @@ impl Served {
         let revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = revisions.iter().rev().find(|known| known.revision == *revision)?.clone();
         drop(revisions);
-        pod.answered(&known);
+        pod.answered(&known, now());
         Some(known)
     }
 
@@ -260,7 +263,7 @@ impl Served {
         let known = Known::read(&reply.body, &self.model, &self.metrics)
             .map_err(|why| Trouble::Failed(format!("{url} is no predictor of the model: {why}")))?;
         let known = self.remember(known);
-        pod.answered(&known);
+        pod.answered(&known, now());
         self.latest.store(Some(known.clone()));
         self.count_endpoints();
         Ok(known)
@@ -297,10 +300,4 @@ impl Served {
             endpoints.clear();
         }
     }
-}
-
-/// Seconds since some moment.
-fn seconds() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_secs()
 }

@@ -1,0 +1,57 @@
+//! How often something happened in each of the last seconds.
+//!
+//! Comes in: the second in which it happened once more. Goes out: one number for each second that is not over for long.
+//! Never: a lock, nor more memory the more happens.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers of the last `SECONDS` seconds, the present one included.
+pub(crate) struct Recent<const SECONDS: usize> {
+    /// The second in the upper half, 0 where there was none, and its number in the lower.
+    slots: [AtomicU64; SECONDS],
+}
+
+impl<const SECONDS: usize> Default for Recent<SECONDS> {
+    fn default() -> Self {
+        Self { slots: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl<const SECONDS: usize> Recent<SECONDS> {
+    /// It happened once in `second`, which is not 0.
+    pub(crate) fn count(&self, second: u64) {
+        let slot = &self.slots[second as usize % SECONDS];
+        let add = |packed: u64| Some(if packed >> 32 == second { packed + 1 } else { second << 32 | 1 });
+        // It cannot fail: there always is a next value.
+        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// The numbers of those of the last seconds in which it happened.
+    pub(crate) fn numbers(&self, now: u64) -> impl Iterator<Item = u64> {
+        self.slots.iter().filter_map(move |slot| {
+            let packed = slot.load(Ordering::Relaxed);
+            let (second, number) = (packed >> 32, packed & u64::from(u32::MAX));
+            // Somebody else may have read a later clock.
+            let is_recent = second != 0 && now.saturating_sub(second) < SECONDS as u64;
+            is_recent.then_some(number)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_second_has_a_number_until_it_is_over_for_long() {
+        let recent = Recent::<4>::default();
+        assert_eq!(recent.numbers(1).count(), 0, "an empty slot is no recent one");
+        for (second, times) in [(10, 3), (11, 1)] {
+            (0..times).for_each(|_| recent.count(second));
+        }
+        let sum = |now: u64| recent.numbers(now).sum::<u64>();
+        assert_eq!([9, 10, 11, 13, 14, 15, 1000].map(sum), [4, 4, 4, 4, 1, 0, 0]);
+        recent.count(14);
+        assert_eq!(sum(14), 2, "a slot that is used again forgets its last second");
+    }
+}
