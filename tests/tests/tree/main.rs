@@ -12,6 +12,7 @@ mod shape;
 mod doors;
 mod packages;
 mod vocabulary;
+mod dashboards;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,6 +103,18 @@ const DOORS: [Door; 11] = [
     },
     Door { kind: "other programs", words: &["process::Command"], files: &[] },
 ];
+
+/// The dashboards, each with its variables in their order.
+const DASHBOARDS: [(&str, &[&str]); 3] = [
+    ("model", &["datasource", "namespace", "model", "version"]),
+    ("operator", &["datasource"]),
+    ("overview", &["datasource", "namespace", "model"]),
+];
+
+/// What dashboards may ask for though no file of Canopy declares it: what every process exports by the crate
+/// `prometheus`, and what Prometheus makes of alerts.
+const FROM_OTHERS: [&str; 4] =
+    ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "ALERTS"];
 
 #[test]
 fn a_module_names_only_what_is_declared_above_it() {
@@ -219,6 +232,48 @@ fn rules_are_of_metrics_that_exist() {
         vocabulary::metrics_in_code(&sources).into_iter().map(|(word, _)| word).collect();
     let unknown: Vec<_> = vocabulary::metrics_in_text(&rules()).difference(&named).cloned().collect();
     assert!(unknown.is_empty(), "charts/canopy/files/rules.yaml asks for {unknown:?}");
+}
+
+#[test]
+fn dashboards_are_complete_and_of_metrics_that_exist() {
+    let explained = sources::text(&sources::root().join("docs/metrics.md"));
+    let others = FROM_OTHERS.map(str::to_owned);
+    let known: BTreeSet<_> = vocabulary::series_in_tables(&explained)
+        .into_iter()
+        .chain(vocabulary::recorded(&rules()))
+        .chain(others)
+        .collect();
+    assert_none(
+        DASHBOARDS
+            .iter()
+            .flat_map(|(name, variables)| dashboards::breaches(name, &dashboard(name), variables, &known)),
+    );
+}
+
+#[test]
+fn every_dashboard_is_listed() {
+    let files = sources::root().join("charts/canopy/files/dashboards");
+    let files = files.read_dir().expect("a folder of dashboards");
+    let files: BTreeSet<_> = files
+        .map(|file| file.expect("a readable folder").file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(files, DASHBOARDS.map(|(name, _)| format!("{name}.json")).into());
+}
+
+#[test]
+fn every_metric_is_on_a_dashboard_or_in_a_rule() {
+    let explained = sources::text(&sources::root().join("docs/metrics.md"));
+    let asked = DASHBOARDS.iter().flat_map(|(name, _)| dashboards::asked_for(&dashboard(name)));
+    let asked = asked.flat_map(|name| vocabulary::metrics_in_text(&name));
+    let seen: BTreeSet<_> = asked.chain(vocabulary::metrics_in_text(&rules())).collect();
+    let unseen: Vec<_> = vocabulary::metrics_in_text(&explained).difference(&seen).cloned().collect();
+    assert!(unseen.is_empty(), "no dashboard and no rule asks for {unseen:?}");
+}
+
+fn dashboard(name: &str) -> serde_json::Value {
+    let path = sources::root().join(format!("charts/canopy/files/dashboards/{name}.json"));
+    let text = sources::text(&path);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{} is not JSON: {error}", path.display()))
 }
 
 #[track_caller]

@@ -28,6 +28,21 @@ pub(crate) fn metrics_in_text(text: &str) -> BTreeSet<String> {
     words.filter(|word| is_metric(word)).map(str::to_owned).collect()
 }
 
+/// The names under which a document's tables of metrics make Prometheus keep series: three of each histogram.
+pub(crate) fn series_in_tables(text: &str) -> BTreeSet<String> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let names = |(name, rest): (&str, &str)| {
+        let parts: &[_] = if rest.starts_with("histogram") { &["_bucket", "_count", "_sum"] } else { &[""] };
+        parts.iter().map(|part| format!("{name}{part}")).collect::<Vec<_>>()
+    };
+    rows.flat_map(names).filter(|name| is_metric(name)).collect()
+}
+
+/// The names of the series that a file of rules records.
+pub(crate) fn recorded(rules: &str) -> BTreeSet<String> {
+    rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned).collect()
+}
+
 /// The words of a document's headings of the second level.
 pub(crate) fn headings(text: &str) -> BTreeSet<String> {
     text.lines()
@@ -76,6 +91,15 @@ mod tests {
         let text = "# Title\n## not_ready \n| `canopy_a_total{M}` | rate(canopy_b_seconds_count[5m]) in canopy_gateway |\n### deeper";
         assert_eq!(headings(text), ["not_ready".to_owned()].into());
         assert_eq!(metrics_in_text(text), ["canopy_a_total", "canopy_b_seconds"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn a_histogram_is_three_series() {
+        let text = "| metric | type |\n| `canopy_a_total` | counter | M |\n| `canopy_b_seconds` | histogram, 1 s | |\n| `process_*` | | |";
+        let expected =
+            ["canopy_a_total", "canopy_b_seconds_bucket", "canopy_b_seconds_count", "canopy_b_seconds_sum"];
+        assert_eq!(series_in_tables(text), expected.map(str::to_owned).into());
+        assert_eq!(recorded("rules:\n  - record: a:b\n- alert: A\n"), ["a:b".to_owned()].into());
     }
 
     #[test]
