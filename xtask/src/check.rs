@@ -6,6 +6,7 @@
 mod empty_root;
 mod laptop;
 mod browser;
+mod dashboards;
 mod on_cluster;
 
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ struct Check {
     run: fn(&Options) -> Result<()>,
 }
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     Check { name: "fmt", shows: "the code is formatted", run: |_| fmt() },
     Check { name: "clippy", shows: "no lint warns", run: |_| clippy() },
     Check { name: "doc", shows: "the documentation of the code builds without warnings", run: |_| doc() },
@@ -55,6 +56,11 @@ const CHECKS: [Check; 12] = [
         run: |_| laptop::metrics(),
     },
     Check { name: "alerts", shows: "alerts fire when they must, and only then", run: |_| alerts() },
+    Check {
+        name: "dashboards",
+        shows: "Grafana knows all that the dashboards say",
+        run: |_| dashboards::check(),
+    },
     Check { name: "browser", shows: "the API's pages render, with no other host", run: |_| browser::check() },
     Check { name: "generated", shows: "generated files are what the code says", run: |_| generated::check() },
     Check { name: "static", shows: "small binaries serve in an empty root", run: |_| empty_root::check() },
