@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// What every query of a panel is sent to.
 const DATA_SOURCE: &str = "${datasource}";
-/// What PromQL has besides functions and the names of metrics.
+/// What a query has besides functions and the names of metrics.
 const WORDS: [&str; 18] = [
     "and",
     "avg",
