@@ -85,10 +85,10 @@ impl Exchange<'_> {
         self.finished = true;
         let took = self.started.elapsed();
         match &self.about {
-            None => self.app.series.answered(code, took),
+            None => self.app.series.answered(code, took, self.span.context()),
             Some(served) => match self.answered_by.take().or_else(|| served.known_so_far()) {
-                None => served.series().answered(code, took),
-                Some(known) => known.series.answered(code, took),
+                None => served.series().answered(code, took, self.span.context()),
+                Some(known) => known.series.answered(code, took, self.span.context()),
             },
         }
         self.span.finish(code.status(), (code.status() >= 500).then_some(code.as_str()));
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_500_that_is_counted_and_the_next_request_is_answered() {
-        let registry = prometheus::Registry::new();
+        let registry = canopy_runtime::metrics::Registry::new();
         let app = App::open(&Settings::default(), &registry).await.unwrap();
         let router = Router::new().route("/", get(breaks)).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

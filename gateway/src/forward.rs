@@ -129,7 +129,7 @@ impl Call<'_> {
         if ended.as_ref().is_err_and(Failure::is_of_one_pod) {
             return rest.await;
         }
-        self.served.gave_up(given_up, started.elapsed());
+        self.served.gave_up(given_up, started.elapsed(), self.span.context());
         ended
     }
 
@@ -193,7 +193,7 @@ impl Call<'_> {
             self.served.predicted(pod, started.elapsed());
         }
         let code = sent.as_ref().err().map_or(Code::Ok, Failure::code);
-        known.series.asked(code, started.elapsed());
+        known.series.asked(code, started.elapsed(), span.context());
         span.finish(status, (code != Code::Ok).then_some(code.as_str()));
         sent
     }

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::serve::{ServeOptions, serve};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
-use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use crate::app::{App, OpenError};

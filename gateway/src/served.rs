@@ -14,7 +14,7 @@ use canopy_contract::code::Code;
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
-use canopy_runtime::trace::RequestSpan;
+use canopy_runtime::trace::{RequestSpan, TraceContext};
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -167,10 +167,10 @@ impl Served {
     }
 
     /// Another pod answered before `pod`, which was asked `waited` ago.
-    pub(crate) fn gave_up(&self, pod: &Pod, waited: Duration) {
+    pub(crate) fn gave_up(&self, pod: &Pod, waited: Duration, trace: &TraceContext) {
         let known = pod.known();
         let series = known.as_ref().map_or(&self.series, |known| &known.series);
-        series.asked(Code::DeadlineExceeded, waited);
+        series.asked(Code::DeadlineExceeded, waited, trace);
     }
 
     /// What `pod` serves, as far as that is known: as it said itself, or as another pod said last.

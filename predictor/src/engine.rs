@@ -113,7 +113,8 @@ impl Engine {
                 return Err(Failure::ModelFailed);
             }
         };
-        self.metrics.predicted(answers.iter().map(|answer| answer.prediction), started.elapsed());
+        let classes = answers.iter().map(|answer| answer.prediction);
+        self.metrics.predicted(classes, started.elapsed(), inference.context());
         Ok(answers)
     }
 }

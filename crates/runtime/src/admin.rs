@@ -5,19 +5,23 @@
 
 use std::time::Duration;
 
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http::{StatusCode, header};
-use prometheus::Registry;
+use http::header::{CONTENT_TYPE, VARY};
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::metrics;
+use crate::accept::prefers_openmetrics;
+use crate::metrics::{self, Registry};
 use crate::readiness::Readiness;
 use crate::serve::{ServeOptions, serve};
 use crate::shutdown::Shutdown;
 use crate::workers::Workers;
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves the admin port in the background for as long as the process lives: probes and scrapes go on while
 /// requests drain, so nobody orders it to stop.
@@ -38,7 +42,7 @@ pub fn router(readiness: Readiness, registry: Registry) -> Router {
     Router::new()
         .route("/live", get(|| async { Json(json!({"live": true})) }))
         .route("/ready", get(move || async move { ready(&readiness) }))
-        .route("/metrics", get(move || async move { scrape(&registry) }))
+        .route("/metrics", get(move |headers: HeaderMap| async move { scrape(&registry, &headers) }))
 }
 
 fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
@@ -48,12 +52,17 @@ fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
     }
 }
 
-fn scrape(registry: &Registry) -> (StatusCode, [(header::HeaderName, &'static str); 1], String) {
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    match metrics::encode(registry) {
-        Ok(text) => (StatusCode::OK, kind, text),
+fn scrape(registry: &Registry, headers: &HeaderMap) -> Response {
+    let (kind, text) = if prefers_openmetrics(headers) {
+        (OPENMETRICS, metrics::encode_openmetrics(registry))
+    } else {
+        (TEXT, metrics::encode(registry))
+    };
+    match text {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, kind), (VARY, "accept")], text).into_response(),
         Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, kind, format!("failed to write metrics: {error}\n"))
+            let text = format!("failed to write metrics: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
         }
     }
 }

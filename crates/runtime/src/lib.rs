@@ -6,7 +6,10 @@
 pub mod budget;
 pub mod readiness;
 pub mod trace;
+pub mod exemplars;
+mod openmetrics;
 pub mod metrics;
+mod accept;
 pub mod telemetry;
 pub mod docs;
 pub mod shutdown;

@@ -74,6 +74,11 @@ impl TraceContext {
     }
 
     /// Adds the context to the headers of a request to another process.
+    /// Whether the trace is kept somewhere, as far as is known here.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+
     pub fn inject(&self, headers: &mut HeaderMap) {
         let text = format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled));
         if let Ok(value) = HeaderValue::try_from(text) {
