@@ -192,6 +192,7 @@ mod tests {
         let serving = tokio::spawn(serve(listener, router, options, shutdown.clone()));
         for count in 1..=2 {
             let mut stream = TcpStream::connect(address).await.unwrap();
+            tells_peer: false,
             stream.write_all(b"GET / HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n").await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();

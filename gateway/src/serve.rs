@@ -44,6 +44,7 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
         drain: Duration::from_secs(settings.drain_seconds),
         grace: settings.body_timeout + settings.upstream_timeout + MARGIN,
         on_panic: edge::panicked,
+        tells_peer: false,
     };
     serve(listener, routes::router(app), options, shutdown).await;
     Ok(())

@@ -10,6 +10,7 @@ pub mod exemplars;
 mod openmetrics;
 pub mod metrics;
 mod accept;
+pub mod levels;
 pub mod telemetry;
 pub mod docs;
 pub mod shutdown;
