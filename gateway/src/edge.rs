@@ -25,7 +25,9 @@ use crate::metrics::InFlight;
 use crate::served::Served;
 
 static CALLERS_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
-static OTHER_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
+
+/// Instead of a route, for a request that none takes.
+pub(crate) const NO_ROUTE: &str = "unknown";
 
 /// A request that is being answered.
 pub(crate) struct Exchange<'a> {
@@ -97,12 +99,16 @@ impl Exchange<'_> {
     /// One line for a failure, if there is room for it.
     fn tell(&self, failure: &Failure) {
         let is_callers = failure.code().status() < 500;
-        let (is_read, budget) = if is_callers {
-            (tracing::enabled!(Level::INFO), &CALLERS_FAULTS)
+        // Warnings are kept few by the log itself.
+        let left_out = if is_callers {
+            let admitted = tracing::enabled!(Level::INFO).then(|| CALLERS_FAULTS.admit()).flatten();
+            let Some(left_out) = admitted else { return };
+            left_out
+        } else if tracing::enabled!(Level::WARN) {
+            0
         } else {
-            (tracing::enabled!(Level::WARN), &OTHER_FAULTS)
+            return;
         };
-        let Some(left_out) = is_read.then(|| budget.admit()).flatten() else { return };
         let known = self.about.as_ref().and_then(|served| served.known_so_far());
         let trace_id = self.span.context();
         let model = self.about.as_ref().map(|served| served.model.name.as_str());
@@ -119,8 +125,7 @@ impl Exchange<'_> {
         } else {
             let cause = failure.cause();
             tracing::warn!(
-                %trace_id, model, namespace, version, endpoint, code, cause, duration_ms, left_out,
-                "failed: {what}",
+                %trace_id, model, namespace, version, endpoint, code, cause, duration_ms, "failed: {what}",
             );
         }
     }

@@ -37,7 +37,6 @@ const DESCRIPTION_MAX: usize = 4 << 20;
 const REVISIONS_MAX: usize = 4;
 
 static LINES: Budget = Budget::new(LINES_PER_SECOND);
-static SILENCES: Budget = Budget::new(LINES_PER_SECOND);
 
 /// A model, its pods, and what is known of it.
 pub(crate) struct Served {
@@ -154,16 +153,13 @@ impl Served {
         pod.was_silent();
         self.patience.observe(waited);
         self.alarm.notify_one();
-        if let Some(left_out) = SILENCES.admit() {
-            tracing::warn!(
-                model = self.model.name.as_str(),
-                namespace = self.model.namespace,
-                endpoint = pod.endpoint.url(),
-                duration_ms = waited.as_secs_f64() * 1000.0,
-                left_out,
-                "a predictor is silent",
-            );
-        }
+        tracing::warn!(
+            model = self.model.name.as_str(),
+            namespace = self.model.namespace,
+            endpoint = pod.endpoint.url(),
+            duration_ms = waited.as_secs_f64() * 1000.0,
+            "a predictor is silent",
+        );
     }
 
     /// Another pod answered before `pod`, which was asked `waited` ago.

@@ -11,6 +11,7 @@ mod openmetrics;
 pub mod metrics;
 mod accept;
 pub mod levels;
+mod sparing;
 pub mod telemetry;
 pub mod docs;
 pub mod shutdown;

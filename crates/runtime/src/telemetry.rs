@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::levels::{self, FilterError, Levels};
+use crate::sparing::{Places, Sparing};
 use crate::trace;
 
 /// How long spans that are still waiting may take to leave when the process ends.
@@ -43,6 +44,7 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    places: Places,
 }
 
 impl Telemetry {
@@ -50,7 +52,8 @@ impl Telemetry {
     /// asynchronous runtime is there: the exporter brings a thread of its own.
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
         let provider = provider(service)?;
-        let (logs, levels) = logs()?;
+        let places = Places::default();
+        let (logs, levels) = logs(&places)?;
         let logs = tracing_subscriber::registry().with(logs);
         // Added only where spans go somewhere: a layer that is none has every span made.
         if let Some(provider) = &provider {
@@ -72,19 +75,26 @@ impl Telemetry {
             let what = panic.payload_as_str().unwrap_or("no message");
             tracing::error!(place, "panicked: {what}");
         }));
-        Ok(Self { provider })
+        Ok(Self { provider, places })
     }
 
-    /// Sends the spans that still wait, for at most a few seconds. Blocks: call it after the runtime has ended.
+    /// Sends the spans that still wait, for at most a few seconds, and says which lines have been left out since the
+    /// last that said so. Blocks: call it after the runtime has ended.
     pub fn stop(self) {
         if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT))
         {
             tracing::warn!(%error, "failed to send the last spans");
         }
+        let untold = self.places.untold();
+        if !untold.is_empty() {
+            let suppressed: u64 = untold.iter().map(|(_, count)| count).sum();
+            let places: Vec<_> = untold.iter().map(|(place, count)| format!("{count} of {place}")).collect();
+            tracing::warn!(suppressed, places = places.join(", "), "lines were left out until the end");
+        }
     }
 }
 
-fn logs() -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Levels), TelemetryError> {
+fn logs(places: &Places) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Levels), TelemetryError> {
     let chosen = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let (filter, levels) = Levels::changeable(levels::parse(&chosen)?);
     // Spans first: they are then never looked at again, whatever the levels are.
@@ -98,9 +108,11 @@ fn logs() -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Levels), TelemetryE
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
     let lines = if pretty {
         let lines = lines.with_ansi(stderr().is_terminal());
+        let lines = lines.map_event_format(|format| Sparing::new(format, false, places.clone()));
         lines.with_filter(filter).boxed()
     } else {
         let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let lines = lines.map_event_format(|format| Sparing::new(format, true, places.clone()));
         lines.with_filter(filter).boxed()
     };
     Ok((lines, levels))
