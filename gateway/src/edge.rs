@@ -52,7 +52,7 @@ where
     let mut exchange = Exchange {
         app,
         route,
-        span: RequestSpan::server(&head.method, route, &head.headers),
+        span: RequestSpan::server(&head, (route != NO_ROUTE).then_some(route)),
         started: Instant::now(),
         about: None,
         answered_by: None,
@@ -192,12 +192,12 @@ mod tests {
             drain: Duration::ZERO,
             grace: Duration::from_secs(5),
             on_panic: panicked,
+            tells_peer: false,
         };
         let shutdown = Shutdown::new(Readiness::new());
         let serving = tokio::spawn(serve(listener, router, options, shutdown.clone()));
         for count in 1..=2 {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            tells_peer: false,
             stream.write_all(b"GET / HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n").await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();

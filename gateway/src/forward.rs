@@ -184,9 +184,11 @@ impl Call<'_> {
             answer_max: answer::answer_max(self.rows.len()),
         };
         let (status, sent) = match pod.endpoint.ask(&question, self.deadline).await {
-            Err(trouble) => (trouble.code().status(), Err(self.trouble(pod, trouble))),
-            Ok(reply) if is_anothers(&reply, known) => (reply.status.as_u16(), Ok(Sent::Another(reply))),
-            Ok(reply) => (reply.status.as_u16(), self.judge(pod, &reply, known).map(Sent::Answers)),
+            Err(trouble) => (None, Err(self.trouble(pod, trouble))),
+            Ok(reply) if is_anothers(&reply, known) => {
+                (Some(reply.status.as_u16()), Ok(Sent::Another(reply)))
+            }
+            Ok(reply) => (Some(reply.status.as_u16()), self.judge(pod, &reply, known).map(Sent::Answers)),
         };
         if let Ok(Sent::Answers(_)) = &sent {
             pod.answered(known);

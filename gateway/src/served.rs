@@ -225,7 +225,7 @@ impl Served {
             Ok(_) => span.finish(200, None),
             Err(trouble) => {
                 self.went_wrong(pod, trouble);
-                span.finish(trouble.code().status(), Some(trouble.code().as_str()));
+                span.finish(None, Some(trouble.code().as_str()));
             }
         }
         let known = read?;

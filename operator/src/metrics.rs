@@ -23,7 +23,8 @@ pub enum PassOutcome {
 }
 
 impl PassOutcome {
-    const fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Settled => "settled",
             Self::Waiting => "waiting",

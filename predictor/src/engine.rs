@@ -108,8 +108,8 @@ impl Engine {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::error!(trace_id = %span.context(), model = model.as_str(), version, %error, "model failed");
-                let (status, code) = Failure::ModelFailed.ending();
-                inference.finish(status, Some(code.as_str()));
+                let (_, code) = Failure::ModelFailed.ending();
+                inference.finish(None, Some(code.as_str()));
                 return Err(Failure::ModelFailed);
             }
         };

@@ -7,6 +7,7 @@ use std::env;
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
@@ -138,7 +139,8 @@ fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, Telemetr
         .with_http_client(client)
         .build()
         .map_err(|error| TelemetryError::Exporter(chain(&error)))?;
-    let mut resource = Resource::builder();
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let mut resource = Resource::builder().with_attribute(version);
     if set("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(service);
     }
