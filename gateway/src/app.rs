@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use canopy_contract::names::ModelRef;
-use prometheus::Registry;
+use canopy_runtime::metrics::Registry;
 
 use crate::catalogue::Catalogue;
 use crate::directory::{Directory, DirectoryError};

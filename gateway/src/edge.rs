@@ -25,7 +25,9 @@ use crate::metrics::InFlight;
 use crate::served::Served;
 
 static CALLERS_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
-static OTHER_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
+
+/// Instead of a route, for a request that none takes.
+pub(crate) const NO_ROUTE: &str = "unknown";
 
 /// A request that is being answered.
 pub(crate) struct Exchange<'a> {
@@ -50,7 +52,7 @@ where
     let mut exchange = Exchange {
         app,
         route,
-        span: RequestSpan::server(&head.method, route, &head.headers),
+        span: RequestSpan::server(&head, (route != NO_ROUTE).then_some(route)),
         started: Instant::now(),
         about: None,
         answered_by: None,
@@ -85,10 +87,10 @@ impl Exchange<'_> {
         self.finished = true;
         let took = self.started.elapsed();
         match &self.about {
-            None => self.app.series.answered(code, took),
+            None => self.app.series.answered(code, took, self.span.context()),
             Some(served) => match self.answered_by.take().or_else(|| served.known_so_far()) {
-                None => served.series().answered(code, took),
-                Some(known) => known.series.answered(code, took),
+                None => served.series().answered(code, took, self.span.context()),
+                Some(known) => known.series.answered(code, took, self.span.context()),
             },
         }
         self.span.finish(code.status(), (code.status() >= 500).then_some(code.as_str()));
@@ -97,12 +99,16 @@ impl Exchange<'_> {
     /// One line for a failure, if there is room for it.
     fn tell(&self, failure: &Failure) {
         let is_callers = failure.code().status() < 500;
-        let (is_read, budget) = if is_callers {
-            (tracing::enabled!(Level::INFO), &CALLERS_FAULTS)
+        // Warnings are kept few by the log itself.
+        let left_out = if is_callers {
+            let admitted = tracing::enabled!(Level::INFO).then(|| CALLERS_FAULTS.admit()).flatten();
+            let Some(left_out) = admitted else { return };
+            left_out
+        } else if tracing::enabled!(Level::WARN) {
+            0
         } else {
-            (tracing::enabled!(Level::WARN), &OTHER_FAULTS)
+            return;
         };
-        let Some(left_out) = is_read.then(|| budget.admit()).flatten() else { return };
         let known = self.about.as_ref().and_then(|served| served.known_so_far());
         let trace_id = self.span.context();
         let model = self.about.as_ref().map(|served| served.model.name.as_str());
@@ -119,8 +125,7 @@ impl Exchange<'_> {
         } else {
             let cause = failure.cause();
             tracing::warn!(
-                %trace_id, model, namespace, version, endpoint, code, cause, duration_ms, left_out,
-                "failed: {what}",
+                %trace_id, model, namespace, version, endpoint, code, cause, duration_ms, "failed: {what}",
             );
         }
     }
@@ -177,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_500_that_is_counted_and_the_next_request_is_answered() {
-        let registry = prometheus::Registry::new();
+        let registry = canopy_runtime::metrics::Registry::new();
         let app = App::open(&Settings::default(), &registry).await.unwrap();
         let router = Router::new().route("/", get(breaks)).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -187,6 +192,7 @@ mod tests {
             drain: Duration::ZERO,
             grace: Duration::from_secs(5),
             on_panic: panicked,
+            tells_peer: false,
         };
         let shutdown = Shutdown::new(Readiness::new());
         let serving = tokio::spawn(serve(listener, router, options, shutdown.clone()));

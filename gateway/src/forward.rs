@@ -131,7 +131,7 @@ impl Call<'_> {
         if ended.as_ref().is_err_and(Failure::is_of_one_pod) {
             return rest.await;
         }
-        self.served.gave_up(given_up, started.elapsed());
+        self.served.gave_up(given_up, started.elapsed(), self.span.context());
         ended
     }
 
@@ -186,16 +186,18 @@ impl Call<'_> {
             answer_max: answer::answer_max(self.rows.len()),
         };
         let (status, sent) = match pod.endpoint.ask(&question, self.deadline).await {
-            Err(trouble) => (trouble.code().status(), Err(self.trouble(pod, trouble))),
-            Ok(reply) if is_anothers(&reply, known) => (reply.status.as_u16(), Ok(Sent::Another(reply))),
-            Ok(reply) => (reply.status.as_u16(), self.judge(pod, &reply, known).map(Sent::Answers)),
+            Err(trouble) => (None, Err(self.trouble(pod, trouble))),
+            Ok(reply) if is_anothers(&reply, known) => {
+                (Some(reply.status.as_u16()), Ok(Sent::Another(reply)))
+            }
+            Ok(reply) => (Some(reply.status.as_u16()), self.judge(pod, &reply, known).map(Sent::Answers)),
         };
         let took = started.elapsed();
         if let Ok(Sent::Answers(_)) = &sent {
             self.served.predicted(pod, known, took);
         }
         let code = sent.as_ref().err().map_or(Code::Ok, Failure::code);
-        known.series.asked(code, took);
+        known.series.asked(code, took, span.context());
         span.finish(status, (code != Code::Ok).then_some(code.as_str()));
         sent
     }

@@ -172,18 +172,10 @@ impl Watch {
         if self.is_failing == was_failing && endpoints == before {
             return;
         }
-        let Some(left_out) = LINES.admit() else { return };
         let (model, namespace) = (served.model.name.as_str(), served.model.namespace.as_str());
         if let Err(cause) = look {
-            tracing::warn!(
-                model,
-                namespace,
-                endpoints,
-                cause,
-                left_out,
-                "DNS fails: the last endpoints stay"
-            );
-        } else {
+            tracing::warn!(model, namespace, endpoints, cause, "DNS fails: the last endpoints stay");
+        } else if let Some(left_out) = LINES.admit() {
             tracing::info!(model, namespace, endpoints, before, left_out, "looked up the endpoints");
         }
     }

@@ -48,7 +48,7 @@ mod tests {
             "quality": {"metric": "Accuracy", "value": 0.9, "samples": 30}, "digest": "00",
         });
         change(&mut body);
-        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
         Known::read(body.to_string().as_bytes(), &ModelRef::parse("iris", "shop").unwrap(), &metrics)
     }
 

@@ -25,6 +25,7 @@ Example:
   curl -s localhost:8000/api/predict -H 'content-type: application/json' -d '{\"features\":[1,2,-0.5,0.3]}'
 
 Logs: RUST_LOG (as in warn,canopy_gateway=debug), CANOPY_LOG_FORMAT (json or pretty).
+While it runs: curl -X PUT localhost:9000/log -d warn,canopy_gateway=debug changes the levels.
 Traces: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.")]
 struct Flags {
     #[command(flatten)]

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use canopy_contract::code::Code;
 use canopy_contract::names::ModelRef;
-use canopy_runtime::metrics::REQUEST_SECONDS;
-use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use canopy_runtime::exemplars::{Seconds, SecondsVec};
+use canopy_runtime::metrics::{REQUEST_SECONDS, Registry};
+use canopy_runtime::trace::TraceContext;
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 /// The families of the gateway.
 pub(crate) struct Metrics {
@@ -28,11 +27,11 @@ struct Families {
     /// Requests answered; those about no known model have empty labels.
     requests: IntCounterVec,
     /// Seconds from a request's head to its answer.
-    duration: HistogramVec,
+    duration: SecondsVec,
     /// Attempts to get predictions from a predictor; `outcome` is `ok` or the word for what went wrong.
     upstream_requests: IntCounterVec,
     /// Seconds such an attempt took, however it ended.
-    upstream_duration: HistogramVec,
+    upstream_duration: SecondsVec,
 }
 
 impl Metrics {
@@ -45,9 +44,9 @@ impl Metrics {
             ),
             &["model", "model_namespace", "version", "code", "reason"],
         )?;
-        let duration = seconds(
-            "canopy_gateway_request_duration_seconds",
-            "Seconds from a request's head to its answer.",
+        let duration = registry.seconds(
+            ("canopy_gateway_request_duration_seconds", "Seconds from a request's head to its answer."),
+            &REQUEST_SECONDS,
             &["model", "model_namespace", "version", "result"],
         )?;
         let upstream_requests = IntCounterVec::new(
@@ -57,9 +56,12 @@ impl Metrics {
             ),
             &["model", "model_namespace", "version", "outcome"],
         )?;
-        let upstream_duration = seconds(
-            "canopy_gateway_upstream_duration_seconds",
-            "Seconds an attempt to get predictions from a predictor took, however it ended.",
+        let upstream_duration = registry.seconds(
+            (
+                "canopy_gateway_upstream_duration_seconds",
+                "Seconds an attempt to get predictions from a predictor took, however it ended.",
+            ),
+            &REQUEST_SECONDS,
             &["model", "model_namespace", "version"],
         )?;
         let in_flight =
@@ -73,9 +75,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(endpoints.clone()))?;
         registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(upstream_requests.clone()))?;
-        registry.register(Box::new(upstream_duration.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         let families = Families { requests, duration, upstream_requests, upstream_duration };
         Ok(Self { families, in_flight, endpoints })
@@ -113,10 +113,6 @@ impl Metrics {
             upstream_duration: OnceLock::new(),
         }
     }
-}
-
-fn seconds(name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, Error> {
-    HistogramVec::new(HistogramOpts::new(name, help).buckets(REQUEST_SECONDS.to_vec()), labels)
 }
 
 /// A request that is being answered.
@@ -169,14 +165,14 @@ pub(crate) struct Series {
     families: Families,
     labels: [String; 3],
     requests: [OnceLock<IntCounter>; Code::ALL.len()],
-    duration: [OnceLock<Histogram>; 2],
+    duration: [OnceLock<Seconds>; 2],
     upstream_requests: [OnceLock<IntCounter>; Code::ALL.len()],
-    upstream_duration: OnceLock<Histogram>,
+    upstream_duration: OnceLock<Seconds>,
 }
 
 impl Series {
     /// A request was answered.
-    pub(crate) fn answered(&self, code: Code, took: Duration) {
+    pub(crate) fn answered(&self, code: Code, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let requests = self.requests[code as usize].get_or_init(|| {
             let status = code.status().to_string();
@@ -188,11 +184,11 @@ impl Series {
             self.families.duration.with_label_values(&[model.as_str(), namespace, version, result])
         });
         requests.inc();
-        duration.observe(took.as_secs_f64());
+        duration.observe(took, trace);
     }
 
     /// A predictor was asked for predictions.
-    pub(crate) fn asked(&self, outcome: Code, took: Duration) {
+    pub(crate) fn asked(&self, outcome: Code, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let requests = self.upstream_requests[outcome as usize].get_or_init(|| {
             let labels = [model, namespace, version, outcome.as_str()];
@@ -202,7 +198,7 @@ impl Series {
             .upstream_duration
             .get_or_init(|| self.families.upstream_duration.with_label_values(&[model, namespace, version]));
         requests.inc();
-        duration.observe(took.as_secs_f64());
+        duration.observe(took, trace);
     }
 }
 
@@ -246,10 +242,11 @@ mod tests {
         let guard = metrics.came();
         assert!(text().contains("canopy_gateway_requests_in_flight 1\n"), "{}", text());
         drop(guard);
-        series.answered(Code::Ok, Duration::from_millis(1));
-        series.answered(Code::NotReady, Duration::from_millis(1));
-        series.asked(Code::PredictorFailed, Duration::from_millis(1));
-        metrics.of_no_model().answered(Code::UnknownModel, Duration::ZERO);
+        let (took, trace) = (Duration::from_millis(1), TraceContext::from_headers(&http::HeaderMap::new()));
+        series.answered(Code::Ok, took, &trace);
+        series.answered(Code::NotReady, took, &trace);
+        series.asked(Code::PredictorFailed, took, &trace);
+        metrics.of_no_model().answered(Code::UnknownModel, Duration::ZERO, &trace);
         let labels = r#"model="iris",model_namespace="shop""#;
         for line in [
             format!(r#"canopy_gateway_requests_total{{code="200",{labels},reason="ok",version="1.0"}} 1"#),

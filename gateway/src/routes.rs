@@ -59,10 +59,10 @@ fn described() -> OpenApiRouter<Arc<App>> {
 
 async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response {
     let failure = Failure::UnknownPath(told_back(request.uri().path()));
-    edge::handle(&app, "unknown", request, async |_, _| Err(failure)).await
+    edge::handle(&app, edge::NO_ROUTE, request, async |_, _| Err(failure)).await
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
     let failure = Failure::Method(told_back(request.method().as_str()));
-    edge::handle(&app, "unknown", request, async |_, _| Err(failure)).await
+    edge::handle(&app, edge::NO_ROUTE, request, async |_, _| Err(failure)).await
 }

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::serve::{ServeOptions, serve};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
-use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use crate::app::{App, OpenError};
@@ -44,6 +44,7 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
         drain: Duration::from_secs(settings.drain_seconds),
         grace: settings.body_timeout + settings.upstream_timeout + MARGIN,
         on_panic: edge::panicked,
+        tells_peer: false,
     };
     serve(listener, routes::router(app), options, shutdown).await;
     Ok(())

@@ -14,7 +14,7 @@ use canopy_contract::code::Code;
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
-use canopy_runtime::trace::RequestSpan;
+use canopy_runtime::trace::{RequestSpan, TraceContext};
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -38,7 +38,6 @@ const DESCRIPTION_MAX: usize = 4 << 20;
 const REVISIONS_MAX: usize = 4;
 
 static LINES: Budget = Budget::new(LINES_PER_SECOND);
-static SILENCES: Budget = Budget::new(LINES_PER_SECOND);
 
 /// A model, its pods, and what is known of it.
 pub(crate) struct Served {
@@ -157,23 +156,20 @@ impl Served {
         pod.was_silent();
         self.patience.observe(waited);
         self.alarm.notify_one();
-        if let Some(left_out) = SILENCES.admit() {
-            tracing::warn!(
-                model = self.model.name.as_str(),
-                namespace = self.model.namespace,
-                endpoint = pod.endpoint.url(),
-                duration_ms = waited.as_secs_f64() * 1000.0,
-                left_out,
-                "a predictor is silent",
-            );
-        }
+        tracing::warn!(
+            model = self.model.name.as_str(),
+            namespace = self.model.namespace,
+            endpoint = pod.endpoint.url(),
+            duration_ms = waited.as_secs_f64() * 1000.0,
+            "a predictor is silent",
+        );
     }
 
     /// Another pod answered before `pod`, which was asked `waited` ago.
-    pub(crate) fn gave_up(&self, pod: &Pod, waited: Duration) {
+    pub(crate) fn gave_up(&self, pod: &Pod, waited: Duration, trace: &TraceContext) {
         let known = pod.known();
         let series = known.as_ref().map_or(&self.series, |known| &known.series);
-        series.asked(Code::DeadlineExceeded, waited);
+        series.asked(Code::DeadlineExceeded, waited, trace);
     }
 
     /// What `pod` serves, as far as that is known: as it said itself, or as another pod said last.
@@ -232,7 +228,7 @@ impl Served {
             Ok(_) => span.finish(200, None),
             Err(trouble) => {
                 self.went_wrong(pod, trouble);
-                span.finish(trouble.code().status(), Some(trouble.code().as_str()));
+                span.finish(None, Some(trouble.code().as_str()));
             }
         }
         let known = read?;

@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::reason::{Reason, Trouble};
 use crate::stores::{Child, Stores};
-use crate::{claim, compare};
+use crate::{claim, compare, spans};
 
 /// The API server, and what the watches know of it.
 #[derive(Clone)]
@@ -139,7 +139,9 @@ impl Cluster {
             "status": status,
         });
         let api: Api<PredictorModel> = self.api(&namespace);
-        let patched = api.patch_status(&name, &manager(), &Patch::Apply(&patch)).await;
+        let (manager, patch) = (manager(), Patch::Apply(&patch));
+        let patching = api.patch_status(&name, &manager, &patch);
+        let patched = spans::call("report on", "PredictorModel", (&namespace, &name), patching).await;
         patched.map_err(|error| failed::<PredictorModel>("report on", &namespace, &name, error))?;
         self.metrics.wrote("PredictorModel");
         Ok(())
@@ -149,7 +151,9 @@ impl Cluster {
     pub async fn publish(&self, model: &PredictorModel, news: &Announcement) -> Result<(), CallError> {
         let namespace = model.namespace().unwrap_or_default();
         let event = announcement::event(model, news, Timestamp::now());
-        let created = self.api::<Event>(&namespace).create(&PostParams::default(), &event).await;
+        let (api, parameters) = (self.api::<Event>(&namespace), PostParams::default());
+        let creating = api.create(&parameters, &event);
+        let created = spans::call("create", "Event", (&namespace, &event.name_any()), creating).await;
         created.map_err(|error| failed::<Event>("create", &namespace, &event.name_any(), error))?;
         self.metrics.wrote("Event");
         Ok(())
@@ -235,7 +239,9 @@ impl Cluster {
     where
         K: Child + DeserializeOwned + Debug,
     {
-        let patched = self.api::<K>(namespace).patch_metadata(name, &manager(), &Patch::Apply(wanted)).await;
+        let (api, manager, patch) = (self.api::<K>(namespace), manager(), Patch::Apply(wanted));
+        let patching = api.patch_metadata(name, &manager, &patch);
+        let patched = spans::call("apply", &K::kind(&()), (namespace, name), patching).await;
         let patched = patched.map_err(|error| failed::<K>("apply", namespace, name, error))?;
         self.metrics.wrote(&K::kind(&()));
         Ok(patched.metadata)
@@ -266,7 +272,7 @@ impl Cluster {
     where
         K: Child + DeserializeOwned + Debug,
     {
-        match api.delete(name, &params).await {
+        match spans::call("delete", &K::kind(&()), (namespace, name), api.delete(name, &params)).await {
             Ok(_) => self.metrics.wrote(&K::kind(&())),
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => return Err(failed::<K>("delete", namespace, name, error)),

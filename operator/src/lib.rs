@@ -5,6 +5,7 @@
 
 pub mod settings;
 pub mod metrics;
+pub mod spans;
 pub mod reason;
 pub mod labels;
 pub mod retired;

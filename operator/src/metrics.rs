@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use canopy_runtime::metrics::Registry;
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 /// Seconds of a pass: from one that finds nothing to do to one that waits for a slow API server.
 const PASS_SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
@@ -22,7 +23,8 @@ pub enum PassOutcome {
 }
 
 impl PassOutcome {
-    const fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Settled => "settled",
             Self::Waiting => "waiting",

@@ -13,6 +13,7 @@ use canopy_resource::status::PredictorModelStatus;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
+use tracing::Instrument as _;
 
 use crate::announcement::{self, Announcement};
 use crate::cluster::{ApplyError, CallError, Cluster};
@@ -24,7 +25,7 @@ use crate::plan::Plan;
 use crate::rollout::Rollout;
 use crate::status::{remembered, status};
 use crate::stores::Stores;
-use crate::{condition, verdict};
+use crate::{condition, spans, verdict};
 
 /// After how long to look again whether what hinders a model is gone: nobody tells when it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -52,8 +53,23 @@ pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Res
     Ok(next.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// One pass. Returns when to come back though nothing changes.
+/// One pass, as a trace of its own. Returns when to come back though nothing changes.
 pub async fn pass(
+    model: &PredictorModel,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Option<Duration>, CallError> {
+    let (name, namespace) = (model.metadata.name.as_deref(), model.metadata.namespace.as_deref());
+    let span = spans::pass(name.unwrap_or_default(), namespace.unwrap_or_default());
+    let ended = decide_and_write(model, context, now).instrument(span.clone()).await;
+    if let Err(error) = &ended {
+        span.record("canopy.outcome", PassOutcome::Failed.as_str());
+        spans::failed(&span, "api_server", error);
+    }
+    ended
+}
+
+async fn decide_and_write(
     model: &PredictorModel,
     context: &Context,
     now: Timestamp,
@@ -65,6 +81,7 @@ pub async fn pass(
         Ok(plan) if model.metadata.deletion_timestamp.is_none() => plan,
         // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
         Ok(_) | Err(_) => {
+            spans::outcome(PassOutcome::Settled.as_str());
             pass.ended(PassOutcome::Settled);
             return Ok(None);
         }
@@ -90,7 +107,9 @@ pub async fn pass(
     let rollout = if outcome == Outcome::Applied { rollout } else { Rollout::untouched(&observed) };
 
     let status = status(&model, &plan, &observed, (&rollout, &outcome), now);
-    pass.ended(report(&model, status, context).await?);
+    let ended = report(&model, status, context).await?;
+    spans::outcome(ended.as_str());
+    pass.ended(ended);
 
     let hindered = matches!(outcome, Outcome::Hindered(_)).then_some(LOOK_AGAIN);
     let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), hindered];

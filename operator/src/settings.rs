@@ -17,7 +17,7 @@ pub struct Settings {
     /// The image of the predictor: revisions that are made from now on run it.
     #[arg(long, env = "CANOPY_PREDICTOR_IMAGE")]
     pub predictor_image: String,
-    /// Where /live, /ready and /metrics are.
+    /// Where /live, /ready, /metrics and /log are.
     #[arg(long, env = "CANOPY_ADMIN", default_value = "0.0.0.0:9002")]
     pub admin: SocketAddr,
     /// The namespace of the Lease by which one of several operators leads.

@@ -10,3 +10,4 @@ mod changes;
 mod crashes;
 mod statuses;
 mod strangers;
+mod traces;

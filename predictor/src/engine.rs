@@ -108,12 +108,13 @@ impl Engine {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::error!(trace_id = %span.context(), model = model.as_str(), version, %error, "model failed");
-                let (status, code) = Failure::ModelFailed.ending();
-                inference.finish(status, Some(code.as_str()));
+                let (_, code) = Failure::ModelFailed.ending();
+                inference.finish(None, Some(code.as_str()));
                 return Err(Failure::ModelFailed);
             }
         };
-        self.metrics.predicted(answers.iter().map(|answer| answer.prediction), started.elapsed());
+        let classes = answers.iter().map(|answer| answer.prediction);
+        self.metrics.predicted(classes, started.elapsed(), inference.context());
         Ok(answers)
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use canopy_contract::code::Code;
 use canopy_contract::schema::Class;
-use canopy_runtime::metrics::COMPUTE_SECONDS;
+use canopy_runtime::exemplars::{Seconds, SecondsVec};
+use canopy_runtime::metrics::{COMPUTE_SECONDS, Registry};
+use canopy_runtime::trace::TraceContext;
 use prometheus::core::Collector;
 use prometheus::{
     Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry,
 };
 
 use crate::failure::ENDINGS;
@@ -30,7 +31,7 @@ pub struct Metrics {
     /// Requests for a prediction, and requests that no route takes, by how they ended.
     requests: IntCounterVec,
     /// The model's own work for one request.
-    prediction_seconds: HistogramVec,
+    prediction_seconds: SecondsVec,
     /// Rows answered, by the class they were given.
     predictions: IntCounterVec,
     /// Rows in one request.
@@ -51,7 +52,7 @@ impl Metrics {
             "canopy_predictor_requests_total",
             "Requests for a prediction and requests that no route takes, by HTTP status and reason.",
         );
-        let prediction_seconds = HistogramOpts::new(
+        let prediction_seconds = (
             "canopy_predictor_prediction_duration_seconds",
             "Seconds the model itself worked for one request.",
         );
@@ -71,10 +72,7 @@ impl Metrics {
         );
         Ok(Self {
             requests: add(registry, IntCounterVec::new(requests, &with(&["code", "reason"]))?)?,
-            prediction_seconds: add(
-                registry,
-                HistogramVec::new(prediction_seconds.buckets(COMPUTE_SECONDS.to_vec()), &MODEL)?,
-            )?,
+            prediction_seconds: registry.seconds(prediction_seconds, &COMPUTE_SECONDS, &MODEL)?,
             predictions: add(registry, IntCounterVec::new(predictions, &with(&["class"]))?)?,
             batch_rows: add(registry, HistogramVec::new(batch_rows.buckets(ROWS.to_vec()), &MODEL)?)?,
             accuracy: add(registry, GaugeVec::new(accuracy, &MODEL)?)?,
@@ -142,14 +140,19 @@ impl RequestMetrics {
 #[derive(Clone, Debug)]
 pub struct PredictionMetrics {
     classes: Box<[IntCounter]>,
-    seconds: Histogram,
+    seconds: Seconds,
     rows: Histogram,
 }
 
 impl PredictionMetrics {
     /// A request's rows were given these classes, in so much time.
-    pub fn predicted(&self, classes: impl ExactSizeIterator<Item = u32>, took: Duration) {
-        self.seconds.observe(took.as_secs_f64());
+    pub fn predicted(
+        &self,
+        classes: impl ExactSizeIterator<Item = u32>,
+        took: Duration,
+        trace: &TraceContext,
+    ) {
+        self.seconds.observe(took, trace);
         self.rows.observe(classes.len() as f64);
         for class in classes {
             if let Some(counter) = self.classes.get(class as usize) {
@@ -198,7 +201,8 @@ mod tests {
         let loaded =
             Loaded { classes: &classes, accuracy: 0.75, bytes: 10, took: Duration::from_millis(500) };
         let predictions = Metrics::register(&registry).unwrap().loaded(DEMO, &loaded);
-        predictions.predicted([0, 49, 50, 59].into_iter(), Duration::from_micros(3));
+        let trace = TraceContext::from_headers(&http::HeaderMap::new());
+        predictions.predicted([0, 49, 50, 59].into_iter(), Duration::from_micros(3), &trace);
 
         let text = encode(&registry).unwrap();
         let labels = "model=\"demo\",model_namespace=\"default\",version=\"1.0\"";

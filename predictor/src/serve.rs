@@ -102,7 +102,8 @@ async fn serve_behind(
     let address = listener.local_addr()?;
     let app = App::new(Identity::of(&config), limits, &metrics)?;
 
-    let options = ServeOptions { workers, drain, grace: GRACE, on_panic: routes::panicked };
+    let options =
+        ServeOptions { workers, drain, grace: GRACE, on_panic: routes::panicked, tells_peer: false };
     let serving = canopy_runtime::serve::serve(listener, routes::router(app.clone()), options, shutdown);
     let mut serving = pin!(serving);
     let becoming_ready = async {

@@ -47,7 +47,8 @@ help. A fault that may pass ends with an error.")]
     #[command(after_help = "Example:
   canopy-predictor serve --config demo.json --dir /tmp/demo --listen 127.0.0.1:8001
 
-OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, RUST_LOG and CANOPY_LOG_FORMAT are read too.")]
+OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, RUST_LOG and CANOPY_LOG_FORMAT are read too.
+While it runs: curl -X PUT localhost:9001/log -d warn,canopy_predictor=debug changes the levels of the log.")]
     Serve(ServeArguments),
 }
 

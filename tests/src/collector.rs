@@ -3,6 +3,7 @@
 //! Comes in: what processes export. Goes out: the spans, with their parents. Never: a span that no process
 //! sent.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode as StatusCodeOfSpan;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -33,6 +35,12 @@ pub struct Span {
     pub id: String,
     /// The id of the span it is part of; empty where there is none.
     pub parent: String,
+    /// `server`, `client` or `internal`.
+    pub kind: String,
+    /// Whether it is marked as an error.
+    pub is_error: bool,
+    /// What it says of itself, as text.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// A running collector.
@@ -59,11 +67,15 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
+    /// All spans that have come.
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The spans of one trace, once there are `count`, in the order of their beginning from root to leaf.
     pub async fn trace(&self, trace: &str, count: usize) -> Result<Vec<Span>> {
         let found = until("the spans of a trace", SOON, async || {
-            let all = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let found: Vec<_> = all.into_iter().filter(|span| span.trace == trace).collect();
+            let found: Vec<_> = self.spans().into_iter().filter(|span| span.trace == trace).collect();
             ensure!(found.len() >= count, "only {} spans of {trace} came: {found:?}", found.len());
             Ok(found)
         });
@@ -108,10 +120,25 @@ fn read(body: &[u8]) -> Result<Vec<Span>> {
         };
         for span in of_process.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             let (trace, id, parent) = (hex(&span.trace_id), hex(&span.span_id), hex(&span.parent_span_id));
-            spans.push(Span { service: service.clone(), name: span.name, trace, id, parent });
+            let kind = span.kind().as_str_name().trim_start_matches("SPAN_KIND_").to_lowercase();
+            let is_error =
+                span.status.as_ref().is_some_and(|status| status.code() == StatusCodeOfSpan::Error);
+            let attributes = span.attributes.into_iter().map(|a| (a.key, a.value.and_then(|v| v.value)));
+            let attributes = attributes.map(|(key, value)| (key, text(value))).collect();
+            let (service, name) = (service.clone(), span.name);
+            spans.push(Span { service, name, trace, id, parent, kind, is_error, attributes });
         }
     }
     Ok(spans)
+}
+
+fn text(value: Option<any_value::Value>) -> String {
+    match value {
+        Some(any_value::Value::StringValue(text)) => text,
+        Some(any_value::Value::IntValue(number)) => number.to_string(),
+        Some(any_value::Value::BoolValue(is)) => is.to_string(),
+        other => format!("{other:?}"),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,14 +1,20 @@
 //! One trace per request, from the gateway to the model, as a collector sees it.
 //!
 //! Comes in: processes that are told where a collector is. Goes out: the spans and their parents. Never: a
-//! span that only one side knows of.
+//! span that only one side knows of, nor a request that waits for a collector.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use canopy_tests::collector::{Collector, Span};
 use canopy_tests::http::{client, send};
 use canopy_tests::line::{Model, Server, row};
-use canopy_tests::process::Signal;
+use canopy_tests::metrics::Scrape;
+use canopy_tests::process::{Signal, free_address};
+use canopy_tests::wait::{SOON, until};
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const EARLIER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -86,5 +92,167 @@ async fn spans_that_wait_are_sent_before_the_process_ends() -> Result<()> {
         assert_eq!(server.process.ended().await?.code(), Some(0));
     }
     assert_eq!(names(&collector.trace(TRACE, WAY.len()).await?), WAY);
+    Ok(())
+}
+
+fn attributes(span: &Span, names: &[&str]) -> Vec<String> {
+    let of = |name: &&str| span.attributes.get(*name).cloned().unwrap_or_default();
+    names.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn spans_say_what_the_conventions_for_http_ask_for() -> Result<()> {
+    let collector = Collector::start().await?;
+    let (_model, predictor, gateway) = line(&collector, 100).await?;
+    ask_within_trace(&gateway, TRACE).await?;
+    let spans = collector.trace(TRACE, WAY.len()).await?;
+    let kinds: Vec<_> = spans.iter().map(|span| (span.kind.as_str(), span.is_error)).collect();
+    assert_eq!(kinds, [("server", false), ("client", false), ("server", false), ("internal", false)]);
+    let http = ["http.request.method", "http.response.status_code", "error.type"];
+    for span in &spans[..3] {
+        assert_eq!(attributes(span, &http), ["POST", "200", ""], "{span:?}");
+    }
+    let of_servers = ["http.route", "url.path", "url.scheme", "http.request.method_original"];
+    assert_eq!(attributes(&spans[0], &of_servers), ["/api/predict", "/api/predict", "http", ""]);
+    assert_eq!(attributes(&spans[2], &of_servers), ["/predict", "/predict", "http", ""]);
+    let of_clients = ["server.address", "server.port", "url.full", "url.template"];
+    let address = predictor.address;
+    assert_eq!(
+        attributes(&spans[1], &of_clients),
+        ["127.0.0.1", &address.port().to_string(), &format!("http://{address}/predict"), "/predict"]
+    );
+    for span in &spans[1..] {
+        let canopy = ["canopy.model", "canopy.version", "canopy.rows"];
+        assert_eq!(attributes(span, &canopy), ["demo", "1.0", "1"], "{span:?}");
+    }
+
+    // What a client makes up is no name of a span.
+    let strange = client()?.request("BREW".parse()?, format!("http://{}/coffee", gateway.address));
+    let strange = strange.header("traceparent", format!("00-{EARLIER}-{CALLER}-01"));
+    assert_eq!(send(strange).await?.status, 404);
+    let unknown = until("the span of an unknown method", SOON, async || {
+        let spans = collector.spans();
+        let found =
+            spans.into_iter().find(|span| span.attributes.contains_key("http.request.method_original"));
+        found.context("it has not come")
+    });
+    let unknown = unknown.await?;
+    assert_eq!(unknown.name, "HTTP");
+    assert_eq!(
+        attributes(&unknown, &["http.request.method", "http.route", "url.path"]),
+        ["_OTHER", "", "/coffee"]
+    );
+    assert!(!unknown.is_error, "a caller's fault is no error of a server");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_failed_is_marked_in_the_span_it_failed_in_and_in_those_that_had_to_answer_for_it() -> Result<()>
+{
+    let collector = Collector::start().await?;
+    let (_model, mut predictor, gateway) = line(&collector, 100).await?;
+    predictor.process.kill()?;
+    let request = client()?.post(format!("http://{}/api/predict", gateway.address)).json(&row());
+    let reply = send(request.header("traceparent", format!("00-{TRACE}-{CALLER}-01"))).await?;
+    assert_eq!(reply.status, 503);
+    let spans = collector.trace(TRACE, 2).await?;
+    assert!(spans.iter().all(|span| span.is_error), "{spans:?}");
+    let said = ["http.response.status_code", "error.type"];
+    assert_eq!(attributes(&spans[0], &said), ["503", "predictor_unavailable"]);
+    assert_eq!(attributes(&spans[1], &said), ["", "predictor_unavailable"], "nobody has answered");
+    Ok(())
+}
+
+/// How many of `times` requests that belong to no trace are kept by a gateway with such a sampler, and whether one is
+/// whose caller keeps it.
+async fn kept(sampler: &str, argument: &str, times: usize) -> Result<(usize, bool)> {
+    let collector = Collector::start().await?;
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()),
+        ("OTEL_TRACES_SAMPLER", sampler.to_owned()),
+        ("OTEL_TRACES_SAMPLER_ARG", argument.to_owned()),
+        ("CANOPY_DRAIN_SECONDS", "0".to_owned()),
+    ];
+    let mut gateway = Server::gateway(free_address()?, &environment).await?;
+    for _ in 0..times {
+        assert_eq!(gateway.get("/api/test").await?.status, 200);
+    }
+    let request = client()?.get(format!("http://{}/api/test", gateway.address));
+    send(request.header("traceparent", format!("00-{TRACE}-{CALLER}-01"))).await?;
+    // What waits is sent when it ends.
+    gateway.process.signal(Signal::TERM)?;
+    assert_eq!(gateway.process.ended().await?.code(), Some(0));
+    let (of_caller, others): (Vec<_>, Vec<_>) =
+        collector.spans().into_iter().partition(|span| span.trace == TRACE);
+    Ok((others.len(), !of_caller.is_empty()))
+}
+
+#[tokio::test]
+async fn the_standard_variables_say_which_traces_are_kept() -> Result<()> {
+    assert_eq!(kept("always_off", "", 5).await?, (0, false));
+    assert_eq!(kept("parentbased_always_on", "", 5).await?, (5, true));
+    assert_eq!(kept("parentbased_traceidratio", "0", 5).await?, (0, true));
+    let (some, of_caller) = kept("parentbased_traceidratio", "0.5", 200).await?;
+    assert!((50..150).contains(&some) && of_caller, "{some} of 200");
+    Ok(())
+}
+
+/// Requests that each begin a trace; the longest took so long.
+async fn flood(gateway: &Server, times: usize) -> Result<Duration> {
+    let mut longest = Duration::ZERO;
+    for _ in 0..times {
+        let began = Instant::now();
+        assert_eq!(gateway.get("/api/test").await?.status, 200);
+        longest = longest.max(began.elapsed());
+    }
+    Ok(longest)
+}
+
+/// A gateway whose spans nobody takes serves as ever, in bounded memory, and ends; its log.
+async fn without_collector(collector: String) -> Result<Vec<Value>> {
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
+        ("CANOPY_DRAIN_SECONDS", "0".to_owned()),
+    ];
+    let mut gateway = Server::gateway(free_address()?, &environment).await?;
+    let memory = async |gateway: &Server| {
+        Scrape(gateway.admin("/metrics").await?.text).sum("process_resident_memory_bytes", &[])
+    };
+    // More than the 2048 spans that may wait.
+    let longest = flood(&gateway, 2500).await?;
+    let full = memory(&gateway).await?;
+    let longest = longest.max(flood(&gateway, 2500).await?);
+    let grown = memory(&gateway).await? - full;
+    assert!(longest < LONG, "a request took {longest:?}");
+    assert!(grown < 4e6, "{grown} bytes more for spans that nobody takes");
+
+    gateway.process.signal(Signal::TERM)?;
+    assert_eq!(gateway.process.ended().await?.code(), Some(0));
+    gateway.process.log()
+}
+
+/// A request that takes longer has waited for something; an export is given up after ten seconds.
+const LONG: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn requests_do_not_wait_for_a_collector_that_is_down() -> Result<()> {
+    without_collector(format!("http://{}", free_address()?)).await.map(drop)
+}
+
+#[tokio::test]
+async fn requests_do_not_wait_for_a_collector_that_never_answers() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    let silent = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    let log = without_collector(endpoint).await?;
+    silent.abort();
+    let is_told = log.iter().any(|line| line["message"] == "failed to send the last spans");
+    assert!(is_told, "it does not say that spans were lost");
     Ok(())
 }

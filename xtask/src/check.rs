@@ -4,6 +4,7 @@
 //! check that is left out unless somebody says so.
 
 mod empty_root;
+mod scraping;
 mod laptop;
 mod browser;
 mod dashboards;
@@ -52,7 +53,7 @@ const CHECKS: [Check; 13] = [
     Check { name: "laptop", shows: "`cargo run --release -- up` answers", run: |_| laptop::answers() },
     Check {
         name: "metrics",
-        shows: "promtool finds nothing wrong with the metrics",
+        shows: "promtool finds nothing wrong with the metrics, and Prometheus reads them with their exemplars",
         run: |_| laptop::metrics(),
     },
     Check { name: "alerts", shows: "alerts fire when they must, and only then", run: |_| alerts() },

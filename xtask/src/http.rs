@@ -27,18 +27,23 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Value> {
 
 /// The text at `path`.
 pub(crate) fn get_text(address: SocketAddr, path: &str) -> Result<String> {
-    ask(address, "GET", path, "")
+    ask(address, "GET", path, ("", ""))
 }
 
 /// The JSON that `path` answers to a JSON body.
 pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Result<Value> {
-    let text = ask(address, "POST", path, &body.to_string())?;
+    post_with(address, path, "", body)
+}
+
+/// The same with one more header, `Name: value` and the end of its line.
+pub(crate) fn post_with(address: SocketAddr, path: &str, header: &str, body: &Value) -> Result<Value> {
+    let text = ask(address, "POST", path, (header, &body.to_string()))?;
     serde_json::from_str(&text).with_context(|| format!("POST {path} answered no JSON: {text}"))
 }
 
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<String> {
+fn ask(address: SocketAddr, method: &str, path: &str, content: (&str, &str)) -> Result<String> {
     let what = format!("{method} http://{address}{path}");
-    let answer = exchange(address, method, path, body).with_context(|| format!("failed to {what}"))?;
+    let answer = exchange(address, method, path, content).with_context(|| format!("failed to {what}"))?;
     let (head, body) =
         answer.split_once("\r\n\r\n").with_context(|| format!("{what} answered no HTTP: {answer:?}"))?;
     let Some(status) = head.split(' ').nth(1) else { bail!("{what} answered without a status: {head}") };
@@ -47,13 +52,18 @@ fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<Stri
 }
 
 /// One request as HTTP/1.0: the answer ends where the connection does.
-fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    (header, body): (&str, &str),
+) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{header}\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,23 +1,32 @@
-//! The admin port: liveness, readiness and metrics, apart from the port that serves.
+//! The admin port: liveness, readiness, metrics and the levels of the log, apart from the port that serves.
 //!
-//! Comes in: the process's readiness and its registry. Goes out: three answers. Never: a call to anything;
-//! a probe must not fail because something else is slow.
+//! Comes in: the process's readiness and its registry. Goes out: what they are. Never: a call to anything; a probe must
+//! not fail because something else is slow. Nor is anything changed by somebody outside the machine or pod.
 
 use std::time::Duration;
 
-use axum::response::IntoResponse as _;
+use axum::extract::DefaultBodyLimit;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use http::{StatusCode, header};
-use prometheus::Registry;
+use axum::{Extension, Json, Router};
+use http::header::{CONTENT_TYPE, VARY};
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::metrics;
+use crate::accept::prefers_openmetrics;
+use crate::levels::{ChangeError, Levels};
+use crate::metrics::{self, Registry};
 use crate::readiness::Readiness;
-use crate::serve::{ServeOptions, serve};
+use crate::serve::{Peer, ServeOptions, serve};
 use crate::shutdown::Shutdown;
 use crate::workers::Workers;
+
+/// How long a filter may be.
+const FILTER_MAX_BYTES: usize = 4096;
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves the admin port in the background for as long as the process lives: probes and scrapes go on while
 /// requests drain, so nobody orders it to stop.
@@ -28,17 +37,48 @@ pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry) {
         drain: Duration::ZERO,
         grace: Duration::ZERO,
         on_panic: || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        tells_peer: true,
     };
     let never_ordered = Shutdown::new(Readiness::new());
     tokio::spawn(serve(listener, router(readiness, registry), options, never_ordered));
 }
 
-/// `/live`, `/ready` and `/metrics`.
+/// `/live`, `/ready`, `/metrics` and `/log`.
 pub fn router(readiness: Readiness, registry: Registry) -> Router {
     Router::new()
         .route("/live", get(|| async { Json(json!({"live": true})) }))
         .route("/ready", get(move || async move { ready(&readiness) }))
-        .route("/metrics", get(move || async move { scrape(&registry) }))
+        .route("/metrics", get(move |headers: HeaderMap| async move { scrape(&registry, &headers) }))
+        .route("/log", get(|| async { log() }).put(change_log).layer(DefaultBodyLimit::max(FILTER_MAX_BYTES)))
+}
+
+/// The filter of the log, as `RUST_LOG` would have it.
+fn log() -> Response {
+    Levels::of_process().map_or_else(no_log, |levels| format!("{levels}\n").into_response())
+}
+
+async fn change_log(peer: Option<Extension<Peer>>, filter: String) -> Response {
+    // Who may reach the port to scrape it may not silence the log, or fill a disk with it.
+    if !peer.is_some_and(|Extension(Peer(peer))| peer.ip().to_canonical().is_loopback()) {
+        let how = "the levels of the log are changed from the same machine or pod only, as kubectl port-forward does";
+        return problem(StatusCode::FORBIDDEN, how);
+    }
+    match Levels::of_process().map(|levels| levels.change(&filter)) {
+        Some(Ok(())) => log(),
+        Some(Err(error @ ChangeError::Filter(_))) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        Some(Err(error @ ChangeError::NoLog(_))) => problem(StatusCode::CONFLICT, &error.to_string()),
+        None => no_log(),
+    }
+}
+
+fn no_log() -> Response {
+    problem(StatusCode::NOT_FOUND, "this process has no log of its own")
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+    (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }
 
 fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
@@ -48,12 +88,17 @@ fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
     }
 }
 
-fn scrape(registry: &Registry) -> (StatusCode, [(header::HeaderName, &'static str); 1], String) {
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    match metrics::encode(registry) {
-        Ok(text) => (StatusCode::OK, kind, text),
+fn scrape(registry: &Registry, headers: &HeaderMap) -> Response {
+    let (kind, text) = if prefers_openmetrics(headers) {
+        (OPENMETRICS, metrics::encode_openmetrics(registry))
+    } else {
+        (TEXT, metrics::encode(registry))
+    };
+    match text {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, kind), (VARY, "accept")], text).into_response(),
         Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, kind, format!("failed to write metrics: {error}\n"))
+            let text = format!("failed to write metrics: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
         }
     }
 }

@@ -6,7 +6,12 @@
 pub mod budget;
 pub mod readiness;
 pub mod trace;
+pub mod exemplars;
+mod openmetrics;
 pub mod metrics;
+mod accept;
+pub mod levels;
+mod sparing;
 pub mod telemetry;
 pub mod docs;
 pub mod shutdown;

@@ -1,9 +1,16 @@
 //! The registry of a process, and what every process measures of itself.
 //!
-//! Comes in: collectors that each part registers. Goes out: Prometheus text. Never: the name of a metric that
-//! belongs to one part; each declares its own in its `metrics` file.
+//! Comes in: collectors that each part registers. Goes out: Prometheus' text, or `OpenMetrics` with exemplars. Never:
+//! the name of a metric that belongs to one part; each declares its own in its `metrics` file.
 
-use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Error, IntGaugeVec, Opts, TextEncoder};
+
+use crate::exemplars::{Family, SecondsVec};
+use crate::openmetrics;
 
 /// Seconds that resolve a request of 50 µs as well as one of 30 s.
 pub const REQUEST_SECONDS: [f64; 19] = [
@@ -17,10 +24,42 @@ pub const COMPUTE_SECONDS: [f64; 16] = [
     0.01, 0.05, 0.1, 1.0, 10.0,
 ];
 
+/// The metrics of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    families: prometheus::Registry,
+    exemplars: Arc<Mutex<Vec<Arc<Family>>>>,
+}
+
+impl Registry {
+    /// No metrics yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a collector, whose names must be new.
+    pub fn register(&self, collector: Box<dyn Collector>) -> Result<(), Error> {
+        self.families.register(collector)
+    }
+
+    /// Adds histograms of seconds that remember traces.
+    pub fn seconds(
+        &self,
+        name_and_help: (&str, &str),
+        bounds: &'static [f64],
+        labels: &[&str],
+    ) -> Result<SecondsVec, Error> {
+        let (seconds, collector, exemplars) = SecondsVec::new(name_and_help, bounds, labels)?;
+        self.register(Box::new(collector))?;
+        self.exemplars.lock().unwrap_or_else(PoisonError::into_inner).push(exemplars);
+        Ok(seconds)
+    }
+}
+
 /// A registry that already has the process's own figures: `process_*` and `canopy_build_info`.
-pub fn registry(process: &str) -> Result<Registry, prometheus::Error> {
+pub fn registry(process: &str) -> Result<Registry, Error> {
     let registry = Registry::new();
-    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    registry.register(Box::new(ProcessCollector::for_self()))?;
     let build = IntGaugeVec::new(
         Opts::new("canopy_build_info", "Which Canopy process this is, and its version; always 1."),
         &["process", "version"],
@@ -31,13 +70,24 @@ pub fn registry(process: &str) -> Result<Registry, prometheus::Error> {
 }
 
 /// All metrics in Prometheus' text format.
-pub fn encode(registry: &Registry) -> Result<String, prometheus::Error> {
-    TextEncoder::new().encode_to_string(&registry.gather())
+pub fn encode(registry: &Registry) -> Result<String, Error> {
+    TextEncoder::new().encode_to_string(&registry.families.gather())
+}
+
+/// All metrics as `OpenMetrics` 1.0, with exemplars.
+pub fn encode_openmetrics(registry: &Registry) -> Result<String, Error> {
+    let exemplars = registry.exemplars.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let written = openmetrics::write(&registry.families.gather(), &exemplars);
+    written.map_err(|error| Error::Msg(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::TraceContext;
+    use http::{HeaderMap, HeaderName, HeaderValue};
+    use prometheus::{IntCounterVec, IntGauge};
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn a_new_registry_tells_of_the_process_and_its_build() {
@@ -48,5 +98,53 @@ mod tests {
         for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
             assert!(text.contains(&format!("\n{name} ")), "{name} is missing in {text}");
         }
+    }
+
+    #[test]
+    fn both_formats_tell_the_same_and_openmetrics_has_exemplars() {
+        let registry = Registry::new();
+        let counter = IntCounterVec::new(Opts::new("a_seconds_total", "One \"A\"\nand \\."), &["b"]).unwrap();
+        registry.register(Box::new(counter.clone())).unwrap();
+        counter.with_label_values(&["x\"y\\z\n"]).inc_by(3);
+        let bytes = IntGauge::new("d_bytes", "D.").unwrap();
+        registry.register(Box::new(bytes.clone())).unwrap();
+        bytes.set(-2);
+        let seconds = registry.seconds(("e_seconds", "E."), &[0.000_05, 1.0], &["f", "b"]).unwrap();
+        let series = seconds.with_label_values(&["g", "h"]);
+        let sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let headers = [(HeaderName::from_static("traceparent"), HeaderValue::from_static(sent))];
+        series
+            .observe(Duration::from_millis(500), &TraceContext::from_headers(&headers.into_iter().collect()));
+        series.observe(Duration::from_secs(2), &TraceContext::from_headers(&HeaderMap::new()));
+
+        let text = encode_openmetrics(&registry).unwrap();
+        let (before, rest) =
+            text.split_once(" # {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} 0.5 ").unwrap();
+        let (time, after) = rest.split_once('\n').unwrap();
+        let since = UNIX_EPOCH + Duration::from_secs_f64(time.parse().unwrap());
+        assert!(since.elapsed().unwrap() < Duration::from_mins(1), "{time}");
+        let expected = [
+            "# TYPE a_seconds counter",
+            "# UNIT a_seconds seconds",
+            r#"# HELP a_seconds One \"A\"\nand \\."#,
+            r#"a_seconds_total{b="x\"y\\z\n"} 3.0"#,
+            "# TYPE d_bytes gauge",
+            "# UNIT d_bytes bytes",
+            "# HELP d_bytes D.",
+            "d_bytes -2.0",
+            "# TYPE e_seconds histogram",
+            "# UNIT e_seconds seconds",
+            "# HELP e_seconds E.",
+            r#"e_seconds_bucket{b="h",f="g",le="5e-05"} 0"#,
+            r#"e_seconds_bucket{b="h",f="g",le="1.0"} 1"#,
+            r#"e_seconds_bucket{b="h",f="g",le="+Inf"} 2"#,
+            r#"e_seconds_sum{b="h",f="g"} 2.5"#,
+            r#"e_seconds_count{b="h",f="g"} 2"#,
+            "# EOF\n",
+        ];
+        assert_eq!(format!("{before}\n{after}"), expected.join("\n"));
+        let plain = encode(&registry).unwrap();
+        assert!(plain.contains("a_seconds_total{b=\"x\\\"y\\\\z\\n\"} 3\n"), "{plain}");
+        assert!(!plain.contains("trace_id"), "{plain}");
     }
 }

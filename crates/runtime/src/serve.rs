@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::iter;
-use std::net;
+use std::net::{self, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use axum::{Extension, Router};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, HeaderValue};
@@ -51,7 +51,13 @@ pub struct ServeOptions {
     pub grace: Duration,
     /// What a caller is told when the code that should have answered panicked.
     pub on_panic: fn() -> Response,
+    /// Whether a request says who sent it, as an extension [`Peer`]; it costs an allocation.
+    pub tells_peer: bool,
 }
+
+/// Who has opened the connection that a request came over.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// Serves until the order to stop and returns when the last request is answered, or `grace` is over.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: Shutdown) {
@@ -73,6 +79,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             () = &mut drained => break,
         };
         let (router, shutdown, closing) = (router.clone(), shutdown.clone(), closing.clone());
+        let router = if options.tells_peer { with_peer(router, &stream) } else { router };
         let connection = connection(stream, router, options.on_panic, shutdown, closing);
         options.workers.spawn(&connections, connection);
     }
@@ -81,6 +88,15 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     connections.close();
     if tokio::time::timeout(options.grace, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "gave up on requests that did not end in time");
+    }
+}
+
+/// The router for one connection, whose requests say who has opened it.
+fn with_peer(router: Router, stream: &net::TcpStream) -> Router {
+    match stream.peer_addr() {
+        Ok(peer) => router.layer(Extension(Peer(peer))),
+        // It has left already, and nobody can be told.
+        Err(_) => router,
     }
 }
 

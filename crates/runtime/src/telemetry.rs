@@ -7,16 +7,18 @@ use std::env;
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::levels::{self, FilterError, Levels};
+use crate::sparing::{Places, Sparing};
 use crate::trace;
 
 /// How long spans that are still waiting may take to leave when the process ends.
@@ -27,7 +29,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 pub enum TelemetryError {
     /// `RUST_LOG` cannot be read.
     #[error("RUST_LOG is not a list of levels such as \"info\" or \"warn,canopy_gateway=debug\": {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] FilterError),
     /// `CANOPY_LOG_FORMAT` is neither of its values.
     #[error("CANOPY_LOG_FORMAT must be json or pretty, not {0:?}")]
     Format(String),
@@ -43,6 +45,7 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    places: Places,
 }
 
 impl Telemetry {
@@ -50,7 +53,9 @@ impl Telemetry {
     /// asynchronous runtime is there: the exporter brings a thread of its own.
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
         let provider = provider(service)?;
-        let logs = tracing_subscriber::registry().with(logs()?);
+        let places = Places::default();
+        let (logs, levels) = logs(&places)?;
+        let logs = tracing_subscriber::registry().with(logs);
         // Added only where spans go somewhere: a layer that is none has every span made.
         if let Some(provider) = &provider {
             let traces = tracing_opentelemetry::layer()
@@ -65,27 +70,36 @@ impl Telemetry {
         } else {
             logs.try_init()?;
         }
+        levels.install();
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let what = panic.payload_as_str().unwrap_or("no message");
             tracing::error!(place, "panicked: {what}");
         }));
-        Ok(Self { provider })
+        Ok(Self { provider, places })
     }
 
-    /// Sends the spans that still wait, for at most a few seconds. Blocks: call it after the runtime has ended.
+    /// Sends the spans that still wait, for at most a few seconds, and says which lines have been left out since the
+    /// last that said so. Blocks: call it after the runtime has ended.
     pub fn stop(self) {
         if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT))
         {
             tracing::warn!(%error, "failed to send the last spans");
         }
+        let untold = self.places.untold();
+        if !untold.is_empty() {
+            let suppressed: u64 = untold.iter().map(|(_, count)| count).sum();
+            let places: Vec<_> = untold.iter().map(|(place, count)| format!("{count} of {place}")).collect();
+            tracing::warn!(suppressed, places = places.join(", "), "lines were left out until the end");
+        }
     }
 }
 
-fn logs() -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+fn logs(places: &Places) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Levels), TelemetryError> {
     let chosen = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    let levels = builder.parse(chosen)?.and(filter_fn(|of| of.target() != trace::TARGET));
+    let (filter, levels) = Levels::changeable(levels::parse(&chosen)?);
+    // Spans first: they are then never looked at again, whatever the levels are.
+    let filter = filter_fn(|of| of.target() != trace::TARGET).and(filter);
     let pretty = match env::var("CANOPY_LOG_FORMAT").as_deref() {
         Ok("json") => false,
         Ok("pretty") => true,
@@ -93,12 +107,16 @@ fn logs() -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
         Ok(other) => return Err(TelemetryError::Format(other.to_owned())),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
-    Ok(if pretty {
-        lines.with_ansi(stderr().is_terminal()).with_filter(levels).boxed()
+    let lines = if pretty {
+        let lines = lines.with_ansi(stderr().is_terminal());
+        let lines = lines.map_event_format(|format| Sparing::new(format, false, places.clone()));
+        lines.with_filter(filter).boxed()
     } else {
         let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-        lines.with_filter(levels).boxed()
-    })
+        let lines = lines.map_event_format(|format| Sparing::new(format, true, places.clone()));
+        lines.with_filter(filter).boxed()
+    };
+    Ok((lines, levels))
 }
 
 /// The exporter where a collector is configured, as the OpenTelemetry specification names the variables.
@@ -121,7 +139,8 @@ fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, Telemetr
         .with_http_client(client)
         .build()
         .map_err(|error| TelemetryError::Exporter(chain(&error)))?;
-    let mut resource = Resource::builder();
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let mut resource = Resource::builder().with_attribute(version);
     if set("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(service);
     }

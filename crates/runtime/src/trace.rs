@@ -7,6 +7,7 @@
 use std::fmt;
 
 use http::header::HeaderValue;
+use http::request::Parts;
 use http::{HeaderMap, Method};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
@@ -73,6 +74,11 @@ impl TraceContext {
         self.trace_id
     }
 
+    /// Whether the trace is kept somewhere, as far as is known here.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+
     /// Adds the context to the headers of a request to another process.
     pub fn inject(&self, headers: &mut HeaderMap) {
         let text = format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled));
@@ -116,14 +122,19 @@ pub struct RequestSpan {
 }
 
 impl RequestSpan {
-    /// The span of a request that this process answers.
-    pub fn server(method: &Method, route: &'static str, headers: &HeaderMap) -> Self {
+    /// The span of a request that this process answers; `route` is none where none takes it.
+    pub fn server(request: &Parts, route: Option<&'static str>) -> Self {
+        let Parts { method, uri, headers, .. } = request;
         let parent = TraceContext::from_headers(headers);
         let span = tracing::info_span!(
             target: TARGET, parent: None, "server",
-            otel.name = format_args!("{method} {route}"), otel.kind = "server", otel.status_code = Empty,
-            http.request.method = %method, http.route = route, http.response.status_code = Empty,
-            error.type = Empty, canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
+            otel.name = %Name(known(method).unwrap_or("HTTP"), route),
+            otel.kind = "server", otel.status_code = Empty,
+            http.request.method = known(method).unwrap_or("_OTHER"),
+            http.request.method_original = known(method).is_none().then_some(method.as_str()),
+            http.route = route, url.path = uri.path(), url.scheme = "http",
+            http.response.status_code = Empty, error.type = Empty,
+            canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
         );
         if !span.is_disabled() {
             // Without a caller's context the trace begins here, and the sampler decides whether it is kept.
@@ -135,13 +146,15 @@ impl RequestSpan {
         Self { span, context }
     }
 
-    /// The span of a request that this process sends while it answers another.
+    /// The span of a request that this process sends to the path of a server, `http://HOST:PORT`, while it answers
+    /// another.
     #[must_use]
-    pub fn client(&self, method: &Method, path: &str, server: &str) -> Self {
+    pub fn client(&self, method: &Method, path: &'static str, server: &str) -> Self {
         self.child(tracing::info_span!(
             target: TARGET, parent: &self.span, "client",
             otel.name = format_args!("{method} {path}"), otel.kind = "client", otel.status_code = Empty,
-            http.request.method = %method, server.address = server, url.path = path,
+            http.request.method = %method, url.full = format_args!("{server}{path}"), url.template = path,
+            server.address = host_and_port(server).0, server.port = host_and_port(server).1,
             http.response.status_code = Empty, error.type = Empty,
             canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
         ))
@@ -176,16 +189,43 @@ impl RequestSpan {
         }
     }
 
-    /// Says how it ended: the HTTP status, and one word where it failed through no fault of the caller.
-    pub fn finish(&self, status: u16, failure: Option<&str>) {
+    /// Says how it ended: the HTTP status, if there was an answer, and one word where it failed through no fault of the
+    /// caller.
+    pub fn finish(&self, status: impl Into<Option<u16>>, failure: Option<&str>) {
         if !self.span.is_disabled() {
-            self.span.record("http.response.status_code", status);
+            if let Some(status) = status.into() {
+                self.span.record("http.response.status_code", status);
+            }
             if let Some(word) = failure {
                 self.span.record("error.type", word);
                 self.span.record("otel.status_code", "ERROR");
             }
         }
     }
+}
+
+/// The name of a span: a method, and the route where there is one.
+struct Name<'a>(&'a str, Option<&'static str>);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)?;
+        self.1.map_or(Ok(()), |route| write!(f, " {route}"))
+    }
+}
+
+/// The name of a method that HTTP names. What a client makes up has no place in the name of a span, nor where methods
+/// are compared.
+fn known(method: &Method) -> Option<&str> {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    Some(method.as_str()).filter(|name| KNOWN.contains(name))
+}
+
+/// The host of `http://HOST:PORT`, without the brackets of an IPv6 address, and the port.
+fn host_and_port(server: &str) -> (&str, Option<u16>) {
+    let authority = server.strip_prefix("http://").unwrap_or(server);
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    (host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok())
 }
 
 impl fmt::Display for TraceContext {
@@ -207,12 +247,22 @@ mod tests {
     #[test]
     fn a_callers_context_is_handed_on_unchanged_where_there_is_no_collector() {
         let sent = headers(&[(TRACEPARENT, SENT), (TRACESTATE, "vendor=1")]);
-        let server = RequestSpan::server(&Method::POST, "/predict", &sent);
+        let mut request = http::Request::post("/predict").body(()).unwrap().into_parts().0;
+        request.headers = sent.clone();
+        let server = RequestSpan::server(&request, Some("/predict"));
         let client = server.client(&Method::POST, "/predict", "10.0.0.1:8001");
         let mut out = HeaderMap::new();
         client.context().inject(&mut out);
         assert_eq!(out, sent);
         assert_eq!(client.context().to_string(), "0af7651916cd43dd8448eb211c80319c");
+    }
+
+    #[test]
+    fn a_servers_host_and_port_are_told_apart() {
+        let check = |server, host, port| assert_eq!(host_and_port(server), (host, port), "{server}");
+        check("http://127.0.0.1:8001", "127.0.0.1", Some(8001));
+        check("http://[::1]:80", "::1", Some(80));
+        check("http://predictor.shop:8001", "predictor.shop", Some(8001));
     }
 
     #[test]

@@ -4,9 +4,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+use std::net::SocketAddr;
+
 use axum::Router;
 use axum::body::Body;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::serve::Peer;
 use canopy_runtime::{admin, docs, metrics};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -44,6 +47,26 @@ async fn readiness_is_told_with_its_reason_and_liveness_does_not_depend_on_it() 
         (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8")
     );
     assert!(String::from_utf8(body).unwrap().contains("canopy_build_info{process=\"test\""));
+}
+
+#[tokio::test]
+async fn the_levels_of_the_log_are_changed_from_this_machine_only() {
+    let router = admin::router(Readiness::new(), metrics::registry("test").unwrap());
+    let put = async |from: Option<&str>| {
+        let mut request = Request::put("/log").body(Body::from("debug")).unwrap();
+        if let Some(from) = from {
+            request.extensions_mut().insert(Peer(SocketAddr::new(from.parse().unwrap(), 1)));
+        }
+        let answer = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        answer.status()
+    };
+    for stranger in [None, Some("10.0.0.1"), Some("::ffff:10.0.0.1"), Some("2001:db8::1")] {
+        assert_eq!(put(stranger).await, StatusCode::FORBIDDEN, "{stranger:?}");
+    }
+    for own in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(put(Some(own)).await, StatusCode::NOT_FOUND, "{own}: this test has no log");
+    }
 }
 
 #[derive(OpenApi)]

@@ -61,7 +61,7 @@ async fn start(drain: Duration, grace: Duration) -> Running {
     let on_panic = || -> Response { (StatusCode::INTERNAL_SERVER_ERROR, "panicked").into_response() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let options = ServeOptions { workers: Workers::here(), drain, grace, on_panic };
+    let options = ServeOptions { workers: Workers::here(), drain, grace, on_panic, tells_peer: false };
     let served = tokio::spawn(serve(listener, router, options, shutdown.clone()));
     Running { address, shutdown, readiness, begun, release, served }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use canopy_gateway::app::App;
 use canopy_gateway::settings::Settings;
-use prometheus::Registry;
+use canopy_runtime::metrics::Registry;
 use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::json;
 

@@ -12,9 +12,9 @@ use canopy_contract::problem::Problem;
 use canopy_gateway::app::App;
 use canopy_gateway::routes;
 use canopy_gateway::settings::{Predictor as At, Predictors, Settings};
+use canopy_runtime::metrics::Registry;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
-use prometheus::Registry;
 use serde_json::Value;
 use tower::ServiceExt as _;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use canopy_gateway::serve::{self, Process};
 use canopy_gateway::settings::Settings;
+use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
-use prometheus::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;

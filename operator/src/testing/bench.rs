@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use canopy_resource::model::PredictorModel;
+use canopy_runtime::metrics::Registry;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
-use prometheus::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

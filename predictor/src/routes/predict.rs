@@ -49,7 +49,7 @@ const PATH: &str = "/predict";
 )]
 pub(super) async fn predict(State(app): State<App>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let span = RequestSpan::server(&head.method, PATH, &head.headers);
+    let span = RequestSpan::server(&head, Some(PATH));
     let ask = Ask { started: Instant::now(), app, span };
 
     let taken = match ask.app.engine(&head.headers) {

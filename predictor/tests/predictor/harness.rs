@@ -15,10 +15,10 @@ use canopy_predictor::app::{App, Identity, Limits};
 use canopy_predictor::engine::{Engine, Model};
 use canopy_predictor::metrics::{Loaded, Metrics};
 use canopy_predictor::routes;
+use canopy_runtime::metrics::Registry;
 use canopy_runtime::metrics::encode;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
-use prometheus::Registry;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 

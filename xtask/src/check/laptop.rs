@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
+use super::scraping::Prometheus;
 use crate::binaries::canopy;
 use crate::debian;
-use crate::http::{free_address, get, get_text, post};
+use crate::http::{free_address, get, get_text, post, post_with};
 use crate::shell::{Running, cargo, command, feed, root};
 
 /// How long training the demo model and starting everything may take.
@@ -66,7 +67,20 @@ pub(super) fn answers() -> Result<()> {
     Ok(())
 }
 
-/// `promtool` reads the metrics of both parts after they did something, and has nothing to say.
+/// A trace that a caller keeps.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+/// What has exemplars, as Prometheus is asked for it.
+const WITH_EXEMPLARS: [&str; 3] = [
+    "canopy_gateway_request_duration_seconds_bucket{}",
+    "canopy_gateway_upstream_duration_seconds_bucket{}",
+    "canopy_predictor_prediction_duration_seconds_bucket{}",
+];
+/// And what else it knows.
+const WITHOUT: [&str; 3] =
+    ["canopy_gateway_requests_total{}", "canopy_model_bytes{}", "process_cpu_seconds_total{}"];
+
+/// `promtool` reads the metrics of both parts after they did something, and has nothing to say; a Prometheus reads them
+/// as `OpenMetrics`, and finds the trace of a request.
 pub(super) fn metrics() -> Result<()> {
     debian::need("promtool", "prometheus")?;
     let laptop = Laptop::start()?;
@@ -77,5 +91,16 @@ pub(super) fn metrics() -> Result<()> {
     }
     let said = feed(&mut command("promtool", ["check", "metrics"]), &text).context("promtool finds fault")?;
     ensure!(said.is_empty(), "promtool says: {said}");
+
+    let mut prometheus = Prometheus::of(laptop.admin)?;
+    let caller = format!("traceparent: 00-{TRACE}-b7ad6b7169203331-01\r\n");
+    let body = json!({"features": [1.0, 1.0, 0.0, 0.0]});
+    post_with(laptop.gateway, "/api/predict", &caller, &body)?;
+    for query in WITH_EXEMPLARS {
+        prometheus.until_exemplar(query, TRACE)?;
+    }
+    for query in WITHOUT {
+        ensure!(prometheus.series(query)? > 0, "Prometheus knows no {query}");
+    }
     Ok(())
 }

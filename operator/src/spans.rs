@@ -1,0 +1,51 @@
+//! The operator's part of traces: a span for each pass over a model, and one for each write in it.
+//!
+//! Comes in: what is done, and how it ended. Goes out: spans, where a collector is configured. Never: a cost where none
+//! is, nor what a model or an object contains.
+
+use std::fmt::Display;
+
+use canopy_runtime::trace::TARGET;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+/// A pass over a model, which begins a trace.
+pub fn pass(model: &str, namespace: &str) -> Span {
+    tracing::info_span!(
+        target: TARGET, parent: None, "reconcile",
+        otel.kind = "internal", otel.status_code = Empty, error.type = Empty, error.message = Empty,
+        canopy.model = model, k8s.namespace.name = namespace, canopy.outcome = Empty,
+    )
+}
+
+/// Says how the pass ended that this is called in.
+pub fn outcome(outcome: &'static str) {
+    Span::current().record("canopy.outcome", outcome);
+}
+
+/// Makes a call to the API server for the pass that this is called in, as a span of its own.
+pub async fn call<T, E: Display>(
+    verb: &'static str,
+    kind: &str,
+    (namespace, name): (&str, &str),
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let span = tracing::info_span!(
+        target: TARGET, "call",
+        otel.name = format_args!("{verb} {kind}"), otel.kind = "client", otel.status_code = Empty,
+        error.type = Empty, error.message = Empty,
+        k8s.namespace.name = namespace, canopy.object.kind = kind, canopy.object.name = name,
+    );
+    let ended = call.instrument(span.clone()).await;
+    if let Err(error) = &ended {
+        failed(&span, "api_server", error);
+    }
+    ended
+}
+
+/// Marks a span as failed, by one word and what was said.
+pub fn failed(span: &Span, word: &'static str, error: &dyn Display) {
+    span.record("otel.status_code", "ERROR");
+    span.record("error.type", word);
+    span.record("error.message", tracing::field::display(error));
+}

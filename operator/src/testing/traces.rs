@@ -1,0 +1,107 @@
+//! What a trace tells of a pass.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use canopy_runtime::trace::TARGET;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::bench::{Bench, SYNTHETIC};
+
+/// A span: the number of the one it is part of, and its fields.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    parent: Option<u64>,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl Visit for Seen {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.fields.insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
+    }
+}
+
+/// The spans of traces that this thread has begun, in their order.
+#[derive(Clone, Default)]
+struct Traces(Arc<Mutex<Vec<(u64, Seen)>>>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Traces {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let parent = context.span(id).and_then(|span| span.parent()).map(|parent| parent.id().into_u64());
+        let mut seen = Seen { parent, ..Seen::default() };
+        attributes.record(&mut seen);
+        self.0.lock().unwrap().push((id.into_u64(), seen));
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut all = self.0.lock().unwrap();
+        let seen = all.iter_mut().rev().find(|(other, _)| *other == id.into_u64());
+        values.record(&mut seen.unwrap().1);
+    }
+}
+
+impl Traces {
+    fn collect() -> (Self, DefaultGuard) {
+        let traces = Self::default();
+        let of_traces = filter_fn(|of: &Metadata<'_>| of.target() == TARGET);
+        let subscriber = tracing_subscriber::registry().with(traces.clone().with_filter(of_traces));
+        (traces, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The pass that ran last, and the calls that were made in it.
+    fn last(&self) -> (Seen, Vec<Seen>) {
+        let all = self.0.lock().unwrap();
+        let place = all.iter().rposition(|(_, seen)| seen.parent.is_none()).unwrap();
+        let (id, pass) = &all[place];
+        let calls = all[place + 1..].iter().filter(|(_, seen)| seen.parent == Some(*id));
+        let calls: Vec<_> = calls.map(|(_, seen)| seen.clone()).collect();
+        assert_eq!(calls.len(), all.len() - place - 1, "{all:?}");
+        (pass.clone(), calls)
+    }
+}
+
+#[tokio::test]
+async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
+    let (traces, _collecting) = Traces::collect();
+    let mut bench = Bench::new(SYNTHETIC);
+    bench.pass().await.unwrap();
+    let (pass, calls) = traces.last();
+    let field = |seen: &Seen, name: &str| seen.fields.get(name).cloned().unwrap_or_default();
+    assert_eq!(
+        ["canopy.model", "k8s.namespace.name", "canopy.outcome", "otel.status_code"].map(|f| field(&pass, f)),
+        ["iris", "shop", "waiting", ""]
+    );
+    let names: Vec<_> = calls.iter().map(|call| field(call, "otel.name")).collect();
+    let expected =
+        ["apply ConfigMap", "apply Deployment", "apply Service", "apply Service", "report on PredictorModel"];
+    assert_eq!(names[..expected.len()], expected, "{names:?}");
+    assert_eq!(names.len(), bench.world().writes.len() + bench.world().events.len(), "{names:?}");
+
+    bench.settle().await;
+    let (pass, calls) = traces.last();
+    assert_eq!((field(&pass, "canopy.outcome").as_str(), calls.len()), ("settled", 0));
+}
+
+#[tokio::test]
+async fn a_pass_that_fails_is_marked_and_so_is_the_call_that_it_failed_in() {
+    let (traces, _collecting) = Traces::collect();
+    let mut bench = Bench::new(SYNTHETIC);
+    bench.world().fails_after = Some(1);
+    bench.pass().await.unwrap_err();
+    let (pass, calls) = traces.last();
+    assert_eq!(pass.fields["canopy.outcome"], "failed");
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert!(!calls[0].fields.contains_key("otel.status_code"), "{calls:?}");
+    for span in [&pass, &calls[1]] {
+        assert_eq!((&*span.fields["otel.status_code"], &*span.fields["error.type"]), ("ERROR", "api_server"));
+        assert!(span.fields["error.message"].contains("InternalError"), "{span:?}");
+    }
+}

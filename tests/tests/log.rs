@@ -1,0 +1,177 @@
+//! The log of a running process: its levels are changed from outside, and it keeps callers' values to itself.
+//!
+//! Comes in: filters for the admin port, and requests that fail in every way. Goes out: the lines that come. Never: a value
+//! of a feature in any of them.
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::http::{Reply, client, send};
+use canopy_tests::liar::Liar;
+use canopy_tests::line::{Model, REVISION, Server, row};
+use canopy_tests::process::Signal;
+use canopy_tests::wait::{SOON, until};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+async fn change(server: &Server, filter: &str) -> Result<Reply> {
+    send(client()?.put(format!("http://{}/log", server.admin)).body(filter.to_owned())).await
+}
+
+fn predictions(server: &Server) -> Result<usize> {
+    Ok(server.process.log()?.iter().filter(|line| line["message"] == "predicted").count())
+}
+
+/// Asks for a prediction, and waits until everything is read that the log has of it.
+async fn ask(server: &Server) -> Result<()> {
+    assert_eq!(server.post("/predict", &row()).await?.status, 200);
+    // A marker: it is written after the line of the prediction, if there is one.
+    let before = server.process.log()?.len();
+    let now = server.admin("/log").await?.text;
+    assert_eq!(change(server, &now).await?.status, 200);
+    until("the marker", SOON, async || {
+        ensure!(server.process.log()?.len() > before, "it is not there");
+        ensure!(server.process.log()?.last().is_some_and(|line| line["to"] == now.trim()), "it is not last");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn levels_change_while_the_process_runs() -> Result<()> {
+    let model = Model::demo().await?;
+    let predictor = Server::predictor(&model, &[("RUST_LOG", "warn".to_owned())]).await?;
+    assert_eq!(predictor.admin("/log").await?.text, "warn\n");
+    ask(&predictor).await?;
+    assert_eq!(predictions(&predictor)?, 0);
+
+    let reply = change(&predictor, "warn,canopy_predictor=info\n").await?;
+    assert_eq!((reply.status, &*reply.text), (200, "canopy_predictor=info,warn\n"));
+    ask(&predictor).await?;
+    let heard = predictions(&predictor)?;
+    assert_eq!(heard, 1);
+
+    for (filter, part) in [("info,canopy_predictor=loud", "canopy_predictor=loud"), ("a=b=c", "a=b=c")] {
+        let reply = change(&predictor, filter).await?;
+        assert_eq!((reply.status, reply.header("content-type")), (400, "application/problem+json"));
+        let detail = reply.json()?["detail"].as_str().unwrap_or_default().to_owned();
+        ensure!(detail.starts_with(&format!("{part:?} is neither a level (off, error, warn")), "{detail}");
+    }
+    assert_eq!(change(&predictor, &"a".repeat(5000)).await?.status, 413);
+    assert_eq!(predictor.admin("/log").await?.text, "canopy_predictor=info,warn\n");
+    ask(&predictor).await?;
+    assert_eq!(predictions(&predictor)?, heard + 1, "a filter that is none changes nothing");
+
+    assert_eq!(change(&predictor, "").await?.text, "info\n");
+    Ok(())
+}
+
+/// A value that nobody else has.
+const VALUE: &str = "7.6543219";
+
+async fn send_text(server: &Server, path: &str, body: String) -> Result<u16> {
+    let request = client()?.post(format!("http://{}{path}", server.address));
+    Ok(send(request.header("content-type", "application/json").body(body)).await?.status)
+}
+
+/// Bodies that each fail in another way, and all have the value.
+fn faulty() -> Vec<String> {
+    let bodies = [
+        "{\"features\":[V,2.0,0.0]}",
+        "{\"features\":[V,2.0,0.0,1.0,V]}",
+        "{\"features\":[V,2.0,0.0,11V]}",
+        "{\"features\":[V,2.0,0.0,\"V\"]}",
+        "{\"features\":[V,2.0,0.0,[V]]}",
+        "{\"features\":[V,2.0,0.0,{\"V\":V}]}",
+        "{\"features\":[V,2.0,0.0,Ve999]}",
+        "{\"features\":V}",
+        "{\"features\":\"V\"}",
+        "{\"V\":[V]}",
+        "{\"features\":[V],\"features\":[V]}",
+        "{\"features\":[V],\"instances\":[[V]]}",
+        "{\"instances\":[V]}",
+        "{\"instances\":[[V,1.0,1.0,1.0],[V]]}",
+        "{\"instances\":[\"V\"]}",
+        "{\"features\":[V,V",
+        "{\"features\":[V,2.0,0.0,1.0]}V",
+        "{\"features\":[V,2.0,0.0,VV]}",
+        "[V]",
+        "V",
+        "\"V\"",
+        "V\u{7f}\u{0}",
+    ];
+    let mut bodies: Vec<_> = bodies.iter().map(|body| body.replace('V', VALUE)).collect();
+    bodies.push(format!("{{\"features\":[{}0.0]}}", format!("{VALUE},").repeat(1000)));
+    bodies
+}
+
+/// Sends the beginning of a body, and leaves.
+async fn break_off(server: &Server, path: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(server.address).await?;
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99");
+    stream.write_all(format!("{head}\r\n\r\n{{\"features\":[{VALUE},").as_bytes()).await?;
+    // When it is tired of waiting it says so.
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await?;
+    ensure!(&answer == b"HTTP/1.1 408", "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_line_has_the_value_of_a_feature_whatever_fails() -> Result<()> {
+    let environment = [
+        ("CANOPY_MAX_BODY_BYTES", "5000".to_owned()),
+        ("CANOPY_BODY_TIMEOUT", "1s".to_owned()),
+        ("CANOPY_UPSTREAM_TIMEOUT", "1s".to_owned()),
+    ];
+    let model = Model::demo().await?;
+    let mut predictor = Server::predictor(&model, &environment[..2]).await?;
+    let gateway = Server::gateway(predictor.address, &environment).await?;
+    let good = format!("{{\"features\":[{VALUE},2.0,0.0,1.0]}}");
+    for (server, paths) in
+        [(&gateway, &["/api/predict", "/api/models/demo/predict"][..]), (&predictor, &["/predict"])]
+    {
+        for path in paths {
+            assert_eq!(send_text(server, path, good.clone()).await?, 200);
+            for body in faulty() {
+                let status = send_text(server, path, body.clone()).await?;
+                ensure!((400..500).contains(&status), "{status} for {body}");
+            }
+            break_off(server, path).await?;
+        }
+        for path in ["/api/models/nosuch/predict", "/nosuch", "/health"] {
+            let status = send_text(server, path, good.clone()).await?;
+            ensure!([404, 405].contains(&status), "{status} for {path}");
+        }
+    }
+
+    // A predictor that hangs, one that is another than the gateway knows and tells the value back, and none at all.
+    predictor.process.signal(Signal::STOP)?;
+    assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 504);
+    let lines_of_predictor = predictor.process.log()?;
+    predictor.process.kill()?;
+    let detail = format!("{{\"detail\":\"features.0: {VALUE} is not what it was\"}}");
+    let length = detail.len();
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nCanopy-Revision: {REVISION}\r\nContent-Length: {length}\r\n\r\n{detail}"
+    );
+    let liar = Liar::start(predictor.address, answer.as_bytes()).await?;
+    assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 422);
+    liar.stop().await;
+    assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 503);
+
+    let code = |code: &'static str| move |line: &Value| line["code"] == code;
+    gateway.process.log_of("the last failure", 1, code("predictor_unavailable")).await?;
+    let lines_of_gateway = gateway.process.log()?;
+    for word in
+        ["malformed_json", "invalid_features", "body_too_large", "request_timeout", "deadline_exceeded"]
+    {
+        ensure!(lines_of_gateway.iter().any(code(word)), "no line of {word} is in the log");
+    }
+    for line in lines_of_gateway.iter().chain(&lines_of_predictor) {
+        let text = line.to_string();
+        ensure!(!text.contains(VALUE) && !text.contains("7.65432"), "a caller's value: {text}");
+    }
+    ensure!(lines_of_predictor.len() > faulty().len(), "{lines_of_predictor:?}");
+    lines_of_predictor.iter().find(|line| line["code"] == "invalid_features").context("a refusal").map(drop)
+}

@@ -1,0 +1,79 @@
+//! A real Prometheus, which reads what a process tells as it would in a cluster.
+//!
+//! Comes in: where the process tells its metrics. Goes out: what Prometheus has made of them. Never: a port that
+//! something else on this machine may hold, or a file that is left behind.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::debian;
+use crate::http::{free_address, get};
+use crate::shell::{Running, command, root};
+
+/// How long it may take to start and to scrape.
+const START: Duration = Duration::from_mins(1);
+
+/// A Prometheus, and where it answers.
+pub(super) struct Prometheus {
+    running: Running,
+    address: SocketAddr,
+    /// What it has on disk, which goes with it.
+    _folder: Folder,
+}
+
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left of it is in the target folder, and is nobody's.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+impl Prometheus {
+    /// Starts one that scrapes `target` every second.
+    pub(super) fn of(target: SocketAddr) -> Result<Self> {
+        debian::need("prometheus", "prometheus")?;
+        let folder = Folder(root().join(format!("target/prometheus-{}", std::process::id())));
+        fs::create_dir_all(&folder.0).context("failed to make a folder for Prometheus")?;
+        let config = json!({
+            "global": {"scrape_interval": "1s"},
+            "scrape_configs": [{"job_name": "canopy", "static_configs": [{"targets": [target.to_string()]}]}],
+        });
+        let (file, data) = (folder.0.join("prometheus.yml"), folder.0.join("data"));
+        fs::write(&file, config.to_string()).context("failed to write the settings of Prometheus")?;
+        let address = free_address()?;
+        let mut prometheus = command("prometheus", [format!("--config.file={}", file.display())]);
+        prometheus.arg(format!("--storage.tsdb.path={}", data.display()));
+        prometheus.arg(format!("--web.listen-address={address}"));
+        prometheus.args(["--enable-feature=exemplar-storage", "--log.level=warn"]);
+        Ok(Self { running: Running::start(&mut prometheus)?, address, _folder: folder })
+    }
+
+    /// Waits until it has an exemplar of `trace` among those of `query`, and the target is as it should be.
+    pub(super) fn until_exemplar(&mut self, query: &str, trace: &str) -> Result<()> {
+        let Self { running, address, .. } = self;
+        running.until(START, || {
+            let health = get(*address, "/api/v1/targets")?;
+            let target = &health["data"]["activeTargets"][0];
+            ensure!(target["health"] == "up", "the target is not up: {target}");
+            let found = get(*address, &format!("/api/v1/query_exemplars?query={query}"))?;
+            let series = found["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let exemplars = series.iter().filter_map(|one| one["exemplars"].as_array()).flatten();
+            let traces: Vec<_> = exemplars.map(|one| &one["labels"]["trace_id"]).collect();
+            ensure!(traces.contains(&&Value::from(trace)), "{query} has exemplars of {traces:?}");
+            Ok(())
+        })
+    }
+
+    /// How many series it has read that `query` asks for.
+    pub(super) fn series(&self, query: &str) -> Result<usize> {
+        let found = get(self.address, &format!("/api/v1/query?query={query}"))?;
+        found["data"]["result"].as_array().map(Vec::len).with_context(|| format!("no result: {found}"))
+    }
+}
