@@ -17,3 +17,4 @@ pub mod refuser;
 pub mod kubernetes;
 pub mod namespace;
 pub mod forward;
+pub mod prometheus;

@@ -8,6 +8,7 @@ pub mod readiness;
 pub mod trace;
 pub mod exemplars;
 mod openmetrics;
+mod own;
 pub mod metrics;
 mod accept;
 pub mod levels;

@@ -6,11 +6,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{Error, IntGaugeVec, Opts, TextEncoder};
 
 use crate::exemplars::{Family, SecondsVec};
 use crate::openmetrics;
+use crate::own::Own;
 
 /// Seconds that resolve a request of 50 µs as well as one of 30 s.
 pub const REQUEST_SECONDS: [f64; 19] = [
@@ -59,7 +59,7 @@ impl Registry {
 /// A registry that already has the process's own figures: `process_*` and `canopy_build_info`.
 pub fn registry(process: &str) -> Result<Registry, Error> {
     let registry = Registry::new();
-    registry.register(Box::new(ProcessCollector::for_self()))?;
+    registry.register(Box::new(Own::new()))?;
     let build = IntGaugeVec::new(
         Opts::new("canopy_build_info", "Which Canopy process this is, and its version; always 1."),
         &["process", "version"],

@@ -22,4 +22,5 @@ mod leading;
 mod installing;
 mod idle;
 mod growth;
+mod monitoring;
 mod unbroken;

@@ -6,8 +6,8 @@
 use anyhow::Result;
 
 use crate::cluster::{self, Borrowed};
-use crate::images;
 use crate::shell::{AS_TESTS, cargo, run};
+use crate::{debian, images};
 
 /// The cluster of the tests.
 const CLUSTER: &str = "canopy-e2e";
@@ -23,6 +23,7 @@ pub(super) fn tool() -> Result<()> {
 
 /// Canopy does what it promises, from its images and by its chart; `full` says for how long.
 pub(super) fn e2e(full: bool) -> Result<()> {
+    debian::need("prometheus", "prometheus")?;
     // Of two workers one can be lost.
     let cluster = Borrowed::new(CLUSTER, if full { 3 } else { 1 })?;
     // An old builder needs nothing that would have to be pulled.
