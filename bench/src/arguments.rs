@@ -3,6 +3,7 @@
 //! Comes in: the command line. Goes out: values of the right shape. Never: a look at whether what they name exists.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -117,8 +118,8 @@ impl Spans {
 #[derive(clap::Args)]
 pub(crate) struct Drift {
     /// How many rounds, of 4000 rows each, to take the median of
-    #[arg(long, value_name = "COUNT", default_value_t = 101)]
-    pub(crate) rounds: usize,
+    #[arg(long, value_name = "COUNT", default_value = "101")]
+    pub(crate) rounds: NonZeroUsize,
 }
 
 /// Where the least of all servers listens.

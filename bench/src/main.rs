@@ -48,7 +48,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Arguments::Drift(Drift { rounds }) => {
-            drift::measure(rounds)?.iter().for_each(|cost| print(&cost.to_string()));
+            drift::measure(rounds.get())?.iter().for_each(|cost| print(&cost.to_string()));
             Ok(())
         }
         Arguments::Report(report) => write_readme(&report),
