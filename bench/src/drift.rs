@@ -15,6 +15,7 @@ use canopy_forest::train::RandomForest;
 use canopy_predictor::drift::Drift;
 use canopy_predictor::pipeline::Pipeline;
 use canopy_predictor::reference::Reference;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::latency::median;
 
@@ -97,10 +98,15 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
     Ok(Cost { features, rows, without, with, counting, scrape })
 }
 
+/// The CPU time that this thread works, which others on the machine do not add to.
 fn time(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
-    let start = Instant::now();
+    let start = worked()?;
     work()?;
-    Ok(start.elapsed())
+    Ok(worked()?.saturating_sub(start))
+}
+
+fn worked() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::ThreadCPUTime).try_into()?)
 }
 
 impl fmt::Display for Cost {
