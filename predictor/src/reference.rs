@@ -115,9 +115,10 @@ impl Bins {
 
 fn edges(cuts: &[f64], smallest: f64, largest: f64) -> Vec<f64> {
     let mut edges = Vec::new();
-    for same in cuts.chunk_by(|a, b| a == b) {
+    // They ascend, so what is not larger than the one before is the same.
+    for same in cuts.chunk_by(|a, b| a >= b) {
         let value = same[0];
-        let wanted = if same.len() > 1 || smallest == largest {
+        let wanted = if same.len() > 1 || smallest >= largest {
             [Some(value.next_down()), Some(value)]
         } else {
             [Some(value).filter(|&value| value < largest), None]
