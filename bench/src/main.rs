@@ -48,7 +48,9 @@ fn main() -> Result<()> {
             Ok(())
         }
         Arguments::Drift(Drift { rounds }) => {
-            drift::measure(rounds.get())?.iter().for_each(|cost| print(&cost.to_string()));
+            for cost in drift::measure(rounds.get())? {
+                print(&cost.to_string());
+            }
             Ok(())
         }
         Arguments::Report(report) => write_readme(&report),

@@ -20,7 +20,9 @@ async fn send(predictor: &Server, count: usize, moved: usize, by: f64) -> Result
     let rows: Vec<_> = samples.rows().take(count).map(<[f64]>::to_vec).collect();
     for some in rows.chunks(100) {
         let mut some = some.to_vec();
-        some.iter_mut().for_each(|row| row[moved] += by);
+        for row in &mut some {
+            row[moved] += by;
+        }
         let reply = predictor.post("/predict", &json!({ "instances": some })).await?;
         ensure!(reply.status == 200, "{}", reply.text);
     }

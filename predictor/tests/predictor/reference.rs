@@ -24,7 +24,9 @@ fn counted(bins: &Bins, values: &[f64]) -> Vec<u64> {
         serde_json::from_value(json!({ "features": [bins], "classes": [1, 1] })).unwrap();
     let ruler = reference.ruler();
     let mut tally = ruler.tally();
-    values.iter().for_each(|&value| ruler.count(&[value], 0, &mut tally));
+    for &value in values {
+        ruler.count(&[value], 0, &mut tally);
+    }
     assert_eq!(tally.rows(), values.len() as u64);
     let (there, beyond) = tally.bins()[0].split_at(bins.counts().len());
     assert!(beyond.iter().all(|&count| count == 0), "{beyond:?}");
