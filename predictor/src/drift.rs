@@ -175,11 +175,15 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
 
-    /// A model of one feature that was `1..=1000`, and of two classes in equal shares.
+    /// One feature that is `1..=1000`, and two classes in equal shares.
+    fn train() -> Samples {
+        let rows: Vec<_> = (1..=1000).map(|row| format!("{row},{}\n", row % 2)).collect();
+        Samples::from_csv(format!("x,class\n{}", rows.concat()).as_bytes(), "class").unwrap()
+    }
+
+    /// A model that has learnt from these.
     fn drift(began: Instant) -> Drift {
-        let csv: String = (1..=1000).map(|row| format!("{row},{}\n", row % 2)).collect();
-        let train = Samples::from_csv(format!("x,class\n{csv}").as_bytes(), "class").unwrap();
-        Drift::new(Reference::learn(&train, &[0], vec![50, 50]), began)
+        Drift::new(Reference::learn(&train(), &[0], vec![50, 50]), began)
     }
 
     /// So many rows, spread evenly over the feature from `from` on, of both classes in turn.
@@ -287,10 +291,8 @@ mod tests {
     #[test]
     fn too_few_rows_held_out_say_nothing_of_classes() {
         let began = Instant::now();
-        let csv: String = (1..=1000).map(|row| format!("{row},{}\n", row % 2)).collect();
-        let train = Samples::from_csv(format!("x,class\n{csv}").as_bytes(), "class").unwrap();
         for (held_out, is_told) in [(vec![10, 9], false), (vec![10, 10], true), (vec![20, 0], true)] {
-            let drift = Drift::new(Reference::learn(&train, &[0], held_out), began);
+            let drift = Drift::new(Reference::learn(&train(), &[0], held_out), began);
             send(&drift, 500, 1, began);
             assert_eq!(drift.shifts(began)[0].classes.is_some(), is_told);
         }
