@@ -3,6 +3,7 @@
 //! Comes in: the command line. Goes out: values of the right shape. Never: a look at whether what they name exists.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) enum Arguments {
     Load(Load),
     /// Answers predictions with as little as possible, to be measured against.
     Baseline(Baseline),
+    /// Measures what counting rows for drift costs, and prints the lines of its table.
+    Drift(Drift),
 }
 
 /// Where everything is, and how thoroughly to measure it.
@@ -109,6 +112,14 @@ impl Spans {
     fn times(&self) -> Times {
         Times { warm_up: Duration::from_secs(self.warm_up), measured: Duration::from_secs(self.seconds) }
     }
+}
+
+/// How thoroughly to measure.
+#[derive(clap::Args)]
+pub(crate) struct Drift {
+    /// How many rounds, of 4000 rows each, to take the median of
+    #[arg(long, value_name = "COUNT", default_value = "101")]
+    pub(crate) rounds: NonZeroUsize,
 }
 
 /// Where the least of all servers listens.

@@ -15,6 +15,7 @@ mod load;
 mod baseline;
 mod subjects;
 mod training;
+mod drift;
 mod machine;
 mod measure;
 mod report;
@@ -29,7 +30,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use arguments::{All, Arguments, Report};
+use arguments::{All, Arguments, Drift, Report};
 use results::Results;
 use subjects::Workplace;
 
@@ -44,6 +45,12 @@ fn main() -> Result<()> {
             let call = subjects::call(load.subject, load.address);
             let found = on_one_thread(load::run(load.subject, &call, load.shape(), load.times(), &[]))?;
             print(&serde_json::to_string_pretty(&found)?);
+            Ok(())
+        }
+        Arguments::Drift(Drift { rounds }) => {
+            for cost in drift::measure(rounds.get())? {
+                print(&cost.to_string());
+            }
             Ok(())
         }
         Arguments::Report(report) => write_readme(&report),

@@ -84,6 +84,11 @@ impl Arrangement {
         &self.classes
     }
 
+    /// By the index of a feature: its column in the data.
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
     /// A row of the data as the model takes it.
     pub fn row(&self, row: &[f64]) -> Vec<f64> {
         self.columns.iter().map(|&column| row[column]).collect()

@@ -1,10 +1,10 @@
 //! The artifact: a trained model as one file.
 //!
-//! Comes in: a card, a scaler and a forest, or the bytes of a file that anybody may have changed. Goes out: the
+//! Comes in: a card, a scaler, a forest and a reference, or the bytes of a file that anybody may have changed. Goes out: the
 //! bytes, or the model, or what is wrong with them. Never: a model that could fail later.
 //!
 //! A file is a signature of 8 bytes, the format's version (32 bits, little endian), the SHA-256 of the rest, and
-//! the rest: the card as JSON, the scaler and the forest, written by postcard.
+//! the rest: the card as JSON, the scaler, the reference and the forest, written by postcard.
 
 use std::path::Path;
 
@@ -18,13 +18,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::files::{self, FileError};
 use crate::pipeline::Pipeline;
+use crate::reference::Reference;
 
 /// The largest artifact that is read.
 pub const ARTIFACT_MAX_BYTES: u64 = 1 << 30;
 
 /// As in PNG, the first byte is no text and the last a line's end: what mangles text is found at once.
 const SIGNATURE: [u8; 8] = *b"\x89canopy\n";
-const FORMAT: u32 = 1;
+/// 2 has the reference, which 1 had not.
+const FORMAT: u32 = 2;
 const CHECKSUM_AT: usize = SIGNATURE.len() + size_of::<u32>();
 const CONTENT_AT: usize = CHECKSUM_AT + 32;
 
@@ -50,6 +52,7 @@ pub struct Card {
 pub struct Artifact {
     card: Card,
     scaler: Scaler,
+    reference: Reference,
     forest: Forest,
 }
 
@@ -94,22 +97,34 @@ pub enum ArtifactError {
 struct Content<F> {
     card: String,
     scaler: Scaler,
+    reference: Reference,
     forest: F,
 }
 
 impl Artifact {
     /// An artifact of parts that belong together: as many features and classes in each.
-    pub fn new(card: Card, scaler: Scaler, forest: Forest) -> Result<Self, ArtifactError> {
+    pub fn new(
+        card: Card,
+        scaler: Scaler,
+        reference: Reference,
+        forest: Forest,
+    ) -> Result<Self, ArtifactError> {
         let (features, classes) = (card.features.len(), card.classes.len());
-        if [scaler.offsets().len(), forest.features()] != [features; 2] || forest.classes() != classes {
+        let fit = [scaler.offsets().len(), forest.features()] == [features; 2] && forest.classes() == classes;
+        if !fit || !reference.is_of(features, classes) {
             return Err(ArtifactError::Mismatch { features, classes });
         }
-        Ok(Self { card, scaler, forest })
+        Ok(Self { card, scaler, reference, forest })
     }
 
     /// What it says of its model.
     pub fn card(&self) -> &Card {
         &self.card
+    }
+
+    /// What rows were like when it was prepared.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
     }
 
     /// The model itself, ready for rows.
@@ -120,7 +135,8 @@ impl Artifact {
     /// Its bytes: the same for the same model.
     pub fn encode(&self) -> Result<Vec<u8>, ArtifactError> {
         let card = serde_json::to_string(&self.card)?;
-        let content = Content { card, scaler: self.scaler.clone(), forest: &self.forest };
+        let Self { card: _, scaler, reference, forest } = self;
+        let content = Content { card, scaler: scaler.clone(), reference: reference.clone(), forest };
         let mut bytes = [&SIGNATURE[..], &FORMAT.to_le_bytes(), &[0; 32]].concat();
         bytes = postcard::to_extend(&content, bytes)?;
         let checksum = Sha256::digest(&bytes[CONTENT_AT..]);
@@ -150,8 +166,8 @@ impl Artifact {
             return Err(ArtifactError::Checksum);
         }
         // Not as a `Forest` at once: postcard would keep to itself what is wrong with it.
-        let Content { card, scaler, forest } = postcard::from_bytes::<Content<Parts>>(rest)?;
-        Self::new(serde_json::from_str(&card)?, scaler, Forest::new(forest)?)
+        let Content { card, scaler, reference, forest } = postcard::from_bytes::<Content<Parts>>(rest)?;
+        Self::new(serde_json::from_str(&card)?, scaler, reference, Forest::new(forest)?)
     }
 
     /// Writes it to a file, whole or not at all.

@@ -1,7 +1,7 @@
 //! One loaded model behind the routes: the bytes of a request become the bytes of an answer.
 //!
-//! Comes in: a request's body. Goes out: the answer's body, or a failure. Never: a wait or a lock; and a panic
-//! of the model ends the request, not the process.
+//! Comes in: a request's body. Goes out: the answer's body, or a failure. Never: a wait for another request; and a
+//! panic of the model ends the request, not the process.
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -113,8 +113,7 @@ impl Engine {
                 return Err(Failure::ModelFailed);
             }
         };
-        let classes = answers.iter().map(|answer| answer.prediction);
-        self.metrics.predicted(classes, started.elapsed(), inference.context());
+        self.metrics.predicted(rows, &answers, started, inference.context());
         Ok(answers)
     }
 }

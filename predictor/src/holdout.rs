@@ -32,6 +32,12 @@ impl HoldOut {
         let samples = self.counts.iter().flatten().sum();
         Quality { metric: Metric::Accuracy, value: share(right, samples), samples }
     }
+
+    /// How many rows were given each class.
+    pub fn given(&self) -> Vec<u64> {
+        let given = |class| self.counts.iter().map(|row: &Vec<usize>| row[class] as u64).sum();
+        (0..self.classes.len()).map(given).collect()
+    }
 }
 
 fn share(part: usize, whole: usize) -> f64 {
@@ -74,6 +80,7 @@ mod tests {
         let rows = [(0, 0), (0, 0), (0, 1), (1, 1)];
         let found = HoldOut::compare(&classes, rows);
         assert_eq!(found.quality(), Quality { metric: Metric::Accuracy, value: 0.75, samples: 4 });
+        assert_eq!(found.given(), [2, 2]);
         let expected = "\
 class     precision  recall  rows
 cat           1.000   0.667     3

@@ -3,6 +3,8 @@
 //! Comes in: a serving config, then requests. Goes out: an artifact with its proof, then predictions. Never: an
 //! answer of a model that has not reproduced what it answered when it was prepared.
 
+pub mod reference;
+pub mod drift;
 pub mod failure;
 pub mod metrics;
 pub mod files;

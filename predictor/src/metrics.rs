@@ -3,19 +3,25 @@
 //! Comes in: what happened. Goes out: counters and histograms in a registry. Never: a label that a caller can
 //! choose; labels are the model, its classes, and words of closed lists.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use canopy_contract::code::Code;
-use canopy_contract::schema::Class;
+use canopy_contract::predict::RowAnswer;
+use canopy_contract::rows::Rows;
+use canopy_contract::schema::{Class, Feature};
 use canopy_runtime::exemplars::{Seconds, SecondsVec};
 use canopy_runtime::metrics::{COMPUTE_SECONDS, Registry};
 use canopy_runtime::trace::TraceContext;
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
 };
 
+use crate::drift::{Drift, Shift};
 use crate::failure::ENDINGS;
+use crate::reference::Reference;
 
 /// The labels of one model, in this order: its name, its namespace, its version.
 pub type ModelLabels<'a> = [&'a str; 3];
@@ -42,6 +48,8 @@ pub struct Metrics {
     bytes: IntGaugeVec,
     /// From the first byte of the artifact read to a model that can answer.
     load_seconds: GaugeVec,
+    /// How far live rows are from those of training.
+    drifts: Drifts,
 }
 
 impl Metrics {
@@ -78,6 +86,7 @@ impl Metrics {
             accuracy: add(registry, GaugeVec::new(accuracy, &MODEL)?)?,
             bytes: add(registry, IntGaugeVec::new(bytes, &MODEL)?)?,
             load_seconds: add(registry, GaugeVec::new(load_seconds, &MODEL)?)?,
+            drifts: add(registry, Drifts::new(&with)?)?,
         })
     }
 
@@ -91,7 +100,7 @@ impl Metrics {
 
     /// A model was loaded: its figures, and what counts its predictions, looked up once.
     pub fn loaded(&self, model: ModelLabels<'_>, loaded: &Loaded<'_>) -> PredictionMetrics {
-        let Loaded { classes, accuracy, bytes, took } = *loaded;
+        let Loaded { features, classes, reference, accuracy, bytes, took } = *loaded;
         self.accuracy.with_label_values(&model).set(accuracy);
         self.bytes.with_label_values(&model).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.load_seconds.with_label_values(&model).set(took.as_secs_f64());
@@ -106,6 +115,7 @@ impl Metrics {
             classes: classes.iter().enumerate().map(class).collect(),
             seconds: self.prediction_seconds.with_label_values(&model),
             rows: self.batch_rows.with_label_values(&model),
+            drift: self.drifts.watch(model, features, reference),
         }
     }
 }
@@ -113,8 +123,12 @@ impl Metrics {
 /// What is measured of a model when it has been loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Loaded<'a> {
+    /// Its features, in order.
+    pub features: &'a [Feature],
     /// Its classes, in the order of their indices.
     pub classes: &'a [Class],
+    /// What rows were like when it was prepared.
+    pub reference: &'a Reference,
     /// Its accuracy on the rows held out.
     pub accuracy: f64,
     /// The size of its artifact.
@@ -142,23 +156,90 @@ pub struct PredictionMetrics {
     classes: Box<[IntCounter]>,
     seconds: Seconds,
     rows: Histogram,
+    drift: Arc<Drift>,
 }
 
 impl PredictionMetrics {
-    /// A request's rows were given these classes, in so much time.
-    pub fn predicted(
-        &self,
-        classes: impl ExactSizeIterator<Item = u32>,
-        took: Duration,
-        trace: &TraceContext,
-    ) {
-        self.seconds.observe(took, trace);
-        self.rows.observe(classes.len() as f64);
+    /// A request's rows were given these answers, by work that began then, in this trace.
+    pub fn predicted(&self, rows: &Rows, answers: &[RowAnswer], began: Instant, trace: &TraceContext) {
+        let now = Instant::now();
+        self.seconds.observe(now.saturating_duration_since(began), trace);
+        self.rows.observe(answers.len() as f64);
+        let classes = answers.iter().map(|answer| answer.prediction);
+        self.drift.count(rows, classes.clone(), now);
         for class in classes {
             if let Some(counter) = self.classes.get(class as usize) {
                 counter.inc();
             }
         }
+    }
+}
+
+/// The models whose drift is told. It is worked out when somebody asks, and what there are too few rows for is absent.
+#[derive(Clone, Debug)]
+struct Drifts {
+    models: Arc<Mutex<Vec<Watched>>>,
+    features: GaugeVec,
+    classes: GaugeVec,
+}
+
+#[derive(Debug)]
+struct Watched {
+    model: [String; MODEL.len()],
+    features: Vec<String>,
+    drift: Arc<Drift>,
+}
+
+impl Drifts {
+    fn new(with: &dyn Fn(&[&'static str]) -> Vec<&'static str>) -> Result<Self, Error> {
+        let features = opts(
+            "canopy_predictor_feature_psi",
+            "Population stability index of a feature in live rows against those of training; the first 50 features.",
+        );
+        let classes = opts(
+            "canopy_predictor_class_psi",
+            "Population stability index of predicted classes in live rows against rows held out from training.",
+        );
+        Ok(Self {
+            models: Arc::default(),
+            features: GaugeVec::new(features, &with(&["feature", "window"]))?,
+            classes: GaugeVec::new(classes, &with(&["window"]))?,
+        })
+    }
+
+    /// From now on the drift of this model is told, too.
+    fn watch(&self, model: ModelLabels<'_>, features: &[Feature], reference: &Reference) -> Arc<Drift> {
+        let drift = Arc::new(Drift::new(reference.clone(), Instant::now()));
+        let features = features.iter().map(|feature| feature.name.clone()).collect();
+        let watched = Watched { model: model.map(str::to_owned), features, drift: drift.clone() };
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
+        drift
+    }
+}
+
+impl Collector for Drifts {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.features.desc(), self.classes.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let now = Instant::now();
+        // Held until the end: of two that ask at once, one would take away what the other has put here.
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        self.features.reset();
+        self.classes.reset();
+        for Watched { model: [name, namespace, version], features, drift } in models.iter() {
+            for Shift { window, features: shifts, classes } in drift.shifts(now) {
+                for (feature, shift) in features.iter().zip(shifts) {
+                    let labels = [name, namespace, version, feature, window];
+                    self.features.with_label_values(&labels).set(shift);
+                }
+                if let Some(shift) = classes {
+                    self.classes.with_label_values(&[name, namespace, version, window]).set(shift);
+                }
+            }
+        }
+        [self.features.collect(), self.classes.collect()].concat()
     }
 }
 
@@ -174,6 +255,7 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use canopy_forest::data::Samples;
     use canopy_runtime::metrics::encode;
 
     const DEMO: ModelLabels<'_> = ["demo", "default", "1.0"];
@@ -194,15 +276,64 @@ mod tests {
         }
     }
 
+    /// What counts the predictions of a model of so many classes, whose features were 1 to 200 in as many rows.
+    fn of_classes(registry: &Registry, classes: usize, features: &[&str]) -> PredictionMetrics {
+        let row = |row: usize| format!("{}{}\n", format!("{row},").repeat(features.len()), row % 2);
+        let rows: String = (1..=200).map(row).collect();
+        let csv = format!("{},class\n{rows}", features.join(","));
+        let train = Samples::from_csv(csv.as_bytes(), "class").unwrap();
+        let columns: Vec<_> = (0..features.len()).collect();
+        let loaded = Loaded {
+            features: &features.iter().map(|name| Feature::named(*name)).collect::<Vec<_>>(),
+            classes: &(0..classes).map(|i| Class::Name(format!("c{i}"))).collect::<Vec<_>>(),
+            reference: &Reference::learn(&train, &columns, vec![10; classes]),
+            accuracy: 0.75,
+            bytes: 10,
+            took: Duration::from_millis(500),
+        };
+        Metrics::register(registry).unwrap().loaded(DEMO, &loaded)
+    }
+
+    fn answer(prediction: u32) -> RowAnswer {
+        RowAnswer { prediction, confidence: 1.0 }
+    }
+
+    #[test]
+    fn drift_is_told_of_enough_rows_and_of_the_first_fifty_features() {
+        let registry = Registry::new();
+        let names: Vec<_> = (0..60).map(|i| format!("f{i}")).collect();
+        let predictions = of_classes(&registry, 2, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        let trace = TraceContext::from_headers(&http::HeaderMap::new());
+        let send = |rows: usize| {
+            let instances = (0..rows).map(|row| vec![(row % 200 + 1) as f64; 60]);
+            let answers: Vec<_> = (0..rows).map(|row| answer(row as u32 % 2)).collect();
+            predictions.predicted(&Rows::instances(instances), &answers, Instant::now(), &trace);
+        };
+        send(400);
+        assert!(!encode(&registry).unwrap().contains("psi"));
+        send(200);
+        let text = encode(&registry).unwrap();
+        let labels = "model=\"demo\",model_namespace=\"default\",version=\"1.0\"";
+        for window in ["1h", "24h"] {
+            let line = format!("canopy_predictor_class_psi{{{labels},window=\"{window}\"}} 0\n");
+            assert!(text.contains(&line), "{line} is missing in {text}");
+            for (feature, is_there) in [("f0", true), ("f49", true), ("f50", false), ("f59", false)] {
+                let series = format!(
+                    "canopy_predictor_feature_psi{{feature=\"{feature}\",{labels},window=\"{window}\"}} "
+                );
+                assert_eq!(text.contains(&series), is_there, "{series} in {text}");
+            }
+        }
+        assert_eq!(text.matches("\ncanopy_predictor_feature_psi{").count(), 100);
+    }
+
     #[test]
     fn classes_beyond_the_first_fifty_share_one_series() {
         let registry = Registry::new();
-        let classes: Vec<_> = (0..60).map(|i| Class::Name(format!("c{i}"))).collect();
-        let loaded =
-            Loaded { classes: &classes, accuracy: 0.75, bytes: 10, took: Duration::from_millis(500) };
-        let predictions = Metrics::register(&registry).unwrap().loaded(DEMO, &loaded);
+        let predictions = of_classes(&registry, 60, &["x"]);
+        let rows = Rows::instances([[1.0]; 4]);
         let trace = TraceContext::from_headers(&http::HeaderMap::new());
-        predictions.predicted([0, 49, 50, 59].into_iter(), Duration::from_micros(3), &trace);
+        predictions.predicted(&rows, &[0, 49, 50, 59].map(answer), Instant::now(), &trace);
 
         let text = encode(&registry).unwrap();
         let labels = "model=\"demo\",model_namespace=\"default\",version=\"1.0\"";

@@ -29,6 +29,7 @@ use crate::files::{self, FileError};
 use crate::holdout::HoldOut;
 use crate::pipeline::Pipeline;
 use crate::record::{Golden, Record};
+use crate::reference::Reference;
 
 /// The largest file of data that is read or downloaded.
 const DATA_MAX_BYTES: u64 = 1 << 30;
@@ -120,7 +121,8 @@ pub fn prepare(
         classes: arrangement.classes().to_vec(),
         quality: hold_out.quality(),
     };
-    let artifact = Artifact::new(card, scaler, forest)?.encode()?;
+    let reference = Reference::learn(&train, arrangement.columns(), hold_out.given());
+    let artifact = Artifact::new(card, scaler, reference, forest)?.encode()?;
     let report = Prepared {
         digest: artifact::digest(&artifact),
         bytes: artifact.len() as u64,

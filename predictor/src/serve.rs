@@ -159,7 +159,9 @@ fn load(
     let description = describe(identity, card, digest);
     let model = Box::new(artifact.pipeline());
     let loaded = Loaded {
+        features: &description.features,
         classes: &description.classes,
+        reference: artifact.reference(),
         accuracy: description.quality.value,
         bytes: bytes.len(),
         took: started.elapsed(),

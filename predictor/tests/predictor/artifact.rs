@@ -35,6 +35,27 @@ fn a_flipped_bit_anywhere_is_an_error_that_says_what_it_hit() {
 }
 
 #[test]
+fn an_artifact_of_another_format_says_what_to_do() {
+    for format in [1, 3] {
+        let mut other = artifact();
+        other[8] = format;
+        let expected =
+            format!("artifact has format {format}, but this program reads format 2: prepare it again");
+        assert_eq!(Artifact::decode(&other).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn what_rows_were_like_in_training_is_kept_with_the_model() {
+    let artifact = Artifact::decode(&artifact()).unwrap();
+    let reference = artifact.reference();
+    // Of 200 rows 160 are trained on, which is enough for eight bins of each feature.
+    assert_eq!(reference.features().iter().map(|bins| bins.counts().len()).collect::<Vec<_>>(), [8; 4]);
+    assert!(reference.features().iter().all(|bins| bins.counts() == [20; 8]), "{reference:?}");
+    assert_eq!(reference.classes().unwrap().iter().sum::<u64>(), 40);
+}
+
+#[test]
 fn a_cut_or_a_tail_is_an_error() {
     let good = artifact();
     for length in 0..good.len() {

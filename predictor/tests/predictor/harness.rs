@@ -11,9 +11,11 @@ use canopy_contract::report::Refusal;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{Class, Feature};
 use canopy_contract::serving::ServingConfig;
+use canopy_forest::data::Samples;
 use canopy_predictor::app::{App, Identity, Limits};
 use canopy_predictor::engine::{Engine, Model};
 use canopy_predictor::metrics::{Loaded, Metrics};
+use canopy_predictor::reference::Reference;
 use canopy_predictor::routes;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::metrics::encode;
@@ -104,7 +106,15 @@ impl Port {
             quality: Quality { metric: Metric::Accuracy, value: 0.9, samples: 10 },
             digest: "00".to_owned(),
         };
-        let loaded = Loaded { classes: &description.classes, accuracy: 0.9, bytes: 10, took: Duration::ZERO };
+        let train = Samples::from_csv(b"age,income,class\n1,2,no\n3,4,yes\n", "class").unwrap();
+        let loaded = Loaded {
+            features: &description.features,
+            classes: &description.classes,
+            reference: &Reference::learn(&train, &[0, 1], vec![1, 1]),
+            accuracy: 0.9,
+            bytes: 10,
+            took: Duration::ZERO,
+        };
         let metrics = self.metrics.loaded(identity().labels(), &loaded);
         Engine::new(Box::new(Told(predict)), description, metrics)
     }

@@ -7,6 +7,7 @@
 )]
 
 mod harness;
+mod reference;
 mod prepare;
 mod artifact;
 mod client;
