@@ -159,9 +159,7 @@ async fn forget(records: Records, retention: Duration, every: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // A clock that jumps ahead must not delete what is young: time has also to pass.
-        let now = SystemTime::now().min(then + started.elapsed());
-        let Some(before) = now.checked_sub(retention) else { continue };
+        let Some(before) = old(SystemTime::now(), then + started.elapsed(), retention) else { continue };
         let before = first_id_at(before);
         loop {
             match records.forget(&before, FORGOTTEN_AT_ONCE).await {
@@ -176,6 +174,12 @@ async fn forget(records: Records, retention: Duration, every: Duration) {
     }
 }
 
+/// Before which moment answers are old, `now` by the wall clock and at `passed` by the time that went by. A clock that
+/// jumps ahead must not delete what is young, nor one that is put right delete more than it was behind.
+fn old(now: SystemTime, passed: SystemTime, retention: Duration) -> Option<SystemTime> {
+    now.min(passed).checked_sub(retention)
+}
+
 /// The least id of a moment: ids begin with their time in milliseconds.
 fn first_id_at(moment: SystemTime) -> [u8; 16] {
     let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -188,6 +192,20 @@ fn first_id_at(moment: SystemTime) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_deletes_nothing_that_is_young() {
+        let (day, year) = (Duration::from_hours(24), Duration::from_hours(24 * 365));
+        let began = UNIX_EPOCH + 50 * year;
+        // An hour has gone by, and the clock says so; or that a year has; or that it is a year ago.
+        let passed = began + Duration::from_hours(1);
+        for (now, before) in
+            [(passed, passed - day), (passed + year, passed - day), (passed - year, passed - year - day)]
+        {
+            assert_eq!(old(now, passed, day), Some(before));
+        }
+        assert!(old(UNIX_EPOCH, passed, Duration::MAX).is_none());
+    }
 
     #[test]
     fn the_least_id_of_a_moment_lies_between_those_before_and_after() {

@@ -16,7 +16,7 @@ mod database;
 mod feedback;
 mod recording;
 mod server;
-mod shared;
+mod together;
 mod telling;
 mod sockets;
 mod process;
