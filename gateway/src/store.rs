@@ -101,6 +101,9 @@ pub(crate) enum Unanswered {
     /// It is silent.
     #[error("the database did not answer within {0:?}")]
     Late(Duration),
+    /// Nobody is there, or all connections are busy.
+    #[error("no connection to the database can be had")]
+    NoConnection,
     /// In the driver's words.
     #[error("{0}")]
     Failed(DbErr),
@@ -110,7 +113,7 @@ impl Unanswered {
     /// Whether the database was there and would not: the same again may meet with the same.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::Late(_) => false,
+            Self::Late(_) | Self::NoConnection => false,
             Self::Failed(
                 DbErr::Exec(RuntimeErr::SqlxError(why)) | DbErr::Query(RuntimeErr::SqlxError(why)),
             ) => {
@@ -256,6 +259,7 @@ async fn in_time<T>(
 ) -> Result<T, Unanswered> {
     match timeout(limit, answer).await {
         Err(_) => Err(Unanswered::Late(limit)),
+        Ok(Err(DbErr::ConnectionAcquire(_))) => Err(Unanswered::NoConnection),
         Ok(answer) => answer.map_err(Unanswered::Failed),
     }
 }

@@ -150,8 +150,8 @@ pub(crate) async fn feedback(
     edge::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
         let recorder = app.recorder()?;
         let body = intake::bytes(body, &app.limits).await?;
-        let (id, recorded) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
-        let Recorded { prediction, revision, .. } = &recorded;
+        let (id, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
+        let Recorded { prediction, revision, .. } = &found;
         let (answers, classes) =
             (read::<StoredAnswers>(&prediction.answers)?, read::<Vec<Class>>(&revision.classes)?);
         let answered: Vec<_> = answers.as_slice().iter().map(|one| one.class).collect();
@@ -168,7 +168,7 @@ pub(crate) async fn feedback(
             return Err(Failure::FeedbackGiven(id));
         }
         let rows = answered.len() as u64;
-        app.metrics.judged(&model(&recorded)?, &revision.version, verdict.correct, rows - verdict.correct);
+        app.metrics.judged(&model(&found)?, &revision.version, verdict.correct, rows - verdict.correct);
         let told = Told { id: id.to_string(), rows, correct: verdict.correct };
         Ok((StatusCode::ACCEPTED, Json(told)).into_response())
     })
@@ -191,8 +191,8 @@ pub(crate) async fn one(
 ) -> Response {
     edge::handle(&app, "/api/predictions/{id}", request, async |_, _| {
         let recorder = app.recorder()?;
-        let (_, recorded) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
-        Ok(Json(describe(recorded)?).into_response())
+        let (_, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
+        Ok(Json(describe(found)?).into_response())
     })
     .await
 }

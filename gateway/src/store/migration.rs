@@ -127,9 +127,10 @@ fn table(name: &'static str, backend: DbBackend) -> TableCreateStatement {
 /// A column for more than the 64 KB that MySQL's `text` has.
 fn long_text(name: &'static str, backend: DbBackend) -> ColumnDef {
     let mut column = ColumnDef::new(name);
-    match backend {
-        DbBackend::MySql => column.custom("mediumtext".into_iden()),
-        _ => column.text(),
-    };
+    if backend == DbBackend::MySql {
+        column.custom("mediumtext".into_iden());
+    } else {
+        column.text();
+    }
     column
 }
