@@ -57,9 +57,9 @@ pub struct Settings {
     #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = BODY_MAX_BYTES)]
     pub max_body_bytes: usize,
 
-    /// The database: sqlite://PATH (a file, which is made if it is not there, for one gateway), or for several
-    /// mysql://USER:PASSWORD@HOST/NAME or postgres://USER:PASSWORD@HOST/NAME; without it answers are not recorded, and
-    /// /api/users answers a fixed list
+    /// The database: sqlite://, then the path of a file, which is made if it is not there, for one gateway; mysql:// or
+    /// postgres://, then USER:PASSWORD@HOST/NAME, for several; without it answers are not recorded, and /api/users answers
+    /// a fixed list
     #[arg(long, env = "CANOPY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 

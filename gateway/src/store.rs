@@ -8,8 +8,16 @@ mod address;
 #[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
 mod user;
 #[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "sea-orm wants a row to be called Model, and this one names a model"
+)]
 mod prediction;
 #[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "sea-orm wants a row to be called Model, and this one names a model"
+)]
 mod revision;
 #[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
 mod feedback;
@@ -112,15 +120,12 @@ pub(crate) enum Unanswered {
 impl Unanswered {
     /// Whether the database was there and would not: the same again may meet with the same.
     pub(crate) fn is_refusal(&self) -> bool {
-        match self {
-            Self::Late(_) | Self::NoConnection => false,
-            Self::Failed(
-                DbErr::Exec(RuntimeErr::SqlxError(why)) | DbErr::Query(RuntimeErr::SqlxError(why)),
-            ) => {
-                matches!(**why, sea_orm::SqlxError::Database(_) | sea_orm::SqlxError::Encode(_))
-            }
-            Self::Failed(_) => false,
-        }
+        let Self::Failed(DbErr::Exec(RuntimeErr::SqlxError(why)) | DbErr::Query(RuntimeErr::SqlxError(why))) =
+            self
+        else {
+            return false;
+        };
+        matches!(**why, sea_orm::SqlxError::Database(_) | sea_orm::SqlxError::Encode(_))
     }
 }
 
@@ -151,7 +156,7 @@ impl Store {
             return Ok(Self::Seed);
         };
         let address = Address::read(url)?;
-        let connection = Database::connect(address.options())
+        let connection = Box::pin(Database::connect(address.options(patience)))
             .await
             .map_err(|why| StoreError::Open { url: address.to_string(), why })?;
         let records = Records { connection, prepared: Arc::default(), patience };
@@ -193,10 +198,13 @@ impl Store {
 
 impl Records {
     async fn migrate(&self) -> Result<(), DbErr> {
-        self.prepared
-            .get_or_try_init(async || migration::Migrator::up(&self.connection, None).await)
-            .await
-            .copied()
+        if self.prepared.initialized() {
+            return Ok(());
+        }
+        // On the heap: it is large, and needed once.
+        let migrating =
+            self.prepared.get_or_try_init(async || migration::Migrator::up(&self.connection, None).await);
+        Box::pin(migrating).await.copied()
     }
 
     /// Makes the tables, where that was not done yet.
@@ -224,7 +232,8 @@ impl Records {
         revisions: &[Revision],
         limit: Duration,
     ) -> Result<(), Unanswered> {
-        self.ask(limit, ledger::write(&self.connection, predictions, revisions)).await
+        // On the heap: it is large, and one for many answers.
+        self.ask(limit, Box::pin(ledger::write(&self.connection, predictions, revisions))).await
     }
 
     /// The answer `id`, where it is recorded.
@@ -244,7 +253,7 @@ impl Records {
 
     /// Keeps what was told about an answer; false where something was told before, by whichever gateway.
     pub(crate) async fn tell(&self, told: Feedback) -> Result<bool, Unanswered> {
-        self.ask(self.patience, ledger::tell(&self.connection, told)).await
+        self.ask(self.patience, Box::pin(ledger::tell(&self.connection, told))).await
     }
 
     /// Deletes at most `most` of the answers before the id `before`; returns how many.

@@ -266,6 +266,7 @@ fn asked_for(app: &App, name: &str) -> Result<ModelRef, Failure> {
     model.ok_or_else(|| Failure::UnknownModel(told_back(name)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
 fn store(why: Unanswered) -> Failure {
     Failure::Store(why.to_string())
 }

@@ -14,16 +14,16 @@ use sea_orm::sqlx::{self, ConnectOptions as _};
 
 /// How many connections a gateway has to a server at most: one writes, the others answer.
 const CONNECTIONS_MAX: u32 = 5;
-/// How long a gateway waits for a connection, also for another process that writes to the same file.
+/// How long a gateway waits for another process that writes to the same file.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// A database.
 pub(super) enum Address {
     /// A file of this process.
     Sqlite(String),
-    /// MySQL or MariaDB.
+    /// `MySQL` or `MariaDB`.
     MySql(Box<MySqlConnectOptions>),
-    /// PostgreSQL.
+    /// `PostgreSQL`.
     Postgres(Box<PgConnectOptions>),
 }
 
@@ -63,8 +63,8 @@ impl Address {
         }
     }
 
-    /// What connects to it.
-    pub(super) fn options(&self) -> ConnectOptions {
+    /// What connects to it, and waits for a connection for as long as `patience`.
+    pub(super) fn options(&self, patience: Duration) -> ConnectOptions {
         // The wrapper puts its options into a span, URL and all: the driver's own options come in beside it.
         let mut options = match self {
             Self::Sqlite(url) => ConnectOptions::new(url),
@@ -90,7 +90,7 @@ impl Address {
             }
         }
         if self.is_server() {
-            options.max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT).connect_lazy(true);
+            options.max_connections(CONNECTIONS_MAX).acquire_timeout(patience).connect_lazy(true);
         }
         options
     }
@@ -123,7 +123,7 @@ mod tests {
         ] {
             let address = Address::read(url).ok().unwrap();
             assert_eq!(address.to_string(), told);
-            let logged = format!("{:?}", address.options());
+            let logged = format!("{:?}", address.options(Duration::from_secs(2)));
             assert!(!logged.contains("s3cret"), "{logged}");
         }
         for url in

@@ -1,7 +1,7 @@
 //! What makes a new database what this program knows, one step after the other.
 //!
 //! Comes in: a database of any age. Goes out: the tables of today. Never: a change to a step that was ever
-//! released; what a step did to somebody's database stays as it was. Several gateways may do a step at once, and MySQL
+//! released; what a step did to somebody's database stays as it was. Several gateways may do a step at once, and `MySQL`
 //! has no transaction around it: each statement does nothing where its work is done.
 
 use sea_orm::{ConnectionTrait as _, DbBackend};
@@ -124,7 +124,7 @@ fn table(name: &'static str, backend: DbBackend) -> TableCreateStatement {
     table
 }
 
-/// A column for more than the 64 KB that MySQL's `text` has.
+/// A column for more than the 64 KB that a `text` of `MySQL` has.
 fn long_text(name: &'static str, backend: DbBackend) -> ColumnDef {
     let mut column = ColumnDef::new(name);
     if backend == DbBackend::MySql {

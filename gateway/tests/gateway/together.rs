@@ -45,7 +45,9 @@ async fn two_gateways_share_everything(kind: Kind) {
     let server = Server::start(kind).await;
     let predictor = Predictor::of("demo").await;
     predictor.becomes("00000001", |model| model["classes"] = json!(["nicht größer", "größer"]));
-    let settings = at(&server, &predictor);
+    let mut settings = at(&server, &predictor);
+    // Nobody is away here, only busy.
+    settings.recording.habits.patience = SOON;
     // At once before an empty database: both make its tables.
     let (one, other) = tokio::join!(Gateway::new(&settings), Gateway::new(&settings));
 
