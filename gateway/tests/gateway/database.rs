@@ -23,7 +23,7 @@ async fn refused(settings: &Settings) -> String {
 
 /// Changes the database at `path` as somebody else would.
 async fn change(path: &Path, sql: &str) {
-    let database = Database::connect(format!("sqlite://{}", path.display())).await.unwrap();
+    let database = Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap();
     database.execute_unprepared(sql).await.unwrap();
     database.close().await.unwrap();
 }

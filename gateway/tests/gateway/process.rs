@@ -142,7 +142,7 @@ async fn what_was_answered_last_is_recorded_before_the_process_ends() {
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(id, Signal::TERM).unwrap();
     assert_eq!(in_time(child.wait()).await.unwrap().code(), Some(0));
-    let database = sea_orm::Database::connect(&url).await.unwrap();
+    let database = Box::pin(sea_orm::Database::connect(&url)).await.unwrap();
     assert_eq!(count(&database, "predictions").await, 3);
 }
 

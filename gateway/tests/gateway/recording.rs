@@ -28,7 +28,7 @@ pub(crate) async fn count(database: &DatabaseConnection, table: &str) -> u64 {
 }
 
 async fn open(path: &Path) -> DatabaseConnection {
-    Database::connect(format!("sqlite://{}", path.display())).await.unwrap()
+    Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap()
 }
 
 /// Looks until it is so.

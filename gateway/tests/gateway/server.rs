@@ -1,4 +1,4 @@
-//! Real database servers: MariaDB and PostgreSQL, as Debian packages them, each in a folder of its own.
+//! Real database servers: `MariaDB` and `PostgreSQL`, as Debian packages them, each in a folder of its own.
 //!
 //! Comes in: which. Goes out: a server on a free port of loopback, which can be stopped, killed and started again. Never: a
 //! process or a file that outlives it.
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::recording::until;
 
-/// `nobody`: PostgreSQL does not run as root.
+/// `nobody`: `PostgreSQL` does not run as root.
 const NOBODY: u32 = 65534;
 
 /// A kind of server.
@@ -63,7 +63,7 @@ impl Server {
 
     /// A connection of the test's own.
     pub(crate) async fn connect(&self) -> DatabaseConnection {
-        Database::connect(self.url()).await.unwrap()
+        Box::pin(Database::connect(self.url())).await.unwrap()
     }
 
     /// Starts it where it was, and returns when it answers.
@@ -71,7 +71,7 @@ impl Server {
         let (folder, port) = (self.path(""), self.port.to_string());
         // One that was killed may leave children that hold its memory for a moment.
         until("the server to answer", async || {
-            if !self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none()) {
+            if self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some()) {
                 let arguments: Vec<String> = match self.kind {
                     Kind::MariaDb => vec![
                         "--no-defaults".into(),
@@ -102,7 +102,7 @@ impl Server {
                 "canopy"
             };
             let url = self.url_of(database);
-            match Database::connect(url).await {
+            match Box::pin(Database::connect(url)).await {
                 Ok(connection) if database == "postgres" => {
                     use sea_orm::ConnectionTrait as _;
                     connection.execute_unprepared("CREATE DATABASE canopy").await.unwrap();

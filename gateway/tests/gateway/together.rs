@@ -1,4 +1,4 @@
-//! Two gateways before one database server, MariaDB or PostgreSQL: on good days, and while it is away.
+//! Two gateways before one database server, `MariaDB` or `PostgreSQL`: on good days, and while it is away.
 
 use std::time::{Duration, Instant};
 
