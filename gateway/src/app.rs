@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use canopy_contract::names::ModelRef;
+use canopy_contract::names::{ModelRef, NameError};
 use canopy_runtime::metrics::Registry;
 
 use crate::catalogue::Catalogue;
@@ -15,6 +15,7 @@ use crate::dns::{Dns, SetupError};
 use crate::failure::{Failure, Trouble, told_back};
 use crate::found::{Found, Missing};
 use crate::metrics::{Metrics, Series};
+use crate::record::Recorder;
 use crate::served::Served;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
@@ -46,6 +47,8 @@ pub struct App {
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
     pub(crate) store: Store,
+    /// Where there is a database.
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) metrics: Arc<Metrics>,
     /// Counts what is about no model.
     pub(crate) series: Series,
@@ -68,6 +71,11 @@ impl App {
         }
         let metrics = Arc::new(Metrics::register(registry)?);
         let dns = Dns::new(settings)?;
+        let store = Store::open(settings.database_url.as_deref(), settings.recording.habits.patience).await?;
+        let recorder = match &store {
+            Store::Seed => None,
+            Store::Database(records) => Some(Recorder::start(records, &settings.recording, &metrics)),
+        };
         let found = dns.map(|dns| Found::new(dns, &settings.habits, settings.protection, &metrics));
         Ok(Arc::new(Self {
             namespace: settings.namespace.clone(),
@@ -79,18 +87,36 @@ impl App {
                 upstream_time: settings.upstream_timeout,
             },
             catalogue: Catalogue::new(directory, found, settings.protection, &metrics),
-            store: Store::open(settings.database_url.as_deref()).await?,
+            store,
+            recorder,
             series: metrics.of_no_model(),
             metrics,
         }))
     }
 
+    /// Ends what is done off the path of requests, when there are none any more; returns within `limit`.
+    pub async fn close(&self, limit: Duration) {
+        if let Some(recorder) = &self.recorder {
+            recorder.close(limit).await;
+        }
+    }
+
+    /// The recorder, where answers are recorded.
+    pub(crate) fn recorder(&self) -> Result<&Recorder, Failure> {
+        self.recorder.as_ref().ok_or(Failure::NoStore)
+    }
+
     /// The model that a caller calls `name`. A name that cannot be one is as unknown as any other.
     pub(crate) async fn named(&self, name: &str, deadline: Deadline) -> Result<Arc<Served>, Failure> {
-        match ModelRef::parse(name, &self.namespace) {
+        match self.reference(name) {
             Ok(model) => self.find(&model, name, deadline).await,
             Err(_) => Err(Failure::UnknownModel(told_back(name))),
         }
+    }
+
+    /// The model that `name` would be.
+    pub(crate) fn reference(&self, name: &str) -> Result<ModelRef, NameError> {
+        ModelRef::parse(name, &self.namespace)
     }
 
     /// The model that a caller who names none asks for.

@@ -23,7 +23,7 @@ pub(crate) const AT_ONCE: usize = 16;
 
 /// Every model there is.
 pub(crate) struct Catalogue {
-    directory: Directory,
+    pub(crate) directory: Directory,
     named: BTreeMap<ModelRef, Arc<Served>>,
     found: Option<Arc<Found>>,
 }

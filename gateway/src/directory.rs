@@ -91,6 +91,14 @@ impl Directory {
         self.namespaces.admit(namespace)
     }
 
+    /// The namespaces whose models may be asked for, where they are not all.
+    pub(crate) fn named(&self) -> Option<&BTreeSet<String>> {
+        match &self.namespaces {
+            Namespaces::Every => None,
+            Namespaces::Named(names) => Some(names),
+        }
+    }
+
     /// The namespaces whose models are listed: those that have a name.
     pub(crate) fn listed(&self) -> &BTreeSet<String> {
         match &self.namespaces {

@@ -61,7 +61,8 @@ where
     };
     match work(&mut exchange, body).await {
         Ok(response) => {
-            exchange.finish(Code::Ok);
+            let is_accepted = response.status() == StatusCode::ACCEPTED;
+            exchange.finish(if is_accepted { Code::Accepted } else { Code::Ok });
             response
         }
         Err(failure) => {

@@ -11,8 +11,10 @@ use canopy_contract::code::Code;
 use canopy_contract::fault::FieldFault;
 use canopy_contract::names::ModelRef;
 use canopy_contract::problem::Problem;
+use uuid::Uuid;
 
 use crate::language::Language;
+use crate::settings::Ratio;
 
 /// How much of what a caller asked for is told back to it.
 const TOLD_BACK_MAX: usize = 100;
@@ -43,6 +45,18 @@ pub(crate) enum Failure {
     UnknownModel(String),
     /// There is no such user.
     UnknownUser(String),
+    /// No answer of this id is recorded.
+    UnknownPrediction(String),
+    /// No answer of this id is recorded, nor was one to be: only `ratio` of all are.
+    NotRecorded { id: String, ratio: Ratio },
+    /// The truth for this answer was told before.
+    FeedbackGiven(Uuid),
+    /// What was told is no truth for the answer: the members of the body, and what is wrong with each.
+    Feedback(Vec<(String, String)>),
+    /// A parameter of the URL is none that is taken, and what it must be.
+    Query(&'static str, String),
+    /// There is no database.
+    NoStore,
     /// A predictor could not be asked, or did not answer; where it listens, if one was asked.
     Predictor { model: ModelRef, endpoint: Option<String>, trouble: Trouble },
     /// The database could not be asked.
@@ -93,6 +107,12 @@ impl Failure {
             Self::Method(_) => Code::MethodNotAllowed,
             Self::UnknownModel(_) => Code::UnknownModel,
             Self::UnknownUser(_) => Code::UnknownUser,
+            Self::UnknownPrediction(_) => Code::UnknownPrediction,
+            Self::NotRecorded { .. } => Code::NotRecorded,
+            Self::FeedbackGiven(_) => Code::FeedbackGiven,
+            Self::Feedback(_) => Code::InvalidFeedback,
+            Self::Query(..) => Code::InvalidQuery,
+            Self::NoStore => Code::StoreNotConfigured,
             Self::Predictor { trouble, .. } => trouble.code(),
             Self::Store(_) => Code::StoreUnavailable,
             Self::Internal(_) => Code::Internal,
@@ -151,7 +171,13 @@ impl Failure {
             | Self::UnknownPath(_)
             | Self::Method(_)
             | Self::UnknownModel(_)
-            | Self::UnknownUser(_) => None,
+            | Self::UnknownUser(_)
+            | Self::UnknownPrediction(_)
+            | Self::NotRecorded { .. }
+            | Self::FeedbackGiven(_)
+            | Self::Feedback(_)
+            | Self::Query(..)
+            | Self::NoStore => None,
         }
     }
 
@@ -163,6 +189,10 @@ impl Failure {
                 format!("faults at {}", places.join(", "))
             }
             Self::Refused { member, .. } => format!("the predictor does not take the {member}"),
+            Self::Feedback(faults) => {
+                let members: Vec<_> = faults.iter().map(|(member, _)| member.as_str()).collect();
+                format!("faults at {}", members.join(", "))
+            }
             Self::Malformed(_)
             | Self::TooLarge { .. }
             | Self::SlowBody { .. }
@@ -170,6 +200,11 @@ impl Failure {
             | Self::Method(_)
             | Self::UnknownModel(_)
             | Self::UnknownUser(_)
+            | Self::UnknownPrediction(_)
+            | Self::NotRecorded { .. }
+            | Self::FeedbackGiven(_)
+            | Self::Query(..)
+            | Self::NoStore
             | Self::Predictor { .. }
             | Self::Store(_)
             | Self::Internal(_) => self.to_string(),
@@ -204,6 +239,14 @@ impl Failure {
             Self::Refused { member, words } => {
                 errors.insert((*member).to_owned(), vec![words.clone()]);
             }
+            Self::Query(parameter, words) => {
+                errors.insert((*parameter).to_owned(), vec![words.clone()]);
+            }
+            Self::Feedback(faults) => {
+                for (member, words) in faults {
+                    errors.entry(member.clone()).or_default().push(words.clone());
+                }
+            }
             Self::Malformed(_)
             | Self::TooLarge { .. }
             | Self::SlowBody { .. }
@@ -211,6 +254,10 @@ impl Failure {
             | Self::Method(_)
             | Self::UnknownModel(_)
             | Self::UnknownUser(_)
+            | Self::UnknownPrediction(_)
+            | Self::NotRecorded { .. }
+            | Self::FeedbackGiven(_)
+            | Self::NoStore
             | Self::Predictor { .. }
             | Self::Store(_)
             | Self::Internal(_) => {}
@@ -240,6 +287,22 @@ impl fmt::Display for Failure {
             Self::Method(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),
             Self::UnknownModel(name) => write!(f, "no model {name}; /api/models lists the models there are"),
             Self::UnknownUser(id) => write!(f, "no user {id}; /api/users lists the users there are"),
+            Self::UnknownPrediction(id) => {
+                write!(f, "no prediction {id}; what is recorded is listed at /api/predictions")
+            }
+            Self::NotRecorded { id, ratio } => {
+                write!(f, "prediction {id} is not of the share that is recorded, which is {ratio} of all")
+            }
+            Self::FeedbackGiven(id) => write!(f, "the truth for prediction {id} was told before, and stays"),
+            Self::Feedback(faults) => match faults.as_slice() {
+                [] => f.write_str("the body does not fit the prediction"),
+                [(member, words)] => write!(f, "{member} {words}"),
+                [(member, words), rest @ ..] => {
+                    write!(f, "{member} {words}, and {} more in 'errors'", rest.len())
+                }
+            },
+            Self::Query(parameter, words) => write!(f, "{parameter} {words}"),
+            Self::NoStore => f.write_str("nothing is recorded here: CANOPY_DATABASE_URL is not set"),
             Self::Predictor { model, endpoint: _, trouble } => match trouble {
                 Trouble::Unreachable(_) => write!(f, "no predictor of model {model} can be reached"),
                 Trouble::NoneReady => write!(f, "no predictor of model {model} is ready"),

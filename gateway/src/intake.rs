@@ -14,10 +14,15 @@ use crate::app::Limits;
 use crate::failure::Failure;
 use crate::pieces::Pieces;
 
+/// Reads `body` whole.
+pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<Bytes, Failure> {
+    let late = Failure::SlowBody { after: limits.body_time };
+    timeout(limits.body_time, whole(body, limits.body_bytes)).await.map_err(|_| late)?
+}
+
 /// Reads `body` as rows of numbers, which no model has judged yet.
 pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<Rows, Failure> {
-    let late = Failure::SlowBody { after: limits.body_time };
-    let body = timeout(limits.body_time, whole(body, limits.body_bytes)).await.map_err(|_| late)??;
+    let body = bytes(body, limits).await?;
     parse(&body).map_err(|error| match error {
         BodyError::Malformed(words) => Failure::Malformed(words),
         BodyError::Faults(faults) => Failure::Faults(faults),

@@ -20,6 +20,10 @@ pub(crate) struct Metrics {
     in_flight: IntGauge,
     /// Pods in use of the models that DNS knows.
     endpoints: IntGaugeVec,
+    /// Answers that were to be recorded and are not.
+    records_dropped: IntCounter,
+    /// Rows whose truth was told, by whether the answer was right.
+    feedback: IntCounterVec,
 }
 
 #[derive(Clone)]
@@ -73,12 +77,25 @@ impl Metrics {
             ),
             &["model", "model_namespace", "version"],
         )?;
+        let records_dropped = IntCounter::new(
+            "canopy_gateway_records_dropped_total",
+            "Answers that were to be recorded and are not, since the database did not keep up.",
+        )?;
+        let feedback = IntCounterVec::new(
+            Opts::new(
+                "canopy_feedback_total",
+                "Rows whose truth was told by feedback, by whether the answer was right.",
+            ),
+            &["model", "model_namespace", "version", "result"],
+        )?;
+        registry.register(Box::new(records_dropped.clone()))?;
+        registry.register(Box::new(feedback.clone()))?;
         registry.register(Box::new(endpoints.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(upstream_requests.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         let families = Families { requests, duration, upstream_requests, upstream_duration };
-        Ok(Self { families, in_flight, endpoints })
+        Ok(Self { families, in_flight, endpoints, records_dropped, feedback })
     }
 
     /// A request has come; it is in flight until the guard is dropped.
@@ -95,6 +112,20 @@ impl Metrics {
     /// The series of one version of a model; the version is empty until a predictor has told it.
     pub(crate) fn of(&self, model: &ModelRef, version: &str) -> Series {
         self.series([model.name.as_str().to_owned(), model.namespace.clone(), version.to_owned()])
+    }
+
+    /// Counts answers that were to be recorded and are not.
+    pub(crate) fn records_dropped(&self) -> IntCounter {
+        self.records_dropped.clone()
+    }
+
+    /// The truth was told about `correct` rows that were answered right and `wrong` that were not. Both series are
+    /// there from the first feedback on, so that a share can be worked out of them.
+    pub(crate) fn judged(&self, model: &ModelRef, version: &str, correct: u64, wrong: u64) {
+        for (result, rows) in [("correct", correct), ("wrong", wrong)] {
+            let labels = [model.name.as_str(), &model.namespace, version, result];
+            self.feedback.with_label_values(&labels).inc_by(rows);
+        }
     }
 
     /// The series with the number of pods of `model`.
@@ -179,7 +210,7 @@ impl Series {
             let labels = [model, namespace, version, status.as_str(), code.as_str()];
             self.families.requests.with_label_values(&labels)
         });
-        let (index, result) = if code == Code::Ok { (0, "ok") } else { (1, "error") };
+        let (index, result) = if code.is_success() { (0, "ok") } else { (1, "error") };
         let duration = self.duration[index].get_or_init(|| {
             self.families.duration.with_label_values(&[model.as_str(), namespace, version, result])
         });

@@ -6,6 +6,7 @@
 mod alive;
 mod models;
 mod predict;
+mod predictions;
 mod users;
 
 use std::sync::Arc;
@@ -53,6 +54,9 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(users::one))
         .routes(routes!(predict::default_model))
         .routes(routes!(predict::named_model))
+        .routes(routes!(predictions::feedback))
+        .routes(routes!(predictions::list))
+        .routes(routes!(predictions::one))
         .routes(routes!(models::list))
         .routes(routes!(models::one))
 }

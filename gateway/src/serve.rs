@@ -20,6 +20,9 @@ use crate::settings::Settings;
 /// What a request may need beside its body and the predictor.
 const MARGIN: Duration = Duration::from_secs(1);
 
+/// What writing the last answers to the database may take.
+const FLUSH: Duration = Duration::from_secs(3);
+
 /// The process that a gateway lives in, perhaps with others.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -46,6 +49,7 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
         on_panic: edge::panicked,
         tells_peer: false,
     };
-    serve(listener, routes::router(app), options, shutdown).await;
+    serve(listener, routes::router(app.clone()), options, shutdown).await;
+    app.close(FLUSH).await;
     Ok(())
 }

@@ -57,10 +57,15 @@ pub struct Settings {
     #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = BODY_MAX_BYTES)]
     pub max_body_bytes: usize,
 
-    /// The database: sqlite://, then the path of a file, which is made if it is not there; without it
-    /// /api/users answers a fixed list
-    #[arg(long, env = "CANOPY_DATABASE_URL", value_name = "URL")]
+    /// The database: sqlite://, then the path of a file, which is made if it is not there, for one gateway; mysql:// or
+    /// postgres://, then USER:PASSWORD@HOST/NAME, for several; without it answers are not recorded, and /api/users answers
+    /// a fixed list
+    #[arg(long, env = "CANOPY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
+
+    /// What of the answers is recorded.
+    #[command(flatten)]
+    pub recording: Recording,
 
     /// How long to go on accepting connections after SIGTERM, in seconds
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 10)]
@@ -83,6 +88,99 @@ pub struct Protection {
     /// failure in a row, as in 500ms or 1s; 0s is not at all
     #[arg(long, env = "CANOPY_EJECT_TIME", value_name = "TIME", default_value = "1s", value_parser = duration::parse_from_zero)]
     pub eject_time: Duration,
+}
+
+/// What of the answers is recorded, where there is a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Recording {
+    /// The share of answers that are recorded, from 0 to 1; which ones follows from their ids
+    #[arg(long = "record-ratio", env = "CANOPY_RECORD_RATIO", value_name = "SHARE", default_value = "1")]
+    pub ratio: Ratio,
+
+    /// For how many seconds a recorded answer is kept; 0 is for ever
+    #[arg(long = "record-retention-seconds", env = "CANOPY_RECORD_RETENTION_SECONDS", value_name = "SECONDS", default_value_t = 30 * 24 * 60 * 60)]
+    pub retention_seconds: u64,
+
+    /// Records the values of features, too
+    #[arg(long = "record-features", env = "CANOPY_RECORD_FEATURES")]
+    pub features: bool,
+
+    /// What is the same everywhere, and so is no flag.
+    #[arg(skip)]
+    pub habits: RecordingHabits,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            ratio: Ratio::ALL,
+            retention_seconds: 30 * 24 * 60 * 60,
+            features: false,
+            habits: RecordingHabits::default(),
+        }
+    }
+}
+
+/// How answers come into the database; tests are in more of a hurry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingHabits {
+    /// How many answers may wait to be written.
+    pub queue: usize,
+    /// How many are written at once.
+    pub batch: usize,
+    /// How long an answer waits for others that are written with it.
+    pub age: Duration,
+    /// How long the database may take for what a request waits for.
+    pub patience: Duration,
+    /// How often it is looked whether there are answers that are older than they are kept.
+    pub forget_every: Duration,
+}
+
+impl Default for RecordingHabits {
+    fn default() -> Self {
+        Self {
+            queue: 32_768,
+            batch: 1000,
+            age: Duration::from_millis(100),
+            patience: Duration::from_secs(2),
+            forget_every: Duration::from_mins(1),
+        }
+    }
+}
+
+/// A share of all ids, to within one of four billion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ratio {
+    /// Of 2^32.
+    part: u64,
+}
+
+impl Ratio {
+    /// Every id.
+    pub const ALL: Self = Self { part: 1 << 32 };
+
+    /// Whether an id whose last bytes, which are random, are `random` is of the share.
+    pub fn admits(self, random: u32) -> bool {
+        u64::from(random) < self.part
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        let share = share.ok_or_else(|| format!("{text:?} must be a number from 0 to 1, as in 0.1"))?;
+        #[expect(clippy::cast_sign_loss, reason = "it was looked at above")]
+        let part = (share * Self::ALL.part as f64).round() as u64;
+        Ok(Self { part })
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.part as f64 / Self::ALL.part as f64)
+    }
 }
 
 impl Default for Protection {
@@ -133,6 +231,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(10),
             max_body_bytes: BODY_MAX_BYTES,
             database_url: None,
+            recording: Recording::default(),
             drain_seconds: 10,
             habits: Habits::default(),
         }
@@ -279,6 +378,20 @@ mod tests {
                 error.starts_with(r#"the address of model "demo" must be http://HOST:PORT"#),
                 "{bad}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_a_share_of_all_ids() {
+        let ratio = |text: &str| text.parse::<Ratio>();
+        assert_eq!(ratio("1").unwrap(), Ratio::ALL);
+        assert!(Ratio::ALL.admits(u32::MAX) && !ratio("0").unwrap().admits(0));
+        let quarter = ratio("0.25").unwrap();
+        assert!(quarter.admits((1 << 30) - 1) && !quarter.admits(1 << 30), "{quarter}");
+        assert_eq!(quarter.to_string(), "0.25");
+        for bad in ["", "-0.1", "1.1", "NaN", "10%"] {
+            let error = ratio(bad).unwrap_err();
+            assert_eq!(error, format!("{bad:?} must be a number from 0 to 1, as in 0.1"));
         }
     }
 

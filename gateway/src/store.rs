@@ -1,27 +1,74 @@
-//! Users: from a database, or the fixed list where none is configured. The only file that speaks SQL.
+//! What outlives a process: users, answers, and the truth about them. The only file that speaks SQL, with those below it.
 //!
-//! Comes in: a URL, then questions. Goes out: users. Never: a change to a database that has been set up before;
-//! only a new one is filled.
+//! Comes in: a URL, then rows and questions. Goes out: rows. Never: a change to what a person changed in a database that
+//! has been set up before; only a new one is filled. Nor a wait without end: a database that is silent is one that is away.
 
 mod seed;
+mod address;
 #[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
 mod user;
+#[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "sea-orm wants a row to be called Model, and this one names a model"
+)]
+mod prediction;
+#[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "sea-orm wants a row to be called Model, and this one names a model"
+)]
+mod revision;
+#[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
+mod feedback;
+mod ledger;
 mod migration;
 
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, EntityTrait as _, QueryOrder as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::{Database, DatabaseConnection, DbErr, EntityTrait as _, QueryOrder as _, RuntimeErr};
 use sea_orm_migration::MigratorTrait as _;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use address::{Address, AddressError};
+
+pub(crate) use ledger::{Of, Recorded};
 
 /// A user.
 pub(crate) type User = user::Model;
+/// An answer.
+pub(crate) type Prediction = prediction::Model;
+/// A revision that has answered.
+pub(crate) type Revision = revision::Model;
+/// What was told about an answer.
+pub(crate) type Feedback = feedback::Model;
+
+/// How long the tables may take to be made; a large database may be slow with them.
+const PREPARE_TIME: Duration = Duration::from_secs(30);
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It is of a kind that is not spoken.
-    #[error("a database at {scheme}: is not supported; CANOPY_DATABASE_URL must be sqlite://PATH")]
+    #[error(
+        "a database at {scheme}: is not supported; CANOPY_DATABASE_URL must be sqlite://PATH, mysql://… or postgres://…"
+    )]
     Kind {
         /// What the URL begins with; the rest may hold a password.
         scheme: String,
+    },
+    /// Its URL cannot be read.
+    #[error(
+        "CANOPY_DATABASE_URL cannot be read: {why}; it must be {scheme}://USER:PASSWORD@HOST:PORT/NAME, with signs that \
+         mean something in a URL as %XX"
+    )]
+    Unreadable {
+        /// What the URL begins with; the rest may hold a password.
+        scheme: String,
+        /// In the reader's words.
+        why: String,
     },
     /// It cannot be opened.
     #[error(
@@ -47,55 +94,182 @@ pub enum StoreError {
     },
 }
 
-/// Where users come from.
+impl From<AddressError> for StoreError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::Kind(scheme) => Self::Kind { scheme },
+            AddressError::Unreadable { scheme, why } => Self::Unreadable { scheme, why },
+        }
+    }
+}
+
+/// Why a database that was opened gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// It is silent.
+    #[error("the database did not answer within {0:?}")]
+    Late(Duration),
+    /// Nobody is there, or all connections are busy.
+    #[error("no connection to the database can be had")]
+    NoConnection,
+    /// In the driver's words.
+    #[error("{0}")]
+    Failed(DbErr),
+}
+
+impl Unanswered {
+    /// Whether the database was there and would not: the same again may meet with the same.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Failed(DbErr::Exec(RuntimeErr::SqlxError(why)) | DbErr::Query(RuntimeErr::SqlxError(why))) =
+            self
+        else {
+            return false;
+        };
+        matches!(**why, sea_orm::SqlxError::Database(_) | sea_orm::SqlxError::Encode(_))
+    }
+}
+
+/// Where rows come from.
+#[derive(Clone)]
 pub(crate) enum Store {
-    /// The fixed list.
+    /// No database: the fixed list of users.
     Seed,
-    /// A database whose tables are there.
-    Database(DatabaseConnection),
+    /// A database.
+    Database(Records),
+}
+
+/// A database.
+#[derive(Clone)]
+pub(crate) struct Records {
+    connection: DatabaseConnection,
+    /// Set once the tables are there.
+    prepared: Arc<OnceCell<()>>,
+    /// How long an answer may take.
+    patience: Duration,
 }
 
 impl Store {
-    /// Opens the database at `url`, makes what is missing in it, and fills it if it is new.
-    pub(crate) async fn open(url: Option<&str>) -> Result<Self, StoreError> {
+    /// Opens the database at `url`, makes what is missing in it, and fills it if it is new. A server that is away is
+    /// no failure: its tables are made once it is there.
+    pub(crate) async fn open(url: Option<&str>, patience: Duration) -> Result<Self, StoreError> {
         let Some(url) = url.map(str::trim).filter(|url| !url.is_empty()) else {
             return Ok(Self::Seed);
         };
-        if !url.starts_with("sqlite:") {
-            let scheme = url.split(':').next().unwrap_or_default().to_owned();
-            return Err(StoreError::Kind { scheme });
+        let address = Address::read(url)?;
+        let connection = Box::pin(Database::connect(address.options(patience)))
+            .await
+            .map_err(|why| StoreError::Open { url: address.to_string(), why })?;
+        let records = Records { connection, prepared: Arc::default(), patience };
+        if !address.is_server() {
+            records.migrate().await.map_err(|why| {
+                let url = address.to_string();
+                // SQLite opens any file and looks into it only when it is first asked something.
+                if why.to_string().contains("not a database") {
+                    StoreError::Open { url, why }
+                } else {
+                    StoreError::Tables { url, why }
+                }
+            })?;
         }
-        let mut options = ConnectOptions::new(url);
-        options.sqlx_logging(false).map_sqlx_sqlite_opts(|options| options.create_if_missing(true));
-        let database =
-            Database::connect(options).await.map_err(|why| StoreError::Open { url: url.to_owned(), why })?;
-        migration::Migrator::up(&database, None).await.map_err(|why| {
-            // SQLite opens any file and looks into it only when it is first asked something.
-            if why.to_string().contains("not a database") {
-                StoreError::Open { url: url.to_owned(), why }
-            } else {
-                StoreError::Tables { url: url.to_owned(), why }
-            }
-        })?;
-        Ok(Self::Database(database))
+        Ok(Self::Database(records))
     }
 
     /// All users, in the order of their ids.
-    pub(crate) async fn users(&self) -> Result<Vec<User>, DbErr> {
+    pub(crate) async fn users(&self) -> Result<Vec<User>, Unanswered> {
         match self {
             Self::Seed => Ok(seed()),
-            Self::Database(database) => {
-                user::Entity::find().order_by_asc(user::Column::Id).all(database).await
+            Self::Database(records) => {
+                let all = user::Entity::find().order_by_asc(user::Column::Id).all(&records.connection);
+                records.ask(records.patience, all).await
             }
         }
     }
 
     /// The user with `id`, where there is one.
-    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>, DbErr> {
+    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>, Unanswered> {
         match self {
             Self::Seed => Ok(seed().into_iter().find(|user| user.id == id)),
-            Self::Database(database) => user::Entity::find_by_id(id).one(database).await,
+            Self::Database(records) => {
+                records.ask(records.patience, user::Entity::find_by_id(id).one(&records.connection)).await
+            }
         }
+    }
+}
+
+impl Records {
+    async fn migrate(&self) -> Result<(), DbErr> {
+        if self.prepared.initialized() {
+            return Ok(());
+        }
+        // On the heap: it is large, and needed once.
+        let migrating =
+            self.prepared.get_or_try_init(async || migration::Migrator::up(&self.connection, None).await);
+        Box::pin(migrating).await.copied()
+    }
+
+    /// Makes the tables, where that was not done yet.
+    pub(crate) async fn prepare(&self) -> Result<(), Unanswered> {
+        in_time(PREPARE_TIME, self.migrate()).await
+    }
+
+    /// The answer to `question`, once the tables are there, unless it takes longer than `limit`.
+    async fn ask<T>(
+        &self,
+        limit: Duration,
+        question: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, Unanswered> {
+        in_time(limit, async {
+            self.migrate().await?;
+            question.await
+        })
+        .await
+    }
+
+    /// Writes answers and what they mean; twice is as good as once.
+    pub(crate) async fn write(
+        &self,
+        predictions: &[Prediction],
+        revisions: &[Revision],
+        limit: Duration,
+    ) -> Result<(), Unanswered> {
+        // On the heap: it is large, and one for many answers.
+        self.ask(limit, Box::pin(ledger::write(&self.connection, predictions, revisions))).await
+    }
+
+    /// The answer `id`, where it is recorded.
+    pub(crate) async fn find(&self, id: &[u8]) -> Result<Option<Recorded>, Unanswered> {
+        self.ask(self.patience, ledger::find(&self.connection, id)).await
+    }
+
+    /// At most `limit` answers, the latest first, of those before `after` where that is given.
+    pub(crate) async fn list(
+        &self,
+        of: &Of<'_>,
+        after: Option<&[u8]>,
+        limit: u64,
+    ) -> Result<Vec<Recorded>, Unanswered> {
+        self.ask(self.patience, ledger::list(&self.connection, of, after, limit)).await
+    }
+
+    /// Keeps what was told about an answer; false where something was told before, by whichever gateway.
+    pub(crate) async fn tell(&self, told: Feedback) -> Result<bool, Unanswered> {
+        self.ask(self.patience, Box::pin(ledger::tell(&self.connection, told))).await
+    }
+
+    /// Deletes at most `most` of the answers before the id `before`; returns how many.
+    pub(crate) async fn forget(&self, before: &[u8], most: u64) -> Result<u64, Unanswered> {
+        self.ask(PREPARE_TIME, ledger::forget(&self.connection, before, most)).await
+    }
+}
+
+async fn in_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, DbErr>>,
+) -> Result<T, Unanswered> {
+    match timeout(limit, answer).await {
+        Err(_) => Err(Unanswered::Late(limit)),
+        Ok(Err(DbErr::ConnectionAcquire(_))) => Err(Unanswered::NoConnection),
+        Ok(answer) => answer.map_err(Unanswered::Failed),
     }
 }
 

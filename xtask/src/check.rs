@@ -147,5 +147,8 @@ fn alerts() -> Result<()> {
 }
 
 fn test() -> Result<()> {
+    // Tests start servers of both kinds, each in a folder of its own.
+    debian::need("mariadbd", "mariadb-server")?;
+    debian::need("pg_ctlcluster", "postgresql")?;
     run_command(cargo(["test", "--workspace", "--locked"]).args(AS_TESTS))
 }

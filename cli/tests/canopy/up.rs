@@ -85,10 +85,17 @@ async fn the_whole_line_is_there() -> Result<()> {
         (&json!(1), &json!(0.96)),
         "{answer}"
     );
+    let feedback = format!("/api/predictions/{}/feedback", answer["id"].as_str().unwrap_or_default());
+    let told = up.post(&up.gateway(&feedback), &json!({"actual": 1})).await?;
+    assert_eq!((told.status, &told.json()?["correct"]), (202, &json!(1)), "{}", told.text);
     let metrics = up.summary["metrics"].as_str().unwrap_or_default();
     let text = up.get(metrics).await?.text;
-    for metric in ["canopy_gateway_requests_total{", "canopy_predictor_requests_total{", "process=\"canopy\""]
-    {
+    for metric in [
+        "canopy_feedback_total{",
+        "canopy_gateway_requests_total{",
+        "canopy_predictor_requests_total{",
+        "process=\"canopy\"",
+    ] {
         assert!(text.contains(metric), "{metric} is not in\n{text}");
     }
     assert_eq!(up.get(&metrics.replace("/metrics", "/ready")).await?.status, 200);

@@ -8,6 +8,8 @@
 pub enum Code {
     /// It worked.
     Ok,
+    /// It was taken in; there is no more to say of it.
+    Accepted,
     /// The body is not JSON.
     MalformedJson,
     /// The body is JSON, but its fields are not what the model takes.
@@ -20,6 +22,16 @@ pub enum Code {
     UnknownModel,
     /// No user of this id.
     UnknownUser,
+    /// No answer of this id is recorded.
+    UnknownPrediction,
+    /// Only a share of all answers is recorded, and this one is not of it.
+    NotRecorded,
+    /// The truth for this answer was told before.
+    FeedbackGiven,
+    /// The truth that was told is none for the answer it is about.
+    InvalidFeedback,
+    /// The query of the URL is not one that the path takes.
+    InvalidQuery,
     /// The body is longer than the limit.
     BodyTooLarge,
     /// The client took too long to send its body.
@@ -32,6 +44,8 @@ pub enum Code {
     DeadlineExceeded,
     /// The database could not be asked.
     StoreUnavailable,
+    /// There is no database, and the path needs one.
+    StoreNotConfigured,
     /// The model could not compute an answer.
     ModelFailed,
     /// The predictor has not proven its model yet, or will not serve it.
@@ -56,20 +70,27 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::Ok,
+        Self::Accepted,
         Self::MalformedJson,
         Self::InvalidFeatures,
         Self::UnknownPath,
         Self::MethodNotAllowed,
         Self::UnknownModel,
         Self::UnknownUser,
+        Self::UnknownPrediction,
+        Self::NotRecorded,
+        Self::FeedbackGiven,
+        Self::InvalidFeedback,
+        Self::InvalidQuery,
         Self::BodyTooLarge,
         Self::RequestTimeout,
         Self::PredictorUnavailable,
         Self::PredictorFailed,
         Self::DeadlineExceeded,
         Self::StoreUnavailable,
+        Self::StoreNotConfigured,
         Self::ModelFailed,
         Self::NotReady,
         Self::Overloaded,
@@ -86,18 +107,25 @@ impl Code {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Accepted => "accepted",
             Self::MalformedJson => "malformed_json",
             Self::InvalidFeatures => "invalid_features",
             Self::UnknownPath => "unknown_path",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnknownModel => "unknown_model",
             Self::UnknownUser => "unknown_user",
+            Self::UnknownPrediction => "unknown_prediction",
+            Self::NotRecorded => "not_recorded",
+            Self::FeedbackGiven => "feedback_given",
+            Self::InvalidFeedback => "invalid_feedback",
+            Self::InvalidQuery => "invalid_query",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::PredictorUnavailable => "predictor_unavailable",
             Self::PredictorFailed => "predictor_failed",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::StoreUnavailable => "store_unavailable",
+            Self::StoreNotConfigured => "store_not_configured",
             Self::ModelFailed => "model_failed",
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
@@ -117,20 +145,32 @@ impl Code {
         self.as_str().split('_').map(capital).collect()
     }
 
+    /// Whether the caller got what it asked for.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Ok | Self::Accepted)
+    }
+
     /// The HTTP status with which the gateway says it.
     pub const fn status(self) -> u16 {
         match self {
             Self::Ok => 200,
+            Self::Accepted => 202,
             Self::MalformedJson => 400,
-            Self::UnknownPath | Self::UnknownModel | Self::UnknownUser => 404,
+            Self::UnknownPath
+            | Self::UnknownModel
+            | Self::UnknownUser
+            | Self::UnknownPrediction
+            | Self::NotRecorded => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
+            Self::FeedbackGiven => 409,
             Self::BodyTooLarge => 413,
-            Self::InvalidFeatures => 422,
+            Self::InvalidFeatures | Self::InvalidFeedback | Self::InvalidQuery => 422,
             Self::ModelFailed | Self::Internal => 500,
             Self::PredictorUnavailable
             | Self::PredictorFailed
             | Self::StoreUnavailable
+            | Self::StoreNotConfigured
             | Self::NotReady
             | Self::Overloaded
             | Self::DataInvalid
@@ -147,18 +187,25 @@ impl Code {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ok => "OK",
+            Self::Accepted => "Accepted",
             Self::MalformedJson => "The body is not valid JSON",
             Self::InvalidFeatures => "The features do not fit the model",
             Self::UnknownPath => "There is nothing at this path",
             Self::MethodNotAllowed => "The path does not take this method",
             Self::UnknownModel => "There is no such model",
             Self::UnknownUser => "There is no such user",
+            Self::UnknownPrediction => "There is no such prediction",
+            Self::NotRecorded => "The prediction was not recorded",
+            Self::FeedbackGiven => "The feedback was given before",
+            Self::InvalidFeedback => "The feedback does not fit the prediction",
+            Self::InvalidQuery => "The query is not one that is taken here",
             Self::BodyTooLarge => "The body is too large",
             Self::RequestTimeout => "The body took too long to arrive",
             Self::PredictorUnavailable => "No predictor of the model can be reached",
             Self::PredictorFailed => "The predictor could not answer",
             Self::DeadlineExceeded => "The predictor did not answer in time",
             Self::StoreUnavailable => "The database cannot be reached",
+            Self::StoreNotConfigured => "There is no database",
             Self::ModelFailed => "The model could not compute an answer",
             Self::NotReady => "The model is not ready",
             Self::Overloaded => "The model has more to do than it can",

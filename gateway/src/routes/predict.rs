@@ -110,11 +110,15 @@ async fn predict(
     exchange.span.model(served.model.name.as_str(), &known.description.version, rows.len());
 
     let mut buffer = Uuid::encode_buffer();
-    let id: &str = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+    let prediction = Uuid::now_v7();
+    let id: &str = prediction.hyphenated().encode_lower(&mut buffer);
     let header = HeaderValue::from_str(id).map_err(|_| Failure::Internal("an id cannot be a header"))?;
     let body = answers
         .write(&known.description, id)
         .map_err(|_| Failure::Internal("an answer cannot be written as JSON"))?;
+    if let Some(recorder) = &app.recorder {
+        recorder.offer(prediction, &known, answers, rows);
+    }
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,13 +1,16 @@
 //! What makes a new database what this program knows, one step after the other.
 //!
 //! Comes in: a database of any age. Goes out: the tables of today. Never: a change to a step that was ever
-//! released; what a step did to somebody's database stays as it was.
+//! released; what a step did to somebody's database stays as it was. Several gateways may do a step at once, and `MySQL`
+//! has no transaction around it: each statement does nothing where its work is done.
 
+use sea_orm::{ConnectionTrait as _, DbBackend};
 use sea_orm_migration::MigrationName;
 use sea_orm_migration::prelude::{
-    DbErr, MigrationTrait, MigratorTrait, Query, SchemaManager, Table, async_trait,
+    ColumnDef, DbErr, Index, IntoIden, MigrationTrait, MigratorTrait, OnConflict, Query, SchemaManager,
+    Table, TableCreateStatement, async_trait,
 };
-use sea_orm_migration::schema::{big_pk_auto, string, string_uniq};
+use sea_orm_migration::schema::{big_integer, big_pk_auto, string, string_len, string_uniq};
 
 use super::seed::SEED;
 
@@ -17,7 +20,7 @@ pub(super) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Users)]
+        vec![Box::new(Users), Box::new(Predictions)]
     }
 }
 
@@ -33,8 +36,7 @@ impl MigrationName for Users {
 #[async_trait::async_trait]
 impl MigrationTrait for Users {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let users = Table::create()
-            .table("users")
+        let users = table("users", manager.get_database_backend())
             .col(big_pk_auto("id"))
             .col(string("name"))
             .col(string_uniq("email"))
@@ -45,11 +47,90 @@ impl MigrationTrait for Users {
         for (id, name, email) in SEED {
             rows.values_panic([id.into(), name.into(), email.into()]);
         }
-        manager.execute(rows).await
+        rows.on_conflict(OnConflict::column("id").do_nothing_on(["id"]).to_owned());
+        manager.execute(rows).await?;
+        if manager.get_database_backend() == DbBackend::Postgres {
+            // It counts on from the ids that it gave itself, not from those it was given.
+            let count_on = "SELECT setval(pg_get_serial_sequence('users', 'id'), max(id)) FROM users";
+            manager.get_connection().execute_unprepared(count_on).await?;
+        }
+        Ok(())
     }
 
     /// A table without its rows would never be filled again.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
+}
+
+/// The second step: answers, what they mean, and the truth about them.
+struct Predictions;
+
+impl MigrationName for Predictions {
+    fn name(&self) -> &'static str {
+        "0002_predictions"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Predictions {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let backend = manager.get_database_backend();
+        let mut predictions = table("predictions", backend)
+            .col(ColumnDef::new("id").binary_len(16).not_null().primary_key())
+            .col(string_len("namespace", 63))
+            .col(string_len("model", 63))
+            .col(string_len("revision", 63))
+            .col(long_text("answers", backend).not_null())
+            .col(long_text("features", backend).null())
+            .to_owned();
+        let mut by_model = Index::create();
+        by_model.name("predictions_by_model").col("namespace").col("model").col("id");
+        // MySQL can say "if not exists" only of the table, the others only of an index of its own.
+        if backend == DbBackend::MySql {
+            manager.create_table(predictions.index(&mut by_model).to_owned()).await?;
+        } else {
+            manager.create_table(predictions).await?;
+            manager.create_index(by_model.table("predictions").if_not_exists().to_owned()).await?;
+        }
+        let revisions = table("prediction_revisions", backend)
+            .col(string_len("namespace", 63))
+            .col(string_len("model", 63))
+            .col(string_len("revision", 63))
+            .col(string("version"))
+            .col(long_text("classes", backend).not_null())
+            .primary_key(Index::create().col("namespace").col("model").col("revision"))
+            .to_owned();
+        manager.create_table(revisions).await?;
+        let feedback = table("prediction_feedback", backend)
+            .col(ColumnDef::new("id").binary_len(16).not_null().primary_key())
+            .col(long_text("actual", backend).not_null())
+            .col(big_integer("given_at"))
+            .to_owned();
+        manager.create_table(feedback).await
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// A table that is made unless it is there, for text of any language.
+fn table(name: &'static str, backend: DbBackend) -> TableCreateStatement {
+    let mut table = Table::create().table(name).if_not_exists().to_owned();
+    if backend == DbBackend::MySql {
+        table.character_set("utf8mb4");
+    }
+    table
+}
+
+/// A column for more than the 64 KB that a `text` of `MySQL` has.
+fn long_text(name: &'static str, backend: DbBackend) -> ColumnDef {
+    let mut column = ColumnDef::new(name);
+    if backend == DbBackend::MySql {
+        column.custom("mediumtext".into_iden());
+    } else {
+        column.text();
+    }
+    column
 }

@@ -124,7 +124,7 @@ async fn a_namespace_that_is_served_is_named_after_a_dot() {
 #[tokio::test]
 async fn paths_and_methods_that_are_not_there_are_problems_too() {
     let gateway = Gateway::new(&settings(&[])).await;
-    for path in ["/", "/api", "/api/users/", "/api/models/demo/predict/", "/api/predictions", "/%ff"] {
+    for path in ["/", "/api", "/api/users/", "/api/models/demo/predict/", "/api/predictions/", "/%ff"] {
         gateway.get(path).await.problem(404, "unknown_path");
     }
     for (method, path, allowed) in [
@@ -152,6 +152,9 @@ async fn the_description_of_the_api_has_every_route_and_both_readers_are_served(
             "/api/models/{model}",
             "/api/models/{model}/predict",
             "/api/predict",
+            "/api/predictions",
+            "/api/predictions/{id}",
+            "/api/predictions/{id}/feedback",
             "/api/test",
             "/api/users",
             "/api/users/{id}",

@@ -26,6 +26,7 @@ pub(crate) const ROW: &str = r#"{"features":[1,2,-0.5,0.3]}"#;
 pub(crate) struct Gateway {
     router: Router,
     registry: Registry,
+    app: Arc<App>,
 }
 
 /// The settings of a gateway before `predictors`, each under a model's name.
@@ -47,7 +48,7 @@ impl Gateway {
     pub(crate) async fn new(settings: &Settings) -> Self {
         let registry = Registry::new();
         let app: Arc<App> = App::open(settings, &registry).await.unwrap();
-        Self { router: routes::router(app), registry }
+        Self { router: routes::router(app.clone()), registry, app }
     }
 
     /// A gateway whose default model is served by `predictor`.
@@ -68,6 +69,30 @@ impl Gateway {
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answered {
         self.send(Request::post(path).body(body.into()).unwrap()).await
+    }
+
+    /// The id of a prediction about [`ROW`].
+    pub(crate) async fn predicted(&self) -> String {
+        let answered = self.predict().await;
+        assert_eq!(answered.status, 200, "{answered:?}");
+        answered.header("canopy-prediction-id").to_owned()
+    }
+
+    /// Tells the truth about the prediction `id`.
+    pub(crate) async fn tell(&self, id: &str, truth: &str) -> Answered {
+        self.post(&format!("/api/predictions/{id}/feedback"), truth.to_owned()).await
+    }
+
+    /// Ends what it does beside answering, within `limit`.
+    pub(crate) async fn close(&self, limit: Duration) {
+        self.app.close(limit).await;
+    }
+
+    /// The value of a series, or 0 where there is none.
+    pub(crate) fn counted(&self, series: &str) -> u64 {
+        let text = self.metrics();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
     }
 
     /// Asks the default model about [`ROW`].

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::predictor::{Manner, Predictor};
+use crate::recording::count;
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_canopy-gateway"));
@@ -124,6 +125,40 @@ async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(id, Signal::TERM).unwrap();
     assert_eq!(in_time(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_was_answered_last_is_recorded_before_the_process_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("canopy.db").display());
+    let predictor = Predictor::of("demo").await;
+    let predictors = format!("demo=http://{}", predictor.address);
+    let flags = ["--predictors", &predictors, "--database-url", &url];
+    let Running { mut child, log: _log, address, .. } = Running::start(&flags).await;
+    let row = r#"{"features":[1,2,0,0]}"#;
+    for _ in 0..3 {
+        assert!(ask(address, row).await.starts_with("HTTP/1.1 200 "));
+    }
+    let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    assert_eq!(in_time(child.wait()).await.unwrap().code(), Some(0));
+    let database = Box::pin(sea_orm::Database::connect(&url)).await.unwrap();
+    assert_eq!(count(&database, "predictions").await, 3);
+}
+
+#[tokio::test]
+async fn a_password_is_in_no_log_however_much_is_logged() {
+    let mut command = command(&["--database-url", "postgres://canopy:s3cret@127.0.0.1:1/canopy"]);
+    let mut child = command.env("RUST_LOG", "trace").stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    loop {
+        let line = in_time(log.next_line()).await.unwrap().unwrap();
+        assert!(!line.contains("s3cret"), "{line}");
+        if line.contains("the database cannot be prepared") {
+            assert!(line.contains("no connection to the database can be had"), "{line}");
+            break;
+        }
+    }
 }
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";

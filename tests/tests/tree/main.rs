@@ -67,7 +67,16 @@ const DOORS: [Door; 11] = [
     Door {
         kind: "SQL",
         words: &["sea_orm", "sea_orm_migration", "sqlx"],
-        files: &["gateway/src/store.rs", "gateway/src/store/migration.rs", "gateway/src/store/user.rs"],
+        files: &[
+            "gateway/src/store.rs",
+            "gateway/src/store/address.rs",
+            "gateway/src/store/feedback.rs",
+            "gateway/src/store/ledger.rs",
+            "gateway/src/store/migration.rs",
+            "gateway/src/store/prediction.rs",
+            "gateway/src/store/revision.rs",
+            "gateway/src/store/user.rs",
+        ],
     },
     Door {
         kind: "connections to others",

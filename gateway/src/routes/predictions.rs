@@ -1,0 +1,322 @@
+//! What was answered, and the truth about it.
+//!
+//! Comes in: the id of an answer, with what was the case, or the wish to see answers. Goes out: what is recorded. Never:
+//! an answer of a namespace that is not served here.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use canopy_contract::names::ModelRef;
+use canopy_contract::predict;
+use canopy_contract::problem::{MEDIA_TYPE, Problem};
+use canopy_contract::schema::Class;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::edge;
+use crate::entry::{Stored, StoredAnswers};
+use crate::failure::{Failure, told_back};
+use crate::feedback::judge;
+use crate::intake;
+use crate::record::Recorder;
+use crate::store::{Feedback, Of, Recorded, Unanswered};
+
+/// How many answers a list has unless it is asked for another number.
+const LIMIT: u64 = 50;
+/// How many it has at most.
+const LIMIT_MAX: u64 = 500;
+
+/// The truth about an answer.
+#[derive(Deserialize, ToSchema)]
+#[expect(
+    dead_code,
+    reason = "these are words for the description of the API; feedback::judge reads the body"
+)]
+struct Truth {
+    /// The class that was right, by index or by name; for an answer to `instances` a list of them, one per row.
+    #[schema(value_type = Value, example = 1)]
+    actual: Value,
+}
+
+/// What came of a truth.
+#[derive(Serialize, ToSchema)]
+struct Told {
+    /// The answer that it is about.
+    id: String,
+    /// How many rows were judged.
+    rows: u64,
+    /// How many of them had been answered right.
+    correct: u64,
+}
+
+/// A recorded answer.
+#[derive(Serialize, ToSchema)]
+struct RecordedPrediction {
+    /// Its id.
+    id: String,
+    /// The model that answered.
+    #[schema(example = "iris")]
+    model: String,
+    /// Its namespace.
+    #[schema(example = "shop")]
+    namespace: String,
+    /// Its version, as people label it.
+    #[schema(example = "1.0")]
+    version: String,
+    /// Its revision.
+    #[schema(example = "6f3a9c1e")]
+    revision: String,
+    /// When it answered, by the clock of the gateway.
+    #[schema(example = "2026-11-26T16:00:00.123Z")]
+    answered_at: String,
+    /// The prediction, where one row was asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prediction: Option<predict::Prediction>,
+    /// The predictions in the order of the rows, where many were asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions: Option<Vec<predict::Prediction>>,
+    /// The row that was asked about, or the rows, where features are recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<f64>>)]
+    features: Option<Box<RawValue>>,
+    /// What was the case, where that was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feedback: Option<Known>,
+}
+
+/// What was the case.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PredictionFeedback)]
+struct Known {
+    /// The index of the class that was right, or one per row.
+    #[schema(value_type = Value, example = 1)]
+    actual: Box<RawValue>,
+    /// When it was told.
+    #[schema(example = "2026-11-26T16:00:00.123Z")]
+    given_at: String,
+}
+
+/// Recorded answers.
+#[derive(Serialize, ToSchema)]
+struct RecordedPredictions {
+    /// The latest first.
+    predictions: Vec<RecordedPrediction>,
+    /// The value of `after` that goes on from here, where there may be more.
+    next: Option<String>,
+}
+
+/// Which answers are listed.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Filter {
+    /// Only those of this model: MODEL, or MODEL.NAMESPACE.
+    #[param(example = "demo")]
+    model: Option<String>,
+    /// Only those before the answer of this id; `next` of an earlier list goes on from there.
+    after: Option<String>,
+    /// How many at most, from 1 to 500; 50 unless given.
+    #[param(value_type = Option<u64>)]
+    limit: Option<String>,
+}
+
+/// Tells the truth about an answer that was given earlier.
+#[utoipa::path(post, path = "/api/predictions/{id}/feedback", tag = "predictions", request_body = Truth,
+    params(("id" = String, Path, description = "The answer's `id`")),
+    responses(
+        (status = 202, body = Told),
+        (status = 400, body = Problem, content_type = MEDIA_TYPE, description = "The body is not JSON"),
+        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such answer is recorded"),
+        (status = 408, body = Problem, content_type = MEDIA_TYPE, description = "The body took too long to arrive"),
+        (status = 409, body = Problem, content_type = MEDIA_TYPE, description = "The truth was told before, and stays"),
+        (status = 413, body = Problem, content_type = MEDIA_TYPE, description = "The body is too large"),
+        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "No class of the model, or not one per row; `errors` names each"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
+    ),
+)]
+pub(crate) async fn feedback(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    edge::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
+        let recorder = app.recorder()?;
+        let body = intake::bytes(body, &app.limits).await?;
+        let (id, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
+        let Recorded { prediction, revision, .. } = &found;
+        let (answers, classes) =
+            (read::<StoredAnswers>(&prediction.answers)?, read::<Vec<Class>>(&revision.classes)?);
+        let answered: Vec<_> = answers.as_slice().iter().map(|one| one.class).collect();
+        let verdict = judge(&body, &classes, &answered, matches!(answers, StoredAnswers::One(_)))?;
+        let actual = match (&answers, verdict.actual.as_slice()) {
+            (StoredAnswers::One(_), [one]) => serde_json::to_string(one),
+            (_, many) => serde_json::to_string(many),
+        };
+        let actual = actual.map_err(|_| Failure::Internal("a truth cannot be written as JSON"))?;
+        let told =
+            Feedback { id: id.as_bytes().to_vec(), actual, given_at: Timestamp::now().as_millisecond() };
+        // Of two gateways that are told at once, the database lets one keep it.
+        if !recorder.records.tell(told).await.map_err(store)? {
+            return Err(Failure::FeedbackGiven(id));
+        }
+        let rows = answered.len() as u64;
+        app.metrics.judged(&model(&found)?, &revision.version, verdict.correct, rows - verdict.correct);
+        let told = Told { id: id.to_string(), rows, correct: verdict.correct };
+        Ok((StatusCode::ACCEPTED, Json(told)).into_response())
+    })
+    .await
+}
+
+/// Shows an answer that was given earlier, and what was told about it.
+#[utoipa::path(get, path = "/api/predictions/{id}", tag = "predictions",
+    params(("id" = String, Path, description = "The answer's `id`")),
+    responses(
+        (status = 200, body = RecordedPrediction),
+        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such answer is recorded"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
+    ),
+)]
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    edge::handle(&app, "/api/predictions/{id}", request, async |_, _| {
+        let recorder = app.recorder()?;
+        let (_, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
+        Ok(Json(describe(found)?).into_response())
+    })
+    .await
+}
+
+/// Lists answers that were given earlier, the latest first.
+#[utoipa::path(get, path = "/api/predictions", tag = "predictions", params(Filter),
+    responses(
+        (status = 200, body = RecordedPredictions),
+        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such model"),
+        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is none that is taken; `errors` names it"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    filter: Result<Query<Filter>, QueryRejection>,
+    request: Request,
+) -> Response {
+    edge::handle(&app, "/api/predictions", request, async |_, _| {
+        let recorder = app.recorder()?;
+        let Filter { model, after, limit } = filter.map(|Query(filter)| filter).map_err(|_| {
+            Failure::Query("query", "must be parameters model, after and limit, each once".to_owned())
+        })?;
+        let limit = limit.as_deref().map_or(Ok(LIMIT), limited)?;
+        let after = after.as_deref().map(place).transpose()?;
+        let model = model.as_deref().map(|name| asked_for(&app, name)).transpose()?;
+        let of = match (&model, app.catalogue.directory.named()) {
+            (Some(ModelRef { name, namespace }), _) => Of::Model { namespace, model: name.as_str() },
+            (None, Some(namespaces)) => Of::Namespaces(namespaces),
+            (None, None) => Of::All,
+        };
+        let after = after.as_ref().map(|id| id.as_bytes().as_slice());
+        let found = recorder.records.list(&of, after, limit).await.map_err(store)?;
+        let is_full = found.len() as u64 == limit;
+        let predictions = found.into_iter().map(describe).collect::<Result<Vec<_>, _>>()?;
+        let next = predictions.last().filter(|_| is_full).map(|last| last.id.clone());
+        Ok(Json(RecordedPredictions { predictions, next }).into_response())
+    })
+    .await
+}
+
+/// The answer that a caller calls `asked`, once what was given before is written.
+async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, Recorded), Failure> {
+    let unknown = || Failure::UnknownPrediction(told_back(asked));
+    let id = Uuid::parse_str(asked).map_err(|_| unknown())?;
+    let mut found = recorder.records.find(id.as_bytes()).await.map_err(store)?;
+    if found.is_none() && !recorder.is_recorded(id) {
+        return Err(Failure::NotRecorded { id: id.to_string(), ratio: recorder.ratio });
+    }
+    if found.is_none() {
+        // It may be on its way, given a moment ago.
+        recorder.settle().await.map_err(store)?;
+        found = recorder.records.find(id.as_bytes()).await.map_err(store)?;
+    }
+    let is_served = |recorded: &Recorded| app.catalogue.directory.admits(&recorded.prediction.namespace);
+    let found = found.filter(is_served).ok_or_else(unknown)?;
+    Ok((id, found))
+}
+
+fn limited(text: &str) -> Result<u64, Failure> {
+    let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    limit.ok_or_else(|| Failure::Query("limit", format!("must be a number from 1 to {LIMIT_MAX}")))
+}
+
+fn place(text: &str) -> Result<Uuid, Failure> {
+    Uuid::parse_str(text).map_err(|_| Failure::Query("after", "must be the id of a prediction".to_owned()))
+}
+
+fn asked_for(app: &App, name: &str) -> Result<ModelRef, Failure> {
+    let model = app.reference(name).ok().filter(|model| app.catalogue.directory.admits(&model.namespace));
+    model.ok_or_else(|| Failure::UnknownModel(told_back(name)))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+fn store(why: Unanswered) -> Failure {
+    Failure::Store(why.to_string())
+}
+
+fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|_| Failure::Internal("a row of the database is not what was written"))
+}
+
+fn model(recorded: &Recorded) -> Result<ModelRef, Failure> {
+    let name = recorded.prediction.model.parse();
+    let name = name.map_err(|_| Failure::Internal("a row of the database names no model"))?;
+    Ok(ModelRef { name, namespace: recorded.prediction.namespace.clone() })
+}
+
+fn describe(recorded: Recorded) -> Result<RecordedPrediction, Failure> {
+    let Recorded { prediction, revision, feedback } = recorded;
+    let id = Uuid::from_slice(&prediction.id)
+        .map_err(|_| Failure::Internal("a row of the database has an id that is none"))?;
+    let (seconds, nanoseconds) = id.get_timestamp().map(|moment| moment.to_unix()).unwrap_or_default();
+    let milliseconds = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+    let classes: Vec<Class> = read(&revision.classes)?;
+    let named = |&Stored { class, proba }: &Stored| {
+        let label = classes.get(class as usize).and_then(|class| class.name()).map(str::to_owned);
+        predict::Prediction { class, label, proba }
+    };
+    let (one, many) = match read(&prediction.answers)? {
+        StoredAnswers::One(one) => (Some(named(&one)), None),
+        StoredAnswers::Many(many) => (None, Some(many.iter().map(named).collect())),
+    };
+    let feedback = feedback.map(|told| {
+        Ok::<_, Failure>(Known {
+            actual: read::<&RawValue>(&told.actual)?.to_owned(),
+            given_at: moment(told.given_at),
+        })
+    });
+    Ok(RecordedPrediction {
+        id: id.to_string(),
+        model: prediction.model,
+        namespace: prediction.namespace,
+        version: revision.version,
+        revision: prediction.revision,
+        answered_at: moment(milliseconds + i64::from(nanoseconds / 1_000_000)),
+        prediction: one,
+        predictions: many,
+        features: prediction.features.as_deref().map(read::<&RawValue>).transpose()?.map(RawValue::to_owned),
+        feedback: feedback.transpose()?,
+    })
+}
+
+/// Milliseconds since 1970, in words.
+fn moment(milliseconds: i64) -> String {
+    Timestamp::from_millisecond(milliseconds).map(|moment| moment.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,134 @@
+//! Answers in the database: written in batches, found again, judged once, forgotten in time.
+//!
+//! Comes in: a connection and rows, or an id. Goes out: rows. Never: a statement whose size grows with the table, nor
+//! one that must be done by one gateway only.
+
+use std::collections::BTreeSet;
+
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, SqlErr,
+};
+
+use super::{feedback, prediction, revision};
+
+/// An answer with all that is known of it.
+pub(crate) struct Recorded {
+    pub(crate) prediction: prediction::Model,
+    pub(crate) revision: revision::Model,
+    pub(crate) feedback: Option<feedback::Model>,
+}
+
+/// Which answers are asked for: those of one model, or of some namespaces, or all.
+pub(crate) enum Of<'a> {
+    Model { namespace: &'a str, model: &'a str },
+    Namespaces(&'a BTreeSet<String>),
+    All,
+}
+
+/// Writes answers, and what they mean. One that is there already stays: its batch was written before, and the word of
+/// that was lost.
+pub(super) async fn write(
+    database: &DatabaseConnection,
+    predictions: &[prediction::Model],
+    revisions: &[revision::Model],
+) -> Result<(), DbErr> {
+    let new = revisions.iter().map(|revision| revision.clone().into_active_model());
+    revision::Entity::insert_many(new).on_conflict_do_nothing().exec_without_returning(database).await?;
+    let new = predictions.iter().map(|prediction| prediction.clone().into_active_model());
+    prediction::Entity::insert_many(new).on_conflict_do_nothing().exec_without_returning(database).await?;
+    Ok(())
+}
+
+/// The answer `id`.
+pub(super) async fn find(database: &DatabaseConnection, id: &[u8]) -> Result<Option<Recorded>, DbErr> {
+    let Some(prediction) = prediction::Entity::find_by_id(id).one(database).await? else { return Ok(None) };
+    let Some(revision) = revision_of(database, &prediction).await? else { return Ok(None) };
+    let feedback = feedback::Entity::find_by_id(id).one(database).await?;
+    Ok(Some(Recorded { prediction, revision, feedback }))
+}
+
+/// At most `limit` answers, the latest first, of those before `after` where that is given.
+pub(super) async fn list(
+    database: &DatabaseConnection,
+    of: &Of<'_>,
+    after: Option<&[u8]>,
+    limit: u64,
+) -> Result<Vec<Recorded>, DbErr> {
+    let mut query = prediction::Entity::find().order_by_desc(prediction::Column::Id).limit(limit);
+    query = match of {
+        Of::All => query,
+        Of::Namespaces(namespaces) => query.filter(prediction::Column::Namespace.is_in(namespaces.iter())),
+        Of::Model { namespace, model } => query
+            .filter(prediction::Column::Namespace.eq(*namespace))
+            .filter(prediction::Column::Model.eq(*model)),
+    };
+    if let Some(after) = after {
+        query = query.filter(prediction::Column::Id.lt(after));
+    }
+    let found = query.all(database).await?;
+    let ids = found.iter().map(|prediction| prediction.id.clone());
+    let told = feedback::Entity::find().filter(feedback::Column::Id.is_in(ids)).all(database).await?;
+    let mut revisions: Vec<revision::Model> = Vec::new();
+    let mut all = Vec::with_capacity(found.len());
+    for prediction in found {
+        let known = revisions.iter().find(|known| is_of(&prediction, known)).cloned();
+        let revision = match known {
+            Some(known) => known,
+            None => match revision_of(database, &prediction).await? {
+                Some(read) => {
+                    revisions.push(read.clone());
+                    read
+                }
+                None => continue,
+            },
+        };
+        let feedback = told.iter().find(|told| told.id == prediction.id).cloned();
+        all.push(Recorded { prediction, revision, feedback });
+    }
+    Ok(all)
+}
+
+/// Keeps what was told about an answer; false where something was told before.
+pub(super) async fn tell(database: &DatabaseConnection, told: feedback::Model) -> Result<bool, DbErr> {
+    match feedback::Entity::insert(told.into_active_model()).exec_without_returning(database).await {
+        Ok(_) => Ok(true),
+        Err(why) if matches!(why.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+/// Deletes at most `most` of the answers before the id `before`, the oldest first, and what was told about them.
+/// Returns how many answers were deleted; several gateways may do so at once.
+pub(super) async fn forget(database: &DatabaseConnection, before: &[u8], most: u64) -> Result<u64, DbErr> {
+    let next: Option<Vec<u8>> = prediction::Entity::find()
+        .select_only()
+        .column(prediction::Column::Id)
+        .filter(prediction::Column::Id.lt(before))
+        .order_by_asc(prediction::Column::Id)
+        .offset(most)
+        .limit(1)
+        .into_tuple()
+        .one(database)
+        .await?;
+    let end = next.as_deref().unwrap_or(before);
+    feedback::Entity::delete_many().filter(feedback::Column::Id.lt(end)).exec(database).await?;
+    let deleted =
+        prediction::Entity::delete_many().filter(prediction::Column::Id.lt(end)).exec(database).await?;
+    Ok(deleted.rows_affected)
+}
+
+async fn revision_of(
+    database: &DatabaseConnection,
+    prediction: &prediction::Model,
+) -> Result<Option<revision::Model>, DbErr> {
+    let prediction::Model { namespace, model, revision, .. } = prediction;
+    let key = (namespace.clone(), model.clone(), revision.clone());
+    revision::Entity::find_by_id(key).one(database).await
+}
+
+fn is_of(prediction: &prediction::Model, known: &revision::Model) -> bool {
+    prediction.revision == known.revision
+        && prediction.model == known.model
+        && prediction.namespace == known.namespace
+}

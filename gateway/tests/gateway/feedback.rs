@@ -1,0 +1,179 @@
+//! The truth about answers: told once, counted once, and every way to tell it wrong is named.
+
+use std::path::Path;
+
+use canopy_gateway::settings::Settings;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::gateway::{Gateway, settings};
+use crate::predictor::Predictor;
+
+/// The settings of a gateway before `predictor`, as `demo`, with a database at `path`.
+pub(crate) fn recording(predictor: &Predictor, path: &Path) -> Settings {
+    let url = format!("sqlite://{}", path.display());
+    Settings { database_url: Some(url), ..settings(&[("demo", predictor)]) }
+}
+
+async fn here() -> (TempDir, Predictor, Gateway) {
+    let folder = tempfile::tempdir().unwrap();
+    let predictor = Predictor::of("demo").await;
+    let gateway = Gateway::new(&recording(&predictor, &folder.path().join("canopy.db"))).await;
+    (folder, predictor, gateway)
+}
+
+fn series(result: &str) -> String {
+    format!(
+        r#"canopy_feedback_total{{model="demo",model_namespace="default",result="{result}",version="1.0"}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_truth_is_told_the_moment_after_the_answer_and_counted_by_model_and_version() {
+    let (_folder, _predictor, gateway) = here().await;
+    let (right, wrong) = (gateway.predicted().await, gateway.predicted().await);
+    let told = gateway.tell(&right, r#"{"actual":1}"#).await;
+    assert_eq!((told.status, told.json()), (202, json!({"id": right, "rows": 1, "correct": 1})));
+    assert_eq!(gateway.tell(&wrong, r#"{"actual":0}"#).await.json()["correct"], 0);
+    assert_eq!((gateway.counted(&series("correct")), gateway.counted(&series("wrong"))), (1, 1));
+    let accepted = r#"canopy_gateway_requests_total{code="202",model="",model_namespace="",reason="accepted",version=""}"#;
+    assert_eq!(gateway.counted(accepted), 2);
+}
+
+#[tokio::test]
+async fn a_second_truth_is_refused_and_the_first_one_stays() {
+    let (_folder, _predictor, gateway) = here().await;
+    let id = gateway.predicted().await;
+    assert_eq!(gateway.tell(&id, r#"{"actual":1}"#).await.status, 202);
+    for again in [r#"{"actual":1}"#, r#"{"actual":0}"#] {
+        let problem = gateway.tell(&id, again).await.problem(409, "feedback_given");
+        assert_eq!(problem.detail, format!("the truth for prediction {id} was told before, and stays"));
+    }
+    assert_eq!((gateway.counted(&series("correct")), gateway.counted(&series("wrong"))), (1, 0));
+    assert_eq!(gateway.get(&format!("/api/predictions/{id}")).await.json()["feedback"]["actual"], 1);
+}
+
+#[tokio::test]
+async fn many_rows_are_judged_one_by_one() {
+    let (_folder, predictor, gateway) = here().await;
+    predictor.becomes("00000001", |model| model["classes"] = json!(["no", "yés"]));
+    let rows = r#"{"instances":[[1,2,0,0],[-1,-2,0,0],[1,1,0,0]]}"#;
+    let id = gateway.post("/api/predict", rows).await.header("canopy-prediction-id").to_owned();
+    let problem = gateway.tell(&id, r#"{"actual":"no"}"#).await.problem(422, "invalid_feedback");
+    assert_eq!(problem.errors["actual"], ["must be a list of 3 classes, one per row of the prediction"]);
+    let problem = gateway.tell(&id, r#"{"actual":["no","maybe",7]}"#).await.problem(422, "invalid_feedback");
+    assert_eq!(problem.errors.keys().collect::<Vec<_>>(), ["actual.1", "actual.2"]);
+    let told = gateway.tell(&id, r#"{"actual":["yés","yés",1]}"#).await;
+    assert_eq!((told.status, told.json()), (202, json!({"id": id, "rows": 3, "correct": 2})));
+    assert_eq!((gateway.counted(&series("correct")), gateway.counted(&series("wrong"))), (2, 1));
+    let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
+    assert_eq!(shown["predictions"][0], json!({"class": 1, "label": "yés", "proba": 0.87}));
+    assert_eq!(shown["feedback"]["actual"], json!([1, 1, 1]));
+}
+
+#[tokio::test]
+async fn each_way_to_tell_it_wrong_is_named() {
+    let (_folder, _predictor, gateway) = here().await;
+    let id = gateway.predicted().await;
+    gateway.tell(&id, r#"{"actual":"#).await.problem(400, "malformed_json");
+    let problem = gateway.tell(&id, r#"{"actual":2}"#).await.problem(422, "invalid_feedback");
+    assert_eq!(problem.errors["actual"], ["must be the index of a class of the model, from 0 to 1"]);
+    for nobody in ["01a20892-3333-74ef-9fdb-cb89d99340c3", "1", "x%2F", &"7".repeat(5000)] {
+        let problem = gateway.tell(nobody, r#"{"actual":1}"#).await.problem(404, "unknown_prediction");
+        assert!(problem.detail.len() < 200, "{}", problem.detail);
+        gateway.get(&format!("/api/predictions/{nobody}")).await.problem(404, "unknown_prediction");
+    }
+    // None of it took the place of the truth.
+    assert_eq!(gateway.tell(&id, r#"{"actual":1}"#).await.status, 202);
+}
+
+#[tokio::test]
+async fn without_a_database_there_is_nothing_to_tell_or_to_show() {
+    let predictor = Predictor::of("demo").await;
+    let gateway = Gateway::before(&predictor).await;
+    let id = gateway.predicted().await;
+    gateway.tell(&id, r#"{"actual":1}"#).await.problem(503, "store_not_configured");
+    for path in [format!("/api/predictions/{id}"), "/api/predictions".to_owned()] {
+        let problem = gateway.get(&path).await.problem(503, "store_not_configured");
+        assert_eq!(problem.detail, "nothing is recorded here: CANOPY_DATABASE_URL is not set");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_shown_with_all_that_is_known_of_it_but_its_features() {
+    let (_folder, predictor, gateway) = here().await;
+    predictor.becomes("00000001", |model| model["classes"] = json!(["no", "yes"]));
+    let id = gateway.predicted().await;
+    let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
+    let at = shown["answered_at"].as_str().unwrap().to_owned();
+    assert_eq!(
+        shown,
+        json!({
+            "id": id, "model": "demo", "namespace": "default", "version": "1.0", "revision": "00000001",
+            "answered_at": at, "prediction": {"class": 1, "label": "yes", "proba": 0.87},
+        })
+    );
+    assert!(at.starts_with("20") && at.ends_with('Z') && at.contains('T'), "{at}");
+}
+
+#[tokio::test]
+async fn answers_are_listed_page_by_page_the_latest_first() {
+    let (_folder, _predictor, gateway) = here().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(gateway.predicted().await);
+    }
+    ids.reverse();
+    // All that came before is written once one is known.
+    gateway.get(&format!("/api/predictions/{}", ids[0])).await.json();
+    let page = async |query: &str| {
+        let page = gateway.get(&format!("/api/predictions{query}")).await.json();
+        let ids =
+            page["predictions"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned());
+        (ids.collect::<Vec<_>>(), page["next"].clone())
+    };
+    assert_eq!(page("").await, (ids.clone(), Value::Null));
+    assert_eq!(page("?limit=2").await, (ids[..2].into(), json!(ids[1])));
+    assert_eq!(page(&format!("?limit=2&after={}", ids[1])).await, (ids[2..4].into(), json!(ids[3])));
+    assert_eq!(page(&format!("?limit=2&model=demo&after={}", ids[3])).await, (ids[4..].into(), Value::Null));
+    assert_eq!(page("?model=demo.default").await.0, ids);
+    assert_eq!(page("?model=iris").await, (vec![], Value::Null));
+}
+
+#[tokio::test]
+async fn a_list_that_is_asked_for_wrongly_says_by_which_parameter() {
+    let (_folder, _predictor, gateway) = here().await;
+    for (query, parameter) in [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=x", "limit"),
+        ("after=1", "after"),
+        ("limit=1&limit=2", "query"),
+    ] {
+        let problem = gateway.get(&format!("/api/predictions?{query}")).await.problem(422, "invalid_query");
+        assert_eq!(problem.errors.keys().collect::<Vec<_>>(), [parameter], "{query}");
+    }
+    for model in ["demo.shop", "DEMO", ""] {
+        gateway.get(&format!("/api/predictions?model={model}")).await.problem(404, "unknown_model");
+    }
+}
+
+#[tokio::test]
+async fn answers_of_a_namespace_that_is_not_served_are_not_there() {
+    let (folder, predictor, gateway) = here().await;
+    let id = gateway.predicted().await;
+    gateway.get(&format!("/api/predictions/{id}")).await.json();
+    let elsewhere = Settings {
+        namespaces: Some("shop".to_owned()),
+        ..recording(&predictor, &folder.path().join("canopy.db"))
+    };
+    let elsewhere = Gateway::new(&elsewhere).await;
+    elsewhere.get(&format!("/api/predictions/{id}")).await.problem(404, "unknown_prediction");
+    elsewhere.tell(&id, r#"{"actual":1}"#).await.problem(404, "unknown_prediction");
+    assert_eq!(elsewhere.get("/api/predictions").await.json()["predictions"], json!([]));
+    let every = Settings {
+        namespaces: Some("*".to_owned()),
+        ..recording(&predictor, &folder.path().join("canopy.db"))
+    };
+    assert_eq!(Gateway::new(&every).await.get("/api/predictions").await.json()["predictions"][0]["id"], id);
+}
