@@ -126,7 +126,8 @@ mod tests {
         let (filter, levels) = Levels::changeable(parse("info").unwrap());
         let lines = Lines::default();
         let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_filter(filter);
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let layer = layer.with_filter(filter);
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             let tell = |number: u8| tracing::debug!(target: "canopy_gateway::edge", number, "told");

@@ -54,7 +54,7 @@ mod tests {
         let seconds = || {
             let families = Own::new().collect();
             let cpu = families.iter().find(|family| family.name() == CPU_SECONDS).unwrap();
-            cpu.get_metric()[0].get_counter().value()
+            cpu.get_metric()[0].get_counter().get_value()
         };
         let before = seconds();
         // Bounded: each turn takes processor time.

@@ -80,10 +80,20 @@ async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
         ["iris", "shop", "waiting", ""]
     );
     let names: Vec<_> = calls.iter().map(|call| field(call, "otel.name")).collect();
-    let expected =
-        ["apply ConfigMap", "apply Deployment", "apply Service", "apply Service", "report on PredictorModel"];
+    let expected = [
+        "apply ConfigMap",
+        "apply Deployment",
+        "apply Service",
+        "apply Service",
+        "apply PodDisruptionBudget",
+        "report on PredictorModel",
+    ];
     assert_eq!(names[..expected.len()], expected, "{names:?}");
-    assert_eq!(names.len(), bench.world().writes.len() + bench.world().events.len(), "{names:?}");
+    let written = {
+        let world = bench.world();
+        world.writes.len() + world.events.len()
+    };
+    assert_eq!(names.len(), written, "{names:?}");
 
     bench.settle().await;
     let (pass, calls) = traces.last();

@@ -24,6 +24,10 @@ use crate::strike::strike;
 const SEEN_WITHIN: Duration = Duration::from_mins(2);
 /// How many are asked at once of one pod that hangs: more than a gateway lets wait for it.
 const TOO_MANY: usize = 160;
+/// Rows in one request: enough for a predictor to tell their drift.
+const ROWS: usize = 600;
+/// What is counted only where gateways have a database, which these have not.
+const NEED_A_DATABASE: [&str; 3] = ["canopy_feedback_total", "canopy:feedback:", "canopy:live_accuracy:"];
 const ROW: [f64; 4] = [1.0; 4];
 const OTHER_ROW: [f64; 4] = [-1.0; 4];
 
@@ -117,7 +121,10 @@ async fn traffic(gateways: &[Forward], model: &Model<'_>, round: usize) -> Resul
         let path = format!("/api/models/{}/predict", model.full_name());
         for (body, status) in [
             (json!({"features": ROW}), 200),
-            (json!({"instances": [ROW, OTHER_ROW, ROW]}), 200),
+            (
+                json!({"instances": (0..ROWS).map(|row| if row % 2 == 0 { ROW } else { OTHER_ROW }).collect::<Vec<_>>()}),
+                200,
+            ),
             (json!({"features": ["x"]}), 422),
         ] {
             let reply = gateway.post(&path, &body).await?;
@@ -173,7 +180,10 @@ async fn every_query_that_ships_finds_something_and_every_alert_what_it_watches(
             ("$model", model.name),
             ("$version", ".+"),
         ])?;
-        let queries: Vec<_> = queries.into_iter().chain(of_rules(&rules)?).collect();
+        let needs_no_database =
+            |query: &Query| NEED_A_DATABASE.iter().all(|name| !query.expression.contains(name));
+        let all = queries.into_iter().chain(of_rules(&rules)?);
+        let queries: Vec<_> = all.filter(needs_no_database).collect();
         let mut round = 0;
         until("every query to find something", SEEN_WITHIN, async || {
             round += 1;
