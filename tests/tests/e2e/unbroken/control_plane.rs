@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Scene;
 use super::changes::{grow, replaced};
 use crate::audit::{is_operators, writes};
-use crate::canopy::{SYSTEM, alone, leader, pods};
+use crate::canopy::{SYSTEM, alone, in_peace, leader, pods};
 use crate::model::{PATIENCE, revision};
 
 /// The name of the webhook that refuses.
@@ -107,15 +107,18 @@ fn asked(refuser: &Refuser, namespace: &str) -> Value {
     }]})
 }
 
-/// How many writes of the operators the API server has answered with `status`.
-fn answered_with(status: u16) -> Result<usize> {
-    let is_one = |write: &&Value| is_operators(write) && write["responseStatus"]["code"] == status;
+/// How many writes of the operators in `namespace` the API server has answered with `status`.
+fn answered_with(status: u16, namespace: &str) -> Result<usize> {
+    let is_one = |write: &&Value| {
+        let is_here = write["objectRef"]["namespace"] == namespace;
+        is_here && is_operators(write) && write["responseStatus"]["code"] == status
+    };
     Ok(writes()?.iter().filter(is_one).count())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = in_peace().await?;
     // Left by a run that was interrupted, it would refuse what this one begins with.
     forget()?;
     in_namespace("e2e-refusing", async |namespace| {
@@ -125,11 +128,11 @@ async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result
         let mut load = scene.load().await?;
         for (number, status) in [429, 409, 500].into_iter().enumerate() {
             let delayed = async {
-                let (old, mark) = (revision(&scene.model.read()?)?, answered_with(status)?);
+                let (old, mark) = (revision(&scene.model.read()?)?, answered_with(status, &namespace.name)?);
                 refuser.refuses_with(status);
                 grow(&scene.model, 11 + number as u32)?;
                 until("an operator to be refused twice", PATIENCE, async || {
-                    let count = answered_with(status)? - mark;
+                    let count = answered_with(status, &namespace.name)? - mark;
                     ensure!(count > 1, "it was {count} times");
                     Ok(())
                 })
