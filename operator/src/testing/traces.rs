@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use canopy_runtime::trace::TARGET;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Metadata, Subscriber};
+use tracing::{Dispatch, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
@@ -48,8 +48,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Traces {
     }
 }
 
+/// While a process has one subscriber, a span that another thread meets first counts as wanted by nobody if that thread
+/// has none: other tests' threads must not decide for these.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 impl Traces {
     fn collect() -> (Self, DefaultGuard) {
+        LazyLock::force(&ANOTHER);
         let traces = Self::default();
         let of_traces = filter_fn(|of: &Metadata<'_>| of.target() == TARGET);
         let subscriber = tracing_subscriber::registry().with(traces.clone().with_filter(of_traces));
