@@ -1,7 +1,8 @@
-//! A real Prometheus that finds pods by Kubernetes' API.
+//! A real Prometheus that asks pods of a cluster.
 //!
-//! Comes in: `KUBECONFIG`, which pods it is to find, a file of rules. Goes out: answers to queries. Never: a way to the
-//! pods of its own: it asks them through the API server, for it runs beside the cluster and not in it.
+//! Comes in: `KUBECONFIG`, which pods it is to ask, a file of rules. Goes out: answers to queries. Never: a way to the pods
+//! of its own: it asks them through the API server, for it runs beside the cluster and not in it; nor pods that it found
+//! by itself, for Debian builds it without Kubernetes' discovery.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -47,7 +48,8 @@ pub struct Pods {
 }
 
 impl Prometheus {
-    /// Starts one that asks `pods` every second, and works out the rules of a file; returns when it answers.
+    /// Starts one that asks those of `pods` that there are now, every second, and works out the rules of a file; returns
+    /// when it answers.
     pub async fn start(pods: &Pods, rules: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let configuration = configuration(pods, rules, folder.path())?;
@@ -94,7 +96,6 @@ impl Prometheus {
 
 /// Where to find the API server, whom to ask through it, and what to work out of the answers.
 fn configuration(pods: &Pods, rules: &Path, folder: &Path) -> Result<Value> {
-    let kubeconfig = std::env::var("KUBECONFIG").context("KUBECONFIG names no cluster")?;
     let seen = kubectl_json(&["config", "view", "--raw", "--minify", "--flatten"])?;
     let (cluster, user) = (&seen["clusters"][0]["cluster"], &seen["users"][0]["user"]);
     let server = cluster["server"].as_str().and_then(|server| server.strip_prefix("https://"));
@@ -110,22 +111,9 @@ fn configuration(pods: &Pods, rules: &Path, folder: &Path) -> Result<Value> {
         fs::write(&file, BASE64.decode(text.as_bytes())?)?;
         tls[name] = json!(file);
     }
-    let of_pod = |label: &str| json!([format!("__meta_kubernetes_{label}")]);
     let relabel = json!([
-        {"action": "keep", "source_labels": of_pod("pod_label_app_kubernetes_io_name"), "regex": pods.names.join("|")},
-        {"action": "keep", "source_labels": of_pod("pod_container_port_name"), "regex": pods.port},
-        // The labels that a PodMonitor gives.
-        {"target_label": "job", "replacement": pods.job},
-        {"target_label": "namespace", "source_labels": of_pod("namespace")},
-        {"target_label": "pod", "source_labels": of_pod("pod_name")},
         {"target_label": "instance", "source_labels": ["__address__"]},
-        // And the way through the API server.
-        {
-            "target_label": "__metrics_path__",
-            "source_labels": ["__meta_kubernetes_namespace", "__meta_kubernetes_pod_name", "__meta_kubernetes_pod_container_port_number"],
-            "regex": "(.+);(.+);(.+)",
-            "replacement": format!("/api/v1/namespaces/${{1}}/pods/${{2}}:${{3}}/proxy{}", pods.path),
-        },
+        // From here on the way through the API server.
         {"target_label": "__address__", "replacement": server},
     ]);
     Ok(json!({
@@ -135,8 +123,34 @@ fn configuration(pods: &Pods, rules: &Path, folder: &Path) -> Result<Value> {
             "job_name": "pods",
             "scheme": "https",
             "tls_config": tls,
-            "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": kubeconfig}],
+            "static_configs": targets(pods)?,
             "relabel_configs": relabel,
         }],
     }))
+}
+
+/// The pods that there are, with the labels that a `PodMonitor` gives them.
+fn targets(pods: &Pods) -> Result<Vec<Value>> {
+    let Pods { job, names, port, path } = pods;
+    let selector = format!("app.kubernetes.io/name in ({})", names.join(","));
+    let list = kubectl_json(&["get", "pods", "--all-namespaces", "--selector", &selector])?;
+    let mut found = Vec::new();
+    for pod in list["items"].as_array().context("a list has items")? {
+        let ports = pod["spec"]["containers"].as_array().into_iter().flatten();
+        let ports = ports.flat_map(|container| container["ports"].as_array().into_iter().flatten());
+        let (metadata, ip) = (&pod["metadata"], pod["status"]["podIP"].as_str());
+        let (Some(namespace), Some(name), Some(ip)) =
+            (metadata["namespace"].as_str(), metadata["name"].as_str(), ip)
+        else {
+            continue;
+        };
+        for number in ports.filter(|one| one["name"] == *port).filter_map(|one| one["containerPort"].as_u64())
+        {
+            let way = format!("/api/v1/namespaces/{namespace}/pods/{name}:{number}/proxy{path}");
+            let labels = json!({"job": job, "namespace": namespace, "pod": name, "__metrics_path__": way});
+            found.push(json!({"targets": [format!("{ip}:{number}")], "labels": labels}));
+        }
+    }
+    ensure!(!found.is_empty(), "there are no pods with {selector} and a port {port}");
+    Ok(found)
 }

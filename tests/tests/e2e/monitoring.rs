@@ -164,10 +164,10 @@ async fn every_query_that_ships_finds_something_and_every_alert_what_it_watches(
     let _turn = shared().await?;
     in_namespace("e2e-monitoring", async |namespace| {
         let rules = chart().join("files/rules.yaml").canonicalize()?;
-        let prometheus = Prometheus::start(&monitored()?, &rules).await?;
         namespace.apply(&small("seen", &json!({"replicas": 1})))?;
         let model = Model { namespace, name: "seen" };
         model.ready()?;
+        let prometheus = Prometheus::start(&monitored()?, &rules).await?;
         let gateways = gateways().await?;
         for gateway in &gateways {
             model.ask_until(gateway, &ROW, "a prediction", |reply| reply.status == 200).await?;
