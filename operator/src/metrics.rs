@@ -23,6 +23,8 @@ pub enum PassOutcome {
 }
 
 impl PassOutcome {
+    const ALL: [Self; 3] = [Self::Settled, Self::Waiting, Self::Failed];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -74,6 +76,8 @@ impl Metrics {
         registry.register(Box::new(models.clone()))?;
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(leader.clone()))?;
+        // A rate has no first step where a series begins with it: an alert would miss the first failures.
+        PassOutcome::ALL.map(|outcome| reconciles.with_label_values(&[outcome.as_str()]));
         Ok(metrics)
     }
 
@@ -119,5 +123,24 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         self.metrics.reconciles.with_label_values(&[self.outcome.as_str()]).inc();
         self.metrics.duration.observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canopy_runtime::metrics::encode;
+
+    #[test]
+    fn every_outcome_is_counted_from_0() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        metrics.pass_started().ended(PassOutcome::Settled);
+        drop(metrics.pass_started());
+        let text = encode(&registry).unwrap();
+        for (outcome, count) in [("settled", 1), ("waiting", 0), ("failed", 1)] {
+            let line = format!("canopy_operator_reconciles_total{{outcome=\"{outcome}\"}} {count}\n");
+            assert!(text.contains(&line), "{line} is missing in {text}");
+        }
     }
 }

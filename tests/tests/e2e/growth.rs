@@ -67,9 +67,9 @@ async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
     .await?;
     let all = began.elapsed();
     rolled_out()?;
-    quiet(namespace).await?;
-
     let operator = leader()?;
+    quiet(namespace, &operator).await?;
+
     let usage = async || -> Result<(f64, f64)> {
         let scrape: Scrape = measurements(&operator).await?;
         Ok((scrape.sum("process_cpu_seconds_total", &[])?, scrape.sum("process_resident_memory_bytes", &[])?))
@@ -97,18 +97,19 @@ async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Returns when the operators have written nothing for a while.
-async fn quiet(namespace: &Namespace) -> Result<()> {
-    let mut last = 0;
+/// Returns when the operators have written nothing for a while, and nothing has come to `leader` that it had to look at:
+/// Kubernetes' own controllers take their time for a thousand Deployments.
+async fn quiet(namespace: &Namespace, leader: &str) -> Result<()> {
+    let mut last = (0, 0);
     until("the operators to be done", LIMIT, async || {
-        let now = writes()?
+        let writes = writes()?
             .iter()
             .filter(|write| is_operators(write) && write["objectRef"]["resource"] != "leases")
             .count();
-        let is_quiet = now == last;
-        last = now;
+        let passes = measurements(leader).await?.count("canopy_operator_reconciles_total", &[])?;
+        let before = std::mem::replace(&mut last, (writes, passes));
         pass(Duration::from_secs(3)).await;
-        ensure!(is_quiet, "they still write in {}", namespace.name);
+        ensure!(before == last, "from {before:?} to {last:?} writes and passes, in {}", namespace.name);
         Ok(())
     })
     .await
