@@ -77,7 +77,9 @@ impl Metrics {
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(leader.clone()))?;
         // A rate has no first step where a series begins with it: an alert would miss the first failures.
-        PassOutcome::ALL.map(|outcome| reconciles.with_label_values(&[outcome.as_str()]));
+        for outcome in PassOutcome::ALL {
+            reconciles.with_label_values(&[outcome.as_str()]).reset();
+        }
         Ok(metrics)
     }
 
