@@ -30,7 +30,12 @@ pub(crate) fn metrics_in_text(text: &str) -> BTreeSet<String> {
 
 /// The names under which a document's tables of metrics make Prometheus keep series: three of each histogram.
 pub(crate) fn series_in_tables(text: &str) -> BTreeSet<String> {
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    fn row(line: &str) -> Option<(&str, &str)> {
+        let (name, rest) = line.strip_prefix("| `")?.split_once('`')?;
+        // Behind a name may stand a sign that the text explains.
+        Some((name, rest.split_once("| ")?.1))
+    }
+    let rows = text.lines().filter_map(row);
     let names = |(name, rest): (&str, &str)| {
         let parts: &[_] = if rest.starts_with("histogram") { &["_bucket", "_count", "_sum"] } else { &[""] };
         parts.iter().map(|part| format!("{name}{part}")).collect::<Vec<_>>()
