@@ -137,8 +137,10 @@ impl Served {
     /// A call to `pod` failed.
     pub(crate) fn went_wrong(&self, pod: &Pod, trouble: &Trouble) {
         pod.failed(trouble);
-        if matches!(trouble, Trouble::Unreachable(_) | Trouble::NotReady(_)) {
-            self.alarm.notify_one();
+        match trouble {
+            Trouble::Unreachable(_) | Trouble::NotReady(_) => self.alarm.notify_one(),
+            Trouble::Overloaded => self.share.refused(now()),
+            Trouble::NoneReady | Trouble::Failed(_) | Trouble::Late { .. } => {}
         }
     }
 

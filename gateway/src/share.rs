@@ -1,7 +1,8 @@
 //! How many requests for one model are worked on at once: as many as it answers within a second.
 //!
-//! Comes in: that a request begins, and that one was answered. Goes out: whether there is room. Never: room that
-//! another model needs; each has a share of its own, and who finds no room is told at once.
+//! Comes in: that a request begins, that one was answered, and that a pod has too much to do. Goes out: whether there
+//! is room. Never: room that another model needs; each has a share of its own, and who finds no room is told at once,
+//! here and not by a pod: it needs its processor for those that it answers.
 //!
 //! Where answers come at a steady rate, requests that are worked on take their number divided by the rate (Little's
 //! law): to bound their number by the rate is to bound how long they take.
@@ -13,6 +14,8 @@ use crate::recent::Recent;
 
 /// So many are worked on at once for each pod, however few were answered lately: the model may just not be asked.
 const PER_POD_MIN: usize = 128;
+/// So many where a pod has refused some lately; what takes long is answered by few a second.
+const PER_POD_FULL: usize = 16;
 /// How many seconds are looked back at, the present one included.
 const SECONDS: usize = 4;
 
@@ -21,6 +24,8 @@ const SECONDS: usize = 4;
 pub(crate) struct Share {
     at_work: AtomicU32,
     answered: Recent<SECONDS>,
+    /// Refused by pods.
+    refused: Recent<SECONDS>,
 }
 
 /// A request that is worked on, until this is dropped.
@@ -31,14 +36,27 @@ impl Share {
     pub(crate) fn take(&self, pods: usize, now: u64) -> Option<AtWork<'_>> {
         let before = self.at_work.fetch_add(1, Ordering::Relaxed) as usize;
         let taken = AtWork(self);
-        // The look back costs more, and is needed only where there is much to do.
-        let has_room = before < PER_POD_MIN * pods.max(1) || before < self.a_second(now);
+        let pods = pods.max(1);
+        // To look back costs more, and is needed only where there is much to do.
+        let has_room = before < PER_POD_FULL * pods
+            || before < PER_POD_MIN * pods && !self.is_refused(now)
+            || before < self.a_second(now);
         has_room.then_some(taken)
     }
 
     /// A request was answered.
     pub(crate) fn answered(&self, now: u64) {
         self.answered.count(second(now));
+    }
+
+    /// A pod has too much to do, and refused a request.
+    pub(crate) fn refused(&self, now: u64) {
+        self.refused.count(second(now));
+    }
+
+    /// Whether a pod refused any in the last seconds.
+    fn is_refused(&self, now: u64) -> bool {
+        self.refused.numbers(second(now)).any(|refused| refused > 0)
     }
 
     /// The most answers in one of the last seconds.
@@ -69,6 +87,19 @@ mod tests {
         assert!(share.take(2, NOW).is_some());
         drop(taken);
         assert_eq!(share.at_work.load(Ordering::Relaxed), 0, "who was refused left nothing");
+    }
+
+    #[test]
+    fn a_model_whose_pods_refuse_has_room_for_what_it_answers() {
+        let share = Share::default();
+        let room = |second: u64| {
+            let taken: Vec<_> = (0..1000).map_while(|_| share.take(2, second * 1000)).collect();
+            taken.len()
+        };
+        share.refused(10_000);
+        assert_eq!([10, 13, 14].map(room), [2 * PER_POD_FULL, 2 * PER_POD_FULL, 2 * PER_POD_MIN]);
+        (0..40).for_each(|_| share.answered(10_000));
+        assert_eq!([10, 13, 14].map(room), [40, 40, 2 * PER_POD_MIN]);
     }
 
     #[test]

@@ -20,6 +20,8 @@ const TREES: u32 = 500;
 const TIMES: f64 = 5.0;
 /// Of what is answered without overload, so much is answered with it.
 const GOODPUT_MIN: f64 = 0.9;
+/// Of so many requests it is known how many can be answered a second: a limit of CPU comes in pieces of 100 ms.
+const CAPACITY_BY: usize = 500;
 /// How long after the flood all is as before.
 const NORMAL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -114,7 +116,7 @@ async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Resu
 
         // As fast as they are answered, by as many as keep both pods busy and do not wait for each other.
         let load = Load::start(plan(&scene, 2000.0, 8)?)?;
-        has_sent(&load, 150).await?;
+        has_sent(&load, CAPACITY_BY).await?;
         let told = load.stop().await;
         ensure!(told.sent.iter().all(is_answered), "without overload some failed:\n{told}");
         let capacity = rate(&told.sent);
