@@ -40,6 +40,8 @@ pub(super) fn e2e(full: bool) -> Result<()> {
     let words = words.iter().chain(&AS_TESTS).chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
     let cargo = cargo(words);
     let mut tests = cluster.command(cargo.get_program(), cargo.get_args());
+    // Each error names what was done and where; forty frames below each would hide that.
+    tests.env("RUST_BACKTRACE", "0");
     if full {
         tests.env("CANOPY_FULL", "yes");
     }

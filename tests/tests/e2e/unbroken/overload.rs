@@ -22,6 +22,8 @@ const TIMES: f64 = 5.0;
 const GOODPUT_MIN: f64 = 0.9;
 /// Of so many requests it is known how many can be answered a second: a limit of CPU comes in pieces of 100 ms.
 const CAPACITY_BY: usize = 500;
+/// How many requests a flood has at least.
+const FLOOD: usize = 2 * PHASE_MIN;
 /// How long after the flood all is as before.
 const NORMAL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -126,7 +128,7 @@ async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Resu
             let live = Forward::open(&namespace.name, &pod, 9001).await?.get("/live").await?;
             ensure!(live.status == 200, "the admin port of {pod} answers {}", live.status);
         }
-        has_sent(&load, PHASE_MIN).await?;
+        has_sent(&load, FLOOD).await?;
         judge(&load.stop().await, capacity)?;
         is_calm(&scene, capacity).await
     })
