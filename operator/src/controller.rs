@@ -9,7 +9,7 @@ use std::sync::Arc;
 use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::{admin, metrics as registries};
+use canopy_runtime::{admin, metrics as registries, telemetry};
 use futures::StreamExt as _;
 use futures::stream::poll_fn;
 use kube::Client;
@@ -19,6 +19,7 @@ use crate::catalogue;
 use crate::cluster::Cluster;
 use crate::lease::Election;
 use crate::metrics::Metrics;
+use crate::pod::Program;
 use crate::reconcile::{Context, Unseen, failed, reconcile};
 use crate::settings::Settings;
 use crate::stores::Writers;
@@ -96,7 +97,7 @@ async fn act(
     let catalogue = tokio::spawn(catalogue::run(namespaces, cluster.clone()));
 
     let context = Context {
-        image: settings.predictor_image,
+        program: Program { image: settings.predictor_image, variables: telemetry::of_traces() },
         stores: stores.clone(),
         cluster,
         metrics,

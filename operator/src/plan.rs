@@ -16,7 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::frozen::Frozen;
 use crate::labels;
-use crate::pod::{self, DATA_FOLDER};
+use crate::pod::{self, DATA_FOLDER, Program};
 use crate::reason::{Reason, Trouble};
 
 /// Faults of this field and those below it are not the spec's: what it names is not there, or not yet.
@@ -55,13 +55,17 @@ pub struct Target {
 }
 
 impl Plan {
-    /// The plan for `model`, whose predictors run `image`.
-    pub fn new(model: &PredictorModel, image: &str, config_maps: &ConfigMaps) -> Result<Self, NameError> {
+    /// The plan for `model`, whose predictors run `program`.
+    pub fn new(
+        model: &PredictorModel,
+        program: &Program,
+        config_maps: &ConfigMaps,
+    ) -> Result<Self, NameError> {
         let name = ModelName::try_from(model.name_any())?;
         let uid = model.uid().unwrap_or_default();
         let seconds = |given: Option<u32>, default: u32| Duration::from_secs(given.unwrap_or(default).into());
         Ok(Self {
-            target: target(model, &uid, image, config_maps),
+            target: target(model, &uid, program, config_maps),
             namespace: model.namespace().unwrap_or_default(),
             owner: model.controller_owner_ref(&()).unwrap_or_default(),
             replicas: model.spec.replicas.unwrap_or(REPLICAS),
@@ -75,13 +79,13 @@ impl Plan {
 fn target(
     model: &PredictorModel,
     uid: &str,
-    image: &str,
+    program: &Program,
     config_maps: &ConfigMaps,
 ) -> Result<Target, Trouble> {
     let plan::Plan { config, file } =
         plan::Plan::new(model, config_maps, Path::new(DATA_FOLDER)).map_err(|refusal| trouble(&refusal))?;
     let labels = labels::of_revision(&config.model, uid, &config.version, &config.revision);
-    let inputs = pod::Inputs { image, serving: &config, spec: &model.spec, labels: &labels };
+    let inputs = pod::Inputs { program, serving: &config, spec: &model.spec, labels: &labels };
     let frozen = Frozen::new(&config, pod::template(inputs)).map_err(|error| {
         Trouble::new(Reason::SpecInvalid, format!("spec cannot be written down: {error}"))
     })?;

@@ -9,9 +9,9 @@ use canopy_contract::serving::ServingConfig;
 use canopy_resource::model::PredictorModelSpec;
 use canopy_resource::placement::Scheduling;
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
-    KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -39,11 +39,20 @@ const USER: i64 = 65532;
 /// The predictor's drain, the longest request, and time to send the last spans.
 const GRACE_SECONDS: i64 = 15 + 30 + 5;
 
+/// What predictors run, whatever their model.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The image of the predictor.
+    pub image: String,
+    /// Variables of its environment, with their values: where its traces go, and which of them.
+    pub variables: Vec<(&'static str, String)>,
+}
+
 /// What the template is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// The image of the predictor.
-    pub image: &'a str,
+    /// What the pods run.
+    pub program: &'a Program,
     /// What the predictor reads.
     pub serving: &'a ServingConfig,
     /// What people ask of nodes and resources.
@@ -54,7 +63,7 @@ pub struct Inputs<'a> {
 
 /// The template of the pods of one revision.
 pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
-    let Inputs { image, serving, spec, labels } = inputs;
+    let Inputs { program, serving, spec, labels } = inputs;
     let has_data = spec.train.data.csv.as_ref().is_some_and(|csv| csv.source.config_map.is_some());
     let scheduling = spec.scheduling.clone().unwrap_or_default();
     let Scheduling { node_selector, tolerations, affinity, priority_class_name, topology_spread_constraints } =
@@ -65,8 +74,8 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
             // These two make the model appear in the answer for the Service that lists all models.
             hostname: Some(serving.model.to_string()),
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
-            init_containers: Some(vec![prepare(image, spec, has_data)]),
-            containers: vec![serve(image, spec)],
+            init_containers: Some(vec![prepare(&program.image, spec, has_data)]),
+            containers: vec![serve(program, spec)],
             volumes: Some(volumes(serving, has_data)),
             security_context: Some(pod_security()),
             automount_service_account_token: Some(false),
@@ -97,16 +106,23 @@ fn prepare(image: &str, spec: &PredictorModelSpec, has_data: bool) -> Container 
     }
 }
 
-fn serve(image: &str, spec: &PredictorModelSpec) -> Container {
+fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
+    let variable = |(name, value): &(&str, String)| EnvVar {
+        name: (*name).to_owned(),
+        value: Some(value.clone()),
+        value_from: None,
+    };
+    let variables: Vec<_> = program.variables.iter().map(variable).collect();
     Container {
         args: Some(arguments("serve", &[])),
+        env: (!variables.is_empty()).then_some(variables),
         resources: Some(spec.resources.clone().map_or_else(small, ResourceRequirements::from)),
         ports: Some(vec![port(PORT_NAME, PREDICTOR_PORT), port(ADMIN_PORT_NAME, PREDICTOR_ADMIN_PORT)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
         liveness_probe: Some(probe("/live", 10, 3)),
         volume_mounts: Some(vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, true)]),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..container(SERVE, image)
+        ..container(SERVE, &program.image)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::facts::Outcome;
 use crate::metrics::{Metrics, PassOutcome};
 use crate::observed::Observed;
 use crate::plan::Plan;
+use crate::pod::Program;
 use crate::rollout::Rollout;
 use crate::status::{remembered, status};
 use crate::stores::Stores;
@@ -34,8 +35,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What every pass needs.
 pub struct Context {
-    /// The image of the predictor.
-    pub image: String,
+    /// What predictors of new revisions run.
+    pub program: Program,
     /// What the watches saw last.
     pub stores: Stores,
     /// Who writes.
@@ -77,7 +78,7 @@ async fn decide_and_write(
     let pass = context.metrics.pass_started();
     let model = context.unseen.bring_up_to_date(model);
     let data = read_data(&model, &context.cluster).await?;
-    let plan = match Plan::new(&model, &context.image, &data) {
+    let plan = match Plan::new(&model, &context.program, &data) {
         Ok(plan) if model.metadata.deletion_timestamp.is_none() => plan,
         // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
         Ok(_) | Err(_) => {

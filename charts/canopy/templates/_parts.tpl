@@ -36,6 +36,15 @@ capabilities: {drop: [ALL]}
     matchLabels: {{- include "canopy.selector" . | nindent 6 }}
 {{- end }}
 
+{{- define "canopy.tracing" -}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .ratio | quote }}
+{{- end }}
+
 {{- define "canopy.probes" -}}
 readinessProbe:
   httpGet: {path: /ready, port: admin}

@@ -23,6 +23,13 @@ use crate::trace;
 
 /// How long spans that are still waiting may take to leave when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// What a process tells others about traces. Not what a collector wants to be sent with them: that may be a secret.
+const HANDED_ON: [&str; 4] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+];
 
 /// Why logs or traces could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -119,9 +126,17 @@ fn logs(places: &Places) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Leve
     Ok((lines, levels))
 }
 
+/// Where traces go and which of them, as far as this process was told: what it tells the processes that it has started.
+pub fn of_traces() -> Vec<(&'static str, String)> {
+    HANDED_ON.into_iter().filter_map(|name| Some((name, set(name)?))).collect()
+}
+
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// The exporter where a collector is configured, as the OpenTelemetry specification names the variables.
 fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
-    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let Some(endpoint) = endpoint.filter(|_| !disabled) else {

@@ -18,6 +18,7 @@ use super::world::{Fate, World, key};
 use crate::cluster::{CallError, Cluster};
 use crate::labels::REVISION;
 use crate::metrics::Metrics;
+use crate::pod::Program;
 use crate::reconcile::{Context, Unseen, pass};
 use crate::stores::Writers;
 
@@ -46,7 +47,7 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(manifest: &str) -> Self {
         let world = Arc::new(Mutex::new(World::new()));
-        let (writers, context) = operator(&world, "predictor:1");
+        let (writers, context) = operator(&world, program("predictor:1"));
         let bench = Self { world, writers, context, selected: None, switches: 0 };
         bench.apply(manifest);
         bench
@@ -95,7 +96,7 @@ impl Bench {
         for config_map in self.world().of_kind("configmaps") {
             data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
         }
-        let plan = crate::plan::Plan::new(&model, "any", &data).unwrap();
+        let plan = crate::plan::Plan::new(&model, &program("any"), &data).unwrap();
         plan.target.unwrap().revision
     }
 
@@ -105,7 +106,12 @@ impl Bench {
 
     /// The operator ends, and another starts, which runs another predictor.
     pub(crate) fn restart_operator(&mut self, image: &str) {
-        (self.writers, self.context) = operator(&self.world, image);
+        self.restart_operator_for(program(image));
+    }
+
+    /// The same, for one that tells predictors more.
+    pub(crate) fn restart_operator_for(&mut self, program: Program) {
+        (self.writers, self.context) = operator(&self.world, program);
     }
 
     /// One pass on what is there.
@@ -213,12 +219,15 @@ impl Bench {
     }
 }
 
-fn operator(world: &Arc<Mutex<World>>, image: &str) -> (Writers, Context) {
+fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
     let cluster = Cluster::new(client(world.clone()), metrics.clone(), stores.clone());
-    let image = image.to_owned();
-    (writers, Context { image, stores, cluster, metrics, unseen: Unseen::default() })
+    (writers, Context { program, stores, cluster, metrics, unseen: Unseen::default() })
+}
+
+fn program(image: &str) -> Program {
+    Program { image: image.to_owned(), variables: vec![] }
 }
 
 fn fill<K>(writer: &mut Writer<K>, plural: &str, world: &World)

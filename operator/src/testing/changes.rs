@@ -1,9 +1,10 @@
 //! A change of revision, as people cause it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bench::{Bench, SYNTHETIC};
 use super::world::Fate;
+use crate::pod::Program;
 
 /// A bench on which the model serves with both pods.
 async fn serving() -> Bench {
@@ -213,6 +214,26 @@ async fn a_newer_operator_does_not_restart_what_serves_and_repairs_it_as_it_was(
     bench.settle().await;
     assert_eq!(bench.world().get("deployments", &name).unwrap()["spec"], spec);
     assert_eq!(bench.revisions()[&bench.asked()], (2, 2));
+}
+
+#[tokio::test]
+async fn predictors_of_new_revisions_send_their_traces_to_where_the_operator_was_told() {
+    let mut bench = serving().await;
+    let variables = |bench: &Bench| {
+        let name = format!("iris-{}", bench.asked());
+        let deployment = bench.world().get("deployments", &name).unwrap().clone();
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["initContainers"][0]["env"], Value::Null, "to prepare is not traced");
+        pod["containers"][0]["env"].clone()
+    };
+    let told = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318".to_owned())];
+    bench.restart_operator_for(Program { image: "predictor:1".to_owned(), variables: told });
+    bench.settle().await;
+    assert_eq!(variables(&bench), Value::Null, "what serves is not restarted");
+    bench.edit_spec(|spec| spec["version"] = "1.1".into());
+    bench.settle().await;
+    let expected = json!([{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}]);
+    assert_eq!(variables(&bench), expected);
 }
 
 #[tokio::test]

@@ -43,13 +43,13 @@ impl Module {
         let key = key(&said, &inputs(&[self.folder])?);
         work.place.built(self.name, &key, |built| {
             step(&format!("building {} from Go modules, which takes minutes", self.name), || {
-                // What `-s -w` would drop is not made in the first place; and compilers that tidy up less often are
-                // quicker, with memory enough for two of them.
+                // What `-s -w` would drop is not made in the first place; and compilers that tidy up only when they
+                // have grown large are quicker.
                 let compiler = "-gcflags=all=-dwarf=false";
                 let mut install = self.go(work, ["install", "-trimpath", compiler, "-ldflags", &flags]);
                 run(install
                     .args(packages)
-                    .envs([("CGO_ENABLED", "0"), ("GOGC", "400")])
+                    .envs([("CGO_ENABLED", "0"), ("GOGC", "off"), ("GOMEMLIMIT", "3GiB")])
                     .env("GOBIN", built))?;
                 name_etcd(built)
             })
