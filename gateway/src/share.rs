@@ -14,8 +14,11 @@ use crate::recent::Recent;
 
 /// So many are worked on at once for each pod, however few were answered lately: the model may just not be asked.
 const PER_POD_MIN: usize = 128;
-/// So many where a pod has refused some lately; what takes long is answered by few a second.
-const PER_POD_FULL: usize = 16;
+/// So many where pods have refused some lately, though they answer fewer than that within [`PATIENCE`].
+const PER_POD_FULL: usize = 4;
+/// Where pods refuse, as many are worked on as are answered within this part of a second: half of what pods let wait, so
+/// that nobody waits at one pod, is refused by it in the end, and waits at another.
+const PATIENCE: f64 = 0.5;
 /// How many seconds are looked back at, the present one included.
 const SECONDS: usize = 4;
 
@@ -39,8 +42,11 @@ impl Share {
         let pods = pods.max(1);
         // To look back costs more, and is needed only where there is much to do.
         let has_room = before < PER_POD_FULL * pods
-            || before < PER_POD_MIN * pods && !self.is_refused(now)
-            || before < self.a_second(now);
+            || if self.is_refused(now) {
+                (before as f64) < self.a_second(now) as f64 * PATIENCE
+            } else {
+                before < PER_POD_MIN * pods || before < self.a_second(now)
+            };
         has_room.then_some(taken)
     }
 
@@ -99,7 +105,7 @@ mod tests {
         share.refused(10_000);
         assert_eq!([10, 13, 14].map(room), [2 * PER_POD_FULL, 2 * PER_POD_FULL, 2 * PER_POD_MIN]);
         (0..40).for_each(|_| share.answered(10_000));
-        assert_eq!([10, 13, 14].map(room), [40, 40, 2 * PER_POD_MIN]);
+        assert_eq!([10, 13, 14].map(room), [20, 20, 2 * PER_POD_MIN]);
     }
 
     #[test]
