@@ -26,6 +26,8 @@ const QUIET_FULL: Duration = Duration::from_mins(10);
 /// What the operator's memory may differ by though nothing happened to its models.
 const BYTES_MOVED_MAX: f64 = 4e6;
 const LIMIT: Duration = Duration::from_mins(6);
+/// How long a namespace with a thousand models may take to go.
+const GONE_WITHIN: Duration = Duration::from_mins(15);
 const MEMORY: &str = "process_resident_memory_bytes";
 
 #[tokio::test]
@@ -44,6 +46,7 @@ async fn fifty_models_are_served_and_then_the_operator_writes_nothing_but_its_le
         let (first, all) = served(namespace, &gateway, MODELS).await?;
         println!("figure: {MODELS} models: first answer after {first:.1} s, all after {all:.1} s");
         until("all models to be settled", LIMIT, async || settled(namespace)).await?;
+        until("the models of earlier tests to be gone", GONE_WITHIN, async || only_in(namespace)).await?;
 
         let operator = leader()?;
         let before = measurements(&operator).await?.sum(MEMORY, &[])?;
@@ -121,6 +124,15 @@ fn settled(namespace: &Namespace) -> Result<()> {
             conditions.filter(|is| (is["type"] == "Progressing") == (is["status"] == "True")).collect();
         ensure!(wrong.is_empty(), "{} is {wrong:?}", model["metadata"]["name"]);
     }
+    Ok(())
+}
+
+/// While a namespace goes, its models do not all go at once, and the operator repairs those that are left.
+fn only_in(namespace: &Namespace) -> Result<()> {
+    let columns = "jsonpath={range .items[*]}{.metadata.namespace}{'\\n'}{end}";
+    let all = kubectl(&["get", "predictormodels", "--all-namespaces", "--output", columns])?;
+    let others = all.lines().filter(|of| *of != namespace.name).count();
+    ensure!(others == 0, "there are {others}");
     Ok(())
 }
 
