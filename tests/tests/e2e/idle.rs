@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::{create, kubectl};
 use canopy_tests::metrics::Scrape;
@@ -140,17 +140,23 @@ fn only_in(namespace: &Namespace) -> Result<()> {
 fn strangers() -> Result<()> {
     const NAMESPACE: &str = "e2e-strangers";
     const AT_ONCE: usize = 100;
+    // One `kubectl` makes fifty a second, by its own will.
+    const MAKERS: usize = 4;
     kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
     kubectl(&["create", "namespace", NAMESPACE])?;
     let text = "x".repeat(STRANGER_BYTES);
-    for batch in 0..STRANGERS / AT_ONCE {
+    let make = |batch: usize| {
         let items: Vec<_> = (0..AT_ONCE)
             .map(|i| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("s{batch}-{i}")}, "data": {"text": text}}))
             .collect();
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
-        create(NAMESPACE, &list)?;
-    }
-    Ok(())
+        create(NAMESPACE, &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
+    };
+    std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..MAKERS)
+            .map(|first| scope.spawn(move || (first..STRANGERS / AT_ONCE).step_by(MAKERS).try_for_each(make)))
+            .collect();
+        makers.into_iter().try_for_each(|maker| maker.join().unwrap_or_else(|_| bail!("a maker panicked")))
+    })
 }
 
 /// How long it is quiet.

@@ -46,57 +46,51 @@ fn trials(work: &Work, before: &Traces) -> Result<()> {
     told("the audit log tells who wrote", || audit(work))?;
     told("images load by name and from a file", || images(work))?;
     told("up again changes nothing", || unchanged(work))?;
-    told("down", || chore(&["down"]))?;
+    told("down of a cluster whose daemon was killed", || {
+        daemon_killed(work)?;
+        chore(&["down"])
+    })?;
     nothing_left(work, before)?;
 
-    let second = told("second up, three nodes", || chore(&["up", "--name", NAME, "--nodes", "3"]))?;
-    ensure!(second < SECOND_UP_LIMIT, "the second up took {second:?}, more than {SECOND_UP_LIMIT:?}");
-    ready(work, 3)?;
-    told("names resolve inside a pod on a worker", || names(work))?;
-    chore(&["down"])?;
-    nothing_left(work, before)?;
-
-    for (moment, come) in MOMENTS {
+    for (moment, come) in [DAEMON, API_SERVER] {
         told(&format!("up killed when {moment}, then down"), || {
             killed_up(work, come)?;
             chore(&["down"])
         })?;
         nothing_left(work, before)?;
     }
-    told("down of a cluster whose daemon was killed", || {
-        chore(&["up", "--name", NAME])?;
-        daemon_killed(work)?;
-        chore(&["down"])
-    })?;
-    nothing_left(work, before)?;
 
-    killed_up(work, MOMENTS[1].1)?;
-    told("up after a killed up", || chore(&["up", "--name", NAME]))?;
-    ready(work, 1)?;
-    chore(&["down"])?;
+    let (moment, come) = NODE;
+    killed_up(work, come)?;
+    let what = format!("up of three nodes after an up that was killed when {moment}");
+    let second = told(&what, || chore(&["up", "--name", NAME, "--nodes", "3"]))?;
+    ensure!(second < SECOND_UP_LIMIT, "the second up took {second:?}, more than {SECOND_UP_LIMIT:?}");
+    ready(work, 3)?;
+    told("names resolve inside a pod on a worker", || names(work))?;
+    told("down", || chore(&["down"]))?;
     nothing_left(work, before)
 }
 
 /// How a moment is known.
-type Moment = fn(&Work) -> Result<()>;
+type Come = fn(&Work) -> Result<()>;
+/// What it is called, and how it is known.
+type Moment = (&'static str, Come);
 
-const MOMENTS: [(&str, Moment); 3] = [
-    ("there is a daemon", |work| {
-        ensure!(Docker::in_use(&work.place).answers(work), "no daemon answers");
-        Ok(())
-    }),
-    ("its node starts", |work| {
-        let docker = Docker::in_use(&work.place);
-        ensure!(docker.answers(work) && !docker.nodes(work, NAME)?.is_empty(), "no node is there");
-        Ok(())
-    }),
-    ("its API server answers", |work| {
-        let half = work.place.kubeconfig(NAME).with_extension("half");
-        ensure!(half.exists(), "there is no kubeconfig");
-        let mut ask = work.command("kubectl", ["get", "--raw", "/readyz", "--request-timeout", "2s"]);
-        feed(ask.env("KUBECONFIG", half), "").map(|_| ())
-    }),
-];
+const DAEMON: Moment = ("there is a daemon", |work| {
+    ensure!(Docker::in_use(&work.place).answers(work), "no daemon answers");
+    Ok(())
+});
+const NODE: Moment = ("its node starts", |work| {
+    let docker = Docker::in_use(&work.place);
+    ensure!(docker.answers(work) && !docker.nodes(work, NAME)?.is_empty(), "no node is there");
+    Ok(())
+});
+const API_SERVER: Moment = ("its API server answers", |work| {
+    let half = work.place.kubeconfig(NAME).with_extension("half");
+    ensure!(half.exists(), "there is no kubeconfig");
+    let mut ask = work.command("kubectl", ["get", "--raw", "/readyz", "--request-timeout", "2s"]);
+    feed(ask.env("KUBECONFIG", half), "").map(|_| ())
+});
 
 /// Does something, tells how long it took and answers it.
 fn told(what: &str, act: impl FnOnce() -> Result<()>) -> Result<Duration> {
@@ -117,7 +111,7 @@ fn chore(arguments: &[&str]) -> Result<()> {
 }
 
 /// Begins an `up` and kills it at a moment, with no chance to clean up.
-fn killed_up(work: &Work, come: Moment) -> Result<()> {
+fn killed_up(work: &Work, come: Come) -> Result<()> {
     let mut up = Running::start(&mut process(&["up", "--name", NAME])?)?;
     up.until(Duration::from_mins(2), || come(work))?;
     drop(up);
