@@ -4,7 +4,7 @@
 //! that starts a program. Never: a program that outlives this one, unless it is left running by that name.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -40,22 +40,25 @@ pub(crate) fn command<A: AsRef<OsStr>>(
 ) -> Command {
     let mut command = Command::new("setpriv");
     command.args(GUARD).arg(program).args(arguments).current_dir(root());
+    // What cargo said of this package would make packages whose build looks at such words build again, with all that
+    // stands on them.
+    let is_of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if is_of_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
 /// Cargo, the one that runs this program.
 pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments);
-    // What it said of this package would make packages whose build looks at such words build again.
-    for (name, _) in std::env::vars_os() {
-        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
-            .iter()
-            .any(|of_package| name.to_string_lossy().starts_with(of_package))
-        {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
+    command(own_cargo(), arguments)
+}
+
+/// Where that is.
+pub(crate) fn own_cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Runs a command to its end; what it prints is seen at once.

@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use crate::cluster::{self, Borrowed};
-use crate::shell::{AS_TESTS, cargo, run};
+use crate::shell::{AS_TESTS, own_cargo, run};
 use crate::{debian, images};
 
 /// The cluster of the tests.
@@ -38,8 +38,7 @@ pub(super) fn e2e(full: bool) -> Result<()> {
     let features = if full { "canopy-tests/full" } else { "canopy-tests/cluster" };
     let words = ["test", "--locked", "--workspace", "--features", features, "--test", "e2e"];
     let words = words.iter().chain(&AS_TESTS).chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
-    let cargo = cargo(words);
-    let mut tests = cluster.command(cargo.get_program(), cargo.get_args());
+    let mut tests = cluster.command(own_cargo(), words);
     // Each error names what was done and where; forty frames below each would hide that.
     tests.env("RUST_BACKTRACE", "0");
     if full {
