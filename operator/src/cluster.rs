@@ -32,6 +32,9 @@ use crate::reason::{Reason, Trouble};
 use crate::stores::{Child, Stores};
 use crate::{claim, compare, spans};
 
+/// The cause that the API server gives where it refuses to make an object in a namespace that is being deleted.
+const NAMESPACE_GOES: &str = "NamespaceTerminating";
+
 /// The API server, and what the watches know of it.
 #[derive(Clone)]
 pub struct Cluster {
@@ -47,6 +50,9 @@ pub enum ApplyError {
     /// Somebody has to do something first: it is said in the status.
     #[error("{}", .0.message)]
     Hindered(Trouble),
+    /// The namespace is being deleted, and the model with it: nothing is made in it any more.
+    #[error("the namespace is being deleted")]
+    NamespaceGoes,
     /// The API server could not be asked; it is tried again.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -188,7 +194,10 @@ impl Cluster {
                 }
             }
         }
-        self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await.map(drop)
+        match self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await {
+            Err(error) if error.is_as_namespace_goes() => Ok(()),
+            ended => ended.map(drop),
+        }
     }
 
     /// Fails where the child's name is taken. What is in the store was found by the model's uid, but may have got
@@ -227,8 +236,7 @@ impl Cluster {
             return Ok(None);
         }
         let written = self.patch::<K>(&plan.namespace, &name, &wanted).await;
-        let written =
-            written.map_err(|error| error.refusal().map_or(ApplyError::Call(error), ApplyError::Hindered))?;
+        let written = written.map_err(CallError::of_write)?;
         let seen = seen.as_ref().map(|seen| seen.meta());
         let harm = self.marks.harm(&plan.uid, of, &wanted, (seen, &written));
         self.marks.is_so(&plan.uid, of, &wanted, &written);
@@ -297,13 +305,25 @@ enum Compared {
 }
 
 impl CallError {
-    /// What the API server has against an object, where it is not the operator's or the network's fault.
-    fn refusal(&self) -> Option<Trouble> {
-        let kube::Error::Api(status) = &*self.source else { return None };
+    /// What a failed write means for the model: the API server may have something against an object that is not the
+    /// operator's or the network's fault.
+    fn of_write(self) -> ApplyError {
+        let kube::Error::Api(status) = &*self.source else { return ApplyError::Call(self) };
+        if self.is_as_namespace_goes() {
+            return ApplyError::NamespaceGoes;
+        }
         let passes = status.is_conflict() || status.is_not_found() || status.code == 429;
-        let is_refused = (400..500).contains(&status.code) && !passes;
+        if passes || !(400..500).contains(&status.code) {
+            return ApplyError::Call(self);
+        }
         let message = format!("the API server refused {} {}: {}", self.kind, self.name, status.message);
-        is_refused.then(|| Trouble::new(Reason::ApplyRefused, message))
+        ApplyError::Hindered(Trouble::new(Reason::ApplyRefused, message))
+    }
+
+    fn is_as_namespace_goes(&self) -> bool {
+        let kube::Error::Api(status) = &*self.source else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.reason == NAMESPACE_GOES)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::announcement::{self, Announcement};
 use crate::cluster::{ApplyError, CallError, Cluster};
 use crate::desired::desired;
 use crate::facts::Outcome;
-use crate::metrics::{Metrics, PassOutcome};
+use crate::metrics::{Metrics, Pass, PassOutcome};
 use crate::observed::Observed;
 use crate::plan::Plan;
 use crate::pod::Program;
@@ -81,11 +81,7 @@ async fn decide_and_write(
     let plan = match Plan::new(&model, &context.program, &data) {
         Ok(plan) if model.metadata.deletion_timestamp.is_none() => plan,
         // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
-        Ok(_) | Err(_) => {
-            spans::outcome(PassOutcome::Settled.as_str());
-            pass.ended(PassOutcome::Settled);
-            return Ok(None);
-        }
+        Ok(_) | Err(_) => return Ok(nothing_to_do(pass)),
     };
 
     let observed = Observed::read(&plan.name, &context.stores.of_model(&plan.uid), remembered(&model));
@@ -102,6 +98,8 @@ async fn decide_and_write(
                 Outcome::Applied
             }
             Err(ApplyError::Hindered(trouble)) => Outcome::Hindered(trouble),
+            // The model goes too, soon.
+            Err(ApplyError::NamespaceGoes) => return Ok(nothing_to_do(pass)),
             Err(ApplyError::Call(error)) => return Err(error),
         }
     };
@@ -115,6 +113,13 @@ async fn decide_and_write(
     let hindered = matches!(outcome, Outcome::Hindered(_)).then_some(LOOK_AGAIN);
     let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), hindered];
     Ok(next.into_iter().flatten().min())
+}
+
+/// Ends a pass that leaves everything as it is until something changes.
+fn nothing_to_do(pass: Pass<'_>) -> Option<Duration> {
+    spans::outcome(PassOutcome::Settled.as_str());
+    pass.ended(PassOutcome::Settled);
+    None
 }
 
 /// What happens where a call failed: it is tried again.

@@ -43,6 +43,12 @@ impl World {
             return failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &key);
         }
         self.fails_after = self.fails_after.map(|writes| writes - 1);
+        if self.goes && matches!(*method, Method::POST | Method::PATCH) && !self.objects.contains_key(&key) {
+            self.writes.push(format!("refused {} {}", key.0, key.2));
+            let (status, mut body) = failure(StatusCode::FORBIDDEN, "Forbidden", &key);
+            body["details"] = json!({"causes": [{"reason": "NamespaceTerminating"}]});
+            return (status, body);
+        }
         match (method.as_str(), sub) {
             ("POST", _) => {
                 let (kind, reason, note) = (&body["type"], &body["reason"], &body["note"]);

@@ -149,3 +149,20 @@ async fn a_model_that_is_deleted_leaves_nothing_behind() {
     bench.pass().await.unwrap();
     assert_eq!(bench.world().objects.keys().collect::<Vec<_>>(), Vec::<&super::world::Key>::new());
 }
+
+#[tokio::test]
+async fn a_model_whose_namespace_is_being_deleted_is_left_alone() {
+    let mut bench = Bench::new(SYNTHETIC);
+    bench.settle().await;
+    let before = bench.conditions();
+    bench.world().goes = true;
+    for (plural, child) in [("poddisruptionbudgets", "iris"), ("services", "iris")] {
+        bench.delete(plural, child);
+        bench.world().writes.clear();
+        assert_eq!(bench.pass().await.unwrap(), None, "it comes back though nothing changes");
+        let writes = bench.world().writes.clone();
+        assert!(writes.len() == 1 && writes[0].starts_with("refused "), "{writes:?}");
+    }
+    bench.tells_of_no_repair();
+    assert_eq!(bench.conditions(), before);
+}

@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<String>,
     /// After how many more writes the API server fails, once.
     pub(crate) fails_after: Option<usize>,
+    /// The namespace is being deleted: nothing is made in it any more.
+    pub(crate) goes: bool,
     version: u64,
     /// How often an object of this name was removed.
     removed: BTreeMap<Key, usize>,
@@ -55,6 +57,7 @@ impl World {
             writes: Vec::new(),
             events: Vec::new(),
             fails_after: None,
+            goes: false,
             version: 100,
             removed: BTreeMap::new(),
         }
