@@ -197,6 +197,27 @@ async fn the_standard_variables_say_which_traces_are_kept() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn what_the_gateway_leaves_out_the_predictor_leaves_out_too() -> Result<()> {
+    let collector = Collector::start().await?;
+    let model = Model::demo().await?;
+    let environment =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()), ("CANOPY_DRAIN_SECONDS", "0".to_owned())];
+    let mut predictor = Server::predictor(&model, &environment).await?;
+    let leaves_out = [&environment[..], &[("OTEL_TRACES_SAMPLER", "always_off".to_owned())]].concat();
+    let mut gateway = Server::gateway(predictor.address, &leaves_out).await?;
+    ask_within_trace(&gateway, TRACE).await?;
+    let is_of_trace = |line: &Value| line["trace_id"] == TRACE;
+    for server in [&mut gateway, &mut predictor] {
+        server.process.log_of("a line with the trace's id", 1, is_of_trace).await?;
+        server.process.signal(Signal::TERM)?;
+        assert_eq!(server.process.ended().await?.code(), Some(0));
+    }
+    let spans = collector.spans();
+    assert!(spans.iter().all(|span| span.trace != TRACE), "{spans:?}");
+    Ok(())
+}
+
 /// Requests that each begin a trace; the longest took so long.
 async fn flood(gateway: &Server, times: usize) -> Result<Duration> {
     let mut longest = Duration::ZERO;

@@ -8,10 +8,12 @@ use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::trace::{SpanId, SpanKind, TraceId, TracerProvider as _};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{
+    Config, IdGenerator, RandomIdGenerator, SamplingDecision, SdkTracerProvider, ShouldSample,
+};
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -59,7 +61,7 @@ impl Telemetry {
     /// Sets up logs and, where a collector is configured, traces in the name of `service`. Call it before the
     /// asynchronous runtime is there: the exporter brings a thread of its own.
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
-        let provider = provider(service)?;
+        let (provider, sampler) = exporting(service)?.unzip();
         let places = Places::default();
         let (logs, levels) = logs(&places)?;
         let logs = tracing_subscriber::registry().with(logs);
@@ -78,6 +80,9 @@ impl Telemetry {
             logs.try_init()?;
         }
         levels.install();
+        if let Some(sampler) = sampler {
+            trace::keep_where(move |caller, id| keeps(&*sampler, caller, id));
+        }
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let what = panic.payload_as_str().unwrap_or("no message");
@@ -135,8 +140,11 @@ fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The exporter where a collector is configured, as the OpenTelemetry specification names the variables.
-fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
+/// The exporter where a collector is configured, as the OpenTelemetry specification names the variables, and the sampler
+/// that it asks.
+fn exporting(
+    service: &'static str,
+) -> Result<Option<(SdkTracerProvider, Box<dyn ShouldSample>)>, TelemetryError> {
     let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let Some(endpoint) = endpoint.filter(|_| !disabled) else {
@@ -159,9 +167,34 @@ fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, Telemetr
     if set("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(service);
     }
-    Ok(Some(
-        SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build(),
-    ))
+    let sampler = Config::default().sampler;
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(sampler.clone())
+        .with_id_generator(Ids::default())
+        .with_resource(resource.build())
+        .build();
+    Ok(Some((provider, sampler)))
+}
+
+/// What the sampler says before there is a span. None of the standard ones asks for more than the caller and the id.
+fn keeps(sampler: &dyn ShouldSample, caller: Option<&opentelemetry::Context>, id: TraceId) -> bool {
+    let said = sampler.should_sample(caller, id, "", &SpanKind::Server, &[], &[]);
+    said.decision == SamplingDecision::RecordAndSample
+}
+
+/// Random ids, but for traces whose id was given before their first span: the sampler has decided by it.
+#[derive(Debug, Default)]
+struct Ids(RandomIdGenerator);
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> TraceId {
+        trace::next_id().unwrap_or_else(|| self.0.new_trace_id())
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        self.0.new_span_id()
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -1,10 +1,12 @@
 //! One trace per request: W3C trace context in and out, and the spans between.
 //!
 //! Comes in: request headers. Goes out: a trace id for logs, headers for the next process, and spans where a
-//! collector is configured. Never: a cost where none is; the spans' target is then disabled and a request
-//! carries no more than its trace id.
+//! collector is configured and the sampler keeps the trace. Never: a span that nobody will see; a request that is not
+//! kept carries no more than its trace id.
 
+use std::cell::Cell;
 use std::fmt;
+use std::sync::OnceLock;
 
 use http::header::HeaderValue;
 use http::request::Parts;
@@ -21,6 +23,29 @@ pub const TARGET: &str = "canopy::trace";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
+/// Whether a trace of this id is kept whose caller, if any, is known by this context.
+type Keeps = Box<dyn Fn(Option<&Context>, TraceId) -> bool + Send + Sync>;
+
+/// Unset where no collector is configured.
+static KEEPS: OnceLock<Keeps> = OnceLock::new();
+
+thread_local! {
+    /// The id of the trace that the next span without a parent begins on this thread.
+    static BEGINS: Cell<Option<TraceId>> = const { Cell::new(None) };
+}
+
+/// From now on spans are made for requests whose traces are kept. The exporter's sampler must decide alike, and take the
+/// ids of new traces from [`next_id`].
+pub fn keep_where(keeps: impl Fn(Option<&Context>, TraceId) -> bool + Send + Sync + 'static) {
+    // Whoever comes second is another exporter for the same process, which nobody starts.
+    drop(KEEPS.set(Box::new(keeps)));
+}
+
+/// The id of the trace that a span begins which is made now, where it was given before the span.
+pub fn next_id() -> Option<TraceId> {
+    BEGINS.take()
+}
+
 /// Which trace a request belongs to, and which span is the parent of what comes next.
 #[derive(Clone, Debug)]
 pub struct TraceContext {
@@ -33,11 +58,12 @@ pub struct TraceContext {
 impl TraceContext {
     /// The context a caller sent, or a new one that is not sampled: its id still ties log lines together.
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let sent = headers.get(TRACEPARENT).and_then(|value| Self::parse(value.as_bytes()));
-        match sent {
-            Some(context) => Self { state: headers.get(TRACESTATE).cloned(), ..context },
-            None => Self::minted(),
-        }
+        Self::sent(headers).unwrap_or_else(Self::minted)
+    }
+
+    fn sent(headers: &HeaderMap) -> Option<Self> {
+        let context = headers.get(TRACEPARENT).and_then(|value| Self::parse(value.as_bytes()))?;
+        Some(Self { state: headers.get(TRACESTATE).cloned(), ..context })
     }
 
     fn minted() -> Self {
@@ -98,6 +124,11 @@ impl TraceContext {
         Context::new().with_remote_span_context(span)
     }
 
+    /// The same trace from a span on that is not kept, whatever the caller does with its own.
+    fn left_out(self) -> Self {
+        Self { span_id: SpanId::from(fastrand::u64(1..)), sampled: false, ..self }
+    }
+
     /// The context of `span` where it is part of a trace, else `self`.
     fn within(self, span: &Span) -> Self {
         if span.is_disabled() {
@@ -125,7 +156,16 @@ impl RequestSpan {
     /// The span of a request that this process answers; `route` is none where none takes it.
     pub fn server(request: &Parts, route: Option<&'static str>) -> Self {
         let Parts { method, uri, headers, .. } = request;
-        let parent = TraceContext::from_headers(headers);
+        let sent = TraceContext::sent(headers);
+        // Without a caller's context the trace begins here.
+        let begins = sent.is_none();
+        let context = sent.unwrap_or_else(TraceContext::minted);
+        let Some(keeps) = KEEPS.get() else { return Self { span: Span::none(), context } };
+        let remote = (!begins).then(|| context.remote());
+        if !keeps(remote.as_ref(), context.trace_id) {
+            return Self { span: Span::none(), context: context.left_out() };
+        }
+        BEGINS.set(begins.then_some(context.trace_id));
         let span = tracing::info_span!(
             target: TARGET, parent: None, "server",
             otel.name = %Name(known(method).unwrap_or("HTTP"), route),
@@ -137,12 +177,11 @@ impl RequestSpan {
             canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
         );
         if !span.is_disabled() {
-            // Without a caller's context the trace begins here, and the sampler decides whether it is kept.
-            let sent = headers.contains_key(TRACEPARENT);
-            let remote = if sent { parent.remote() } else { Context::new() };
-            drop(span.set_parent(remote));
+            drop(span.set_parent(remote.unwrap_or_default()));
         }
-        let context = parent.within(&span);
+        // To ask for its context begins the span.
+        let context = context.within(&span);
+        BEGINS.set(None);
         Self { span, context }
     }
 
@@ -150,28 +189,37 @@ impl RequestSpan {
     /// another.
     #[must_use]
     pub fn client(&self, method: &Method, path: &'static str, server: &str) -> Self {
-        self.child(tracing::info_span!(
-            target: TARGET, parent: &self.span, "client",
-            otel.name = format_args!("{method} {path}"), otel.kind = "client", otel.status_code = Empty,
-            http.request.method = %method, url.full = format_args!("{server}{path}"), url.template = path,
-            server.address = host_and_port(server).0, server.port = host_and_port(server).1,
-            http.response.status_code = Empty, error.type = Empty,
-            canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
-        ))
+        self.child(|| {
+            tracing::info_span!(
+                target: TARGET, parent: &self.span, "client",
+                otel.name = format_args!("{method} {path}"), otel.kind = "client", otel.status_code = Empty,
+                http.request.method = %method, url.full = format_args!("{server}{path}"), url.template = path,
+                server.address = host_and_port(server).0, server.port = host_and_port(server).1,
+                http.response.status_code = Empty, error.type = Empty,
+                canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
+            )
+        })
     }
 
     /// The span of the model's own work.
     #[must_use]
     pub fn inference(&self) -> Self {
-        self.child(tracing::info_span!(
-            target: TARGET, parent: &self.span, "inference",
-            otel.kind = "internal", otel.status_code = Empty, error.type = Empty,
-            canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
-        ))
+        self.child(|| {
+            tracing::info_span!(
+                target: TARGET, parent: &self.span, "inference",
+                otel.kind = "internal", otel.status_code = Empty, error.type = Empty,
+                canopy.model = Empty, canopy.version = Empty, canopy.rows = Empty,
+            )
+        })
     }
 
-    fn child(&self, span: Span) -> Self {
-        let context = self.context.clone().within(&span);
+    fn child(&self, make: impl FnOnce() -> Span) -> Self {
+        let context = self.context.clone();
+        if self.span.is_disabled() {
+            return Self { span: Span::none(), context };
+        }
+        let span = make();
+        let context = context.within(&span);
         Self { span, context }
     }
 
