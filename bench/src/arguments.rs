@@ -24,6 +24,8 @@ pub(crate) enum Arguments {
     Baseline(Baseline),
     /// Measures what counting rows for drift costs, and prints the lines of its table.
     Drift(Drift),
+    /// Measures what metrics, traces and records cost, and prints the lines of their table.
+    Observed(Observed),
 }
 
 /// Where everything is, and how thoroughly to measure it.
@@ -120,6 +122,26 @@ pub(crate) struct Drift {
     /// How many rounds, of 4000 rows each, to take the median of
     #[arg(long, value_name = "COUNT", default_value = "101")]
     pub(crate) rounds: NonZeroUsize,
+}
+
+/// Where Canopy's programs are, and how thoroughly to measure them.
+#[derive(clap::Args)]
+pub(crate) struct Observed {
+    /// The folder of Canopy's programs, as they are in images
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) programs: PathBuf,
+    /// How many rounds to take the median of
+    #[arg(long, value_name = "COUNT", default_value = "5")]
+    pub(crate) rounds: NonZeroUsize,
+    #[command(flatten)]
+    spans: Spans,
+}
+
+impl Observed {
+    /// For how long.
+    pub(crate) fn times(&self) -> Times {
+        self.spans.times()
+    }
 }
 
 /// Where the least of all servers listens.

@@ -16,21 +16,24 @@ mod baseline;
 mod subjects;
 mod training;
 mod drift;
+mod metrics;
+mod observed;
 mod machine;
 mod measure;
 mod report;
 mod arguments;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
+use tempfile::TempDir;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use arguments::{All, Arguments, Drift, Report};
+use arguments::{All, Arguments, Drift, Observed, Report};
 use results::Results;
 use subjects::Workplace;
 
@@ -53,9 +56,16 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Arguments::Observed(of) => {
+            for found in on_one_thread(until_interrupted(observe(&of)))? {
+                print(&found.to_string());
+            }
+            print(&format!("metrics of a request by themselves: {:.0} ns", metrics::alone()?));
+            Ok(())
+        }
         Arguments::Report(report) => write_readme(&report),
         Arguments::All(all) => {
-            let results = on_one_thread(until_interrupted(&all))?;
+            let results = on_one_thread(until_interrupted(measure_all(&all)))?;
             write(&all.report.results, &(serde_json::to_string_pretty(&results)? + "\n"))?;
             write_readme(&all.report)
         }
@@ -68,17 +78,40 @@ fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// Measures; an interruption ends the servers too, since it drops them.
-async fn until_interrupted(all: &All) -> Result<Results> {
-    let scratch = tempfile::tempdir().context("failed to make a folder for the run")?;
+async fn measure_all(all: &All) -> Result<Results> {
+    let scratch = scratch()?;
     let workplace = Workplace {
-        programs: fs::canonicalize(&all.programs).context("failed to find the folder of programs")?,
+        programs: programs(&all.programs)?,
         python: std::path::absolute(&all.python)?,
         scratch: scratch.path().to_owned(),
     };
+    measure::everything(&workplace, all.effort()).await
+}
+
+async fn observe(of: &Observed) -> Result<Vec<observed::Found>> {
+    let scratch = scratch()?;
+    // No peer is measured, so no Python is asked for.
+    let workplace = Workplace {
+        programs: programs(&of.programs)?,
+        python: "python3".into(),
+        scratch: scratch.path().to_owned(),
+    };
+    observed::measure(&workplace, of.times(), of.rounds.get()).await
+}
+
+fn scratch() -> Result<TempDir> {
+    tempfile::tempdir().context("failed to make a folder for the run")
+}
+
+fn programs(folder: &Path) -> Result<PathBuf> {
+    fs::canonicalize(folder).context("failed to find the folder of programs")
+}
+
+/// Measures; an interruption ends the servers too, since it drops them.
+async fn until_interrupted<T>(measuring: impl Future<Output = Result<T>>) -> Result<T> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        results = measure::everything(&workplace, all.effort()) => results,
+        results = measuring => results,
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("asked to end"),
     }

@@ -48,7 +48,12 @@ impl Workplace {
     pub(crate) fn prepare(&self) -> Result<()> {
         output(self.python("make_data.py").arg(&self.scratch))?;
         output(self.python("prepare_model.py").arg(self.rows("demo")).arg(self.joblib()))?;
-        std::fs::write(self.config(), serde_json::to_string(&demo(self.rows("demo"))?)?)?;
+        self.prepare_canopy(Data::Csv { source: Source::Path(self.rows("demo")), target: "class".to_owned() })
+    }
+
+    /// Makes Canopy's model of `data`.
+    pub(crate) fn prepare_canopy(&self, data: Data) -> Result<()> {
+        std::fs::write(self.config(), serde_json::to_string(&demo(data)?)?)?;
         let mut prepare = self.canopy("canopy-predictor");
         prepare.arg("prepare").arg("--config").arg(self.config()).arg("--dir").arg(self.model());
         output(&mut prepare)?;
@@ -86,8 +91,16 @@ impl Workplace {
         let (name, mut command) = match subject {
             Subject::Baseline => ("axum", baseline(call.address)?),
             Subject::Nginx => ("nginx", self.nginx(call.address, upstream)?),
-            Subject::Predictor => ("predictor", self.predictor(call.address)?),
-            Subject::Gateway => ("gateway", self.gateway(call.address, upstream)?),
+            Subject::Predictor => ("predictor", self.predictor(call.address, free_address()?)),
+            Subject::Gateway => {
+                let upstream = upstream.context("the gateway needs a predictor behind it")?;
+                let mut command = self.gateway(call.address, free_address()?, upstream);
+                let database = self.scratch.join("canopy.db");
+                command.args(["--database-url", &format!("sqlite://{}", database.display())]);
+                // What it costs to record answers is measured by itself.
+                command.args(["--record-ratio", "0"]);
+                ("gateway", command)
+            }
             Subject::FastApi => ("uvicorn", self.fastapi(call.address)),
         };
         first_answer(call, || Server::start(name, &mut command)).await
@@ -101,22 +114,22 @@ impl Workplace {
         command
     }
 
-    fn predictor(&self, address: SocketAddr) -> Result<Command> {
+    /// A command of the predictor.
+    pub(crate) fn predictor(&self, address: SocketAddr, admin: SocketAddr) -> Command {
         let mut command = self.canopy("canopy-predictor");
         command.arg("serve").args(["--workers", WORKERS, "--drain-seconds", "0"]);
         command.arg("--config").arg(self.config()).arg("--dir").arg(self.model());
-        command.args(["--listen", &address.to_string(), "--admin", &free_address()?.to_string()]);
-        Ok(command)
+        command.args(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
+        command
     }
 
-    fn gateway(&self, address: SocketAddr, upstream: Option<SocketAddr>) -> Result<Command> {
-        let upstream = upstream.context("the gateway needs a predictor behind it")?;
+    /// A command of the gateway, without a database.
+    pub(crate) fn gateway(&self, address: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> Command {
         let mut command = self.canopy("canopy-gateway");
         command.args(["--workers", WORKERS, "--drain-seconds", "0"]);
         command.args(["--predictors", &format!("demo=http://{upstream}")]);
-        command.args(["--database-url", &format!("sqlite://{}", self.scratch.join("canopy.db").display())]);
-        command.args(["--listen", &address.to_string(), "--admin", &free_address()?.to_string()]);
-        Ok(command)
+        command.args(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
+        command
     }
 
     /// A command of one of Canopy's programs, which sees none of this environment.
@@ -167,8 +180,8 @@ pub(crate) fn call(subject: Subject, address: SocketAddr) -> Call {
     }
 }
 
-/// The model `demo`, trained on given rows: the same parameters as in `peers/prepare_model.py`.
-fn demo(rows: PathBuf) -> Result<ServingConfig> {
+/// The model `demo`, trained on given data: the same parameters as in `peers/prepare_model.py`.
+fn demo(data: Data) -> Result<ServingConfig> {
     let feature = |column| Feature { name: format!("x{column}"), min: Some(-10.0), max: Some(10.0) };
     Ok(ServingConfig {
         model: "demo".parse()?,
@@ -176,7 +189,7 @@ fn demo(rows: PathBuf) -> Result<ServingConfig> {
         version: "1.0".to_owned(),
         revision: "0".repeat(REVISION_DIGITS),
         train: Train {
-            data: Data::Csv { source: Source::Path(rows), target: "class".to_owned() },
+            data,
             algorithm: Algorithm::RandomForest(RandomForest {
                 trees: 100,
                 max_depth: None,

@@ -1,0 +1,77 @@
+//! What servers tell of themselves, and what it costs to be able to.
+//!
+//! Comes in: where a server tells. Goes out: sums of what it counts, and the time that counting takes. Never: a figure
+//! where a metric is not there.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_runtime::metrics::{REQUEST_SECONDS, Registry};
+use canopy_runtime::trace::TraceContext;
+use http::HeaderMap;
+use prometheus::{IntCounter, IntGauge};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Requests that a gateway answered.
+pub(crate) const ANSWERED: &str = "canopy_gateway_requests_total";
+/// Answers that it should have recorded and did not.
+pub(crate) const DROPPED: &str = "canopy_gateway_records_dropped_total";
+/// How often what one request does for metrics is done to be timed.
+const TIMED: u32 = 1_000_000;
+
+/// The whole answer for metrics.
+pub(crate) async fn scrape(admin: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect(admin).await.with_context(|| format!("no connection to {admin}"))?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The sum of all series of a metric.
+pub(crate) fn sum(metrics: &str, name: &str) -> Result<f64> {
+    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+    let values =
+        metrics.lines().filter(of_name).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    let values: Vec<_> = values.collect();
+    ensure!(!values.is_empty(), "there is no {name}");
+    Ok(values.iter().sum())
+}
+
+/// Nanoseconds for what a request to the gateway does for its metrics: two counters, two histograms, the gauge up and
+/// down, and the time of day four times.
+pub(crate) fn alone() -> Result<f64> {
+    let registry = Registry::new();
+    let seconds = |name| registry.seconds((name, "For the measure."), &REQUEST_SECONDS, &["model"]);
+    let histograms = [seconds("a_seconds")?, seconds("b_seconds")?].map(|of| of.with_label_values(&["demo"]));
+    let counters = [IntCounter::new("a_total", "a")?, IntCounter::new("b_total", "b")?];
+    let gauge = IntGauge::new("c", "c")?;
+    let trace = TraceContext::from_headers(&HeaderMap::new());
+    let began = Instant::now();
+    for _ in 0..TIMED {
+        gauge.inc();
+        for (histogram, counter) in histograms.iter().zip(&counters) {
+            let started = Instant::now();
+            counter.inc();
+            histogram.observe(started.elapsed(), &trace);
+        }
+        gauge.dec();
+    }
+    Ok(began.elapsed().as_secs_f64() * 1e9 / f64::from(TIMED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_one_name_are_added() {
+        let metrics = "# HELP a_total a\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3\na_total_more 10\nb 7\n";
+        assert_eq!(sum(metrics, "a_total").unwrap(), 5.0);
+        assert_eq!(sum(metrics, "b").unwrap(), 7.0);
+        assert_eq!(sum(metrics, "c").unwrap_err().to_string(), "there is no c");
+    }
+}
