@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.resolve(here, '../..');
 const dashboards = path.join(root, 'charts/canopy/files/dashboards');
-const made = path.join(root, 'target/dashboards');
+const made = path.join(root, 'target/dashboards/types');
 
 rmSync(made, { recursive: true, force: true });
 mkdirSync(made, { recursive: true });

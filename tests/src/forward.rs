@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::http::{Reply, client, send};
@@ -45,8 +45,17 @@ impl Forward {
 
     /// What `path` answers to a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Reply> {
+        send(self.posting(path, body)).await
+    }
+
+    /// The same, from a caller who traces: `parent` is the header `traceparent`.
+    pub async fn post_within(&self, parent: &str, path: &str, body: &Value) -> Result<Reply> {
+        send(self.posting(path, body).header("traceparent", parent)).await
+    }
+
+    fn posting(&self, path: &str, body: &Value) -> RequestBuilder {
         let request = self.client.post(format!("http://{}{path}", self.address));
-        send(request.header("content-type", "application/json").body(body.to_string())).await
+        request.header("content-type", "application/json").body(body.to_string())
     }
 
     /// What a gateway answers when asked to predict one row.

@@ -4,6 +4,7 @@
 //! that was not named; which one it is, `KUBECONFIG` says.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -51,6 +52,14 @@ pub fn docker(words: &[&str]) -> Result<String> {
 /// What a shell on a node of a cluster by kind prints when it runs `script` with `words`.
 pub fn on_node(node: &str, script: &str, words: &[&str]) -> Result<String> {
     docker(&[&["exec", node, "sh", "-c", script, "sh"], words].concat())
+}
+
+/// Where nodes and pods find this machine: the gateway of the network of all clusters by kind.
+pub fn this_machine() -> Result<IpAddr> {
+    let networks: Value = serde_json::from_str(&docker(&["network", "inspect", "kind"])?)?;
+    let ranges = networks[0]["IPAM"]["Config"].as_array().context("a network has ranges")?;
+    let mut gateways = ranges.iter().filter_map(|range| range["Gateway"].as_str()?.parse().ok());
+    gateways.find(IpAddr::is_ipv4).with_context(|| format!("no gateway in {networks}"))
 }
 
 /// A `kubectl` that goes on until this value is dropped.

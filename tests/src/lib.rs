@@ -18,3 +18,5 @@ pub mod kubernetes;
 pub mod namespace;
 pub mod forward;
 pub mod prometheus;
+pub mod jaeger;
+pub mod postgres;

@@ -4,7 +4,7 @@
 //! it signals. Never: a process that outlives this value, or the test that made it.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -116,14 +116,19 @@ impl Drop for Process {
     }
 }
 
-/// An address of this machine that nobody listens on and that the kernel gives to nobody who asks for any.
+/// An address of loopback that nobody listens on and that the kernel gives to nobody who asks for any.
 pub fn free_address() -> Result<SocketAddr> {
+    free_address_of(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same of another address of this machine.
+pub fn free_address_of(ip: IpAddr) -> Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the range of ports for outgoing connections; test programs that run together start apart.
     let start = 10_000 + std::process::id() % 10_000;
     for _ in 0..1000 {
         let port = start + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port)?));
+        let address = SocketAddr::new(ip, u16::try_from(port)?);
         if TcpListener::bind(address).is_ok() {
             return Ok(address);
         }

@@ -1,7 +1,7 @@
-//! The programs under test, as new as the sources.
+//! The programs under test, as new as the sources, and those of others.
 //!
-//! Comes in: the workspace. Goes out: where cargo put each program. Never: a program that an earlier build
-//! left; cargo is asked every time, and answers at once where nothing has changed.
+//! Comes in: the workspace, `PATH`. Goes out: where cargo put each program, or where it is found. Never: a program of ours
+//! that an earlier build left; cargo is asked every time, and answers at once where nothing has changed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +17,14 @@ pub fn program(name: &str) -> Result<&'static Path> {
     let built = built.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
     let found = built.iter().find(|path| path.file_name().is_some_and(|file| file == name));
     found.map(PathBuf::as_path).with_context(|| format!("cargo built no {name}, only {built:?}"))
+}
+
+/// A program of others that `PATH` leads to.
+pub fn found(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());
+    found.with_context(|| format!("there is no {name} on PATH"))
 }
 
 fn build() -> Result<Vec<PathBuf>> {

@@ -1,8 +1,7 @@
-//! A real Prometheus that asks pods of a cluster.
+//! A real Prometheus that finds pods of a cluster, and asks them.
 //!
 //! Comes in: `KUBECONFIG`, which pods it is to ask, a file of rules. Goes out: answers to queries. Never: a way to the pods
-//! of its own: it asks them through the API server, for it runs beside the cluster and not in it; nor pods that it found
-//! by itself, for Debian builds it without Kubernetes' discovery.
+//! of its own: it asks them through the API server, for it runs beside the cluster and not in it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,10 +17,11 @@ use tempfile::TempDir;
 use crate::http::{client, send};
 use crate::kubernetes::kubectl_json;
 use crate::process::{Process, free_address};
+use crate::programs::found;
 use crate::wait::until;
 
-/// Where Debian's package has it.
-const PROGRAM: &str = "/usr/bin/prometheus";
+/// Of its own module: Debian builds it without Kubernetes' discovery.
+const PROGRAM: &str = "prometheus";
 /// How long it may take to come up.
 const UP_WITHIN: Duration = Duration::from_mins(1);
 
@@ -48,8 +48,7 @@ pub struct Pods {
 }
 
 impl Prometheus {
-    /// Starts one that asks those of `pods` that there are now, every second, and works out the rules of a file; returns
-    /// when it answers.
+    /// Starts one that asks `pods` every second, and works out the rules of a file; returns when it answers.
     pub async fn start(pods: &Pods, rules: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let configuration = configuration(pods, rules, folder.path())?;
@@ -61,8 +60,9 @@ impl Prometheus {
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()),
             format!("--web.listen-address={address}"),
+            "--enable-feature=exemplar-storage".to_owned(),
         ];
-        let mut process = Process::start(Path::new(PROGRAM), &flags, &[])?;
+        let mut process = Process::start(&found(PROGRAM)?, &flags, &[])?;
         let client = client()?;
         until("Prometheus to come up", UP_WITHIN, async || {
             process.still_runs()?;
@@ -88,6 +88,23 @@ impl Prometheus {
         values.into_iter().map(|value| number(value).with_context(|| format!("{query}: {value}"))).collect()
     }
 
+    /// The traces that exemplars of a query's series name.
+    pub async fn traces(&self, query: &str) -> Result<Vec<String>> {
+        let path = format!("http://{}/api/v1/query_exemplars", self.address);
+        let ever = [("query", query), ("start", "0"), ("end", "9999999999")];
+        let reply = send(self.client.get(Url::parse_with_params(&path, ever)?)).await?;
+        ensure!(reply.status == 200, "{query}: {}", reply.text);
+        let reply = reply.json()?;
+        let series = reply["data"].as_array().into_iter().flatten();
+        let exemplars = series.flat_map(|one| one["exemplars"].as_array().into_iter().flatten());
+        Ok(exemplars.filter_map(|one| one["labels"]["trace_id"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Where it answers.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// What it printed, for whoever reads why a test failed.
     pub fn lines(&self) -> Vec<String> {
         self.process.lines()
@@ -111,10 +128,25 @@ fn configuration(pods: &Pods, rules: &Path, folder: &Path) -> Result<Value> {
         fs::write(&file, BASE64.decode(text.as_bytes())?)?;
         tls[name] = json!(file);
     }
+    let Pods { job, names, port, path } = pods;
+    let of_pod = |label: &str| format!("__meta_kubernetes_pod_{label}");
+    let keep = |label: &str, regex: &str| json!({"action": "keep", "source_labels": [of_pod(label)], "regex": regex});
+    let copy = |from: &str, to: &str| json!({"source_labels": [from], "target_label": to});
+    let namespace = "__meta_kubernetes_namespace";
+    let way = [namespace.to_owned(), of_pod("name"), of_pod("container_port_number")];
     let relabel = json!([
-        {"target_label": "instance", "source_labels": ["__address__"]},
+        keep("label_app_kubernetes_io_name", &names.join("|")),
+        keep("container_port_name", port),
+        copy(namespace, "namespace"),
+        copy(&of_pod("name"), "pod"),
+        copy("__address__", "instance"),
+        {"target_label": "job", "replacement": job},
         // From here on the way through the API server.
         {"target_label": "__address__", "replacement": server},
+        {
+            "target_label": "__metrics_path__", "source_labels": way, "separator": ";", "regex": "(.+);(.+);(.+)",
+            "replacement": format!("/api/v1/namespaces/$1/pods/$2:$3/proxy{path}"),
+        },
     ]);
     Ok(json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -123,34 +155,8 @@ fn configuration(pods: &Pods, rules: &Path, folder: &Path) -> Result<Value> {
             "job_name": "pods",
             "scheme": "https",
             "tls_config": tls,
-            "static_configs": targets(pods)?,
+            "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": std::env::var("KUBECONFIG")?}],
             "relabel_configs": relabel,
         }],
     }))
-}
-
-/// The pods that there are, with the labels that a `PodMonitor` gives them.
-fn targets(pods: &Pods) -> Result<Vec<Value>> {
-    let Pods { job, names, port, path } = pods;
-    let selector = format!("app.kubernetes.io/name in ({})", names.join(","));
-    let list = kubectl_json(&["get", "pods", "--all-namespaces", "--selector", &selector])?;
-    let mut found = Vec::new();
-    for pod in list["items"].as_array().context("a list has items")? {
-        let ports = pod["spec"]["containers"].as_array().into_iter().flatten();
-        let ports = ports.flat_map(|container| container["ports"].as_array().into_iter().flatten());
-        let (metadata, ip) = (&pod["metadata"], pod["status"]["podIP"].as_str());
-        let (Some(namespace), Some(name), Some(ip)) =
-            (metadata["namespace"].as_str(), metadata["name"].as_str(), ip)
-        else {
-            continue;
-        };
-        for number in ports.filter(|one| one["name"] == *port).filter_map(|one| one["containerPort"].as_u64())
-        {
-            let way = format!("/api/v1/namespaces/{namespace}/pods/{name}:{number}/proxy{path}");
-            let labels = json!({"job": job, "namespace": namespace, "pod": name, "__metrics_path__": way});
-            found.push(json!({"targets": [format!("{ip}:{number}")], "labels": labels}));
-        }
-    }
-    ensure!(!found.is_empty(), "there are no pods with {selector} and a port {port}");
-    Ok(found)
 }

@@ -3,11 +3,20 @@
 //! Comes in: a known number of good and bad requests. Goes out: what both processes say of them. Never: a
 //! label or a line that a client can fill.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use canopy_tests::line::{Model, Server, row};
 use canopy_tests::metrics::Scrape;
+use canopy_tests::wait::pass;
+use futures_util::future::{try_join, try_join_all};
 use serde_json::{Value, json};
 
+/// So many clients ask at once, each as soon as it is answered, while so many scrapes come.
+const CLIENTS: usize = 32;
+const SCRAPES: usize = 3;
+const SECOND: Duration = Duration::from_secs(1);
 const DEMO: [&str; 3] = ["model=\"demo\"", "model_namespace=\"default\"", "version=\"1.0\""];
 
 async fn line() -> Result<(Model, Server, Server)> {
@@ -76,6 +85,41 @@ async fn counts_add_up_after_good_and_bad_requests() -> Result<()> {
     );
     assert_eq!(at_predictor.count("canopy_predictor_batch_rows_sum", &DEMO)?, 12);
     assert_eq!(at_predictor.count("canopy_predictor_prediction_duration_seconds_count", &DEMO)?, 8);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scrapes_every_second_cost_no_answer_while_requests_come_as_fast_as_they_are_answered() -> Result<()>
+{
+    let (_model, predictor, gateway) = line().await?;
+    let is_over = AtomicBool::new(false);
+    let asking = try_join_all((0..CLIENTS).map(async |_| {
+        let mut answered = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let reply = gateway.post("/api/predict", &row()).await?;
+            ensure!(reply.status == 200, "{}: {}", reply.status, reply.text);
+            answered += 1;
+        }
+        anyhow::Ok(answered)
+    }));
+    let scraping = async {
+        let (mut before, mut slowest) = (0, Duration::ZERO);
+        for _ in 0..SCRAPES {
+            pass(SECOND).await;
+            let began = Instant::now();
+            scrape(&predictor).await?;
+            let now = scrape(&gateway).await?.count("canopy_gateway_requests_total", &[])?;
+            slowest = slowest.max(began.elapsed());
+            ensure!(now > before, "{now} requests after {before}");
+            before = now;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        Ok(slowest)
+    };
+    let (answered, slowest) = try_join(asking, scraping).await?;
+    assert!(slowest < SECOND, "two scrapes took {slowest:?}");
+    let counted = scrape(&gateway).await?.count("canopy_gateway_requests_total", &[])?;
+    assert_eq!(counted, answered.iter().sum::<u64>());
     Ok(())
 }
 

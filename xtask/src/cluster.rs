@@ -177,6 +177,15 @@ impl Borrowed {
         command
     }
 
+    /// Sees to what metrics and traces go to in tests: commands for this cluster find it.
+    pub(crate) fn find_backends(&self) -> Result<()> {
+        let work = Work::begin()?;
+        for module in modules::BACKENDS {
+            work.find_first(&module.programs(&work, &[modules::ALL])?)?;
+        }
+        Ok(())
+    }
+
     /// Puts images of its Docker into it.
     pub(crate) fn load(&self, images: &[String]) -> Result<()> {
         load(self.name, images)

@@ -81,11 +81,18 @@ async fn turn(weight: u32, counted: Option<Counted>) -> Result<Turn> {
 
 /// Installs the chart, or brings what is installed to its present state.
 pub(crate) fn install() -> Result<()> {
+    install_with(&[])
+}
+
+/// The same, with some values set.
+pub(crate) fn install_with(set: &[String]) -> Result<()> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
     let namespaces = "gateway.namespaces={*}".to_owned();
     let default = format!("gateway.defaultModel=demo.{DEFAULT}");
     let install = ["upgrade", "--install", "canopy", chart, "--namespace", SYSTEM, "--create-namespace"];
-    helm(&[&install[..], &["--set", &namespaces, "--set", &default, "--wait", "--timeout", "3m"]].concat())?;
+    let set = [&namespaces, &default].into_iter().chain(set).flat_map(|value| ["--set", value.as_str()]);
+    let set: Vec<_> = set.collect();
+    helm(&[&install[..], &set, &["--wait", "--timeout", "3m"]].concat())?;
     Ok(())
 }
 

@@ -1,22 +1,27 @@
-//! What Prometheus sees of Canopy: every query that ships finds something, and every alert what it watches.
+//! What Prometheus and Jaeger see of Canopy: every query that ships finds something, every alert what it watches, every
+//! panel is drawn, and a request is one trace.
 //!
-//! Comes in: the chart's `PodMonitor`, rules and dashboards, a model that is asked well, badly and too much. Goes out: the
-//! queries that find nothing, by name. Never: whether an alert fires when it must; `tests/alerts` shows that.
+//! Comes in: the chart's `PodMonitor`, rules and dashboards, a model that is asked well, badly and too much, and told the
+//! truth. Goes out: the queries that find nothing, by name; the spans of a trace. Never: whether an alert fires when it
+//! must; `tests/alerts` shows that.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::forward::Forward;
-use canopy_tests::kubernetes::helm;
+use canopy_tests::jaeger::{Jaeger, Span};
+use canopy_tests::kubernetes::{helm, kubectl, this_machine};
 use canopy_tests::namespace::in_namespace;
+use canopy_tests::postgres::Postgres;
 use canopy_tests::prometheus::{Pods, Prometheus};
 use canopy_tests::wait::until;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
-use crate::canopy::{gateways, shared};
+use crate::canopy::{SYSTEM, alone, gateways, install, install_with, rolled_out};
 use crate::model::{Model, revision, small};
 use crate::strike::strike;
 
@@ -26,10 +31,21 @@ const SEEN_WITHIN: Duration = Duration::from_mins(2);
 const TOO_MANY: usize = 160;
 /// Rows in one request: enough for a predictor to tell their drift.
 const ROWS: usize = 600;
-/// What is counted only where gateways have a database, which these have not.
-const NEED_A_DATABASE: [&str; 3] = ["canopy_feedback_total", "canopy:feedback:", "canopy:live_accuracy:"];
+/// The Secret with the URL of the database.
+const SECRET: &str = "e2e-database";
+/// The trace of a request, and who sent it.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const CALLER: &str = "b7ad6b7169203331";
+/// The way of a request, from the gateway to the model.
+const WAY: [(&str, &str); 4] = [
+    ("canopy-gateway", "POST /api/models/{model}/predict"),
+    ("canopy-gateway", "POST /predict"),
+    ("canopy-predictor", "POST /predict"),
+    ("canopy-predictor", "inference"),
+];
 const ROW: [f64; 4] = [1.0; 4];
-const OTHER_ROW: [f64; 4] = [-1.0; 4];
+/// What requests must have brought about for so long before dashboards are drawn that its line can be seen.
+const STEADY: &str = "count_over_time((histogram_quantile(0.5, sum by (le) (rate(canopy_predictor_prediction_duration_seconds_bucket[5s]))) > 0)[20s:1s]) >= 20";
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/canopy")
@@ -39,6 +55,8 @@ fn chart() -> PathBuf {
 struct Query {
     from: String,
     expression: String,
+    /// Whether a panel shows traces beside it.
+    has_traces: bool,
 }
 
 /// The pods that the chart's `PodMonitor` names.
@@ -76,6 +94,7 @@ fn of_panels(variables: &[(&str, &str)]) -> Result<Vec<Query>> {
                 found.push(Query {
                     from: format!("{}, {}", dashboard["title"], panel["title"]),
                     expression: variables.iter().fold(text.to_owned(), put),
+                    has_traces: target["exemplar"] == true,
                 });
             }
         }
@@ -96,7 +115,8 @@ fn of_rules(rules: &Path) -> Result<Vec<Query>> {
         };
         ensure!(!expressions.is_empty(), "nothing is asked for by {rule}");
         let from = rule["record"].as_str().or(rule["alert"].as_str()).unwrap_or_default();
-        found.extend(expressions.into_iter().map(|expression| Query { from: from.to_owned(), expression }));
+        let query = |expression| Query { from: from.to_owned(), expression, has_traces: false };
+        found.extend(expressions.into_iter().map(query));
     }
     Ok(found)
 }
@@ -121,20 +141,36 @@ async fn traffic(gateways: &[Forward], model: &Model<'_>, round: usize) -> Resul
         let path = format!("/api/models/{}/predict", model.full_name());
         for (body, status) in [
             (json!({"features": ROW}), 200),
-            (
-                json!({"instances": (0..ROWS).map(|row| if row % 2 == 0 { ROW } else { OTHER_ROW }).collect::<Vec<_>>()}),
-                200,
-            ),
+            (json!({"instances": (0..ROWS).map(row).collect::<Vec<_>>()}), 200),
             (json!({"features": ["x"]}), 422),
         ] {
             let reply = gateway.post(&path, &body).await?;
             ensure!(reply.status == status, "{body}: {} {}", reply.status, reply.text);
+            if status == 200 {
+                tell(gateway, &reply.json()?).await?;
+            }
         }
         let reply = gateway.predict(&format!("nobody.{}", model.namespace.name), &ROW).await?;
         ensure!(reply.status == 404, "{}: {}", reply.status, reply.text);
     }
     let mark = format!("round={round}");
     model.namespace.kubectl(&["annotate", "--overwrite", "predictormodel", model.name, &mark])?;
+    Ok(())
+}
+
+/// Four numbers between -2 and 2, others for each number.
+fn row(number: usize) -> [f64; 4] {
+    [13, 29, 47, 61].map(|step| (number * step % 101) as f64 / 25.0 - 2.0)
+}
+
+/// Tells the truth about an answer: that it was right.
+async fn tell(gateway: &Forward, answer: &Value) -> Result<()> {
+    let id = answer["id"].as_str().with_context(|| format!("no id in {answer}"))?;
+    let classes: Vec<_> =
+        answer["predictions"].as_array().into_iter().flatten().map(|one| &one["class"]).collect();
+    let truth = if classes.is_empty() { json!(answer["prediction"]["class"]) } else { json!(classes) };
+    let reply = gateway.post(&format!("/api/predictions/{id}/feedback"), &json!({"actual": truth})).await?;
+    ensure!(reply.status == 202, "{}: {}", reply.status, reply.text);
     Ok(())
 }
 
@@ -159,51 +195,165 @@ async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn every_query_that_ships_finds_something_and_every_alert_what_it_watches() -> Result<()> {
-    let _turn = shared().await?;
-    in_namespace("e2e-monitoring", async |namespace| {
-        let rules = chart().join("files/rules.yaml").canonicalize()?;
-        namespace.apply(&small("seen", &json!({"replicas": 1})))?;
-        let model = Model { namespace, name: "seen" };
-        model.ready()?;
-        let prometheus = Prometheus::start(&monitored()?, &rules).await?;
-        let gateways = gateways().await?;
-        for gateway in &gateways {
-            model.ask_until(gateway, &ROW, "a prediction", |reply| reply.status == 200).await?;
-        }
-        too_much(&gateways[0], &model).await?;
+/// Has gateways record, and all of Canopy send every trace, until it is installed as usual again.
+fn observe(jaeger: &Jaeger, postgres: &Postgres) -> Result<()> {
+    let url = format!("--from-literal=url={}", postgres.url());
+    kubectl(&["create", "secret", "generic", SECRET, "--namespace", SYSTEM, &url])?;
+    install_with(&[
+        format!("gateway.database.secretName={SECRET}"),
+        format!("tracing.endpoint=http://{}", jaeger.spans),
+        "tracing.ratio=1".to_owned(),
+    ])
+}
 
-        let queries = of_panels(&[
-            ("$__rate_interval", "1m"),
-            ("$namespace", &namespace.name),
-            ("$model", model.name),
-            ("$version", ".+"),
-        ])?;
-        let needs_no_database =
-            |query: &Query| NEED_A_DATABASE.iter().all(|name| !query.expression.contains(name));
-        let all = queries.into_iter().chain(of_rules(&rules)?);
-        let queries: Vec<_> = all.filter(needs_no_database).collect();
-        let mut round = 0;
+fn forget_secret() -> Result<()> {
+    kubectl(&["delete", "secret", SECRET, "--namespace", SYSTEM, "--ignore-not-found"]).map(drop)
+}
+
+/// Asks every query until all have found something, and has all panels drawn, while the model is asked.
+async fn every_query(model: &Model<'_>, gateways: &[Forward], jaeger: &Jaeger) -> Result<()> {
+    let rules = chart().join("files/rules.yaml").canonicalize()?;
+    let prometheus = Prometheus::start(&monitored()?, &rules).await?;
+    too_much(&gateways[0], model).await?;
+    let queries = of_panels(&[
+        ("$__rate_interval", "1m"),
+        ("$namespace", &model.namespace.name),
+        ("$model", model.name),
+        ("$version", ".+"),
+    ])?;
+    let queries: Vec<_> = queries.into_iter().chain(of_rules(&rules)?).collect();
+    let seen = async {
         until("every query to find something", SEEN_WITHIN, async || {
-            round += 1;
-            traffic(&gateways, &model, round).await?;
             let mut lost = Vec::new();
-            for Query { from, expression } in &queries {
+            for Query { from, expression, has_traces } in &queries {
                 let found = prometheus.ask(expression).await?;
                 if found.iter().all(|value| value.is_nan()) {
                     lost.push(format!("{from}: {expression} finds {found:?}"));
                 }
+                if *has_traces && !is_kept(jaeger, &prometheus.traces(expression).await?).await {
+                    lost.push(format!("{from}: {expression} has no exemplar of a trace that is kept"));
+                }
             }
-            ensure!(lost.is_empty(), "of {} queries these find nothing:\n{}", queries.len(), lost.join("\n"));
+            ensure!(lost.is_empty(), "of {} these find nothing:\n{}", queries.len(), lost.join("\n"));
             Ok(())
         })
-        .await
-        .with_context(|| prometheus.lines().join("\n"))?;
+        .await?;
         println!("{} queries of dashboards and rules find something", queries.len());
+        until("lines that can be seen", SEEN_WITHIN, async || {
+            ensure!(!prometheus.ask(STEADY).await?.is_empty(), "the model was not asked all the time");
+            Ok(())
+        })
+        .await?;
+        draw(&prometheus, model).await
+    };
+    let asking = async {
+        for round in 0.. {
+            traffic(gateways, model, round).await?;
+        }
+        Ok(())
+    };
+    let seen = tokio::select! {
+        seen = seen => seen,
+        failed = asking => failed,
+    };
+    seen.with_context(|| prometheus.lines().join("\n"))
+}
+
+/// Whether one of these traces can be looked at.
+async fn is_kept(jaeger: &Jaeger, traces: &[String]) -> bool {
+    // Of an exemplar that is new the spans may still wait to be sent.
+    match traces.first() {
+        Some(trace) => jaeger.trace(trace).await.is_ok(),
+        None => false,
+    }
+}
+
+/// Has Grafana's libraries draw every dashboard, in a browser; pictures are left beside what was built.
+async fn draw(prometheus: &Prometheus, model: &Model<'_>) -> Result<()> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let values = [
+        format!("namespace={}", model.namespace.name),
+        format!("model={}", model.name),
+        "scrape=1".to_owned(),
+        "from=now-1m".to_owned(),
+    ];
+    for file in std::fs::read_dir(chart().join("files/dashboards"))? {
+        let file = file?.path().canonicalize()?;
+        let picture = tests.join("../target/dashboards").join(file.file_name().unwrap_or_default());
+        let mut node = Command::new("node");
+        node.arg(tests.join("dashboards/draw.mjs")).arg(prometheus.url()).arg(&file);
+        node.arg(picture.with_extension("png")).args(&values).kill_on_drop(true);
+        let drawn = node.output().await.context("failed to start node")?;
+        let told =
+            [drawn.stdout, drawn.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        ensure!(drawn.status.success(), "{}:\n{told}", file.display());
+        println!("{}: {} panels are drawn", file.display(), told.lines().count());
+    }
+    Ok(())
+}
+
+/// A request in the name of a caller who traces is one trace, from the caller to the model; so is a pass of the operator
+/// with what it wrote.
+async fn traces(jaeger: &Jaeger, model: &Model<'_>, gateway: &Forward) -> Result<()> {
+    let path = format!("/api/models/{}/predict", model.full_name());
+    let parent = format!("00-{TRACE}-{CALLER}-01");
+    let reply = gateway.post_within(&parent, &path, &json!({"features": ROW})).await?;
+    ensure!(reply.status == 200, "{}: {}", reply.status, reply.text);
+    until("the trace of a request", SEEN_WITHIN, async || {
+        let spans = jaeger.trace(TRACE).await?;
+        let mut parent = CALLER.to_owned();
+        for (service, name) in WAY {
+            let is_next =
+                |span: &&Span| span.service == service && span.name == name && span.parent == parent;
+            let next = spans.iter().find(is_next);
+            let next = next.with_context(|| format!("no {name} of {service} below {parent} in {spans:?}"))?;
+            parent.clone_from(&next.id);
+        }
+        ensure!(spans.len() == WAY.len(), "there are others: {spans:?}");
+        Ok(())
+    })
+    .await?;
+    until("the trace of a pass", SEEN_WITHIN, async || {
+        let traces = jaeger.traces("canopy-operator", "reconcile", ("canopy.model", model.name)).await?;
+        let wrote = |trace: &Vec<Span>| {
+            let pass = trace.iter().find(|span| span.name == "reconcile");
+            pass.is_some_and(|pass| {
+                trace.iter().any(|span| span.name == "apply Deployment" && span.parent == pass.id)
+            })
+        };
+        ensure!(traces.iter().any(wrote), "no pass of {traces:?} applied a Deployment");
         Ok(())
     })
     .await
+    .with_context(|| jaeger.lines().join("\n"))
+}
+
+#[tokio::test]
+async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> Result<()> {
+    let _turn = alone().await?;
+    let here = this_machine()?;
+    let (jaeger, postgres) = (Jaeger::start(here).await?, Postgres::start(here).await?);
+    // Left by a run that was interrupted.
+    forget_secret()?;
+    observe(&jaeger, &postgres)?;
+    let seen = in_namespace("e2e-monitoring", async |namespace| {
+        rolled_out()?;
+        namespace.apply(&small("seen", &json!({"replicas": 1})))?;
+        let model = Model { namespace, name: "seen" };
+        model.ready()?;
+        let gateways = gateways().await?;
+        for gateway in &gateways {
+            model.ask_until(gateway, &ROW, "a prediction", |reply| reply.status == 200).await?;
+        }
+        traces(&jaeger, &model, &gateways[0]).await?;
+        every_query(&model, &gateways, &jaeger).await
+    })
+    .await;
+    // Whatever came of it, the others find Canopy as it was.
+    install()?;
+    forget_secret()?;
+    rolled_out()?;
+    seen.with_context(|| postgres.lines().join("\n"))
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 
+use super::dashboards;
 use crate::cluster::{self, Borrowed};
 use crate::shell::{AS_TESTS, own_cargo, run};
 use crate::{debian, images};
@@ -23,7 +24,8 @@ pub(super) fn tool() -> Result<()> {
 
 /// Canopy does what it promises, from its images and by its chart; `full` says for how long.
 pub(super) fn e2e(full: bool) -> Result<()> {
-    debian::need("prometheus", "prometheus")?;
+    debian::need("pg_ctlcluster", "postgresql")?;
+    dashboards::make_page()?;
     // Of two workers one can be lost.
     let cluster = Borrowed::new(CLUSTER, if full { 3 } else { 1 })?;
     // An old builder needs nothing that would have to be pulled.
@@ -33,6 +35,7 @@ pub(super) fn e2e(full: bool) -> Result<()> {
         docker
     })?;
     cluster.load(&images)?;
+    cluster.find_backends()?;
     run(&mut cluster.command("charts/render", ["--check"]))?;
     // Of the whole workspace, so that it stands on what the check of all other tests has built.
     let features = if full { "canopy-tests/full" } else { "canopy-tests/cluster" };

@@ -17,12 +17,24 @@ use crate::shell::{capture, root, run};
 pub(crate) struct Module {
     name: &'static str,
     folder: &'static str,
+    /// What of its packages is built, where that can be chosen.
+    tags: &'static str,
 }
 
 /// What every cluster is handled with.
-pub(crate) const TOOLS: Module = Module { name: "tools", folder: "deploy/kind/tools" };
+pub(crate) const TOOLS: Module = Module { name: "tools", folder: "deploy/kind/tools", tags: "" };
 /// What a cluster consists of.
-pub(crate) const KUBERNETES: Module = Module { name: "kubernetes", folder: "deploy/kind/offline/kubernetes" };
+pub(crate) const KUBERNETES: Module =
+    Module { name: "kubernetes", folder: "deploy/kind/offline/kubernetes", tags: "" };
+/// What metrics and traces go to in tests. Of Prometheus' ways to find what to scrape only Kubernetes' is built.
+pub(crate) const BACKENDS: [Module; 2] = [
+    Module { name: "jaeger", folder: "tests/backends/jaeger", tags: "" },
+    Module {
+        name: "prometheus",
+        folder: "tests/backends/prometheus",
+        tags: "remove_all_sd,enable_kubernetes_sd",
+    },
+];
 /// The package pattern that means all of a module's tools.
 pub(crate) const ALL: &str = "tool";
 
@@ -39,7 +51,8 @@ impl Module {
         let go_mod = fs::read_to_string(root().join(self.folder).join("go.mod"))
             .with_context(|| format!("failed to read {}/go.mod", self.folder))?;
         let flags = format!("-s -w {}", stamps(&go_mod));
-        let said = [&[std::env::consts::ARCH, &flags], packages].concat();
+        let tags: &[_] = if self.tags.is_empty() { &[] } else { &["-tags", self.tags] };
+        let said = [&[std::env::consts::ARCH, &flags], packages, tags].concat();
         let key = key(&said, &inputs(&[self.folder])?);
         work.place.built(self.name, &key, |built| {
             step(&format!("building {} from Go modules, which takes minutes", self.name), || {
@@ -48,6 +61,7 @@ impl Module {
                 let compiler = "-gcflags=all=-dwarf=false";
                 let mut install = self.go(work, ["install", "-trimpath", compiler, "-ldflags", &flags]);
                 run(install
+                    .args(tags)
                     .args(packages)
                     .envs([("CGO_ENABLED", "0"), ("GOGC", "off"), ("GOMEMLIMIT", "3GiB")])
                     .env("GOBIN", built))?;

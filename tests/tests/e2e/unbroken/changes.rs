@@ -109,7 +109,7 @@ async fn a_model_that_comes_to_take_other_rows_takes_one_kind_at_a_time_and_each
             // The class is known of the first four features alone.
             let rows: [(&[f64], u64); 2] = [(&[1.0; 4], 1), (&[1.0, 1.0, 1.0, 1.0, 1.0], 1)];
             let plan =
-                |&address| Load::start(Plan { per_second: 100, ..Plan::predictions(address, "tiny", &rows) });
+                |&address| Load::start(Plan { per_second: 150, ..Plan::predictions(address, "tiny", &rows) });
             let mut loads = addresses.iter().map(plan).collect::<Result<Vec<_>>>()?;
             for load in &mut loads {
                 load.calm("before").await?;

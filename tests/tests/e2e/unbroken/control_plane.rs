@@ -1,10 +1,8 @@
 //! The API server and etcd killed, watches that expire, and an API server that refuses: what serves goes on, and what was
 //! asked for meanwhile is done afterwards.
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::kubernetes::{apply, docker, kubectl, kubectl_json, on_node};
+use canopy_tests::kubernetes::{apply, kubectl, kubectl_json, on_node, this_machine};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::refuser::Refuser;
 use canopy_tests::wait::until;
@@ -157,12 +155,4 @@ async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result
 
 fn forget() -> Result<()> {
     kubectl(&["delete", "validatingwebhookconfiguration", REFUSER, "--ignore-not-found"]).map(drop)
-}
-
-/// Where nodes find this machine: the gateway of the network of all clusters by kind.
-fn this_machine() -> Result<IpAddr> {
-    let networks: Value = serde_json::from_str(&docker(&["network", "inspect", "kind"])?)?;
-    let ranges = networks[0]["IPAM"]["Config"].as_array().context("a network has ranges")?;
-    let mut gateways = ranges.iter().filter_map(|range| range["Gateway"].as_str()?.parse().ok());
-    gateways.find(IpAddr::is_ipv4).with_context(|| format!("no gateway in {networks}"))
 }

@@ -1,0 +1,95 @@
+//! A real `PostgreSQL` that pods of a cluster reach, as Debian packages it.
+//!
+//! Comes in: an address of this machine. Goes out: the URL of an empty database. Never: a process or a file that outlives
+//! it.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use crate::process::{Process, free_address_of};
+use crate::wait::{SOON, until};
+
+/// `nobody`: `PostgreSQL` does not run as root.
+const NOBODY: u32 = 65534;
+/// Where Debian has one folder for each version.
+const VERSIONS: &str = "/usr/lib/postgresql";
+const PASSWORD: &str = "secret";
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    address: SocketAddr,
+    process: Process,
+    _folder: TempDir,
+}
+
+impl Postgres {
+    /// Starts one that is reached at `at`; returns when it answers.
+    pub async fn start(at: IpAddr) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
+        let (data, password) = (folder.path().join("data"), folder.path().join("password"));
+        fs::write(&password, PASSWORD)?;
+        let initdb = [
+            format!("--pgdata={}", data.display()),
+            format!("--pwfile={}", password.display()),
+            "--username=canopy".to_owned(),
+            "--auth=scram-sha-256".to_owned(),
+            "--no-sync".to_owned(),
+        ];
+        let made = Command::new("/usr/bin/setpriv").args(as_nobody("initdb", &initdb)?).output()?;
+        ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        let hosts = data.join("pg_hba.conf");
+        let allowed = fs::read_to_string(&hosts)? + "host all all 0.0.0.0/0 scram-sha-256\n";
+        fs::write(&hosts, allowed)?;
+
+        let address = free_address_of(at)?;
+        let flags = [
+            format!("-D{}", data.display()),
+            format!("-p{}", address.port()),
+            format!("-h{}", address.ip()),
+            format!("-k{}", folder.path().display()),
+            "-cfsync=off".to_owned(),
+        ];
+        let mut process =
+            Process::start(Path::new("/usr/bin/setpriv"), &as_nobody("postgres", &flags)?, &[])?;
+        until("PostgreSQL to answer", SOON, async || {
+            process.still_runs()?;
+            let lines = process.lines();
+            let is_ready = lines.iter().any(|line| line.contains("ready to accept connections"));
+            ensure!(is_ready, "it says {lines:?}");
+            Ok(())
+        })
+        .await?;
+        Ok(Self { address, process, _folder: folder })
+    }
+
+    /// Where a gateway finds its database.
+    pub fn url(&self) -> String {
+        format!("postgres://canopy:{PASSWORD}@{}/postgres", self.address)
+    }
+
+    /// What it printed, for whoever reads why a test failed.
+    pub fn lines(&self) -> Vec<String> {
+        self.process.lines()
+    }
+}
+
+/// What `setpriv` needs to be told to run a program as somebody who is not root.
+fn as_nobody(program: &str, flags: &[String]) -> Result<Vec<String>> {
+    let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
+    let programs = versions.map(|version| version.path().join("bin").join(program));
+    let program: PathBuf = programs
+        .filter(|path| path.is_file())
+        .max()
+        .with_context(|| format!("{program} is missing: install the Debian package postgresql"))?;
+    // To become another user takes back what the kernel was told to do when this test ends, so it is told again.
+    let words = ["--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig=KILL"].map(str::to_owned);
+    Ok([&words[..], &[program.display().to_string()], flags].concat())
+}
