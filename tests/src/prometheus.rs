@@ -1,11 +1,12 @@
 //! A real Prometheus that finds pods of a cluster, and asks them.
 //!
-//! Comes in: `KUBECONFIG`, which pods it is to ask, a file of rules. Goes out: answers to queries. Never: a way to the pods
-//! of its own: it asks them through the API server, for it runs beside the cluster and not in it.
+//! Comes in: `KUBECONFIG`, which pods it is to ask, a file of rules. Goes out: answers to queries, and what `promtool` says.
+//! Never: a way to the pods of its own: it asks them through the API server, for it runs beside the cluster and not in it.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +14,8 @@ use data_encoding::BASE64;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
 
 use crate::http::{client, send};
 use crate::kubernetes::kubectl_json;
@@ -109,6 +112,22 @@ impl Prometheus {
     pub fn lines(&self) -> Vec<String> {
         self.process.lines()
     }
+}
+
+/// What `promtool` has against metrics, if anything.
+pub async fn faults(metrics: &str) -> Result<String> {
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = command.spawn().context("failed to start promtool")?;
+    let mut input = promtool.stdin.take().context("a child with a piped input has one")?;
+    // It reads all before it says anything.
+    input.write_all(metrics.as_bytes()).await?;
+    drop(input);
+    let said = promtool.wait_with_output().await?;
+    let words = [said.stdout, said.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    ensure!(said.status.success() || !words.is_empty(), "promtool ended with {}", said.status);
+    Ok(words)
 }
 
 /// Where to find the API server, whom to ask through it, and what to work out of the answers.

@@ -14,14 +14,14 @@ use canopy_tests::jaeger::{Jaeger, Span};
 use canopy_tests::kubernetes::{helm, kubectl, this_machine};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::postgres::Postgres;
-use canopy_tests::prometheus::{Pods, Prometheus};
+use canopy_tests::prometheus::{Pods, Prometheus, faults};
 use canopy_tests::wait::until;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::canopy::{SYSTEM, alone, gateways, install, install_with, rolled_out};
+use crate::canopy::{SYSTEM, alone, gateways, install, install_with, measurements, pods, rolled_out};
 use crate::model::{Model, revision, small};
 use crate::strike::strike;
 
@@ -344,6 +344,10 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
         let gateways = gateways().await?;
         for gateway in &gateways {
             model.ask_until(gateway, &ROW, "a prediction", |reply| reply.status == 200).await?;
+        }
+        for operator in pods("operator")? {
+            let faults = faults(&measurements(&operator).await?.0).await?;
+            ensure!(faults.is_empty(), "promtool says of {operator}: {faults}");
         }
         traces(&jaeger, &model, &gateways[0]).await?;
         every_query(&model, &gateways, &jaeger).await

@@ -25,6 +25,7 @@ pub(super) fn tool() -> Result<()> {
 /// Canopy does what it promises, from its images and by its chart; `full` says for how long.
 pub(super) fn e2e(full: bool) -> Result<()> {
     debian::need("pg_ctlcluster", "postgresql")?;
+    debian::need("promtool", "prometheus")?;
     dashboards::make_page()?;
     // Of two workers one can be lost.
     let cluster = Borrowed::new(CLUSTER, if full { 3 } else { 1 })?;
