@@ -152,6 +152,15 @@ fn print_use(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Sees to what metrics and traces go to in tests: commands for a cluster find it.
+pub(crate) fn find_backends() -> Result<()> {
+    let work = Work::begin()?;
+    for module in modules::BACKENDS {
+        work.find_first(&module.programs(&work, &[modules::ALL])?)?;
+    }
+    Ok(())
+}
+
 /// A cluster that is there until this value goes.
 pub(crate) struct Borrowed {
     name: &'static str,
@@ -175,15 +184,6 @@ impl Borrowed {
         let mut command = Docker::in_use(&self.work.place).command(&self.work, program, arguments);
         command.env("KUBECONFIG", self.work.place.kubeconfig(self.name));
         command
-    }
-
-    /// Sees to what metrics and traces go to in tests: commands for this cluster find it.
-    pub(crate) fn find_backends(&self) -> Result<()> {
-        let work = Work::begin()?;
-        for module in modules::BACKENDS {
-            work.find_first(&module.programs(&work, &[modules::ALL])?)?;
-        }
-        Ok(())
     }
 
     /// Puts images of its Docker into it.

@@ -36,7 +36,7 @@ pub(super) fn e2e(full: bool) -> Result<()> {
         docker
     })?;
     cluster.load(&images)?;
-    cluster.find_backends()?;
+    cluster::find_backends()?;
     run(&mut cluster.command("charts/render", ["--check"]))?;
     // Of the whole workspace, so that it stands on what the check of all other tests has built.
     let features = if full { "canopy-tests/full" } else { "canopy-tests/cluster" };
