@@ -77,7 +77,7 @@ impl Jaeger {
     /// The spans of the trace `id`; an error while there is none.
     pub async fn trace(&self, id: &str) -> Result<Vec<Span>> {
         let found = self.ask(&format!("traces/{id}"), &[]).await?;
-        Ok(found.into_iter().next().context("a trace is there")?)
+        found.into_iter().next().context("a trace is there")
     }
 
     /// The traces of a service in which a span of this name has this tag.

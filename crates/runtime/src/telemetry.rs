@@ -33,6 +33,8 @@ const HANDED_ON: [&str; 4] = [
     "OTEL_TRACES_SAMPLER_ARG",
 ];
 
+type Sampler = Box<dyn ShouldSample>;
+
 /// Why logs or traces could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -142,9 +144,7 @@ fn set(name: &str) -> Option<String> {
 
 /// The exporter where a collector is configured, as the OpenTelemetry specification names the variables, and the sampler
 /// that it asks.
-fn exporting(
-    service: &'static str,
-) -> Result<Option<(SdkTracerProvider, Box<dyn ShouldSample>)>, TelemetryError> {
+fn exporting(service: &'static str) -> Result<Option<(SdkTracerProvider, Sampler)>, TelemetryError> {
     let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let Some(endpoint) = endpoint.filter(|_| !disabled) else {

@@ -211,6 +211,7 @@ fn forget_secret() -> Result<()> {
 }
 
 /// Asks every query until all have found something, and has all panels drawn, while the model is asked.
+#[expect(clippy::print_stdout, reason = "it says what was seen")]
 async fn every_query(model: &Model<'_>, gateways: &[Forward], jaeger: &Jaeger) -> Result<()> {
     let rules = chart().join("files/rules.yaml").canonicalize()?;
     let prometheus = Prometheus::start(&monitored()?, &rules).await?;
@@ -269,6 +270,7 @@ async fn is_kept(jaeger: &Jaeger, traces: &[String]) -> bool {
 }
 
 /// Has Grafana's libraries draw every dashboard, in a browser; pictures are left beside what was built.
+#[expect(clippy::print_stdout, reason = "it says what was seen")]
 async fn draw(prometheus: &Prometheus, model: &Model<'_>) -> Result<()> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let values = [
