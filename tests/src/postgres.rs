@@ -17,6 +17,8 @@ use crate::wait::{SOON, until};
 
 /// `nobody`: `PostgreSQL` does not run as root.
 const NOBODY: u32 = 65534;
+/// What `TMPDIR` names may lie below a folder that `nobody` cannot enter, as the home of root is one.
+const REACHED_BY_ALL: &str = "/tmp";
 /// Where Debian has one folder for each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 const PASSWORD: &str = "secret";
@@ -32,7 +34,7 @@ pub struct Postgres {
 impl Postgres {
     /// Starts one that is reached at `at`; returns when it answers.
     pub async fn start(at: IpAddr) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::tempdir_in(REACHED_BY_ALL)?;
         chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
         let (data, password) = (folder.path().join("data"), folder.path().join("password"));
         fs::write(&password, PASSWORD)?;
