@@ -2,7 +2,6 @@
 //!
 //! Comes in: where it shall listen for spans. Goes out: whole traces. Never: a trace that outlives it.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
@@ -37,8 +36,6 @@ pub struct Span {
     pub id: String,
     /// The id of the span that it is part of; empty where there is none.
     pub parent: String,
-    /// What it says of itself, as text.
-    pub tags: BTreeMap<String, String>,
 }
 
 impl Jaeger {
@@ -102,19 +99,16 @@ impl Jaeger {
 
 fn spans(trace: &Value) -> Result<Vec<Span>> {
     let word = |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("in {trace}"));
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let of = |span: &Value| {
         let process = word(&span["processID"])?;
         let parents = span["references"].as_array().into_iter().flatten();
         let parent =
             parents.filter(|one| one["refType"] == "CHILD_OF").find_map(|one| one["spanID"].as_str());
-        let tags = span["tags"].as_array().into_iter().flatten();
         Ok(Span {
             service: word(&trace["processes"][process.as_str()]["serviceName"])?,
             name: word(&span["operationName"])?,
             id: word(&span["spanID"])?,
             parent: parent.unwrap_or_default().to_owned(),
-            tags: tags.map(|tag| Ok((word(&tag["key"])?, text(&tag["value"])))).collect::<Result<_>>()?,
         })
     };
     trace["spans"].as_array().context("a trace has spans")?.iter().map(of).collect()
