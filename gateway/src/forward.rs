@@ -4,7 +4,7 @@
 //! read with the classes of another revision than the one that gave it, nor rows sent to a third pod after two that
 //! could be reached. Who is silent is not given up, but another pod is asked as well.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +74,23 @@ pub(crate) async fn forward(
     }
 }
 
+/// What an answer of `pod` comes to; nothing once the pod has been silent for too long.
+async fn unless_silent<T>(
+    pod: &Pod,
+    patience: Duration,
+    mut answer: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let asked = now();
+    let mut left = pod.patience_left(patience, asked, asked);
+    while !left.is_zero() {
+        match timeout(left, answer.as_mut()).await {
+            Ok(ended) => return Some(ended),
+            Err(_) => left = pod.patience_left(patience, asked, now()),
+        }
+    }
+    None
+}
+
 fn check(rows: &Rows, known: &Known) -> Result<(), Failure> {
     schema::check(rows, &known.description.features).map_err(Failure::Faults)
 }
@@ -101,22 +118,22 @@ impl Call<'_> {
         self.served.pick(tried).filter(|_| may_go_on && self.served.retries.admit(now()))
     }
 
-    /// Asks `pod`, and another one as well if it is silent for longer than this model's pods are; the first answer
-    /// counts.
+    /// Asks `pod`, and another one as well if it is silent for too long; the first answer counts.
     async fn ask_patiently(&self, pod: Asked, tried: &mut Vec<Arc<Pod>>) -> Result<Forwarded, Failure> {
         let patience = self.served.patience.time();
         // It has to outlive the first of the futures, which end together.
         let other;
         let mut first = pin!(self.ask(&pod));
-        let at_first = timeout(patience, first.as_mut()).await;
-        if let Ok(Ok(answered)) = at_first {
+        let started = Instant::now();
+        let at_first = unless_silent(&pod, patience, first.as_mut()).await;
+        if let Some(Ok(answered)) = at_first {
             return Ok(answered);
         }
         tried.push(pod.shared());
-        if let Ok(failed) = at_first {
+        if let Some(failed) = at_first {
             return failed;
         }
-        self.served.was_silent(&pod, patience);
+        self.served.was_silent(&pod, started.elapsed());
         other = match self.other(tried, tried.len() < PODS_MAX) {
             Some(other) => other,
             None => return first.await,

@@ -133,6 +133,11 @@ impl Health {
         }
     }
 
+    /// Whether it has failed since it last answered.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether the last attempt to reach it failed.
     pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Relaxed)

@@ -94,16 +94,29 @@ impl Pod {
         }
     }
 
-    /// It was silent for longer than a model's pods are.
+    /// It was silent for too long.
     pub(crate) fn was_silent(&self) {
         self.health.failed();
+    }
+
+    /// For how much longer its answer to a request of the moment `asked` is waited for, where a model's pods may take
+    /// `patience`; nothing once it is silent. So it is before that time is over if it leaves several requests waiting and
+    /// answers none of them, or has failed before: then it is not one answer that takes long.
+    pub(crate) fn patience_left(&self, patience: Duration, asked: u64, now: u64) -> Duration {
+        let mut until = asked + millis(patience);
+        if let Some(quiet) = self.speed.quiet() {
+            let may_be_silent = self.in_flight.load(Ordering::Relaxed) > 1 || self.health.is_failing();
+            let since = if may_be_silent { asked.max(self.heard.load(Ordering::Relaxed)) } else { now };
+            until = until.min(since + millis(quiet));
+        }
+        Duration::from_millis(until.saturating_sub(now))
     }
 
     fn load(&self, now: u64) -> Load {
         Load {
             standing: self.health.standing(now, fastrand::f32),
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            slowness: self.speed.rank(),
+            slowness: self.speed.rank(now),
         }
     }
 }
@@ -337,6 +350,25 @@ mod tests {
         tried.push(pods.pick(&tried).unwrap().shared());
         assert_eq!(tried[1].endpoint.url(), "http://127.0.0.2:8001");
         assert!(pods.pick(&tried).is_none());
+    }
+
+    #[test]
+    fn a_pod_that_answers_none_of_several_requests_is_silent_before_one_that_takes_long_is() {
+        let pods = Pods::one(Arc::new(Endpoint::new(at(1).into()).unwrap()), Duration::from_secs(1));
+        let (patience, asked) = (Duration::from_secs(2), now());
+        let first = pods.pick(&[]).unwrap();
+        let left = |after: u64| first.patience_left(patience, asked, asked + after).as_millis();
+        assert_eq!((left(0), left(1_900)), (2_000, 100), "of a pod that never answered nothing is known");
+        first.predicted(Duration::from_millis(100), asked);
+        assert_eq!((left(0), left(400), left(1_900)), (400, 400, 100), "it is looked at again");
+        let second = pods.pick(&[]).unwrap();
+        assert_eq!((left(100), left(400)), (300, 0), "nobody has an answer");
+        first.heard.store(asked + 300, Ordering::Relaxed);
+        assert_eq!((left(400), left(700)), (300, 0), "somebody had one");
+        drop(second);
+        assert_eq!(left(700), 400, "alone again");
+        first.failed(&Trouble::NotReady(String::new()));
+        assert_eq!(left(700), 0, "alone, but it has failed");
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Served {
         self.share.answered(now);
     }
 
-    /// `pod` was silent for `waited`, which is longer than this model's pods are.
+    /// `pod` was silent for `waited`, which is too long.
     pub(crate) fn was_silent(&self, pod: &Pod, waited: Duration) {
         pod.was_silent();
         self.patience.observe(waited);

@@ -11,6 +11,10 @@ use std::time::Duration;
 const MEMORY_SECONDS: f32 = 5.0;
 /// Pods that answer faster than this are as fast as each other.
 const FAST: f32 = 0.001;
+/// For how many times as long as it takes for an answer a pod may answer nobody while several wait,
+const QUIET_TIMES: f32 = 4.0;
+/// but for so many seconds in any case.
+const QUIET_MIN: f32 = 0.3;
 
 /// How long one pod takes for an answer: a mean in which older answers count less and less.
 #[derive(Default)]
@@ -24,23 +28,36 @@ impl Speed {
     pub(crate) fn observe(&self, took: Duration, now: u64) {
         let (mean, at) = unpack(self.mean.load(Ordering::Relaxed));
         let took = took.as_secs_f32();
-        let age = (now as u32).wrapping_sub(at) as f32 / 1000.0;
         // Of many answers a second each counts a little; after a pause the next one counts for all.
-        let keep = if mean == 0.0 { 0.0 } else { (-age / MEMORY_SECONDS).exp().min(KEPT_MAX) };
+        let keep = if mean == 0.0 { 0.0 } else { left_after(at, now).min(KEPT_MAX) };
         let mean = mean * keep + took * (1.0 - keep);
         self.mean.store(u64::from(mean.to_bits()) << 32 | u64::from(now as u32), Ordering::Relaxed);
     }
 
     /// By how much its answers take longer than fast ones, in powers of 2; less than twice as long is as long. Nothing
-    /// while there was no answer.
-    pub(crate) fn rank(&self) -> Option<f32> {
+    /// while there was no answer. Without answers it comes down again: else a pod that was slow once would never be asked
+    /// again where few requests come, since it would always be the worse one of two.
+    pub(crate) fn rank(&self, now: u64) -> Option<f32> {
+        let (mean, at) = unpack(self.mean.load(Ordering::Relaxed));
+        (mean > 0.0).then(|| (mean * left_after(at, now) / FAST).max(1.0).log2().round().exp2())
+    }
+
+    /// How long it may answer nobody while several wait. Nothing while there was no answer.
+    pub(crate) fn quiet(&self) -> Option<Duration> {
         let (mean, _) = unpack(self.mean.load(Ordering::Relaxed));
-        (mean > 0.0).then(|| (mean / FAST).max(1.0).log2().round().exp2())
+        (mean > 0.0).then(|| rounded((mean * QUIET_TIMES).max(QUIET_MIN)))
     }
 }
 
 /// However many come at once, an answer counts for a hundredth at least.
 const KEPT_MAX: f32 = 0.99;
+
+/// How much of what was known at one moment still counts at another one.
+fn left_after(at: u32, now: u64) -> f32 {
+    // Another thread may have read the clock later and written first.
+    let age = (now as u32).wrapping_sub(at).cast_signed().max(0);
+    (-(age as f32) / 1000.0 / MEMORY_SECONDS).exp()
+}
 
 fn unpack(packed: u64) -> (f32, u32) {
     (f32::from_bits((packed >> 32) as u32), packed as u32)
@@ -86,8 +103,13 @@ impl Patience {
     pub(crate) fn time(&self) -> Duration {
         let slow = f32::from_bits(self.slow.load(Ordering::Relaxed));
         let seconds = if slow == 0.0 { PATIENCE_MAX } else { slow * TIMES };
-        Duration::from_secs_f64((f64::from(seconds) * 1000.0).round() / 1000.0)
+        rounded(seconds)
     }
+}
+
+/// To whole milliseconds.
+fn rounded(seconds: f32) -> Duration {
+    Duration::from_secs_f64((f64::from(seconds) * 1000.0).round() / 1000.0)
 }
 
 #[cfg(test)]
@@ -102,9 +124,9 @@ mod tests {
     fn pods_are_ranked_by_powers_of_two_of_their_mean() {
         let check = |took: Duration, rank: f32| {
             let speed = Speed::default();
-            assert_eq!(speed.rank(), None);
+            assert_eq!(speed.rank(1), None);
             speed.observe(took, 1);
-            assert_eq!(speed.rank(), Some(rank), "{took:?}");
+            assert_eq!(speed.rank(1), Some(rank), "{took:?}");
         };
         check(Duration::from_micros(50), 1.0);
         check(ms(1), 1.0);
@@ -119,12 +141,34 @@ mod tests {
         for after in 1..=200 {
             speed.observe(ms(4), after * 10);
         }
-        let rank = speed.rank().unwrap();
+        let rank = speed.rank(2_000).unwrap();
         assert!((16.0..=256.0).contains(&rank), "after two seconds some of it is left: {rank}");
         speed.observe(ms(4), 100_000);
-        assert_eq!(speed.rank(), Some(4.0), "after a pause nothing is");
-        speed.observe(ms(4), 100);
-        assert_eq!(speed.rank(), Some(4.0), "a clock that another thread has read before is no harm");
+        assert_eq!(speed.rank(100_000), Some(4.0), "after a pause nothing is");
+        speed.observe(ms(4), 99_999);
+        assert_eq!(speed.rank(99_998), Some(4.0), "a clock that another thread has read before is no harm");
+    }
+
+    #[test]
+    fn a_pod_that_was_slow_is_taken_for_a_fast_one_after_a_while_without_answers() {
+        let speed = Speed::default();
+        speed.observe(ms(1000), 0);
+        for (seconds, rank) in [(0, 1024.0), (5, 512.0), (10, 128.0), (20, 16.0), (40, 1.0)] {
+            assert_eq!(speed.rank(seconds * 1000), Some(rank), "after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_pod_may_be_quiet_for_four_of_its_answers() {
+        let check = |took: Duration, quiet: Duration| {
+            let speed = Speed::default();
+            assert_eq!(speed.quiet(), None);
+            speed.observe(took, 1);
+            assert_eq!(speed.quiet(), Some(quiet), "{took:?}");
+        };
+        check(Duration::from_micros(50), ms(300));
+        check(ms(75), ms(300));
+        check(ms(200), ms(800));
     }
 
     #[test]

@@ -59,6 +59,24 @@ async fn many_requests_at_once_to_a_pod_that_hangs_are_all_answered() {
 }
 
 #[tokio::test]
+async fn a_pod_that_answers_nobody_is_not_given_the_time_of_slow_answers() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    // After such first answers one that takes two seconds is nothing unusual.
+    for pod in &pods {
+        pod.predicts(Manner::Slow(PATIENCE * 3 / 2));
+    }
+    acquainted(&gateway, &pods).await;
+    pods[0].predicts(Manner::Honest);
+    pods[1].predicts(Manner::Hang);
+    let started = Instant::now();
+    for answered in join_all((0..20).map(|_| gateway.predict())).await {
+        answered.class();
+    }
+    assert!(started.elapsed() < Duration::from_millis(1900), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn who_is_slow_is_not_given_up_and_the_first_answer_counts() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
