@@ -49,14 +49,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// 300 requests a second on 32 connections, for predictions of `model`.
+    /// 200 requests a second on 32 connections, for predictions of `model`.
     pub fn predictions(address: SocketAddr, model: &str, rows: &[(&[f64], u64)]) -> Self {
         let body = |(row, class): &(&[f64], u64)| (format!("{{\"features\":{}}}", Value::from(*row)), *class);
         Self {
             address,
             path: format!("/api/models/{model}/predict"),
             bodies: rows.iter().map(body).collect(),
-            per_second: 300,
+            per_second: 200,
             connections: 32,
         }
     }

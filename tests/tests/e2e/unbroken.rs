@@ -1,8 +1,7 @@
-//! Nothing that serves ever stops: what may happen to it, while 300 requests come every second.
+//! Nothing that serves ever stops: what may happen to it, while 200 requests come every second.
 //!
 //! Comes in: one thing that happens. Goes out: how many requests were sent before, during and after it, how many
-//! failed, and the slowest answer. Never: a fault that is not proven to have happened, or another test beside one: how
-//! long answers take is part of what is shown.
+//! failed, and the slowest answer. Never: a fault that is not proven to have happened.
 
 mod changes;
 mod restarts;
