@@ -1,7 +1,7 @@
 //! The pods of a model that are in use, and which of them is asked next.
 //!
 //! Comes in: addresses, and how each call went. Goes out: of two pods that chance has picked the better one, by requests
-//! in flight and latency. Never: a call, nor a second object for an address that is there already; its connections and
+//! in flight and latency; how long an answer is waited for. Never: a call, nor a second object for an address that is there already; its connections and
 //! counts outlive a look-up.
 //!
 //! To look at two is enough to keep loads even, and does not send everybody to the one that is best at the moment

@@ -1,8 +1,8 @@
 //! How fast pods answer: each pod lately, to compare them, and the slowest answers of a model, to know when silence is
 //! more than slowness.
 //!
-//! Comes in: how long answers took. Goes out: a rank of a pod, a time of patience for a model. Never: a lock; where two
-//! answers come at once, one of them may go uncounted.
+//! Comes in: how long answers took. Goes out: of a pod a rank, and how long it may be quiet; a time of patience for a
+//! model. Never: a lock; where two answers come at once, one of them may go uncounted.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
