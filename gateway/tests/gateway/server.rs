@@ -186,6 +186,8 @@ impl Server {
         // Should this test be killed before it can end the server, the kernel does so.
         command.args(["--pdeathsig", "KILL"]).arg(program);
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        // A MariaDB that starts removes the temporary tables in the folder for them: of another one too, where both have it.
+        command.env("TMPDIR", self.folder.path());
         command
     }
 }
