@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sea_orm::{Database, DatabaseConnection};
@@ -17,6 +18,9 @@ use crate::recording::until;
 
 /// `nobody`: `PostgreSQL` does not run as root.
 const NOBODY: u32 = 65534;
+
+/// How far apart the ports of two servers begin.
+const APART: usize = 100;
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +44,12 @@ impl Server {
         if geteuid().is_root() {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        // Free at this moment, and below the range that is given to those who ask for any.
+        // Free at this moment, and below the range that is given to those who ask for any. Whoever comes next begins further
+        // on: this one is not always there, and must find its port free when it comes back.
+        static BEFORE: AtomicUsize = AtomicUsize::new(0);
+        let begin = std::process::id() as usize % 5_000 + BEFORE.fetch_add(1, Ordering::Relaxed) * APART;
         let port = (20_000..32_000)
-            .skip(std::process::id() as usize % 5_000 + if kind == Kind::MariaDb { 0 } else { 5_000 })
+            .skip(begin)
             .find(|&port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok())
             .unwrap();
         let mut server = Self { kind, folder, port, child: None };
