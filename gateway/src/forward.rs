@@ -140,8 +140,9 @@ impl Call<'_> {
         };
         tried.push(other.shared());
         let started = Instant::now();
-        let second = pin!(self.ask(&other));
-        let (ended, rest, given_up) = match select(first, second).await {
+        // Seldom made, so it takes no room in the future of every request.
+        let mut second = Box::pin(self.ask(&other));
+        let (ended, rest, given_up) = match select(first, second.as_mut()).await {
             Either::Left((ended, rest)) => (ended, rest, &other),
             Either::Right((ended, rest)) => (ended, rest, &pod),
         };

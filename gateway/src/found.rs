@@ -70,9 +70,18 @@ impl Found {
         model: &ModelRef,
         deadline: Deadline,
     ) -> Result<Arc<Served>, Missing> {
-        if let Some(served) = self.watched(model) {
-            return Ok(served);
+        match self.watched(model) {
+            Some(served) => Ok(served),
+            // Seldom made, so it takes no room in the future of every request.
+            None => Box::pin(self.find_first(model, deadline)).await,
         }
+    }
+
+    async fn find_first(
+        self: &Arc<Self>,
+        model: &ModelRef,
+        deadline: Deadline,
+    ) -> Result<Arc<Served>, Missing> {
         let first = self.firsts.lock().unwrap_or_else(PoisonError::into_inner).of(model, Instant::now());
         let outcome = first.outcome.get_or_init(|| self.look(model));
         let late =

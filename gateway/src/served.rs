@@ -195,7 +195,8 @@ impl Served {
         span: &RequestSpan,
         deadline: Deadline,
     ) -> Result<Arc<Known>, Failure> {
-        let lesson = pod.lessons.share(deadline, self.lesson(pod, span, deadline)).await;
+        // Seldom made, so it takes no room in the future of every request.
+        let lesson = Box::pin(pod.lessons.share(deadline, self.lesson(pod, span, deadline))).await;
         lesson.map_err(|trouble| self.failure(pod, trouble))
     }
 

@@ -39,6 +39,10 @@ const IDLE_MAX: usize = 128;
 /// How many workers keep connections apart from all others; of more, some share.
 const APART: usize = 8;
 
+// Made once: to make one of a text takes a look at each of its letters.
+static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
+static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
+
 /// A time by which something must have happened, and how long that was when it was set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
@@ -160,7 +164,7 @@ impl Endpoint {
         })?;
         self.keep(connection);
         let is_overloaded = head.headers.contains_key(RETRY_AFTER);
-        Ok(Reply { status, revision: head.headers.get(REVISION_HEADER).cloned(), is_overloaded, body })
+        Ok(Reply { status, revision: head.headers.get(&REVISION).cloned(), is_overloaded, body })
     }
 
     fn request(&self, question: &Question<'_>, until: Instant) -> Request<Full<Bytes>> {
@@ -174,7 +178,7 @@ impl Endpoint {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let left = until.saturating_duration_since(Instant::now()).as_millis() as u64;
-        headers.insert(HeaderName::from_static(TIMEOUT_HEADER), HeaderValue::from(left));
+        headers.insert(&TIMEOUT, HeaderValue::from(left));
         trace.inject(headers);
         request
     }

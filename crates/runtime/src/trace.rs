@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
-use http::header::HeaderValue;
+use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use opentelemetry::Context;
@@ -20,8 +20,11 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 /// The target of every span that belongs to a trace; log output leaves it out, the exporter takes only it.
 pub const TARGET: &str = "canopy::trace";
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// How long the value of the first is.
+const TRACEPARENT_BYTES: usize = 55;
 
 /// Whether a trace of this id is kept whose caller, if any, is known by this context.
 type Keeps = Box<dyn Fn(Option<&Context>, TraceId) -> bool + Send + Sync>;
@@ -62,8 +65,8 @@ impl TraceContext {
     }
 
     fn sent(headers: &HeaderMap) -> Option<Self> {
-        let context = headers.get(TRACEPARENT).and_then(|value| Self::parse(value.as_bytes()))?;
-        Some(Self { state: headers.get(TRACESTATE).cloned(), ..context })
+        let context = headers.get(&TRACEPARENT).and_then(|value| Self::parse(value.as_bytes()))?;
+        Some(Self { state: headers.get(&TRACESTATE).cloned(), ..context })
     }
 
     fn minted() -> Self {
@@ -107,13 +110,24 @@ impl TraceContext {
 
     /// Adds the context to the headers of a request to another process.
     pub fn inject(&self, headers: &mut HeaderMap) {
-        let text = format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled));
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(TRACEPARENT, value);
+        if let Ok(value) = HeaderValue::from_bytes(&self.traceparent()) {
+            headers.insert(&TRACEPARENT, value);
         }
         if let Some(state) = &self.state {
-            headers.insert(TRACESTATE, state.clone());
+            headers.insert(&TRACESTATE, state.clone());
         }
+    }
+
+    /// `00-<32 hex>-<16 hex>-<2 hex>` of every request that is sent on, so digit by digit and not by a formatter.
+    fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
+        let mut text = *b"00-................................-................-..";
+        let (trace, span) = (self.trace_id.to_bytes(), self.span_id.to_bytes());
+        for (place, bytes) in [(3, &trace[..]), (36, &span[..]), (53, &[u8::from(self.sampled)][..])] {
+            for (pair, byte) in text[place..].chunks_exact_mut(2).zip(bytes) {
+                pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+            }
+        }
+        text
     }
 
     fn remote(&self) -> Context {
@@ -143,6 +157,11 @@ impl TraceContext {
         let (trace_id, span_id, sampled) = (found.trace_id(), found.span_id(), found.is_sampled());
         Self { trace_id, span_id, sampled, state: self.state }
     }
+}
+
+/// The hexadecimal digit of a number below 16.
+fn digit(number: u8) -> u8 {
+    if number < 10 { b'0' + number } else { b'a' + number - 10 }
 }
 
 /// A span of a request's trace. It begins when it is made and ends when it is dropped.
@@ -288,13 +307,13 @@ mod tests {
 
     const SENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|&(k, v)| (k.parse().unwrap(), HeaderValue::from_static(v))).collect()
+    fn headers(pairs: &[(&HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|&(k, v)| (k.clone(), HeaderValue::from_static(v))).collect()
     }
 
     #[test]
     fn a_callers_context_is_handed_on_unchanged_where_there_is_no_collector() {
-        let sent = headers(&[(TRACEPARENT, SENT), (TRACESTATE, "vendor=1")]);
+        let sent = headers(&[(&TRACEPARENT, SENT), (&TRACESTATE, "vendor=1")]);
         let mut request = http::Request::post("/predict").body(()).unwrap().into_parts().0;
         request.headers = sent.clone();
         let server = RequestSpan::server(&request, Some("/predict"));
@@ -325,7 +344,7 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
         ];
         for text in broken {
-            let context = TraceContext::from_headers(&headers(&[(TRACEPARENT, text)]));
+            let context = TraceContext::from_headers(&headers(&[(&TRACEPARENT, text)]));
             assert_ne!(context.to_string(), "0af7651916cd43dd8448eb211c80319c", "{text}");
             assert_ne!(context.trace_id(), TraceId::INVALID);
             assert!(!context.sampled);
@@ -335,7 +354,7 @@ mod tests {
     #[test]
     fn a_later_version_of_the_header_is_read_as_far_as_it_is_known() {
         let text = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more";
-        let context = TraceContext::from_headers(&headers(&[(TRACEPARENT, text)]));
+        let context = TraceContext::from_headers(&headers(&[(&TRACEPARENT, text)]));
         assert_eq!(context.to_string(), "0af7651916cd43dd8448eb211c80319c");
     }
 }

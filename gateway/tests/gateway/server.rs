@@ -19,8 +19,10 @@ use crate::recording::until;
 /// `nobody`: `PostgreSQL` does not run as root.
 const NOBODY: u32 = 65534;
 
-/// How far apart the ports of two servers begin.
+/// How far apart the ports of two servers begin: one that is away for a moment must find its own free when it comes back.
 const APART: usize = 100;
+/// How many servers were made before.
+static BEFORE: AtomicUsize = AtomicUsize::new(0);
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +46,7 @@ impl Server {
         if geteuid().is_root() {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        // Free at this moment, and below the range that is given to those who ask for any. Whoever comes next begins further
-        // on: this one is not always there, and must find its port free when it comes back.
-        static BEFORE: AtomicUsize = AtomicUsize::new(0);
+        // Free at this moment, and below the range that is given to those who ask for any.
         let begin = std::process::id() as usize % 5_000 + BEFORE.fetch_add(1, Ordering::Relaxed) * APART;
         let port = (20_000..32_000)
             .skip(begin)
