@@ -117,8 +117,9 @@ impl Opening {
         let cost = |(server, before): (&Server, Usage)| {
             let after = server.usage()?;
             let cpu_seconds = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+            let kernel_seconds = after.kernel.saturating_sub(before.kernel).as_secs_f64();
             let name = server.name().to_owned();
-            Ok(Cost { name, cpu_seconds, resident_kib: after.resident, peak_kib: after.peak })
+            Ok(Cost { name, cpu_seconds, kernel_seconds, resident_kib: after.resident, peak_kib: after.peak })
         };
         Ok(Counted {
             took,

@@ -108,6 +108,7 @@ fn load_table<'a>(loads: impl Iterator<Item = &'a Load>) -> String {
             "",
             "requests/s",
             "CPU µs/request",
+            "of it kernel %",
             "p50 ms",
             "p90",
             "p99",
@@ -126,6 +127,7 @@ fn load_table<'a>(loads: impl Iterator<Item = &'a Load>) -> String {
             load.subject.title().to_owned(),
             format!("{:.0}", load.per_second()),
             sum(load, |server| load.cpu_us_of(server)),
+            kernel(load),
             milliseconds(latency.p50),
             milliseconds(latency.p90),
             milliseconds(latency.p99),
@@ -153,6 +155,12 @@ fn sum(load: &Load, of: impl Fn(&Cost) -> f64) -> String {
     }
     let parts: Vec<_> = parts.iter().map(|part| format!("{part:.1}")).collect();
     format!("{} = {total}", parts.join(" + "))
+}
+
+/// `60`, or `60, 62` where there are several servers, the one that is asked first.
+fn kernel(load: &Load) -> String {
+    let parts = load.servers.iter().map(|server| format!("{:.0}", Load::kernel_percent_of(server)));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn starts(results: &Results) -> String {
@@ -241,7 +249,13 @@ mod tests {
         <!-- start -->\n<!-- end --><!-- training -->\n<!-- end --><!-- size -->\n<!-- end -->\nlast words\n";
 
     fn load(subject: Subject, shape: Shape, cpu_seconds: &[f64]) -> Load {
-        let cost = |&cpu_seconds| Cost { name: "x".into(), cpu_seconds, resident_kib: 2048, peak_kib: 4096 };
+        let cost = |&cpu_seconds| Cost {
+            name: "x".into(),
+            cpu_seconds,
+            kernel_seconds: cpu_seconds * 0.625,
+            resident_kib: 2048,
+            peak_kib: 4096,
+        };
         Load {
             subject,
             shape,
@@ -316,9 +330,9 @@ mod tests {
     fn figures_are_told_as_they_were_found() {
         check("2026-01-02 03:04 UTC · commit abc · 2 × Abacus");
         check(
-            "| Canopy's predictor | 50000 | 12.0 | 0.050 | 0.090 | 1.50 | 12.3 | 123 | 2.0 (4) | 0 | 3 |\n",
+            "| Canopy's predictor | 50000 | 12.0 | 62 | 0.050 | 0.090 | 1.50 | 12.3 | 123 | 2.0 (4) | 0 | 3 |\n",
         );
-        check("| Canopy's gateway in front of the predictor | 50000 | 20.0 + 10.1 = 30.1 | ");
+        check("| Canopy's gateway in front of the predictor | 50000 | 20.0 + 10.1 = 30.1 | 62, 62 | ");
         check("**Open loop, 1000 requests/s over up to 64 connections**");
         check("| Canopy's predictor | `POST /predict` | 10.0 | 9.00 | 30.0 | 3 |\n");
         check("| demo, 1000 × 4 | Canopy | 1 | 0.200 | 0.9250 | 1.25 | 0.500 |\n");

@@ -105,6 +105,8 @@ pub(crate) struct Load {
 pub(crate) struct Cost {
     pub(crate) name: String,
     pub(crate) cpu_seconds: f64,
+    /// The part of it in the kernel.
+    pub(crate) kernel_seconds: f64,
     pub(crate) resident_kib: u64,
     pub(crate) peak_kib: u64,
 }
@@ -123,6 +125,11 @@ impl Load {
     /// Microseconds of CPU for each answer, of one server.
     pub(crate) fn cpu_us_of(&self, server: &Cost) -> f64 {
         server.cpu_seconds * 1e6 / self.answered as f64
+    }
+
+    /// Which part of one server's CPU was the kernel's.
+    pub(crate) fn kernel_percent_of(server: &Cost) -> f64 {
+        100.0 * server.kernel_seconds / server.cpu_seconds
     }
 }
 

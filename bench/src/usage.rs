@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) struct Usage {
     /// Time on a CPU since each began, of all threads, in user code and in the kernel.
     pub(crate) cpu: Duration,
+    /// The part of it in the kernel.
+    pub(crate) kernel: Duration,
     /// Memory that is resident now, in KiB; what two processes share is counted for each.
     pub(crate) resident: u64,
     /// The most that was resident at any time, in KiB.
@@ -27,14 +29,15 @@ pub(crate) fn of_group(group: u32) -> Result<Usage> {
         let folder = entry.context("failed to list /proc")?.path();
         // Whatever is no process, or ended meanwhile, has no such file.
         let Ok(stat) = fs::read_to_string(folder.join("stat")) else { continue };
-        let Some((of, ticks)) = group_and_ticks(&stat) else { continue };
+        let Some(Times { group: of, user, kernel }) = times(&stat) else { continue };
         if of != group {
             continue;
         }
         found = true;
         let status = fs::read_to_string(folder.join("status"))
             .with_context(|| format!("failed to read {}/status", folder.display()))?;
-        usage.cpu += time(ticks);
+        usage.cpu += user + kernel;
+        usage.kernel += kernel;
         usage.resident += kibibytes(&status, "VmRSS:").unwrap_or(0);
         usage.peak += kibibytes(&status, "VmHWM:").unwrap_or(0);
     }
@@ -45,21 +48,27 @@ pub(crate) fn of_group(group: u32) -> Result<Usage> {
 /// The time this process has spent on a CPU.
 pub(crate) fn of_this_process() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").context("failed to read /proc/self/stat")?;
-    let (_, ticks) = group_and_ticks(&stat).context("failed to understand /proc/self/stat")?;
-    Ok(time(ticks))
+    let Times { user, kernel, .. } = times(&stat).context("failed to understand /proc/self/stat")?;
+    Ok(user + kernel)
 }
 
-fn time(ticks: u64) -> Duration {
-    Duration::from_nanos(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second())
+/// What one process says.
+#[derive(Debug, PartialEq)]
+struct Times {
+    group: u32,
+    user: Duration,
+    kernel: Duration,
 }
 
-/// The process group, and the clock ticks in user code and in the kernel, of one line of `/proc/<pid>/stat`.
-fn group_and_ticks(stat: &str) -> Option<(u32, u64)> {
+/// The process group, and the time in user code and in the kernel, of one line of `/proc/<pid>/stat`.
+fn times(stat: &str) -> Option<Times> {
     // The name in parentheses may hold anything, spaces and parentheses too.
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<_> = fields.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    Some((u32::try_from(field(5)?).ok()?, field(14)? + field(15)?))
+    let time =
+        |ticks: u64| Duration::from_nanos(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second());
+    Some(Times { group: field(5)?.try_into().ok()?, user: time(field(14)?), kernel: time(field(15)?) })
 }
 
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
@@ -71,14 +80,20 @@ fn kibibytes(status: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// How many nanoseconds a tick of the clock takes.
+    fn tick() -> u128 {
+        1_000_000_000 / u128::from(rustix::param::clock_ticks_per_second())
+    }
+
     #[test]
     fn a_processs_name_does_not_confuse_its_fields() {
         let fields = "S 1 77 77 0 -1 4194560 100 0 0 0 250 31 9 9 20 0 3 0 111 222 333";
         for name in ["nginx", "a b) S 9 9", ") ) ("] {
-            assert_eq!(group_and_ticks(&format!("123 ({name}) {fields}")), Some((77, 281)));
+            let Times { group, user, kernel } = times(&format!("123 ({name}) {fields}")).unwrap();
+            assert_eq!((group, user.as_nanos() / 250, kernel.as_nanos() / 31), (77, tick(), tick()));
         }
-        assert_eq!(group_and_ticks(""), None);
-        assert_eq!(group_and_ticks("1 (x) S 1"), None);
+        assert_eq!(times(""), None);
+        assert_eq!(times("1 (x) S 1"), None);
     }
 
     #[test]
