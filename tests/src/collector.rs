@@ -4,7 +4,7 @@
 //! sent.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail, ensure};
@@ -52,11 +52,16 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts a collector on a free port.
+    /// Starts a collector on a free port of the loopback interface.
     pub async fn start() -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// Starts a collector on a free port of an address of this machine.
+    pub async fn start_at(at: IpAddr) -> Result<Self> {
         let spans = Arc::default();
         let router = Router::new().route("/v1/traces", post(receive)).with_state(Arc::clone(&spans));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((at, 0)).await?;
         let address = listener.local_addr()?;
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, spans, server })

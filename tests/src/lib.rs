@@ -17,6 +17,8 @@ pub mod refuser;
 pub mod kubernetes;
 pub mod namespace;
 pub mod forward;
+pub mod pod_list;
 pub mod prometheus;
 pub mod jaeger;
+pub mod trace_store;
 pub mod postgres;

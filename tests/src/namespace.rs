@@ -3,6 +3,8 @@
 //! Comes in: a name and a test. Goes out: the test's outcome; on failure what was in the namespace, in words. Never:
 //! a namespace that outlives its test, unless `CANOPY_KEEP` is set so that somebody can look.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result};
 
 use crate::kubernetes::{apply, kubectl};
@@ -14,7 +16,8 @@ pub struct Namespace {
     pub name: String,
 }
 
-/// Runs a test in a namespace of its own that admits only pods of the restricted level.
+/// Runs a test in a namespace of its own that admits only pods of the restricted level, and prints its seconds.
+#[expect(clippy::print_stdout, reason = "the seconds are for people who look for slow tests")]
 pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Namespace) -> Result<()>) -> Result<()> {
     // Left by a run that was interrupted.
     kubectl(&["delete", "namespace", name, "--ignore-not-found"])?;
@@ -23,7 +26,9 @@ pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Namespace) -> Resu
         format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}");
     apply(name, &manifest)?;
     let namespace = Namespace { name: name.to_owned() };
+    let began = Instant::now();
     let outcome = test(&namespace).await;
+    println!("seconds: {name} {:.1}", began.elapsed().as_secs_f64());
     if outcome.is_err() {
         namespace.tell();
     }

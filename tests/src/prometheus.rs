@@ -19,11 +19,12 @@ use tokio::process::Command;
 
 use crate::http::{client, send};
 use crate::kubernetes::kubectl_json;
+use crate::pod_list::PodList;
 use crate::process::{Process, free_address};
 use crate::programs::found;
 use crate::wait::until;
 
-/// Of its own module: Debian builds it without Kubernetes' discovery.
+/// With the feature `full` that of its own module; otherwise Debian's, which has no discovery by Kubernetes.
 const PROGRAM: &str = "prometheus";
 /// How long it may take to come up.
 const UP_WITHIN: Duration = Duration::from_mins(1);
@@ -35,6 +36,7 @@ pub struct Prometheus {
     client: Client,
     process: Process,
     _folder: TempDir,
+    _pods: PodList,
 }
 
 /// Pods, as a `PodMonitor` names them.
@@ -54,7 +56,8 @@ impl Prometheus {
     /// Starts one that asks `pods` every second, and works out the rules of a file; returns when it answers.
     pub async fn start(pods: &Pods, rules: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let configuration = configuration(pods, rules, folder.path())?;
+        let list = PodList::start().await?;
+        let configuration = configuration(pods, (rules, &list), folder.path())?;
         let file = folder.path().join("prometheus.yml");
         // JSON is YAML.
         fs::write(&file, configuration.to_string())?;
@@ -74,7 +77,7 @@ impl Prometheus {
             Ok(())
         })
         .await?;
-        Ok(Self { address, client, process, _folder: folder })
+        Ok(Self { address, client, process, _folder: folder, _pods: list })
     }
 
     /// The values that a query finds now; an error where Prometheus does not take it.
@@ -131,7 +134,7 @@ pub async fn faults(metrics: &str) -> Result<String> {
 }
 
 /// Where to find the API server, whom to ask through it, and what to work out of the answers.
-fn configuration(pods: &Pods, rules: &Path, folder: &Path) -> Result<Value> {
+fn configuration(pods: &Pods, (rules, list): (&Path, &PodList), folder: &Path) -> Result<Value> {
     let seen = kubectl_json(&["config", "view", "--raw", "--minify", "--flatten"])?;
     let (cluster, user) = (&seen["clusters"][0]["cluster"], &seen["users"][0]["user"]);
     let server = cluster["server"].as_str().and_then(|server| server.strip_prefix("https://"));
@@ -167,15 +170,21 @@ fn configuration(pods: &Pods, rules: &Path, folder: &Path) -> Result<Value> {
             "replacement": format!("/api/v1/namespaces/$1/pods/$2:$3/proxy{path}"),
         },
     ]);
+    let mut scrape = json!({
+        "job_name": "pods",
+        "scheme": "https",
+        "tls_config": tls,
+        "relabel_configs": relabel,
+    });
+    if cfg!(feature = "full") {
+        scrape["kubernetes_sd_configs"] =
+            json!([{"role": "pod", "kubeconfig_file": std::env::var("KUBECONFIG")?}]);
+    } else {
+        scrape["http_sd_configs"] = json!([{"url": list.url(), "refresh_interval": "2s"}]);
+    }
     Ok(json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [rules],
-        "scrape_configs": [{
-            "job_name": "pods",
-            "scheme": "https",
-            "tls_config": tls,
-            "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": std::env::var("KUBECONFIG")?}],
-            "relabel_configs": relabel,
-        }],
+        "scrape_configs": [scrape],
     }))
 }

@@ -13,7 +13,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// How long a condition is left alone between two looks,
 const PAUSE: Duration = Duration::from_millis(20);
 /// and so many times as long as a look takes, where that is more: looks must not be what a machine is busy with.
-const REST: u32 = 9;
+const REST: u32 = 2;
 
 /// Tries until it works; after `limit` the last error is told, with `what` was waited for.
 pub async fn until<T>(what: &str, limit: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {

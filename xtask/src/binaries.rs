@@ -1,23 +1,36 @@
 //! Our own programs, built for a purpose.
 //!
-//! Comes in: nothing. Goes out: paths of programs that are as new as the sources. Never: a build that makes
-//! the ordinary ones start from nothing again; static ones have a target folder of their own.
+//! Every build of a check selects the whole workspace, with the target and flags of `shell::cargo`, so that third-party
+//! crates are compiled once for tests, for the laptop and for images.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::shell::{capture, cargo, root, run};
+use crate::shell::{TARGET, capture, cargo, command, root, run};
 
-/// What `cargo run --release` runs.
+/// A test whose dependencies, built beside a program, select the features that `cargo test --workspace` selects.
+const SELECTS_FEATURES: [&str; 3] = ["--workspace", "--test", "traces"];
+
+/// The command line tool, as quick to build as `cargo run --release` builds it.
 pub(crate) fn canopy() -> Result<PathBuf> {
-    run(&mut cargo(["build", "--quiet", "--release", "--package", "canopy"]))?;
-    Ok(root().join("target/release/canopy"))
+    let words = ["build", "--quiet", "--release", "--locked", "--bin", "canopy"];
+    run(&mut cargo(words.iter().chain(&SELECTS_FEATURES)))?;
+    Ok(folder("release").join("canopy"))
 }
 
 /// What `canopy` prints when asked with `arguments`.
 pub(crate) fn canopy_says(arguments: &[&str]) -> Result<Vec<u8>> {
-    capture(&mut cargo(["run", "--quiet", "--release", "--package", "canopy", "--"].iter().chain(arguments)))
+    capture(&mut command(canopy()?, arguments))
+}
+
+/// How the programs of images are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// Quickly, from what the tests have compiled already: for the checks of every change.
+    Quick,
+    /// Small and fast, from nothing: for people, and for `check --full`.
+    Distribution,
 }
 
 /// The programs that go into images, with everything they need inside.
@@ -29,19 +42,31 @@ pub(crate) struct Static {
 }
 
 /// Builds the programs for images.
-pub(crate) fn statically() -> Result<Static> {
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
-    let profile = ["build", "--profile", "dist", "--target", TARGET, "--target-dir", "target/static"];
-    let packages = ["canopy", "canopy-operator", "canopy-gateway", "canopy-predictor"];
-    let packages = packages.iter().flat_map(|name| ["--package", name]);
-    // An empty image has no /dev: random numbers must come from the system call.
-    let flags = "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
-    run(cargo(profile.into_iter().chain(packages)).env("RUSTFLAGS", flags))?;
-    let folder = root().join("target/static").join(TARGET).join("dist");
+pub(crate) fn statically(build: Build) -> Result<Static> {
+    let programs = ["canopy", "canopy-operator", "canopy-gateway", "canopy-predictor"];
+    let folder = match build {
+        Build::Quick => {
+            let bins = programs.iter().flat_map(|name| ["--bin", name]);
+            run(&mut cargo(
+                ["build", "--release", "--locked"].into_iter().chain(bins).chain(SELECTS_FEATURES),
+            ))?;
+            folder("release")
+        }
+        Build::Distribution => {
+            let packages = programs.iter().flat_map(|name| ["--package", name]);
+            run(&mut cargo(["build", "--profile", "dist", "--locked"].into_iter().chain(packages)))?;
+            folder("dist")
+        }
+    };
     Ok(Static {
         canopy: folder.join("canopy"),
         operator: folder.join("canopy-operator"),
         gateway: folder.join("canopy-gateway"),
         predictor: folder.join("canopy-predictor"),
     })
+}
+
+/// Where cargo puts the programs of a profile.
+fn folder(profile: &str) -> PathBuf {
+    root().join("target").join(TARGET).join(profile)
 }

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
+use crate::binaries::Build;
 use crate::shell::{AS_TESTS, cargo, command, run as run_command};
 use crate::{cluster, debian, generated};
 
 /// Which checks to run.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Options {
     /// Runs only these.
     #[arg(long, conflicts_with = "without_cluster", value_name = "NAME", num_args = 1.., value_parser = PossibleValuesParser::new(CHECKS.map(|c| c.name)))]
@@ -34,6 +35,13 @@ pub(crate) struct Options {
     /// Prints the names of all checks and what each shows.
     #[arg(long)]
     list: bool,
+}
+
+impl Options {
+    /// How the programs under test are built.
+    fn build(&self) -> Build {
+        if self.full { Build::Distribution } else { Build::Quick }
+    }
 }
 
 /// What needs a cluster.
@@ -50,7 +58,7 @@ const CHECKS: [Check; 13] = [
     Check { name: "clippy", shows: "no lint warns", run: |_| clippy() },
     Check { name: "doc", shows: "the documentation of the code builds without warnings", run: |_| doc() },
     Check { name: "test", shows: "every test passes", run: |_| test() },
-    Check { name: "laptop", shows: "`cargo run --release -- up` answers", run: |_| laptop::answers() },
+    Check { name: "laptop", shows: "`canopy up` answers", run: |_| laptop::answers() },
     Check {
         name: "metrics",
         shows: "promtool finds nothing wrong with the metrics, and Prometheus reads them with their exemplars",
@@ -64,18 +72,20 @@ const CHECKS: [Check; 13] = [
     },
     Check { name: "browser", shows: "the API's pages render, with no other host", run: |_| browser::check() },
     Check { name: "generated", shows: "generated files are what the code says", run: |_| generated::check() },
-    Check { name: "static", shows: "small binaries serve in an empty root", run: |_| empty_root::check() },
     Check {
-        name: "cluster",
-        shows: "a cluster comes up, and nothing of it is left",
-        run: |_| on_cluster::tool(),
+        name: "static",
+        shows: "static binaries serve in an empty root; with --full also that they are small",
+        run: |options| empty_root::check(options.build()),
     },
-    Check {
-        name: "e2e",
-        shows: "Canopy on a cluster does what it promises",
-        run: |options| on_cluster::e2e(options.full),
-    },
+    Check { name: "cluster", shows: "a cluster comes up, and nothing of it is left", run: on_cluster::tool },
+    Check { name: "e2e", shows: "Canopy on a cluster does what it promises", run: on_cluster::e2e },
 ];
+
+/// Runs tests on a cluster that stays up: those whose names have one of `filters` in them, or all.
+pub(crate) fn e2e(filters: &[String]) -> Result<()> {
+    cluster::foresee()?;
+    on_cluster::some(filters)
+}
 
 /// Runs the checks that were asked for; the exit code says whether all passed.
 #[expect(clippy::print_stdout, reason = "people and programs read it")]

@@ -74,7 +74,7 @@ pub(crate) fn run(chore: &Chore) -> ExitCode {
         Chore::Down { name } => down(name.as_deref()),
         Chore::Load { images, cluster } => load(&cluster.name, images),
         Chore::Status => status(),
-        Chore::Test => try_out(),
+        Chore::Test => try_out(true),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,9 +85,9 @@ pub(crate) fn run(chore: &Chore) -> ExitCode {
     }
 }
 
-/// Proves all of this on this machine.
-pub(crate) fn try_out() -> Result<()> {
-    trial::run()
+/// Proves on this machine what is promised; `full` adds the long trials.
+pub(crate) fn try_out(full: bool) -> Result<()> {
+    trial::run(full)
 }
 
 /// Fails at once where it is plain that no cluster can run here.
@@ -165,6 +165,7 @@ pub(crate) fn find_backends() -> Result<()> {
 pub(crate) struct Borrowed {
     name: &'static str,
     work: Work,
+    is_kept: bool,
 }
 
 impl Borrowed {
@@ -172,7 +173,13 @@ impl Borrowed {
     pub(crate) fn new(name: &'static str, nodes: usize) -> Result<Self> {
         down(Some(name))?;
         up(name, nodes)?;
-        Ok(Self { name, work: Work::look()? })
+        Ok(Self { name, work: Work::look()?, is_kept: false })
+    }
+
+    /// Brings one up unless it is up, and leaves it up.
+    pub(crate) fn kept(name: &'static str, nodes: usize) -> Result<Self> {
+        up(name, nodes)?;
+        Ok(Self { name, work: Work::look()?, is_kept: true })
     }
 
     /// A command that finds this cluster, its Docker and its programs.
@@ -194,6 +201,9 @@ impl Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         if let Err(error) = down(Some(self.name)) {
             tell(&format!("error: {error:#}"));
         }

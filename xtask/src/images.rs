@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::binaries::{Static, statically};
+use crate::binaries::{Build, Static, statically};
 use crate::debian;
 use crate::shell::{root, run};
 
@@ -18,9 +18,9 @@ const CONTAINERFILE: &str = "deploy/images/Containerfile";
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Builds the images by a builder, such as `docker` or `buildah`, to which `builder` makes commands; returns their names.
-pub(crate) fn build(builder: impl Fn(&[&str]) -> Command) -> Result<Vec<String>> {
+pub(crate) fn build(how: Build, builder: impl Fn(&[&str]) -> Command) -> Result<Vec<String>> {
     debian::need_file(CERTIFICATES, "ca-certificates")?;
-    let Static { canopy: _, operator, gateway, predictor } = statically()?;
+    let Static { canopy: _, operator, gateway, predictor } = statically(how)?;
     let context = root().join("target/images");
     fs::create_dir_all(&context).with_context(|| format!("failed to make {}", context.display()))?;
     fs::copy(CERTIFICATES, context.join("ca-certificates.crt")).context("failed to copy the certificates")?;

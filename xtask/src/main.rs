@@ -30,6 +30,12 @@ enum Chore {
         #[arg(long, default_value = "docker")]
         with: String,
     },
+    /// Runs tests on a real cluster and leaves it up for the next run; `cargo xtask cluster down` ends it.
+    E2e {
+        /// Runs only tests with one of these in their names.
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+    },
     /// A real Kubernetes cluster on this machine.
     #[command(subcommand)]
     Cluster(cluster::Chore),
@@ -39,8 +45,10 @@ fn main() -> anyhow::Result<ExitCode> {
     match Chore::parse() {
         Chore::Check(options) => Ok(check::run(&options)),
         Chore::Cluster(chore) => Ok(cluster::run(&chore)),
+        Chore::E2e { filters } => check::e2e(&filters).map(|()| ExitCode::SUCCESS),
         Chore::Images { with } => {
-            images::build(|arguments| shell::command(&with, arguments)).map(|_| ExitCode::SUCCESS)
+            images::build(binaries::Build::Distribution, |arguments| shell::command(&with, arguments))
+                .map(|_| ExitCode::SUCCESS)
         }
         Chore::Generate => generated::write().map(|()| ExitCode::SUCCESS),
     }

@@ -27,6 +27,20 @@ const GUARD: [&str; 2] = ["--pdeathsig", "KILL"];
 /// all checks.
 pub(crate) const AS_TESTS: [&str; 2] = ["--profile", "bench"];
 
+/// What every program is built for.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What cargo is told by every check. It is not in `.cargo/config.toml`: some systems have no static C library, and
+/// `cargo run` must work there.
+pub(crate) const CARGO_ENVIRONMENT: [(&str, &str); 2] = [
+    ("CARGO_BUILD_TARGET", TARGET),
+    // An empty image has no /dev: random numbers must come from the system call.
+    (
+        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+        "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"",
+    ),
+];
+
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
@@ -51,9 +65,12 @@ pub(crate) fn command<A: AsRef<OsStr>>(
     command
 }
 
-/// Cargo, the one that runs this program.
+/// Cargo, the one that runs this program, with the target and flags of images: a program that any check builds runs where
+/// there is no system, and all checks share what they compile.
 pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    command(own_cargo(), arguments)
+    let mut cargo = command(own_cargo(), arguments);
+    cargo.envs(CARGO_ENVIRONMENT);
+    cargo
 }
 
 /// Where that is.

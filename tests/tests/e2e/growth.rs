@@ -18,7 +18,7 @@ use crate::audit::{is_operators, leads, writes};
 use crate::canopy::{alone, leader, measurements, rolled_out, scale_operators, without_operators};
 use crate::model::{PATIENCE, small};
 
-/// How many models there are, and how many there are in turn if `CANOPY_FULL` is set.
+/// How many models there are, and how many there are in turn where the feature `full` is on.
 const MODELS: &[usize] = &[100];
 const MODELS_FULL: &[usize] = &[10, 100, 1000];
 /// So many are applied at once.
@@ -153,7 +153,7 @@ async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
 async fn an_operator_grows_slowly_with_its_models_and_does_nothing_when_idle() -> Result<()> {
     let _turn = alone().await?;
     in_namespace("e2e-growth", async |namespace| {
-        let stages = if std::env::var_os("CANOPY_FULL").is_some() { MODELS_FULL } else { MODELS };
+        let stages = if cfg!(feature = "full") { MODELS_FULL } else { MODELS };
         let mut there = 0;
         for &count in stages {
             without_operators().await?;

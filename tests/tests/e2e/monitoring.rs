@@ -1,4 +1,4 @@
-//! What Prometheus and Jaeger see of Canopy: every query that ships finds something, every alert what it watches, every
+//! What Prometheus and a store of traces see of Canopy: every query that ships finds something, every alert what it watches, every
 //! panel is drawn, and a request is one trace.
 //!
 //! Comes in: the chart's `PodMonitor`, rules and dashboards, a model that is asked well, badly and too much, and told the
@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::forward::Forward;
-use canopy_tests::jaeger::{Jaeger, Span};
+use canopy_tests::jaeger::Span;
 use canopy_tests::kubernetes::{helm, kubectl, this_machine};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::postgres::Postgres;
 use canopy_tests::prometheus::{Pods, Prometheus, faults};
+use canopy_tests::trace_store::TraceStore;
 use canopy_tests::wait::until;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -196,12 +197,12 @@ async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
 }
 
 /// Has gateways record, and all of Canopy send every trace, until it is installed as usual again.
-fn observe(jaeger: &Jaeger, postgres: &Postgres) -> Result<()> {
+fn observe(store: &TraceStore, postgres: &Postgres) -> Result<()> {
     let url = format!("--from-literal=url={}", postgres.url());
     kubectl(&["create", "secret", "generic", SECRET, "--namespace", SYSTEM, &url])?;
     install_with(&[
         format!("gateway.database.secretName={SECRET}"),
-        format!("tracing.endpoint=http://{}", jaeger.spans),
+        format!("tracing.endpoint={}", store.endpoint()),
         "tracing.ratio=1".to_owned(),
     ])
 }
@@ -212,7 +213,7 @@ fn forget_secret() -> Result<()> {
 
 /// Asks every query until all have found something, and has all panels drawn, while the model is asked.
 #[expect(clippy::print_stdout, reason = "it says what was seen")]
-async fn every_query(model: &Model<'_>, gateways: &[Forward], jaeger: &Jaeger) -> Result<()> {
+async fn every_query(model: &Model<'_>, gateways: &[Forward], store: &TraceStore) -> Result<()> {
     let rules = chart().join("files/rules.yaml").canonicalize()?;
     let prometheus = Prometheus::start(&monitored()?, &rules).await?;
     too_much(&gateways[0], model).await?;
@@ -231,7 +232,7 @@ async fn every_query(model: &Model<'_>, gateways: &[Forward], jaeger: &Jaeger) -
                 if found.iter().all(|value| value.is_nan()) {
                     lost.push(format!("{from}: {expression} finds {found:?}"));
                 }
-                if *has_traces && !is_kept(jaeger, &prometheus.traces(expression).await?).await {
+                if *has_traces && !is_kept(store, &prometheus.traces(expression).await?).await {
                     lost.push(format!("{from}: {expression} has no exemplar of a trace that is kept"));
                 }
             }
@@ -261,10 +262,10 @@ async fn every_query(model: &Model<'_>, gateways: &[Forward], jaeger: &Jaeger) -
 }
 
 /// Whether one of these traces can be looked at.
-async fn is_kept(jaeger: &Jaeger, traces: &[String]) -> bool {
+async fn is_kept(store: &TraceStore, traces: &[String]) -> bool {
     // Of an exemplar that is new the spans may still wait to be sent.
     match traces.first() {
-        Some(trace) => jaeger.trace(trace).await.is_ok(),
+        Some(trace) => store.trace(trace).await.is_ok(),
         None => false,
     }
 }
@@ -296,13 +297,13 @@ async fn draw(prometheus: &Prometheus, model: &Model<'_>) -> Result<()> {
 
 /// A request in the name of a caller who traces is one trace, from the caller to the model; so is a pass of the operator
 /// with what it wrote.
-async fn traces(jaeger: &Jaeger, model: &Model<'_>, gateway: &Forward) -> Result<()> {
+async fn traces(store: &TraceStore, model: &Model<'_>, gateway: &Forward) -> Result<()> {
     let path = format!("/api/models/{}/predict", model.full_name());
     let parent = format!("00-{TRACE}-{CALLER}-01");
     let reply = gateway.post_within(&parent, &path, &json!({"features": ROW})).await?;
     ensure!(reply.status == 200, "{}: {}", reply.status, reply.text);
     until("the trace of a request", SEEN_WITHIN, async || {
-        let spans = jaeger.trace(TRACE).await?;
+        let spans = store.trace(TRACE).await?;
         let mut parent = CALLER.to_owned();
         for (service, name) in WAY {
             let is_next =
@@ -316,7 +317,7 @@ async fn traces(jaeger: &Jaeger, model: &Model<'_>, gateway: &Forward) -> Result
     })
     .await?;
     until("the trace of a pass", SEEN_WITHIN, async || {
-        let traces = jaeger.traces("canopy-operator", "reconcile", ("canopy.model", model.name)).await?;
+        let traces = store.traces("canopy-operator", "reconcile", ("canopy.model", model.name)).await?;
         let wrote = |trace: &Vec<Span>| {
             let pass = trace.iter().find(|span| span.name == "reconcile");
             pass.is_some_and(|pass| {
@@ -327,17 +328,17 @@ async fn traces(jaeger: &Jaeger, model: &Model<'_>, gateway: &Forward) -> Result
         Ok(())
     })
     .await
-    .with_context(|| jaeger.lines().join("\n"))
+    .with_context(|| store.lines().join("\n"))
 }
 
 #[tokio::test]
 async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> Result<()> {
     let _turn = alone().await?;
     let here = this_machine()?;
-    let (jaeger, postgres) = (Jaeger::start(here).await?, Postgres::start(here).await?);
+    let (store, postgres) = (TraceStore::start(here).await?, Postgres::start(here).await?);
     // Left by a run that was interrupted.
     forget_secret()?;
-    observe(&jaeger, &postgres)?;
+    observe(&store, &postgres)?;
     let seen = in_namespace("e2e-monitoring", async |namespace| {
         rolled_out()?;
         namespace.apply(&small("seen", &json!({"replicas": 1})))?;
@@ -351,8 +352,8 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
             let faults = faults(&measurements(&operator).await?.0).await?;
             ensure!(faults.is_empty(), "promtool says of {operator}: {faults}");
         }
-        traces(&jaeger, &model, &gateways[0]).await?;
-        every_query(&model, &gateways, &jaeger).await
+        traces(&store, &model, &gateways[0]).await?;
+        every_query(&model, &gateways, &store).await
     })
     .await;
     // Whatever came of it, the others find Canopy as it was.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::binaries::{Static, statically};
+use crate::binaries::{Build, Static, statically};
 use crate::debian;
 use crate::http::{free_address, get, get_text, post};
 use crate::shell::{Running, command, root, run};
@@ -23,12 +23,14 @@ const RESOLVER: &str = "/etc/resolv.conf";
 /// How long a program may take until it is ready, training included.
 const START: Duration = Duration::from_secs(30);
 
-/// Builds, weighs and runs all of them.
-pub(super) fn check() -> Result<()> {
+/// Builds and runs all of them; those that are distributed are weighed, too.
+pub(super) fn check(build: Build) -> Result<()> {
     debian::need_file(CERTIFICATES, "ca-certificates")?;
-    let Static { canopy, operator, gateway, predictor } = statically()?;
-    // The operator does its work in a cluster only, and from its image.
-    weigh([&canopy, &operator, &gateway, &predictor])?;
+    let Static { canopy, operator, gateway, predictor } = statically(build)?;
+    if build == Build::Distribution {
+        // The operator does its work in a cluster only, and from its image.
+        weigh([&canopy, &operator, &gateway, &predictor])?;
+    }
     line(&gateway, &predictor)?;
     up(&canopy)
 }

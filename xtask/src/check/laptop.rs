@@ -15,7 +15,7 @@ use super::scraping::Prometheus;
 use crate::binaries::canopy;
 use crate::debian;
 use crate::http::{free_address, get, get_text, post, post_with};
-use crate::shell::{Running, cargo, command, feed, root};
+use crate::shell::{Running, command, feed, root};
 
 /// How long training the demo model and starting everything may take.
 const START: Duration = Duration::from_mins(1);
@@ -32,10 +32,10 @@ pub(super) struct Laptop {
 impl Laptop {
     /// Starts it as the README says, but on free ports, and waits until it is ready.
     pub(super) fn start() -> Result<Self> {
-        canopy()?; // seen while it compiles
+        let canopy = canopy()?;
         let (gateway, predictor, admin) = (free_address()?, free_address()?, free_address()?);
         let data = root().join(format!("target/laptop-{}", std::process::id()));
-        let mut up = cargo(["run", "--quiet", "--release", "--", "up", "--data"]);
+        let mut up = command(canopy, ["up", "--data"]);
         up.arg(&data).arg("--gateway").arg(gateway.to_string());
         up.arg("--predictor").arg(predictor.to_string()).arg("--admin").arg(admin.to_string());
         let mut laptop = Self { running: Running::start(&mut up)?, data, gateway, predictor, admin };

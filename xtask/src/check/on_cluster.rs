@@ -5,9 +5,9 @@
 
 use anyhow::Result;
 
-use super::dashboards;
+use super::{Options, dashboards};
 use crate::cluster::{self, Borrowed};
-use crate::shell::{AS_TESTS, own_cargo, run};
+use crate::shell::{AS_TESTS, CARGO_ENVIRONMENT, own_cargo, run};
 use crate::{debian, images};
 
 /// The cluster of the tests.
@@ -16,37 +16,56 @@ const CLUSTER: &str = "canopy-e2e";
 const AT_ONCE: &str = "100";
 
 /// `cargo xtask cluster` does what it promises.
-pub(super) fn tool() -> Result<()> {
+pub(super) fn tool(options: &Options) -> Result<()> {
     // An interrupted run of the other check leaves its cluster, and a trial wants the machine for itself.
     cluster::remove(CLUSTER)?;
-    cluster::try_out()
+    cluster::try_out(options.full)
 }
 
-/// Canopy does what it promises, from its images and by its chart; `full` says for how long.
-pub(super) fn e2e(full: bool) -> Result<()> {
+/// Canopy does what it promises, from its images and by its chart.
+pub(super) fn e2e(options: &Options) -> Result<()> {
+    let nodes = nodes(options.full);
+    // What an interrupted run left of its cluster is no ground for another.
+    tests_on(&Borrowed::new(CLUSTER, nodes)?, options, &[])
+}
+
+/// The same on a cluster that stays up, for those tests whose names have one of `filters` in them.
+pub(crate) fn some(filters: &[String]) -> Result<()> {
+    let options = Options::default();
+    let cluster = Borrowed::kept(CLUSTER, nodes(options.full))?;
+    // An installed Canopy goes on with the images that it was started from.
+    let uninstall = ["uninstall", "canopy", "--namespace", "canopy-system", "--ignore-not-found", "--wait"];
+    run(&mut cluster.command("helm", uninstall))?;
+    tests_on(&cluster, &options, filters)
+}
+
+/// Of two workers one can be lost.
+fn nodes(full: bool) -> usize {
+    if full { 3 } else { 1 }
+}
+
+fn tests_on(cluster: &Borrowed, options: &Options, filters: &[String]) -> Result<()> {
     debian::need("pg_ctlcluster", "postgresql")?;
     debian::need("promtool", "prometheus")?;
     dashboards::make_page()?;
-    // Of two workers one can be lost.
-    let cluster = Borrowed::new(CLUSTER, if full { 3 } else { 1 })?;
     // An old builder needs nothing that would have to be pulled.
-    let images = images::build(|arguments| {
+    let images = images::build(options.build(), |arguments| {
         let mut docker = cluster.command("docker", arguments);
         docker.env("DOCKER_BUILDKIT", "0");
         docker
     })?;
     cluster.load(&images)?;
-    cluster::find_backends()?;
+    if options.full {
+        cluster::find_backends()?;
+    }
     run(&mut cluster.command("charts/render", ["--check"]))?;
     // Of the whole workspace, so that it stands on what the check of all other tests has built.
-    let features = if full { "canopy-tests/full" } else { "canopy-tests/cluster" };
+    let features = if options.full { "canopy-tests/full" } else { "canopy-tests/cluster" };
     let words = ["test", "--locked", "--workspace", "--features", features, "--test", "e2e"];
     let words = words.iter().chain(&AS_TESTS).chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
     let mut tests = cluster.command(own_cargo(), words);
+    tests.args(filters);
     // Each error names what was done and where; forty frames below each would hide that.
-    tests.env("RUST_BACKTRACE", "0");
-    if full {
-        tests.env("CANOPY_FULL", "yes");
-    }
+    tests.env("RUST_BACKTRACE", "0").envs(CARGO_ENVIRONMENT);
     run(&mut tests)
 }

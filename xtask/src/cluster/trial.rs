@@ -21,8 +21,8 @@ const SECOND_UP_LIMIT: Duration = Duration::from_mins(1);
 /// Names outside the cluster are refused rather than waited for.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 
-/// Runs all trials.
-pub(crate) fn run() -> Result<()> {
+/// Runs the trials; `full` adds those of an `up` that is killed, and of three nodes.
+pub(crate) fn run(full: bool) -> Result<()> {
     // What an interrupted trial left behind.
     chore(&["down", "--name", NAME])?;
     let work = Work::look()?;
@@ -32,14 +32,14 @@ pub(crate) fn run() -> Result<()> {
         "a cluster is up: take it down first, with `cargo xtask cluster down`"
     );
 
-    let result = trials(&work, &before);
+    let result = trials(&work, &before, full);
     if result.is_err() {
         chore(&["down"])?;
     }
     result
 }
 
-fn trials(work: &Work, before: &Traces) -> Result<()> {
+fn trials(work: &Work, before: &Traces, full: bool) -> Result<()> {
     told("up, with whatever had to be built", || chore(&["up", "--name", NAME]))?;
     told("nodes are ready", || ready(work, 1))?;
     told("names resolve inside a pod, and others are refused at once", || names(work))?;
@@ -51,7 +51,11 @@ fn trials(work: &Work, before: &Traces) -> Result<()> {
         chore(&["down"])
     })?;
     nothing_left(work, before)?;
+    if full { killed(work, before) } else { Ok(()) }
+}
 
+/// What is left of an `up` that was killed hinders neither a `down` nor another `up`, of three nodes.
+fn killed(work: &Work, before: &Traces) -> Result<()> {
     for (moment, come) in [DAEMON, API_SERVER] {
         told(&format!("up killed when {moment}, then down"), || {
             killed_up(work, come)?;

@@ -16,11 +16,11 @@ use crate::strike::strike_in;
 const SYSTEM: &str = "kube-system";
 const DNS: &str = "deployment/coredns";
 /// How long DNS is gone.
-const GONE: Duration = Duration::from_secs(30);
+const GONE: Duration = Duration::from_secs(20);
 /// How long it fails: a gateway asks again several times.
 const FAILING: Duration = Duration::from_secs(15);
 /// How often, and how long each time, it does not answer where it is slow: longer than a resolver waits.
-const PAUSES: u32 = 3;
+const PAUSES: u32 = 2;
 const PAUSE: Duration = Duration::from_secs(6);
 const BETWEEN: Duration = Duration::from_secs(2);
 
@@ -33,7 +33,7 @@ async fn whatever_becomes_of_dns_models_that_serve_go_on() -> Result<()> {
         let outcome = async {
             let mut load = scene.load().await?;
             load.during("restarted", async { restart() }).await?;
-            load.during("gone for 30 s", gone()).await?;
+            load.during("gone", gone()).await?;
             load.during("slow", slow()).await?;
             load.during("SERVFAIL", failing(&corefile)).await?;
             load.calm("after").await?;

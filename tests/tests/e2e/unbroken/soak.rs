@@ -18,8 +18,8 @@ use crate::canopy::{SYSTEM, alone, leader};
 use crate::model::{Model, PATIENCE, revision};
 use crate::strike::strike;
 
-/// For how long, unless `CANOPY_FULL` is set.
-const TIME: Duration = Duration::from_mins(2);
+/// For how long, unless the feature `full` is on.
+const TIME: Duration = Duration::from_secs(60);
 const TIME_FULL: Duration = Duration::from_mins(20);
 const SEED: u64 = 42;
 /// Between two things that happen.
@@ -101,7 +101,7 @@ async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
     let _turn = alone().await?;
     in_namespace("e2e-soak", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
-        let time = if std::env::var_os("CANOPY_FULL").is_some() { TIME_FULL } else { TIME };
+        let time = if cfg!(feature = "full") { TIME_FULL } else { TIME };
         let mut chance = fastrand::Rng::with_seed(SEED);
         let gateways = scene.front.admin().await?;
         let mut load = scene.load().await?;
