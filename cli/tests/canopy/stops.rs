@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::http::{client, send};
+use canopy_tests::metrics::Scrape;
 use canopy_tests::process::{Process, Signal, free_address};
 use canopy_tests::wait::{SOON, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -135,8 +136,14 @@ async fn a_request_in_flight_is_answered_before_the_end() -> Result<()> {
         "{\"features\":[2,2,0,0]}",
     );
     stream.write_all(format!("{head}{}", &body[..10]).as_bytes()).await?;
-    // An answer to somebody else shows that the gateway has had time to take this request in.
-    up.get(&up.gateway("/api/test")).await?;
+    let metrics = up.summary["metrics"].as_str().context("the summary names the metrics")?.to_owned();
+    until("the gateway to have the request", SOON, async || {
+        let in_flight =
+            Scrape(up.get(&metrics).await?.text).count("canopy_gateway_requests_in_flight", &[])?;
+        ensure!(in_flight == 1, "{in_flight} requests are in flight, expected 1");
+        Ok(())
+    })
+    .await?;
     up.process.signal(Signal::TERM)?;
     until("the order to stop to be heard", SOON, async || {
         ensure!(up.process.lines().iter().any(|line| line.contains("shutting down")), "not yet");
