@@ -23,4 +23,6 @@ mod installing;
 mod idle;
 mod growth;
 mod monitoring;
+mod networks;
+mod rendering;
 mod unbroken;
