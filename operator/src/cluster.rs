@@ -236,7 +236,7 @@ impl Cluster {
             Compared::Everything => compare::holds(&wanted, &value(&**seen)),
             Compared::Exactly => {
                 let seen = value(&**seen);
-                wanted["spec"] == seen["spec"] && compare::holds(&wanted, &seen)
+                compare::holds(&wanted, &seen) && compare::has_exactly(&wanted, &seen)
             }
             Compared::Metadata => {
                 compare::holds(&json!({"metadata": wanted["metadata"]}), &json!({"metadata": seen.meta()}))

@@ -27,7 +27,8 @@ pub fn policy(family: Family<'_>, callers: &Callers) -> NetworkPolicy {
                 ..LabelSelector::default()
             }),
             policy_types: Some(vec!["Ingress".to_owned()]),
-            ingress: (!rules.is_empty()).then_some(rules),
+            // Also where it is empty: a rule that others add would stay in a list that is not the operator's.
+            ingress: Some(rules),
             egress: None,
         }),
     }

@@ -70,7 +70,7 @@ async fn a_list_without_peers_admits_none_rather_than_all() {
     bench.restart_operator_with(Some("{}"));
     bench.settle().await;
     let spec = spec(&bench).unwrap();
-    assert_eq!((&spec["ingress"], &spec["policyTypes"]), (&Value::Null, &json!(["Ingress"])));
+    assert_eq!((&spec["ingress"], &spec["policyTypes"]), (&json!([]), &json!(["Ingress"])));
 }
 
 #[tokio::test]
