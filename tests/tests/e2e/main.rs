@@ -25,4 +25,5 @@ mod growth;
 mod monitoring;
 mod networks;
 mod rendering;
+mod rights;
 mod unbroken;
