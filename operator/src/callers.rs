@@ -1,4 +1,4 @@
-//! Who may open connections to predictors, as the chart tells it: peers of a NetworkPolicy, by port.
+//! Who may open connections to predictors, as the chart tells it: peers of a `NetworkPolicy`, by port.
 //!
 //! An unknown key and a peer that names nothing are refused: the API server would drop the first, which can widen the peer.
 

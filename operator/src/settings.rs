@@ -20,8 +20,8 @@ pub struct Settings {
     /// The image of the predictor: revisions that are made from now on run it.
     #[arg(long, env = "CANOPY_PREDICTOR_IMAGE")]
     pub predictor_image: String,
-    /// Who may open connections to predictors: lists of peers of a NetworkPolicy in JSON, "predict" for port 8001 and
-    /// "metrics" for port 9001. Each model then has a NetworkPolicy; without this flag none has
+    /// Who may open connections to predictors: lists of peers of a `NetworkPolicy` in JSON, "predict" for port 8001 and
+    /// "metrics" for port 9001. Each model then has a `NetworkPolicy`; without this flag none has
     #[arg(long, env = "CANOPY_PREDICTOR_CALLERS", value_name = "JSON")]
     pub predictor_callers: Option<Callers>,
     /// What the containers of predictors get where a model does not say: "prepare" trains and "serve" serves, in JSON;

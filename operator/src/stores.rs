@@ -30,7 +30,7 @@ pub struct Stores {
     pub services: Store<Service>,
     /// Their budgets.
     pub budgets: Store<PodDisruptionBudget>,
-    /// Their NetworkPolicies.
+    /// Their `NetworkPolicies`.
     pub policies: Store<NetworkPolicy>,
     /// Their pods.
     pub pods: Store<Pod>,
@@ -49,7 +49,7 @@ pub struct Writers {
     pub services: Writer<Service>,
     /// Of the budgets.
     pub budgets: Writer<PodDisruptionBudget>,
-    /// Of the NetworkPolicies.
+    /// Of the `NetworkPolicies`.
     pub policies: Writer<NetworkPolicy>,
     /// Of the pods.
     pub pods: Writer<Pod>,

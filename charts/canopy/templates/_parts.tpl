@@ -114,6 +114,15 @@ capabilities: {drop: [ALL]}
   value: {{ .ratio | quote }}
 {{- end }}
 
+{{- define "canopy.log" -}}
+- name: CANOPY_LOG_CONTROL
+  value: {{ .logControl | default false | quote }}
+{{- with .log }}
+- name: RUST_LOG
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+
 {{- define "canopy.probes" -}}
 readinessProbe:
   httpGet: {path: /ready, port: admin}

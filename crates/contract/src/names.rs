@@ -62,7 +62,7 @@ impl ModelName {
         format!("{}-pods", self.0)
     }
 
-    /// The NetworkPolicy of its pods. Not the bare name: people may have given that to a policy of their own.
+    /// The `NetworkPolicy` of its pods. Not the bare name: people may have given that to a policy of their own.
     pub fn network_policy(&self) -> String {
         format!("{}-pods", self.0)
     }

@@ -1,4 +1,4 @@
-//! The NetworkPolicy of a model: who may open connections to its pods.
+//! The `NetworkPolicy` of a model: who may open connections to its pods.
 //!
 //! A rule never has an empty list of peers: Kubernetes reads such a rule as "from anywhere".
 

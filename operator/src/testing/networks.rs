@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, CALLERS, SYNTHETIC};
 
-/// The spec of the model's NetworkPolicy.
+/// The spec of the model's `NetworkPolicy`.
 fn spec(bench: &Bench) -> Option<Value> {
     bench.world().get("networkpolicies", "iris-pods").map(|policy| policy["spec"].clone())
 }

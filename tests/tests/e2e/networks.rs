@@ -1,4 +1,4 @@
-//! NetworkPolicies on a real cluster: which there are, and that they are put right and removed.
+//! `NetworkPolicy` objects on a real cluster: which there are, and that they are put right and removed.
 //!
 //! The network of the offline cluster enforces none (`deploy/kind/README.md`), so these tests look at the objects.
 
