@@ -66,9 +66,10 @@ pub(crate) fn end(work: &Work, docker: &Docker) -> Result<()> {
         end_process(pid, Signal::TERM, END_LIMIT)?;
     }
     Mark::Daemon.end_carriers(&run)?;
+    let made_sockets = run.join(NO_SOCKETS).exists();
     unmount(&[run, work.place.images()])?;
     remove_control_groups(Path::new("/sys/fs/cgroup"));
-    if run.join(NO_SOCKETS).exists() {
+    if made_sockets {
         remove_sockets(Path::new(SOCKETS));
     }
     Ok(())
