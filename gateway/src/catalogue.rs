@@ -21,9 +21,6 @@ use crate::upstream::Deadline;
 /// How many models or namespaces are asked about at once for a list.
 pub(crate) const AT_ONCE: usize = 16;
 
-/// Stands for all namespaces that have no name here: they are served, but DNS cannot be asked which there are.
-const EVERY_NAMESPACE: &str = "*";
-
 /// Every model there is.
 pub(crate) struct Catalogue {
     pub(crate) directory: Directory,
@@ -68,9 +65,6 @@ impl Catalogue {
     pub(crate) async fn list(&self, deadline: Deadline) -> Listing {
         let mut listing = Listing { models: self.named.keys().cloned().collect(), ..Listing::default() };
         let Some(found) = &self.found else { return listing };
-        if self.directory.serves_every_namespace() {
-            listing.incomplete.insert(EVERY_NAMESPACE.to_owned());
-        }
         let ask = async |namespace: &String| {
             let asked = timeout_at(deadline.at, found.dns.models(namespace)).await;
             (namespace.clone(), asked.map_err(|_| format!("no answer within {:?}", deadline.after)).flatten())

@@ -107,11 +107,6 @@ impl Directory {
         }
     }
 
-    /// Whether every namespace is served, of which most have no name here and so are not listed.
-    pub(crate) fn serves_every_namespace(&self) -> bool {
-        matches!(self.namespaces, Namespaces::Every)
-    }
-
     /// Every model whose namespace is served, by name.
     pub(crate) fn models(&self) -> impl Iterator<Item = (&ModelRef, &Arc<Endpoint>)> {
         self.endpoints.iter().filter(|(model, _)| self.namespaces.admit(&model.namespace))

@@ -35,8 +35,7 @@ struct Listing {
     /// Those whose predictors do not answer, as MODEL.NAMESPACE.
     #[schema(example = json!([]))]
     unavailable: Vec<String>,
-    /// Namespaces that may have more models than are listed: DNS cuts an answer at 64 KB, and may fail to answer. `*`
-    /// stands for all that are not listed because the gateway serves every namespace and knows the names of few.
+    /// Namespaces that may have more models than are listed: DNS cuts an answer at 64 KB, and may fail to answer.
     #[schema(example = json!([]))]
     incomplete: BTreeSet<String>,
 }
