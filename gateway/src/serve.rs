@@ -36,6 +36,11 @@ pub struct Process {
     pub shutdown: Shutdown,
 }
 
+/// How long requests may take that were accepted just before the drain ended.
+fn grace(settings: &Settings) -> Duration {
+    settings.body_timeout + settings.upstream_timeout + MARGIN
+}
+
 /// Serves the gateway that `settings` describe until the order to stop, when everything is answered.
 pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -> Result<(), OpenError> {
     let Process { workers, registry, readiness, shutdown } = process;
@@ -45,11 +50,50 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
     let options = ServeOptions {
         workers,
         drain: Duration::from_secs(settings.drain_seconds),
-        grace: settings.body_timeout + settings.upstream_timeout + MARGIN,
+        grace: grace(settings),
         on_panic: edge::panicked,
         tells_peer: false,
     };
     serve(listener, routes::router(app.clone()), options, shutdown).await;
     app.close(FLUSH).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use canopy_runtime::telemetry::FLUSH_TIMEOUT;
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    /// What the chart says of gateways, as it is rendered.
+    fn deployment() -> String {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
+        let manifests = std::fs::read_to_string(path).unwrap();
+        let mut manifests = manifests.split("\n---\n");
+        let is_it = |one: &&str| one.contains("kind: Deployment\n") && one.contains("name: canopy-gateway\n");
+        manifests.find(is_it).unwrap().to_owned()
+    }
+
+    #[test]
+    fn kubernetes_waits_until_the_slowest_end_is_over() {
+        let deployment = deployment();
+        let after = |text: &str| {
+            let (_, rest) =
+                deployment.split_once(text).unwrap_or_else(|| panic!("no {text} in {deployment}"));
+            rest.trim_start().lines().next().unwrap().trim_matches('"').to_owned()
+        };
+        let variable = |name: &str| after(&format!("- name: {name}\n          value:"));
+        let flags = [
+            "gateway".to_owned(),
+            format!("--drain-seconds={}", variable("CANOPY_DRAIN_SECONDS")),
+            format!("--body-timeout={}", variable("CANOPY_BODY_TIMEOUT")),
+            format!("--upstream-timeout={}", variable("CANOPY_UPSTREAM_TIMEOUT")),
+        ];
+        let matches = Settings::augment_args(Command::new("gateway")).try_get_matches_from(flags).unwrap();
+        let settings = Settings::from_arg_matches(&matches).unwrap();
+        let slowest = Duration::from_secs(settings.drain_seconds) + grace(&settings) + FLUSH + FLUSH_TIMEOUT;
+        let waits = Duration::from_secs(after("terminationGracePeriodSeconds:").parse().unwrap());
+        assert!(waits > slowest, "it takes up to {slowest:?} and is killed after {waits:?}");
+    }
 }

@@ -57,10 +57,17 @@ fn pods_in_trouble(facts: &Facts<'_>) -> Option<Trouble> {
     let name = facts.plan.name.revision_object(target);
     let refusal = facts.deployment(target).and_then(|deployment| deployment.refusal.as_ref());
     let refusal = refusal.map(|why| {
-        Trouble::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}"))
+        let hint = hint(why);
+        Trouble::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}{hint}"))
     });
     let mut unready = facts.pods(target).iter().filter(|pod| !pod.ready);
     refusal.or_else(|| unready.find_map(|pod| pod.trouble.clone()))
+}
+
+/// Where to look, if Kubernetes refuses pods for what they ask for: it names its own limit, but no field of the model.
+fn hint(why: &str) -> &'static str {
+    let is_of_amounts = ["per Container", "per Pod", "quota"].iter().any(|word| why.contains(word));
+    if is_of_amounts { "; see spec.resources and spec.train.resources" } else { "" }
 }
 
 fn wait(facts: &Facts<'_>) -> Option<Trouble> {
@@ -79,4 +86,22 @@ fn wait(facts: &Facts<'_>) -> Option<Trouble> {
     }
     let message = format!("{ready} of {replicas} pods of revision {revision} are ready");
     Some(Trouble::new(Reason::Starting, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_amounts_names_the_fields_of_the_model() {
+        let told = "; see spec.resources and spec.train.resources";
+        for (why, expected) in [
+            ("pods \"a\" is forbidden: minimum cpu usage per Container is 50m, but request is 10m", told),
+            ("pods \"a\" is forbidden: maximum memory usage per Pod is 1Gi, but limit is 2Gi", told),
+            ("pods \"a\" is forbidden: exceeded quota: team, requested: pods=1", told),
+            ("pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\"", ""),
+        ] {
+            assert_eq!(hint(why), expected, "{why}");
+        }
+    }
 }

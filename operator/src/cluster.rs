@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
@@ -76,8 +77,9 @@ impl Cluster {
 
     /// Makes the children what they should be, each before what relies on it; which of them somebody else had changed.
     pub async fn apply(&self, plan: &Plan, children: Children) -> Result<Vec<Repair>, ApplyError> {
-        let Children { revisions, services, budget, goes } = children;
+        let Children { network, revisions, services, budget, goes } = children;
         // A name that is taken is found before anything is made under the others.
+        self.claim(plan, network.as_ref()).await?;
         for RevisionChildren { data, config, deployment } in &revisions {
             self.claim(plan, data.as_ref()).await?;
             self.claim(plan, Some(config)).await?;
@@ -90,6 +92,11 @@ impl Cluster {
         self.claim(plan, budget.as_ref()).await?;
 
         let mut repairs = Vec::new();
+        match network {
+            // Before there are pods that it is to shield.
+            Some(network) => repairs.extend(self.put(plan, network, Compared::Exactly).await?),
+            None => self.remove::<NetworkPolicy>(plan, &plan.name.network_policy()).await?,
+        }
         for RevisionChildren { data, config, deployment } in revisions {
             for config_map in data.into_iter().chain([config]) {
                 repairs.extend(self.put(plan, config_map, Compared::Metadata).await?);
@@ -227,6 +234,10 @@ impl Cluster {
         let (wanted, seen) = (value(&child), self.stores.child::<K>(&plan.namespace, &name));
         let is_same = seen.as_ref().is_some_and(|seen| match compared {
             Compared::Everything => compare::holds(&wanted, &value(&**seen)),
+            Compared::Exactly => {
+                let seen = value(&**seen);
+                compare::holds(&wanted, &seen) && compare::has_exactly(&wanted, &seen)
+            }
             Compared::Metadata => {
                 compare::holds(&json!({"metadata": wanted["metadata"]}), &json!({"metadata": seen.meta()}))
             }
@@ -300,6 +311,8 @@ impl Cluster {
 #[derive(Clone, Copy, Debug)]
 enum Compared {
     Everything,
+    /// The same, and the spec has nothing else: what is added to it would admit others.
+    Exactly,
     /// The rest is immutable, and a copy of data is not kept in memory.
     Metadata,
 }

@@ -80,6 +80,16 @@ fn quantity(text: &str) -> Option<i128> {
     Some(exact / scale + i128::from(exact % scale > 0))
 }
 
+/// Whether each field of the spec that is wanted is just as it is wanted, without additions.
+pub fn has_exactly(wanted: &Value, found: &Value) -> bool {
+    let fields = wanted["spec"].as_object().into_iter().flatten();
+    fields.into_iter().all(|(field, wanted)| {
+        let found = &found["spec"][field];
+        // The API server leaves out an empty list.
+        found == wanted || (found.is_null() && is_nothing(wanted))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +118,19 @@ mod tests {
         check("{args: [a, b]}", "{args: [b, a]}", false);
         check("{ports: [{name: x, port: 80}]}", "{ports: [{name: x, port: 81}]}", false);
         check("{replicas: 0}", "{}", false);
+    }
+
+    #[test]
+    fn what_is_wanted_exactly_has_no_additions() {
+        let is_exact = |wanted: &str, found: &str| {
+            let read = |text: &str| serde_saphyr::from_str(&format!("{{spec: {text}}}")).unwrap();
+            has_exactly(&read(wanted), &read(found))
+        };
+        assert!(is_exact("{a: {b: c}, list: []}", "{a: {b: c}, more: 1}"));
+        assert!(!is_exact("{a: {b: c}}", "{a: {b: c, d: e}}"));
+        assert!(!is_exact("{a: [{}]}", "{a: [{}, {}]}"));
+        assert!(!is_exact("{a: []}", "{a: [{}]}"));
+        assert!(!is_exact("{a: {}}", "{a: [{}]}"));
     }
 
     #[test]

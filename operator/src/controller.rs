@@ -97,7 +97,13 @@ async fn act(
     let catalogue = tokio::spawn(catalogue::run(namespaces, cluster.clone()));
 
     let context = Context {
-        program: Program { image: settings.predictor_image, variables: telemetry::of_traces() },
+        program: Program {
+            image: settings.predictor_image,
+            variables: telemetry::of_traces(),
+            pull_secrets: settings.predictor_pull_secrets,
+            sizes: settings.predictor_resources.unwrap_or_default(),
+        },
+        callers: settings.predictor_callers,
         stores: stores.clone(),
         cluster,
         metrics,

@@ -8,11 +8,14 @@ pub mod config;
 pub mod deployment;
 pub mod service;
 pub mod policy;
+pub mod network;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
+use crate::callers::Callers;
 use crate::frozen::Frozen;
 use crate::observed::Observed;
 use crate::plan::Plan;
@@ -22,6 +25,8 @@ use meta::Family;
 /// What a model owns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Children {
+    /// Who may call its pods; none where that is not limited.
+    pub network: Option<NetworkPolicy>,
     /// Of each revision that stays.
     pub revisions: Vec<RevisionChildren>,
     /// The Services; none where no revision could be made yet.
@@ -52,8 +57,8 @@ pub struct Services {
     pub stable: Service,
 }
 
-/// The children of a model.
-pub fn desired(plan: &Plan, observed: &Observed, rollout: &Rollout) -> Children {
+/// The children of a model, which only `callers` may call, where there are any.
+pub fn desired(plan: &Plan, observed: &Observed, rollout: &Rollout, callers: Option<&Callers>) -> Children {
     let Rollout { serving, stays, retired, goes } = rollout;
     let family = Family { name: &plan.name, uid: &plan.uid, owner: &plan.owner };
     let revisions = stays.iter().filter_map(|(revision, replicas)| {
@@ -61,6 +66,7 @@ pub fn desired(plan: &Plan, observed: &Observed, rollout: &Rollout) -> Children 
         Some(revision_children(family, plan, revision, (frozen, *replicas)))
     });
     Children {
+        network: callers.map(|callers| network::policy(family, callers)),
         revisions: revisions.collect(),
         services: serving.as_ref().map(|serving| Services {
             endpoints: service::endpoints(family, serving, retired),

@@ -56,6 +56,11 @@ pub fn of_revision(name: &ModelName, uid: &str, version: &str, revision: &str) -
     all
 }
 
+/// Selects the pods of all revisions of a model.
+pub fn pods_of_model(uid: &str) -> Labels {
+    labels([(MODEL_UID, uid)])
+}
+
 /// Selects the pods of one revision.
 pub fn pods_of_revision(uid: &str, revision: &str) -> Labels {
     labels([(MODEL_UID, uid), (REVISION, revision)])

@@ -3,6 +3,8 @@
 //! Comes in: models, and the objects that were made for them. Goes out: objects, a status, a few Events. Never: a
 //! decision from a memory that a restart would lose; every pass starts from what is there.
 
+pub mod callers;
+pub mod sizes;
 pub mod settings;
 pub mod metrics;
 pub mod spans;

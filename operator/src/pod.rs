@@ -4,13 +4,15 @@
 //! that the restricted Pod Security Standard admits. Never: a token, a privilege, a writable root; and nothing
 //! that changes from pass to pass, since a template is frozen with its revision.
 
+use canopy_contract::duration::{PREDICTOR_DRAIN_SECONDS, PREDICTOR_GRACE_SECONDS};
 use canopy_contract::names::{CATALOGUE_SERVICE, PORT_NAME, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
 use canopy_contract::serving::ServingConfig;
 use canopy_resource::model::PredictorModelSpec;
 use canopy_resource::placement::Scheduling;
+use canopy_runtime::telemetry::FLUSH_TIMEOUT;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    HTTPGetAction, KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -19,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::frozen::SERVING_KEY;
 use crate::labels::Labels;
+use crate::sizes::Sizes;
 use crate::trouble::{PREPARE, SERVE};
 
 /// Where pods find the serving config.
@@ -27,6 +30,8 @@ const CONFIG_FOLDER: &str = "/etc/canopy/config";
 pub const DATA_FOLDER: &str = "/etc/canopy/data";
 /// Where `prepare` leaves the artifact for `serve`.
 const MODEL_FOLDER: &str = "/var/lib/canopy";
+/// The most that a pod may write there, so that one model cannot fill the node's disk.
+const MODEL_SIZE_MAX: &str = "4Gi";
 /// Where Kubernetes takes a container's last words from, to show them in the status of its pod.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 const CONFIG: &str = "config";
@@ -36,16 +41,20 @@ const ADMIN_PORT_NAME: &str = "admin";
 
 /// A user that no image and no node has: nothing belongs to it.
 const USER: i64 = 65532;
-/// The predictor's drain, the longest request, and time to send the last spans.
-const GRACE_SECONDS: i64 = 15 + 30 + 5;
+/// What Kubernetes' own steps at the end of a pod may take.
+const RESERVE_SECONDS: u32 = 2;
 
 /// What predictors run, whatever their model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Program {
     /// The image of the predictor.
     pub image: String,
     /// Variables of its environment, with their values: where its traces go, and which of them.
     pub variables: Vec<(&'static str, String)>,
+    /// The names of Secrets with which the image is pulled.
+    pub pull_secrets: Vec<String>,
+    /// What its containers get where the model does not say.
+    pub sizes: Sizes,
 }
 
 /// What the template is made from.
@@ -74,13 +83,14 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
             // These two make the model appear in the answer for the Service that lists all models.
             hostname: Some(serving.model.to_string()),
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
-            init_containers: Some(vec![prepare(&program.image, spec, has_data)]),
+            init_containers: Some(vec![prepare(program, spec, has_data)]),
             containers: vec![serve(program, spec)],
+            image_pull_secrets: pull_secrets(program),
             volumes: Some(volumes(serving, has_data)),
             security_context: Some(pod_security()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
-            termination_grace_period_seconds: Some(GRACE_SECONDS),
+            termination_grace_period_seconds: Some(grace_seconds()),
             node_selector,
             tolerations,
             affinity,
@@ -91,18 +101,24 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
     }
 }
 
-fn prepare(image: &str, spec: &PredictorModelSpec, has_data: bool) -> Container {
+/// The predictor's drain, the longest request, and time to send the last spans.
+fn grace_seconds() -> i64 {
+    let serving = i64::from(PREDICTOR_DRAIN_SECONDS + PREDICTOR_GRACE_SECONDS + RESERVE_SECONDS);
+    serving + i64::try_from(FLUSH_TIMEOUT.as_secs()).unwrap_or_default()
+}
+
+fn prepare(program: &Program, spec: &PredictorModelSpec, has_data: bool) -> Container {
     let mut mounts = vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, false)];
     if has_data {
         mounts.push(mount(DATA, DATA_FOLDER, true));
     }
     Container {
         args: Some(arguments("prepare", &["--termination-log", TERMINATION_LOG])),
-        resources: Some(spec.train.resources.clone().map_or_else(small, ResourceRequirements::from)),
+        resources: Some(spec.train.resources.as_ref().unwrap_or(&program.sizes.prepare).clone().into()),
         volume_mounts: Some(mounts),
         // Where it ends before it can report, the last lines of its log say why.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..container(PREPARE, image)
+        ..container(PREPARE, &program.image)
     }
 }
 
@@ -116,7 +132,7 @@ fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
     Container {
         args: Some(arguments("serve", &[])),
         env: (!variables.is_empty()).then_some(variables),
-        resources: Some(spec.resources.clone().map_or_else(small, ResourceRequirements::from)),
+        resources: Some(spec.resources.as_ref().unwrap_or(&program.sizes.serve).clone().into()),
         ports: Some(vec![port(PORT_NAME, PREDICTOR_PORT), port(ADMIN_PORT_NAME, PREDICTOR_ADMIN_PORT)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
         liveness_probe: Some(probe("/live", 10, 3)),
@@ -157,11 +173,10 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-/// Little enough that a small cluster takes many small models, and no limit that would slow one down.
-fn small() -> ResourceRequirements {
-    let requests = [("cpu", "10m"), ("memory", "32Mi")];
-    let requests = requests.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())));
-    ResourceRequirements { requests: Some(requests.into()), ..ResourceRequirements::default() }
+fn pull_secrets(program: &Program) -> Option<Vec<LocalObjectReference>> {
+    let secrets: Vec<_> =
+        program.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    (!secrets.is_empty()).then_some(secrets)
 }
 
 fn volumes(serving: &ServingConfig, has_data: bool) -> Vec<Volume> {
@@ -181,7 +196,10 @@ fn volumes(serving: &ServingConfig, has_data: bool) -> Vec<Volume> {
         },
         Volume {
             name: MODEL.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity(MODEL_SIZE_MAX.to_owned())),
+                ..EmptyDirVolumeSource::default()
+            }),
             ..Volume::default()
         },
     ];

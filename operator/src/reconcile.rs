@@ -16,6 +16,7 @@ use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 
 use crate::announcement::{self, Announcement};
+use crate::callers::Callers;
 use crate::cluster::{ApplyError, CallError, Cluster};
 use crate::desired::desired;
 use crate::facts::Outcome;
@@ -37,6 +38,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 pub struct Context {
     /// What predictors of new revisions run.
     pub program: Program,
+    /// Who may call predictors, where that is limited.
+    pub callers: Option<Callers>,
     /// What the watches saw last.
     pub stores: Stores,
     /// Who writes.
@@ -89,7 +92,8 @@ async fn decide_and_write(
     let outcome = if model.spec.paused == Some(true) {
         Outcome::Paused
     } else {
-        let applying = context.cluster.apply(&plan, desired(&plan, &observed, &rollout));
+        let children = desired(&plan, &observed, &rollout, context.callers.as_ref());
+        let applying = context.cluster.apply(&plan, children);
         match Box::pin(applying).await {
             Ok(repairs) => {
                 for repair in &repairs {

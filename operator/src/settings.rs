@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 
+use crate::callers::Callers;
+use crate::sizes::Sizes;
+
 /// Canopy's operator: a `PredictorModel` becomes pods that serve it.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -17,6 +20,17 @@ pub struct Settings {
     /// The image of the predictor: revisions that are made from now on run it.
     #[arg(long, env = "CANOPY_PREDICTOR_IMAGE")]
     pub predictor_image: String,
+    /// Who may open connections to predictors: lists of peers of a `NetworkPolicy` in JSON, "predict" for port 8001 and
+    /// "metrics" for port 9001. Each model then has a `NetworkPolicy`; without this flag none has
+    #[arg(long, env = "CANOPY_PREDICTOR_CALLERS", value_name = "JSON")]
+    pub predictor_callers: Option<Callers>,
+    /// What the containers of predictors get where a model does not say: "prepare" trains and "serve" serves, in JSON;
+    /// requests of 10m CPU and 32Mi memory, and a limit of 2Gi memory for training, unless given
+    #[arg(long, env = "CANOPY_PREDICTOR_RESOURCES", value_name = "JSON")]
+    pub predictor_resources: Option<Sizes>,
+    /// Secrets with which the predictor's image is pulled, separated by commas; each is in the namespace of the model
+    #[arg(long, env = "CANOPY_PREDICTOR_PULL_SECRETS", value_name = "NAMES", value_delimiter = ',')]
+    pub predictor_pull_secrets: Vec<String>,
     /// Where /live, /ready, /metrics and /log are.
     #[arg(long, env = "CANOPY_ADMIN", default_value = "0.0.0.0:9002")]
     pub admin: SocketAddr,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use canopy_resource::model::PredictorModel;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::store::Writer;
@@ -29,6 +30,8 @@ pub struct Stores {
     pub services: Store<Service>,
     /// Their budgets.
     pub budgets: Store<PodDisruptionBudget>,
+    /// Their `NetworkPolicies`.
+    pub policies: Store<NetworkPolicy>,
     /// Their pods.
     pub pods: Store<Pod>,
 }
@@ -46,6 +49,8 @@ pub struct Writers {
     pub services: Writer<Service>,
     /// Of the budgets.
     pub budgets: Writer<PodDisruptionBudget>,
+    /// Of the `NetworkPolicies`.
+    pub policies: Writer<NetworkPolicy>,
     /// Of the pods.
     pub pods: Writer<Pod>,
 }
@@ -53,13 +58,14 @@ pub struct Writers {
 impl Writers {
     /// The reading ends.
     pub fn stores(&self) -> Stores {
-        let Self { models, deployments, config_maps, services, budgets, pods } = self;
+        let Self { models, deployments, config_maps, services, budgets, policies, pods } = self;
         Stores {
             models: models.as_reader(),
             deployments: deployments.as_reader(),
             config_maps: config_maps.as_reader(),
             services: services.as_reader(),
             budgets: budgets.as_reader(),
+            policies: policies.as_reader(),
             pods: pods.as_reader(),
         }
     }
@@ -97,15 +103,22 @@ impl Child for PodDisruptionBudget {
     }
 }
 
+impl Child for NetworkPolicy {
+    fn store(stores: &Stores) -> &Store<Self> {
+        &stores.policies
+    }
+}
+
 impl Stores {
     /// Returns when every store has been filled once: before, what is not there may only not have been seen.
     pub async fn filled(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
-        let Self { models, deployments, config_maps, services, budgets, pods } = self;
+        let Self { models, deployments, config_maps, services, budgets, policies, pods } = self;
         models.wait_until_ready().await?;
         deployments.wait_until_ready().await?;
         config_maps.wait_until_ready().await?;
         services.wait_until_ready().await?;
         budgets.wait_until_ready().await?;
+        policies.wait_until_ready().await?;
         pods.wait_until_ready().await
     }
 

@@ -8,6 +8,8 @@ pub(crate) mod server;
 pub(crate) mod bench;
 mod changes;
 mod crashes;
+mod networks;
+mod pods;
 mod statuses;
 mod strangers;
 mod traces;

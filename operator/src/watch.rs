@@ -55,7 +55,7 @@ pub fn start(client: &Client, writers: Writers, metrics: Metrics) -> News {
     let (models, model_news) = mpsc::channel(WAITING_MAX);
     let (namespaces, namespace_news) = mpsc::channel(WAITING_MAX);
     let desk = Desk { stores: writers.stores(), models, namespaces };
-    let Writers { models, deployments, config_maps, services, budgets, pods } = writers;
+    let Writers { models, deployments, config_maps, services, budgets, policies, pods } = writers;
 
     let all_models = watch(Api::all(client.clone()), Config::default());
     tokio::spawn(follow_models(all_models, models, desk.clone(), metrics));
@@ -63,6 +63,7 @@ pub fn start(client: &Client, writers: Writers, metrics: Metrics) -> News {
     tokio::spawn(follow(own(client), config_maps, desk.clone(), drop_data));
     tokio::spawn(follow(own::<Service>(client), services, desk.clone(), |_| {}));
     tokio::spawn(follow(own(client), budgets, desk.clone(), |_| {}));
+    tokio::spawn(follow(own(client), policies, desk.clone(), |_| {}));
     tokio::spawn(follow(own(client), pods, desk.clone(), drop_spec));
     let strangers = Config::default().labels(&format!("!{MODEL_UID}")).page_size(STRANGERS_PER_PAGE);
     tokio::spawn(follow_strangers(watch(Api::all(client.clone()), strangers), desk));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use canopy_contract::code::Code;
 use canopy_contract::describe::{ModelDescription, Task};
+use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
 use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
@@ -31,7 +32,7 @@ use crate::record::{self, Golden, Record, RecordError};
 use crate::routes;
 
 /// What is in flight when the door closes may take this long.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(PREDICTOR_GRACE_SECONDS as u64);
 /// Between two attempts to ask the own listener.
 const PAUSE: Duration = Duration::from_secs(1);
 

@@ -96,7 +96,7 @@ pub struct ServeArguments {
     #[arg(long, env = "CANOPY_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
     /// How long the port stays open after SIGTERM, so that nobody meets a closed door
-    #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 15)]
+    #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = u64::from(duration::PREDICTOR_DRAIN_SECONDS))]
     drain_seconds: u64,
     /// The longest body of a request; four times the gateway's, which writes numbers in full
     #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = FORWARDED_MAX_BYTES)]

@@ -53,7 +53,7 @@ impl Namespace {
     #[expect(clippy::print_stderr, reason = "it is for whoever reads why a test failed")]
     fn tell(&self) {
         let questions: [&[&str]; 5] = [
-            &["get", "all,configmaps,poddisruptionbudgets", "--output", "wide"],
+            &["get", "all,configmaps,networkpolicies,poddisruptionbudgets", "--output", "wide"],
             &["describe", "predictormodels"],
             &["get", "pods", "--output", "yaml"],
             &["get", "events", "--sort-by", ".metadata.creationTimestamp"],

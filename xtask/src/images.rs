@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::binaries::{Build, Static, statically};
 use crate::debian;
-use crate::shell::{root, run};
+use crate::shell::{feed, root, run};
 
 /// The tag: the version of the workspace, which is the chart's too.
 const TAG: &str = env!("CARGO_PKG_VERSION");
@@ -19,6 +19,9 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Builds the images by a builder, such as `docker` or `buildah`, to which `builder` makes commands; returns their names.
 pub(crate) fn build(how: Build, builder: impl Fn(&[&str]) -> Command) -> Result<Vec<String>> {
+    // Before the programs are compiled, which takes long: without a builder that would be in vain.
+    feed(&mut builder(&["version"]), "")
+        .context("no images can be built: start what builds them, or name another with --with")?;
     debian::need_file(CERTIFICATES, "ca-certificates")?;
     let Static { canopy: _, operator, gateway, predictor } = statically(how)?;
     let context = root().join("target/images");
@@ -34,4 +37,20 @@ pub(crate) fn build(how: Build, builder: impl Fn(&[&str]) -> Command) -> Result<
         images.push(image);
     }
     Ok(images)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::command;
+
+    #[test]
+    fn without_a_builder_nothing_is_compiled() {
+        let error = build(|arguments| command("false", arguments)).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "no images can be built: start what builds them, or name another with --with: \
+             false version ended with exit status: 1: "
+        );
+    }
 }

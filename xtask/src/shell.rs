@@ -84,6 +84,11 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("{} ended with {status}", words(command)) }
 }
 
+/// Runs a command to its end; what it prints comes on standard error: standard output is for what programs read.
+pub(crate) fn run_aside(command: &mut Command) -> Result<()> {
+    run(command.stdout(std::io::stderr()))
+}
+
 /// Runs a command to its end and returns what it printed; its errors are seen at once.
 pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stderr(Stdio::inherit()).output();

@@ -1,5 +1,74 @@
+{{- /*
+The values, with the chart's own for each section and key that is missing: `helm upgrade --reuse-values` brings values of
+an earlier chart, which lack what is new.
+*/}}
+{{- define "canopy.values" -}}
+{{- $given := .Values }}
+{{- $values := .Files.Get "files/values.yaml" | fromYaml }}
+{{- range $section, $defaults := $values }}
+{{- $whole := index $given $section | default dict | deepCopy }}
+{{- range $key, $default := $defaults }}
+{{- if not (hasKey $whole $key) }}
+{{- $_ := set $whole $key $default }}
+{{- end }}
+{{- end }}
+{{- $_ := set $values $section $whole }}
+{{- end }}
+{{- toYaml $values }}
+{{- end }}
+
 {{- define "canopy.image" -}}
-{{ .root.Values.images.registry }}canopy-{{ .name }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{- $images := .values.images -}}
+{{ $images.registry }}canopy-{{ .name }}:{{ $images.tag | default .root.Chart.AppVersion }}
+{{- with get ($images.digests | default dict) .name }}@{{ . }}{{ end }}
+{{- end }}
+
+{{- define "canopy.pullSecrets" -}}
+{{- with .values.images.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "canopy.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{- /* The peer that may read metrics, as JSON. */}}
+{{- define "canopy.prometheus" -}}
+{{- $given := .values.networkPolicy.prometheus | default dict }}
+{{- $namespaces := get $given "namespaceSelector" }}
+{{- if not (kindIs "map" $namespaces) }}
+{{- $namespaces = dict "matchLabels" (dict "kubernetes.io/metadata.name" "monitoring") }}
+{{- end }}
+{{- $pods := get $given "podSelector" }}
+{{- if not (kindIs "map" $pods) }}
+{{- $pods = dict "matchLabels" (dict "app.kubernetes.io/name" "prometheus") }}
+{{- end }}
+{{- dict "namespaceSelector" $namespaces "podSelector" $pods | toJson }}
+{{- end }}
+
+{{- /* Who may call predictors, as the operator takes it. */}}
+{{- define "canopy.callers" -}}
+{{- $gateway := include "canopy.selector" (dict "root" .root "name" "gateway") | fromYaml }}
+{{- $system := dict "matchLabels" (dict "kubernetes.io/metadata.name" .root.Release.Namespace) }}
+{{- $gateways := dict "namespaceSelector" $system "podSelector" (dict "matchLabels" $gateway) }}
+{{- $extra := (.values.networkPolicy.predictors | default dict).extraFrom | default list }}
+{{- $predict := concat (list $gateways) $extra }}
+{{- dict "predict" $predict "metrics" (list (include "canopy.prometheus" . | fromJson)) | toJson }}
 {{- end }}
 
 {{- define "canopy.selector" -}}
@@ -43,6 +112,15 @@ capabilities: {drop: [ALL]}
   value: parentbased_traceidratio
 - name: OTEL_TRACES_SAMPLER_ARG
   value: {{ .ratio | quote }}
+{{- end }}
+
+{{- define "canopy.log" -}}
+- name: CANOPY_LOG_CONTROL
+  value: {{ .logControl | default false | quote }}
+{{- with .log }}
+- name: RUST_LOG
+  value: {{ . | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "canopy.probes" -}}

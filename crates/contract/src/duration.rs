@@ -4,6 +4,12 @@
 
 use std::time::Duration;
 
+/// How many seconds a predictor goes on accepting connections after the order to stop, unless it is told otherwise. The
+/// operator tells Kubernetes how long a predictor's end may take.
+pub const PREDICTOR_DRAIN_SECONDS: u32 = 15;
+/// How many seconds requests that a predictor has accepted may take after that.
+pub const PREDICTOR_GRACE_SECONDS: u32 = 30;
+
 /// Reads `30`, `0.5`, `500ms`, `30s` or `2m`: without a unit it is seconds. From a millisecond to a day.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let found = read(text)?;

@@ -62,6 +62,11 @@ impl ModelName {
         format!("{}-pods", self.0)
     }
 
+    /// The `NetworkPolicy` of its pods. Not the bare name: people may have given that to a policy of their own.
+    pub fn network_policy(&self) -> String {
+        format!("{}-pods", self.0)
+    }
+
     /// The Deployment, and the `ConfigMap` with the serving config, of one revision.
     pub fn revision_object(&self, revision: &str) -> String {
         format!("{}-{revision}", self.0)

@@ -129,7 +129,12 @@ pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
     ),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Quality", type_ = "string", json_path = ".status.quality.value"),
-    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Up", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Revision", type_ = "string", priority = 1, json_path = ".status.revision"),
+    printcolumn(name = "Metric", type_ = "string", priority = 1, json_path = ".status.quality.metric"),
+    printcolumn(name = "Samples", type_ = "integer", priority = 1, json_path = ".status.quality.samples"),
+    printcolumn(name = "URL", type_ = "string", priority = 1, json_path = ".status.url"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = NAME_IS_A_LABEL,
     validation = NAME_IS_SHORT,
@@ -161,7 +166,7 @@ pub struct PredictorModelSpec {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub classes: Option<Vec<String>>,
-    /// How many pods serve. 0 keeps the model and stops its pods. A change makes no new revision.
+    /// How many pods serve. 2 unless given. 0 keeps the model and stops its pods. A change makes no new revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // Without a value in the manifest there would be nothing for kubectl scale to read.
     #[schemars(with = "i32", range(min = 0, max = REPLICAS_MAX), extend("default" = REPLICAS))]

@@ -24,7 +24,7 @@ use crate::sparing::{Places, Sparing};
 use crate::trace;
 
 /// How long spans that are still waiting may take to leave when the process ends.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a process tells others about traces. Not what a collector wants to be sent with them: that may be a secret.
 const HANDED_ON: [&str; 4] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",

@@ -43,6 +43,11 @@ impl Family<'_> {
         labels::of_revision(self.name, self.uid, version, revision)
     }
 
+    /// Selects the pods of all revisions.
+    pub fn pods(&self) -> Labels {
+        labels::pods_of_model(self.uid)
+    }
+
     /// Selects the pods of one revision.
     pub fn pods_of(&self, revision: &str) -> Labels {
         labels::pods_of_revision(self.uid, revision)

@@ -33,6 +33,13 @@ spec:
   replicas: 2
 ";
 
+/// Who may call predictors.
+pub(crate) const CALLERS: &str = r#"{
+    "predict": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "canopy-system"}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "canopy-gateway"}}}],
+    "metrics": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
+}"#;
+
 /// An operator on a cluster in memory.
 pub(crate) struct Bench {
     pub(crate) world: Arc<Mutex<World>>,
@@ -114,9 +121,22 @@ impl Bench {
         (self.writers, self.context) = operator(&self.world, program);
     }
 
+    /// The operator ends, and another starts, which limits who may call predictors, or does not.
+    pub(crate) fn restart_operator_with(&mut self, callers: Option<&str>) {
+        self.restart_operator("predictor:1");
+        self.context.callers = callers.map(|callers| callers.parse().unwrap());
+    }
+
     /// One pass on what is there.
     pub(crate) async fn pass(&mut self) -> Result<Option<std::time::Duration>, CallError> {
-        self.watch(&["deployments", "configmaps", "services", "poddisruptionbudgets", "pods"]);
+        self.watch(&[
+            "deployments",
+            "configmaps",
+            "services",
+            "poddisruptionbudgets",
+            "networkpolicies",
+            "pods",
+        ]);
         self.pass_without_watching().await
     }
 
@@ -135,7 +155,8 @@ impl Bench {
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
         let world = self.world.clone();
         let world = world.lock().unwrap();
-        let Writers { models, deployments, config_maps, services, budgets, pods } = &mut self.writers;
+        let Writers { models, deployments, config_maps, services, budgets, policies, pods } =
+            &mut self.writers;
         fill(models, "predictormodels", &world);
         for plural in plurals {
             match *plural {
@@ -143,6 +164,7 @@ impl Bench {
                 "configmaps" => fill(config_maps, plural, &world),
                 "services" => fill(services, plural, &world),
                 "poddisruptionbudgets" => fill(budgets, plural, &world),
+                "networkpolicies" => fill(policies, plural, &world),
                 "pods" => fill(pods, plural, &world),
                 other => panic!("{other} are not watched"),
             }
@@ -223,11 +245,12 @@ fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
     let cluster = Cluster::new(client(world.clone()), metrics.clone(), stores.clone());
-    (writers, Context { program, stores, cluster, metrics, unseen: Unseen::default() })
+    let callers = Some(CALLERS.parse().unwrap());
+    (writers, Context { program, callers, stores, cluster, metrics, unseen: Unseen::default() })
 }
 
 fn program(image: &str) -> Program {
-    Program { image: image.to_owned(), variables: vec![] }
+    Program { image: image.to_owned(), ..Program::default() }
 }
 
 fn fill<K>(writer: &mut Writer<K>, plural: &str, world: &World)

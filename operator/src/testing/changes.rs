@@ -227,7 +227,11 @@ async fn predictors_of_new_revisions_send_their_traces_to_where_the_operator_was
         pod["containers"][0]["env"].clone()
     };
     let told = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318".to_owned())];
-    bench.restart_operator_for(Program { image: "predictor:1".to_owned(), variables: told });
+    bench.restart_operator_for(Program {
+        image: "predictor:1".to_owned(),
+        variables: told,
+        ..Program::default()
+    });
     bench.settle().await;
     assert_eq!(variables(&bench), Value::Null, "what serves is not restarted");
     bench.edit_spec(|spec| spec["version"] = "1.1".into());

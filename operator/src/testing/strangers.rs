@@ -23,6 +23,7 @@ async fn an_object_of_somebody_else_is_never_touched_and_nothing_is_made_beside_
         ("deployments", &config),
         ("configmaps", &config),
         ("poddisruptionbudgets", "iris"),
+        ("networkpolicies", "iris-pods"),
     ];
     for (plural, name) in names {
         let mut bench = Bench::new(SYNTHETIC);
@@ -83,6 +84,7 @@ async fn what_somebody_else_changes_or_deletes_is_repaired_and_told_once() {
         ("Service", "services", "iris-pods"),
         ("Service", "services", "iris"),
         ("PodDisruptionBudget", "poddisruptionbudgets", "iris"),
+        ("NetworkPolicy", "networkpolicies", "iris-pods"),
     ];
     for (kind, plural, child) in children {
         let before = bench.world().get(plural, child).unwrap().clone();

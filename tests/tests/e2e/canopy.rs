@@ -29,6 +29,9 @@ const ALL: u32 = 6;
 /// Of that, a test whose answers must come in time while others start pods. On three nodes each pod starts more slowly.
 const SCENE: u32 = if cfg!(feature = "full") { 3 } else { 2 };
 
+/// Tests have gateways of their own, in their namespaces.
+const FRONTS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"front"}}}]"#;
+
 static TURNS: Semaphore = Semaphore::const_new(ALL as usize);
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 /// How many tests share Canopy or wait to.
@@ -92,7 +95,7 @@ pub(crate) fn install_with(set: &[String]) -> Result<()> {
     let install = ["upgrade", "--install", "canopy", chart, "--namespace", SYSTEM, "--create-namespace"];
     let set = [&namespaces, &default].into_iter().chain(set).flat_map(|value| ["--set", value.as_str()]);
     let set: Vec<_> = set.collect();
-    helm(&[&install[..], &set, &["--wait", "--timeout", "3m"]].concat())?;
+    helm(&[&install[..], &set, &["--set-json", FRONTS, "--wait", "--timeout", "3m"]].concat())?;
     Ok(())
 }
 

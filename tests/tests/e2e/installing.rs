@@ -1,6 +1,6 @@
-//! The two ways to install Canopy: by helm, as for all other tests, and by one file.
+//! The two ways to install Canopy: by helm, as for all other tests, and by two files.
 //!
-//! Comes in: a cluster with Canopy. Goes out: the same cluster, after Canopy was removed, installed from the file,
+//! Comes in: a cluster with Canopy. Goes out: the same cluster, after Canopy was removed, installed from the files,
 //! used, removed and installed again by helm. Never: a leftover of one way that hinders the other.
 
 use anyhow::{Result, ensure};
@@ -11,15 +11,22 @@ use serde_json::json;
 use crate::canopy::{SYSTEM, alone, gateways, install, rolled_out};
 use crate::model::{Model, small};
 
+const DEFINITION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crd.yaml");
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
+const DEFINED: &str = "predictormodels.canopy.rs";
 
 #[tokio::test]
-async fn one_file_installs_canopy_and_its_gateways_serve_their_own_namespaces_only() -> Result<()> {
+async fn two_files_install_canopy_its_gateways_serve_their_own_namespaces_only_and_models_outlive_it()
+-> Result<()> {
     let _turn = alone().await?;
     helm(&["uninstall", "canopy", "--namespace", SYSTEM, "--wait"])?;
-    kubectl(&["apply", "--filename", FILE])?;
+    let defined = || kubectl(&["get", "crd", DEFINED, "--output", "jsonpath={.metadata.uid}"]);
+    let before = defined()?;
+    kubectl(&["apply", "--filename", DEFINITION, "--filename", FILE])?;
     let outcome = used().await;
     kubectl(&["delete", "--filename", FILE])?;
+    let after = defined()?;
+    ensure!(after == before, "the definition was deleted, and every model with it: {before} is now {after}");
     install()?;
     outcome
 }

@@ -23,4 +23,7 @@ mod installing;
 mod idle;
 mod growth;
 mod monitoring;
+mod networks;
+mod rendering;
+mod rights;
 mod unbroken;

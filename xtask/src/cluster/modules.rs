@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::place::{inputs, key};
 use super::work::{Work, step};
-use crate::shell::{capture, root, run};
+use crate::shell::{capture, root, run_aside};
 
 /// A module that names tools.
 pub(crate) struct Module {
@@ -60,11 +60,13 @@ impl Module {
                 // have grown large are quicker.
                 let compiler = "-gcflags=all=-dwarf=false";
                 let mut install = self.go(work, ["install", "-trimpath", compiler, "-ldflags", &flags]);
-                run(install
-                    .args(tags)
-                    .args(packages)
-                    .envs([("CGO_ENABLED", "0"), ("GOGC", "off"), ("GOMEMLIMIT", "3GiB")])
-                    .env("GOBIN", built))?;
+                run_aside(
+                    install
+                        .args(tags)
+                        .args(packages)
+                        .envs([("CGO_ENABLED", "0"), ("GOGC", "off"), ("GOMEMLIMIT", "3GiB")])
+                        .env("GOBIN", built),
+                )?;
                 name_etcd(built)
             })
         })

@@ -43,6 +43,7 @@ impl Traces {
                 add(program, rules(&String::from_utf8_lossy(&said)));
             }
         }
+        add("socket folder", names("/run/containerd"));
         if run.exists() {
             add("file", names(run));
         }

@@ -29,6 +29,10 @@ const NETWORK: &str = "kind";
 /// Where the daemon and what it starts note their numbers, below the folder of what runs.
 const DOCKERD: &str = "docker.pid";
 const CONTAINERD: &str = "docker/containerd/containerd.pid";
+/// Where containerd has the sockets of its shims, wherever its state is.
+const SOCKETS: &str = "/run/containerd/s";
+/// It is there if that folder was not, before our first daemon.
+const NO_SOCKETS: &str = "no-sockets";
 const BRIDGE: &str = "canopy0";
 /// All control groups of nodes are below one of this name.
 pub(crate) const CONTROL_GROUP: &str = "canopy-cluster";
@@ -62,14 +66,29 @@ pub(crate) fn end(work: &Work, docker: &Docker) -> Result<()> {
         end_process(pid, Signal::TERM, END_LIMIT)?;
     }
     Mark::Daemon.end_carriers(&run)?;
+    let made_sockets = run.join(NO_SOCKETS).exists();
     unmount(&[run, work.place.images()])?;
     remove_control_groups(Path::new("/sys/fs/cgroup"));
+    if made_sockets {
+        remove_sockets(Path::new(SOCKETS));
+    }
     Ok(())
+}
+
+/// Removes the folders of sockets, which a daemon leaves empty. One that is not empty belongs to another daemon and stays.
+fn remove_sockets(sockets: &Path) {
+    for folder in sockets.ancestors().take(2) {
+        drop(fs::remove_dir(folder));
+    }
 }
 
 fn launch(place: &Place) -> Result<()> {
     let run = place.run();
     let state = run.join("docker");
+    if !Path::new(SOCKETS).exists() {
+        let note = run.join(NO_SOCKETS);
+        fs::write(&note, "").with_context(|| format!("failed to write {}", note.display()))?;
+    }
     for folder in [&state, &place.images()] {
         fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     }
@@ -185,6 +204,19 @@ fn remove_tree(group: &Path) {
 mod tests {
     use super::*;
     use crate::shell::feed;
+
+    #[test]
+    fn empty_folders_of_sockets_go_and_others_stay() {
+        let run = tempfile::tempdir().unwrap();
+        let sockets = run.path().join("containerd/s");
+        fs::create_dir_all(&sockets).unwrap();
+        fs::write(sockets.join("of-another"), "").unwrap();
+        remove_sockets(&sockets);
+        assert!(sockets.join("of-another").exists());
+        fs::remove_file(sockets.join("of-another")).unwrap();
+        remove_sockets(&sockets);
+        assert_eq!(fs::read_dir(run.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn lacking_capabilities_go_from_the_first_the_last_and_the_only_place() {

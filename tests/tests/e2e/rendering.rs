@@ -1,0 +1,150 @@
+//! What the chart makes of values: wrong ones are refused by name, and missing ones are the chart's own.
+//!
+//! These tests ask helm alone; the cluster is not changed.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::kubernetes::helm;
+use serde_json::{Value, json};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
+
+/// The manifests that values make.
+fn render(words: &[&str]) -> Result<String> {
+    helm(&[&["template", "canopy", CHART, "--namespace", "canopy-system"], words].concat())
+}
+
+fn objects(text: &str) -> Result<Vec<Value>> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(text)?;
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+fn object(objects: &[Value], kind: &str, name: &str) -> Result<Value> {
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.cloned().with_context(|| format!("no {kind} {name}"))
+}
+
+/// The value of a variable of the only container of a Deployment.
+fn variable(deployment: &Value, name: &str) -> Option<String> {
+    let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array()?;
+    let found = variables.iter().find(|variable| variable["name"] == name)?;
+    found["value"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_value_that_nothing_honours_or_that_cannot_work_is_refused_by_name() -> Result<()> {
+    for (set, told) in [
+        ("gateway.replica=3", "'replica' not allowed"),
+        ("nosuch.key=1", "'nosuch' not allowed"),
+        ("tracing.ratio=7", "/tracing/ratio"),
+        ("operator.replicas=0", "/operator/replicas"),
+        ("gateway.replicas=-1", "/gateway/replicas"),
+        ("gateway.defaultModel=UPPER", "/gateway/defaultModel"),
+        ("gateway.namespaces={Shop}", "/gateway/namespaces/0"),
+        ("gateway.service.nodePort=30080", "/gateway/service/nodePort"),
+        ("images.digests.gateway=9f86", "/images/digests/gateway"),
+        ("predictor.resources.serve.limit.memory=1Gi", "'limit' not allowed"),
+        ("networkPolicy.predictors.extraFrom[0].podSelector.matchLables.a=b", "'matchLables' not allowed"),
+        ("networkPolicy.prometheus.selector.a=b", "'selector' not allowed"),
+    ] {
+        let refused = render(&["--set", set]);
+        let why = refused.err().with_context(|| format!("{set} is taken"))?.to_string();
+        ensure!(why.contains(told), "{set}: {told} is not in {why}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_value_that_an_earlier_chart_did_not_have_is_this_charts_own() -> Result<()> {
+    let values: Value =
+        serde_saphyr::from_str(&std::fs::read_to_string(Path::new(CHART).join("values.yaml"))?)?;
+    let expected = render(&[])?;
+    let sections = values.as_object().context("values have sections")?;
+    for (section, keys) in sections {
+        let keys = keys.as_object().context("a section has keys")?.keys();
+        // helm takes null for a value out of what it gives to templates, as --reuse-values does with what is new.
+        let missing = keys.map(|key| format!("{section}.{key}=null")).chain([format!("{section}=null")]);
+        for missing in missing {
+            let rendered = render(&["--set", &missing])?;
+            ensure!(rendered == expected, "{missing} renders otherwise");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_of_a_gateway_has_the_time_that_its_settings_can_take() -> Result<()> {
+    let grace = |drain: u32, body: u32, upstream: u32| -> Result<u64> {
+        let set = format!(
+            "gateway.drainSeconds={drain},gateway.bodyTimeoutSeconds={body},gateway.upstreamTimeoutSeconds={upstream}"
+        );
+        let gateway = object(&objects(&render(&["--set", &set])?)?, "Deployment", "canopy-gateway")?;
+        ensure!(variable(&gateway, "CANOPY_DRAIN_SECONDS") == Some(drain.to_string()), "{gateway}");
+        ensure!(variable(&gateway, "CANOPY_BODY_TIMEOUT") == Some(format!("{body}s")), "{gateway}");
+        ensure!(variable(&gateway, "CANOPY_UPSTREAM_TIMEOUT") == Some(format!("{upstream}s")), "{gateway}");
+        let grace = &gateway["spec"]["template"]["spec"]["terminationGracePeriodSeconds"];
+        grace.as_u64().with_context(|| format!("{grace} is no number"))
+    };
+    // What is left over is for the database and the last spans; a test of the gateway adds that up.
+    let rest = grace(10, 10, 30)? - 50;
+    for (drain, body, upstream) in [(0, 1, 1), (25, 10, 30), (10, 60, 30), (10, 10, 3600)] {
+        let expected = u64::from(drain + body + upstream) + rest;
+        ensure!(grace(drain, body, upstream)? == expected, "{drain} {body} {upstream}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_can_be_chosen_comes_where_it_belongs() -> Result<()> {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let set = format!(
+        "images.registry=registry.example/,images.pullSecrets={{registry}},images.digests.predictor={digest},\
+         operator.log=debug,operator.nodeSelector.disk=ssd,gateway.priorityClassName=high,\
+         gateway.service.type=NodePort,gateway.service.nodePort=30080,\
+         gateway.ingress.enabled=true,gateway.ingress.host=models.example,gateway.ingress.tlsSecretName=cert"
+    );
+    let from = r#"networkPolicy.predictors.extraFrom=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]"#;
+    let any = r#"networkPolicy.prometheus={"namespaceSelector":{}}"#;
+    let rendered = objects(&render(&["--set", &set, "--set-json", from, "--set-json", any])?)?;
+    let operator = object(&rendered, "Deployment", "canopy-operator")?;
+    let gateway = object(&rendered, "Deployment", "canopy-gateway")?;
+    let image = format!("registry.example/canopy-predictor:0.1.0@{digest}");
+    ensure!(variable(&operator, "CANOPY_PREDICTOR_IMAGE") == Some(image), "{operator}");
+    ensure!(
+        variable(&operator, "CANOPY_PREDICTOR_PULL_SECRETS").as_deref() == Some("registry"),
+        "{operator}"
+    );
+    ensure!(variable(&operator, "RUST_LOG").as_deref() == Some("debug"), "{operator}");
+    let (of_operator, of_gateway) =
+        (&operator["spec"]["template"]["spec"], &gateway["spec"]["template"]["spec"]);
+    ensure!(of_operator["nodeSelector"] == json!({"disk": "ssd"}), "{of_operator}");
+    ensure!(of_gateway["imagePullSecrets"] == json!([{"name": "registry"}]), "{of_gateway}");
+    ensure!(of_gateway["priorityClassName"] == "high", "{of_gateway}");
+    let service = object(&rendered, "Service", "canopy-gateway")?;
+    ensure!(service["spec"]["ports"][0]["nodePort"] == 30080, "{service}");
+    let ingress = object(&rendered, "Ingress", "canopy-gateway")?;
+    ensure!(ingress["spec"]["rules"][0]["host"] == "models.example", "{ingress}");
+    ensure!(ingress["spec"]["tls"][0]["secretName"] == "cert", "{ingress}");
+
+    let callers = variable(&operator, "CANOPY_PREDICTOR_CALLERS").context("predictors have callers")?;
+    let callers: Value = serde_json::from_str(&callers)?;
+    ensure!(callers["predict"][1] == json!({"ipBlock": {"cidr": "10.0.0.0/8"}}), "{callers}");
+    let prometheus = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}});
+    ensure!(callers["metrics"] == json!([prometheus]), "{callers}");
+    let policy = object(&rendered, "NetworkPolicy", "canopy-gateway")?;
+    ensure!(policy["spec"]["ingress"][1]["from"] == json!([prometheus]), "{policy}");
+    Ok(())
+}
+
+#[test]
+fn what_is_switched_off_is_not_there() -> Result<()> {
+    let off = "networkPolicy.enabled=false,rbac.aggregate=false";
+    let rendered = objects(&render(&["--set", off])?)?;
+    let is_left =
+        |object: &Value| object["kind"] == "NetworkPolicy" || object["metadata"]["name"] == "canopy-edit";
+    ensure!(!rendered.iter().any(is_left), "{rendered:?}");
+    let operator = object(&rendered, "Deployment", "canopy-operator")?;
+    ensure!(variable(&operator, "CANOPY_PREDICTOR_CALLERS").is_none(), "{operator}");
+    Ok(())
+}
