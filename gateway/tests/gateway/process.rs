@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -46,7 +49,11 @@ struct Running {
 
 impl Running {
     async fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(command(arguments)).await
+    }
+
+    async fn of(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = next_line(&mut log).await;
         assert_eq!(line["message"], "starting", "{line}");
@@ -125,6 +132,40 @@ async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(id, Signal::TERM).unwrap();
     assert_eq!(in_time(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_and_told() {
+    let mut command = command(&["--workers", "1"]);
+    // Dozens of lines for each request, so that the pipe and the queue are soon full.
+    command.env("RUST_LOG", "info,h2=trace");
+    let Running { child, mut log, address, admin } = Running::of(command).await;
+    let dropped = async || {
+        let metrics = get(admin, "/metrics").await;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("canopy_log_lines_dropped_total "));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    while dropped().await == 0 {
+        for _ in 0..50 {
+            let request = http::Request::get("http://gateway/api/test").body(Empty::<&[u8]>::new()).unwrap();
+            assert_eq!(in_time(client.send_request(request)).await.unwrap().status(), 200);
+        }
+    }
+    connection.abort();
+    let lost = in_time(async {
+        loop {
+            let line = next_line(&mut log).await;
+            if line["message"].as_str().unwrap().starts_with("lines of the log were dropped") {
+                break line["dropped"].as_u64().unwrap();
+            }
+        }
+    })
+    .await;
+    assert!(lost > 0 && lost <= dropped().await, "{lost}");
+    drop(child);
 }
 
 #[tokio::test]
