@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::accept::prefers_openmetrics;
 use crate::connections::Connections;
@@ -30,6 +31,8 @@ use crate::workers::Workers;
 const CONNECTIONS_MAX: usize = 256;
 /// How long a filter may be.
 const FILTER_MAX_BYTES: usize = 4096;
+/// How long it may take to arrive.
+const FILTER_TIME: Duration = Duration::from_secs(10);
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -71,9 +74,7 @@ pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry, co
 pub fn router(readiness: Readiness, registry: Registry, control: LogControl) -> Router {
     // One at a time: with many models a scrape takes long, and more of them at once would take the processors away.
     let scrapes = Arc::new(Semaphore::new(1));
-    let change = move |peer: Option<Extension<Peer>>, filter: String| async move {
-        change_log(control, peer, &filter)
-    };
+    let change = move |peer, body| change_log(control, peer, body);
     Router::new()
         .route("/live", get(|| async { Json(json!({"live": true})) }))
         .route("/ready", get(move || async move { ready(&readiness) }))
@@ -81,7 +82,7 @@ pub fn router(readiness: Readiness, registry: Registry, control: LogControl) -> 
             "/metrics",
             get(move |headers: HeaderMap| async move { scrape_apart(&scrapes, registry, headers).await }),
         )
-        .route("/log", get(|| async { log() }).put(change).layer(DefaultBodyLimit::max(FILTER_MAX_BYTES)))
+        .route("/log", get(|| async { log() }).put(change))
 }
 
 /// The filter of the log, as `RUST_LOG` would have it.
@@ -89,7 +90,7 @@ fn log() -> Response {
     Levels::of_process().map_or_else(no_log, |levels| format!("{levels}\n").into_response())
 }
 
-fn change_log(control: LogControl, peer: Option<Extension<Peer>>, filter: &str) -> Response {
+async fn change_log(control: LogControl, peer: Option<Extension<Peer>>, body: Body) -> Response {
     if control == LogControl::Off {
         let how = "the levels of the log cannot be changed while this process runs: \
                    start it with --log-control or CANOPY_LOG_CONTROL=true, or set RUST_LOG and start it again";
@@ -100,6 +101,20 @@ fn change_log(control: LogControl, peer: Option<Extension<Peer>>, filter: &str) 
         let how = "the levels of the log are changed from the same machine or pod only, as kubectl port-forward does";
         return problem(StatusCode::FORBIDDEN, how);
     }
+    let filter = match timeout(FILTER_TIME, to_bytes(body, FILTER_MAX_BYTES)).await {
+        Ok(Ok(filter)) => filter,
+        Ok(Err(_)) => {
+            let how = format!("a filter may have at most {FILTER_MAX_BYTES} bytes");
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, &how);
+        }
+        Err(_) => {
+            let how = format!("the filter did not arrive within {FILTER_TIME:?}");
+            return problem(StatusCode::REQUEST_TIMEOUT, &how);
+        }
+    };
+    let Ok(filter) = std::str::from_utf8(&filter) else {
+        return problem(StatusCode::BAD_REQUEST, "the filter is not UTF-8");
+    };
     match Levels::of_process().map(|levels| levels.change(filter)) {
         Some(Ok(())) => log(),
         Some(Err(error @ ChangeError::Filter(_))) => problem(StatusCode::BAD_REQUEST, &error.to_string()),

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use canopy_runtime::admin::{self, LogControl};
 use canopy_runtime::connections::Connections;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
@@ -258,6 +259,28 @@ async fn a_connection_too_many_is_refused_in_words_and_counted_and_the_others_ar
     .await;
     let request = b"GET /fast HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
     assert!(ended(server.address, request).await.ends_with("fast"), "there is room again");
+}
+
+#[tokio::test]
+async fn the_admin_port_has_a_cap_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, registry) = (listener.local_addr().unwrap(), Registry::new());
+    admin::spawn(listener, Readiness::new(), registry.clone(), LogControl::Off);
+    let request = b"GET /live HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
+    let mut silent = Vec::new();
+    // Three quarters of 256.
+    for _ in 0..192 {
+        silent.push(in_time(TcpStream::connect(address)).await.unwrap());
+    }
+    assert!(ended(address, request).await.starts_with("HTTP/1.1 503 "));
+    silent.clear();
+    in_time(async {
+        while registry.connections().open.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(ended(address, request).await.ends_with(r#"{"live":true}"#));
 }
 
 #[tokio::test]

@@ -62,6 +62,12 @@ async fn what_is_held_of_many_large_bodies_is_bounded_and_small_requests_still_p
         assert!(held(&gateway) <= MEMORY, "{}", held(&gateway));
     }
     assert_eq!(held(&gateway), 3 * body.len());
+    in_time(async {
+        while predictor.predictions() < 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 
     predictor.predicts(Manner::Honest);
     for _ in 0..20 {

@@ -16,8 +16,13 @@ use tokio::process::{Child, ChildStderr, Command};
 use crate::predictor::{Manner, Predictor};
 use crate::recording::count;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_canopy-gateway");
+
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_canopy-gateway"));
+    configured(Command::new(PROGRAM), arguments)
+}
+
+fn configured(mut command: Command, arguments: &[&str]) -> Command {
     let free = "127.0.0.1:0";
     command.env("CANOPY_LISTEN", free).env("CANOPY_ADMIN", free).env("CANOPY_DRAIN_SECONDS", "0");
     command
@@ -158,7 +163,7 @@ async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_an
     let lost = in_time(async {
         loop {
             let line = next_line(&mut log).await;
-            if line["message"].as_str().unwrap().starts_with("lines of the log were dropped") {
+            if line["message"].as_str().unwrap_or_default().starts_with("lines of the log were dropped") {
                 break line["dropped"].as_u64().unwrap();
             }
         }
@@ -166,6 +171,40 @@ async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_an
     .await;
     assert!(lost > 0 && lost <= dropped().await, "{lost}");
     drop(child);
+}
+
+#[tokio::test]
+async fn a_gateway_without_descriptors_goes_on_when_clients_have_left() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#, PROGRAM]);
+    let Running { child, mut log, address, .. } =
+        Running::of(configured(shell, &["--max-connections", "1000"])).await;
+    let mut many = Vec::new();
+    for _ in 0..100 {
+        // The system takes them in, whether or not the gateway accepts them.
+        many.push(in_time(TcpStream::connect(address)).await.unwrap());
+    }
+    while next_line(&mut log).await["message"] != "failed to accept a connection" {}
+    drop(many);
+    assert!(get(address, "/api/test").await.starts_with("HTTP/1.1 200 "));
+    drop(child);
+}
+
+#[tokio::test]
+async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes_and_for_others() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 200; exec "$0" "$@""#, PROGRAM]);
+    let Running { child, mut log, address, admin } = Running::of(configured(shell, &[])).await;
+    let mut many = Vec::new();
+    for _ in 0..300 {
+        many.push(in_time(TcpStream::connect(address)).await.unwrap());
+    }
+    let line = next_line(&mut log).await;
+    assert!(line["message"].as_str().unwrap().starts_with("refused a connection"), "{line}");
+    assert!(get(admin, "/live").await.starts_with("HTTP/1.1 200 "));
+    let metrics = get(admin, "/metrics").await;
+    assert!(!metrics.contains("canopy_connections_refused_total 0\n"), "{metrics}");
+    drop((child, many));
 }
 
 #[tokio::test]
