@@ -65,7 +65,8 @@ Example:
     -d '{{\"features\":[5.1,3.5,1.4,0.2]}}'
 
 Logs: RUST_LOG (as in warn,canopy_gateway=debug), CANOPY_LOG_FORMAT (json or pretty).
-While it runs: curl -X PUT localhost:9000/log -d warn,canopy_gateway=debug changes the levels.
+While it runs, and --admin is on loopback: curl -X PUT localhost:9000/log -d warn,canopy_gateway=debug changes
+the levels.
 Traces: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.
 
 {EXIT_CODES}"))]

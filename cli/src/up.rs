@@ -19,6 +19,7 @@ use canopy_gateway::settings::{Predictor, Predictors, Settings};
 use canopy_predictor::app::Limits;
 use canopy_predictor::metrics::Metrics;
 use canopy_predictor::serve::Serving;
+use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::{Gate, Readiness};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
@@ -36,7 +37,12 @@ use workshop::Made;
 pub(crate) const SERVICE: &str = "canopy";
 
 /// What a predictor takes unless it is told otherwise.
-const LIMITS: Limits = Limits { body_bytes: FORWARDED_MAX_BYTES, body_timeout: Duration::from_secs(10) };
+const LIMITS: Limits = Limits {
+    body_bytes: FORWARDED_MAX_BYTES,
+    body_timeout: Duration::from_secs(10),
+    body_memory: None,
+    connections: None,
+};
 /// Loading a model and proving it takes a moment; what takes longer will not come.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -52,7 +58,9 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
     let shutdown = Shutdown::on_signals(readiness.clone()).context("failed to listen for signals")?;
     let house = Process { workers, registry: metrics::registry(SERVICE)?, readiness, shutdown };
     let admin_address = reachable(&admin)?;
-    admin::spawn(admin, house.readiness.clone(), house.registry.clone());
+    // Others cannot reach a port of loopback, so who asks for a change is on this machine.
+    let control = LogControl::of_flag(arguments.admin.ip().is_loopback());
+    admin::spawn(admin, house.readiness.clone(), house.registry.clone(), control);
 
     let made = tokio::select! {
         made = workshop::train(plans) => made?,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use canopy_contract::names::{ModelRef, NameError};
+use canopy_runtime::bodies::Bodies;
 use canopy_runtime::metrics::Registry;
 
 use crate::catalogue::Catalogue;
@@ -57,6 +58,8 @@ pub struct App {
 /// What one request may take.
 pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
+    /// Those of all requests.
+    pub(crate) bodies: Bodies,
     pub(crate) body_time: Duration,
     pub(crate) upstream_time: Duration,
 }
@@ -83,6 +86,7 @@ impl App {
             default_model: directory.default_model.clone(),
             limits: Limits {
                 body_bytes: settings.max_body_bytes,
+                bodies: Bodies::new(settings.body_memory(), registry),
                 body_time: settings.body_timeout,
                 upstream_time: settings.upstream_timeout,
             },

@@ -1,7 +1,7 @@
 //! What every request passes, whatever it asks: it is traced, timed, counted, and answered.
 //!
 //! Comes in: a request and the work it needs. Goes out: the work's answer, or its failure as a problem, told to
-//! the log once. Never: a request that is counted twice or not at all, but for one that its client gave up.
+//! the log once. Never: a request that is counted twice or not at all; one that its client gave up counts as such.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use canopy_contract::code::Code;
 use canopy_contract::problem::MEDIA_TYPE;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
 use canopy_runtime::trace::RequestSpan;
-use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
+use http::header::{ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 use tracing::Level;
 
 use crate::app::App;
-use crate::failure::Failure;
+use crate::failure::{Failure, told_back};
 use crate::known::Known;
 use crate::language::Language;
 use crate::metrics::InFlight;
@@ -66,6 +66,7 @@ where
             response
         }
         Err(failure) => {
+            let failure = rather(failure, &head.headers);
             exchange.tell(&failure);
             exchange.finish(failure.code());
             problem(&failure, Language::preferred(&head.headers))
@@ -134,11 +135,29 @@ impl Exchange<'_> {
 
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
-        // Whoever serves the router answers for the panic; it is counted where the model is known.
-        if !self.finished && std::thread::panicking() {
+        if self.finished {
+            return;
+        }
+        if std::thread::panicking() {
+            // Whoever serves the router answers for the panic; it is counted where the model is known.
             self.tell(&Failure::Internal("a panic; the line before has its place"));
             self.finish(Code::Internal);
+        } else {
+            // The connection, or the stream of HTTP/2, is gone, and the work with it.
+            self.finish(Code::ClientClosed);
         }
+    }
+}
+
+/// What is wrong with a body that is no JSON where it is so since it is compressed. Looked at then only: no body that
+/// is compressed passes for JSON.
+fn rather(failure: Failure, headers: &HeaderMap) -> Failure {
+    let encoding = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
+    match (&failure, encoding) {
+        (Failure::Malformed(_), Some(encoding)) => {
+            Failure::Encoding(told_back(&String::from_utf8_lossy(encoding.as_bytes())))
+        }
+        _ => failure,
     }
 }
 
@@ -169,8 +188,9 @@ mod tests {
     use axum::Router;
     use axum::extract::State;
     use axum::routing::get;
+    use canopy_runtime::connections::Connections;
     use canopy_runtime::readiness::Readiness;
-    use canopy_runtime::serve::{ServeOptions, serve};
+    use canopy_runtime::serve::{ServeOptions, Timing, serve};
     use canopy_runtime::shutdown::Shutdown;
     use canopy_runtime::workers::Workers;
     use std::time::Duration;
@@ -190,6 +210,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let options = ServeOptions {
             workers: Workers::here(),
+            connections: Connections::new(10, &registry),
+            timing: Timing::default(),
             drain: Duration::ZERO,
             grace: Duration::from_secs(5),
             on_panic: panicked,

@@ -35,6 +35,10 @@ pub(crate) enum Failure {
     Refused { member: &'static str, words: String },
     /// The body is too long, for the gateway or for the predictor.
     TooLarge { limit: Option<usize> },
+    /// The body has an encoding that is not read; which one.
+    Encoding(String),
+    /// As many bytes of bodies are held as memory allows.
+    Full,
     /// The body did not arrive in time.
     SlowBody { after: Duration },
     /// Nothing is served at the path.
@@ -102,6 +106,8 @@ impl Failure {
             Self::Malformed(_) => Code::MalformedJson,
             Self::Faults(_) | Self::Refused { .. } => Code::InvalidFeatures,
             Self::TooLarge { .. } => Code::BodyTooLarge,
+            Self::Encoding(_) => Code::UnsupportedEncoding,
+            Self::Full => Code::Overloaded,
             Self::SlowBody { .. } => Code::RequestTimeout,
             Self::UnknownPath(_) => Code::UnknownPath,
             Self::Method(_) => Code::MethodNotAllowed,
@@ -167,6 +173,8 @@ impl Failure {
             | Self::Faults(_)
             | Self::Refused { .. }
             | Self::TooLarge { .. }
+            | Self::Encoding(_)
+            | Self::Full
             | Self::SlowBody { .. }
             | Self::UnknownPath(_)
             | Self::Method(_)
@@ -195,6 +203,8 @@ impl Failure {
             }
             Self::Malformed(_)
             | Self::TooLarge { .. }
+            | Self::Encoding(_)
+            | Self::Full
             | Self::SlowBody { .. }
             | Self::UnknownPath(_)
             | Self::Method(_)
@@ -249,6 +259,8 @@ impl Failure {
             }
             Self::Malformed(_)
             | Self::TooLarge { .. }
+            | Self::Encoding(_)
+            | Self::Full
             | Self::SlowBody { .. }
             | Self::UnknownPath(_)
             | Self::Method(_)
@@ -282,6 +294,12 @@ impl fmt::Display for Failure {
             Self::TooLarge { limit: None } => {
                 f.write_str("the body is longer than the predictor takes; send fewer rows at once")
             }
+            Self::Encoding(encoding) => {
+                write!(f, "the body has the encoding {encoding:?}; send JSON without Content-Encoding")
+            }
+            Self::Full => f.write_str(
+                "the gateway holds as many bytes of requests as its memory allows; send fewer rows at once, or later",
+            ),
             Self::SlowBody { after } => write!(f, "the body did not arrive within {after:?}"),
             Self::UnknownPath(path) => write!(f, "nothing is served at {path}; /docs lists every route"),
             Self::Method(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),

@@ -5,7 +5,7 @@
 //! could be reached. Who is silent is not given up, but another pod is asked as well.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,8 +56,7 @@ pub(crate) async fn forward(
 ) -> Result<Forwarded, Failure> {
     let now = now();
     let _at_work = served.share.take(served.pods.len(), now).ok_or_else(|| served.overloaded())?;
-    let body = answer::question(rows).map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
-    let request = Call { served, rows, body, span, deadline };
+    let request = Call { served, rows, body: OnceLock::new(), span, deadline };
     served.retries.came(now);
     let mut pod = served.pick(&[]).ok_or_else(|| served.none_ready())?;
     let mut tried = Vec::new();
@@ -106,7 +105,8 @@ enum Sent {
 struct Call<'a> {
     served: &'a Served,
     rows: &'a Rows,
-    body: Bytes,
+    /// The rows as JSON, written once they have passed the check: rows that no pod takes cost no memory for it.
+    body: OnceLock<Bytes>,
     span: &'a RequestSpan,
     deadline: Deadline,
 }
@@ -199,7 +199,7 @@ impl Call<'_> {
         let question = Question {
             method: Method::POST,
             path: "/predict",
-            body: self.body.clone(),
+            body: self.body()?,
             trace: span.context(),
             answer_max: answer::answer_max(self.rows.len()),
         };
@@ -218,6 +218,15 @@ impl Call<'_> {
         known.series.asked(code, took, span.context());
         span.finish(status, (code != Code::Ok).then_some(code.as_str()));
         sent
+    }
+
+    fn body(&self) -> Result<Bytes, Failure> {
+        if let Some(body) = self.body.get() {
+            return Ok(body.clone());
+        }
+        let written = answer::question(self.rows);
+        let body = written.map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
+        Ok(self.body.get_or_init(|| body).clone())
     }
 
     fn trouble(&self, pod: &Pod, trouble: Trouble) -> Failure {

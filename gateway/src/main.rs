@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT};
 use canopy_gateway::serve::{Process, run};
 use canopy_gateway::settings::Settings;
+use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
@@ -25,7 +26,7 @@ Example:
   curl -s localhost:8000/api/predict -H 'content-type: application/json' -d '{\"features\":[1,2,-0.5,0.3]}'
 
 Logs: RUST_LOG (as in warn,canopy_gateway=debug), CANOPY_LOG_FORMAT (json or pretty).
-While it runs: curl -X PUT localhost:9000/log -d warn,canopy_gateway=debug changes the levels.
+With --log-control: curl -X PUT localhost:9000/log -d warn,canopy_gateway=debug changes the levels.
 Traces: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.")]
 struct Flags {
     #[command(flatten)]
@@ -39,6 +40,11 @@ struct Flags {
     #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], GATEWAY_ADMIN_PORT)))]
     admin: SocketAddr,
 
+    /// Lets the levels of the log be changed at the admin port, from the same machine or pod; not where a proxy in
+    /// front of that port makes every caller local
+    #[arg(long, env = "CANOPY_LOG_CONTROL")]
+    log_control: bool,
+
     /// How many threads answer requests [default: one per CPU, at most 4]
     #[arg(long, env = "CANOPY_WORKERS", value_name = "NUMBER")]
     workers: Option<usize>,
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 async fn work(flags: Flags, workers: Workers) -> anyhow::Result<ExitCode> {
-    let Flags { settings, listen: address, admin, workers: _ } = flags;
+    let Flags { settings, listen: address, admin, log_control, workers: _ } = flags;
     let registry = metrics::registry(SERVICE)?;
     let readiness = Readiness::new();
     let shutdown = Shutdown::on_signals(readiness.clone())?;
@@ -58,7 +64,7 @@ async fn work(flags: Flags, workers: Workers) -> anyhow::Result<ExitCode> {
     let admin_listener = listen::listen(admin, "--admin or CANOPY_ADMIN").await?;
 
     let admin_listening = admin_listener.local_addr()?;
-    admin::spawn(admin_listener, readiness.clone(), registry.clone());
+    admin::spawn(admin_listener, readiness.clone(), registry.clone(), LogControl::of_flag(log_control));
 
     tracing::info!(address = %listener.local_addr()?, admin = %admin_listening, "starting");
     run(&settings, listener, Process { workers, registry, readiness, shutdown }).await?;

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use canopy_runtime::connections::Connections;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::{ServeOptions, serve};
+use canopy_runtime::serve::{ServeOptions, Timing, serve};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
 use tokio::net::TcpListener;
@@ -49,6 +50,8 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
     gate.open();
     let options = ServeOptions {
         workers,
+        connections: Connections::new(settings.connections(), &registry),
+        timing: Timing::default(),
         drain: Duration::from_secs(settings.drain_seconds),
         grace: grace(settings),
         on_panic: edge::panicked,

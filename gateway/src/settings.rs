@@ -11,6 +11,7 @@ use std::time::Duration;
 use canopy_contract::body::BODY_MAX_BYTES;
 use canopy_contract::duration;
 use canopy_contract::names::{DEFAULT_NAMESPACE, PREDICTOR_PORT};
+use canopy_runtime::{bodies, connections};
 use http::Uri;
 
 /// What a gateway can be told.
@@ -56,6 +57,16 @@ pub struct Settings {
     /// How long the body of a request may be
     #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = BODY_MAX_BYTES)]
     pub max_body_bytes: usize,
+
+    /// How many bytes of bodies may be held at once, over all requests; beyond it requests get 503
+    /// [default: a sixteenth of the container's memory, at most 67108864]
+    #[arg(long, env = "CANOPY_BODY_MEMORY_BYTES", value_name = "BYTES")]
+    pub body_memory_bytes: Option<usize>,
+
+    /// How many connections may be open at once; of these one address may have three quarters
+    /// [default: half of the file descriptors, at most 8192]
+    #[arg(long, env = "CANOPY_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub max_connections: Option<usize>,
 
     /// The database: sqlite://, then the path of a file, which is made if it is not there, for one gateway; mysql:// or
     /// postgres://, then USER:PASSWORD@HOST/NAME, for several; without it answers are not recorded, and /api/users answers
@@ -216,6 +227,18 @@ impl Default for Habits {
     }
 }
 
+impl Settings {
+    /// How many bytes of bodies may be held at once.
+    pub(crate) fn body_memory(&self) -> usize {
+        self.body_memory_bytes.unwrap_or_else(|| bodies::default_max(self.max_body_bytes))
+    }
+
+    /// How many connections may be open at once.
+    pub(crate) fn connections(&self) -> usize {
+        self.max_connections.unwrap_or_else(connections::default_max)
+    }
+}
+
 impl Default for Settings {
     /// What the flags say where nothing is given; the environment is not looked at.
     fn default() -> Self {
@@ -230,6 +253,8 @@ impl Default for Settings {
             protection: Protection::default(),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: BODY_MAX_BYTES,
+            body_memory_bytes: None,
+            max_connections: None,
             database_url: None,
             recording: Recording::default(),
             drain_seconds: 10,

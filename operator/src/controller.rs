@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use canopy_runtime::admin::LogControl;
 use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
@@ -58,7 +59,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     let shutdown = Shutdown::on_signals(readiness.clone()).map_err(RunError::Signals)?;
     let gate = readiness.gate("lease", "not asked for yet");
     let listener = listen(settings.admin, "--admin or CANOPY_ADMIN").await?;
-    admin::spawn(listener, readiness, registry);
+    admin::spawn(listener, readiness, registry, LogControl::of_flag(settings.log_control));
 
     let client = Client::try_default().await?;
     let mut election = Election::new(client.clone(), &settings.namespace, &settings.identity);

@@ -40,6 +40,10 @@ pub struct Settings {
     /// The name under which this process holds the Lease: that of its pod.
     #[arg(long, env = "CANOPY_IDENTITY")]
     pub identity: String,
+    /// Lets the levels of the log be changed at the admin port, from the same pod; not where a proxy in front of that
+    /// port makes every caller local.
+    #[arg(long, env = "CANOPY_LOG_CONTROL")]
+    pub log_control: bool,
     /// Threads; one per CPU and at most 4 unless given.
     #[arg(long, env = "CANOPY_WORKERS")]
     pub workers: Option<usize>,

@@ -10,6 +10,7 @@ use canopy_contract::names::{ModelName, REVISION_HEADER};
 use canopy_contract::predict::Health;
 use canopy_contract::report::Refusal;
 use canopy_contract::serving::ServingConfig;
+use canopy_runtime::bodies::{self, Bodies};
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
@@ -31,6 +32,10 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// How many bytes of bodies may be held at once, over all requests; by default what memory allows.
+    pub body_memory: Option<usize>,
+    /// How many connections may be open at once; by default what the limit of descriptors allows.
+    pub connections: Option<usize>,
 }
 
 /// What a model is called: on answers, metrics and log lines.
@@ -97,6 +102,7 @@ struct Inner {
     identity: Identity,
     revision: HeaderValue,
     limits: Limits,
+    bodies: Bodies,
     requests: RequestMetrics,
     lines: Budget,
     heavy: Turns,
@@ -119,7 +125,9 @@ impl App {
             .map_err(|_| InvalidRevision(identity.revision.clone()))?;
         // Heavy requests share the CPUs; more of them at once would only be slower together.
         let heavy = std::thread::available_parallelism().map_or(1, usize::from);
+        let body_memory = limits.body_memory.unwrap_or_else(|| bodies::default_max(limits.body_bytes));
         Ok(Self(Arc::new(Inner {
+            bodies: Bodies::new(body_memory, metrics.registry()),
             requests: metrics.requests(identity.labels()),
             identity,
             revision,
@@ -193,6 +201,11 @@ impl App {
     /// What a request may cost.
     pub fn limits(&self) -> Limits {
         self.0.limits
+    }
+
+    /// The bodies that are held.
+    pub fn bodies(&self) -> &Bodies {
+        &self.0.bodies
     }
 
     /// The value of [`REVISION`].

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use canopy_contract::code::Code;
 use canopy_contract::report::{Refusal, Report};
+use canopy_runtime::admin::LogControl;
 use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
@@ -124,6 +125,7 @@ pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCo
     let shutdown = Shutdown::on_signals(readiness.clone()).map_err(CommandError::Signals)?;
     let registry = metrics::registry(SERVICE)?;
     let metrics = Metrics::register(&registry)?;
+    let control = LogControl::of_flag(arguments.log_control);
     let serving = Serving {
         config: arguments.model.config()?,
         drain: arguments.drain(),
@@ -134,7 +136,7 @@ pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCo
     let process = Process { workers, metrics, readiness: readiness.clone(), shutdown };
     // Before anybody can ask whether the process is ready: from here on it waits for the model.
     let served = serve::run(serving, listener, process);
-    admin::spawn(admin_listener, readiness, registry);
+    admin::spawn(admin_listener, readiness, registry, control);
     served.await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,8 @@ pub enum Failure {
     Values(Vec<FieldFault>),
     /// The body is longer than so many bytes.
     TooLarge(usize),
+    /// The body has this encoding, which is not read.
+    Encoding(String),
     /// The body did not arrive within this time.
     TooSlow(Duration),
     /// Nothing is served at the path.
@@ -34,19 +36,23 @@ pub enum Failure {
     NotReady(String),
     /// There is more to do than can be done in time.
     Overloaded,
+    /// The client closed the connection before it had its answer.
+    ClientClosed,
 }
 
 /// How a request can end: status and word. Every counter of a model exists from its start, so that the first
 /// failure of a kind is a step from 0 and not a series that appears at 1.
-pub const ENDINGS: [(u16, Code); 11] = [
+pub const ENDINGS: [(u16, Code); 13] = [
     (200, Code::Ok),
     (400, Code::InvalidFeatures),
     (404, Code::UnknownPath),
     (405, Code::MethodNotAllowed),
     (408, Code::RequestTimeout),
     (413, Code::BodyTooLarge),
+    (415, Code::UnsupportedEncoding),
     (422, Code::InvalidFeatures),
     (422, Code::MalformedJson),
+    (499, Code::ClientClosed),
     (500, Code::ModelFailed),
     (503, Code::NotReady),
     (503, Code::Overloaded),
@@ -60,12 +66,14 @@ impl Failure {
             Self::Shape(_) => (422, Code::InvalidFeatures),
             Self::Values(_) => (400, Code::InvalidFeatures),
             Self::TooLarge(_) => (413, Code::BodyTooLarge),
+            Self::Encoding(_) => (415, Code::UnsupportedEncoding),
             Self::TooSlow(_) => (408, Code::RequestTimeout),
             Self::UnknownPath => (404, Code::UnknownPath),
             Self::MethodNotAllowed => (405, Code::MethodNotAllowed),
             Self::ModelFailed => (500, Code::ModelFailed),
             Self::NotReady(_) => (503, Code::NotReady),
             Self::Overloaded => (503, Code::Overloaded),
+            Self::ClientClosed => (499, Code::ClientClosed),
         }
     }
 
@@ -79,6 +87,9 @@ impl Failure {
                 Detail::Text(format!("Invalid features: {}", faults.join("; ")))
             }
             Self::TooLarge(limit) => Detail::Text(format!("Body too large: at most {limit} bytes")),
+            Self::Encoding(encoding) => {
+                Detail::Text(format!("Unsupported encoding {encoding:?}: send JSON without Content-Encoding"))
+            }
             Self::TooSlow(limit) => {
                 Detail::Text(format!("Body too slow: it must arrive within {} seconds", limit.as_secs_f64()))
             }
@@ -87,6 +98,7 @@ impl Failure {
             Self::ModelFailed => Detail::Text("Model error".to_owned()),
             Self::NotReady(reason) => Detail::Text(format!("Model not ready: {reason}")),
             Self::Overloaded => Detail::Text("Overloaded: try again in a second".to_owned()),
+            Self::ClientClosed => Detail::Text("Client closed the connection".to_owned()),
         };
         ErrorBody { detail }
     }
@@ -199,6 +211,12 @@ mod tests {
             408,
             r#"{"detail":"Body too slow: it must arrive within 3 seconds"}"#,
         );
+        check(
+            &Failure::Encoding("gzip".to_owned()),
+            415,
+            r#"{"detail":"Unsupported encoding \"gzip\": send JSON without Content-Encoding"}"#,
+        );
+        check(&Failure::ClientClosed, 499, r#"{"detail":"Client closed the connection"}"#);
         check(&Failure::UnknownPath, 404, r#"{"detail":"Not Found"}"#);
         check(&Failure::MethodNotAllowed, 405, r#"{"detail":"Method Not Allowed"}"#);
         check(&Failure::ModelFailed, 500, r#"{"detail":"Model error"}"#);

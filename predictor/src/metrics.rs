@@ -34,6 +34,7 @@ const ROWS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512
 /// The predictor's metrics, shared by every model of a process.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    registry: Registry,
     /// Requests for a prediction, and requests that no route takes, by how they ended.
     requests: IntCounterVec,
     /// The model's own work for one request.
@@ -79,6 +80,7 @@ impl Metrics {
             "Seconds from reading the artifact to a model that can answer.",
         );
         Ok(Self {
+            registry: registry.clone(),
             requests: add(registry, IntCounterVec::new(requests, &with(&["code", "reason"]))?)?,
             prediction_seconds: registry.seconds(prediction_seconds, &COMPUTE_SECONDS, &MODEL)?,
             predictions: add(registry, IntCounterVec::new(predictions, &with(&["class"]))?)?,
@@ -88,6 +90,11 @@ impl Metrics {
             load_seconds: add(registry, GaugeVec::new(load_seconds, &MODEL)?)?,
             drifts: add(registry, Drifts::new(&with)?)?,
         })
+    }
+
+    /// Where these metrics are registered.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// The request counters of one model, looked up once.

@@ -15,8 +15,9 @@ use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
 use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
+use canopy_runtime::connections::{self, Connections};
 use canopy_runtime::readiness::{Gate, Readiness};
-use canopy_runtime::serve::ServeOptions;
+use canopy_runtime::serve::{ServeOptions, Timing};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
 use tokio::net::TcpListener;
@@ -103,8 +104,18 @@ async fn serve_behind(
     let address = listener.local_addr()?;
     let app = App::new(Identity::of(&config), limits, &metrics)?;
 
-    let options =
-        ServeOptions { workers, drain, grace: GRACE, on_panic: routes::panicked, tells_peer: false };
+    let options = ServeOptions {
+        workers,
+        connections: Connections::new(
+            limits.connections.unwrap_or_else(connections::default_max),
+            metrics.registry(),
+        ),
+        timing: Timing::default(),
+        drain,
+        grace: GRACE,
+        on_panic: routes::panicked,
+        tells_peer: false,
+    };
     let serving = canopy_runtime::serve::serve(listener, routes::router(app.clone()), options, shutdown);
     let mut serving = pin!(serving);
     let becoming_ready = async {

@@ -48,7 +48,7 @@ help. A fault that may pass ends with an error.")]
   canopy-predictor serve --config demo.json --dir /tmp/demo --listen 127.0.0.1:8001
 
 OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, RUST_LOG and CANOPY_LOG_FORMAT are read too.
-While it runs: curl -X PUT localhost:9001/log -d warn,canopy_predictor=debug changes the levels of the log.")]
+With --log-control: curl -X PUT localhost:9001/log -d warn,canopy_predictor=debug changes the levels of the log.")]
     Serve(ServeArguments),
 }
 
@@ -104,6 +104,18 @@ pub struct ServeArguments {
     /// How long a body may take to arrive, as in 500ms or 10s
     #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     body_timeout: Duration,
+    /// How many bytes of bodies may be held at once, over all requests; beyond it requests get 503
+    /// [default: a sixteenth of the container's memory, at most 67108864]
+    #[arg(long, env = "CANOPY_BODY_MEMORY_BYTES", value_name = "BYTES")]
+    body_memory_bytes: Option<usize>,
+    /// How many connections may be open at once; of these one address may have three quarters
+    /// [default: half of the file descriptors, at most 8192]
+    #[arg(long, env = "CANOPY_MAX_CONNECTIONS", value_name = "NUMBER")]
+    max_connections: Option<usize>,
+    /// Lets the levels of the log be changed at the admin port, from the same machine or pod; not where a proxy in
+    /// front of that port makes every caller local
+    #[arg(long, env = "CANOPY_LOG_CONTROL")]
+    pub log_control: bool,
 }
 
 /// Why there is no serving config.
@@ -141,7 +153,12 @@ impl ServeArguments {
 
     /// What a request may cost.
     pub fn limits(&self) -> Limits {
-        Limits { body_bytes: self.max_body_bytes, body_timeout: self.body_timeout }
+        Limits {
+            body_bytes: self.max_body_bytes,
+            body_timeout: self.body_timeout,
+            body_memory: self.body_memory_bytes,
+            connections: self.max_connections,
+        }
     }
 }
 

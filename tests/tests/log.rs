@@ -39,7 +39,8 @@ async fn ask(server: &Server) -> Result<()> {
 #[tokio::test]
 async fn levels_change_while_the_process_runs() -> Result<()> {
     let model = Model::demo().await?;
-    let predictor = Server::predictor(&model, &[("RUST_LOG", "warn".to_owned())]).await?;
+    let environment = [("RUST_LOG", "warn".to_owned()), ("CANOPY_LOG_CONTROL", "true".to_owned())];
+    let predictor = Server::predictor(&model, &environment).await?;
     assert_eq!(predictor.admin("/log").await?.text, "warn\n");
     ask(&predictor).await?;
     assert_eq!(predictions(&predictor)?, 0);
@@ -62,6 +63,20 @@ async fn levels_change_while_the_process_runs() -> Result<()> {
     assert_eq!(predictions(&predictor)?, heard + 1, "a filter that is none changes nothing");
 
     assert_eq!(change(&predictor, "").await?.text, "info\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn levels_do_not_change_where_nobody_has_allowed_it() -> Result<()> {
+    let model = Model::demo().await?;
+    let predictor = Server::predictor(&model, &[]).await?;
+    let gateway = Server::gateway(predictor.address, &[]).await?;
+    for server in [&predictor, &gateway] {
+        let reply = change(server, "debug").await?;
+        assert_eq!(reply.status, 403, "{}", reply.text);
+        ensure!(reply.text.contains("--log-control or CANOPY_LOG_CONTROL=true"), "{}", reply.text);
+        assert_eq!(server.admin("/log").await?.text, "info\n");
+    }
     Ok(())
 }
 

@@ -27,6 +27,13 @@ pub enum BodyError {
     Faults(Vec<FieldFault>),
 }
 
+/// What editors and spreadsheets put before a text, and what to do about it: the parser would only expect a value.
+const MARKS: [(&[u8], &str); 3] = [
+    (b"\xef\xbb\xbf", "the body begins with a byte order mark; send JSON in UTF-8 without it"),
+    (b"\xff\xfe", "the body is UTF-16; send JSON in UTF-8, without a byte order mark"),
+    (b"\xfe\xff", "the body is UTF-16; send JSON in UTF-8, without a byte order mark"),
+];
+
 const FEATURES: &str = "features";
 const INSTANCES: &str = "instances";
 
@@ -144,6 +151,9 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
 /// Reads a body that [`parse`] could not: cells stay raw text, so that each is judged by itself. Raw text is
 /// skipped without recursion, so the depth of a body costs nothing.
 fn diagnose(body: &[u8]) -> BodyError {
+    if let Some((_, words)) = MARKS.iter().find(|(mark, _)| body.starts_with(mark)) {
+        return BodyError::Malformed((*words).to_owned());
+    }
     let whole: &RawValue = match serde_json::from_slice(body) {
         Ok(whole) => whole,
         Err(error) => return BodyError::Malformed(error.to_string()),
@@ -236,6 +246,17 @@ mod tests {
         let rows = parse(br#" {"user":{"id":[1]},"instances":[[1],[],[2,3]]} "#).unwrap();
         assert!(!rows.is_single());
         assert_eq!(rows.iter().collect::<Vec<_>>(), [&[1.0][..], &[], &[2.0, 3.0]]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_named() {
+        let with_mark = |mark: &[u8]| match parse(&[mark, br#"{"features":[1]}"#].concat()) {
+            Err(BodyError::Malformed(text)) => text,
+            other => panic!("{mark:?} gave {other:?}"),
+        };
+        let expected = "the body begins with a byte order mark; send JSON in UTF-8 without it";
+        assert_eq!(with_mark(b"\xef\xbb\xbf"), expected);
+        assert!(with_mark(b"\xff\xfe").starts_with("the body is UTF-16; send JSON in UTF-8"));
     }
 
     #[test]

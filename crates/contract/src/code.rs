@@ -34,8 +34,12 @@ pub enum Code {
     InvalidQuery,
     /// The body is longer than the limit.
     BodyTooLarge,
+    /// The body has an encoding that is not read, as of compression.
+    UnsupportedEncoding,
     /// The client took too long to send its body.
     RequestTimeout,
+    /// The client closed the connection before it had its answer.
+    ClientClosed,
     /// No predictor of the model could be reached.
     PredictorUnavailable,
     /// A predictor answered with an error of its own, or with something that is not an answer.
@@ -70,7 +74,7 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Ok,
         Self::Accepted,
         Self::MalformedJson,
@@ -85,7 +89,9 @@ impl Code {
         Self::InvalidFeedback,
         Self::InvalidQuery,
         Self::BodyTooLarge,
+        Self::UnsupportedEncoding,
         Self::RequestTimeout,
+        Self::ClientClosed,
         Self::PredictorUnavailable,
         Self::PredictorFailed,
         Self::DeadlineExceeded,
@@ -120,7 +126,9 @@ impl Code {
             Self::InvalidFeedback => "invalid_feedback",
             Self::InvalidQuery => "invalid_query",
             Self::BodyTooLarge => "body_too_large",
+            Self::UnsupportedEncoding => "unsupported_encoding",
             Self::RequestTimeout => "request_timeout",
+            Self::ClientClosed => "client_closed",
             Self::PredictorUnavailable => "predictor_unavailable",
             Self::PredictorFailed => "predictor_failed",
             Self::DeadlineExceeded => "deadline_exceeded",
@@ -165,7 +173,10 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::FeedbackGiven => 409,
             Self::BodyTooLarge => 413,
+            Self::UnsupportedEncoding => 415,
             Self::InvalidFeatures | Self::InvalidFeedback | Self::InvalidQuery => 422,
+            // Sent to nobody: the word of metrics and traces for a client that is gone, as other servers write it.
+            Self::ClientClosed => 499,
             Self::ModelFailed | Self::Internal => 500,
             Self::PredictorUnavailable
             | Self::PredictorFailed
@@ -200,7 +211,9 @@ impl Code {
             Self::InvalidFeedback => "The feedback does not fit the prediction",
             Self::InvalidQuery => "The query is not one that is taken here",
             Self::BodyTooLarge => "The body is too large",
+            Self::UnsupportedEncoding => "The encoding of the body is not supported",
             Self::RequestTimeout => "The body took too long to arrive",
+            Self::ClientClosed => "The client closed the connection",
             Self::PredictorUnavailable => "No predictor of the model can be reached",
             Self::PredictorFailed => "The predictor could not answer",
             Self::DeadlineExceeded => "The predictor did not answer in time",

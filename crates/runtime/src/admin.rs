@@ -3,9 +3,10 @@
 //! Comes in: the process's readiness and its registry. Goes out: what they are. Never: a call to anything; a probe must
 //! not fail because something else is slow. Nor is anything changed by somebody outside the machine or pod.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -13,43 +14,75 @@ use http::header::{CONTENT_TYPE, VARY};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::accept::prefers_openmetrics;
+use crate::connections::Connections;
 use crate::levels::{ChangeError, Levels};
 use crate::metrics::{self, Registry};
 use crate::readiness::Readiness;
-use crate::serve::{Peer, ServeOptions, serve};
+use crate::serve::{Peer, ServeOptions, Timing, serve};
 use crate::shutdown::Shutdown;
 use crate::workers::Workers;
 
+/// How many connections there may be: probes and scrapes come from a few clients.
+const CONNECTIONS_MAX: usize = 256;
 /// How long a filter may be.
 const FILTER_MAX_BYTES: usize = 4096;
+/// How long it may take to arrive.
+const FILTER_TIME: Duration = Duration::from_secs(10);
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Whether the levels of the log can be changed over the admin port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogControl {
+    /// From the same machine or pod. Not where a proxy in front of the port makes every caller one of those.
+    Local,
+    /// Not at all.
+    Off,
+}
+
+impl LogControl {
+    /// As the flag says.
+    pub fn of_flag(is_set: bool) -> Self {
+        if is_set { Self::Local } else { Self::Off }
+    }
+}
+
 /// Serves the admin port in the background for as long as the process lives: probes and scrapes go on while
 /// requests drain, so nobody orders it to stop.
-pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry) {
+pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry, control: LogControl) {
     let options = ServeOptions {
         // Not by those who answer requests: a probe must not wait behind them.
         workers: Workers::here(),
+        connections: Connections::new(CONNECTIONS_MAX, &registry),
+        timing: Timing::default(),
         drain: Duration::ZERO,
         grace: Duration::ZERO,
         on_panic: || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         tells_peer: true,
     };
     let never_ordered = Shutdown::new(Readiness::new());
-    tokio::spawn(serve(listener, router(readiness, registry), options, never_ordered));
+    tokio::spawn(serve(listener, router(readiness, registry, control), options, never_ordered));
 }
 
 /// `/live`, `/ready`, `/metrics` and `/log`.
-pub fn router(readiness: Readiness, registry: Registry) -> Router {
+pub fn router(readiness: Readiness, registry: Registry, control: LogControl) -> Router {
+    // One at a time: with many models a scrape takes long, and more of them at once would take the processors away.
+    let scrapes = Arc::new(Semaphore::new(1));
+    let change = move |peer, body| change_log(control, peer, body);
     Router::new()
         .route("/live", get(|| async { Json(json!({"live": true})) }))
         .route("/ready", get(move || async move { ready(&readiness) }))
-        .route("/metrics", get(move |headers: HeaderMap| async move { scrape(&registry, &headers) }))
-        .route("/log", get(|| async { log() }).put(change_log).layer(DefaultBodyLimit::max(FILTER_MAX_BYTES)))
+        .route(
+            "/metrics",
+            get(move |headers: HeaderMap| async move { scrape_apart(&scrapes, registry, headers).await }),
+        )
+        .route("/log", get(|| async { log() }).put(change))
 }
 
 /// The filter of the log, as `RUST_LOG` would have it.
@@ -57,13 +90,32 @@ fn log() -> Response {
     Levels::of_process().map_or_else(no_log, |levels| format!("{levels}\n").into_response())
 }
 
-async fn change_log(peer: Option<Extension<Peer>>, filter: String) -> Response {
+async fn change_log(control: LogControl, peer: Option<Extension<Peer>>, body: Body) -> Response {
+    if control == LogControl::Off {
+        let how = "the levels of the log cannot be changed while this process runs: \
+                   start it with --log-control or CANOPY_LOG_CONTROL=true, or set RUST_LOG and start it again";
+        return problem(StatusCode::FORBIDDEN, how);
+    }
     // Who may reach the port to scrape it may not silence the log, or fill a disk with it.
     if !peer.is_some_and(|Extension(Peer(peer))| peer.ip().to_canonical().is_loopback()) {
         let how = "the levels of the log are changed from the same machine or pod only, as kubectl port-forward does";
         return problem(StatusCode::FORBIDDEN, how);
     }
-    match Levels::of_process().map(|levels| levels.change(&filter)) {
+    let filter = match timeout(FILTER_TIME, to_bytes(body, FILTER_MAX_BYTES)).await {
+        Ok(Ok(filter)) => filter,
+        Ok(Err(_)) => {
+            let how = format!("a filter may have at most {FILTER_MAX_BYTES} bytes");
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, &how);
+        }
+        Err(_) => {
+            let how = format!("the filter did not arrive within {FILTER_TIME:?}");
+            return problem(StatusCode::REQUEST_TIMEOUT, &how);
+        }
+    };
+    let Ok(filter) = std::str::from_utf8(&filter) else {
+        return problem(StatusCode::BAD_REQUEST, "the filter is not UTF-8");
+    };
+    match Levels::of_process().map(|levels| levels.change(filter)) {
         Some(Ok(())) => log(),
         Some(Err(error @ ChangeError::Filter(_))) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
         Some(Err(error @ ChangeError::NoLog(_))) => problem(StatusCode::CONFLICT, &error.to_string()),
@@ -88,8 +140,18 @@ fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
     }
 }
 
-fn scrape(registry: &Registry, headers: &HeaderMap) -> Response {
-    let (kind, text) = if prefers_openmetrics(headers) {
+/// Writes the metrics on another thread: of a thousand models they take so long that meanwhile no connection would be
+/// accepted and no probe answered.
+async fn scrape_apart(scrapes: &Semaphore, registry: Registry, headers: HeaderMap) -> Response {
+    // The semaphore is never closed.
+    let _turn = scrapes.acquire().await;
+    let is_openmetrics = prefers_openmetrics(&headers);
+    let scraping = spawn_blocking(move || scrape(&registry, is_openmetrics));
+    scraping.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+fn scrape(registry: &Registry, is_openmetrics: bool) -> Response {
+    let (kind, text) = if is_openmetrics {
         (OPENMETRICS, metrics::encode_openmetrics(registry))
     } else {
         (TEXT, metrics::encode(registry))

@@ -1,14 +1,16 @@
 //! The description of an API, and two ways to read it in a browser, without any outside host.
 //!
 //! Comes in: a function that makes the description from the code. Goes out: `/openapi.json`, Swagger UI at
-//! `/docs` and `ReDoc` at `/redoc`. Never: the description's making before somebody asks for it.
+//! `/docs` and `ReDoc` at `/redoc`. Never: the description's making before somebody asks for it, or twice.
 
-use std::sync::OnceLock;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::Path;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use http::{StatusCode, header};
 use utoipa::openapi::OpenApi;
 
@@ -32,8 +34,12 @@ const REDOC_PAGE: &str = r#"<!doctype html>
 
 /// The routes that describe the API which `describe` makes.
 pub fn routes<S: Clone + Send + Sync + 'static>(describe: fn() -> OpenApi) -> Router<S> {
+    let description: Arc<OnceLock<Option<Bytes>>> = Arc::default();
     Router::new()
-        .route("/openapi.json", get(move || async move { openapi(describe) }))
+        .route(
+            "/openapi.json",
+            get(move || async move { openapi(description.get_or_init(|| made(describe))) }),
+        )
         .route("/docs", get(|| async { Redirect::to("/docs/") }))
         .route("/docs/", get(|| async { swagger("index.html") }))
         .route("/docs/{*file}", get(|Path(file): Path<String>| async move { swagger(&file) }))
@@ -41,10 +47,14 @@ pub fn routes<S: Clone + Send + Sync + 'static>(describe: fn() -> OpenApi) -> Ro
         .route("/redoc/redoc.standalone.js", get(|| async { redoc() }))
 }
 
-fn openapi(describe: fn() -> OpenApi) -> Response {
-    match describe().to_json() {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+fn made(describe: fn() -> OpenApi) -> Option<Bytes> {
+    describe().to_json().ok().map(Bytes::from)
+}
+
+fn openapi(description: &Option<Bytes>) -> Response {
+    match description {
+        Some(text) => ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response(),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
@@ -55,10 +65,17 @@ fn redoc() -> Response {
 }
 
 fn swagger(file: &str) -> Response {
-    static CONFIG: OnceLock<std::sync::Arc<utoipa_swagger_ui::Config<'static>>> = OnceLock::new();
+    static CONFIG: OnceLock<Arc<utoipa_swagger_ui::Config<'static>>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| utoipa_swagger_ui::Config::from("/openapi.json").into());
     match utoipa_swagger_ui::serve(file, config.clone()) {
-        Ok(Some(file)) => with_policy(([(header::CONTENT_TYPE, file.content_type)], file.bytes.into_owned())),
+        Ok(Some(file)) => {
+            let bytes = match file.bytes {
+                // Most are part of the binary: more than a megabyte that need not be copied for each request.
+                Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+                Cow::Owned(bytes) => Bytes::from(bytes),
+            };
+            with_policy(([(header::CONTENT_TYPE, file.content_type)], bytes))
+        }
         Ok(None) => StatusCode::NOT_FOUND.into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

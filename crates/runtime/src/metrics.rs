@@ -3,10 +3,11 @@
 //! Comes in: collectors that each part registers. Goes out: Prometheus' text, or `OpenMetrics` with exemplars. Never:
 //! the name of a metric that belongs to one part; each declares its own in its `metrics` file.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use prometheus::core::Collector;
-use prometheus::{Error, IntGaugeVec, Opts, TextEncoder};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Error, IntCounter, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
 use crate::exemplars::{Family, SecondsVec};
 use crate::openmetrics;
@@ -29,12 +30,103 @@ pub const COMPUTE_SECONDS: [f64; 16] = [
 pub struct Registry {
     families: prometheus::Registry,
     exemplars: Arc<Mutex<Vec<Arc<Family>>>>,
+    connections: ConnectionFigures,
+    bodies: BodyBytes,
+}
+
+/// What is counted of the connections of a process, on all its ports.
+#[derive(Clone, Debug)]
+pub struct ConnectionFigures {
+    /// Those that are open.
+    pub open: IntGauge,
+    /// Those that were refused, since there were too many.
+    pub refused: IntCounter,
+}
+
+impl Default for ConnectionFigures {
+    fn default() -> Self {
+        Self {
+            open: gauge("canopy_connections_open", "Connections that are open, on all ports."),
+            refused: counter(
+                "canopy_connections_refused_total",
+                "Connections refused since too many were open, in all or from one address.",
+            ),
+        }
+    }
+}
+
+/// What knows how many bytes of request bodies it holds.
+pub(crate) trait HoldsBytes: Send + Sync + std::fmt::Debug {
+    /// How many there are now.
+    fn bytes(&self) -> usize;
+}
+
+/// The bytes of request bodies that a process holds, summed up when somebody asks.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyBytes {
+    gauge: IntGauge,
+    holders: Arc<Mutex<Vec<Weak<dyn HoldsBytes>>>>,
+}
+
+impl Default for BodyBytes {
+    fn default() -> Self {
+        let help = "Bytes of request bodies that are held, from their arrival to their answer.";
+        Self { gauge: gauge("canopy_request_body_bytes", help), holders: Arc::default() }
+    }
+}
+
+impl BodyBytes {
+    /// From now on what `holder` holds is told, too.
+    pub(crate) fn watch(&self, holder: Weak<dyn HoldsBytes>) {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner).push(holder);
+    }
+}
+
+impl Collector for BodyBytes {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: usize = holders.iter().filter_map(Weak::upgrade).map(|holder| holder.bytes()).sum();
+        self.gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.gauge.collect()
+    }
+}
+
+/// Lines of the log that were dropped. A process has one log.
+pub fn log_lines_dropped() -> &'static IntCounter {
+    static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+        let help = "Lines of the log that were dropped since standard error did not take them in time.";
+        counter("canopy_log_lines_dropped_total", help)
+    });
+    &DROPPED
+}
+
+#[expect(clippy::expect_used, reason = "the names are constants that Prometheus takes")]
+fn gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect("a gauge without labels")
+}
+
+#[expect(clippy::expect_used, reason = "the names are constants that Prometheus takes")]
+fn counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::new(name, help).expect("a counter without labels")
 }
 
 impl Registry {
     /// No metrics yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What is counted of connections; it is part of what is told where [`registry`] has made this one.
+    pub fn connections(&self) -> &ConnectionFigures {
+        &self.connections
+    }
+
+    pub(crate) fn bodies(&self) -> &BodyBytes {
+        &self.bodies
     }
 
     /// Adds a collector, whose names must be new.
@@ -66,6 +158,10 @@ pub fn registry(process: &str) -> Result<Registry, Error> {
     )?;
     build.with_label_values(&[process, env!("CARGO_PKG_VERSION")]).set(1);
     registry.register(Box::new(build))?;
+    registry.register(Box::new(registry.connections.open.clone()))?;
+    registry.register(Box::new(registry.connections.refused.clone()))?;
+    registry.register(Box::new(registry.bodies.clone()))?;
+    registry.register(Box::new(log_lines_dropped().clone()))?;
     Ok(registry)
 }
 

@@ -3,48 +3,39 @@
 //! Comes in: a listener and a router. Goes out: answers, over HTTP/1.1 and HTTP/2 without TLS. Never: a closed
 //! door while clients may still come; they are told to go elsewhere first.
 
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
 use std::io;
-use std::iter;
 use std::net::{self, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::response::Response;
 use axum::{Extension, Router};
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Version};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service as _;
 
+pub use crate::connection::Timing;
+use crate::connection::{self, Terms};
+use crate::connections::Connections;
 use crate::shutdown::Shutdown;
 use crate::workers::Workers;
 
-/// How long a client may take to send the head of a request, and how long a connection may idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long to wait before accepting again when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How many clients at once are told that there are too many; others find the connection closed.
+const REFUSED_WITH_WORDS: usize = 64;
 
 /// How a server serves and how it ends.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// Who answers.
     pub workers: Workers,
+    /// How many connections there may be.
+    pub connections: Connections,
+    /// How long a connection may be quiet.
+    pub timing: Timing,
     /// How long the door stays open after the order to stop: until every client has heard of it.
     pub drain: Duration,
     /// How long requests that are in flight after that may take.
@@ -61,16 +52,19 @@ pub struct Peer(pub SocketAddr);
 
 /// Serves until the order to stop and returns when the last request is answered, or `grace` is over.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: Shutdown) {
-    let (connections, closing) = (TaskTracker::new(), CancellationToken::new());
+    let ServeOptions { workers, connections, timing, drain, grace, on_panic, tells_peer } = options;
+    let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+    let refusals = Arc::new(Semaphore::new(REFUSED_WITH_WORDS));
+    let terms = Terms { on_panic, timing, shutdown: shutdown.clone(), closing: closing.clone() };
     let mut drained = pin!(async {
         shutdown.ordered().await;
-        tokio::time::sleep(options.drain).await;
+        tokio::time::sleep(drain).await;
     });
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             // Out of this runtime: a worker's takes it in.
-            accepted = listener.accept() => match accepted.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => stream,
+            accepted = listener.accept() => match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     refused_by_system(&error).await;
                     continue;
@@ -78,25 +72,39 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             },
             () = &mut drained => break,
         };
-        let (router, shutdown, closing) = (router.clone(), shutdown.clone(), closing.clone());
-        let router = if options.tells_peer { with_peer(router, &stream) } else { router };
-        let connection = connection(stream, router, options.on_panic, shutdown, closing);
-        options.workers.spawn(&connections, connection);
+        let Some(open) = connections.admit(peer.ip()) else {
+            refuse(stream, connections.max(), &workers, &tasks, &refusals);
+            continue;
+        };
+        let router = if tells_peer { router.clone().layer(Extension(Peer(peer))) } else { router.clone() };
+        let served = connection::serve(stream, router, terms.clone());
+        workers.spawn(&tasks, async move {
+            served.await;
+            drop(open);
+        });
     }
     drop(listener);
     closing.cancel();
-    connections.close();
-    if tokio::time::timeout(options.grace, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "gave up on requests that did not end in time");
+    tasks.close();
+    if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "gave up on requests that did not end in time");
     }
 }
 
-/// The router for one connection, whose requests say who has opened it.
-fn with_peer(router: Router, stream: &net::TcpStream) -> Router {
-    match stream.peer_addr() {
-        Ok(peer) => router.layer(Extension(Peer(peer))),
-        // It has left already, and nobody can be told.
-        Err(_) => router,
+/// Closes a connection that is one too many, after a word to the client if few are being told.
+fn refuse(
+    stream: net::TcpStream,
+    max: usize,
+    workers: &Workers,
+    tasks: &TaskTracker,
+    refusals: &Arc<Semaphore>,
+) {
+    tracing::warn!(max, "refused a connection: there are too many; see CANOPY_MAX_CONNECTIONS");
+    if let Ok(permit) = refusals.clone().try_acquire_owned() {
+        workers.spawn(tasks, async move {
+            connection::refuse(stream).await;
+            drop(permit);
+        });
     }
 }
 
@@ -109,81 +117,17 @@ async fn refused_by_system(error: &io::Error) {
     }
 }
 
-async fn connection(
-    stream: net::TcpStream,
-    router: Router,
-    on_panic: fn() -> Response,
-    shutdown: Shutdown,
-    closing: CancellationToken,
-) {
-    let stream = match TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => return tracing::error!(%error, "failed to serve a connection"),
-    };
-    // Answers are small and written whole: waiting to fill a packet only adds delay.
-    drop(stream.set_nodelay(true));
-    let is_http2 = Arc::new(AtomicBool::new(false));
-    let http2_seen = Arc::new(Notify::new());
-    let service = {
-        let (is_http2, http2_seen, shutdown) = (is_http2.clone(), http2_seen.clone(), shutdown.clone());
-        service_fn(move |request: Request<Incoming>| {
-            let is_first_of_http2 =
-                request.version() == Version::HTTP_2 && !is_http2.swap(true, Ordering::Relaxed);
-            if is_first_of_http2 {
-                http2_seen.notify_one();
-            }
-            let (mut router, shutdown) = (router.clone(), shutdown.clone());
-            async move {
-                let one = request.version() != Version::HTTP_2;
-                let answering =
-                    async { router.call(request.map(Body::new)).await.unwrap_or_else(|e| match e {}) };
-                let mut answer = catch_panic(answering).await.unwrap_or_else(on_panic);
-                if one && shutdown.is_ordered() {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer)
-            }
-        })
-    };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true);
-    builder.http2().timer(TokioTimer::new());
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
 
-    // HTTP/2 has a word for "no new requests, but go on with these"; in HTTP/1 that is a header of each answer,
-    // and an idle connection must not be closed under a client that is about to use it.
-    let go_away = async {
-        tokio::select! {
-            () = closing.cancelled() => {},
-            () = async { shutdown.ordered().await; http2_seen.notified().await } => {},
-        }
-    };
-    // Looked at when it has woken up, not whenever a byte comes: each look takes locks that all connections share.
-    let mut go_away: FuturesUnordered<_> = iter::once(go_away).collect();
-    let ended = tokio::select! {
-        biased;
-        ended = &mut serving => ended,
-        Some(()) = go_away.next() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    #[tokio::test]
+    async fn a_process_without_descriptors_waits_before_it_accepts_again() {
+        const EMFILE: i32 = 24;
+        let refused = |error: io::Error| async move { refused_by_system(&error).await };
+        assert!(refused(io::Error::from_raw_os_error(EMFILE)).now_or_never().is_none(), "it pauses");
+        let left = io::Error::from(io::ErrorKind::ConnectionAborted);
+        assert!(refused(left).now_or_never().is_some(), "a client that has left is no reason to wait");
     }
-}
-
-/// The future's output, or `None` where it panicked: one request's panic must not take others with it.
-async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        let polled: Result<Poll<F::Output>, _> =
-            catch_unwind(AssertUnwindSafe(|| Pin::as_mut(&mut future).poll(context)));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            Err(_) => Poll::Ready(None),
-        }
-    })
-    .await
 }

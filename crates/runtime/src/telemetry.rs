@@ -20,11 +20,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::levels::{self, FilterError, Levels};
+use crate::lines::Lines;
 use crate::sparing::{Places, Sparing};
 use crate::trace;
 
 /// How long spans that are still waiting may take to leave when the process ends.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long log lines that are still waiting may take then.
+pub const LINES_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a process tells others about traces. Not what a collector wants to be sent with them: that may be a secret.
 const HANDED_ON: [&str; 4] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -47,6 +50,9 @@ pub enum TelemetryError {
     /// The exporter could not be made.
     #[error("failed to set up the export of traces: {0}; see OTEL_EXPORTER_OTLP_ENDPOINT")]
     Exporter(String),
+    /// The thread that writes logs could not be started.
+    #[error("failed to start the thread that writes the log: {0}")]
+    Thread(#[from] std::io::Error),
     /// Something else in this process has set up logs before.
     #[error("failed to set up logs: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
@@ -57,6 +63,18 @@ pub enum TelemetryError {
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
     places: Places,
+    // Dropped last, after the last words.
+    _written: Written,
+}
+
+/// Has the log written when it is dropped, also where the process ends by a panic.
+#[derive(Debug)]
+struct Written(Lines);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.flush(LINES_TIMEOUT);
+    }
 }
 
 impl Telemetry {
@@ -65,7 +83,7 @@ impl Telemetry {
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
         let (provider, sampler) = exporting(service)?.unzip();
         let places = Places::default();
-        let (logs, levels) = logs(&places)?;
+        let (logs, levels, lines) = logs(&places)?;
         let logs = tracing_subscriber::registry().with(logs);
         // Added only where spans go somewhere: a layer that is none has every span made.
         if let Some(provider) = &provider {
@@ -90,7 +108,7 @@ impl Telemetry {
             let what = panic.payload_as_str().unwrap_or("no message");
             tracing::error!(place, "panicked: {what}");
         }));
-        Ok(Self { provider, places })
+        Ok(Self { provider, places, _written: Written(lines) })
     }
 
     /// Sends the spans that still wait, for at most a few seconds, and says which lines have been left out since the
@@ -109,7 +127,9 @@ impl Telemetry {
     }
 }
 
-fn logs(places: &Places) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Levels), TelemetryError> {
+type Logs = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn logs(places: &Places) -> Result<(Logs, Levels, Lines), TelemetryError> {
     let chosen = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let (filter, levels) = Levels::changeable(levels::parse(&chosen)?);
     // Spans first: they are then never looked at again, whatever the levels are.
@@ -120,7 +140,8 @@ fn logs(places: &Places) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Leve
         Ok("") | Err(_) => stderr().is_terminal(),
         Ok(other) => return Err(TelemetryError::Format(other.to_owned())),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    let queue = Lines::start(stderr(), if pretty { dropped_pretty } else { dropped_json })?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone());
     let lines = if pretty {
         let lines = lines.with_ansi(stderr().is_terminal());
         let lines = lines.map_event_format(|format| Sparing::new(format, false, places.clone()));
@@ -130,7 +151,17 @@ fn logs(places: &Places) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Leve
         let lines = lines.map_event_format(|format| Sparing::new(format, true, places.clone()));
         lines.with_filter(filter).boxed()
     };
-    Ok((lines, levels))
+    Ok((lines, levels, queue))
+}
+
+const DROPPED: &str = "lines of the log were dropped: standard error did not take them in time";
+
+fn dropped_pretty(count: u64) -> String {
+    format!("WARN {DROPPED} dropped={count}")
+}
+
+fn dropped_json(count: u64) -> String {
+    format!(r#"{{"level":"WARN","message":"{DROPPED}","dropped":{count},"target":"{}"}}"#, module_path!())
 }
 
 /// Where traces go and which of them, as far as this process was told: what it tells the processes that it has started.

@@ -5,14 +5,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use axum::Router;
 use axum::body::Body;
+use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::serve::Peer;
 use canopy_runtime::{admin, docs, metrics};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use prometheus::IntGauge;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use tower::ServiceExt as _;
 use utoipa::OpenApi;
 
@@ -26,7 +32,7 @@ async fn get(router: &Router, path: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
 async fn readiness_is_told_with_its_reason_and_liveness_does_not_depend_on_it() {
     let readiness = Readiness::new();
     let gate = readiness.gate("model demo", "training");
-    let router = admin::router(readiness.clone(), metrics::registry("test").unwrap());
+    let router = admin::router(readiness.clone(), metrics::registry("test").unwrap(), LogControl::Off);
 
     assert_eq!(get(&router, "/live").await.0, StatusCode::OK);
     let (status, _, body) = get(&router, "/ready").await;
@@ -51,7 +57,7 @@ async fn readiness_is_told_with_its_reason_and_liveness_does_not_depend_on_it() 
 
 #[tokio::test]
 async fn the_levels_of_the_log_are_changed_from_this_machine_only() {
-    let router = admin::router(Readiness::new(), metrics::registry("test").unwrap());
+    let router = admin::router(Readiness::new(), metrics::registry("test").unwrap(), LogControl::Local);
     let put = async |from: Option<&str>| {
         let mut request = Request::put("/log").body(Body::from("debug")).unwrap();
         if let Some(from) = from {
@@ -69,6 +75,61 @@ async fn the_levels_of_the_log_are_changed_from_this_machine_only() {
     }
 }
 
+#[tokio::test]
+async fn the_levels_of_the_log_are_changed_by_nobody_where_that_is_switched_off() {
+    let router = admin::router(Readiness::new(), metrics::registry("test").unwrap(), LogControl::Off);
+    let mut request = Request::put("/log").body(Body::from("debug")).unwrap();
+    request.extensions_mut().insert(Peer(SocketAddr::from(([127, 0, 0, 1], 1))));
+    let answer = router.oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert!(text.contains("--log-control or CANOPY_LOG_CONTROL=true"), "{text}");
+}
+
+/// A collector that takes until it is released.
+struct Slow {
+    gauge: IntGauge,
+    begun: Sender<()>,
+    release: Mutex<Receiver<()>>,
+}
+
+impl Collector for Slow {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // It fails only when the test has ended.
+        let _ = self.begun.send(());
+        let _ = self.release.lock().unwrap().recv();
+        self.gauge.collect()
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_that_takes_long_holds_up_no_probe() {
+    let registry = metrics::registry("test").unwrap();
+    let ((begun, has_begun), (release, released)) = (channel(), channel());
+    let gauge = IntGauge::new("slow", "Slow.").unwrap();
+    let slow = Slow { gauge, begun, release: Mutex::new(released) };
+    registry.register(Box::new(slow)).unwrap();
+    let router = admin::router(Readiness::new(), registry, LogControl::Off);
+    let scraping = tokio::spawn({
+        let router = router.clone();
+        async move { get(&router, "/metrics").await.0 }
+    });
+    // Registering has asked the collector for its description only.
+    while has_begun.try_recv().is_err() {
+        tokio::task::yield_now().await;
+    }
+    // On the one thread of this test: it is answered only if the scrape is on another.
+    assert_eq!(get(&router, "/live").await.0, StatusCode::OK);
+    assert!(!scraping.is_finished());
+    release.send(()).unwrap();
+    assert_eq!(scraping.await.unwrap(), StatusCode::OK);
+}
+
 #[derive(OpenApi)]
 #[openapi(info(title = "a test", description = "of pages"))]
 struct Description;
@@ -79,6 +140,7 @@ async fn the_pages_of_the_api_hold_the_browser_to_this_host() {
 
     let (status, _, body) = get(&router, "/openapi.json").await;
     assert_eq!(status, StatusCode::OK);
+    assert_eq!(get(&router, "/openapi.json").await.2, body, "made once, the same each time");
     assert!(String::from_utf8(body).unwrap().contains(r#""title":"a test""#));
 
     assert_eq!(get(&router, "/docs").await.1["location"], "/docs/");

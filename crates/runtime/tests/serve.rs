@@ -10,8 +10,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use canopy_runtime::connections::Connections;
+use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::{ServeOptions, serve};
+use canopy_runtime::serve::{ServeOptions, Timing, serve};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
 use http::{Request, StatusCode};
@@ -61,7 +63,15 @@ async fn start(drain: Duration, grace: Duration) -> Running {
     let on_panic = || -> Response { (StatusCode::INTERNAL_SERVER_ERROR, "panicked").into_response() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let options = ServeOptions { workers: Workers::here(), drain, grace, on_panic, tells_peer: false };
+    let options = ServeOptions {
+        workers: Workers::here(),
+        connections: Connections::new(100, &Registry::new()),
+        timing: Timing::default(),
+        drain,
+        grace,
+        on_panic,
+        tells_peer: false,
+    };
     let served = tokio::spawn(serve(listener, router, options, shutdown.clone()));
     Running { address, shutdown, readiness, begun, release, served }
 }

@@ -42,6 +42,9 @@ enum Failures {
     /// The body is too large.
     #[response(status = 413, content_type = MEDIA_TYPE)]
     TooLarge(#[to_schema] Problem),
+    /// The body is compressed.
+    #[response(status = 415, content_type = MEDIA_TYPE)]
+    Encoded(#[to_schema] Problem),
     /// The features do not fit the model; `errors` names each.
     #[response(status = 422, content_type = MEDIA_TYPE)]
     Invalid(#[to_schema] Problem),
@@ -105,7 +108,7 @@ async fn predict(
 ) -> Result<Response, Failure> {
     exchange.is_about(served);
     let began = Instant::now();
-    let rows = intake::rows(body, &app.limits).await?;
+    let (rows, _held) = intake::rows(body, &app.limits).await?;
     // The time that the client takes for its body has a limit of its own.
     let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
     let Forwarded { known, answers } = forward(served, &rows, &exchange.span, deadline).await?;

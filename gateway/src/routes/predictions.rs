@@ -149,7 +149,7 @@ pub(crate) async fn feedback(
 ) -> Response {
     edge::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
         let recorder = app.recorder()?;
-        let body = intake::bytes(body, &app.limits).await?;
+        let (body, _held) = intake::bytes(body, &app.limits).await?;
         let (id, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
         let Recorded { prediction, revision, .. } = &found;
         let (answers, classes) =

@@ -162,7 +162,7 @@ async fn the_description_of_the_api_has_every_route_and_both_readers_are_served(
     );
     let predict = &openapi["paths"]["/api/predict"]["post"]["responses"];
     let statuses: Vec<_> = predict.as_object().unwrap().keys().collect();
-    assert_eq!(statuses, ["200", "400", "404", "408", "413", "422", "503", "504"]);
+    assert_eq!(statuses, ["200", "400", "404", "408", "413", "415", "422", "503", "504"]);
     assert!(predict["422"]["content"]["application/problem+json"].is_object(), "{predict}");
     for schema in ["Answer", "ModelDescription", "PredictRequest", "Problem", "User"] {
         assert!(openapi["components"]["schemas"][schema].is_object(), "{schema}");

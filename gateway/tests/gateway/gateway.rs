@@ -46,7 +46,7 @@ pub(crate) fn settings(predictors: &[(&str, &Predictor)]) -> Settings {
 impl Gateway {
     /// A gateway as `settings` describe it.
     pub(crate) async fn new(settings: &Settings) -> Self {
-        let registry = Registry::new();
+        let registry = canopy_runtime::metrics::registry("gateway").unwrap();
         let app: Arc<App> = App::open(settings, &registry).await.unwrap();
         Self { router: routes::router(app.clone()), registry, app }
     }

@@ -16,7 +16,7 @@ async fn ask(body: impl Into<axum::body::Body>) -> Answered {
 
 #[tokio::test]
 async fn what_is_no_json_is_malformed_and_its_place_is_told() {
-    for body in ["", "{", r#"{"features":[1,2"#, "features=1", r#"{"features":[NaN]}"#, "\u{feff}{}", "nul"] {
+    for body in ["", "{", r#"{"features":[1,2"#, "features=1", r#"{"features":[NaN]}"#, "nul"] {
         let problem = ask(body).await.problem(400, "malformed_json");
         assert!(problem.detail.contains("line 1 column"), "{body}: {}", problem.detail);
     }

@@ -19,6 +19,7 @@ mod server;
 mod together;
 mod telling;
 mod sockets;
+mod memory;
 mod process;
 mod dns;
 mod cluster;

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -13,8 +16,13 @@ use tokio::process::{Child, ChildStderr, Command};
 use crate::predictor::{Manner, Predictor};
 use crate::recording::count;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_canopy-gateway");
+
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_canopy-gateway"));
+    configured(Command::new(PROGRAM), arguments)
+}
+
+fn configured(mut command: Command, arguments: &[&str]) -> Command {
     let free = "127.0.0.1:0";
     command.env("CANOPY_LISTEN", free).env("CANOPY_ADMIN", free).env("CANOPY_DRAIN_SECONDS", "0");
     command
@@ -46,7 +54,11 @@ struct Running {
 
 impl Running {
     async fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(command(arguments)).await
+    }
+
+    async fn of(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = next_line(&mut log).await;
         assert_eq!(line["message"], "starting", "{line}");
@@ -125,6 +137,74 @@ async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(id, Signal::TERM).unwrap();
     assert_eq!(in_time(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_and_told() {
+    let mut command = command(&["--workers", "1"]);
+    // Dozens of lines for each request, so that the pipe and the queue are soon full.
+    command.env("RUST_LOG", "info,h2=trace");
+    let Running { child, mut log, address, admin } = Running::of(command).await;
+    let dropped = async || {
+        let metrics = get(admin, "/metrics").await;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("canopy_log_lines_dropped_total "));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    while dropped().await == 0 {
+        for _ in 0..50 {
+            let request = http::Request::get("http://gateway/api/test").body(Empty::<&[u8]>::new()).unwrap();
+            assert_eq!(in_time(client.send_request(request)).await.unwrap().status(), 200);
+        }
+    }
+    connection.abort();
+    let lost = in_time(async {
+        loop {
+            let line = next_line(&mut log).await;
+            if line["message"].as_str().unwrap_or_default().starts_with("lines of the log were dropped") {
+                break line["dropped"].as_u64().unwrap();
+            }
+        }
+    })
+    .await;
+    assert!(lost > 0 && lost <= dropped().await, "{lost}");
+    drop(child);
+}
+
+#[tokio::test]
+async fn a_gateway_without_descriptors_goes_on_when_clients_have_left() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#, PROGRAM]);
+    let Running { child, mut log, address, .. } =
+        Running::of(configured(shell, &["--max-connections", "1000"])).await;
+    let mut many = Vec::new();
+    for _ in 0..100 {
+        // The system takes them in, whether or not the gateway accepts them.
+        many.push(in_time(TcpStream::connect(address)).await.unwrap());
+    }
+    while next_line(&mut log).await["message"] != "failed to accept a connection" {}
+    drop(many);
+    assert!(get(address, "/api/test").await.starts_with("HTTP/1.1 200 "));
+    drop(child);
+}
+
+#[tokio::test]
+async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes_and_for_others() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 200; exec "$0" "$@""#, PROGRAM]);
+    let Running { child, mut log, address, admin } = Running::of(configured(shell, &[])).await;
+    let mut many = Vec::new();
+    for _ in 0..300 {
+        many.push(in_time(TcpStream::connect(address)).await.unwrap());
+    }
+    let line = next_line(&mut log).await;
+    assert!(line["message"].as_str().unwrap().starts_with("refused a connection"), "{line}");
+    assert!(get(admin, "/live").await.starts_with("HTTP/1.1 200 "));
+    let metrics = get(admin, "/metrics").await;
+    assert!(!metrics.contains("canopy_connections_refused_total 0\n"), "{metrics}");
+    drop((child, many));
 }
 
 #[tokio::test]

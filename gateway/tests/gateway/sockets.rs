@@ -1,23 +1,34 @@
 //! The gateway on a socket: clients that dawdle, and an end that loses nothing.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use canopy_gateway::serve::{self, Process};
 use canopy_gateway::settings::Settings;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::workers::Workers;
+use futures_util::stream::{self, StreamExt as _};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::gateway::{ROW, settings};
 use crate::predictor::{Manner, Predictor};
 
+/// So many bytes of bodies may be held.
+const MEMORY: usize = 8 << 20;
+
 struct Served {
     address: SocketAddr,
+    registry: Registry,
     readiness: Readiness,
     shutdown: Shutdown,
     ended: JoinHandle<Result<(), String>>,
@@ -28,15 +39,23 @@ async fn serve(settings: Settings) -> Served {
     let address = listener.local_addr().unwrap();
     let readiness = Readiness::new();
     let shutdown = Shutdown::new(readiness.clone());
+    let registry = canopy_runtime::metrics::registry("gateway").unwrap();
     let ended = tokio::spawn({
-        let (readiness, shutdown) = (readiness.clone(), shutdown.clone());
+        let (readiness, shutdown, registry) = (readiness.clone(), shutdown.clone(), registry.clone());
         async move {
-            let (workers, registry) = (Workers::here(), Registry::new());
+            let workers = Workers::here();
             let process = Process { workers, registry, readiness, shutdown };
             serve::run(&settings, listener, process).await.map_err(|e| e.to_string())
         }
     });
-    Served { address, readiness, shutdown, ended }
+    Served { address, registry, readiness, shutdown, ended }
+}
+
+/// How many bytes of bodies are held.
+fn held(registry: &Registry) -> usize {
+    let text = canopy_runtime::metrics::encode(registry).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix("canopy_request_body_bytes "));
+    value.unwrap().parse().unwrap()
 }
 
 async fn in_time<F: Future>(future: F) -> F::Output {
@@ -72,37 +91,123 @@ async fn a_body_that_dawdles_is_given_up_and_one_in_small_pieces_is_not() {
     assert!(answer.contains("\"code\":\"request_timeout\"") && answer.contains("within 500ms"), "{answer}");
     assert_eq!(predictor.predictions(), 0);
 
-    let mut pieces = TcpStream::connect(served.address).await.unwrap();
-    pieces.set_nodelay(true).unwrap();
-    for piece in whole.as_bytes().chunks(3) {
-        pieces.write_all(piece).await.unwrap();
-        tokio::task::yield_now().await;
-    }
-    let answer = rest(&mut pieces).await;
+    // Each chunk is a piece of the body of its own, however the bytes arrive.
+    let head =
+        "POST /api/predict HTTP/1.1\r\nhost: g\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = |piece: &[u8]| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece));
+    let pieces: String = ROW.as_bytes().chunks(3).map(chunk).collect();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(format!("{head}{pieces}0\r\n\r\n").as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"class\":1"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_has_one_limit_of_time_however_many_pieces_it_comes_in() {
+    let predictor = Predictor::of("demo").await;
+    let mut settings = settings(&[("demo", &predictor)]);
+    settings.body_timeout = Duration::from_millis(200);
+    let served = serve(settings).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream
+        .write_all(b"POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 1000000\r\n\r\n")
+        .await
+        .unwrap();
+    // Pieces come without end, each long before the limit: it is reached only if they do not put it off.
+    let mut answer = [0; 13];
+    in_time(async {
+        while tokio::time::timeout(Duration::from_millis(10), stream.read_exact(&mut answer)).await.is_err() {
+            stream.write_all(b" ").await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(&answer, b"HTTP/1.1 408 ");
 }
 
 #[tokio::test]
 async fn a_body_that_is_cut_or_lies_about_its_length_does_no_harm() {
     let predictor = Predictor::of("demo").await;
     let served = serve(settings(&[("demo", &predictor)])).await;
-    for bytes in [
-        "POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 1000\r\n\r\n{\"features\":[1",
-        "POST /api/predict HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nffffffffff\r\n{",
-        "POST /api/predict HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{",
-        "POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 99999999999\r\n\r\n",
+    for (bytes, status) in [
+        ("POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 1000\r\n\r\n{\"features\":[1", "400"),
+        ("POST /api/predict HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nffffffffff\r\n{", "400"),
+        ("POST /api/predict HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{", "400"),
+        ("POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 99999999999\r\n\r\n", "413"),
     ] {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let answer = rest(&mut stream).await;
-        let refused = ["HTTP/1.1 400 ", "HTTP/1.1 413 "].iter().any(|status| answer.starts_with(status));
-        assert!(answer.is_empty() || refused, "{bytes}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}: {answer:?}");
     }
     assert_eq!(predictor.predictions(), 0);
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     stream.write_all(request(ROW).as_bytes()).await.unwrap();
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn a_request_that_its_client_gave_up_is_counted_as_such() {
+    let predictor = Predictor::of("demo").await;
+    predictor.predicts(Manner::Hang);
+    let served = serve(settings(&[("demo", &predictor)])).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(request(ROW).as_bytes()).await.unwrap();
+    in_time(async {
+        while predictor.predictions() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(stream);
+    let metrics = || canopy_runtime::metrics::encode(&served.registry).unwrap();
+    in_time(async {
+        while !metrics().contains("reason=\"client_closed\"") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let counted = r#"canopy_gateway_requests_total{code="499",model="demo",model_namespace="default",reason="client_closed",version="1.0"} 1"#;
+    assert!(metrics().contains(counted), "{}", metrics());
+    assert!(metrics().contains("canopy_gateway_requests_in_flight 0\n"), "{}", metrics());
+}
+
+#[tokio::test]
+async fn streams_of_one_connection_that_send_half_their_bodies_leave_room_for_others() {
+    let predictor = Predictor::of("demo").await;
+    let mut settings = settings(&[("demo", &predictor)]);
+    settings.body_memory_bytes = Some(MEMORY);
+    let served = serve(settings).await;
+    let io = TokioIo::new(TcpStream::connect(served.address).await.unwrap());
+    let (client, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut requests = JoinSet::new();
+    for _ in 0..50 {
+        // A mebibyte, and then nothing: the body never ends.
+        let pieces = (0..64).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b' '; 1 << 14]))));
+        let body = StreamBody::new(stream::iter(pieces).chain(stream::pending()));
+        let request = http::Request::post("http://gateway/api/predict").body(BodyExt::boxed(body)).unwrap();
+        let mut client = client.clone();
+        requests.spawn(async move { client.send_request(request).await.map(|answer| answer.status()) });
+    }
+    // Some find no room. What they had taken is free again, so that others go on.
+    let refused = in_time(requests.join_next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(refused, 503);
+    assert!(held(&served.registry) <= MEMORY, "{}", held(&served.registry));
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(request(ROW).as_bytes()).await.unwrap();
+        assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"), "a small request has room");
+        assert!(held(&served.registry) <= MEMORY, "{}", held(&served.registry));
+    }
+    connection.abort();
+    drop((requests, client));
+    in_time(async {
+        while held(&served.registry) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -13,17 +13,21 @@ use bytes::{Bytes, BytesMut};
 use canopy_contract::code::Code;
 use canopy_contract::names::TIMEOUT_HEADER;
 use canopy_contract::predict::{PredictRequest, PredictResponse};
+use canopy_runtime::bodies::Held;
 use canopy_runtime::trace::RequestSpan;
 use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt as _;
 use tokio::task::spawn_blocking;
 
 use super::answer;
-use crate::app::{App, Identity, Limits};
+use crate::app::{App, Identity};
 use crate::engine::{Answered, Engine};
 use crate::failure::{ErrorBody, Failure};
 
 const PATH: &str = "/predict";
+/// How much of an encoding's name is told back.
+const ENCODING_MAX: usize = 100;
 
 /// Ask the model
 ///
@@ -41,6 +45,7 @@ const PATH: &str = "/predict";
                                       or out of its bounds", body = ErrorBody),
         (status = 408, description = "The body took too long to arrive", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 415, description = "The body is compressed", body = ErrorBody),
         (status = 422, description = "The body is not JSON, or of another shape", body = ErrorBody),
         (status = 500, description = "The model could not compute an answer", body = ErrorBody),
         (status = 503, description = "The model does not serve, and why; or, with `Retry-After`, it has more to do \
@@ -50,19 +55,16 @@ const PATH: &str = "/predict";
 pub(super) async fn predict(State(app): State<App>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let span = RequestSpan::server(&head, Some(PATH));
-    let ask = Ask { started: Instant::now(), app, span };
+    let ask = Ask { started: Instant::now(), app, span, is_finished: false };
 
     let taken = match ask.app.engine(&head.headers) {
-        Ok(engine) => take(body, ask.app.limits()).await.map(|body| (engine, body)),
+        Ok(engine) => take(body, &ask.app).await.map(|body| (engine, body)),
         Err(failure) => Err(failure),
     };
     match taken {
         Err(failure) => ask.finish(Err(failure)),
-        Ok((engine, body)) if engine.is_heavy(&body) => {
-            let time = granted(&head.headers, ask.started);
-            heavy(ask, engine, body, time).await
-        }
-        Ok((engine, body)) => ask.answer(&engine, &body),
+        Ok((engine, body)) if engine.is_heavy(&body.bytes) => heavy(ask, engine, body, head.headers).await,
+        Ok((engine, body)) => ask.answer(&engine, &body.bytes, &head.headers),
     }
 }
 
@@ -73,29 +75,38 @@ fn granted(headers: &HeaderMap, since: Instant) -> Duration {
 }
 
 /// Answers away from the workers, if there is a turn within `time`.
-async fn heavy(ask: Ask, engine: Arc<Engine>, body: Bytes, time: Duration) -> Response {
+async fn heavy(ask: Ask, engine: Arc<Engine>, body: Taken, headers: HeaderMap) -> Response {
+    let time = granted(&headers, ask.started);
     let app = ask.app.clone();
     let Ok(turn) = app.heavy().take(time).await else { return ask.finish(Err(Failure::Overloaded)) };
     let answering = spawn_blocking(move || {
-        let response = ask.answer(&engine, &body);
-        drop(turn);
+        let response = ask.answer(&engine, &body.bytes, &headers);
+        drop((body, turn));
         response
     });
     answering.await.unwrap_or_else(|_| answer::failure(&app, &Failure::ModelFailed))
 }
 
 /// The whole body, if it is not too long and does not take too long.
-async fn take(body: Body, limits: Limits) -> Result<Bytes, Failure> {
+async fn take(body: Body, app: &App) -> Result<Taken, Failure> {
+    let limits = app.limits();
     if body.size_hint().lower() > limits.body_bytes as u64 {
         return Err(Failure::TooLarge(limits.body_bytes));
     }
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits.body_bytes)).await {
-        Ok(collected) => collected,
+    let mut held = app.bodies().admit(&body.size_hint()).map_err(|_| Failure::Overloaded)?;
+    match tokio::time::timeout(limits.body_timeout, collect(body, limits.body_bytes, &mut held)).await {
+        Ok(collected) => collected.map(|bytes| Taken { bytes, _held: held }),
         Err(_) => Err(Failure::TooSlow(limits.body_timeout)),
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
+/// A body, which counts as held until it is dropped.
+struct Taken {
+    bytes: Bytes,
+    _held: Held,
+}
+
+async fn collect(mut body: Body, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         // The client has left or broken off, so nobody will read these words.
@@ -104,6 +115,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
         if first.len() + all.len() + data.len() > limit {
             return Err(Failure::TooLarge(limit));
         }
+        held.grow(data.len()).map_err(|_| Failure::Overloaded)?;
         // Most bodies come in one piece and need no copy.
         if first.is_empty() && all.is_empty() {
             first = data;
@@ -123,16 +135,51 @@ struct Ask {
     started: Instant,
     app: App,
     span: RequestSpan,
+    is_finished: bool,
+}
+
+impl Drop for Ask {
+    fn drop(&mut self) {
+        // Dropped on the way: the client is gone, or the code that should have answered panicked.
+        if !self.is_finished {
+            let panicked = std::thread::panicking();
+            self.count(&if panicked { Failure::ModelFailed } else { Failure::ClientClosed });
+        }
+    }
+}
+
+/// What is wrong with a body that is no JSON where it is so since it is compressed. Looked at then only: no body that
+/// is compressed passes for JSON.
+fn rather(failure: Failure, headers: &HeaderMap) -> Failure {
+    let encoding = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
+    match (&failure, encoding) {
+        (Failure::Malformed(_), Some(encoding)) => {
+            let encoding = String::from_utf8_lossy(encoding.as_bytes());
+            Failure::Encoding(encoding.chars().take(ENCODING_MAX).collect())
+        }
+        _ => failure,
+    }
 }
 
 impl Ask {
-    fn answer(self, engine: &Engine, body: &[u8]) -> Response {
-        let ended = engine.answer(body, &self.span);
+    fn answer(self, engine: &Engine, body: &[u8], headers: &HeaderMap) -> Response {
+        let ended = engine.answer(body, &self.span).map_err(|failure| rather(failure, headers));
         self.finish(ended)
     }
 
+    /// Counts and traces a request that nobody hears the answer of.
+    fn count(&self, failure: &Failure) {
+        let (status, code) = failure.ending();
+        self.app.requests().finished((status, code));
+        let Identity { model, version, .. } = self.app.identity();
+        self.span.model(model.as_str(), version, 0);
+        self.span.finish(status, (status >= 500).then_some(code.as_str()));
+        self.log(None, code);
+    }
+
     /// Every request ends here, whatever became of it: counted, traced and logged once.
-    fn finish(self, ended: Result<Answered, Failure>) -> Response {
+    fn finish(mut self, ended: Result<Answered, Failure>) -> Response {
+        self.is_finished = true;
         let answered = ended.as_ref().ok();
         let (status, code) = ended.as_ref().map_or_else(Failure::ending, |_| (200, Code::Ok));
         self.app.requests().finished((status, code));

@@ -61,7 +61,12 @@ pub(crate) fn identity() -> Identity {
     }
 }
 
-pub(crate) const LIMITS: Limits = Limits { body_bytes: 1 << 20, body_timeout: Duration::from_secs(5) };
+pub(crate) const LIMITS: Limits = Limits {
+    body_bytes: 1 << 20,
+    body_timeout: Duration::from_secs(5),
+    body_memory: None,
+    connections: None,
+};
 
 /// One model's port without a socket.
 pub(crate) struct Port {

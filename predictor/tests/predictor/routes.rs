@@ -9,6 +9,7 @@ use canopy_contract::rows::Rows;
 use canopy_predictor::app::Limits;
 use canopy_predictor::failure::ENDINGS;
 use canopy_predictor::routes::openapi;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, Request};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -169,6 +170,44 @@ async fn a_body_that_does_not_come_is_408() {
     let answer = port.post(Body::new(StreamBody::new(never))).await;
     let expected = r#"{"detail":"Body too slow: it must arrive within 0.02 seconds"}"#;
     assert_eq!((answer.status, answer.body.as_str()), (408, expected));
+}
+
+#[tokio::test]
+async fn bodies_that_are_half_sent_are_bounded_in_all_and_small_ones_still_pass() {
+    const MEMORY: usize = 4 << 20;
+    let port = Port::empty(Limits { body_memory: Some(MEMORY), ..LIMITS });
+    port.app.loaded(port.engine(sum));
+    port.app.proven();
+    let half = || {
+        let pieces = (0..63).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b' '; 1 << 14]))));
+        let pieces = futures_util::stream::iter(pieces);
+        Body::new(StreamBody::new(pieces.chain(futures_util::stream::pending())))
+    };
+    let mut sending: Vec<_> = (0..10).map(|_| Box::pin(port.post(half()))).collect();
+    // Those that there is no room for end when they are polled once; the others wait for the rest of their bodies.
+    let ended: Vec<_> = sending.iter_mut().filter_map(|sending| sending.now_or_never()).collect();
+    assert_eq!(ended.len(), 7, "there is room for three");
+    for answer in ended {
+        assert_eq!((answer.status, answer.headers["retry-after"].as_bytes()), (503, &b"1"[..]));
+    }
+    assert_eq!(port.app.bodies().held(), 3 * 63 * (1 << 14));
+    assert_eq!(port.post(r#"{"features":[1,2]}"#).await.status, 200, "a small one");
+    drop(sending);
+    assert_eq!(port.app.bodies().held(), 0);
+    let closed = [("code", "499"), ("reason", "client_closed")];
+    assert_eq!(port.metric("canopy_predictor_requests_total", &closed), "3");
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_415_and_its_encoding_is_named() {
+    let request = |encoding: &str, body: &'static str| {
+        Request::post("/predict").header("content-encoding", encoding).body(Body::from(body)).unwrap()
+    };
+    let port = Port::serving(sum);
+    let answer = port.send(request("gzip", "\u{1f}")).await;
+    let expected = r#"{"detail":"Unsupported encoding \"gzip\": send JSON without Content-Encoding"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (415, expected));
+    assert_eq!(port.send(request("identity", r#"{"features":[1,2]}"#)).await.status, 200);
 }
 
 #[tokio::test]

@@ -63,7 +63,11 @@ const LICENCES: [&str; 12] = [
 
 /// Which file does what to the world outside the process.
 const DOORS: [Door; 11] = [
-    Door { kind: "files", words: &["std::fs", "tokio::fs"], files: &["predictor/src/files.rs"] },
+    Door {
+        kind: "files",
+        words: &["std::fs", "tokio::fs"],
+        files: &["crates/runtime/src/memory.rs", "predictor/src/files.rs"],
+    },
     Door {
         kind: "SQL",
         words: &["sea_orm", "sea_orm_migration", "sqlx"],

@@ -1,0 +1,187 @@
+//! What has happened on a connection, counted without a clock, and whether it has been quiet for too long.
+//!
+//! A request costs a few relaxed operations on memory that only its connection uses; a timer that fires seldom compares
+//! the counts (`Watch`).
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use tokio::sync::Notify;
+
+/// How often in a row a head may be seen incomplete.
+const HEAD_LOOKS: u32 = 2;
+
+/// What has happened on a connection so far.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Requests whose head has come.
+    requests: AtomicU32,
+    /// Those that are being answered.
+    in_flight: AtomicU32,
+    /// Times that bytes of answers were written.
+    writes: AtomicU32,
+    /// HTTP/1: the request line of the current head has been read to its end.
+    has_line: AtomicBool,
+    /// HTTP/1: bytes of the next head have come.
+    head_begun: AtomicBool,
+    /// HTTP/1: the request line is longer than the limit.
+    is_line_too_long: AtomicBool,
+    /// The body of the last request was not read to its end.
+    is_body_unread: AtomicBool,
+    /// Notified by each request until somebody has waited for it.
+    first_request: Notify,
+}
+
+impl Activity {
+    /// The head of a request has come; the request is in flight until the guard is dropped.
+    pub(crate) fn begins(&self) -> InFlight<'_> {
+        if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_request.notify_one();
+        }
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.head_begun.store(false, Ordering::Relaxed);
+        self.has_line.store(true, Ordering::Relaxed);
+        self.is_body_unread.store(false, Ordering::Relaxed);
+        InFlight(self)
+    }
+
+    /// Returns once there was a request.
+    pub(crate) async fn first_request(&self) {
+        self.first_request.notified().await;
+    }
+
+    /// Some bytes of an answer were written.
+    pub(crate) fn wrote(&self) {
+        // Only the connection's own task writes.
+        self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether the next bytes belong to a request line.
+    pub(crate) fn is_in_line(&self) -> bool {
+        !self.has_line.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of a request line have come; `is_whole` where its end is among them.
+    pub(crate) fn read_line(&self, is_whole: bool) {
+        self.head_begun.store(true, Ordering::Relaxed);
+        self.has_line.store(is_whole, Ordering::Relaxed);
+    }
+
+    /// The request line is longer than the limit.
+    pub(crate) fn line_is_too_long(&self) {
+        self.is_line_too_long.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection ends since a request line was longer than the limit.
+    pub(crate) fn is_line_too_long(&self) -> bool {
+        self.is_line_too_long.load(Ordering::Relaxed)
+    }
+
+    /// The body of a request was given up before its end.
+    pub(crate) fn body_is_unread(&self) {
+        self.is_body_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still be sending the body of the last request.
+    pub(crate) fn is_body_unread(&self) -> bool {
+        self.is_body_unread.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a>(&'a Activity);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.head_begun.store(false, Ordering::Relaxed);
+        self.0.has_line.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What a look at a connection finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// It is in use, or was lately.
+    Active,
+    /// The head of a request takes too long to arrive.
+    SlowHead,
+    /// Nothing has happened for too long.
+    Idle,
+}
+
+/// Looks at a connection every now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    requests: u32,
+    writes: u32,
+    quiet: u32,
+    heads: u32,
+}
+
+impl Watch {
+    /// What there is to say now; a connection may be quiet for `idle_looks` looks.
+    pub(crate) fn look(&mut self, activity: &Activity, idle_looks: u32) -> Finding {
+        let requests = activity.requests.load(Ordering::Relaxed);
+        let writes = activity.writes.load(Ordering::Relaxed);
+        let is_in_flight = activity.in_flight.load(Ordering::Relaxed) > 0;
+        if is_in_flight || requests != self.requests || writes != self.writes {
+            *self = Self { requests, writes, quiet: 0, heads: 0 };
+        }
+        if !is_in_flight && activity.head_begun.load(Ordering::Relaxed) {
+            self.heads += 1;
+            return if self.heads >= HEAD_LOOKS { Finding::SlowHead } else { Finding::Active };
+        }
+        if is_in_flight {
+            return Finding::Active;
+        }
+        self.quiet += 1;
+        if self.quiet > idle_looks { Finding::Idle } else { Finding::Active }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Finding::{Active, Idle, SlowHead};
+
+    fn looks(watch: &mut Watch, activity: &Activity, count: usize) -> Vec<Finding> {
+        (0..count).map(|_| watch.look(activity, 3)).collect()
+    }
+
+    #[test]
+    fn a_connection_that_is_quiet_for_too_long_is_idle_and_each_request_begins_anew() {
+        let (activity, mut watch) = (Activity::default(), Watch::default());
+        assert_eq!(looks(&mut watch, &activity, 4), [Active, Active, Active, Idle]);
+        drop(activity.begins());
+        assert_eq!(looks(&mut watch, &activity, 4), [Active, Active, Active, Idle]);
+        activity.wrote();
+        assert_eq!(looks(&mut watch, &activity, 4), [Active, Active, Active, Idle]);
+    }
+
+    #[test]
+    fn a_request_that_is_being_answered_is_never_idle() {
+        let (activity, mut watch) = (Activity::default(), Watch::default());
+        let in_flight = activity.begins();
+        assert_eq!(looks(&mut watch, &activity, 20), [Active; 20]);
+        drop(in_flight);
+        assert_eq!(looks(&mut watch, &activity, 4), [Active, Active, Active, Idle]);
+    }
+
+    #[test]
+    fn a_head_has_one_interval_at_least_and_two_at_most_however_idle_the_connection_was() {
+        let (activity, mut watch) = (Activity::default(), Watch::default());
+        assert_eq!(looks(&mut watch, &activity, 3), [Active; 3]);
+        activity.read_line(false);
+        assert_eq!(looks(&mut watch, &activity, 2), [Active, SlowHead]);
+
+        // Further bytes of the same head do not help, the end of the head does.
+        let (activity, mut watch) = (Activity::default(), Watch::default());
+        activity.read_line(false);
+        assert_eq!(looks(&mut watch, &activity, 1), [Active]);
+        activity.read_line(true);
+        assert_eq!(watch.look(&activity, 3), SlowHead);
+        drop(activity.begins());
+        assert_eq!(watch.look(&activity, 3), Active);
+    }
+}

@@ -1,0 +1,29 @@
+//! How much memory this process may use, as its container limits it.
+
+use std::fs;
+
+/// Where the limit is, of version 2 and of version 1 of control groups.
+const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// The limit in bytes, if there is one.
+pub(crate) fn limit() -> Option<usize> {
+    LIMITS.iter().find_map(|path| fs::read_to_string(path).ok()).and_then(|text| read(&text))
+}
+
+/// Without a limit the one version says `max`, the other a number that no machine has.
+fn read(text: &str) -> Option<usize> {
+    let most = usize::MAX >> 2;
+    text.trim().parse().ok().filter(|limit| *limit < most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_that_a_machine_may_have() {
+        assert_eq!(read("268435456\n"), Some(256 << 20));
+        assert_eq!(read("max\n"), None);
+        assert_eq!(read("9223372036854771712\n"), None);
+    }
+}
