@@ -99,8 +99,8 @@ pub(crate) struct UpArguments {
 
 /// Train one model and write it into a file
 ///
-/// What is found on the rows held out goes to standard output, progress to standard error. A model that is refused
-/// is not written.
+/// What is found on the rows held out goes to standard output, progress and warnings to standard error. A model that is
+/// refused is not written, and a file that cannot be written is refused before training.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Example:
@@ -112,7 +112,8 @@ pub(crate) struct TrainArguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// The file to write
+    /// The file to write; '-' is standard output, and the report then goes to standard error. A link is followed, and a
+    /// pipe or a device written into
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     pub(crate) out: PathBuf,
 
@@ -127,14 +128,14 @@ pub(crate) struct TrainArguments {
 
 /// Ask a model in a file about the rows of a table
 ///
-/// Prints one line of JSON per row, as the predictor would answer it. The table is CSV with a header that names the
-/// features, in any order; other columns are passed over. A row that cannot be asked about ends the command before
-/// anything is printed.
+/// Prints one line of JSON per row, as the predictor would answer it, with the number of the row and, where classes have
+/// names, that of the class. The table is CSV, one row a line, with a header that names the features, in any order; other
+/// columns are passed over. A row that cannot be asked about ends the command before anything is printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   canopy predict --model iris.canopy --input flowers.csv --proba
-  {\"prediction\":0,\"confidence\":1.0,\"probabilities\":[1.0,0.0,0.0]}")]
+  {\"row\":1,\"prediction\":0,\"confidence\":1.0,\"label\":\"setosa\",\"probabilities\":[1.0,0.0,0.0]}")]
 pub(crate) struct PredictArguments {
     /// The file that canopy train wrote
     #[arg(long, value_name = "FILE")]

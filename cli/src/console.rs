@@ -8,8 +8,13 @@ use std::sync::{Mutex, PoisonError};
 
 /// Writes results: text that ends with a line's end.
 pub(crate) fn print(text: &str) -> io::Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes a result that is no text.
+pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut output = stdout().lock();
-    output.write_all(text.as_bytes())?;
+    output.write_all(bytes)?;
     output.flush()
 }
 

@@ -1,12 +1,13 @@
 //! `canopy predict`: the rows of a table to predictions, without a server.
 //!
-//! Comes in: a model in a file and a table. Goes out: a line of JSON per row, with the numbers that the predictor
-//! would answer. Never: a part of the answers where a row is at fault.
+//! Comes in: a model in a file and a table. Goes out: a line of JSON per row, with its number, the numbers that the
+//! predictor would answer, and the name of the class. Never: a part of the answers where a row is at fault.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use canopy_contract::predict::RowAnswer;
+use canopy_contract::schema::Class;
 use canopy_predictor::artifact::Artifact;
 use serde::Serialize;
 
@@ -17,8 +18,12 @@ const TABLE_MAX_BYTES: u64 = 1 << 30;
 
 #[derive(Serialize)]
 struct Line<'a> {
+    /// The number of the row, the first below the header being 1.
+    row: usize,
     #[serde(flatten)]
     answer: RowAnswer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     probabilities: Option<&'a [f64]>,
 }
@@ -35,8 +40,14 @@ pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
     let answers = pipeline.predict(&rows)?;
     let probabilities = if *proba { pipeline.probabilities(&rows)? } else { Vec::new() };
     let mut lines = String::new();
-    for (row, answer) in answers.into_iter().enumerate() {
-        let line = Line { answer, probabilities: probabilities.get(row).map(Vec::as_slice) };
+    let classes = &artifact.card().classes;
+    for (index, answer) in answers.into_iter().enumerate() {
+        let line = Line {
+            row: index + 1,
+            answer,
+            label: classes.get(answer.prediction as usize).and_then(Class::name),
+            probabilities: probabilities.get(index).map(Vec::as_slice),
+        };
         writeln!(lines, "{}", serde_json::to_string(&line)?)?;
     }
     Ok(console::print(&lines)?)

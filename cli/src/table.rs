@@ -3,51 +3,63 @@
 //! Comes in: CSV with a header, and the features of a model. Goes out: rows in the order of the features, or the
 //! first fault with its row, line and column. Never: a guess of what a cell was meant to be.
 
+use std::borrow::Cow;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use csv::{ReaderBuilder, StringRecord, Trim};
+use canopy_forest::cells::{self, Lines};
+use canopy_forest::seen::{Names, Seen};
 
 /// Reads the columns that are features; others are passed over.
 pub(crate) fn rows(bytes: &[u8], features: &[Feature]) -> Result<Rows> {
-    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(bytes);
-    let header = reader.headers().context("header cannot be read")?.clone();
+    let (mut lines, mut header, mut cells) = (Lines::new(bytes)?, Vec::new(), Vec::new());
+    if lines.read(&mut header)?.is_none() {
+        bail!("data has no header: its first line must name the columns");
+    }
     let columns: Vec<_> =
         features.iter().map(|feature| column(&header, &feature.name)).collect::<Result<_>>()?;
     let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.with_context(|| format!("row {} cannot be read", rows.len() + 1))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let row = row(&record, &header, &columns).and_then(|row| admitted(row, features));
+    while let Some(line) = lines.read(&mut cells)? {
+        let row = row(&cells, &header, &columns).and_then(|row| admitted(row, features));
         rows.push(row.with_context(|| format!("row {} (line {line})", rows.len() + 1))?);
     }
     Ok(Rows::instances(rows))
 }
 
 /// Where the column `name` is.
-fn column(header: &StringRecord, name: &str) -> Result<usize> {
+fn column(header: &[Cow<'_, str>], name: &str) -> Result<usize> {
     let mut found = header.iter().enumerate().filter(|(_, column)| *column == name).map(|(index, _)| index);
     let found = (found.next(), found.next());
+    let shown = Seen::new(name);
     match found {
         (Some(index), None) => Ok(index),
         (Some(_), Some(_)) => {
-            bail!("column {name} is in the header twice: give each column a name of its own")
+            bail!("column {shown} is in the header twice: give each column a name of its own")
         }
         (None, _) => {
-            let columns: Vec<_> = header.iter().collect();
-            bail!("feature {name} is not in the header, which has {}", shown(&columns.join(", ")))
+            let names = Names::new(header.iter().map(|column| &**column));
+            let advice = match (cells::separator(header, name), cells::nearly(header, name)) {
+                (Some(separator), _) => {
+                    format!(": its cells are separated by {separator:?}, so separate them by commas instead")
+                }
+                (None, Some(nearly)) => format!(": call {} so", Seen::new(nearly)),
+                (None, None) => String::new(),
+            };
+            bail!("feature {shown} is not in the header, which has {names}{advice}")
         }
     }
 }
 
-fn row(record: &StringRecord, header: &StringRecord, columns: &[usize]) -> Result<Vec<f64>> {
-    let (has, expected) = (record.len(), header.len());
+fn row(cells: &[Cow<'_, str>], header: &[Cow<'_, str>], columns: &[usize]) -> Result<Vec<f64>> {
+    let (has, expected) = (cells.len(), header.len());
     ensure!(has == expected, "it has {has} cells, but the header has {expected}");
     let mut row = Vec::with_capacity(columns.len());
     for &column in columns {
-        let (name, cell) = (&header[column], &record[column]);
+        let (name, cell) = (Seen::new(&header[column]), &cells[column]);
         let number = cell.parse().ok().filter(|number: &f64| number.is_finite());
-        row.push(number.with_context(|| format!("{name} must be a finite number, but is {}", shown(cell)))?);
+        let wrong = || format!("column {name} must be a finite number, but is {}", Seen::new(cell));
+        row.push(number.with_context(wrong)?);
     }
     Ok(row)
 }
@@ -59,15 +71,6 @@ fn admitted(row: Vec<f64>, features: &[Feature]) -> Result<Vec<f64>> {
             let faults: Vec<_> = faults.iter().map(|fault| fault.fault.to_string()).collect();
             bail!("{}", faults.join("; "))
         }
-    }
-}
-
-/// The text as a line can show it, in quotes.
-fn shown(text: &str) -> String {
-    const SHOWN_MAX: usize = 60;
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
-        None => format!("{text:?}"),
     }
 }
 
@@ -96,30 +99,59 @@ mod tests {
 
     #[test]
     fn a_header_that_does_not_name_the_features_is_told() {
-        check("", "feature age is not in the header, which has \"\"");
-        check("1,2\n3,4\n", "feature age is not in the header, which has \"1, 2\"");
-        check("age,income\n1,2\n", "feature income, net is not in the header, which has \"age, income\"");
+        check("", "data has no header: its first line must name the columns");
+        check("1,2\n3,4\n", "feature \"age\" is not in the header, which has \"1\", \"2\"");
+        check(
+            "age;income\n1;2\n",
+            "feature \"age\" is not in the header, which has \"age;income\": its cells are separated by ';', so \
+             separate them by commas instead",
+        );
+        check(
+            "AGE,\"income, net\"\n1,2\n",
+            "feature \"age\" is not in the header, which has \"AGE\", \"income, net\": call \"AGE\" so",
+        );
+        check(
+            "age,income\n1,2\n",
+            "feature \"income, net\" is not in the header, which has \"age\", \"income\"",
+        );
         check(
             "age,age,\"income, net\"\n",
-            "column age is in the header twice: give each column a name of its own",
+            "column \"age\" is in the header twice: give each column a name of its own",
         );
     }
 
     #[test]
     fn a_row_that_cannot_be_asked_about_is_told_with_its_line() {
-        let rows = |row: &str| format!("age,\"income, net\",name\n\n1,2,\"x\ny\"\n{row}\n");
+        let rows = |row: &str| format!("age,\"income, net\",name\n\n1,2,\"x y\"\n\n{row}\n");
         check(&rows("1"), "row 2 (line 5): it has 1 cells, but the header has 3");
         check(&rows("1,2,z,3"), "row 2 (line 5): it has 4 cells, but the header has 3");
-        check(&rows("1,two,z"), "row 2 (line 5): income, net must be a finite number, but is \"two\"");
-        check(&rows(",2,z"), "row 2 (line 5): age must be a finite number, but is \"\"");
-        check(&rows("1,1e999,z"), "row 2 (line 5): income, net must be a finite number, but is \"1e999\"");
-        check(&rows("NaN,2,z"), "row 2 (line 5): age must be a finite number, but is \"NaN\"");
+        check(
+            &rows("1,two,z"),
+            "row 2 (line 5): column \"income, net\" must be a finite number, but is \"two\"",
+        );
+        check(&rows(",2,z"), "row 2 (line 5): column \"age\" must be a finite number, but is \"\"");
+        check(
+            &rows("1,1e999,z"),
+            "row 2 (line 5): column \"income, net\" must be a finite number, but is \"1e999\"",
+        );
+        check(&rows("NaN,2,z"), "row 2 (line 5): column \"age\" must be a finite number, but is \"NaN\"");
         check(&rows("151,2,z"), "row 2 (line 5): age must be between 0 and 150, but is 151");
     }
 
     #[test]
     fn text_that_is_not_utf8_is_told() {
         let error = rows(b"age\n\xff\n", &[Feature::named("age")]).unwrap_err();
-        assert!(format!("{error:#}").starts_with("row 1 cannot be read: "), "{error:#}");
+        assert_eq!(format!("{error:#}"), "data is not UTF-8 at line 2: save the file as UTF-8");
+    }
+
+    #[test]
+    fn a_quote_that_stays_open_takes_in_no_row_even_in_a_column_that_is_no_feature() {
+        let row = |row: usize| format!("{row},2,{}\n", if row == 10 { "\"13in" } else { "13in" });
+        let text: String = (1..=150).map(row).collect();
+        check(
+            &format!("age,\"income, net\",size\n{text}"),
+            "line 11 column 3: a quote opens a cell that does not end on this line: one row is one line, so close \
+             the quote, or write a quote inside a quoted cell twice",
+        );
     }
 }

@@ -1,14 +1,14 @@
 //! `canopy train`: a manifest to a model in a file.
 //!
 //! Comes in: a manifest with one model. Goes out: the file, and what was found on the rows held out. Never: a file
-//! of a model that was refused.
+//! of a model that was refused; training for a file that cannot be written.
 
 use std::path::Path;
 use std::slice;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use canopy_contract::report::Prepared;
-use canopy_predictor::files;
+use canopy_predictor::files::Destination;
 use canopy_predictor::prepare::Preparation;
 use canopy_resource::model::PredictorModel;
 use canopy_resource::plan::Plan;
@@ -22,16 +22,25 @@ pub(crate) fn train(arguments: &TrainArguments) -> Result<()> {
     let TrainArguments { file, out, trainer, output } = arguments;
     let manifests = manifests::load(slice::from_ref(file))?;
     let model = only(&manifests.models, file)?;
+    let is_output = out.as_os_str() == "-";
+    let destination = if is_output { None } else { Some(Destination::new(out)?) };
     // The data are in the manifest; this copy lasts as long as the training.
     let folder = tempfile::tempdir().context("failed to make a folder for the data")?;
     let plan = training::plan(model, &manifests.config_maps, folder.path())?;
     let preparation = training::train(&plan, *trainer)?;
-    files::replace(out, &preparation.artifact)?;
     let report = match output {
         Output::Text => for_people(&preparation, out),
         Output::Json => for_programs(&plan, &preparation)?,
     };
-    Ok(console::print(&report)?)
+    if let Some(destination) = destination {
+        destination.write(&preparation.artifact)?;
+        return Ok(console::print(&report)?);
+    }
+    // Whoever reads the model must get all of it, so a reader that leaves is a failure here.
+    let written = console::print_bytes(&preparation.artifact);
+    written.map_err(|error| anyhow!("failed to write the model to standard output: {error}"))?;
+    console::say(report.trim_end());
+    Ok(())
 }
 
 fn only<'a>(models: &'a [PredictorModel], file: &Path) -> Result<&'a PredictorModel> {
@@ -46,8 +55,8 @@ fn only<'a>(models: &'a [PredictorModel], file: &Path) -> Result<&'a PredictorMo
 
 fn for_people(preparation: &Preparation, out: &Path) -> String {
     let Preparation { report, hold_out, artifact: _, golden: _, example: _ } = preparation;
-    let Prepared { digest, bytes, quality: _, samples, seconds } = report;
-    let file = out.display();
+    let Prepared { digest, bytes, quality: _, samples, seconds, warnings: _ } = report;
+    let file = if out.as_os_str() == "-" { "standard output".to_owned() } else { out.display().to_string() };
     format!(
         "{hold_out}\n\nwrote {file}: {bytes} bytes, trained on {samples} rows in {seconds:.2} s\nSHA-256 {digest}\n"
     )

@@ -36,8 +36,16 @@ pub(crate) fn train(plan: &Plan, trainer: Trainer) -> Result<Preparation> {
         say(&format!("downloading the data of {name} from {}", download::shown(&remote.uri)));
     }
     let progress = Progress::new(format!("training {name}"), "trees");
-    match prepare(&plan.config, trainer, &|done, of| progress.show(done, of)) {
-        Ok(preparation) => Ok(preparation),
+    let prepared = prepare(&plan.config, trainer, &|done, of| progress.show(done, of));
+    // The moving line ends before other lines are written.
+    drop(progress);
+    match prepared {
+        Ok(preparation) => {
+            for warning in &preparation.report.warnings {
+                say(&format!("warning: {name}: {warning}"));
+            }
+            Ok(preparation)
+        }
         Err(PrepareError::Refused(Refusal { code, message })) => {
             Err(Refused::one(&name, &format_args!("{code}: {message}")).into())
         }

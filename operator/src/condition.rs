@@ -147,7 +147,7 @@ fn preparation(facts: &Facts<'_>, revision: &str, report: &Prepared) -> Trouble 
         );
         return Trouble::new(Reason::ArtifactsDiffer, message);
     }
-    let Prepared { digest: _, bytes, quality, samples, seconds } = report;
+    let Prepared { digest: _, bytes, quality, samples, seconds, warnings: _ } = report;
     let message = format!(
         "revision {revision} was trained on {samples} samples in {seconds:.1} s ({bytes} bytes): {:?} {:.4} of {} samples",
         quality.metric, quality.value, quality.samples

@@ -7,8 +7,10 @@ use std::collections::HashSet;
 
 use canopy_contract::schema::{Class, Feature};
 use canopy_forest::data::{ClassNames, Samples};
+use canopy_forest::labels::whole;
 use canopy_forest::model::{Forest, ModelError, Node, Parts};
 use canopy_forest::scale::{ScaleError, Scaler};
+use canopy_forest::seen::{Names, Seen};
 
 /// Where the config and the data disagree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,9 +21,9 @@ pub enum Disagreement {
         /// A feature or a class.
         kind: &'static str,
         /// Its name.
-        name: String,
+        name: Seen,
         /// What there is.
-        found: String,
+        found: Names,
     },
     /// The config leaves out what the data has.
     #[error("{kind} {name} of the data is not listed: list it, or take it out of the data")]
@@ -29,7 +31,7 @@ pub enum Disagreement {
         /// A feature or a class.
         kind: &'static str,
         /// Its name.
-        name: String,
+        name: Seen,
     },
     /// The config names something twice.
     #[error("{kind} {name} is listed twice")]
@@ -37,7 +39,7 @@ pub enum Disagreement {
         /// A feature or a class.
         kind: &'static str,
         /// Its name.
-        name: String,
+        name: Seen,
     },
     /// There are more or fewer names than numbered classes.
     #[error("{named} classes are named, but the data has {found}, numbered from 0")]
@@ -47,6 +49,20 @@ pub enum Disagreement {
         /// How many the data has.
         found: usize,
     },
+}
+
+impl Disagreement {
+    /// The same without any text of the data, for readers who may not see what is in them.
+    #[must_use]
+    pub fn without_contents(mut self) -> Self {
+        match &mut self {
+            Self::NotFound { kind: _, name: _, found } => found.hide(),
+            Self::NotListed { kind: _, name } => name.hide(),
+            // The config names it.
+            Self::Twice { .. } | Self::ClassCount { .. } => {}
+        }
+        self
+    }
 }
 
 /// Which column of the data each feature is, and which class of the data each class.
@@ -132,14 +148,15 @@ fn arrange_classes(names: &[String], found: &ClassNames) -> Result<(Vec<Class>, 
     let texts: Vec<_> = names.iter().map(String::as_str).collect();
     match found {
         ClassNames::Named(found) if names.is_empty() => Ok((by_name(found), as_found)),
-        ClassNames::Named(found) => Ok((by_name(names), places("class", &texts, found)?)),
+        ClassNames::Named(found) => Ok((by_name(names), places("class", &spelled(&texts, found), found)?)),
         ClassNames::Unnamed(count) if names.is_empty() => {
             Ok(((0..*count as u32).map(Class::Index).collect(), as_found))
         }
         ClassNames::Unnamed(count) => {
             let numbers: Vec<_> = (0..*count).map(|number| number.to_string()).collect();
-            if names.iter().any(|name| numbers.contains(name)) {
-                return Ok((by_name(names), places("class", &texts, &numbers)?));
+            let spelled = spelled(&texts, &numbers);
+            if spelled.iter().any(|name| numbers.iter().any(|number| number == name)) {
+                return Ok((by_name(names), places("class", &spelled, &numbers)?));
             }
             // Names for numbers: the first is for 0.
             if names.len() != *count {
@@ -151,16 +168,27 @@ fn arrange_classes(names: &[String], found: &ClassNames) -> Result<(Vec<Class>, 
     }
 }
 
+/// The names as the data spell them: whole numbers may have a fraction of zeros, which the names of the data have not.
+fn spelled<'a>(names: &[&'a str], found: &[String]) -> Vec<&'a str> {
+    let has = |name: &str| found.iter().any(|found| found == name);
+    let spelled = |&name: &&'a str| match whole(name) {
+        Some(number) if !has(name) && has(number) => number,
+        Some(_) | None => name,
+    };
+    names.iter().map(spelled).collect()
+}
+
 /// Where each of `names` is in `found`, if they are the same names.
 fn places(kind: &'static str, names: &[&str], found: &[String]) -> Result<Vec<usize>, Disagreement> {
     no_twice(kind, names)?;
     let place = |name: &&str| {
-        let not_found = || Disagreement::NotFound { kind, name: (*name).to_owned(), found: listed(found) };
+        let listed = || Names::new(found.iter().map(String::as_str));
+        let not_found = || Disagreement::NotFound { kind, name: Seen::new(name), found: listed() };
         found.iter().position(|found| found == name).ok_or_else(not_found)
     };
     let places: Vec<_> = names.iter().map(place).collect::<Result<_, _>>()?;
     match found.iter().find(|found| !names.contains(&found.as_str())) {
-        Some(name) => Err(Disagreement::NotListed { kind, name: name.clone() }),
+        Some(name) => Err(Disagreement::NotListed { kind, name: Seen::new(name) }),
         None => Ok(places),
     }
 }
@@ -168,14 +196,7 @@ fn places(kind: &'static str, names: &[&str], found: &[String]) -> Result<Vec<us
 fn no_twice(kind: &'static str, names: &[&str]) -> Result<(), Disagreement> {
     let mut seen = HashSet::new();
     match names.iter().find(|name| !seen.insert(**name)) {
-        Some(name) => Err(Disagreement::Twice { kind, name: (*name).to_owned() }),
+        Some(name) => Err(Disagreement::Twice { kind, name: Seen::new(name) }),
         None => Ok(()),
     }
-}
-
-/// Names in one line, cut where they are many.
-fn listed(names: &[String]) -> String {
-    const MANY: usize = 20;
-    let shown = names.iter().take(MANY).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > MANY { format!("{shown} and {} more", names.len() - MANY) } else { shown }
 }

@@ -87,6 +87,9 @@ fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandErr
                 report.samples,
                 preparation.hold_out,
             );
+            for warning in &report.warnings {
+                tracing::warn!(model, version, "{warning}");
+            }
             record
         }
         Err(PrepareError::Refused(refusal)) => {

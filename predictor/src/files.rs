@@ -3,9 +3,12 @@
 //! Comes in: paths and bytes. Goes out: bytes, or an error that names the file and the system's reason. Never:
 //! half a file under its final name; and no more is read than the caller allows.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+
+/// As many links as Linux follows.
+const LINKS_MAX: usize = 40;
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +53,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 
 /// Writes a file whole or not at all: a reader, and a machine that fails meanwhile, sees the old one or the new.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".draft");
+    let draft = draft(path);
     let write = || {
         let mut file = File::create(&draft)?;
         file.write_all(bytes)?;
@@ -63,6 +65,77 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         drop(fs::remove_file(&draft));
         FileError::Write { path: path.to_owned(), source }
     })
+}
+
+/// Where a result is to be written, looked at before the work that makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A regular file, or none yet. It is replaced whole; where the path is a link, the file it leads to is.
+    File(PathBuf),
+    /// A pipe or a device, which stays what it is: the result is written into it.
+    Stream(PathBuf),
+}
+
+impl Destination {
+    /// Where `path` leads, if it can be written.
+    pub fn new(path: &Path) -> Result<Self, FileError> {
+        let refused = |source| FileError::Write { path: path.to_owned(), source };
+        let file = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            Ok(found) if found.is_file() => {
+                OpenOptions::new().append(true).open(path).and_then(|_| fs::canonicalize(path))
+            }
+            // Opening a pipe would wait for its reader.
+            Ok(_) => return Ok(Self::Stream(path.to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => target(path),
+            Err(error) => Err(error),
+        };
+        let file = file.map_err(refused)?;
+        try_draft(&file).map_err(refused)?;
+        Ok(Self::File(file))
+    }
+
+    /// Writes the result.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), FileError> {
+        match self {
+            Self::File(path) => replace(path, bytes),
+            Self::Stream(path) => OpenOptions::new()
+                .write(true)
+                .open(path)
+                .and_then(|mut stream| stream.write_all(bytes))
+                .map_err(|source| FileError::Write { path: path.clone(), source }),
+        }
+    }
+}
+
+/// The file that is not there yet, to which `path` leads link after link.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::symlink_metadata(&target) {
+            Ok(found) if found.is_symlink() => {
+                let next = fs::read_link(&target)?;
+                target = target.parent().unwrap_or(Path::new("")).join(next);
+            }
+            Ok(_) => return Ok(target),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(target),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other(format!("it leads through more than {LINKS_MAX} links")))
+}
+
+/// Fails as writing a draft of `path` would.
+fn try_draft(path: &Path) -> io::Result<()> {
+    let draft = draft(path);
+    File::create(&draft)?;
+    fs::remove_file(draft)
+}
+
+fn draft(path: &Path) -> PathBuf {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".draft");
+    draft.into()
 }
 
 /// Writes into a file that must stay the same file: a termination log is mounted into its container.
@@ -88,6 +161,50 @@ mod tests {
             assert_eq!(read(&path, 100).unwrap(), text.as_bytes());
         }
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_behind_links_is_replaced_and_the_links_stay() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("second", path("first")).unwrap();
+        symlink(path("file"), path("second")).unwrap();
+        for text in ["made", "replaced"] {
+            let destination = Destination::new(&path("first")).unwrap();
+            assert!(matches!(&destination, Destination::File(found) if found.ends_with("file")));
+            destination.write(text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(path("file")).unwrap(), text);
+        }
+        for link in ["first", "second"] {
+            assert!(fs::symlink_metadata(path(link)).unwrap().is_symlink(), "{link}");
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_device_is_written_into_and_stays_one() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let destination = Destination::new(Path::new("/dev/null")).unwrap();
+        assert_eq!(destination, Destination::Stream("/dev/null".into()));
+        destination.write(b"x").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_before_there_is_anything_to_write() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+        for (name, why) in [
+            ("no/such/file", "No such file or directory"),
+            ("", "is a directory"),
+            ("loop", "Too many levels of symbolic links"),
+        ] {
+            let path = folder.path().join(name);
+            let error = Destination::new(&path).unwrap_err().to_string();
+            let expected = format!("failed to write {}: {why}", path.display());
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

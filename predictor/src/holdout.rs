@@ -8,6 +8,9 @@ use std::fmt;
 use canopy_contract::describe::{Metric, Quality};
 use canopy_contract::schema::Class;
 
+/// The widest column of names. Names are shorter, but a table must not fail for one that is not.
+const NAME_WIDTH_MAX: usize = 1000;
+
 /// What was found on the rows held out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HoldOut {
@@ -33,6 +36,15 @@ impl HoldOut {
         Quality { metric: Metric::Accuracy, value: share(right, samples), samples }
     }
 
+    /// The classes that no row has: of these nothing is known.
+    pub fn not_judged(&self) -> Vec<usize> {
+        (0..self.classes.len()).filter(|&class| self.rows(class) == 0).collect()
+    }
+
+    fn rows(&self, class: usize) -> usize {
+        self.counts[class].iter().sum()
+    }
+
     /// How many rows were given each class.
     pub fn given(&self) -> Vec<u64> {
         let given = |class| self.counts.iter().map(|row: &Vec<usize>| row[class] as u64).sum();
@@ -46,27 +58,39 @@ fn share(part: usize, whole: usize) -> f64 {
 
 impl fmt::Display for HoldOut {
     /// A line per class with precision (of the rows given this class, the share that has it) and recall (of the
-    /// rows that have it, the share that was given it).
+    /// rows that have it, the share that was given it); a dash where there is no such row.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.classes.iter().map(name).collect();
-        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("class".len());
+        let width = names
+            .iter()
+            .map(|name| name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .clamp("class".len(), NAME_WIDTH_MAX);
         writeln!(f, "{:width$}  precision  recall  rows", "class")?;
         for (class, name) in names.iter().enumerate() {
             let right = self.counts[class][class];
-            let rows: usize = self.counts[class].iter().sum();
+            let rows = self.rows(class);
             let given: usize = self.counts.iter().map(|row| row[class]).sum();
-            let (precision, recall) = (share(right, given), share(right, rows));
-            writeln!(f, "{name:width$}  {precision:9.3}  {recall:6.3}  {rows:4}")?;
+            let (precision, recall) = (shown(right, given), shown(right, rows));
+            let judged = if rows == 0 { "  not judged" } else { "" };
+            writeln!(f, "{name:width$}  {precision:>9}  {recall:>6}  {rows:4}{judged}")?;
         }
         let Quality { metric: Metric::Accuracy, value, samples } = self.quality();
         write!(f, "accuracy {value:.4} of {samples} rows held out")
     }
 }
 
-fn name(class: &Class) -> String {
+fn shown(part: usize, whole: usize) -> String {
+    if whole == 0 { "-".to_owned() } else { format!("{:.3}", share(part, whole)) }
+}
+
+/// What a class is called, with control characters escaped.
+pub(crate) fn name(class: &Class) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     match class {
         Class::Index(index) => index.to_string(),
-        Class::Name(name) => name.clone(),
+        Class::Name(name) => name.chars().map(escaped).collect(),
     }
 }
 
@@ -90,8 +114,22 @@ accuracy 0.7500 of 4 rows held out";
     }
 
     #[test]
-    fn a_class_without_rows_is_no_division_by_zero() {
-        let found = HoldOut::compare(&[Class::Index(0), Class::Index(1)], [(0, 0)]);
-        assert!(found.to_string().contains("1          0.000   0.000     0"), "{found}");
+    fn a_class_without_rows_is_not_judged() {
+        let found = HoldOut::compare(&[Class::Index(0), Class::Index(1), Class::Index(2)], [(0, 0), (1, 0)]);
+        let expected = "\
+class  precision  recall  rows
+0          0.500   1.000     1
+1              -   0.000     1
+2              -       -     0  not judged
+accuracy 0.5000 of 2 rows held out";
+        assert_eq!(found.to_string(), expected);
+        assert_eq!(found.not_judged(), [2]);
+    }
+
+    #[test]
+    fn names_of_any_length_and_with_any_character_are_shown() {
+        let names = ["a\u{1b}[1m".to_owned(), "b".repeat(65_536)];
+        let found = HoldOut::compare(&names.map(Class::Name), [(0, 0)]).to_string();
+        assert!(found.contains("a\\u{1b}[1m "), "{found}");
     }
 }

@@ -13,6 +13,7 @@ pub mod artifact;
 pub mod download;
 pub mod arrangement;
 pub mod holdout;
+mod warnings;
 pub mod record;
 pub mod prepare;
 pub mod turns;

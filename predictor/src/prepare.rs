@@ -17,6 +17,7 @@ use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Sourc
 use canopy_forest::bagging;
 use canopy_forest::data::{DataError, Samples};
 use canopy_forest::model::{Forest, ModelError};
+use canopy_forest::narrow::{Narrowed, narrow};
 use canopy_forest::predict::PredictError;
 use canopy_forest::scale::{ScaleError, Scaler};
 use canopy_forest::split::Split;
@@ -30,6 +31,7 @@ use crate::holdout::HoldOut;
 use crate::pipeline::Pipeline;
 use crate::record::{Golden, Record};
 use crate::reference::Reference;
+use crate::warnings::{Facts, warnings};
 
 /// The largest file of data that is read or downloaded.
 const DATA_MAX_BYTES: u64 = 1 << 30;
@@ -94,13 +96,13 @@ pub fn prepare(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Preparation, PrepareError> {
     let started = Instant::now();
-    let Train { data, algorithm: Algorithm::RandomForest(algorithm), standardize, test_percent, gate } =
+    let Train { data, algorithm: Algorithm::RandomForest(algorithm), standardize: _, test_percent, gate } =
         &config.train;
-    let samples = read(data)?;
+    let samples = read(data, &config.classes)?;
     let arrangement = Arrangement::new(&config.features, &config.classes, &samples)?;
     let Split { train, test } = samples.split(u32::from(*test_percent), algorithm.seed)?;
 
-    let scaler = if *standardize { Scaler::fit(&train)? } else { Scaler::identity(samples.features().len()) };
+    let Narrowed { scaler, merged } = scaling(trainer, &config.train, &train)?;
     let forest = grow(trainer, algorithm, &scaler.transform(&train), progress)?;
     let (scaler, forest) = (arrangement.scaler(&scaler)?, arrangement.forest(forest)?);
 
@@ -113,6 +115,14 @@ pub fn prepare(
     judge(gate.as_ref(), &hold_out.quality())?;
     let Extremes { golden, example } = extremes(&rows, &answers, arrangement.features())?;
 
+    let facts = Facts {
+        samples: &samples,
+        arrangement: &arrangement,
+        hold_out: &hold_out,
+        merged: &merged,
+        target: target(data).filter(|_| config.classes.is_empty()),
+    };
+    let warnings = warnings(&facts);
     let card = Card {
         model: config.model.clone(),
         version: config.version.clone(),
@@ -129,11 +139,19 @@ pub fn prepare(
         quality: hold_out.quality(),
         samples: train.len(),
         seconds: started.elapsed().as_secs_f64(),
+        warnings,
     };
     Ok(Preparation { artifact, report, golden, example, hold_out })
 }
 
-fn read(data: &Data) -> Result<Samples, PrepareError> {
+fn target(data: &Data) -> Option<&str> {
+    match data {
+        Data::Synthetic(_) => None,
+        Data::Csv { source: _, target } => Some(target),
+    }
+}
+
+fn read(data: &Data, classes: &[String]) -> Result<Samples, PrepareError> {
     match data {
         Data::Synthetic(Synthetic { samples, features, seed }) => {
             Ok(Samples::synthetic(*samples as usize, *features as usize, *seed)?)
@@ -143,8 +161,20 @@ fn read(data: &Data) -> Result<Samples, PrepareError> {
                 Source::Path(path) => files::read(path, DATA_MAX_BYTES)?,
                 Source::Download(download) => download::fetch(download, DATA_MAX_BYTES)?,
             };
-            Ok(Samples::from_csv(&bytes, target)?)
+            Ok(Samples::from_csv_with_classes(&bytes, target, classes)?)
         }
+    }
+}
+
+/// What is done to the values of each feature before a forest sees them. The order of values is all that our own trees
+/// see, so standardising has no use for them: their values are only kept apart as 32-bit numbers.
+fn scaling(trainer: Trainer, config: &Train, train: &Samples) -> Result<Narrowed, ScaleError> {
+    let merged = Vec::new();
+    match trainer {
+        Trainer::Native => narrow(train),
+        // linfa takes values that differ by less than 0.00001 as equal.
+        Trainer::Linfa if config.standardize => Ok(Narrowed { scaler: Scaler::fit(train)?, merged }),
+        Trainer::Linfa => Ok(Narrowed { scaler: Scaler::identity(train.features().len()), merged }),
     }
 }
 

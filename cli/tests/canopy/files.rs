@@ -44,7 +44,17 @@ async fn a_model_in_a_file_answers_as_the_served_one_does() -> Result<()> {
     let up = Up::start(&folder.path("data"), &[&folder.argument("iris.yaml")]).await?;
     let predictor = up.summary["models"][0]["predictor"].as_str().unwrap_or_default();
     let served = up.post(&format!("{predictor}/predict"), &json!({"instances": instances})).await?.json()?;
-    assert_eq!(served["predictions"], json!(answers));
+    let names = ["setosa", "versicolor", "virginica"];
+    for (index, answer) in answers.iter().enumerate() {
+        let served = &served["predictions"][index];
+        assert_eq!(
+            (&answer["prediction"], &answer["confidence"]),
+            (&served["prediction"], &served["confidence"])
+        );
+        assert_eq!(answer["row"], json!(index + 1));
+        let class = answer["prediction"].as_u64().context("an index")?;
+        assert_eq!(answer["label"], json!(names[usize::try_from(class)?]));
+    }
 
     let with_probabilities = run(&["predict", "--model", &model, "--input", "-", "--proba"], &table)?;
     for (line, answer) in lines(&with_probabilities.output)?.iter().zip(&answers) {
@@ -134,10 +144,21 @@ fn a_table_that_cannot_be_asked_about_is_told_and_nothing_is_answered() -> Resul
         assert_eq!((ended.errors, ended.output, ended.code), (expected, String::new(), Some(1)), "{table:?}");
         Ok(())
     };
-    check("", "feature sepal_length is not in the header, which has \"\"")?;
+    check("", "data has no header: its first line must name the columns")?;
     check(
         "5.1,3.5,1.4,0.2\n",
-        "feature sepal_length is not in the header, which has \"5.1, 3.5, 1.4, 0.2\"",
+        "feature \"sepal_length\" is not in the header, which has \"5.1\", \"3.5\", \"1.4\", \"0.2\"",
+    )?;
+    check(
+        &header.replace(',', ";"),
+        "feature \"sepal_length\" is not in the header, which has \
+         \"sepal_length;sepal_width;petal_length;petal_width\": its cells are separated by ';', so separate them by \
+         commas instead",
+    )?;
+    check(
+        &format!("note,{header}\"13in,5.1,3.5,1.4,0.2\n13in,5.1,3.5,1.4,0.2\n"),
+        "line 2 column 1: a quote opens a cell that does not end on this line: one row is one line, so close the \
+         quote, or write a quote inside a quoted cell twice",
     )?;
     check(
         &format!("{header}5.1,3.5,1.4,0.2\n5.1,3.5,1.4\n"),
@@ -145,7 +166,7 @@ fn a_table_that_cannot_be_asked_about_is_told_and_nothing_is_answered() -> Resul
     )?;
     check(
         &format!("{header}5.1,3.5,1.4,wide\n"),
-        "row 1 (line 2): petal_width must be a finite number, but is \"wide\"",
+        "row 1 (line 2): column \"petal_width\" must be a finite number, but is \"wide\"",
     )?;
     check(
         &format!("{header}5.1,3.5,1.4,21\n"),

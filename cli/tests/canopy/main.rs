@@ -7,5 +7,6 @@ mod program;
 mod up;
 mod stops;
 mod files;
+mod outputs;
 mod remote;
 mod prints;

@@ -3,6 +3,8 @@
 //! Comes in and goes out: JSON of at most 4 KiB, the size of a container's termination message. Never: rows
 //! of the training data.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
@@ -37,6 +39,80 @@ pub struct Prepared {
     pub samples: usize,
     /// How long it took.
     pub seconds: f64,
+    /// What people should look at, though it is no reason to refuse the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// The most warnings of one preparation: a report with as many keeps within its limit.
+pub const WARNINGS_MAX: usize = 8;
+
+/// How many characters of a name a warning has.
+const WARNING_NAME_MAX: usize = 40;
+
+/// Something about the data that often makes a model worse than its quality says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Warning {
+    /// What it is.
+    pub kind: WarningKind,
+    /// The column or the class, cut where the name is long. It comes from the data.
+    pub name: String,
+    /// How many rows or classes it is about.
+    pub count: usize,
+}
+
+/// The kinds of warnings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WarningKind {
+    /// A feature has a different whole number in each row, and is called or ordered like an id.
+    LooksLikeAnId,
+    /// The classes are many different numbers.
+    LooksLikeAQuantity,
+    /// No row of a class was held out, so nothing is known of how well it is found.
+    ClassNotJudged,
+    /// Different values of a feature are equal as the 32-bit numbers that a forest compares.
+    ValuesMadeEqual,
+}
+
+impl Warning {
+    /// A warning about the column or class `name`.
+    pub fn new(kind: WarningKind, name: &str, count: usize) -> Self {
+        let mut name = name.to_owned();
+        if let Some((cut, _)) = name.char_indices().nth(WARNING_NAME_MAX) {
+            name.truncate(cut);
+            name.push('…');
+        }
+        Self { kind, name, count }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, count } = self;
+        match kind {
+            WarningKind::LooksLikeAnId => write!(
+                f,
+                "column {name:?} has a different whole number in each of {count} rows, so it looks like an id: a model \
+                 cannot learn from it what holds for new rows; take it out of the data"
+            ),
+            WarningKind::LooksLikeAQuantity => write!(
+                f,
+                "the target {name:?} has {count} different numbers, so it looks like a quantity: each number is trained \
+                 as a class of its own; list the numbers under classes if they are classes"
+            ),
+            WarningKind::ClassNotJudged => write!(
+                f,
+                "class {name:?} was not judged: it has {count} row, and none could be held out; the quality says \
+                 nothing about it"
+            ),
+            WarningKind::ValuesMadeEqual => write!(
+                f,
+                "column {name:?} has different values that are equal as 32-bit numbers, in {count} rows: the model \
+                 cannot tell these apart; take a constant off the column, or leave digits out"
+            ),
+        }
+    }
 }
 
 /// Why there is no model.
@@ -64,6 +140,42 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::describe::Metric;
+
+    #[test]
+    fn a_report_with_all_its_warnings_keeps_within_the_limit_whatever_their_names() {
+        for name in ["\u{1}", "\u{1f333}", "\"", "a"] {
+            let warning = Warning::new(WarningKind::LooksLikeAQuantity, &name.repeat(5000), usize::MAX);
+            let report = Report::Prepared(Prepared {
+                digest: "f".repeat(64),
+                bytes: u64::MAX,
+                quality: Quality { metric: Metric::Accuracy, value: 1.0 / 3.0, samples: usize::MAX },
+                samples: usize::MAX,
+                seconds: 1.0 / 3.0,
+                warnings: vec![warning; WARNINGS_MAX],
+            });
+            let json = serde_json::to_vec(&report).unwrap();
+            assert!(json.len() <= REPORT_MAX_BYTES, "{name:?} gives {} bytes", json.len());
+        }
+    }
+
+    #[test]
+    fn a_report_of_an_earlier_version_has_no_warnings() {
+        let json = r#"{"prepared":{"digest":"f","bytes":1,"quality":{"metric":"Accuracy","value":1.0,"samples":1},
+            "samples":1,"seconds":1.0}}"#;
+        let report: Report = serde_json::from_str(json).unwrap();
+        assert!(matches!(report, Report::Prepared(Prepared { warnings, .. }) if warnings.is_empty()));
+    }
+
+    #[test]
+    fn a_warning_shows_control_characters_escaped() {
+        let warning = Warning::new(WarningKind::ClassNotJudged, "a\u{1b}", 1);
+        assert_eq!(
+            warning.to_string(),
+            "class \"a\\u{1b}\" was not judged: it has 1 row, and none could be held out; the quality says nothing \
+             about it"
+        );
+    }
 
     #[test]
     fn a_refusal_keeps_within_the_limit_whatever_its_message() {

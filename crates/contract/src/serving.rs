@@ -39,7 +39,8 @@ pub struct Train {
     pub data: Data,
     /// By which method.
     pub algorithm: Algorithm,
-    /// Whether features are scaled to mean 0 and standard deviation 1 first.
+    /// Whether features are scaled to mean 0 and standard deviation 1 first, for methods that depend on scale. A random
+    /// forest does not, and learns from values as they are.
     pub standardize: bool,
     /// How many of a hundred rows are held out to measure quality.
     pub test_percent: u8,

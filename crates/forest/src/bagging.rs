@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(refused(small(), vec![]), "training data has no rows");
         for value in [f64::NAN, f64::INFINITY, 1e39] {
             let error = refused(small(), vec![0.0, value]);
-            assert!(error.starts_with("row 2 column a must be a finite 32-bit number"), "{error}");
+            assert!(error.starts_with("row 2 column \"a\" must be a finite 32-bit number"), "{error}");
         }
         assert_eq!(
             refused(small().bootstrap(false), vec![0.0, 1.0]),

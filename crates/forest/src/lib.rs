@@ -4,11 +4,15 @@
 //! output, a clock, anything asynchronous, or chance that a seed does not decide.
 
 mod random;
+pub mod seen;
 pub mod data;
+pub mod cells;
+pub mod labels;
 mod table;
 mod synthetic;
 pub mod split;
 pub mod scale;
+pub mod narrow;
 pub mod model;
 pub mod train;
 pub mod bagging;

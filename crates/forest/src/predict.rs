@@ -108,15 +108,22 @@ impl Packed {
         }
     }
 
-    /// Adds up the distributions that each of `rows` ends in, [`LANES`] rows at a time. As with one row, the
-    /// trees are added in their order: sums of floats in another order may differ in the last bit.
+    /// Adds up the distributions that each of `rows` ends in, [`LANES`] rows at a time; rows left over are asked one by
+    /// one, which takes less time than lanes that walk for nothing. As with one row, the trees are added in their
+    /// order: sums of floats in another order may differ in the last bit.
     fn sum_rows<N: Step>(&self, nodes: &[N], rows: &[f32], sums: &mut [f64]) {
+        let full = sums.len() / self.classes / LANES * LANES;
+        let (rows, rest) = rows.split_at(full * self.features);
+        let (sums, sums_of_rest) = sums.split_at_mut(full * self.classes);
+        for (row, sums) in rest.chunks_exact(self.features).zip(sums_of_rest.chunks_exact_mut(self.classes)) {
+            self.sum_trees(nodes, row, sums);
+        }
         for &root in &self.roots {
-            let groups = rows.chunks(LANES * self.features).zip(sums.chunks_mut(LANES * self.classes));
+            let groups =
+                rows.chunks_exact(LANES * self.features).zip(sums.chunks_exact_mut(LANES * self.classes));
             for (rows, sums) in groups {
-                let last = rows.len() / self.features - 1;
                 let lanes = std::array::from_fn(|lane| {
-                    let start = lane.min(last) * self.features;
+                    let start = lane * self.features;
                     &rows[start..start + self.features]
                 });
                 let leaves = walk(nodes, &[root; LANES], &lanes);
@@ -266,7 +273,7 @@ mod tests {
         for trees in [1, 7, 8, 9, 33] {
             let depths: Vec<u32> = (0..trees).map(|tree| tree * 5 % 23).collect();
             let forest = forest(&depths, 2);
-            for count in [0, 1, 7, 8, 9, 511, 512, 513, 1100] {
+            for count in [0, 1, 2, 3, 5, 6, 7, 8, 9, 15, 17, 511, 512, 513, 1100] {
                 check(&forest, &rows[..2 * count]);
             }
         }

@@ -1,6 +1,6 @@
 //! Chance that a seed decides.
 //!
-//! Comes in: a seed, and the number of a stream. Goes out: draws that are the same on every machine and after
+//! Comes in: a seed, and what the draws are for. Goes out: draws that are the same on every machine and after
 //! every upgrade, which a library's generator does not promise. Never: a secret.
 
 /// `SplitMix64` (Steele, Lea and Flood 2014).
@@ -12,10 +12,28 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The half width of the box that a ratio of uniforms is drawn from for the normal distribution: √(2/e).
 const HALF_WIDTH: f64 = 0.857_763_884_960_706_8;
 
+/// What a stream of draws is used for. Two purposes have independent streams, also with the same seed: otherwise the
+/// rows that a tree is grown on would depend on which rows are held out, and these on the values of synthetic rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The values of synthetic rows.
+    Synthetic,
+    /// Which rows are held out.
+    Split,
+    /// The rows and features of the tree with this number.
+    Tree(u64),
+}
+
 impl Random {
-    /// One of many independent streams of draws that a seed decides.
-    pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        Self(mix(mix(seed) ^ stream.wrapping_mul(STEP)))
+    /// The stream of draws that `seed` decides for `purpose`.
+    pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
+        let tagged = |tag: [u8; 8]| mix(mix(seed) ^ u64::from_le_bytes(tag));
+        Self(match purpose {
+            // Without a tag: the rows of the demo are the same in every version.
+            Purpose::Synthetic => mix(mix(seed)),
+            Purpose::Split => mix(tagged(*b"split\0\0\0")),
+            Purpose::Tree(number) => mix(tagged(*b"tree\0\0\0\0") ^ number.wrapping_mul(STEP)),
+        })
     }
 
     fn next(&mut self) -> u64 {
@@ -80,22 +98,36 @@ mod tests {
     }
 
     #[test]
-    fn seeds_and_streams_are_different_and_repeat() {
-        let draws = |seed, stream| {
-            let mut random = Random::new(seed, stream);
+    fn seeds_purposes_and_trees_have_streams_of_their_own_that_repeat() {
+        let draws = |seed, purpose| {
+            let mut random = Random::new(seed, purpose);
             [random.next(), random.next()]
         };
-        assert_eq!(draws(1, 2), draws(1, 2));
+        assert_eq!(draws(1, Purpose::Tree(2)), draws(1, Purpose::Tree(2)));
+        let purposes = || (0..50).map(Purpose::Tree).chain([Purpose::Synthetic, Purpose::Split]);
         let mut all: Vec<_> =
-            (0..50).flat_map(|seed| (0..50).map(move |stream| draws(seed, stream))).collect();
+            (0..50).flat_map(|seed| purposes().map(move |purpose| draws(seed, purpose))).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 2500);
+        assert_eq!(all.len(), 50 * 52);
+    }
+
+    #[test]
+    fn the_first_tree_does_not_repeat_the_draws_of_the_split_or_of_the_rows() {
+        let below = |purpose| {
+            let mut random = Random::new(42, purpose);
+            (0..1000).map(|_| random.below(1000)).collect::<Vec<_>>()
+        };
+        let (tree, split, rows) = (below(Purpose::Tree(0)), below(Purpose::Split), below(Purpose::Synthetic));
+        for (one, other) in [(&tree, &split), (&tree, &rows), (&split, &rows)] {
+            let equal = one.iter().zip(other).filter(|(one, other)| one == other).count();
+            assert!(equal < 10, "{equal} of 1000 draws are equal");
+        }
     }
 
     #[test]
     fn numbers_below_a_bound_are_equally_likely() {
-        let mut random = Random::new(3, 0);
+        let mut random = Random::new(3, Purpose::Split);
         let mut counts = [0_u32; 7];
         (0..70_000).for_each(|_| counts[random.below(7)] += 1);
         assert!(counts.iter().all(|count| (9_600..10_400).contains(count)), "{counts:?}");
@@ -104,7 +136,7 @@ mod tests {
 
     #[test]
     fn normal_numbers_have_the_moments_and_tails_of_the_normal_distribution() {
-        let mut random = Random::new(4, 0);
+        let mut random = Random::new(4, Purpose::Split);
         let draws: Vec<f64> = (0..200_000).map(|_| random.normal()).collect();
         let mean = |f: &dyn Fn(f64) -> f64| draws.iter().map(|&x| f(x)).sum::<f64>() / draws.len() as f64;
         let found = [
@@ -122,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_shuffle_can_give_every_order() {
-        let mut random = Random::new(5, 0);
+        let mut random = Random::new(5, Purpose::Split);
         let mut orders: Vec<_> = (0..600)
             .map(|_| {
                 let mut items = [0, 1, 2, 3];

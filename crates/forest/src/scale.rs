@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::data::Samples;
+use crate::seen::Seen;
 
 /// What is taken from each feature, and what it is then multiplied with: `(x - offset) * scale`, in 64 bits.
 ///
@@ -44,7 +45,10 @@ impl From<Scaler> for Parts {
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ScaleError {
     /// The mean or the deviation of a feature is beyond the largest 64-bit float.
-    #[error("column {feature} cannot be standardised: its values are too large or too far apart")]
+    #[error(
+        "column {} cannot be standardised: its values are too large or too far apart",
+        Seen::new(feature)
+    )]
     TooLarge {
         /// The feature.
         feature: String,
@@ -99,6 +103,10 @@ impl Scaler {
             if column.iter().all(|value| Some(value) == column.first()) {
                 *scale = 1.0;
             }
+        }
+        // A deviation beyond the largest float has no inverse: the feature would silently become constant.
+        if let Some(feature) = scales.iter().position(|&scale| scale == 0.0) {
+            return Err(ScaleError::TooLarge { feature: samples.features()[feature].clone() });
         }
         Self::new(offsets, scales).map_err(|error| match error {
             ScaleError::NotFinite { feature } => {
@@ -178,6 +186,16 @@ mod tests {
     fn a_feature_beyond_64_bits_is_refused_by_name() {
         let samples = samples(&["a", "b"], &["1,1e308", "2,1.5e308", "3,-1e308"]);
         assert_eq!(Scaler::fit(&samples), Err(ScaleError::TooLarge { feature: "b".into() }));
+    }
+
+    #[test]
+    fn a_feature_whose_variance_is_beyond_64_bits_is_refused_and_not_made_constant() {
+        let samples = samples_of_spread();
+        assert_eq!(Scaler::fit(&samples), Err(ScaleError::TooLarge { feature: "a".into() }));
+    }
+
+    fn samples_of_spread() -> Samples {
+        samples(&["a"], &["-1e200", "1e200", "-1e200", "1e200"])
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! both parts.
 
 use crate::data::{DataError, Samples};
-use crate::random::Random;
+use crate::random::{Purpose, Random};
 
 /// Samples in two parts; each row is in one of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,9 @@ impl Samples {
     /// Holds `test_percent` of the rows out, at random, each class in proportion (stratified).
     ///
     /// As with scikit-learn's `train_test_split(stratify=…)` the test part has `ceil(rows * test_percent / 100)`
-    /// rows, but fewer where a class would keep no row to learn from. From 100 percent on nothing would be left.
+    /// rows, but fewer where a class would keep no row to learn from. Other than there, every class of two rows or
+    /// more has at least one of them held out: a class without one would not be judged at all. From 100 percent on
+    /// nothing would be left.
     pub fn split(&self, test_percent: u32, seed: u64) -> Result<Split, DataError> {
         let unsplittable = DataError::Unsplittable { rows: self.len(), test_percent };
         if test_percent >= 100 {
@@ -27,7 +29,7 @@ impl Samples {
         }
         let by_class = self.rows_by_class();
         let sizes: Vec<usize> = by_class.iter().map(Vec::len).collect();
-        let mut random = Random::new(seed, 0);
+        let mut random = Random::new(seed, Purpose::Split);
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for (mut rows, held_out) in by_class.into_iter().zip(held_out(&sizes, test_percent)) {
             random.shuffle(&mut rows);
@@ -36,7 +38,8 @@ impl Samples {
             train.extend_from_slice(for_train);
         }
         if train.is_empty() || test.is_empty() {
-            return Err(unsplittable);
+            let alone = test_percent > 0 && !self.is_empty();
+            return Err(if alone { DataError::OneRowEach { rows: self.len() } } else { unsplittable });
         }
         train.sort_unstable();
         test.sort_unstable();
@@ -53,7 +56,7 @@ impl Samples {
 }
 
 /// How many rows of each class are held out: its share rounded down, then one more each where the most was cut
-/// off by rounding.
+/// off by rounding; at last one of each class that would have none, taken from the class that has the most.
 fn held_out(sizes: &[usize], test_percent: u32) -> Vec<usize> {
     let percent = test_percent as usize;
     let wanted = (sizes.iter().sum::<usize>() * percent).div_ceil(100);
@@ -62,7 +65,17 @@ fn held_out(sizes: &[usize], test_percent: u32) -> Vec<usize> {
     order.sort_by_key(|&class| std::cmp::Reverse(sizes[class] * percent % 100));
     let missing = wanted - counts.iter().sum::<usize>();
     order.iter().take(missing).for_each(|&class| counts[class] += 1);
-    counts.iter().zip(sizes).map(|(&count, size)| count.min(size.saturating_sub(1))).collect()
+    let mut counts: Vec<usize> =
+        counts.iter().zip(sizes).map(|(&count, size)| count.min(size.saturating_sub(1))).collect();
+    for (class, &size) in sizes.iter().enumerate() {
+        if wanted > 0 && counts[class] == 0 && size > 1 {
+            if let Some(most) = counts.iter_mut().max().filter(|most| **most > 1) {
+                *most -= 1;
+            }
+            counts[class] = 1;
+        }
+    }
+    counts
 }
 
 #[cfg(test)]
@@ -91,6 +104,10 @@ mod tests {
             (vec![1, 99], 20, vec![0, 20]),
             (vec![2, 2], 50, vec![1, 1]),
             (vec![3, 4], 90, vec![2, 3]),
+            (vec![2, 98], 20, vec![1, 19]),
+            (vec![1, 3, 996], 20, vec![0, 1, 199]),
+            (vec![2, 2, 2], 1, vec![1, 1, 1]),
+            (vec![50, 50], 0, vec![0, 0]),
         ] {
             assert_eq!(held_out(&sizes, percent), expected, "{sizes:?} {percent}");
         }
@@ -106,7 +123,9 @@ mod tests {
 
     #[test]
     fn a_split_with_nothing_on_one_side_is_refused() {
-        for (sizes, percent) in [(vec![1, 1], 50), (vec![50, 50], 0), (vec![50, 50], 100)] {
+        let alone = samples(&[1; 100]).split(20, 1).unwrap_err();
+        assert_eq!(alone, DataError::OneRowEach { rows: 100 });
+        for (sizes, percent) in [(vec![1, 1], 0), (vec![50, 50], 0), (vec![50, 50], 100)] {
             let rows = sizes.iter().sum();
             let expected = DataError::Unsplittable { rows, test_percent: percent };
             assert_eq!(samples(&sizes).split(percent, 1), Err(expected));

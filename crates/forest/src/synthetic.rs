@@ -4,7 +4,8 @@
 //! arguments do not decide.
 
 use crate::data::{ClassNames, DataError, ROWS_MAX, Samples};
-use crate::random::Random;
+use crate::random::{Purpose, Random};
+use crate::seen::Seen;
 
 impl Samples {
     /// So many `rows` of `features` standard normal values, named `x0` on, with class 1 where `x0 + x1 > 0`
@@ -18,7 +19,7 @@ impl Samples {
         if features < 2 {
             return Err(DataError::TooFewFeatures { found: features });
         }
-        let mut random = Random::new(seed, 0);
+        let mut random = Random::new(seed, Purpose::Synthetic);
         let mut values = Vec::new();
         let mut targets = Vec::with_capacity(rows);
         for _ in 0..rows {
@@ -27,7 +28,7 @@ impl Samples {
             targets.push(usize::from(values[start] + values[start + 1] > 0.0));
         }
         if targets.iter().all(|&class| class == targets[0]) {
-            return Err(DataError::OneClass { class: targets[0].to_string() });
+            return Err(DataError::OneClass { class: Seen::new(&targets[0].to_string()) });
         }
         let names = (0..features).map(|feature| format!("x{feature}")).collect();
         Ok(Self { features: names, values, targets, classes: ClassNames::Unnamed(2) })

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::data::{CLASSES_MAX, ROWS_MAX, Samples};
 use crate::model::{Builder, Forest, ModelError, Node};
-use crate::random::Random;
+use crate::random::{Purpose, Random};
 use grow::{Grown, Limits, grow};
 use rank::{Column, Table};
 
@@ -65,7 +65,7 @@ pub enum TrainError {
         found: u32,
     },
     /// A value is not finite as the 32-bit float that trees compare.
-    #[error("row {row} column {feature} must be a finite 32-bit number: standardise, or scale the column")]
+    #[error("row {row} column {feature:?} must be a finite 32-bit number: standardise, or scale the column")]
     NotFinite {
         /// The row, from 1.
         row: usize,
@@ -239,7 +239,7 @@ impl RandomForest {
 
     /// Each tree draws from a stream of its own, so that it does not matter which thread grows it, and when.
     fn tree(&self, table: &Table, tree: u64) -> Grown {
-        let mut random = Random::new(self.seed, tree);
+        let mut random = Random::new(self.seed, Purpose::Tree(tree));
         let rows = if self.bootstrap {
             (0..table.rows).map(|_| random.below(table.rows) as u32).collect()
         } else {

@@ -102,9 +102,9 @@ fn a_value_that_is_not_finite_in_32_bits_is_told_with_its_row_and_column() {
         let dataset = Dataset::new(array![[1.0, 2.0], [2.0, value]], array![0, 1]);
         let expected = "must be a finite 32-bit number: standardise, or scale the column";
         let error = small().fit(&dataset).unwrap_err().to_string();
-        assert_eq!(error, format!("row 2 column 1 {expected}"));
+        assert_eq!(error, format!("row 2 column \"1\" {expected}"));
         let error = small().fit(&dataset.with_feature_names(vec!["a", "b"])).unwrap_err().to_string();
-        assert_eq!(error, format!("row 2 column b {expected}"));
+        assert_eq!(error, format!("row 2 column \"b\" {expected}"));
     }
 }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::document::{self, Document};
-use crate::fault::{FAULTS_MAX, Fault};
+use crate::fault::{FAULTS_MAX, Fault, entry};
 use crate::model::PredictorModel;
 use crate::{rules, schema};
 
@@ -21,7 +21,7 @@ use crate::{rules, schema};
 pub const DEMO: &str = include_str!("../../../deploy/samples/demo.yaml");
 
 const MODEL_VERSION: &str = "canopy.rs/v1alpha1";
-const CONFIG_MAP_VERSION: &str = "v1";
+const CORE_VERSION: &str = "v1";
 
 /// Models, and the data they may refer to.
 #[derive(Clone, Debug, Default)]
@@ -130,9 +130,11 @@ pub fn read(text: &str) -> Result<Manifests, ManifestError> {
     let mut manifests = Manifests::default();
     let mut findings = Vec::new();
     for document in document::read(text).map_err(ManifestError::Syntax)? {
-        if let Err(faults) = read_document(&document.value, &mut manifests) {
-            let object = object_name(&document.value);
-            findings.extend(faults.into_iter().map(|fault| finding(&document, &object, fault)));
+        for (field, object) in objects(&document.value) {
+            if let Err(faults) = read_object(object, &mut manifests) {
+                let at = At { document: &document, field: &field, object: &object_name(object) };
+                findings.extend(faults.into_iter().map(|fault| at.finding(fault)));
+            }
         }
     }
     findings.sort_by_key(|finding: &Finding| finding.line);
@@ -140,27 +142,63 @@ pub fn read(text: &str) -> Result<Manifests, ManifestError> {
     if findings.is_empty() { Ok(manifests) } else { Err(ManifestError::Faults(findings)) }
 }
 
-fn finding(document: &Document, object: &str, fault: Fault) -> Finding {
-    Finding { line: document.line(&fault.field), object: object.to_owned(), fault }
+/// The objects of a document, each with the field it is in: those of a list, as `kubectl get -o yaml` writes one, or the
+/// document itself.
+fn objects(document: &Value) -> Vec<(String, &Value)> {
+    let is_list = document["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    match document["items"].as_array().filter(|_| is_list) {
+        Some(items) => items.iter().enumerate().map(|(index, item)| (entry("items", index), item)).collect(),
+        None => vec![(String::new(), document)],
+    }
 }
 
-fn read_document(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fault>> {
+/// Where an object stands.
+struct At<'a> {
+    document: &'a Document,
+    field: &'a str,
+    object: &'a str,
+}
+
+impl At<'_> {
+    fn finding(&self, fault: Fault) -> Finding {
+        let Self { document, field, object } = self;
+        let line = match (field.is_empty(), fault.field.is_empty()) {
+            (true, _) => document.line(&fault.field),
+            (false, true) => document.line(field),
+            (false, false) => document.line(&format!("{field}.{}", fault.field)),
+        };
+        Finding { line, object: (*object).to_owned(), fault }
+    }
+}
+
+fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fault>> {
     let said = |field: &str| document[field].as_str().unwrap_or_default();
     match (said("apiVersion"), said("kind")) {
+        // There are no namespaces on a laptop, so nothing is to be made.
+        (CORE_VERSION, "Namespace") => Ok(()),
         (MODEL_VERSION, "PredictorModel") => {
-            let model = typed(document, &schema::PREDICTOR_MODEL)?;
+            let mut document = document.clone();
+            // Only the operator writes it, and nothing here reads it.
+            if let Some(members) = document.as_object_mut() {
+                members.remove("status");
+            }
+            let model = typed(&document, &schema::PREDICTOR_MODEL)?;
             let broken = rules::check(&model);
             if broken.is_empty() { manifests.add(model).map_err(|fault| vec![fault]) } else { Err(broken) }
         }
-        (CONFIG_MAP_VERSION, "ConfigMap") => {
+        (CORE_VERSION, "ConfigMap") => {
             let config_map = typed(document, &schema::CONFIG_MAP)?;
+            let broken = rules::check_config_map(&config_map);
+            if !broken.is_empty() {
+                return Err(broken);
+            }
             manifests.config_maps.add(config_map).map_err(|fault| vec![fault])
         }
         (other, "PredictorModel") => Err(vec![wrong_version(other, MODEL_VERSION)]),
-        (other, "ConfigMap") => Err(vec![wrong_version(other, CONFIG_MAP_VERSION)]),
+        (other, "ConfigMap") => Err(vec![wrong_version(other, CORE_VERSION)]),
         (_, "") => Err(vec![Fault::at("kind", "is required: PredictorModel or ConfigMap")]),
         (_, other) => {
-            let why = format!("{other} is not read here; only PredictorModel and ConfigMap are");
+            let why = format!("{other} is not read here; only PredictorModel, ConfigMap and Namespace are");
             Err(vec![Fault::at("kind", why)])
         }
     }
@@ -221,7 +259,7 @@ mod tests {
     fn every_fault_of_every_document_is_told_with_its_line() {
         check(
             "kind: Secret\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  nmae: a\ndata:\n  k: 1\n---\n[1]\n",
-            "line 1: Secret: kind: Secret is not read here; only PredictorModel and ConfigMap are\n\
+            "line 1: Secret: kind: Secret is not read here; only PredictorModel, ConfigMap and Namespace are\n\
              line 7: ConfigMap a: metadata.nmae: there is no such field; there are annotations, \
              creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, \
              generation, labels, managedFields, name, namespace, ownerReferences, resourceVersion, selfLink, uid\n\
@@ -231,6 +269,58 @@ mod tests {
         check(
             &DEMO.replace("trees: 100", "trees: 0"),
             "line 13: PredictorModel demo: spec.train.algorithm.randomForest.trees: must be at least 1, but is 0",
+        );
+    }
+
+    #[test]
+    fn what_kubectl_get_writes_is_read() {
+        let indented = |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<String>();
+        let item = |text: &str| indented(text).replacen("  apiVersion", "- apiVersion", 1);
+        let model = DEMO.split_once("apiVersion").map(|(_, rest)| format!("apiVersion{rest}")).unwrap();
+        let status = "status:\n  observedGeneration: 1\n  ofALaterVersion: 1\n";
+        let list = format!(
+            "apiVersion: v1\nitems:\n{}{}kind: List\nmetadata:\n  resourceVersion: \"\"\n",
+            item(DATA),
+            item(&format!("{}\n{status}", model.trim_end())),
+        );
+        let found = read(&list).unwrap();
+        assert_eq!(found.models.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["demo"]);
+        assert!(found.config_maps.get("default", "a").is_some());
+
+        let fault = "spec.train.algorithm.randomForest.trees: must be at least 1, but is 0";
+        let line = list.lines().position(|line| line.contains("trees: 100")).unwrap() + 1;
+        check(&list.replace("trees: 100", "trees: 0"), &format!("line {line}: PredictorModel demo: {fault}"));
+        check(
+            "kind: List\napiVersion: v1\nitems:\n- kind: Secret\n- 1\n",
+            "line 4: Secret: kind: Secret is not read here; only PredictorModel, ConfigMap and Namespace are\n\
+             line 5: document: kind: is required: PredictorModel or ConfigMap",
+        );
+    }
+
+    #[test]
+    fn a_namespace_beside_the_model_is_no_fault() {
+        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\n{DATA}");
+        assert!(read(&text).unwrap().config_maps.get("default", "a").is_some());
+    }
+
+    #[test]
+    fn what_the_api_server_would_refuse_is_refused() {
+        let why = "must have lower-case letters, digits and '-' only, begin and end with a letter or a digit, and be \
+                   at most 63 characters long, but is \"Bad_NS\"";
+        check(
+            &DEMO.replace("  name: demo\n", "  name: demo\n  namespace: Bad_NS\n"),
+            &format!("line 7: PredictorModel demo: metadata.namespace: {why}"),
+        );
+        check(
+            &DATA.replace("{name: a}", "{name: a, namespace: Bad_NS}"),
+            &format!("line 3: ConfigMap a: metadata.namespace: {why}"),
+        );
+        let sized = |bytes: usize| DATA.replace("k: v", &format!("k: {}, l: v", "x".repeat(bytes - 1)));
+        check(&sized(1 << 20), "");
+        check(
+            &sized((1 << 20) + 1),
+            "line 4: ConfigMap a: data: has 1048577 bytes, but Kubernetes takes at most 1048576 in a ConfigMap: put the \
+             table on a web server and name it by uri",
         );
     }
 

@@ -197,7 +197,8 @@ pub struct Train {
     pub data: Data,
     /// The method: exactly one of its fields.
     pub algorithm: Algorithm,
-    /// Whether features are scaled to mean 0 and standard deviation 1 first. True unless given.
+    /// Whether features are scaled to mean 0 and standard deviation 1 first, for methods that depend on scale. A random
+    /// forest does not: it learns from values as they are. True unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub standardize: Option<bool>,

@@ -1,10 +1,12 @@
 //! The rules that a schema cannot say, as the API server checks them in CEL; here without one.
 //!
 //! Comes in: a model whose document fits the schema. Goes out: every rule it breaks, in the words of the
-//! definition. Never: a rule that the definition does not have.
+//! definition. Never: a rule that neither the definition nor the API server has.
 
 use canopy_contract::names::ModelName;
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
 
 use crate::decimal::Decimal;
 use crate::fault::{Fault, entry};
@@ -14,14 +16,50 @@ use crate::model::{
     SYNTHETIC_CLASSES_ARE_TWO, SYNTHETIC_FEATURES, Source, URI_HAS_A_DIGEST, URI_IS_HTTP,
 };
 
+/// The most bytes that the API server takes in all values of a `ConfigMap` together.
+const CONFIG_MAP_MAX_BYTES: usize = 1 << 20;
+
 /// The rules that `model` breaks.
 pub(crate) fn check(model: &PredictorModel) -> Vec<Fault> {
     let mut faults = Vec::new();
     if let Err(error) = ModelName::try_from(model.name_any()) {
         faults.push(Fault::at("metadata.name", error.why()));
     }
+    faults.extend(namespace_fault(model.meta()));
     check_spec(&model.spec, &mut faults);
     faults
+}
+
+/// The rules of the API server that `config_map` breaks.
+pub(crate) fn check_config_map(config_map: &ConfigMap) -> Vec<Fault> {
+    let mut faults = Vec::from_iter(namespace_fault(config_map.meta()));
+    let text = config_map.data.iter().flatten().map(|(_, text)| text.len());
+    let binary = config_map.binary_data.iter().flatten().map(|(_, bytes)| bytes.0.len());
+    let bytes: usize = text.chain(binary).sum();
+    if bytes > CONFIG_MAP_MAX_BYTES {
+        let why = format!(
+            "has {bytes} bytes, but Kubernetes takes at most {CONFIG_MAP_MAX_BYTES} in a ConfigMap: put the table on a \
+             web server and name it by uri"
+        );
+        faults.push(Fault::at("data", why));
+    }
+    faults
+}
+
+/// A namespace is a DNS label (RFC 1123).
+fn namespace_fault(metadata: &ObjectMeta) -> Option<Fault> {
+    let namespace = metadata.namespace.as_deref()?;
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let is_label = (1..=63).contains(&namespace.len())
+        && namespace.bytes().all(inner)
+        && !namespace.starts_with('-')
+        && !namespace.ends_with('-');
+    let shown: String = namespace.chars().take(64).collect();
+    let why = format!(
+        "must have lower-case letters, digits and '-' only, begin and end with a letter or a digit, and be at most 63 \
+         characters long, but is {shown:?}"
+    );
+    (!is_label).then(|| Fault::at("metadata.namespace", why))
 }
 
 fn check_spec(spec: &PredictorModelSpec, faults: &mut Vec<Fault>) {

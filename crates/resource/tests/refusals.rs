@@ -321,7 +321,7 @@ fn other_kinds_and_versions_are_named() {
     check(
         "/kind",
         &json!("Deployment"),
-        "kind: Deployment is not read here; only PredictorModel and ConfigMap are",
+        "kind: Deployment is not read here; only PredictorModel, ConfigMap and Namespace are",
     );
     check(
         "/apiVersion",

@@ -1,7 +1,12 @@
 //! An artifact that was changed is found out, whatever was changed.
 
+use canopy_contract::rows::Rows;
+use canopy_forest::data::Samples;
+use canopy_forest::model::{Builder, Node};
+use canopy_forest::scale::Scaler;
 use canopy_predictor::artifact::{Artifact, ArtifactError};
 use canopy_predictor::prepare::{Trainer, prepare};
+use canopy_predictor::reference::Reference;
 
 use crate::harness::synthetic;
 
@@ -16,6 +21,33 @@ fn it_is_written_and_read_as_the_same() {
     let artifact = Artifact::decode(&artifact()).unwrap();
     artifact.write(&path).unwrap();
     assert_eq!(Artifact::read(&path).unwrap(), artifact);
+}
+
+#[test]
+fn a_model_with_a_scaler_answers_as_before_scalers_were_left_out() {
+    // Earlier versions standardised before they trained; such artifacts have offsets and scales.
+    let forest = {
+        let mut builder = Builder::new(1, 2);
+        let [left, right] = [[1.0, 0.0], [0.25, 0.75]].map(|shares| builder.distribution(&shares));
+        builder.push(vec![
+            Node::Split { feature: 0, threshold: 0.5, left: 1, right: 2 },
+            Node::Leaf { distribution: left },
+            Node::Leaf { distribution: right },
+        ]);
+        builder.finish().unwrap()
+    };
+    let card = serde_json::from_value(serde_json::json!({
+        "model": "demo", "version": "1", "revision": "6f3a9c1e", "features": [{"name": "a"}], "classes": [0, 1],
+        "quality": {"metric": "Accuracy", "value": 1.0, "samples": 1},
+    }));
+    let train = Samples::from_csv(b"a,class\n10,0\n20,1\n", "class").unwrap();
+    let reference = Reference::learn(&train, &[0], vec![1, 1]);
+    let scaler = Scaler::new(vec![10.0], vec![0.1]).unwrap();
+    let bytes = Artifact::new(card.unwrap(), scaler, reference, forest).unwrap().encode().unwrap();
+    assert_eq!(bytes[8..12], 2_u32.to_le_bytes());
+    let pipeline = Artifact::decode(&bytes).unwrap().pipeline();
+    let answers = pipeline.probabilities(&Rows::instances([[15.0], [15.1]])).unwrap();
+    assert_eq!(answers, [[1.0, 0.0], [0.25, 0.75]]);
 }
 
 #[test]
@@ -78,7 +110,7 @@ fn content_that_is_no_model_is_an_error_even_with_a_right_checksum() {
         content[at - 44] ^= 0x80;
         // Some changes make another model; none may make a panic or a model that fails.
         if let Ok(artifact) = Artifact::decode(&seal(&content)) {
-            let rows = canopy_contract::rows::Rows::single(vec![0.0; artifact.card().features.len()]);
+            let rows = Rows::single(vec![0.0; artifact.card().features.len()]);
             assert!(artifact.pipeline().predict(&rows).is_ok());
         }
     }

@@ -111,7 +111,10 @@ fn what_is_no_table_is_refused_though_its_digest_is_right() {
     let page = artifact::digest(b"<html><body>Please sign in</body></html>");
     let Refusal { code, message } = refusal(&of_uri(&server.uri("page"), &page, 20));
     assert_eq!(code, "data_invalid");
-    assert!(message.starts_with("target column label is not in the header, which has <html>"), "{message}");
+    assert!(
+        message.starts_with("target column \"label\" is not in the header, which has \"<html>"),
+        "{message}"
+    );
 }
 
 #[test]

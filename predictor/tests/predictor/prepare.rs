@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use canopy_contract::report::{Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema;
 use canopy_contract::serving::ServingConfig;
@@ -154,35 +155,151 @@ fn classes_that_are_numbers_are_named_in_their_order_or_by_themselves() {
 }
 
 #[test]
+fn classes_are_listed_as_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    for (texts, listed) in [
+        (["01", "02", "10"], ["02", "01", "10"]),
+        (["1.0", "2.0", "3.0"], ["1.0", "2.0", "3.0"]),
+        (["1.0", "2.0", "3.0"], ["3", "2", "1"]),
+        (["0.0", "1.0", "2.0"], ["0.0", "1.0", "2.0"]),
+        (["NA", "null", "x"], ["x", "null", "NA"]),
+        (
+            ["1234567890123456789", "1234567890123456788", "7"],
+            ["7", "1234567890123456788", "1234567890123456789"],
+        ),
+    ] {
+        let preparation =
+            prepared(&of_csv(folder.path(), &animals(HEADER, texts), &json!({ "classes": listed })));
+        let artifact = Artifact::decode(&preparation.artifact).unwrap();
+        assert_eq!(json!(artifact.card().classes), json!(listed), "{texts:?}");
+        let same = |one: &str, other: &str| one.trim_end_matches(".0") == other.trim_end_matches(".0");
+        for (weight, text) in [0.2, 10.2, 20.2].into_iter().zip(texts) {
+            let answer = artifact.pipeline().predict(&Rows::single(vec![weight, 4.8])).unwrap()[0];
+            assert!(same(listed[answer.prediction as usize], text), "{texts:?} {listed:?} {answer:?}");
+        }
+    }
+}
+
+/// 2000 rows: column `sign` decides the class, but for a share of rows in which it is `sentinel`.
+fn with_sentinel(sentinel: &str, values: [&str; 2]) -> String {
+    let row = |row: usize| {
+        let class = row * 7919 % 13 % 2;
+        let sign = if row % 25 == 3 { sentinel } else { values[class] };
+        format!("c{class},{sign},{}\n", row * 31 % 97)
+    };
+    format!("label,sign,noise\n{}", (0..2000).map(row).collect::<String>())
+}
+
+#[test]
+fn a_value_that_stands_for_a_missing_one_takes_nothing_from_a_column() {
+    let folder = tempfile::tempdir().unwrap();
+    for (sentinel, values) in [
+        ("9999999999", ["0", "1"]),
+        ("-3.4028235e38", ["0", "1"]),
+        ("-1e200", ["-1", "1e155"]),
+        ("0", ["1e-46", "2e-46"]),
+        ("9999999999", ["1e-50", "2e-50"]),
+        ("9999999999", ["1700000000", "1700000001"]),
+    ] {
+        let csv = with_sentinel(sentinel, values);
+        let quality = |standardize: bool, trainer: Trainer| {
+            let changes = json!({"train": {"standardize": standardize}});
+            let prepared = prepare(&of_csv(folder.path(), &csv, &changes), trainer, &|_, _| ()).unwrap();
+            assert_eq!(prepared.report.warnings, [], "{sentinel} {values:?}");
+            (prepared.report.quality.value, prepared.report.digest)
+        };
+        let (accuracy, digest) = quality(true, Trainer::Native);
+        assert!(accuracy > 0.95, "{sentinel} {values:?}: {accuracy}");
+        assert_eq!((accuracy, digest), quality(false, Trainer::Native), "{sentinel} {values:?}");
+    }
+}
+
+#[test]
+fn values_that_no_conversion_keeps_apart_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |row: usize| {
+        let base = [1.0, 1e6, 1e12][row % 3];
+        format!("c{},{}\n", row % 2, base + [0.0, base * 1e-12][row / 2 % 2])
+    };
+    let csv = format!("label,a\n{}", (0..120).map(row).collect::<String>());
+    let warnings = prepared(&of_csv(folder.path(), &csv, &json!({}))).report.warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!((warnings[0].kind, warnings[0].name.as_str()), (WarningKind::ValuesMadeEqual, "a"));
+}
+
+#[test]
+fn signs_of_a_model_that_is_worse_than_it_looks_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |row: usize| {
+        let class = if row == 500 { "fraud" } else { ["good", "bad"][row % 2] };
+        format!("{class},{row},{}\n", row % 2)
+    };
+    let csv = format!("label,PassengerId,a\n{}", (0..1000).map(row).collect::<String>());
+    let gate = json!({"train": {"gate": {"metric": "Accuracy", "min": 0.9}}});
+    let config = of_csv(folder.path(), &csv, &json!({}));
+    let mut gated = config.clone();
+    gated.train.gate = serde_json::from_value(gate["train"]["gate"].clone()).unwrap();
+    let preparation = prepared(&gated);
+    let told: Vec<_> =
+        preparation.report.warnings.iter().map(|w| (w.kind, w.name.as_str(), w.count)).collect();
+    assert_eq!(
+        told,
+        [(WarningKind::ClassNotJudged, "fraud", 1), (WarningKind::LooksLikeAnId, "PassengerId", 1000)]
+    );
+    assert!(
+        preparation.hold_out.to_string().contains("fraud          -       -     0  not judged"),
+        "{}",
+        preparation.hold_out
+    );
+
+    let number = |row: usize| format!("{},{}\n", row % 100, row * 7919 % 1013);
+    let csv = format!("label,a\n{}", (0..1000).map(number).collect::<String>());
+    let warnings = prepared(&of_csv(folder.path(), &csv, &json!({}))).report.warnings;
+    assert_eq!(warnings, [Warning::new(WarningKind::LooksLikeAQuantity, "label", 100)]);
+    let listed: Vec<String> = (0..100).map(|class| class.to_string()).collect();
+    let warnings = prepared(&of_csv(folder.path(), &csv, &json!({ "classes": listed }))).report.warnings;
+    assert_eq!(warnings, []);
+}
+
+#[test]
 fn data_and_config_that_disagree_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let csv = animals(HEADER, ANIMALS);
     let features = |names: &[&str]| json!({"features": names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>()});
     let classes = |names: &[&str]| json!({ "classes": names });
     for (changes, message) in [
-        (features(&["weight", "size"]), "feature size is not in the data, which has weight, age"),
-        (features(&["weight"]), "feature age of the data is not listed: list it, or take it out of the data"),
-        (features(&["weight", "weight", "age"]), "feature weight is listed twice"),
-        (features(&["weight", "age", "label"]), "feature label is not in the data, which has weight, age"),
-        (classes(&["cat", "emu", "gnu"]), "class gnu is not in the data, which has cat, emu, newt"),
+        (features(&["weight", "size"]), "feature \"size\" is not in the data, which has \"weight\", \"age\""),
+        (
+            features(&["weight"]),
+            "feature \"age\" of the data is not listed: list it, or take it out of the data",
+        ),
+        (features(&["weight", "weight", "age"]), "feature \"weight\" is listed twice"),
+        (
+            features(&["weight", "age", "label"]),
+            "feature \"label\" is not in the data, which has \"weight\", \"age\"",
+        ),
+        (
+            classes(&["cat", "emu", "gnu"]),
+            "class \"gnu\" is not in the data, which has \"cat\", \"emu\", \"newt\"",
+        ),
         (
             classes(&["cat", "emu"]),
-            "class newt of the data is not listed: list it, or take it out of the data",
+            "class \"newt\" of the data is not listed: list it, or take it out of the data",
         ),
-        (classes(&["cat", "emu", "newt", "cat"]), "class cat is listed twice"),
+        (classes(&["cat", "emu", "newt", "cat"]), "class \"cat\" is listed twice"),
     ] {
         check_refused(&of_csv(folder.path(), &csv, &changes), "data_invalid", message);
     }
     let numbered = animals(HEADER, ["0", "1", "2"]);
     for (changes, message) in [
         (classes(&["a", "b"]), "2 classes are named, but the data has 3, numbered from 0"),
-        (classes(&["a", "b", "a"]), "class a is listed twice"),
-        (classes(&["0", "1", "x"]), "class x is not in the data, which has 0, 1, 2"),
+        (classes(&["a", "b", "a"]), "class \"a\" is listed twice"),
+        (classes(&["0", "1", "x"]), "class \"x\" is not in the data, which has \"0\", \"1\", \"2\""),
     ] {
         check_refused(&of_csv(folder.path(), &numbered, &changes), "data_invalid", message);
     }
     let changes = json!({"features": [{"name": "x0"}, {"name": "x9"}]});
-    let message = "feature x9 is not in the data, which has x0, x1";
+    let message = "feature \"x9\" is not in the data, which has \"x0\", \"x1\"";
     check_refused(
         &config(&[&json!({"train": {"data": {"synthetic": {"features": 2}}}}), &changes]),
         "data_invalid",
@@ -194,12 +311,25 @@ fn data_and_config_that_disagree_are_refused_by_name() {
 fn data_that_cannot_be_used_is_refused_with_its_row() {
     let folder = tempfile::tempdir().unwrap();
     for (csv, message) in [
-        ("label,a\nx,1\ny,NaN\n", "row 2 (line 3) column a must be a finite number, but is \"NaN\""),
-        ("label,a\nx,1\ny,two\n", "row 2 (line 3) column a must be a number, but is \"two\""),
+        ("label,a\nx,1\ny,NaN\n", "row 2 (line 3) column \"a\" must be a finite number, but is \"NaN\""),
+        ("label,a\nx,1\ny,two\n", "row 2 (line 3) column \"a\" must be a number, but is \"two\""),
         ("label,a\nx,1\ny,1,2\n", "row 2 (line 3) has 3 cells, but the header has 2"),
-        ("label,a\nx,1\nx,2\n", "all rows have the class x: a classifier needs at least two"),
+        ("label,a\nx,1\nx,2\n", "all rows have the class \"x\": a classifier needs at least two"),
+        (
+            "label,a\nx,1\n?,2\ny,3\n",
+            "row 2 (line 3) target column \"label\" has \"?\", which programs write where a value is missing: leave \
+             the row out, or list this name under classes if it is a class",
+        ),
+        (
+            "label,a\nx,1\ny,2\nz,3\n",
+            "3 rows cannot be split into rows to train on and rows to judge by: each class has one row, and needs at \
+             least two; is the target a quantity or an id?",
+        ),
         ("label,a\n", "data has no rows: it needs rows of at least two classes"),
-        ("name,a\nx,1\n", "target column label is not in the header, which has name, a: name one of these"),
+        (
+            "name,a\nx,1\n",
+            "target column \"label\" is not in the header, which has \"name\", \"a\": name one of these",
+        ),
     ] {
         check_refused(&of_csv(folder.path(), csv, &json!({})), "data_invalid", message);
     }

@@ -30,7 +30,14 @@ const EDGES: [(&str, &[&str]); 8] = [
     ("canopy-operator", &["canopy-contract", "canopy-resource", "canopy-runtime"]),
     (
         "canopy",
-        &["canopy-contract", "canopy-gateway", "canopy-predictor", "canopy-resource", "canopy-runtime"],
+        &[
+            "canopy-contract",
+            "canopy-forest",
+            "canopy-gateway",
+            "canopy-predictor",
+            "canopy-resource",
+            "canopy-runtime",
+        ],
     ),
 ];
 const FREE: [&str; 3] = ["canopy-tests", "canopy-bench", "xtask"];

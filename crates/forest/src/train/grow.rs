@@ -160,6 +160,7 @@ impl Iterator for Draw<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Purpose;
     use crate::train::rank::Column;
     use proptest::prelude::*;
 
@@ -175,7 +176,7 @@ mod tests {
     }
 
     fn grown(table: &Table, limits: Limits, seed: u64) -> Grown {
-        grow(table, (0..table.rows as u32).collect(), limits, Random::new(seed, 0))
+        grow(table, (0..table.rows as u32).collect(), limits, Random::new(seed, Purpose::Tree(0)))
     }
 
     /// How often each of `features` features is the root's.
@@ -265,7 +266,7 @@ mod tests {
         #[test]
         fn a_draw_has_every_feature_once(features in 0..40_usize, seed in any::<u64>(), draws in 1..4) {
             let mut order: Vec<usize> = (0..features).collect();
-            let mut random = Random::new(seed, 0);
+            let mut random = Random::new(seed, Purpose::Tree(0));
             for _ in 0..draws {
                 let mut drawn: Vec<usize> = Draw::new(&mut order, &mut random).collect();
                 drawn.sort_unstable();

@@ -38,12 +38,13 @@ impl Column {
     }
 
     /// The largest 32-bit float that goes left where the rank `lower` is to go left and the next one that
-    /// occurs, `upper`, right: the middle of their values, as in scikit-learn.
+    /// occurs, `upper`, right. As in scikit-learn the middle of their values in 64 bits decides, so this is that
+    /// middle, rounded down: a 32-bit value is at most the one where it is at most the other.
     pub(crate) fn threshold(&self, lower: u32, upper: u32) -> f32 {
         let (lower, upper) = (self.values[lower as usize], self.values[upper as usize]);
-        let middle = f64::midpoint(f64::from(lower), f64::from(upper)) as f32;
-        // Between neighbours the middle is rounded to one of them.
-        if middle < upper { middle } else { lower }
+        let middle = f64::midpoint(f64::from(lower), f64::from(upper));
+        let nearest = middle as f32;
+        if f64::from(nearest) > middle { nearest.next_down() } else { nearest }
     }
 }
 
@@ -79,6 +80,14 @@ mod tests {
         assert!(column.threshold(3, 4).is_finite());
     }
 
+    #[test]
+    fn a_row_on_the_nearest_32_bit_float_above_the_middle_goes_right() {
+        // Three steps above 1: the middle is one and a half steps above, and the nearest even float is two.
+        let steps = |count: u32| f32::from_bits(1.0_f32.to_bits() + count);
+        let threshold = Column::new(&[steps(0), steps(3)], &[0, 0]).threshold(0, 1);
+        assert_eq!(threshold.to_bits(), steps(1).to_bits());
+    }
+
     proptest! {
         #[test]
         fn a_threshold_separates_its_two_values(a in any::<f32>(), steps in 1..3_u32) {
@@ -86,6 +95,15 @@ mod tests {
             prop_assume!(a.is_finite() && b.is_finite() && a < b);
             let threshold = Column::new(&[a, b], &[0, 0]).threshold(0, 1);
             prop_assert!(a <= threshold && threshold < b);
+        }
+
+        #[test]
+        fn a_value_goes_where_the_middle_in_64_bits_sends_it(a in -1e6..1e6_f32, steps in 1..9_u32, on in 0..9_u32) {
+            let up = |steps: u32| (0..steps).fold(a, |value, _| value.next_up());
+            let (b, value) = (up(steps), up(on));
+            let threshold = Column::new(&[a, b], &[0, 0]).threshold(0, 1);
+            let middle = f64::midpoint(f64::from(a), f64::from(b));
+            prop_assert_eq!(value <= threshold, f64::from(value) <= middle, "{} {}", value, threshold);
         }
     }
 }

@@ -1,0 +1,146 @@
+//! Text that stood in a table, as messages show it: in quotes, with control characters escaped, cut where it is long.
+//!
+//! A message can be made without such text, for readers who may not see what is in the table.
+
+use std::fmt;
+
+/// How many characters of a text a message shows.
+const SHOWN_MAX: usize = 60;
+/// How many names of a list a message shows.
+const NAMES_MAX: usize = 20;
+/// How many characters of a list a message shows.
+const LIST_MAX: usize = 300;
+
+/// A cell, or the name of a column or a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen(Option<String>);
+
+impl Seen {
+    /// This text.
+    pub fn new(text: &str) -> Self {
+        Self(Some(match text.char_indices().nth(SHOWN_MAX) {
+            Some((cut, _)) => format!("{}…", &text[..cut]),
+            None => text.to_owned(),
+        }))
+    }
+
+    /// Takes the text out of the message.
+    pub fn hide(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(text) => write!(f, "{text:?}"),
+            None => f.write_str("(not shown)"),
+        }
+    }
+}
+
+/// A column of a table: its name, and its place for when the name is not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    name: Seen,
+    position: usize,
+}
+
+impl Column {
+    /// The column at `index`, counted from 0.
+    pub fn new(name: &str, index: usize) -> Self {
+        Self { name: Seen::new(name), position: index + 1 }
+    }
+
+    /// Takes the name out of the message.
+    pub fn hide(&mut self) {
+        self.name.hide();
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Seen(None) => write!(f, "column {}", self.position),
+            name @ Seen(Some(_)) => write!(f, "column {name}"),
+        }
+    }
+}
+
+/// A list of names, which says how many are left out where they are many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    shown: Option<String>,
+    count: usize,
+}
+
+impl Names {
+    /// These names, in their order.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut shown, mut left_out, mut count) = (String::new(), 0, 0);
+        for name in names {
+            count += 1;
+            if count > NAMES_MAX || shown.len() > LIST_MAX {
+                left_out += 1;
+            } else {
+                let comma = if shown.is_empty() { "" } else { ", " };
+                shown = format!("{shown}{comma}{}", Seen::new(name));
+            }
+        }
+        if left_out > 0 {
+            shown = format!("{shown} and {left_out} more");
+        }
+        Self { shown: Some(shown), count }
+    }
+
+    /// Takes the names out of the message.
+    pub fn hide(&mut self) {
+        self.shown = None;
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shown {
+            Some(shown) => f.write_str(shown),
+            None => write!(f, "{} of them", self.count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_quoted_escaped_and_cut() {
+        assert_eq!(Seen::new("y ").to_string(), "\"y \"");
+        assert_eq!(Seen::new("a\u{1b}[31m\n").to_string(), "\"a\\u{1b}[31m\\n\"");
+        assert_eq!(Seen::new(&"é".repeat(61)).to_string(), format!("\"{}…\"", "é".repeat(60)));
+        assert_eq!(Column::new("a", 2).to_string(), "column \"a\"");
+    }
+
+    #[test]
+    fn a_list_says_how_many_names_it_leaves_out() {
+        assert_eq!(Names::new(["a", "b"]).to_string(), "\"a\", \"b\"");
+        let many: Vec<String> = (0..25).map(|name| name.to_string()).collect();
+        let shown = Names::new(many.iter().map(String::as_str)).to_string();
+        assert!(shown.starts_with("\"0\", \"1\", ") && shown.ends_with(", \"19\" and 5 more"), "{shown}");
+        let long = vec!["x".repeat(200); 16];
+        let shown = Names::new(long.iter().map(String::as_str)).to_string();
+        assert!(shown.len() < 500 && shown.ends_with(" and 11 more"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_shown() {
+        let (mut seen, mut column, mut names) =
+            (Seen::new("secret"), Column::new("secret", 2), Names::new(["secret", "secret"]));
+        seen.hide();
+        column.hide();
+        names.hide();
+        assert_eq!(
+            [seen.to_string(), column.to_string(), names.to_string()],
+            ["(not shown)", "column 3", "2 of them"]
+        );
+    }
+}
