@@ -32,6 +32,10 @@ pub enum Code {
     InvalidFeedback,
     /// The query of the URL is not one that the path takes.
     InvalidQuery,
+    /// The body's content type is not one that the path takes.
+    UnsupportedMediaType,
+    /// What is recorded is not shown here: that is switched off.
+    ListingDisabled,
     /// The body is longer than the limit.
     BodyTooLarge,
     /// The body has an encoding that is not read, as of compression.
@@ -88,6 +92,8 @@ impl Code {
         Self::FeedbackGiven,
         Self::InvalidFeedback,
         Self::InvalidQuery,
+        Self::UnsupportedMediaType,
+        Self::ListingDisabled,
         Self::BodyTooLarge,
         Self::UnsupportedEncoding,
         Self::RequestTimeout,
@@ -125,6 +131,8 @@ impl Code {
             Self::FeedbackGiven => "feedback_given",
             Self::InvalidFeedback => "invalid_feedback",
             Self::InvalidQuery => "invalid_query",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ListingDisabled => "listing_disabled",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedEncoding => "unsupported_encoding",
             Self::RequestTimeout => "request_timeout",
@@ -164,6 +172,7 @@ impl Code {
             Self::Ok => 200,
             Self::Accepted => 202,
             Self::MalformedJson => 400,
+            Self::ListingDisabled => 403,
             Self::UnknownPath
             | Self::UnknownModel
             | Self::UnknownUser
@@ -173,7 +182,7 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::FeedbackGiven => 409,
             Self::BodyTooLarge => 413,
-            Self::UnsupportedEncoding => 415,
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => 415,
             Self::InvalidFeatures | Self::InvalidFeedback | Self::InvalidQuery => 422,
             // Sent to nobody: the word of metrics and traces for a client that is gone, as other servers write it.
             Self::ClientClosed => 499,
@@ -209,7 +218,9 @@ impl Code {
             Self::NotRecorded => "The prediction was not recorded",
             Self::FeedbackGiven => "The feedback was given before",
             Self::InvalidFeedback => "The feedback does not fit the prediction",
-            Self::InvalidQuery => "The query is not one that is taken here",
+            Self::InvalidQuery => "Invalid query parameters",
+            Self::UnsupportedMediaType => "The content type is not supported here",
+            Self::ListingDisabled => "Showing what is recorded is switched off",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedEncoding => "The encoding of the body is not supported",
             Self::RequestTimeout => "The body took too long to arrive",

@@ -30,3 +30,4 @@ mod silence;
 mod overload;
 mod switch;
 mod listing;
+mod trust;
