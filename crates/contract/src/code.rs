@@ -52,6 +52,8 @@ pub enum Code {
     NotReady,
     /// The model has more to do than it can in time.
     Overloaded,
+    /// The gateway can open no connection, for a reason of its own process or machine.
+    OutOfSockets,
     /// A fault of Canopy itself.
     Internal,
     /// The training data cannot be used.
@@ -70,7 +72,7 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Ok,
         Self::Accepted,
         Self::MalformedJson,
@@ -94,6 +96,7 @@ impl Code {
         Self::ModelFailed,
         Self::NotReady,
         Self::Overloaded,
+        Self::OutOfSockets,
         Self::Internal,
         Self::DataInvalid,
         Self::DataUnavailable,
@@ -129,6 +132,7 @@ impl Code {
             Self::ModelFailed => "model_failed",
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
+            Self::OutOfSockets => "out_of_sockets",
             Self::Internal => "internal",
             Self::DataInvalid => "data_invalid",
             Self::DataUnavailable => "data_unavailable",
@@ -173,6 +177,7 @@ impl Code {
             | Self::StoreNotConfigured
             | Self::NotReady
             | Self::Overloaded
+            | Self::OutOfSockets
             | Self::DataInvalid
             | Self::DataUnavailable
             | Self::DigestMismatch
@@ -209,6 +214,7 @@ impl Code {
             Self::ModelFailed => "The model could not compute an answer",
             Self::NotReady => "The model is not ready",
             Self::Overloaded => "The model has more to do than it can",
+            Self::OutOfSockets => "The gateway can open no more connections",
             Self::Internal => "Something went wrong inside Canopy",
             Self::DataInvalid => "The training data cannot be used",
             Self::DataUnavailable => "The training data cannot be read",
