@@ -153,7 +153,7 @@ impl App {
         let served = found.map_err(|missing| match missing {
             Missing::Unknown => Failure::UnknownModel(told_back(asked)),
             Missing::NotSaid(why) => {
-                let trouble = Trouble::Unreachable(why);
+                let trouble = Trouble::Unreachable { why, delivered: false };
                 Failure::Predictor { model: model.clone(), endpoint: None, trouble }
             }
         })?;

@@ -16,17 +16,21 @@ use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Resolver, ResolverBuilder, TokioResolver};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::settings::Settings;
 
 /// How long a server may take to answer before the question is sent once more.
 const ATTEMPT_TIME: Duration = Duration::from_secs(2);
-/// How long a question may take in all.
+/// How long a question may take in all, once there is room for it.
 const QUESTION_TIME: Duration = Duration::from_secs(5);
+/// How long a question of a client waits for room.
+const QUEUE_TIME: Duration = Duration::from_secs(5);
 /// How many questions are asked at once: each has a socket, and a flood of names must not use them all up.
 const AT_ONCE_MAX: usize = 64;
+/// How many of them are about what clients name, so that names which they make up leave room for models in use.
+const OF_CLIENTS_MAX: usize = 48;
 
 /// Why DNS cannot be asked at all.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,8 @@ pub enum SetupError {
 pub(crate) enum Look {
     /// Its pods that are ready, and how long that counts.
     Pods(Vec<IpAddr>, Duration),
+    /// Some of its pods that are ready, since the answer had no room for all, and how long that counts.
+    SomePods(Vec<IpAddr>, Duration),
     /// It exists, and no pod is ready.
     NoneReady,
     /// There is no such model.
@@ -58,6 +64,15 @@ pub(crate) struct Listed {
     pub(crate) cut: bool,
 }
 
+/// Why a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A client named something.
+    Client,
+    /// The model is in use, and its pods are kept up to date.
+    Watch,
+}
+
 /// The cluster's DNS.
 pub(crate) struct Dns {
     domain: String,
@@ -65,6 +80,7 @@ pub(crate) struct Dns {
     /// Where its servers take long answers from.
     servers: Vec<SocketAddr>,
     room: Semaphore,
+    room_of_clients: Semaphore,
 }
 
 impl Dns {
@@ -79,7 +95,13 @@ impl Dns {
         }
         Name::from_ascii(domain).map_err(|_| SetupError::Domain(domain.to_owned()))?;
         let (resolver, servers) = resolver(settings.dns_server).map_err(SetupError::Servers)?;
-        Ok(Some(Self { domain: domain.to_owned(), resolver, servers, room: Semaphore::new(AT_ONCE_MAX) }))
+        Ok(Some(Self {
+            domain: domain.to_owned(),
+            resolver,
+            servers,
+            room: Semaphore::new(AT_ONCE_MAX),
+            room_of_clients: Semaphore::new(OF_CLIENTS_MAX),
+        }))
     }
 
     /// Where the pods of `model` are, or what it means that there are none; or why DNS could not say.
@@ -87,27 +109,29 @@ impl Dns {
     /// Asked for by A, and AAAA where there is no A, rather than by SRV: every predictor has the same port, and a
     /// pod takes 16 bytes of an answer instead of some 100, so that 70 pods fit into a packet and 4,000 into the
     /// 64 KB at which `CoreDNS` cuts.
-    pub(crate) async fn look(&self, model: &ModelRef) -> Result<Look, String> {
+    pub(crate) async fn look(&self, model: &ModelRef, cause: Cause) -> Result<Look, String> {
         let name = model.endpoints_query(&self.domain);
-        let mut answer = self.ask(&name, RecordType::A).await?;
+        let mut answer = self.ask(&name, RecordType::A, cause).await?;
         // A name that does not exist has no other addresses either.
         if answer.records.is_empty() && !answer.is_no_name {
-            answer = self.ask(&name, RecordType::AAAA).await?;
+            answer = self.ask(&name, RecordType::AAAA, cause).await?;
         }
         let address = |record: &Record| record.data.ip_addr();
         let mut addresses: Vec<_> = answer.records.iter().filter_map(address).collect();
         if !addresses.is_empty() {
             addresses.sort_unstable();
             addresses.dedup();
-            return Ok(Look::Pods(addresses, answer.ttl()));
+            let look = if answer.is_cut { Look::SomePods } else { Look::Pods };
+            return Ok(look(addresses, answer.ttl()));
         }
-        let existence = self.ask(&model.existence_query(&self.domain), RecordType::SRV).await?;
+        let existence = self.ask(&model.existence_query(&self.domain), RecordType::SRV, cause).await?;
         Ok(if existence.records.is_empty() { Look::Unknown } else { Look::NoneReady })
     }
 
     /// The models of `namespace` that have ready pods; or why DNS could not say.
     pub(crate) async fn models(&self, namespace: &str) -> Result<Listed, String> {
-        let answer = self.ask(&catalogue_query(namespace, &self.domain), RecordType::SRV).await?;
+        let name = catalogue_query(namespace, &self.domain);
+        let answer = self.ask(&name, RecordType::SRV, Cause::Client).await?;
         // `iris.predictors.shop.svc.cluster.local.` is the model iris; pods that have no name of their own are
         // none of ours.
         let model = |record: &Record| {
@@ -119,10 +143,14 @@ impl Dns {
         Ok(Listed { models: answer.records.iter().filter_map(model).collect(), cut: answer.is_cut })
     }
 
-    async fn ask(&self, name: &str, kind: RecordType) -> Result<Answer, String> {
+    async fn ask(&self, name: &str, kind: RecordType, cause: Cause) -> Result<Answer, String> {
         let failed = |why: &dyn std::fmt::Display| format!("failed to ask DNS for {kind} of {name}: {why}");
+        let _room = self.room(cause).await.ok_or_else(|| {
+            failed(&format_args!(
+                "more than {OF_CLIENTS_MAX} questions of clients were asked for {QUEUE_TIME:?}"
+            ))
+        })?;
         let asked = async {
-            let _room = self.room.acquire().await;
             let name = Name::from_ascii(name).map_err(|error| failed(&error))?;
             match self.resolver.lookup(name.clone(), kind).await {
                 Ok(lookup) => Ok(Answer::of(lookup.answers(), kind)),
@@ -134,6 +162,21 @@ impl Dns {
         };
         let late = |_| failed(&format_args!("no answer within {QUESTION_TIME:?}"));
         timeout(QUESTION_TIME, asked).await.map_err(late)?
+    }
+
+    /// Room for one question. One about a model in use waits as long as it takes: until then its last answer counts.
+    async fn room(&self, cause: Cause) -> Option<(Option<SemaphorePermit<'_>>, SemaphorePermit<'_>)> {
+        match cause {
+            Cause::Watch => Some((None, self.room.acquire().await.ok()?)),
+            Cause::Client => {
+                let both = async {
+                    // In this order, so that clients wait here and not before questions about models in use.
+                    let of_clients = self.room_of_clients.acquire().await.ok()?;
+                    Some((Some(of_clients), self.room.acquire().await.ok()?))
+                };
+                timeout(QUEUE_TIME, both).await.ok().flatten()
+            }
+        }
     }
 
     /// Asks for an answer that is cut even over TCP, which the resolver would throw away.

@@ -76,8 +76,11 @@ pub(crate) enum Failure {
 /// Why a predictor gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// There was no connection, or it was reset.
-    Unreachable(String),
+    /// There was no connection, or it was reset; whether the pod may have got the rows before that.
+    Unreachable { why: String, delivered: bool },
+    /// This process can open no connection, whatever the pod does; whether the pod may have got the rows before, over
+    /// another connection.
+    OutOfSockets { why: String, delivered: bool },
     /// It has no proven model.
     NotReady(String),
     /// The model exists, and none of its predictors is ready.
@@ -94,7 +97,8 @@ impl Trouble {
     /// The word for it.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Unreachable(_) => Code::PredictorUnavailable,
+            Self::Unreachable { .. } => Code::PredictorUnavailable,
+            Self::OutOfSockets { .. } => Code::OutOfSockets,
             Self::NotReady(_) | Self::NoneReady => Code::NotReady,
             Self::Overloaded => Code::Overloaded,
             Self::Failed(_) => Code::PredictorFailed,
@@ -143,7 +147,8 @@ impl Failure {
             self,
             Self::Predictor {
                 endpoint: Some(_),
-                trouble: Trouble::Unreachable(_)
+                trouble: Trouble::Unreachable { .. }
+                    | Trouble::OutOfSockets { .. }
                     | Trouble::NotReady(_)
                     | Trouble::Failed(_)
                     | Trouble::Overloaded,
@@ -152,9 +157,16 @@ impl Failure {
         )
     }
 
-    /// Whether the predictor could not be reached, or was lost: it has no load, and others may be lost with it.
-    pub(crate) fn is_of_a_lost_pod(&self) -> bool {
-        matches!(self, Self::Predictor { trouble: Trouble::Unreachable(_), .. })
+    /// Whether the pod surely did not get the rows: then they cannot be what it failed of, and it has no load of them.
+    pub(crate) fn is_undelivered(&self) -> bool {
+        matches!(
+            self,
+            Self::Predictor {
+                trouble: Trouble::Unreachable { delivered: false, .. }
+                    | Trouble::OutOfSockets { delivered: false, .. },
+                ..
+            }
+        )
     }
 
     /// Where the predictor listens that gave no answer.
@@ -166,7 +178,11 @@ impl Failure {
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::Predictor {
-                trouble: Trouble::Unreachable(why) | Trouble::NotReady(why) | Trouble::Failed(why),
+                trouble:
+                    Trouble::Unreachable { why, .. }
+                    | Trouble::OutOfSockets { why, .. }
+                    | Trouble::NotReady(why)
+                    | Trouble::Failed(why),
                 ..
             }
             | Self::Store(why) => Some(why),
@@ -341,7 +357,12 @@ impl fmt::Display for Failure {
             ),
             Self::NoStore => f.write_str("nothing is recorded here: CANOPY_DATABASE_URL is not set"),
             Self::Predictor { model, endpoint: _, trouble } => match trouble {
-                Trouble::Unreachable(_) => write!(f, "no predictor of model {model} can be reached"),
+                Trouble::Unreachable { .. } => write!(f, "no predictor of model {model} can be reached"),
+                Trouble::OutOfSockets { .. } => write!(
+                    f,
+                    "the gateway can open no connection to a predictor of model {model}; send fewer requests at once, \
+                     or later"
+                ),
                 Trouble::NoneReady => write!(f, "no predictor of model {model} is ready"),
                 Trouble::Overloaded => {
                     write!(
@@ -373,7 +394,10 @@ mod tests {
     #[test]
     fn a_predictor_that_does_not_answer_is_told_in_two_languages_and_without_its_address() {
         let secret = "10.1.2.3:8001 refused";
-        let all = [Trouble::Unreachable, Trouble::NotReady, Trouble::Failed];
+        let unreachable = |why| Trouble::Unreachable { why, delivered: false };
+        let out_of_sockets = |why| Trouble::OutOfSockets { why, delivered: false };
+        let all: [fn(String) -> Trouble; 4] =
+            [unreachable, out_of_sockets, Trouble::NotReady, Trouble::Failed];
         for failure in all.map(|trouble| failed(trouble(secret.to_owned()))) {
             let english = failure.problem(Language::English);
             assert_eq!((english.status, english.error.as_str()), (503, "AI service unavailable"));
@@ -384,6 +408,23 @@ mod tests {
         let problem = failed(Trouble::NoneReady).problem(Language::French);
         assert_eq!((problem.status, problem.code.as_str()), (503, "not_ready"));
         assert_eq!(problem.error, "Service IA indisponible");
+    }
+
+    #[test]
+    fn rows_that_a_pod_may_have_got_are_delivered() {
+        let why = String::new;
+        for (trouble, is_undelivered) in [
+            (Trouble::Unreachable { why: why(), delivered: false }, true),
+            (Trouble::Unreachable { why: why(), delivered: true }, false),
+            (Trouble::OutOfSockets { why: why(), delivered: false }, true),
+            (Trouble::OutOfSockets { why: why(), delivered: true }, false),
+            (Trouble::Failed(why()), false),
+            (Trouble::NotReady(why()), false),
+            (Trouble::Overloaded, false),
+        ] {
+            let failure = failed(trouble);
+            assert_eq!(failure.is_undelivered(), is_undelivered, "{failure:?}");
+        }
     }
 
     #[test]

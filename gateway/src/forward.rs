@@ -1,8 +1,8 @@
 //! Rows go to a predictor, predictions come back.
 //!
 //! Comes in: a model and rows. Goes out: answers, and the revision that gave them. Never: an answer that is
-//! read with the classes of another revision than the one that gave it, nor rows sent to a third pod after two that
-//! could be reached. Who is silent is not given up, but another pod is asked as well.
+//! read with the classes of another revision than the one that gave it, nor rows that reach a third pod: they may be what
+//! the first two failed of. A pod that takes long is not given up, but another one is asked as well.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
@@ -25,17 +25,17 @@ use crate::answer::{self, Answers};
 use crate::clock::now;
 use crate::failure::{Failure, Trouble};
 use crate::known::Known;
-use crate::pods::{Asked, Pod};
+use crate::pods::{Asked, Over, Pod, Wait};
 use crate::served::Served;
 use crate::upstream::{Deadline, Question, Reply};
 
 /// How often the same rows are sent to the same pod: again only where it became another in between, and once
 /// more in case that takes a moment.
 const SENT_MAX: usize = 3;
-/// How many pods are asked about the same rows.
+/// How many pods may get the same rows.
 const PODS_MAX: usize = 2;
-/// How many while none of them can be reached: a node that goes takes several with it.
-const LOST_MAX: usize = 4;
+/// How many are tried in all, those included that surely did not get the rows: a node that goes takes several with it.
+const TRIED_MAX: usize = 4;
 /// How much of a predictor's words a caller is told.
 const WORDS_MAX: usize = 500;
 
@@ -59,35 +59,37 @@ pub(crate) async fn forward(
     let request = Call { served, rows, body: OnceLock::new(), span, deadline };
     served.retries.came(now);
     let mut pod = served.pick(&[]).ok_or_else(|| served.none_ready())?;
-    let mut tried = Vec::new();
+    let mut tried = Tried::default();
     loop {
         let failure = match request.ask_patiently(pod, &mut tried).await {
             Err(failure) if failure.is_of_one_pod() => failure,
             ended => return ended,
         };
-        let may_go_on = tried.len() < if failure.is_of_a_lost_pod() { LOST_MAX } else { PODS_MAX };
-        pod = match request.other(&tried, may_go_on) {
+        pod = match request.other(&tried) {
             Some(other) => other,
             None => return Err(failure),
         };
     }
 }
 
-/// What an answer of `pod` comes to; nothing once the pod has been silent for too long.
-async fn unless_silent<T>(
-    pod: &Pod,
-    patience: Duration,
-    mut answer: Pin<&mut impl Future<Output = T>>,
-) -> Option<T> {
-    let asked = now();
-    let mut left = pod.patience_left(patience, asked, asked);
-    while !left.is_zero() {
-        match timeout(left, answer.as_mut()).await {
-            Ok(ended) => return Some(ended),
-            Err(_) => left = pod.patience_left(patience, asked, now()),
-        }
+/// The pods that were asked about the rows of one request.
+#[derive(Default)]
+struct Tried {
+    pods: Vec<Arc<Pod>>,
+    /// How many of them surely did not get the rows.
+    undelivered: usize,
+}
+
+impl Tried {
+    /// A pod failed.
+    fn failed(&mut self, failure: &Failure) {
+        self.undelivered += usize::from(failure.is_undelivered());
     }
-    None
+
+    /// Whether the rows may be sent to one more pod.
+    fn may_go_on(&self) -> bool {
+        self.pods.len() < TRIED_MAX && self.pods.len() - self.undelivered < PODS_MAX
+    }
 }
 
 fn check(rows: &Rows, known: &Known) -> Result<(), Failure> {
@@ -99,6 +101,32 @@ enum Sent {
     Answers(Answers),
     /// Another revision has answered than the one that the rows were checked against.
     Another(Reply),
+}
+
+/// An attempt to get predictions, which is counted and told to the trace however it ends: also where it is dropped, since
+/// another pod answered first or the client left.
+struct Attempt<'a> {
+    known: &'a Known,
+    span: RequestSpan,
+    started: Instant,
+    has_ended: bool,
+}
+
+impl Attempt<'_> {
+    fn end(mut self, code: Code, status: Option<u16>, took: Duration) {
+        self.has_ended = true;
+        self.known.series.asked(Some(code), took, self.span.context());
+        self.span.finish(status, (code != Code::Ok).then_some(code.as_str()));
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.known.series.asked(None, self.started.elapsed(), self.span.context());
+            self.span.cancel();
+        }
+    }
 }
 
 /// Rows on their way to some pod.
@@ -114,49 +142,89 @@ struct Call<'a> {
 impl Call<'_> {
     /// Another pod than those `tried`, if there is one and load allows. A prediction is a pure function: to ask twice
     /// does no harm but that.
-    fn other(&self, tried: &[Arc<Pod>], may_go_on: bool) -> Option<Asked> {
-        self.served.pick(tried).filter(|_| may_go_on && self.served.retries.admit(now()))
+    fn other(&self, tried: &Tried) -> Option<Asked> {
+        self.other_if(tried, |served| served.retries.admit(now()))
     }
 
-    /// Asks `pod`, and another one as well if it is silent for too long; the first answer counts.
-    async fn ask_patiently(&self, pod: Asked, tried: &mut Vec<Arc<Pod>>) -> Result<Forwarded, Failure> {
-        let patience = self.served.patience.time();
+    fn other_if(&self, tried: &Tried, admits: impl FnOnce(&Served) -> bool) -> Option<Asked> {
+        self.served.pick(&tried.pods).filter(|_| tried.may_go_on() && admits(self.served))
+    }
+
+    /// Another pod for rows that `pod` has not answered in time. Where it answers others, both will do the work, which is
+    /// charged by the row.
+    fn hedge(&self, pod: &Asked, over: Over, tried: &Tried) -> Option<Asked> {
+        let rows = self.rows.len();
+        let waited = Duration::from_millis(now().saturating_sub(pod.at));
+        match over {
+            Over::Silent => {
+                self.served.was_silent(pod, rows, waited);
+                self.other(tried)
+            }
+            Over::Slow => {
+                self.served.was_slow(pod, rows, waited);
+                self.other_if(tried, |served| served.retries.admit_hedge(rows, now()))
+            }
+        }
+    }
+
+    /// What an answer of `pod` comes to, or that it takes too long.
+    async fn in_patience<T>(
+        &self,
+        pod: &Asked,
+        mut answer: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Over> {
+        let rows = self.rows.len();
+        let patience = self.served.patience.time(rows);
+        let mut at = pod.at;
+        loop {
+            match pod.wait(rows, patience, at) {
+                Wait::For(time) => match timeout(time, answer.as_mut()).await {
+                    Ok(ended) => return Ok(ended),
+                    Err(_) => at = now(),
+                },
+                Wait::Over(over) => return Err(over),
+            }
+        }
+    }
+
+    /// Asks `pod`, and another one as well if it takes too long; the first answer counts.
+    async fn ask_patiently(&self, pod: Asked, tried: &mut Tried) -> Result<Forwarded, Failure> {
         // It has to outlive the first of the futures, which end together.
         let other;
         let mut first = pin!(self.ask(&pod));
-        let started = Instant::now();
-        let at_first = unless_silent(&pod, patience, first.as_mut()).await;
-        if let Some(Ok(answered)) = at_first {
+        let at_first = self.in_patience(&pod, first.as_mut()).await;
+        if let Ok(Ok(answered)) = at_first {
             return Ok(answered);
         }
-        tried.push(pod.shared());
-        if let Some(failed) = at_first {
-            return failed;
-        }
-        self.served.was_silent(&pod, started.elapsed());
-        other = match self.other(tried, tried.len() < PODS_MAX) {
+        tried.pods.push(pod.shared());
+        let over = match at_first {
+            Ok(failed) => return failed.inspect_err(|failure| tried.failed(failure)),
+            Err(over) => over,
+        };
+        other = match self.hedge(&pod, over, tried) {
             Some(other) => other,
-            None => return first.await,
+            None => return first.await.inspect_err(|failure| tried.failed(failure)),
         };
-        tried.push(other.shared());
-        let started = Instant::now();
+        tried.pods.push(other.shared());
         // Seldom made, so it takes no room in the future of every request.
-        let mut second = Box::pin(self.ask(&other));
-        let (ended, rest, given_up) = match select(first, second.as_mut()).await {
-            Either::Left((ended, rest)) => (ended, rest, &other),
-            Either::Right((ended, rest)) => (ended, rest, &pod),
+        let second = Box::pin(self.ask(&other));
+        let (ended, rest) = match select(first, second).await {
+            Either::Left((ended, rest)) => (ended, Either::Right(rest)),
+            Either::Right((ended, rest)) => (ended, Either::Left(rest)),
         };
-        if ended.as_ref().is_err_and(Failure::is_of_one_pod) {
-            return rest.await;
+        match ended {
+            Err(failure) if failure.is_of_one_pod() => {
+                tried.failed(&failure);
+                rest.await.inspect_err(|failure| tried.failed(failure))
+            }
+            ended => ended,
         }
-        self.served.gave_up(given_up, started.elapsed(), self.span.context());
-        ended
     }
 
     /// The answer of `pod`, as the revision that it serves. During a change of revision each pod is one of two:
     /// what it says is read as what it is, and it is asked itself what that is, so that no request is sent to
     /// and fro between the two.
-    async fn ask(&self, pod: &Pod) -> Result<Forwarded, Failure> {
+    async fn ask(&self, pod: &Asked) -> Result<Forwarded, Failure> {
         let Self { served, rows, span, deadline, .. } = *self;
         let mut known = match served.known_of(pod) {
             Some(known) => known,
@@ -192,15 +260,16 @@ impl Call<'_> {
         Err(self.trouble(pod, Trouble::Failed("its revision changed with every answer".to_owned())))
     }
 
-    async fn send(&self, pod: &Pod, known: &Arc<Known>) -> Result<Sent, Failure> {
-        let started = Instant::now();
+    async fn send(&self, pod: &Asked, known: &Arc<Known>) -> Result<Sent, Failure> {
+        let body = self.body()?;
         let span = self.span.client(&Method::POST, "/predict", pod.endpoint.url());
         span.model(self.served.model.name.as_str(), &known.description.version, self.rows.len());
+        let attempt = Attempt { known, span, started: Instant::now(), has_ended: false };
         let question = Question {
             method: Method::POST,
             path: "/predict",
-            body: self.body()?,
-            trace: span.context(),
+            body,
+            trace: attempt.span.context(),
             answer_max: answer::answer_max(self.rows.len()),
         };
         let (status, sent) = match pod.endpoint.ask(&question, self.deadline).await {
@@ -210,13 +279,11 @@ impl Call<'_> {
             }
             Ok(reply) => (Some(reply.status.as_u16()), self.judge(pod, &reply, known).map(Sent::Answers)),
         };
-        let took = started.elapsed();
+        let took = attempt.started.elapsed();
         if let Ok(Sent::Answers(_)) = &sent {
-            self.served.predicted(pod, known, took);
+            self.served.predicted(pod, known, self.rows.len(), took);
         }
-        let code = sent.as_ref().err().map_or(Code::Ok, Failure::code);
-        known.series.asked(code, took, span.context());
-        span.finish(status, (code != Code::Ok).then_some(code.as_str()));
+        attempt.end(sent.as_ref().err().map_or(Code::Ok, Failure::code), status, took);
         sent
     }
 
@@ -229,13 +296,13 @@ impl Call<'_> {
         Ok(self.body.get_or_init(|| body).clone())
     }
 
-    fn trouble(&self, pod: &Pod, trouble: Trouble) -> Failure {
+    fn trouble(&self, pod: &Asked, trouble: Trouble) -> Failure {
         self.served.went_wrong(pod, &trouble);
         self.served.failure(pod, trouble)
     }
 
     /// The answers in `reply`, or why there are none.
-    fn judge(&self, pod: &Pod, reply: &Reply, known: &Known) -> Result<Answers, Failure> {
+    fn judge(&self, pod: &Asked, reply: &Reply, known: &Known) -> Result<Answers, Failure> {
         let rows = self.rows;
         let trouble = |kind: fn(String) -> Trouble, why: &str| {
             Err(self.trouble(pod, kind(format!("{}/predict: {why}", pod.endpoint.url()))))

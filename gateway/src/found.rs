@@ -11,9 +11,9 @@ use std::time::Duration;
 use canopy_contract::names::ModelRef;
 use canopy_runtime::budget::Budget;
 use tokio::sync::{Notify, OnceCell};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::dns::{Dns, Look};
+use crate::dns::{Cause, Dns, Look};
 use crate::metrics::Metrics;
 use crate::served::Served;
 use crate::settings::{Habits, Protection};
@@ -22,8 +22,12 @@ use crate::upstream::{Deadline, Endpoint};
 
 /// How many first look-ups are shared and remembered; beyond, each is made by who asks, for itself.
 const FIRSTS_MAX: usize = 1024;
-/// How long an alarm is not followed by another one: while pods refuse connections every request rings.
-const HUSH: Duration = Duration::from_millis(250);
+/// The least time between two look-ups that alarms bring about: while pods refuse connections every request rings.
+const HUSH_MIN: Duration = Duration::from_millis(250);
+/// That time doubles with each such look-up that tells nothing new, up to this.
+const HUSH_MAX: Duration = Duration::from_secs(5);
+/// Look-ups come earlier by up to this part of the time, by chance: else gateways that begin together ask together.
+const JITTER: f64 = 0.1;
 
 static LINES: Budget = Budget::new(10);
 
@@ -121,9 +125,9 @@ impl Found {
     }
 
     async fn look(self: &Arc<Self>, model: &ModelRef) -> (Result<Arc<Served>, Missing>, Instant) {
-        let look = self.dns.look(model).await;
+        let look = self.dns.look(model, Cause::Client).await;
         let outcome = match &look {
-            Ok(Look::Pods(..) | Look::NoneReady) => Ok(self.watch(model, &look)),
+            Ok(Look::Pods(..) | Look::SomePods(..) | Look::NoneReady) => Ok(self.watch(model, &look)),
             Ok(Look::Unknown) => Err(Missing::Unknown),
             Err(why) => Err(Missing::NotSaid(why.clone())),
         };
@@ -143,29 +147,61 @@ impl Found {
         let served = Arc::new(Served::found(model.clone(), self.protection, &self.metrics));
         watched.insert(model.clone(), served.clone());
         drop(watched);
-        let mut standing = Standing::default();
-        if let Next::AskIn(next) = standing.heard(look, &served.pods, &self.habits, Instant::now()) {
+        let mut watch = Watch {
+            found: Arc::downgrade(self),
+            served: Arc::downgrade(&served),
+            alarm: served.alarm.clone(),
+            standing: Standing::default(),
+            is_failing: false,
+        };
+        if let Next::AskIn(next) = watch.standing.heard(look, &served.pods, &self.habits, Instant::now()) {
             served.count_endpoints();
-            let watch = Watch {
-                found: Arc::downgrade(self),
-                served: Arc::downgrade(&served),
-                alarm: served.alarm.clone(),
-                standing,
-                is_failing: false,
-            };
             tokio::spawn(watch.go_on(next));
         }
         served
     }
 
-    fn forget(&self, served: &Served) {
-        self.watched.write().unwrap_or_else(PoisonError::into_inner).remove(&served.model);
-        served.count_no_endpoints();
+    /// Forgets `served`, unless another one is in its place by now.
+    fn forget(&self, served: &Arc<Served>) {
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        if watched.get(&served.model).is_some_and(|other| Arc::ptr_eq(other, served)) {
+            watched.remove(&served.model);
+            served.count_no_endpoints();
+        }
     }
 }
 
+/// How long alarms are not followed at once.
+struct Hush {
+    until: Instant,
+    next: Duration,
+}
+
+impl Hush {
+    fn new(now: Instant) -> Self {
+        Self { until: now, next: HUSH_MIN }
+    }
+
+    /// An alarm was followed at `now`; `part` is a number from 0 to 1 by chance.
+    fn rang(&mut self, now: Instant, part: f64) {
+        self.until = now + earlier(self.next, part);
+        self.next = (self.next * 2).min(HUSH_MAX);
+    }
+
+    /// Nothing is wrong any more, or DNS told something new.
+    fn ends(&mut self) {
+        self.next = HUSH_MIN;
+    }
+}
+
+/// A time that is shorter than `time` by up to [`JITTER`] of it; `part` is a number from 0 to 1.
+fn earlier(time: Duration, part: f64) -> Duration {
+    time.mul_f64(1.0 - JITTER * part)
+}
+
 /// What keeps the pods of one model up to date. It holds on to nothing while it waits: who drops the gateway, or
-/// forgets the model, has it end.
+/// forgets the model, has it end. When it ends, however that comes about, the model is forgotten: the next request looks it
+/// up anew.
 struct Watch {
     found: Weak<Found>,
     served: Weak<Served>,
@@ -174,26 +210,41 @@ struct Watch {
     is_failing: bool,
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let (Some(found), Some(served)) = (self.found.upgrade(), self.served.upgrade()) {
+            found.forget(&served);
+        }
+    }
+}
+
 impl Watch {
     async fn go_on(mut self, mut next: Duration) {
-        let mut hushed_until = Instant::now();
+        let mut hush = Hush::new(Instant::now());
         loop {
-            tokio::select! {
-                () = sleep(next) => {}
-                () = self.alarm.notified() => {
-                    sleep_until(hushed_until).await;
-                    hushed_until = Instant::now() + HUSH;
-                }
+            let due = Instant::now() + earlier(next, fastrand::f64());
+            let has_rung = tokio::select! {
+                () = sleep_until(due) => false,
+                () = self.alarm.notified() => true,
+            };
+            if has_rung {
+                sleep_until(hush.until.min(due)).await;
+                hush.rang(Instant::now(), fastrand::f64());
+            } else {
+                hush.ends();
             }
             let (Some(found), Some(served)) = (self.found.upgrade(), self.served.upgrade()) else { return };
             if served.is_idle(found.habits.forget) {
-                return found.forget(&served);
+                return;
             }
-            let look = found.dns.look(&served.model).await;
+            let look = found.dns.look(&served.model, Cause::Watch).await;
             let before = served.pods.len();
             match self.standing.heard(&look, &served.pods, &found.habits, Instant::now()) {
-                Next::Forget => return found.forget(&served),
+                Next::Forget => return,
                 Next::AskIn(time) => next = time,
+            }
+            if served.pods.len() != before {
+                hush.ends();
             }
             served.count_endpoints();
             self.tell(&served, &look, before);
@@ -266,6 +317,57 @@ mod tests {
 
     fn model(number: usize) -> ModelRef {
         ModelRef::parse(&format!("model{number}"), "shop").unwrap()
+    }
+
+    fn found() -> Arc<Found> {
+        let settings = crate::settings::Settings {
+            cluster_domain: Some("cluster.test".to_owned()),
+            dns_server: Some("127.0.0.1:1".parse().unwrap()),
+            ..Default::default()
+        };
+        let dns = Dns::new(&settings).unwrap().unwrap();
+        let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
+        Found::new(dns, &settings.habits, settings.protection, &Arc::new(metrics))
+    }
+
+    #[tokio::test]
+    async fn a_model_whose_watch_ends_by_a_panic_is_forgotten() {
+        let found = found();
+        let served = found.watch(&model(0), &Ok(Look::NoneReady));
+        assert!(found.watched(&model(0)).is_some());
+        let watch = Watch {
+            found: Arc::downgrade(&found),
+            served: Arc::downgrade(&served),
+            alarm: served.alarm.clone(),
+            standing: Standing::default(),
+            is_failing: false,
+        };
+        let ended = tokio::spawn(async move {
+            let _watch = watch;
+            panic!("as a fault in the watch would");
+        });
+        assert!(ended.await.unwrap_err().is_panic());
+        assert!(found.watched(&model(0)).is_none());
+        // Of a model that was found again by then, an older watch ends without effect.
+        let again = found.watch(&model(0), &Ok(Look::NoneReady));
+        found.forget(&served);
+        assert!(found.watched(&model(0)).is_some_and(|watched| Arc::ptr_eq(&watched, &again)));
+    }
+
+    #[test]
+    fn look_ups_that_alarms_bring_about_come_ever_less_often_until_something_is_new() {
+        let now = Instant::now();
+        let mut hush = Hush::new(now);
+        assert_eq!(hush.until, now, "the first alarm is followed at once");
+        let mut millis = |part: f64| {
+            hush.rang(now, part);
+            (hush.until - now).as_millis()
+        };
+        assert_eq!([0.0; 6].map(&mut millis), [250, 500, 1000, 2000, 4000, 5000]);
+        assert_eq!(millis(1.0), 4500, "chance makes it less");
+        hush.ends();
+        hush.rang(now, 0.0);
+        assert_eq!((hush.until - now).as_millis(), 250);
     }
 
     #[test]

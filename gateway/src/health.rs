@@ -1,7 +1,8 @@
 //! Whether a pod gets requests: none for a while after it failed, then one to try, then more and more.
 //!
 //! Comes in: how each call to it went. Goes out: how it stands, and how much of a share it may have. Never: a call, nor
-//! a pod that is shut out for good; each time ends.
+//! a pod that is shut out for good; each time ends. An answer before that shows that the pod was not ill: it then has its
+//! whole share at once.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +17,15 @@ const INVALID_MAX: u32 = 3;
 const SLOW_START: Duration = Duration::from_secs(10);
 /// The share that it begins with.
 const FIRST_SHARE: f32 = 0.1;
+
+/// Of the pods that can be reached, at most this part is out at once: where more fail, the load is too high, and the rest
+/// would fail under what the ejected ones leave to them.
+const OUT_MAX: f32 = 2.0 / 3.0;
+
+/// How many of so many pods that can be reached may be out at once: never all, but one where there are two.
+pub(crate) fn out_max(reachable: usize) -> usize {
+    if reachable < 2 { 0 } else { ((reachable as f32 * OUT_MAX) as usize).max(1) }
+}
 
 /// How a pod stands, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,10 +109,18 @@ impl Health {
         if self.is_gone.load(Ordering::Relaxed) {
             self.is_gone.store(false, Ordering::Relaxed);
         }
-        if self.out_until.load(Ordering::Relaxed) != 0 {
-            self.since.store(now, Ordering::Relaxed);
+        let out_until = self.out_until.load(Ordering::Relaxed);
+        if out_until != 0 {
+            if now >= out_until {
+                self.since.store(now, Ordering::Relaxed);
+            }
             self.out_until.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Whether it gets no request at `now` while there is another pod.
+    pub(crate) fn is_out(&self, now: u64) -> bool {
+        now < self.out_until.load(Ordering::Relaxed)
     }
 
     /// It could not be reached.
@@ -126,11 +144,9 @@ impl Health {
         self.out_until.store(now + (millis(self.time_out) << before), Ordering::Relaxed);
     }
 
-    /// It gave something that is no answer.
-    pub(crate) fn was_invalid(&self) {
-        if self.invalid_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= INVALID_MAX {
-            self.failed();
-        }
+    /// It gave something that is no answer; whether it has failed with that.
+    pub(crate) fn was_invalid(&self) -> bool {
+        self.invalid_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= INVALID_MAX
     }
 
     /// Whether it has failed since it last answered.
@@ -197,25 +213,25 @@ mod tests {
         let share = |after: u64| format!("{:.0}", health.share(at + after) * 10.0);
         assert_eq!([0, 5_000, 10_000, 100_000].map(share), ["1", "6", "10", "10"]);
         health.failed_at(at + 100_000);
-        health.answered(at + 101_000);
-        assert_eq!([101_000, 111_000].map(share), ["1", "10"]);
-        let held_back = |chance: f32| health.standing(at + 106_000, || chance) == Standing::HeldBack;
+        health.answered(at + 100_500);
+        assert_eq!(share(100_500), "10", "it answered before its time out was over");
+        health.failed_at(at + 100_500);
+        health.answered(at + 101_500);
+        assert_eq!([101_500, 111_500].map(share), ["1", "10"]);
+        let held_back = |chance: f32| health.standing(at + 106_500, || chance) == Standing::HeldBack;
         assert!(!held_back(0.54) && held_back(0.56), "half of its time it has half of its share, and a bit");
-        health.answered(at + 111_000);
-        assert_eq!(share(111_000), "10", "only who was out begins anew");
+        health.answered(at + 111_500);
+        assert_eq!(share(111_500), "10", "only who was out begins anew");
     }
 
     #[test]
     fn a_few_invalid_answers_are_no_failure_unless_in_a_row() {
         let health = Health::new(SECOND, false);
         for _ in 0..10 {
-            health.was_invalid();
-            health.was_invalid();
+            assert!(!health.was_invalid() && !health.was_invalid());
             health.answered(now());
         }
-        assert_eq!(standing(&health, now()), Standing::InUse);
-        (0..3).for_each(|_| health.was_invalid());
-        assert_eq!(standing(&health, now()), Standing::Out);
+        assert!(!health.was_invalid() && !health.was_invalid() && health.was_invalid());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod recent;
 mod health;
 mod share;
 mod speed;
+mod choice;
 mod pods;
 mod retries;
 mod served;

@@ -16,6 +16,10 @@ use tokio::time::Instant;
 
 use crate::versions::Versions;
 
+/// The outcome of an attempt that was given up, since another pod answered first or the client left. It is no failure of
+/// the predictor, and no request ends with it.
+const CANCELLED: &str = "cancelled";
+
 /// The families of the gateway.
 pub(crate) struct Metrics {
     families: Families,
@@ -44,7 +48,7 @@ struct Families {
     requests: IntCounterVec,
     /// Seconds from a request's head to its answer.
     duration: SecondsVec,
-    /// Attempts to get predictions from a predictor; `outcome` is `ok` or the word for what went wrong.
+    /// Attempts to get predictions from a predictor; `outcome` is `ok`, `cancelled` or the word for what went wrong.
     upstream_requests: IntCounterVec,
     /// Seconds such an attempt took, however it ended.
     upstream_duration: SecondsVec,
@@ -68,7 +72,8 @@ impl Metrics {
         let upstream_requests = IntCounterVec::new(
             Opts::new(
                 "canopy_gateway_upstream_requests_total",
-                "Attempts to get predictions from a predictor, by outcome: ok, or the word for what went wrong.",
+                "Attempts to get predictions from a predictor, by outcome: ok, cancelled, or the word for what went \
+                 wrong.",
             ),
             &["model", "model_namespace", "version", "outcome"],
         )?;
@@ -197,6 +202,7 @@ impl Metrics {
             requests: [const { OnceLock::new() }; _],
             duration: [const { OnceLock::new() }; _],
             upstream_requests: [const { OnceLock::new() }; _],
+            cancelled: OnceLock::new(),
             upstream_duration: OnceLock::new(),
         }
     }
@@ -274,6 +280,8 @@ pub(crate) struct Series {
     requests: [OnceLock<IntCounter>; Code::ALL.len()],
     duration: [OnceLock<Seconds>; 2],
     upstream_requests: [OnceLock<IntCounter>; Code::ALL.len()],
+    /// Of the attempts that were given up.
+    cancelled: OnceLock<IntCounter>,
     upstream_duration: OnceLock<Seconds>,
 }
 
@@ -295,11 +303,15 @@ impl Series {
         duration.observe(took, trace);
     }
 
-    /// A predictor was asked for predictions.
-    pub(crate) fn asked(&self, outcome: Code, took: Duration, trace: &TraceContext) {
+    /// A predictor was asked for predictions; what came of it, or nothing where it was given up.
+    pub(crate) fn asked(&self, outcome: Option<Code>, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
-        let requests = self.upstream_requests[outcome as usize].get_or_init(|| {
-            let labels = [model, namespace, version, outcome.as_str()];
+        let (counter, word) = match outcome {
+            Some(code) => (&self.upstream_requests[code as usize], code.as_str()),
+            None => (&self.cancelled, CANCELLED),
+        };
+        let requests = counter.get_or_init(|| {
+            let labels = [model, namespace, version, word];
             self.families.upstream_requests.with_label_values(&labels)
         });
         let duration = self
@@ -353,7 +365,8 @@ mod tests {
         let (took, trace) = (Duration::from_millis(1), TraceContext::from_headers(&http::HeaderMap::new()));
         series.answered(Code::Ok, took, &trace);
         series.answered(Code::NotReady, took, &trace);
-        series.asked(Code::PredictorFailed, took, &trace);
+        series.asked(Some(Code::PredictorFailed), took, &trace);
+        series.asked(None, took, &trace);
         metrics.of_no_model().answered(Code::UnknownModel, Duration::ZERO, &trace);
         let labels = r#"model="iris",model_namespace="shop""#;
         for line in [
@@ -361,7 +374,8 @@ mod tests {
             format!(r#"canopy_gateway_requests_total{{code="503",{labels},reason="not_ready",version="1.0"}} 1"#),
             format!(r#"canopy_gateway_request_duration_seconds_count{{{labels},result="error",version="1.0"}} 1"#),
             format!(r#"canopy_gateway_upstream_requests_total{{{labels},outcome="predictor_failed",version="1.0"}} 1"#),
-            format!(r#"canopy_gateway_upstream_duration_seconds_count{{{labels},version="1.0"}} 1"#),
+            format!(r#"canopy_gateway_upstream_requests_total{{{labels},outcome="cancelled",version="1.0"}} 1"#),
+            format!(r#"canopy_gateway_upstream_duration_seconds_count{{{labels},version="1.0"}} 2"#),
             r#"canopy_gateway_requests_total{code="404",model="",model_namespace="",reason="unknown_model",version=""} 1"#.to_owned(),
             "canopy_gateway_requests_in_flight 0".to_owned(),
         ] {

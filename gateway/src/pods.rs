@@ -1,14 +1,13 @@
 //! The pods of a model that are in use, and which of them is asked next.
 //!
 //! Comes in: addresses, and how each call went. Goes out: of two pods that chance has picked the better one, by requests
-//! in flight and latency; how long an answer is waited for. Never: a call, nor a second object for an address that is there already; its connections and
-//! counts outlive a look-up.
+//! in flight and latency; how long an answer is waited for. Never: a call, nor a second object for an address that is there
+//! already; its connections and counts outlive a look-up. Pods that can be reached are never all out at once.
 //!
 //! To look at two is enough to keep loads even, and does not send everybody to the one that is best at the moment
 //! (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
 
-use std::cmp::Ordering::{Equal, Greater, Less};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,12 +16,13 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::choice::{Load, better, two};
 use crate::clock::{millis, now};
 use crate::failure::Trouble;
-use crate::health::{Health, Standing};
+use crate::health::{Health, Standing, out_max};
 use crate::known::Known;
 use crate::lesson::Lessons;
-use crate::speed::Speed;
+use crate::speed::{Speed, is_small};
 use crate::upstream::Endpoint;
 
 /// For how long a pod is believed to be what it said it was.
@@ -77,39 +77,9 @@ impl Pod {
         self.health.answered(now);
     }
 
-    /// It predicted within `took`.
-    pub(crate) fn predicted(&self, took: Duration, now: u64) {
-        self.speed.observe(took, now);
-    }
-
-    /// It gave no answer.
-    pub(crate) fn failed(&self, trouble: &Trouble) {
-        match trouble {
-            Trouble::Unreachable(_) => self.health.is_out_of_reach(),
-            Trouble::NotReady(_) | Trouble::Late { .. } => self.health.failed(),
-            Trouble::Failed(_) => self.health.was_invalid(),
-            // It answers so at once: without this it would always be the one with the fewest requests.
-            Trouble::Overloaded => self.speed.observe(OVERLOADED, now()),
-            Trouble::NoneReady => {}
-        }
-    }
-
-    /// It was silent for too long.
-    pub(crate) fn was_silent(&self) {
-        self.health.failed();
-    }
-
-    /// For how much longer its answer to a request of the moment `asked` is waited for, where a model's pods may take
-    /// `patience`; nothing once it is silent. So it is before that time is over if it leaves several requests waiting and
-    /// answers none of them, or has failed before: then it is not one answer that takes long.
-    pub(crate) fn patience_left(&self, patience: Duration, asked: u64, now: u64) -> Duration {
-        let mut until = asked + millis(patience);
-        if let Some(quiet) = self.speed.quiet() {
-            let may_be_silent = self.in_flight.load(Ordering::Relaxed) > 1 || self.health.is_failing();
-            let since = if may_be_silent { asked.max(self.heard.load(Ordering::Relaxed)) } else { now };
-            until = until.min(since + millis(quiet));
-        }
-        Duration::from_millis(until.saturating_sub(now))
+    /// It predicted `rows` rows within `took`.
+    pub(crate) fn predicted(&self, rows: usize, took: Duration, now: u64) {
+        self.speed.observe(rows, took, now);
     }
 
     fn load(&self, now: u64) -> Load {
@@ -121,18 +91,65 @@ impl Pod {
     }
 }
 
+/// What there is to do about a request whose answer has not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// To wait for this long, then look again.
+    For(Duration),
+    /// To ask another pod as well.
+    Over(Over),
+}
+
+/// Why another pod is asked as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The pod answers others, so it is well; but the request has few rows, and another pod may be faster.
+    Slow,
+    /// The pod answers no request.
+    Silent,
+}
+
 /// A pod that is being asked; it has one request fewer in flight when this is dropped.
 pub(crate) struct Asked {
     pod: Arc<Pod>,
+    /// When it was picked; see `clock`.
+    pub(crate) at: u64,
     /// Whether this request shows whether the pod answers again.
     is_trial: bool,
 }
 
 impl Asked {
-    fn new(pod: Arc<Pod>, standing: Standing) -> Self {
+    fn new(pod: Arc<Pod>, standing: Standing, at: u64) -> Self {
         pod.in_flight.fetch_add(1, Ordering::Relaxed);
         let is_trial = standing == Standing::OnTrial && pod.health.begin_trial();
-        Self { pod, is_trial }
+        Self { pod, at, is_trial }
+    }
+
+    /// Whether the pod has answered any request since this one was sent to it.
+    fn has_answered_since(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) > self.at
+    }
+
+    /// What there is to do at `now` about this request, of `rows` rows, to a model whose pods may take `patience` for so
+    /// many. A pod is silent once it has answered nobody for that long. It is so sooner if it leaves several requests
+    /// waiting, or has failed before: then it is not one answer that takes long, unless this one is large.
+    pub(crate) fn wait(&self, rows: usize, patience: Duration, now: u64) -> Wait {
+        let since = self.at.max(self.heard.load(Ordering::Relaxed));
+        let mut silent_at = since + millis(patience);
+        let mut slow_at = u64::MAX;
+        if is_small(rows) {
+            slow_at = self.at + millis(patience);
+            if let Some(quiet) = self.speed.quiet() {
+                let may_be_silent = self.in_flight.load(Ordering::Relaxed) > 1 || self.health.is_failing();
+                let since = if may_be_silent { since } else { now };
+                silent_at = silent_at.min(since + millis(quiet));
+            }
+        }
+        match silent_at.min(slow_at) {
+            until if now < until => Wait::For(Duration::from_millis(until - now)),
+            _ if now >= silent_at => Wait::Over(Over::Silent),
+            _ => Wait::Over(Over::Slow),
+        }
     }
 
     /// The pod, to remember that it was asked.
@@ -155,61 +172,6 @@ impl Drop for Asked {
         if self.is_trial {
             self.pod.health.end_trial();
         }
-    }
-}
-
-/// How busy a pod is.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    standing: Standing,
-    in_flight: u32,
-    slowness: Option<f32>,
-}
-
-impl Load {
-    /// Whether one more request does better at this pod than at `other`; nothing where it is the same.
-    fn is_better_than(&self, other: &Self) -> Option<bool> {
-        if self.standing != other.standing {
-            return Some(self.standing < other.standing);
-        }
-        // A pod that has not answered yet is taken to be as fast as the other one.
-        let slowness = |of: &Self, or: &Self| of.slowness.or(or.slowness).unwrap_or(1.0);
-        let cost = |of: &Self, or: &Self| (of.in_flight + 1) as f32 * slowness(of, or);
-        let (own, others) = (cost(self, other), cost(other, self));
-        match own.total_cmp(&others) {
-            Less => Some(true),
-            Equal => None,
-            Greater => Some(false),
-        }
-    }
-}
-
-/// Two of `all`, each as likely as any other, or the one that there is. `chance` gives a number below the one that it
-/// is given.
-fn two<T>(all: impl Iterator<Item = T>, mut chance: impl FnMut(usize) -> usize) -> [Option<T>; 2] {
-    let [mut first, mut second] = [None, None];
-    for (seen, one) in all.enumerate() {
-        match seen {
-            0 => first = Some(one),
-            1 => second = Some(one),
-            _ => match chance(seen + 1) {
-                0 => first = Some(one),
-                1 => second = Some(one),
-                _ => {}
-            },
-        }
-    }
-    [first, second]
-}
-
-/// The better of two, or the one that there is.
-fn better<T>(pair: [Option<(T, Load)>; 2], mut chance: impl FnMut(usize) -> usize) -> Option<(T, Load)> {
-    match pair {
-        [Some(first), Some(second)] => {
-            let is_first = first.1.is_better_than(&second.1).unwrap_or_else(|| chance(2) == 0);
-            Some(if is_first { first } else { second })
-        }
-        [only, _] => only,
     }
 }
 
@@ -244,13 +206,57 @@ impl Pods {
         let chance = |below: usize| fastrand::usize(..below);
         let usable = two(others().filter(|(_, load)| load.standing != Standing::Out), chance);
         let (pod, load) = better(usable, chance).or_else(|| better(two(others(), chance), chance))?;
-        Some(Asked::new(pod.clone(), load.standing))
+        Some(Asked::new(pod.clone(), load.standing, now))
+    }
+
+    /// `pod` gave no answer.
+    pub(crate) fn failed(&self, pod: &Asked, trouble: &Trouble) {
+        let now = now();
+        match trouble {
+            Trouble::Unreachable { .. } => pod.health.is_out_of_reach(),
+            Trouble::NotReady(_) => self.eject(pod, now),
+            // What took too long was this request, not the pod.
+            Trouble::Late { .. } if pod.has_answered_since() => {}
+            Trouble::Late { .. } => self.eject(pod, now),
+            Trouble::Failed(_) if pod.health.was_invalid() => self.eject(pod, now),
+            // It answers so at once: without this it would always be the one with the fewest requests.
+            Trouble::Overloaded => pod.speed.observe(1, OVERLOADED, now),
+            Trouble::Failed(_) | Trouble::NoneReady | Trouble::OutOfSockets { .. } => {}
+        }
+    }
+
+    /// `pod` was silent for too long.
+    pub(crate) fn was_silent(&self, pod: &Asked) {
+        self.eject(pod, now());
+    }
+
+    /// Ejects `pod`, unless too many are out already. Pods that cannot be reached do not count as those that could serve,
+    /// so any number of them may be out.
+    fn eject(&self, pod: &Pod, now: u64) {
+        let table = self.table.load();
+        let (mut reachable, mut out) = (0_usize, 0_usize);
+        for other in table.iter().filter(|other| !other.health.is_gone()) {
+            reachable += 1;
+            out += usize::from(!std::ptr::eq(&raw const **other, pod) && other.health.is_out(now));
+        }
+        if out < out_max(reachable) {
+            pod.health.failed();
+        }
     }
 
     /// From now on the pods are those at `addresses`.
     pub(crate) fn replace(&self, addresses: impl Iterator<Item = SocketAddr>) {
-        let before = self.table.load();
-        let before: BTreeMap<_, _> = before.iter().map(|pod| (pod.endpoint.url(), pod)).collect();
+        self.renew(addresses, |_| false);
+    }
+
+    /// From now on pods at `addresses` are in use too, and those that cannot be reached are not.
+    pub(crate) fn add(&self, addresses: impl Iterator<Item = SocketAddr>) {
+        self.renew(addresses, |pod| !pod.health.is_gone());
+    }
+
+    fn renew(&self, addresses: impl Iterator<Item = SocketAddr>, stays: impl Fn(&Pod) -> bool) {
+        let table = self.table.load();
+        let before: BTreeMap<_, _> = table.iter().map(|pod| (pod.endpoint.url(), pod)).collect();
         let endpoints: Vec<_> = addresses.filter_map(|address| Endpoint::new(address.into())).collect();
         // Of pods that are all new, as after a change of revision, none can have less than the others.
         let joins_others = endpoints.iter().any(|endpoint| before.contains_key(endpoint.url()));
@@ -258,7 +264,9 @@ impl Pods {
             let kept = before.get(endpoint.url()).map(|&pod| pod.clone());
             kept.unwrap_or_else(|| Arc::new(Pod::new(Arc::new(endpoint), self.time_out, joins_others)))
         };
-        self.table.store(Arc::new(endpoints.into_iter().map(pod).collect()));
+        let named: BTreeSet<_> = endpoints.iter().map(|endpoint| endpoint.url().to_owned()).collect();
+        let unnamed = table.iter().filter(|pod| !named.contains(pod.endpoint.url()) && stays(pod)).cloned();
+        self.table.store(Arc::new(endpoints.into_iter().map(pod).chain(unnamed).collect()));
     }
 
     /// From now on the pods are those of them that could be reached when they were last asked.
@@ -272,52 +280,6 @@ impl Pods {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LOAD: Load = Load { standing: Standing::InUse, in_flight: 0, slowness: None };
-
-    #[track_caller]
-    fn check(one: Load, other: Load, expected: Option<bool>) {
-        assert_eq!(one.is_better_than(&other), expected, "{one:?} {other:?}");
-        assert_eq!(other.is_better_than(&one), expected.map(|is| !is), "{other:?} {one:?}");
-    }
-
-    #[test]
-    fn fewer_requests_in_flight_are_better_and_so_are_faster_answers() {
-        let busy = |in_flight: u32| Load { in_flight, ..LOAD };
-        check(LOAD, LOAD, None);
-        check(busy(1), busy(2), Some(true));
-        let takes = |slowness: f32, in_flight: u32| Load { slowness: Some(slowness), in_flight, ..LOAD };
-        check(takes(1.0, 0), takes(2.0, 0), Some(true));
-        check(takes(1.0, 6), takes(8.0, 0), Some(true));
-        check(takes(1.0, 7), takes(8.0, 0), None);
-        check(takes(8.0, 0), busy(1), Some(true));
-    }
-
-    #[test]
-    fn a_trial_comes_first_and_who_is_out_comes_last() {
-        let stands = |standing: Standing, in_flight: u32| Load { standing, in_flight, ..LOAD };
-        check(stands(Standing::OnTrial, 9), LOAD, Some(true));
-        check(stands(Standing::HeldBack, 0), stands(Standing::InUse, 9), Some(false));
-        check(stands(Standing::HeldBack, 0), stands(Standing::HeldBack, 1), Some(true));
-        check(stands(Standing::Out, 0), stands(Standing::InUse, 100), Some(false));
-        check(stands(Standing::Out, 0), stands(Standing::Out, 1), Some(true));
-    }
-
-    #[test]
-    fn any_two_of_all_are_as_likely() {
-        let mut chance = fastrand::Rng::with_seed(1);
-        let mut times = BTreeMap::new();
-        for _ in 0..30_000 {
-            let [Some(first), Some(second)] = two(0..4, |below| chance.usize(..below)) else {
-                unreachable!()
-            };
-            *times.entry((first.min(second), first.max(second))).or_insert(0) += 1;
-        }
-        assert_eq!(times.len(), 6);
-        assert!(times.values().all(|times| (4_700..5_300).contains(times)), "{times:?}");
-        assert_eq!(two(0..0, |_| 0), [None, None]);
-        assert_eq!(two(0..1, |_| 0), [Some(0), None]);
-    }
 
     fn at(last: u8) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, last], 8001))
@@ -352,42 +314,132 @@ mod tests {
         assert!(pods.pick(&tried).is_none());
     }
 
+    /// Pods at so many addresses, each with a request.
+    fn all_asked(count: u8) -> (Pods, Vec<Asked>) {
+        let pods = Pods::none(Duration::from_secs(1));
+        pods.replace((1..=count).map(at));
+        let mut tried = Vec::new();
+        let asked = (0..count).map(|_| {
+            let asked = pods.pick(&tried).unwrap();
+            tried.push(asked.shared());
+            asked
+        });
+        let asked = asked.collect();
+        (pods, asked)
+    }
+
+    fn unreachable() -> Trouble {
+        Trouble::Unreachable { why: String::new(), delivered: false }
+    }
+
+    fn out(asked: &[Asked]) -> Vec<bool> {
+        asked.iter().map(|asked| asked.health.is_out(now())).collect()
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    #[track_caller]
+    fn check_wait(asked: &Asked, rows: usize, after: u64, expected: &str) {
+        let wait = match asked.wait(rows, PATIENCE, asked.at + after) {
+            Wait::For(time) => format!("{} ms", time.as_millis()),
+            Wait::Over(over) => format!("{over:?}"),
+        };
+        assert_eq!(wait, expected, "{rows} rows after {after} ms");
+    }
+
     #[test]
     fn a_pod_that_answers_none_of_several_requests_is_silent_before_one_that_takes_long_is() {
         let pods = Pods::one(Arc::new(Endpoint::new(at(1).into()).unwrap()), Duration::from_secs(1));
-        let (patience, asked) = (Duration::from_secs(2), now());
         let first = pods.pick(&[]).unwrap();
-        let left = |after: u64| first.patience_left(patience, asked, asked + after).as_millis();
-        assert_eq!((left(0), left(1_900)), (2_000, 100), "of a pod that never answered nothing is known");
-        first.predicted(Duration::from_millis(100), asked);
-        assert_eq!((left(0), left(400), left(1_900)), (400, 400, 100), "it is looked at again");
+        check_wait(&first, 1, 0, "2000 ms");
+        check_wait(&first, 1, 1_900, "100 ms");
+        first.predicted(1, Duration::from_millis(100), first.at);
+        check_wait(&first, 1, 0, "400 ms");
+        check_wait(&first, 1, 400, "400 ms");
+        check_wait(&first, 1, 1_900, "100 ms");
         let second = pods.pick(&[]).unwrap();
-        assert_eq!((left(100), left(400)), (300, 0), "nobody has an answer");
-        first.heard.store(asked + 300, Ordering::Relaxed);
-        assert_eq!((left(400), left(700)), (300, 0), "somebody had one");
+        check_wait(&first, 1, 100, "300 ms");
+        check_wait(&first, 1, 400, "Silent");
+        check_wait(&first, 100, 400, "1600 ms");
+        first.heard.store(first.at + 300, Ordering::Relaxed);
+        check_wait(&first, 1, 400, "300 ms");
+        check_wait(&first, 1, 700, "Silent");
         drop(second);
-        assert_eq!(left(700), 400, "alone again");
-        first.failed(&Trouble::NotReady(String::new()));
-        assert_eq!(left(700), 0, "alone, but it has failed");
+        check_wait(&first, 1, 700, "400 ms");
+        first.health.failed();
+        check_wait(&first, 1, 700, "Silent");
+    }
+
+    #[test]
+    fn a_pod_that_answers_others_is_not_silent_and_only_a_small_request_goes_to_another() {
+        let (_pods, asked) = all_asked(1);
+        check_wait(&asked[0], 1, 2_000, "Silent");
+        check_wait(&asked[0], 100, 2_000, "Silent");
+        asked[0].heard.store(asked[0].at + 1_500, Ordering::Relaxed);
+        check_wait(&asked[0], 1, 1_999, "1 ms");
+        check_wait(&asked[0], 1, 2_000, "Slow");
+        check_wait(&asked[0], 100, 2_000, "1500 ms");
+        check_wait(&asked[0], 100, 3_500, "Silent");
+    }
+
+    #[test]
+    fn a_pod_that_answers_others_is_not_blamed_for_a_deadline_nor_any_for_a_lack_of_sockets() {
+        let (pods, asked) = all_asked(2);
+        let late = Trouble::Late { after: PATIENCE };
+        (0..10).for_each(|_| {
+            pods.failed(&asked[1], &Trouble::OutOfSockets { why: String::new(), delivered: false });
+        });
+        assert_eq!((out(&asked), asked[1].health.is_gone()), (vec![false, false], false));
+        asked[0].heard.store(asked[0].at + 1, Ordering::Relaxed);
+        pods.failed(&asked[0], &late);
+        pods.failed(&asked[1], &late);
+        assert_eq!(out(&asked), [false, true]);
+    }
+
+    #[test]
+    fn of_pods_that_can_be_reached_some_always_stay_in_use() {
+        for (count, most) in [(1, 0), (2, 1), (3, 2), (4, 2), (6, 4), (10, 6)] {
+            let (pods, asked) = all_asked(count);
+            let out = || out(&asked).iter().filter(|&&is_out| is_out).count();
+            for asked in &asked {
+                pods.was_silent(asked);
+                pods.failed(asked, &Trouble::NotReady(String::new()));
+                (0..3).for_each(|_| pods.failed(asked, &Trouble::Failed(String::new())));
+            }
+            assert_eq!(out(), most, "of {count}");
+            for asked in &asked {
+                pods.failed(asked, &unreachable());
+            }
+            assert_eq!(out(), usize::from(count), "any number is out that cannot be reached");
+        }
+    }
+
+    #[test]
+    fn pods_that_cannot_be_reached_leave_fewer_that_may_be_out() {
+        let (pods, asked) = all_asked(3);
+        pods.failed(&asked[0], &unreachable());
+        pods.was_silent(&asked[1]);
+        pods.was_silent(&asked[2]);
+        assert_eq!(out(&asked), [true, true, false]);
     }
 
     #[test]
     fn a_pod_that_failed_is_passed_over_until_it_answers_and_is_dropped_only_if_it_was_out_of_reach() {
         let pods = Pods::none(Duration::from_secs(1));
         pods.replace([at(1), at(2)].into_iter());
-        let first = pods.pick(&[]).unwrap().shared();
+        let first = pods.pick(&[]).unwrap();
         let invalid = Trouble::Failed(String::new());
-        first.failed(&invalid);
-        first.failed(&invalid);
+        pods.failed(&first, &invalid);
+        pods.failed(&first, &invalid);
         assert_eq!(first.load(now()).standing, Standing::InUse, "that may have been the rows");
-        first.failed(&invalid);
-        let tried = [first];
+        pods.failed(&first, &invalid);
+        let tried = [first.shared()];
         let is_other = || !Arc::ptr_eq(&pods.pick(&[]).unwrap().pod, &tried[0]);
         let busy: Vec<_> = (0..5).map(|_| pods.pick(&tried).unwrap()).collect();
         assert!(is_other());
         pods.keep_reachable();
         assert_eq!(pods.len(), 2);
-        tried[0].failed(&Trouble::Unreachable(String::new()));
+        pods.failed(&first, &unreachable());
         assert!(is_other());
         pods.keep_reachable();
         assert_eq!((pods.len(), busy.len()), (1, 5));

@@ -20,8 +20,15 @@ impl<const SECONDS: usize> Default for Recent<SECONDS> {
 impl<const SECONDS: usize> Recent<SECONDS> {
     /// It happened once in `second`, which is not 0.
     pub(crate) fn count(&self, second: u64) {
+        self.add(second, 1);
+    }
+
+    /// It happened `times` times in `second`, which is not 0.
+    pub(crate) fn add(&self, second: u64, times: u32) {
+        let times = u64::from(times);
         let slot = &self.slots[second as usize % SECONDS];
-        let add = |packed: u64| Some(if packed >> 32 == second { packed + 1 } else { second << 32 | 1 });
+        let add =
+            |packed: u64| Some(if packed >> 32 == second { packed + times } else { second << 32 | times });
         // It cannot fail: there always is a next value.
         let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
@@ -53,5 +60,7 @@ mod tests {
         assert_eq!([9, 10, 11, 13, 14, 15, 1000].map(sum), [4, 4, 4, 4, 1, 0, 0]);
         recent.count(14);
         assert_eq!(sum(14), 2, "a slot that is used again forgets its last second");
+        recent.add(14, 5);
+        assert_eq!(sum(14), 7);
     }
 }

@@ -10,6 +10,8 @@ use crate::recent::Recent;
 const SECONDS: usize = 10;
 /// How many of a second's requests may be sent again on average, however few there are.
 const PER_SECOND_MIN: u64 = 10;
+/// A hedge of more rows than this counts as several.
+const ROWS: usize = 8;
 
 /// The requests of the last seconds, and how many of them were sent again.
 pub(crate) struct Retries {
@@ -30,12 +32,23 @@ impl Retries {
         self.came.count(second(now));
     }
 
-    /// Whether a request may be sent once more; if so, it counts as sent.
+    /// Whether a request that failed may be sent once more; if so, it counts as sent.
     pub(crate) fn admit(&self, now: u64) -> bool {
+        self.admit_as(1, now)
+    }
+
+    /// Whether a request of `rows` rows may be sent once more although its pod still works on it. It counts by its rows:
+    /// the pods do all of that work twice.
+    pub(crate) fn admit_hedge(&self, rows: usize, now: u64) -> bool {
+        self.admit_as(u32::try_from(rows.div_ceil(ROWS)).unwrap_or(u32::MAX).max(1), now)
+    }
+
+    fn admit_as(&self, times: u32, now: u64) -> bool {
         let now = second(now);
-        let may = self.sent_again.numbers(now).sum::<u64>() < self.most(self.came.numbers(now).sum());
+        let sent = self.sent_again.numbers(now).sum::<u64>() + u64::from(times);
+        let may = sent <= self.most(self.came.numbers(now).sum());
         if may {
-            self.sent_again.count(now);
+            self.sent_again.add(now, times);
         }
         may
     }
@@ -76,6 +89,18 @@ mod tests {
         assert_eq!(admitted(&retries, 19), 5_000);
         came(&retries, 20, 20_000);
         assert_eq!(admitted(&retries, 20), 1_500, "second 10 is over, with 5,000 requests");
+    }
+
+    #[test]
+    fn a_hedge_counts_by_its_rows() {
+        let retries = Retries::new(10);
+        let hedges = |rows: usize, second: u64| {
+            (0..1000).take_while(|_| retries.admit_hedge(rows, second * 1000)).count()
+        };
+        assert_eq!([hedges(8, 10), hedges(1, 10)], [100, 0]);
+        assert_eq!(hedges(63, 20), 12);
+        assert_eq!(admitted(&retries, 20), 4, "what is left is for others");
+        assert_eq!(hedges(usize::MAX, 30), 0);
     }
 
     #[test]

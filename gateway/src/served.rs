@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use canopy_contract::code::Code;
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
 use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
-use canopy_runtime::trace::{RequestSpan, TraceContext};
+use canopy_runtime::trace::RequestSpan;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -100,7 +99,8 @@ impl Served {
 
     /// Whether nobody asked for the model for `time`.
     pub(crate) fn is_idle(&self, time: Duration) -> bool {
-        second(now()) - self.used.load(Ordering::Relaxed) > time.as_secs()
+        // A request may have read a later clock than this.
+        second(now()).saturating_sub(self.used.load(Ordering::Relaxed)) > time.as_secs()
     }
 
     /// The pod to ask now, or another one than were tried.
@@ -135,43 +135,51 @@ impl Served {
     }
 
     /// A call to `pod` failed.
-    pub(crate) fn went_wrong(&self, pod: &Pod, trouble: &Trouble) {
-        pod.failed(trouble);
+    pub(crate) fn went_wrong(&self, pod: &Asked, trouble: &Trouble) {
+        self.pods.failed(pod, trouble);
         match trouble {
-            Trouble::Unreachable(_) | Trouble::NotReady(_) => self.alarm.notify_one(),
+            Trouble::Unreachable { .. } | Trouble::NotReady(_) => self.alarm.notify_one(),
             Trouble::Overloaded => self.share.refused(now()),
-            Trouble::NoneReady | Trouble::Failed(_) | Trouble::Late { .. } => {}
+            Trouble::NoneReady | Trouble::OutOfSockets { .. } | Trouble::Failed(_) | Trouble::Late { .. } => {
+            }
         }
     }
 
-    /// `pod` predicted within `took`, as `known`.
-    pub(crate) fn predicted(&self, pod: &Pod, known: &Arc<Known>, took: Duration) {
+    /// `pod` predicted `rows` rows within `took`, as `known`.
+    pub(crate) fn predicted(&self, pod: &Pod, known: &Arc<Known>, rows: usize, took: Duration) {
         let now = now();
         pod.answered(known, now);
-        pod.predicted(took, now);
-        self.patience.observe(took);
+        pod.predicted(rows, took, now);
+        self.patience.observe(rows, took);
         self.share.answered(now);
     }
 
-    /// `pod` was silent for `waited`, which is too long.
-    pub(crate) fn was_silent(&self, pod: &Pod, waited: Duration) {
-        pod.was_silent();
-        self.patience.observe(waited);
+    /// `pod` has not answered about `rows` rows for `waited`, nor anybody else.
+    pub(crate) fn was_silent(&self, pod: &Asked, rows: usize, waited: Duration) {
+        self.pods.was_silent(pod);
+        self.patience.observe(rows, waited);
         self.alarm.notify_one();
         tracing::warn!(
             model = self.model.name.as_str(),
             namespace = self.model.namespace,
             endpoint = pod.endpoint.url(),
+            rows,
             duration_ms = waited.as_secs_f64() * 1000.0,
             "a predictor is silent",
         );
     }
 
-    /// Another pod answered before `pod`, which was asked `waited` ago.
-    pub(crate) fn gave_up(&self, pod: &Pod, waited: Duration, trace: &TraceContext) {
-        let known = pod.known();
-        let series = known.as_ref().map_or(&self.series, |known| &known.series);
-        series.asked(Code::DeadlineExceeded, waited, trace);
+    /// `pod`, which answers others, has not answered about `rows` rows for `waited`.
+    pub(crate) fn was_slow(&self, pod: &Asked, rows: usize, waited: Duration) {
+        self.patience.observe(rows, waited);
+        tracing::debug!(
+            model = self.model.name.as_str(),
+            namespace = self.model.namespace,
+            endpoint = pod.endpoint.url(),
+            rows,
+            duration_ms = waited.as_secs_f64() * 1000.0,
+            "a predictor takes long for one request: another one is asked too",
+        );
     }
 
     /// What `pod` serves, as far as that is known: as it said itself, or as another pod said last.
@@ -191,7 +199,7 @@ impl Served {
     /// Asks `pod` what it serves now. Whoever comes while that call is under way shares its outcome.
     pub(crate) async fn learn(
         &self,
-        pod: &Pod,
+        pod: &Asked,
         span: &RequestSpan,
         deadline: Deadline,
     ) -> Result<Arc<Known>, Failure> {
@@ -216,7 +224,7 @@ impl Served {
         }
     }
 
-    async fn lesson(&self, pod: &Pod, span: &RequestSpan, deadline: Deadline) -> Lesson {
+    async fn lesson(&self, pod: &Asked, span: &RequestSpan, deadline: Deadline) -> Lesson {
         let started = Instant::now();
         let span = span.client(&Method::GET, "/model", pod.endpoint.url());
         let question = Question {
@@ -298,5 +306,22 @@ impl Served {
         if let Some(endpoints) = &self.endpoints {
             endpoints.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_idle_only_after_the_time_even_where_a_request_read_a_later_clock() {
+        let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
+        let model = ModelRef::parse("iris", "shop").unwrap();
+        let served = Served::found(model, Protection::default(), &Arc::new(metrics));
+        let now = second(now());
+        served.used.store(now + 2, Ordering::Relaxed);
+        assert!(!served.is_idle(Duration::ZERO));
+        served.used.store(now - 1, Ordering::Relaxed);
+        assert!(served.is_idle(Duration::ZERO) && !served.is_idle(Duration::from_mins(5)));
     }
 }

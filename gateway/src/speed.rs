@@ -1,8 +1,8 @@
 //! How fast pods answer: each pod lately, to compare them, and the slowest answers of a model, to know when silence is
 //! more than slowness.
 //!
-//! Comes in: how long answers took. Goes out: of a pod a rank, and how long it may be quiet; a time of patience for a
-//! model. Never: a lock; where two answers come at once, one of them may go uncounted.
+//! Comes in: how long answers took, and to how many rows. Goes out: of a pod a rank, and how long it may be quiet; a time
+//! of patience for a number of rows to a model. Never: a lock; where two answers come at once, one of them may go uncounted.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +16,11 @@ const QUIET_TIMES: f32 = 4.0;
 /// but for so many seconds in any case.
 const QUIET_MIN: f32 = 0.3;
 
-/// How long one pod takes for an answer: a mean in which older answers count less and less.
+/// A request of more rows counts as several of this many: else one large request would make its pod look slow, and
+/// small ones would go elsewhere for seconds.
+const ROWS: usize = 8;
+
+/// How long one pod takes for an answer to a few rows: a mean in which older answers count less and less.
 #[derive(Default)]
 pub(crate) struct Speed {
     /// The mean in seconds as an `f32`, above the milliseconds of the last answer; 0 while there was none.
@@ -24,10 +28,10 @@ pub(crate) struct Speed {
 }
 
 impl Speed {
-    /// An answer took `took`.
-    pub(crate) fn observe(&self, took: Duration, now: u64) {
+    /// An answer to `rows` rows took `took`.
+    pub(crate) fn observe(&self, rows: usize, took: Duration, now: u64) {
         let (mean, at) = unpack(self.mean.load(Ordering::Relaxed));
-        let took = took.as_secs_f32();
+        let took = took.as_secs_f32() / rows.div_ceil(ROWS).max(1) as f32;
         // Of many answers a second each counts a little; after a pause the next one counts for all.
         let keep = if mean == 0.0 { 0.0 } else { left_after(at, now).min(KEPT_MAX) };
         let mean = mean * keep + took * (1.0 - keep);
@@ -63,48 +67,73 @@ fn unpack(packed: u64) -> (f32, u32) {
     (f32::from_bits((packed >> 32) as u32), packed as u32)
 }
 
-/// How long a pod may be silent is so many times as long as the slowest hundredth of a model's answers takes.
+/// A hedge is sent after this multiple of the time that 99 of 100 answers stay below.
 const TIMES: f32 = 4.0;
-/// But this at least,
+/// The least patience, in seconds.
 const PATIENCE_MIN: f32 = 0.1;
-/// and this at most.
+/// The most patience with a request of few rows, in seconds; also the patience before anything is known.
 const PATIENCE_MAX: f32 = 2.0;
+/// The most patience grows by this factor with each class of more rows than a hedge may have.
+const PATIENCE_GROWTH: f32 = 4.0;
 /// By which part of itself the estimate of that time grows with an answer that took longer: of a hundred answers
 /// one does, and 99 together take back as much.
 const STEP: f32 = 0.05;
+/// How many classes of requests there are: up to 7 rows, up to 63, and so on by factors of 8; the last has all larger ones.
+const CLASSES: usize = 6;
+/// Requests of the classes below this one have few rows.
+const SMALL_CLASSES: usize = 2;
 
-/// How long a model's pods are waited for before another one is asked as well.
+/// The class of requests with `rows` rows.
+fn class(rows: usize) -> usize {
+    (rows.max(1).ilog2() as usize / 3).min(CLASSES - 1)
+}
+
+/// Whether a request has so few rows that to have them predicted twice costs little.
+pub(crate) fn is_small(rows: usize) -> bool {
+    class(rows) < SMALL_CLASSES
+}
+
+/// How long a model's pods are waited for before another one is asked as well, by the number of rows.
 ///
 /// The time that 99 of 100 answers stay below is approached in steps (Robbins and Monro, 1951): up by 99 parts after
 /// an answer that took longer, down by 1 part after one that did not.
 #[derive(Default)]
 pub(crate) struct Patience {
-    /// In seconds, as an `f32`; 0 while there was no answer.
-    slow: AtomicU32,
+    /// By class, in seconds, as an `f32`; 0 while there was no answer.
+    slow: [AtomicU32; CLASSES],
 }
 
 impl Patience {
-    /// An answer took `took`, or was not waited for any longer.
-    pub(crate) fn observe(&self, took: Duration) {
-        let (slow, took) = (f32::from_bits(self.slow.load(Ordering::Relaxed)), took.as_secs_f32());
+    /// An answer to `rows` rows took `took`, or was not waited for any longer.
+    pub(crate) fn observe(&self, rows: usize, took: Duration) {
+        let class = class(rows);
+        let estimate = &self.slow[class];
+        let (slow, took) = (f32::from_bits(estimate.load(Ordering::Relaxed)), took.as_secs_f32());
         let next = match slow {
             0.0 => TIMES * took,
             _ if took > slow => slow * (1.0 + STEP * 0.99),
             _ => slow * (1.0 - STEP * 0.01),
         };
-        let next = next.clamp(PATIENCE_MIN / TIMES, PATIENCE_MAX / TIMES);
+        let next = next.clamp(PATIENCE_MIN / TIMES, most(class) / TIMES);
         // Of a fast model it stays at its least: to look costs less than to write where others look.
         if next.to_bits() != slow.to_bits() {
-            self.slow.store(next.to_bits(), Ordering::Relaxed);
+            estimate.store(next.to_bits(), Ordering::Relaxed);
         }
     }
 
-    /// How long a pod may be silent.
-    pub(crate) fn time(&self) -> Duration {
-        let slow = f32::from_bits(self.slow.load(Ordering::Relaxed));
-        let seconds = if slow == 0.0 { PATIENCE_MAX } else { slow * TIMES };
+    /// How long a pod may be silent about `rows` rows.
+    pub(crate) fn time(&self, rows: usize) -> Duration {
+        let class = class(rows);
+        let slow = f32::from_bits(self.slow[class].load(Ordering::Relaxed));
+        let seconds = if slow == 0.0 { most(class) } else { slow * TIMES };
         rounded(seconds)
     }
+}
+
+/// The most patience with requests of a class, in seconds.
+fn most(class: usize) -> f32 {
+    let growth = class.saturating_sub(SMALL_CLASSES - 1);
+    PATIENCE_MAX * PATIENCE_GROWTH.powi(growth as i32)
 }
 
 /// To whole milliseconds.
@@ -125,7 +154,7 @@ mod tests {
         let check = |took: Duration, rank: f32| {
             let speed = Speed::default();
             assert_eq!(speed.rank(1), None);
-            speed.observe(took, 1);
+            speed.observe(1, took, 1);
             assert_eq!(speed.rank(1), Some(rank), "{took:?}");
         };
         check(Duration::from_micros(50), 1.0);
@@ -137,22 +166,22 @@ mod tests {
     #[test]
     fn an_answer_counts_less_the_older_it_is() {
         let speed = Speed::default();
-        speed.observe(ms(1000), 0);
+        speed.observe(1, ms(1000), 0);
         for after in 1..=200 {
-            speed.observe(ms(4), after * 10);
+            speed.observe(1, ms(4), after * 10);
         }
         let rank = speed.rank(2_000).unwrap();
         assert!((16.0..=256.0).contains(&rank), "after two seconds some of it is left: {rank}");
-        speed.observe(ms(4), 100_000);
+        speed.observe(1, ms(4), 100_000);
         assert_eq!(speed.rank(100_000), Some(4.0), "after a pause nothing is");
-        speed.observe(ms(4), 99_999);
+        speed.observe(1, ms(4), 99_999);
         assert_eq!(speed.rank(99_998), Some(4.0), "a clock that another thread has read before is no harm");
     }
 
     #[test]
     fn a_pod_that_was_slow_is_taken_for_a_fast_one_after_a_while_without_answers() {
         let speed = Speed::default();
-        speed.observe(ms(1000), 0);
+        speed.observe(1, ms(1000), 0);
         for (seconds, rank) in [(0, 1024.0), (5, 512.0), (10, 128.0), (20, 16.0), (40, 1.0)] {
             assert_eq!(speed.rank(seconds * 1000), Some(rank), "after {seconds} s");
         }
@@ -163,7 +192,7 @@ mod tests {
         let check = |took: Duration, quiet: Duration| {
             let speed = Speed::default();
             assert_eq!(speed.quiet(), None);
-            speed.observe(took, 1);
+            speed.observe(1, took, 1);
             assert_eq!(speed.quiet(), Some(quiet), "{took:?}");
         };
         check(Duration::from_micros(50), ms(300));
@@ -175,30 +204,57 @@ mod tests {
     fn patience_is_four_times_what_all_but_a_hundredth_of_answers_take() {
         let mut chance = fastrand::Rng::with_seed(1);
         let patience = Patience::default();
-        assert_eq!(patience.time(), ms(2000), "nothing is known");
+        assert_eq!(patience.time(1), ms(2000), "nothing is known");
         // Even between 0 and 200 ms: one of a hundred takes longer than 198.
         for _ in 0..50_000 {
-            patience.observe(ms(200).mul_f64(chance.f64()));
+            patience.observe(1, ms(200).mul_f64(chance.f64()));
         }
-        let time = patience.time();
+        let time = patience.time(1);
         assert!((ms(720)..ms(860)).contains(&time), "{time:?}");
         for _ in 0..10_000 {
-            patience.observe(ms(1));
+            patience.observe(1, ms(1));
         }
-        assert_eq!(patience.time(), ms(100), "this at least");
+        assert_eq!(patience.time(1), ms(100), "this at least");
         for _ in 0..1_000 {
-            patience.observe(ms(9000));
+            patience.observe(1, ms(9000));
         }
-        assert_eq!(patience.time(), ms(2000), "and this at most");
+        assert_eq!(patience.time(1), ms(2000), "and this at most");
     }
 
     #[test]
     fn the_first_answer_says_most() {
         let patience = Patience::default();
-        patience.observe(ms(1));
-        assert_eq!(patience.time(), ms(100));
+        patience.observe(1, ms(1));
+        assert_eq!(patience.time(1), ms(100));
         let patience = Patience::default();
-        patience.observe(ms(50));
-        assert_eq!(patience.time(), ms(800));
+        patience.observe(1, ms(50));
+        assert_eq!(patience.time(1), ms(800));
+    }
+
+    #[test]
+    fn a_large_request_does_not_make_its_pod_look_slow() {
+        let speed = Speed::default();
+        speed.observe(1, ms(1), 1);
+        speed.observe(10_000, ms(1000), 2);
+        assert_eq!(speed.rank(2), Some(1.0));
+        speed.observe(1, ms(1000), 3);
+        assert!(speed.rank(3) > Some(1.0), "a slow answer to one row does");
+    }
+
+    #[test]
+    fn each_class_of_rows_has_a_patience_of_its_own() {
+        let patience = Patience::default();
+        patience.observe(1, ms(1));
+        let seconds = |rows: usize| patience.time(rows).as_secs_f64();
+        assert_eq!([1, 7, 8, 63].map(seconds), [0.1, 0.1, 2.0, 2.0]);
+        assert_eq!([64, 512, 4096, 200_000].map(seconds), [8.0, 32.0, 128.0, 512.0], "large ones take long");
+        patience.observe(200_000, ms(1000));
+        assert_eq!([4096, 200_000].map(seconds), [128.0, 16.0]);
+        for _ in 0..10_000 {
+            patience.observe(200_000, ms(3_000));
+        }
+        assert!((11.9..13.0).contains(&seconds(200_000)), "{}", seconds(200_000));
+        assert_eq!(patience.time(1), ms(100));
+        assert!(is_small(0) && is_small(63) && !is_small(64));
     }
 }

@@ -38,10 +38,14 @@ impl Standing {
     ) -> Next {
         let soon = habits.ask_again_for_nothing;
         match look {
-            Ok(Look::Pods(addresses, ttl)) => {
+            Ok(look @ (Look::Pods(addresses, ttl) | Look::SomePods(addresses, ttl))) => {
                 self.vanished = None;
-                let at = |&ip| SocketAddr::new(ip, habits.predictor_port);
-                pods.replace(addresses.iter().map(at));
+                let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, habits.predictor_port));
+                match look {
+                    // Each answer that is cut has another part: the pods that it leaves out are still there.
+                    Look::SomePods(..) => pods.add(addresses),
+                    Look::Pods(..) | Look::NoneReady | Look::Unknown => pods.replace(addresses),
+                }
                 // An answer that counts for no time at all must not make this a storm.
                 Next::AskIn((*ttl).max(soon).min(habits.ask_again))
             }
@@ -108,6 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_cut_adds_pods_and_takes_none_away() {
+        let mut case = Case::new();
+        case.check(0, pods(2, 5), &FIVE, 2);
+        let some = vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()];
+        case.check(5, Ok(Look::SomePods(some, Duration::from_secs(5))), &FIVE, 3);
+        let asked = case.pods.pick(&[]).unwrap();
+        case.pods.failed(&asked, &Trouble::Unreachable { why: String::new(), delivered: false });
+        let other = vec![[127, 0, 0, 4].into()];
+        case.check(5, Ok(Look::SomePods(other, Duration::from_secs(5))), &FIVE, 3);
+        case.check(5, pods(2, 5), &FIVE, 2);
+    }
+
+    #[test]
     fn pods_that_vanish_are_used_for_fifteen_seconds() {
         for (gone, next) in [(Look::NoneReady, ONE), (Look::Unknown, Next::Forget)] {
             let mut case = Case::new();
@@ -129,7 +146,8 @@ mod tests {
     fn vanished_pods_that_refuse_connections_are_not_waited_for() {
         let mut case = Case::new();
         case.check(0, pods(1, 5), &FIVE, 1);
-        case.pods.pick(&[]).unwrap().failed(&Trouble::Unreachable(String::new()));
+        let asked = case.pods.pick(&[]).unwrap();
+        case.pods.failed(&asked, &Trouble::Unreachable { why: String::new(), delivered: false });
         case.check(1, pods(1, 5), &FIVE, 1);
         case.check(1, Ok(Look::NoneReady), &ONE, 0);
     }

@@ -60,6 +60,8 @@ pub enum Code {
     NotReady,
     /// The model has more to do than it can in time.
     Overloaded,
+    /// The gateway can open no connection, for a reason of its own process or machine.
+    OutOfSockets,
     /// A fault of Canopy itself.
     Internal,
     /// The training data cannot be used.
@@ -78,7 +80,7 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::Ok,
         Self::Accepted,
         Self::MalformedJson,
@@ -106,6 +108,7 @@ impl Code {
         Self::ModelFailed,
         Self::NotReady,
         Self::Overloaded,
+        Self::OutOfSockets,
         Self::Internal,
         Self::DataInvalid,
         Self::DataUnavailable,
@@ -145,6 +148,7 @@ impl Code {
             Self::ModelFailed => "model_failed",
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
+            Self::OutOfSockets => "out_of_sockets",
             Self::Internal => "internal",
             Self::DataInvalid => "data_invalid",
             Self::DataUnavailable => "data_unavailable",
@@ -193,6 +197,7 @@ impl Code {
             | Self::StoreNotConfigured
             | Self::NotReady
             | Self::Overloaded
+            | Self::OutOfSockets
             | Self::DataInvalid
             | Self::DataUnavailable
             | Self::DigestMismatch
@@ -233,6 +238,7 @@ impl Code {
             Self::ModelFailed => "The model could not compute an answer",
             Self::NotReady => "The model is not ready",
             Self::Overloaded => "The model has more to do than it can",
+            Self::OutOfSockets => "The gateway can open no more connections",
             Self::Internal => "Something went wrong inside Canopy",
             Self::DataInvalid => "The training data cannot be used",
             Self::DataUnavailable => "The training data cannot be read",

@@ -269,6 +269,13 @@ impl RequestSpan {
             }
         }
     }
+
+    /// Says that it was given up before it ended, which is no failure.
+    pub fn cancel(&self) {
+        if !self.span.is_disabled() {
+            self.span.record("error.type", "cancelled");
+        }
+    }
 }
 
 /// The name of a span: a method, and the route where there is one.

@@ -7,7 +7,7 @@ use hickory_proto::rr::RecordType;
 
 use crate::cluster::{Cluster, endpoints, ip, until};
 use crate::dns::Say;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, ROW};
 use crate::predictor::{Manner, Predictor};
 
 fn predictions<const N: usize>(pods: &[Predictor; N]) -> [usize; N] {
@@ -218,4 +218,39 @@ async fn a_connection_that_fails_has_dns_asked_at_once() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert_eq!((new.predictions(), dead.address.port()), (1, cluster.port()));
     assert!(cluster.dns.times("demo-pods") <= 4, "alarms are put together: {:?}", cluster.dns.asked());
+}
+
+#[tokio::test]
+async fn names_that_clients_make_up_do_not_hold_up_the_look_ups_of_models_in_use() {
+    let (cluster, _pods) = Cluster::with_pods::<1>().await;
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await.class();
+    // More names than DNS is asked about at once, and it answers none of them.
+    let names = (0..200).map(|number| format!("nothing-{number}")).collect::<Vec<_>>();
+    names.iter().for_each(|name| cluster.addresses(name, Say::Silence));
+    let ask = async |name: &String| gateway.post(&format!("/api/models/{name}/predict"), ROW).await;
+    let mut flood = std::pin::pin!(join_all(names.iter().map(ask)));
+    let watched = async {
+        until("the names wait for DNS", async || cluster.dns.times("nothing-") >= 32).await;
+        cluster.dns.is_asked_again("demo-pods", 5).await;
+    };
+    tokio::select! {
+        biased;
+        _ = &mut flood => panic!("every name had an answer"),
+        () = watched => {}
+    }
+}
+
+#[tokio::test]
+async fn pods_that_a_cut_answer_leaves_out_stay_in_use() {
+    let (cluster, _pods) = Cluster::with_pods::<3>().await;
+    let gateway = Gateway::new(&cluster.hasty()).await;
+    gateway.predict().await.class();
+    assert_eq!(endpoints(&gateway), Some(3));
+    cluster.addresses("demo", Say::SomeOf(vec![ip(2), ip(4)], 30));
+    until("the new pod is known", async || endpoints(&gateway) == Some(4)).await;
+    cluster.dns.is_asked_again("demo-pods", 3).await;
+    assert_eq!(endpoints(&gateway), Some(4));
+    cluster.ready("demo", &[1, 2]);
+    until("a whole answer counts alone", async || endpoints(&gateway) == Some(2)).await;
 }

@@ -24,6 +24,8 @@ const PACKET: usize = 1232;
 pub(crate) enum Say {
     /// These addresses, for so many seconds.
     At(Vec<IpAddr>, u32),
+    /// These addresses, for so many seconds, and that there are more, also over TCP.
+    SomeOf(Vec<IpAddr>, u32),
     /// These targets.
     Targets(Vec<String>),
     /// These targets, and that there are more, also over TCP.
@@ -137,8 +139,10 @@ fn message(id: u16, query: &Query, say: Say) -> Option<Message> {
     let record = |ttl, data| Record::from_rdata(query.name().clone(), ttl, data);
     let target =
         |target: &String| record(30, RData::SRV(SRV::new(0, 100, 8001, Name::from_ascii(target).unwrap())));
+    let is_cut = matches!(say, Say::SomeOf(..));
     match say {
-        Say::At(addresses, ttl) => {
+        Say::At(addresses, ttl) | Say::SomeOf(addresses, ttl) => {
+            message.metadata.truncation = is_cut;
             message.add_answers(addresses.into_iter().map(|address| match address {
                 IpAddr::V4(address) => record(ttl, RData::A(A(address))),
                 IpAddr::V6(address) => record(ttl, RData::AAAA(AAAA(address))),

@@ -107,6 +107,12 @@ impl Gateway {
         value.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// Asks the default model about this many rows at once.
+    pub(crate) async fn predict_rows(&self, rows: usize) -> Answered {
+        let rows = vec!["[1,2,-0.5,0.3]"; rows].join(",");
+        self.post("/api/predict", format!(r#"{{"instances":[{rows}]}}"#)).await
+    }
+
     /// Asks the default model about [`ROW`].
     pub(crate) async fn predict(&self) -> Answered {
         self.post("/api/predict", ROW).await

@@ -17,6 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+/// How the body of a request of several rows begins.
+const BATCH: &str = r#"{"instances":"#;
+
 /// How a predictor answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Manner {
@@ -36,6 +39,10 @@ pub(crate) enum Manner {
     Close,
     /// As it should, but only the first request of each connection, which ends when a second one comes.
     OncePerConnection,
+    /// As it should, but requests of several rows only once they are let go.
+    HoldBatches,
+    /// Not at all: the request ends the process. The port refuses connections from then on.
+    Die,
 }
 
 /// What a predictor is asked to do, and what it was asked.
@@ -52,6 +59,12 @@ pub(crate) struct Script {
     pub(crate) predictions: AtomicUsize,
     /// The last request for a prediction, head and body.
     pub(crate) last: Mutex<(String, String)>,
+    /// How many of the predictions were asked for by requests of several rows.
+    pub(crate) batches: AtomicUsize,
+    /// Whether batches are let go.
+    batches_go: watch::Sender<bool>,
+    /// Whether the process ends.
+    dies: watch::Sender<bool>,
     /// Changes when idle connections must end.
     hang_up: watch::Sender<u32>,
     /// How many connections are open.
@@ -135,6 +148,15 @@ impl Predictor {
     pub(crate) fn predictions(&self) -> usize {
         self.script.predictions.load(Ordering::SeqCst)
     }
+
+    pub(crate) fn batches(&self) -> usize {
+        self.script.batches.load(Ordering::SeqCst)
+    }
+
+    /// Answers the requests of several rows that it holds, and those to come.
+    pub(crate) fn lets_batches_go(&self) {
+        self.script.batches_go.send_replace(true);
+    }
 }
 
 /// A predictor that is gone.
@@ -168,6 +190,9 @@ impl Script {
             descriptions: AtomicUsize::new(0),
             predictions: AtomicUsize::new(0),
             last: Mutex::default(),
+            batches: AtomicUsize::new(0),
+            batches_go: watch::Sender::new(false),
+            dies: watch::Sender::new(false),
             hang_up: watch::Sender::new(0),
             open: watch::Sender::new(0),
         }
@@ -197,7 +222,13 @@ impl Script {
 
 async fn accept(listener: TcpListener, script: Arc<Script>) {
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
+    let mut dies = script.dies.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            _ = dies.wait_for(|&dies| dies) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { return };
         script.connections.fetch_add(1, Ordering::SeqCst);
         connections.spawn(converse(stream, script.clone()));
     }
@@ -234,6 +265,7 @@ async fn converse(stream: TcpStream, script: Arc<Script>) {
             script.describes.lock().unwrap().clone()
         } else {
             script.predictions.fetch_add(1, Ordering::SeqCst);
+            script.batches.fetch_add(usize::from(body.starts_with(BATCH)), Ordering::SeqCst);
             *script.last.lock().unwrap() = (head, body.clone());
             script.predicts.lock().unwrap().clone()
         };
@@ -252,7 +284,15 @@ async fn converse(stream: TcpStream, script: Arc<Script>) {
             }
             Manner::Close => return,
             Manner::OncePerConnection if requests > 1 => return,
-            Manner::Honest | Manner::OncePerConnection => {}
+            Manner::HoldBatches if body.starts_with(BATCH) => {
+                let mut go = script.batches_go.subscribe();
+                go.wait_for(|&go| go).await.unwrap();
+            }
+            Manner::Die => {
+                script.dies.send_replace(true);
+                std::future::pending().await
+            }
+            Manner::Honest | Manner::OncePerConnection | Manner::HoldBatches => {}
         }
         let length = answer.len();
         let text = format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
@@ -208,6 +208,27 @@ async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes_and_for
 }
 
 #[tokio::test]
+async fn a_gateway_that_can_open_no_socket_says_so_and_goes_on_once_it_can() {
+    let predictor = Predictor::of("demo").await;
+    let predictors = format!("demo=http://{}", predictor.address);
+    let Running { child, log: _log, address, admin } = Running::start(&["--predictors", &predictors]).await;
+    let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
+    assert!(ask_on(&mut client).await.contains("\"class\":1"));
+    let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+    // No descriptor is below this one that is not taken, so that not one more can be had.
+    let before = getrlimit(Resource::Nofile);
+    prlimit(Some(id), Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
+    predictor.hang_up().await;
+    let refused = ask_on(&mut client).await;
+    assert!(refused.contains("\"code\":\"out_of_sockets\""), "{refused}");
+    prlimit(Some(id), Resource::Nofile, before).unwrap();
+    assert!(ask_on(&mut client).await.contains("\"class\":1"));
+    let metrics = get(admin, "/metrics").await;
+    let counted = r#"outcome="out_of_sockets",version="1.0"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test]
 async fn what_was_answered_last_is_recorded_before_the_process_ends() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("canopy.db").display());
@@ -250,6 +271,29 @@ async fn ask(address: SocketAddr, body: &str) -> String {
         body.len()
     );
     send(address, &request).await
+}
+
+/// The body of the answer to a row that is sent on a connection which stays open.
+async fn ask_on(client: &mut BufReader<TcpStream>) -> String {
+    let body = r#"{"features":[1,2,0,0]}"#;
+    let request = format!(
+        "POST /api/predict HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        in_time(client.read_line(&mut line)).await.unwrap();
+        match line.trim_end().split_once(": ") {
+            Some(("content-length", number)) => length = number.parse().unwrap(),
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut answer = vec![0; length];
+    in_time(client.read_exact(&mut answer)).await.unwrap();
+    String::from_utf8(answer).unwrap()
 }
 
 /// That a line has these fields, and those that every line about a request has.

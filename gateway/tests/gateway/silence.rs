@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, until};
 use crate::gateway::{Gateway, ROW};
 use crate::predictor::{Manner, Predictor};
 
@@ -23,19 +23,29 @@ async fn acquainted(gateway: &Gateway, pods: &[Predictor; 2]) {
 #[tokio::test]
 async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answers() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
-    let gateway = cluster.gateway().await;
+    let mut settings = cluster.settings();
+    // Far more than the requests take that must not come to it.
+    settings.protection.eject_time = Duration::from_secs(4);
+    let gateway = Gateway::new(&settings).await;
     acquainted(&gateway, &pods).await;
     let [good, hung] = &pods;
     hung.predicts(Manner::Hang);
     let (before, started) = (hung.predictions(), Instant::now());
-    while started.elapsed() < Duration::from_millis(900) || hung.predictions() == before {
-        let asked = Instant::now();
+    until("the pod is asked", async || {
         gateway.predict().await.class();
-        assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+        hung.predictions() > before
+    })
+    .await;
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    for _ in 0..50 {
+        gateway.predict().await.class();
     }
     assert_eq!(hung.predictions() - before, 1, "one request was enough to know");
-    let given_up = r#"canopy_gateway_upstream_requests_total{model="demo",model_namespace="default",outcome="deadline_exceeded",version="1.0"}"#;
-    assert!(gateway.metrics().contains(given_up), "{}", gateway.metrics());
+    let attempts = |outcome: &str| {
+        let labels = format!(r#"model="demo",model_namespace="default",outcome="{outcome}",version="1.0""#);
+        gateway.counted(&format!("canopy_gateway_upstream_requests_total{{{labels}}}"))
+    };
+    assert_eq!((attempts("cancelled"), attempts("deadline_exceeded")), (1, 0), "{}", gateway.metrics());
     hung.predicts(Manner::Honest);
     let served = good.predictions();
     while hung.predictions() < before + 10 {
@@ -73,6 +83,7 @@ async fn a_pod_that_answers_nobody_is_not_given_the_time_of_slow_answers() {
     for answered in join_all((0..20).map(|_| gateway.predict())).await {
         answered.class();
     }
+    // That time is two seconds; its silence is seen after four of its mean answers, which is 0.6 s.
     assert!(started.elapsed() < Duration::from_millis(1900), "{:?}", started.elapsed());
 }
 
@@ -98,9 +109,15 @@ async fn a_failure_of_one_of_two_that_are_asked_leaves_the_other() {
     acquainted(&gateway, &pods).await;
     pods[0].predicts(Manner::Slow(PATIENCE * 4));
     pods[1].predicts(Manner::Answer(500, "{}".to_owned()));
-    for _ in 0..4 {
+    let before = pods[1].predictions();
+    until("a request is at both", async || {
+        let asked = pods[1].predictions();
         gateway.predict().await.class();
-    }
+        // Where the one that fails is asked first, it is asked at once; else only after the patience.
+        pods[1].predictions() > asked
+    })
+    .await;
+    assert!(pods[1].predictions() > before);
 }
 
 #[tokio::test]
@@ -144,4 +161,76 @@ async fn without_retries_who_is_silent_is_waited_for_until_the_deadline() {
     let late = all.iter().filter(|answered| answered.status == 504).count();
     assert_eq!(late, pods[1].predictions() - before);
     assert!(late > 0, "it was never asked");
+}
+
+/// The state while a request of `rows` rows is held for long by its pod, which answers all others: `check` is called with
+/// the place of that pod, then the request is let go.
+async fn while_a_batch_is_held(rows: usize, check: impl AsyncFnOnce(&Gateway, &[Predictor; 2], usize)) {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    acquainted(&gateway, &pods).await;
+    pods.iter().for_each(|pod| pod.predicts(Manner::HoldBatches));
+    let held = async {
+        until("a pod has the batch", async || pods.iter().any(|pod| pod.batches() > 0)).await;
+        let holder = usize::from(pods[1].batches() > 0);
+        let started = Instant::now();
+        until("three times the patience is over", async || {
+            gateway.predict().await.class();
+            started.elapsed() > PATIENCE * 3
+        })
+        .await;
+        check(&gateway, &pods, holder).await;
+        assert_eq!(cluster.dns.times("demo-pods"), 1, "a pod that answers is no reason to ask DNS");
+        pods.iter().for_each(Predictor::lets_batches_go);
+    };
+    let (batch, ()) = tokio::join!(gateway.predict_rows(rows), held);
+    assert_eq!(batch.status, 200, "{batch:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_takes_long_leaves_its_pod_in_use_and_is_sent_once() {
+    while_a_batch_is_held(100, async |gateway, pods, holder| {
+        let enough = pods[holder].predictions() + 20;
+        until("its pod has more answers", async || {
+            gateway.predict().await.class();
+            pods[holder].predictions() >= enough
+        })
+        .await;
+        assert_eq!(pods.each_ref().map(Predictor::batches).iter().sum::<usize>(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_few_rows_that_take_long_are_sent_to_another_pod_and_leave_the_first_in_use() {
+    while_a_batch_is_held(2, async |gateway, pods, holder| {
+        until("the other pod has them too", async || {
+            gateway.predict().await.class();
+            pods[1 - holder].batches() == 1
+        })
+        .await;
+        let enough = pods[holder].predictions() + 20;
+        until("the first pod has more answers", async || {
+            gateway.predict().await.class();
+            pods[holder].predictions() >= enough
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_at_a_pod_that_answers_nobody_is_sent_to_another_one() {
+    let (cluster, pods) = Cluster::with_pods::<2>().await;
+    let gateway = cluster.gateway().await;
+    while pods.iter().any(|pod| pod.batches() < 3) {
+        assert_eq!(gateway.predict_rows(100).await.status, 200);
+    }
+    pods[1].predicts(Manner::Hang);
+    let before = pods[1].batches();
+    let started = Instant::now();
+    while pods[1].batches() == before {
+        assert_eq!(gateway.predict_rows(100).await.status, 200);
+    }
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
 }
