@@ -38,7 +38,8 @@ pub(crate) fn train(plan: &Plan, trainer: Trainer) -> Result<Preparation> {
     let progress = Progress::new(format!("training {name}"), "trees");
     match prepare(&plan.config, trainer, &|done, of| progress.show(done, of)) {
         Ok(preparation) => Ok(preparation),
-        Err(PrepareError::Refused(Refusal { code, message })) => {
+        Err(PrepareError::Refused(refused)) => {
+            let Refusal { code, message } = refused.full;
             Err(Refused::one(&name, &format_args!("{code}: {message}")).into())
         }
         Err(error) => Err(error).with_context(|| format!("failed to prepare model {name}")),

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::harness::{config, synthetic};
 
+/// Lets a predictor download from the servers of these tests, and say what it saw there.
+pub(crate) const THIS_HOST: (&str, &str) = ("CANOPY_SOURCE_ALLOWED_NETWORKS", "127.0.0.1/32");
+
 /// A folder with a serving config in it.
 pub(crate) fn folder(config: &ServingConfig) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
