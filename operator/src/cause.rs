@@ -4,6 +4,7 @@
 
 use crate::facts::{Facts, Outcome};
 use crate::observed::DeploymentSeen;
+use crate::progress;
 use crate::reason::{Reason, Trouble};
 
 /// What keeps a model from being ready.
@@ -60,7 +61,8 @@ fn pods_in_trouble(facts: &Facts<'_>) -> Option<Trouble> {
         Trouble::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}"))
     });
     let mut unready = facts.pods(target).iter().filter(|pod| !pod.ready);
-    refusal.or_else(|| unready.find_map(|pod| pod.trouble.clone()))
+    let told = refusal.or_else(|| unready.find_map(|pod| pod.trouble.clone()));
+    told.or_else(|| progress::trouble(facts.plan, facts.observed, facts.now))
 }
 
 fn wait(facts: &Facts<'_>) -> Option<Trouble> {

@@ -96,8 +96,9 @@ async fn act(
     stores.filled().await?;
     let catalogue = tokio::spawn(catalogue::run(namespaces, cluster.clone()));
 
+    let variables = telemetry::of_traces().into_iter().chain(settings.of_sources()).collect();
     let context = Context {
-        program: Program { image: settings.predictor_image, variables: telemetry::of_traces() },
+        program: Program { image: settings.predictor_image, variables },
         stores: stores.clone(),
         cluster,
         metrics,

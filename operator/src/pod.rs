@@ -4,7 +4,10 @@
 //! that the restricted Pod Security Standard admits. Never: a token, a privilege, a writable root; and nothing
 //! that changes from pass to pass, since a template is frozen with its revision.
 
-use canopy_contract::names::{CATALOGUE_SERVICE, PORT_NAME, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
+use canopy_contract::names::{
+    CATALOGUE_SERVICE, PORT_NAME, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT, SOURCE_ALLOWED_NETWORKS,
+    SOURCE_DENIED_NETWORKS,
+};
 use canopy_contract::serving::ServingConfig;
 use canopy_resource::model::PredictorModelSpec;
 use canopy_resource::placement::Scheduling;
@@ -44,7 +47,8 @@ const GRACE_SECONDS: i64 = 15 + 30 + 5;
 pub struct Program {
     /// The image of the predictor.
     pub image: String,
-    /// Variables of its environment, with their values: where its traces go, and which of them.
+    /// Variables of its environment, with their values: where its traces go, and which of them; and from which networks
+    /// `prepare` may download.
     pub variables: Vec<(&'static str, String)>,
 }
 
@@ -74,7 +78,7 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
             // These two make the model appear in the answer for the Service that lists all models.
             hostname: Some(serving.model.to_string()),
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
-            init_containers: Some(vec![prepare(&program.image, spec, has_data)]),
+            init_containers: Some(vec![prepare(program, spec, has_data)]),
             containers: vec![serve(program, spec)],
             volumes: Some(volumes(serving, has_data)),
             security_context: Some(pod_security()),
@@ -91,31 +95,26 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
     }
 }
 
-fn prepare(image: &str, spec: &PredictorModelSpec, has_data: bool) -> Container {
+fn prepare(program: &Program, spec: &PredictorModelSpec, has_data: bool) -> Container {
     let mut mounts = vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, false)];
     if has_data {
         mounts.push(mount(DATA, DATA_FOLDER, true));
     }
     Container {
         args: Some(arguments("prepare", &["--termination-log", TERMINATION_LOG])),
+        env: environment(program, is_of_prepare),
         resources: Some(spec.train.resources.clone().map_or_else(small, ResourceRequirements::from)),
         volume_mounts: Some(mounts),
         // Where it ends before it can report, the last lines of its log say why.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..container(PREPARE, image)
+        ..container(PREPARE, &program.image)
     }
 }
 
 fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
-    let variable = |(name, value): &(&str, String)| EnvVar {
-        name: (*name).to_owned(),
-        value: Some(value.clone()),
-        value_from: None,
-    };
-    let variables: Vec<_> = program.variables.iter().map(variable).collect();
     Container {
-        args: Some(arguments("serve", &[])),
-        env: (!variables.is_empty()).then_some(variables),
+        args: Some(arguments("serve", &["--termination-log", TERMINATION_LOG])),
+        env: environment(program, |name| !is_of_prepare(name)),
         resources: Some(spec.resources.clone().map_or_else(small, ResourceRequirements::from)),
         ports: Some(vec![port(PORT_NAME, PREDICTOR_PORT), port(ADMIN_PORT_NAME, PREDICTOR_ADMIN_PORT)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
@@ -124,6 +123,21 @@ fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..container(SERVE, &program.image)
     }
+}
+
+/// To prepare is not traced, and to serve is to download nothing.
+fn is_of_prepare(name: &str) -> bool {
+    [SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS].contains(&name)
+}
+
+fn environment(program: &Program, is_for: impl Fn(&str) -> bool) -> Option<Vec<EnvVar>> {
+    let variable = |(name, value): &(&str, String)| EnvVar {
+        name: (*name).to_owned(),
+        value: Some(value.clone()),
+        value_from: None,
+    };
+    let variables: Vec<_> = program.variables.iter().filter(|(name, _)| is_for(name)).map(variable).collect();
+    (!variables.is_empty()).then_some(variables)
 }
 
 fn arguments(command: &str, more: &[&str]) -> Vec<String> {

@@ -9,5 +9,6 @@ pub(crate) mod bench;
 mod changes;
 mod crashes;
 mod statuses;
+mod recovery;
 mod strangers;
 mod traces;

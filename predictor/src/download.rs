@@ -366,4 +366,28 @@ mod tests {
         let error = fetch(&download, 1, &Sources::Anywhere).unwrap_err();
         assert_eq!(error.to_string(), "the uri of the data cannot be read: empty host");
     }
+
+    #[tokio::test]
+    async fn a_name_is_admitted_by_the_addresses_that_it_resolves_to() {
+        let resolve = async |allowed: &[&str], name: &str| {
+            let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
+            let guard = Guard::new(&Networks { allowed, ..Networks::default() });
+            let found = guard.resolve(name.parse().unwrap()).await;
+            (found.map(|found| found.map(|a| a.ip().to_string()).collect::<Vec<_>>()), guard.tells())
+        };
+        // The system reads these as addresses, though they look like names here.
+        for name in ["0x7f.1", "2130706433", "localhost", "kubernetes.default.svc.cluster.local"] {
+            let (found, tells) = resolve(&[], name).await;
+            assert_eq!(found.unwrap_err().to_string(), "data must not come from this address", "{name}");
+            assert!(!tells, "{name}");
+        }
+        let (found, tells) = resolve(&["127.0.0.0/8"], "0x7f.1").await;
+        assert_eq!((found.unwrap(), tells), (vec!["127.0.0.1".to_owned()], true));
+        let (found, tells) = resolve(&[], "0x08.8.8.8").await;
+        assert_eq!(
+            (found.unwrap(), tells),
+            (vec!["8.8.8.8".to_owned()], false),
+            "it is reached, and not told of"
+        );
+    }
 }
