@@ -46,7 +46,8 @@ pub(crate) fn train(plan: &Plan, trainer: Trainer) -> Result<Preparation> {
             }
             Ok(preparation)
         }
-        Err(PrepareError::Refused(Refusal { code, message })) => {
+        Err(PrepareError::Refused(refused)) => {
+            let Refusal { code, message } = refused.full;
             Err(Refused::one(&name, &format_args!("{code}: {message}")).into())
         }
         Err(error) => Err(error).with_context(|| format!("failed to prepare model {name}")),

@@ -113,7 +113,8 @@ async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Res
         anyhow::Ok(())
     };
     let predictors = try_join_all(predictors.into_iter().map(|(Made { config, folder, .. }, listener)| {
-        let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO };
+        // The other models go on.
+        let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
         let process = canopy_predictor::serve::Process {
             workers: house.workers.clone(),
             metrics: metrics.clone(),

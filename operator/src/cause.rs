@@ -4,6 +4,7 @@
 
 use crate::facts::{Facts, Outcome};
 use crate::observed::DeploymentSeen;
+use crate::progress;
 use crate::reason::{Reason, Trouble};
 
 /// What keeps a model from being ready.
@@ -61,7 +62,8 @@ fn pods_in_trouble(facts: &Facts<'_>) -> Option<Trouble> {
         Trouble::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}{hint}"))
     });
     let mut unready = facts.pods(target).iter().filter(|pod| !pod.ready);
-    refusal.or_else(|| unready.find_map(|pod| pod.trouble.clone()))
+    let told = refusal.or_else(|| unready.find_map(|pod| pod.trouble.clone()));
+    told.or_else(|| progress::trouble(facts.plan, facts.observed, facts.now))
 }
 
 /// Where to look, if Kubernetes refuses pods for what they ask for: it names its own limit, but no field of the model.

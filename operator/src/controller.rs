@@ -97,10 +97,11 @@ async fn act(
     stores.filled().await?;
     let catalogue = tokio::spawn(catalogue::run(namespaces, cluster.clone()));
 
+    let variables = telemetry::of_traces().into_iter().chain(settings.of_sources()).collect();
     let context = Context {
         program: Program {
             image: settings.predictor_image,
-            variables: telemetry::of_traces(),
+            variables,
             pull_secrets: settings.predictor_pull_secrets,
             sizes: settings.predictor_resources.unwrap_or_default(),
         },

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use canopy_contract::report::{Prepared, Report};
 use canopy_resource::status::RefusedRevision;
+use jiff::Timestamp;
 
 use crate::observed::{DeploymentSeen, Observed, PodSeen};
 use crate::plan::{Plan, Target};
@@ -37,6 +38,8 @@ pub struct Facts<'a> {
     pub outcome: &'a Outcome,
     /// The revision that is refused.
     pub refused: Option<&'a RefusedRevision>,
+    /// The time.
+    pub now: Timestamp,
 }
 
 impl<'a> Facts<'a> {

@@ -18,6 +18,8 @@ pub mod plan;
 pub mod observed;
 pub mod rollout;
 pub mod verdict;
+pub mod progress;
+pub mod renewal;
 pub mod desired;
 pub mod facts;
 pub mod cause;

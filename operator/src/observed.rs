@@ -17,7 +17,7 @@ use crate::frozen::Frozen;
 use crate::labels::{RETIRED, REVISION};
 use crate::reason::Trouble;
 use crate::retired::{self, Retired};
-use crate::trouble;
+use crate::trouble::{self, Stuck};
 
 /// The objects that carry one model's uid.
 #[derive(Clone, Debug, Default)]
@@ -39,8 +39,12 @@ pub struct Remembered {
     pub revision: Option<String>,
     /// Whether that revision was prepared.
     pub prepared: bool,
-    /// The revision that was refused.
+    /// The revision that was refused, until it is tried again.
     pub refused: Option<String>,
+    /// When it is tried again by itself.
+    pub retry_after: Option<Timestamp>,
+    /// Since when the model has not been ready.
+    pub unready_since: Option<Timestamp>,
 }
 
 /// What there is of a model.
@@ -87,6 +91,8 @@ pub struct DeploymentSeen {
     pub is_current: bool,
     /// Why Kubernetes makes no pods.
     pub refusal: Option<String>,
+    /// Why Kubernetes no longer waits for its pods.
+    pub stalled: Option<String>,
 }
 
 /// A pod, as far as it matters.
@@ -100,6 +106,10 @@ pub struct PodSeen {
     pub report: Option<Report>,
     /// Since when `prepare` runs.
     pub preparing_since: Option<Timestamp>,
+    /// When it last took a step towards being ready.
+    pub last_step: Option<Timestamp>,
+    /// A refusal that it does not get over.
+    pub stuck: Option<Stuck>,
     /// What keeps it from becoming ready.
     pub trouble: Option<Trouble>,
 }
@@ -156,6 +166,7 @@ fn read_deployment(deployment: &Deployment) -> DeploymentSeen {
         ready: status.ready_replicas.unwrap_or(0),
         is_current: status.observed_generation >= deployment.metadata.generation,
         refusal: trouble::of_deployment(&status),
+        stalled: trouble::stalled(&status),
     }
 }
 
@@ -165,6 +176,8 @@ fn read_pod(pod: &Pod) -> PodSeen {
         ready: trouble::is_ready(pod),
         report: trouble::report(pod),
         preparing_since: trouble::preparing_since(pod),
+        last_step: trouble::last_step(pod),
+        stuck: trouble::stuck(pod),
         trouble: trouble::of_pod(pod),
     }
 }

@@ -5,11 +5,14 @@
 //! that changes from pass to pass, since a template is frozen with its revision.
 
 use canopy_contract::duration::{PREDICTOR_DRAIN_SECONDS, PREDICTOR_GRACE_SECONDS};
-use canopy_contract::names::{CATALOGUE_SERVICE, PORT_NAME, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
+use canopy_contract::names::{
+    CATALOGUE_SERVICE, PORT_NAME, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT, SOURCE_ALLOWED_NETWORKS,
+    SOURCE_DENIED_NETWORKS,
+};
 use canopy_contract::serving::ServingConfig;
 use canopy_resource::model::PredictorModelSpec;
 use canopy_resource::placement::Scheduling;
-use canopy_runtime::telemetry::FLUSH_TIMEOUT;
+use canopy_runtime::telemetry::{FLUSH_TIMEOUT, LINES_TIMEOUT};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     HTTPGetAction, KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
@@ -49,7 +52,8 @@ const RESERVE_SECONDS: u32 = 2;
 pub struct Program {
     /// The image of the predictor.
     pub image: String,
-    /// Variables of its environment, with their values: where its traces go, and which of them.
+    /// Variables of its environment, with their values: where its traces go, and which of them; and from which networks
+    /// `prepare` may download.
     pub variables: Vec<(&'static str, String)>,
     /// The names of Secrets with which the image is pulled.
     pub pull_secrets: Vec<String>,
@@ -104,7 +108,7 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
 /// The predictor's drain, the longest request, and time to send the last spans.
 fn grace_seconds() -> i64 {
     let serving = i64::from(PREDICTOR_DRAIN_SECONDS + PREDICTOR_GRACE_SECONDS + RESERVE_SECONDS);
-    serving + i64::try_from(FLUSH_TIMEOUT.as_secs()).unwrap_or_default()
+    serving + i64::try_from((FLUSH_TIMEOUT + LINES_TIMEOUT).as_secs()).unwrap_or_default()
 }
 
 fn prepare(program: &Program, spec: &PredictorModelSpec, has_data: bool) -> Container {
@@ -114,6 +118,7 @@ fn prepare(program: &Program, spec: &PredictorModelSpec, has_data: bool) -> Cont
     }
     Container {
         args: Some(arguments("prepare", &["--termination-log", TERMINATION_LOG])),
+        env: environment(program, is_of_prepare),
         resources: Some(spec.train.resources.as_ref().unwrap_or(&program.sizes.prepare).clone().into()),
         volume_mounts: Some(mounts),
         // Where it ends before it can report, the last lines of its log say why.
@@ -123,15 +128,9 @@ fn prepare(program: &Program, spec: &PredictorModelSpec, has_data: bool) -> Cont
 }
 
 fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
-    let variable = |(name, value): &(&str, String)| EnvVar {
-        name: (*name).to_owned(),
-        value: Some(value.clone()),
-        value_from: None,
-    };
-    let variables: Vec<_> = program.variables.iter().map(variable).collect();
     Container {
-        args: Some(arguments("serve", &[])),
-        env: (!variables.is_empty()).then_some(variables),
+        args: Some(arguments("serve", &["--termination-log", TERMINATION_LOG])),
+        env: environment(program, |name| !is_of_prepare(name)),
         resources: Some(spec.resources.as_ref().unwrap_or(&program.sizes.serve).clone().into()),
         ports: Some(vec![port(PORT_NAME, PREDICTOR_PORT), port(ADMIN_PORT_NAME, PREDICTOR_ADMIN_PORT)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
@@ -140,6 +139,21 @@ fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..container(SERVE, &program.image)
     }
+}
+
+/// To prepare is not traced, and to serve is to download nothing.
+fn is_of_prepare(name: &str) -> bool {
+    [SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS].contains(&name)
+}
+
+fn environment(program: &Program, is_for: impl Fn(&str) -> bool) -> Option<Vec<EnvVar>> {
+    let variable = |(name, value): &(&str, String)| EnvVar {
+        name: (*name).to_owned(),
+        value: Some(value.clone()),
+        value_from: None,
+    };
+    let variables: Vec<_> = program.variables.iter().filter(|(name, _)| is_for(name)).map(variable).collect();
+    (!variables.is_empty()).then_some(variables)
 }
 
 fn arguments(command: &str, more: &[&str]) -> Vec<String> {

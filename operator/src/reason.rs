@@ -54,6 +54,10 @@ pub enum Reason {
     DigestMismatch,
     /// `prepare` refused: the model is not good enough.
     GateMissed,
+    /// `serve` refused: the artifact is not what `prepare` left.
+    ArtifactCorrupt,
+    /// `serve` refused: the model does not answer as it did when it was prepared.
+    GoldenMismatch,
     /// `prepare` refused, for a reason that this operator does not know.
     Refused,
 }
@@ -76,7 +80,7 @@ impl Trouble {
 
 impl Reason {
     /// Every word there is.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Serving,
         Self::Prepared,
         Self::Preparing,
@@ -100,6 +104,8 @@ impl Reason {
         Self::DataUnavailable,
         Self::DigestMismatch,
         Self::GateMissed,
+        Self::ArtifactCorrupt,
+        Self::GoldenMismatch,
         Self::Refused,
     ];
 
@@ -129,6 +135,8 @@ impl Reason {
             Self::DataUnavailable => "DataUnavailable",
             Self::DigestMismatch => "DigestMismatch",
             Self::GateMissed => "GateMissed",
+            Self::ArtifactCorrupt => "ArtifactCorrupt",
+            Self::GoldenMismatch => "GoldenMismatch",
             Self::Refused => "Refused",
         }
     }
@@ -158,6 +166,8 @@ mod tests {
         assert_eq!(Reason::of_refusal(Code::GateMissed.as_str()), Reason::GateMissed);
         assert_eq!(Reason::of_refusal("DataInvalid"), Reason::DataInvalid);
         assert_eq!(Reason::of_refusal(Code::DigestMismatch.as_str()), Reason::DigestMismatch);
+        assert_eq!(Reason::of_refusal(Code::ArtifactCorrupt.as_str()), Reason::ArtifactCorrupt);
+        assert_eq!(Reason::of_refusal(Code::GoldenMismatch.as_str()), Reason::GoldenMismatch);
         assert_eq!(Reason::of_refusal("a word of a later version"), Reason::Refused);
     }
 }

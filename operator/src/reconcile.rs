@@ -27,7 +27,7 @@ use crate::pod::Program;
 use crate::rollout::Rollout;
 use crate::status::{remembered, status};
 use crate::stores::Stores;
-use crate::{condition, spans, verdict};
+use crate::{condition, progress, renewal, spans, verdict};
 
 /// After how long to look again whether what hinders a model is gone: nobody tells when it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -87,8 +87,8 @@ async fn decide_and_write(
         Ok(_) | Err(_) => return Ok(nothing_to_do(pass)),
     };
 
-    let observed = Observed::read(&plan.name, &context.stores.of_model(&plan.uid), remembered(&model));
-    let rollout = Rollout::new(&plan, &observed, now);
+    let observed = Observed::read(&plan.name, &context.stores.of_model(&plan.uid), remembered(&model, now));
+    let rollout = renewal::renew(Rollout::new(&plan, &observed, now), &plan, &observed, now);
     let outcome = if model.spec.paused == Some(true) {
         Outcome::Paused
     } else {
@@ -115,8 +115,14 @@ async fn decide_and_write(
     pass.ended(ended);
 
     let hindered = matches!(outcome, Outcome::Hindered(_)).then_some(LOOK_AGAIN);
-    let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), hindered];
-    Ok(next.into_iter().flatten().min())
+    let by_time = [
+        rollout.next(&plan, now),
+        verdict::next(&plan, &observed, now),
+        progress::next(&plan, &observed, now),
+        renewal::next(&observed, now),
+    ];
+    let next = by_time.into_iter().chain([hindered]);
+    Ok(next.flatten().min())
 }
 
 /// Ends a pass that leaves everything as it is until something changes.

@@ -5,7 +5,9 @@
 
 use std::net::SocketAddr;
 
+use canopy_contract::names::{SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS};
 use clap::Parser;
+use ipnet::IpNet;
 
 use crate::callers::Callers;
 use crate::sizes::Sizes;
@@ -44,7 +46,57 @@ pub struct Settings {
     /// port makes every caller local.
     #[arg(long, env = "CANOPY_LOG_CONTROL")]
     pub log_control: bool,
+    /// The only networks that predictors of new revisions may download training data from, such as
+    /// 10.8.0.0/16,192.0.2.7/32. One inside a network that is refused by default is allowed by it.
+    #[arg(long, env = SOURCE_ALLOWED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
+    pub source_allowed_networks: Vec<IpNet>,
+    /// Networks that they may not download from, beside their own host, its links, metadata services and the API
+    /// server.
+    #[arg(long, env = SOURCE_DENIED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
+    pub source_denied_networks: Vec<IpNet>,
     /// Threads; one per CPU and at most 4 unless given.
     #[arg(long, env = "CANOPY_WORKERS")]
     pub workers: Option<usize>,
+}
+
+impl Settings {
+    /// The variables with which `prepare` learns the networks it may download from.
+    pub fn of_sources(&self) -> Vec<(&'static str, String)> {
+        let text = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
+        let variables = [
+            (SOURCE_ALLOWED_NETWORKS, text(&self.source_allowed_networks)),
+            (SOURCE_DENIED_NETWORKS, text(&self.source_denied_networks)),
+        ];
+        variables.into_iter().filter(|(_, networks)| !networks.is_empty()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(more: &[&str]) -> Result<Settings, clap::Error> {
+        let line = ["canopy-operator", "--predictor-image", "predictor:1", "--identity", "one"];
+        Settings::try_parse_from(line.iter().chain(more))
+    }
+
+    #[test]
+    fn networks_are_passed_on_to_prepare_where_there_are_any() {
+        assert!(parse(&[]).unwrap().of_sources().is_empty());
+        let networks =
+            ["--source-allowed-networks", "10.8.0.0/16,fd00::/8", "--source-denied-networks", "10.8.1.0/24"];
+        assert_eq!(
+            parse(&networks).unwrap().of_sources(),
+            [
+                ("CANOPY_SOURCE_ALLOWED_NETWORKS", "10.8.0.0/16,fd00::/8".to_owned()),
+                ("CANOPY_SOURCE_DENIED_NETWORKS", "10.8.1.0/24".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_network_is_named_before_any_pod_is_made() {
+        let error = parse(&["--source-allowed-networks", "10.8.0.0/16,shop"]).unwrap_err().to_string();
+        assert!(error.contains("'shop'") && error.contains("--source-allowed-networks"), "{error}");
+    }
 }

@@ -5,24 +5,28 @@
 
 use canopy_contract::report::Prepared;
 use canopy_resource::model::PredictorModel;
-use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus, RefusedRevision};
+use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus};
 use jiff::Timestamp;
 use kube::Resource as _;
 
 use crate::facts::{Facts, Outcome};
 use crate::observed::{Observed, Remembered};
 use crate::plan::Plan;
-use crate::reason::Trouble;
 use crate::rollout::Rollout;
 use crate::{cause, condition, labels, verdict};
 
 /// What the status of before says that decisions need.
-pub fn remembered(model: &PredictorModel) -> Remembered {
+pub fn remembered(model: &PredictorModel, now: Timestamp) -> Remembered {
     let status = model.status.clone().unwrap_or_default();
+    let unready = condition::ready_of(&status).filter(|ready| ready.status == "False");
+    let unready_since = unready.map(|ready| ready.last_transition_time.0);
+    let refused = status.refused.filter(|refused| verdict::holds(refused, now));
     Remembered {
         prepared: status.artifact.is_some(),
         revision: status.revision,
-        refused: status.refused.map(|refused| refused.revision),
+        retry_after: refused.as_ref().and_then(|refused| Some(refused.retry_after.as_ref()?.0)),
+        refused: refused.map(|refused| refused.revision),
+        unready_since,
     }
 }
 
@@ -35,8 +39,9 @@ pub fn status(
     now: Timestamp,
 ) -> PredictorModelStatus {
     let before = model.status.clone().unwrap_or_default();
-    let refused = refused(&before, plan, observed, now);
-    let facts = Facts { plan, observed, rollout, outcome, refused: refused.as_ref() };
+    let refused = verdict::refusal(plan, observed, before.refused.as_ref(), now);
+    let in_force = refused.as_ref().filter(|refused| verdict::holds(refused, now));
+    let facts = Facts { plan, observed, rollout, outcome, refused: in_force, now };
     let cause = cause::of(&facts);
 
     let serving = facts.serving();
@@ -56,23 +61,6 @@ pub fn status(
         url: serving.map(|_| format!("http://{}.{}.svc", plan.name.stable_service(), plan.namespace)),
         refused,
     }
-}
-
-/// The revision that is refused: the one of before as long as it is what the spec asks for, or nobody knows what
-/// it asks for; else what the pods say now.
-fn refused(
-    before: &PredictorModelStatus,
-    plan: &Plan,
-    observed: &Observed,
-    now: Timestamp,
-) -> Option<RefusedRevision> {
-    let target = plan.target.as_ref().ok().map(|target| target.revision.as_str());
-    let kept =
-        before.refused.clone().filter(|refused| target.is_none_or(|target| target == refused.revision));
-    kept.or_else(|| {
-        let Trouble { reason, message } = verdict::refusal(plan, observed, now)?;
-        Some(RefusedRevision { revision: target?.to_owned(), reason: reason.as_str().to_owned(), message })
-    })
 }
 
 fn version(facts: &Facts<'_>, revision: &str) -> Option<String> {

@@ -11,5 +11,6 @@ mod crashes;
 mod networks;
 mod pods;
 mod statuses;
+mod recovery;
 mod strangers;
 mod traces;

@@ -28,6 +28,14 @@ pub fn of_deployment(status: &DeploymentStatus) -> Option<String> {
     Some(quote(failure.message.as_deref().unwrap_or("no message")))
 }
 
+/// Why the Deployment controller has given up waiting for a Deployment's pods.
+pub fn stalled(status: &DeploymentStatus) -> Option<String> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let stalled = conditions.iter().find(|condition| condition.type_ == "Progressing")?;
+    let is_late = is(stalled.reason.as_deref(), "ProgressDeadlineExceeded");
+    is_late.then(|| quote(stalled.message.as_deref().unwrap_or("no message")))
+}
+
 /// Whether a pod is ready.
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
@@ -46,11 +54,64 @@ pub fn preparing_since(pod: &Pod) -> Option<Timestamp> {
     running.started_at.as_ref().map(|time| time.0)
 }
 
+/// When a pod last took a step towards being ready.
+pub fn last_step(pod: &Pod) -> Option<Timestamp> {
+    let created = pod.metadata.creation_timestamp.as_ref();
+    let states = [prepare(pod), container(pod, SERVE)].into_iter().flatten().filter_map(|c| c.state.as_ref());
+    let steps = states.flat_map(|state| {
+        let started = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+        [started, state.terminated.as_ref().and_then(|ended| ended.finished_at.as_ref())]
+    });
+    steps.chain([created]).flatten().map(|time| time.0).max()
+}
+
+/// A refusal that a pod does not get over by itself, since `prepare` is not run again in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// Which step refused.
+    pub by: Step,
+    /// When.
+    pub since: Timestamp,
+}
+
+/// A step of a pod that may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The preparation, for the spec or the data.
+    Prepare,
+    /// The proof, for the artifact.
+    Serve,
+}
+
+/// Whether a pod that is not ready will never be.
+pub fn stuck(pod: &Pod) -> Option<Stuck> {
+    let at = |ended: &ContainerStateTerminated| ended.finished_at.as_ref().map(|time| time.0);
+    if matches!(report(pod), Some(Report::Refused(_))) {
+        let ended = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
+        return Some(Stuck { by: Step::Prepare, since: at(ended)? });
+    }
+    let serve = container(pod, SERVE)?;
+    let ends = [&serve.state, &serve.last_state].into_iter().flatten().filter_map(|s| s.terminated.as_ref());
+    let refused = |ended: &&ContainerStateTerminated| {
+        let report = ended.message.as_deref().and_then(|message| serde_json::from_str(message).ok());
+        matches!(report, Some(Report::Refused(_)))
+    };
+    let ended = ends.filter(refused).max_by_key(|ended| at(ended))?;
+    Some(Stuck { by: Step::Serve, since: at(ended)? })
+}
+
 /// What keeps a pod from becoming ready.
 pub fn of_pod(pod: &Pod) -> Option<Trouble> {
     let name = pod.name_any();
     let mut containers = prepare(pod).into_iter().chain(container(pod, SERVE));
-    unscheduled(pod, &name).or_else(|| containers.find_map(|container| of_container(container, &name)))
+    let of_containers = || containers.find_map(|container| of_container(container, &name));
+    unscheduled(pod, &name).or_else(|| of_refusal(pod, &name)).or_else(of_containers)
+}
+
+fn of_refusal(pod: &Pod, name: &str) -> Option<Trouble> {
+    let Some(Report::Refused(Refusal { code, message })) = report(pod) else { return None };
+    let message = format!("pod {name} cannot serve, and is replaced after a pause: {}", quote(&message));
+    Some(Trouble { reason: Reason::of_refusal(&code), message })
 }
 
 fn unscheduled(pod: &Pod, name: &str) -> Option<Trouble> {
@@ -103,10 +164,11 @@ fn of_end(container: &ContainerStatus, ended: &ContainerStateTerminated, pod: &s
     Some(Trouble { reason, message })
 }
 
-/// The code and the message of a failure that was reported, or of the last line of a log, which Kubernetes gives
+/// The code and the message of a failure or a refusal that was reported, or of the last line of a log, which Kubernetes gives
 /// where a container left no report.
 fn words(message: &str) -> (Option<String>, String) {
-    if let Ok(Report::Failed(Refusal { code, message })) = serde_json::from_str(message) {
+    if let Ok(Report::Failed(refusal) | Report::Refused(refusal)) = serde_json::from_str(message) {
+        let Refusal { code, message } = refusal;
         return (Some(code), message);
     }
     let last = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
@@ -261,6 +323,57 @@ mod tests {
         let failed = r#"state: {terminated: {exitCode: 1, message: '{"failed":{"code":"data_unavailable","message":"gone"}}'}}"#;
         assert_eq!(report(&pod(failed)), None);
         assert_eq!(report(&pod("state: {running: {}}")), None);
+    }
+
+    const CORRUPT: &str = r#"'{"refused":{"code":"artifact_corrupt","message":"no"}}'"#;
+
+    #[test]
+    fn a_refusal_is_told_whichever_step_refused() {
+        let refused = r#"state: {terminated: {exitCode: 0, message: '{"refused":{"code":"digest_mismatch","message":"another"}}'}}"#;
+        check(
+            &container("initContainerStatuses", "prepare", refused),
+            Some((Reason::DigestMismatch, "pod iris-1 cannot serve, and is replaced after a pause: another")),
+        );
+        let ended = format!("lastState: {{terminated: {{exitCode: 1, message: {CORRUPT}}}}}");
+        check(
+            &container("containerStatuses", "serve", &format!("state: {{running: {{}}}}, {ended}")),
+            Some((Reason::ArtifactCorrupt, "container serve of pod iris-1 ended with status 1: no")),
+        );
+    }
+
+    #[test]
+    fn a_pod_is_stuck_from_its_latest_refusal_on() {
+        let pod = |kind: &str, name: &str, state: &str| -> Pod {
+            let status = container(kind, name, state);
+            serde_saphyr::from_str(&format!("{{metadata: {{name: iris-1}}, status: {status}}}")).unwrap()
+        };
+        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
+        let ended = |seconds: i64, message: &str| {
+            format!("{{terminated: {{exitCode: 0, finishedAt: '{}', message: {message}}}}}", at(seconds))
+        };
+        let prepare = pod("initContainerStatuses", "prepare", &format!("state: {}", ended(5, CORRUPT)));
+        assert_eq!(stuck(&prepare), Some(Stuck { by: Step::Prepare, since: at(5) }));
+        let both = format!("state: {}, lastState: {}", ended(9, CORRUPT), ended(7, CORRUPT));
+        let serve = pod("containerStatuses", "serve", &both);
+        assert_eq!(stuck(&serve), Some(Stuck { by: Step::Serve, since: at(9) }));
+        assert_eq!(last_step(&serve), Some(at(9)));
+        let other = pod("containerStatuses", "serve", &format!("state: {}", ended(9, "plain")));
+        assert_eq!(stuck(&other), None);
+        assert_eq!(stuck(&pod("containerStatuses", "serve", "state: {running: {}}")), None);
+    }
+
+    #[test]
+    fn a_deployment_that_is_given_up_on_says_so() {
+        let status =
+            |condition: &str| serde_saphyr::from_str(&format!("{{conditions: [{condition}]}}")).unwrap();
+        let late = status(
+            "{type: Progressing, status: 'False', reason: ProgressDeadlineExceeded, message: timed out.}",
+        );
+        assert_eq!(stalled(&late).as_deref(), Some("timed out"));
+        assert_eq!(
+            stalled(&status("{type: Progressing, status: 'True', reason: NewReplicaSetAvailable}")),
+            None
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What the binary does: one function per command.
 //!
-//! Comes in: settings. Goes out: an exit code, or an error for the log. Never: an exit code that is not 0 for a
-//! model that was refused; trying again would not help.
+//! Comes in: settings. Goes out: an exit code, or an error for the log. Never: an exit code of `prepare` that is not 0
+//! for a model that was refused, since trying again at once would not help.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use canopy_contract::code::Code;
-use canopy_contract::report::{Refusal, Report};
+use canopy_contract::report::{Prepared, Refusal, Report};
+use canopy_contract::serving::ServingConfig;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
@@ -15,9 +17,11 @@ use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, metrics};
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::kept;
 use crate::metrics::Metrics;
 use crate::prepare::{self, PrepareError};
 use crate::record::{self, Record, RecordError};
+use crate::refused::Refused;
 use crate::serve::{self, Process, ServeError, Serving};
 use crate::settings::{ConfigError, PrepareArguments, ServeArguments};
 
@@ -66,15 +70,50 @@ pub async fn prepare(arguments: PrepareArguments) -> Result<ExitCode, CommandErr
 
 fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandError> {
     let config = arguments.model.config()?;
-    let (model, version) = (config.model.as_str(), config.version.as_str());
-    let folder = &arguments.model.dir;
     let told = |report: &Report| match &arguments.termination_log {
         Some(log) => record::tell(report, log),
         None => Ok(()),
     };
-    let record = match prepare::prepare(&config, arguments.trainer, &progress) {
+    // Where what it is made from cannot be read, the preparation says so.
+    let made_from = kept::made_from(&config, arguments.trainer).ok();
+    let kept = made_from.as_ref().and_then(|made_from| keep(&config, &arguments.model.dir, made_from));
+    let report = match kept {
+        Some(report) => Report::Prepared(report),
+        None => prepare_anew(arguments, &config, made_from)?,
+    };
+    told(&report)?;
+    Ok(if matches!(report, Report::Failed(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The model that is in the folder already, where it counts.
+fn keep(config: &ServingConfig, folder: &Path, made_from: &str) -> Option<Prepared> {
+    let (model, version) = (config.model.as_str(), config.version.as_str());
+    match kept::find(folder, made_from) {
+        Ok(Some(report)) => {
+            tracing::info!(model, version, digest = report.digest, "prepared before, and kept");
+            Some(report)
+        }
+        Ok(None) => None,
+        Err(why) => {
+            tracing::warn!(model, version, "the model that was prepared before is made anew: {why}");
+            None
+        }
+    }
+}
+
+/// Makes the model and leaves it, or the refusal, in the folder.
+fn prepare_anew(
+    arguments: &PrepareArguments,
+    config: &ServingConfig,
+    made_from: Option<String>,
+) -> Result<Report, CommandError> {
+    let (model, version) = (config.model.as_str(), config.version.as_str());
+    let folder = &arguments.model.dir;
+    let prepared = prepare::prepare_from(&arguments.sources(), config, arguments.trainer, &progress);
+    let record = match prepared {
         Ok(preparation) => {
             let record = preparation.record();
+            let record = made_from.into_iter().fold(record, Record::made_from);
             record.write(folder, Some(&preparation.artifact))?;
             let report = &preparation.report;
             tracing::info!(
@@ -92,10 +131,10 @@ fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandErr
             }
             record
         }
-        Err(PrepareError::Refused(refusal)) => {
-            let Refusal { code, message } = &refusal;
+        Err(PrepareError::Refused(Refused { told, full: _ })) => {
+            let Refusal { code, message } = &told;
             tracing::error!(model, version, code, "refused: {message}");
-            let record = Record::Refused(refusal);
+            let record = Record::Refused(told);
             record.write(folder, None)?;
             record
         }
@@ -103,13 +142,11 @@ fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandErr
             let failure = Refusal::new(Code::DataUnavailable, why);
             let Refusal { code, message } = &failure;
             tracing::error!(model, version, code, "{message}");
-            told(&Report::Failed(failure))?;
-            return Ok(ExitCode::FAILURE);
+            return Ok(Report::Failed(failure));
         }
         Err(error) => return Err(error.into()),
     };
-    told(&record.report())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(record.report())
 }
 
 /// A line for each quarter of the way.
@@ -133,6 +170,7 @@ pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCo
         config: arguments.model.config()?,
         drain: arguments.drain(),
         limits: arguments.limits(),
+        gives_up: Some(arguments.refusal()),
         folder: arguments.model.dir,
     };
 
@@ -140,6 +178,13 @@ pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCo
     // Before anybody can ask whether the process is ready: from here on it waits for the model.
     let served = serve::run(serving, listener, process);
     admin::spawn(admin_listener, readiness, registry, control);
-    served.await?;
-    Ok(ExitCode::SUCCESS)
+    match served.await {
+        Err(ServeError::Refused(refusal)) => {
+            if let Some(log) = &arguments.termination_log {
+                record::tell(&Report::Refused(refusal), log)?;
+            }
+            Ok(ExitCode::FAILURE)
+        }
+        ended => ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
+    }
 }

@@ -1,20 +1,26 @@
 //! Files from other machines: the only place that asks one for something.
 //!
-//! Comes in: an address and the digest its file must have. Goes out: the bytes, or why there are none, with the
-//! address as anybody may see it. Never: bytes of another digest; more of them, or more time, than allowed; a
-//! password or a signature in a message.
+//! Comes in: an address, the digest its file must have, and which networks may be reached. Goes out: the bytes, or
+//! why there are none, with the address as anybody may see it. Never: bytes of another digest; more of them, or more
+//! time, than allowed; a password or a signature in a message; a connection to an address that was not admitted; a
+//! word of what was found in a network that was not allowed by name.
 
-use std::thread;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{io, thread};
 
 use canopy_contract::serving::Download;
 use canopy_runtime::process::install_cryptography;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use crate::artifact::hexadecimal;
+use crate::networks::{Admission, Networks, Sources};
 
 /// Whoever is there answers by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +30,11 @@ const REDIRECTS_MAX: usize = 5;
 /// How many characters of an address are told.
 const SHOWN_MAX: usize = 160;
 const PROGRAM: &str = concat!("canopy/", env!("CARGO_PKG_VERSION"));
+/// The one reason for a file that did not come from a network that was not allowed by name. It is the same for a closed
+/// port, a name that is not known and a file that is not there, so that a model cannot be used to look around.
+const NOT_TOLD: &str = "no file could be read there. Check the address, that its server lets this cluster read the \
+                        file, that it arrives within half of train.deadlineSeconds, and that the operator allows its \
+                        network (operator.sources of the chart)";
 
 /// Why there is no file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,16 +52,26 @@ pub enum DownloadError {
     },
     /// It is another file.
     #[error(
-        "{uri} has the SHA-256 {found}, but {expected} is asked for: give sha256 the new digest if the new file is \
-         meant, or put the old file back and ask again by the annotation canopy.rs/restartedAt"
+        "{uri} has {}, but {expected} is asked for: give sha256 the new digest if the new file is meant, or put the \
+         old file back and ask again by the annotation canopy.rs/restartedAt",
+        found.as_ref().map_or("another SHA-256".to_owned(), |found| format!("the SHA-256 {found}"))
     )]
     Digest {
         /// The address.
         uri: String,
         /// What it should be.
         expected: String,
-        /// What it is.
-        found: String,
+        /// What it is, for the owner of the machine.
+        found: Option<String>,
+    },
+    /// The spec names an address that predictors must not read from.
+    #[error(
+        "failed to download {uri}: data must not come from this address; use a server that the operator allows \
+         (operator.sources of the chart)"
+    )]
+    Refused {
+        /// The address.
+        uri: String,
     },
     /// It did not come, which may pass.
     #[error("failed to download {uri}: {why}")]
@@ -63,21 +84,102 @@ pub enum DownloadError {
 }
 
 /// Downloads a file of at most `bytes_max` bytes. Blocks; it may be called from asynchronous code all the same.
-pub fn fetch(download: &Download, bytes_max: u64) -> Result<Vec<u8>, DownloadError> {
+pub fn fetch(download: &Download, bytes_max: u64, sources: &Sources) -> Result<Vec<u8>, DownloadError> {
     let Download { uri, sha256, timeout_seconds } = download;
     let url: Url = uri.parse().map_err(|error| DownloadError::Address(format!("{error}")))?;
+    let guard = match sources {
+        Sources::Anywhere => None,
+        Sources::Within(networks) => Some(Guard::new(networks)),
+    };
+    if guard.as_ref().is_some_and(|guard| !guard.admits(&url)) {
+        return Err(DownloadError::Refused { uri: without_secrets(&url) });
+    }
     let limits = Limits { time: Duration::from_secs((*timeout_seconds).into()), bytes: bytes_max };
     // A runtime cannot be entered from another one, and the caller's thread may be in one.
-    let fetched = thread::scope(|scope| scope.spawn(|| at_once(&url, limits)).join());
-    let File { bytes, sha256: found } = match fetched {
-        Ok(fetched) => fetched.map_err(|fault| fault.of(&url))?,
-        Err(panic) => std::panic::resume_unwind(panic),
-    };
+    let fetched = thread::scope(|scope| scope.spawn(|| at_once(&url, limits, guard.as_ref())).join());
+    let fetched = fetched.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let tells = guard.is_none_or(|guard| guard.tells());
+    let File { bytes, sha256: found } = fetched.map_err(|fault| fault.of(&url, tells))?;
     if found == *sha256 {
-        Ok(bytes)
-    } else {
-        Err(DownloadError::Digest { uri: without_secrets(&url), expected: sha256.clone(), found })
+        return Ok(bytes);
     }
+    let found = matches!(sources, Sources::Anywhere).then_some(found);
+    Err(DownloadError::Digest { uri: without_secrets(&url), expected: sha256.clone(), found })
+}
+
+/// Admits addresses on the way of one download, and notes whether all were allowed by name.
+#[derive(Clone)]
+struct Guard(Arc<Watch>);
+
+struct Watch {
+    networks: Networks,
+    /// An address was admitted that was allowed by name.
+    named: AtomicBool,
+    /// An address was met that was not.
+    other: AtomicBool,
+}
+
+impl Guard {
+    fn new(networks: &Networks) -> Self {
+        let (named, other) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Watch { networks: networks.clone(), named, other }))
+    }
+
+    /// Whether the host of a URL may be asked. An address is decided on here, since a client connects to it without
+    /// looking it up; a URL has one in its usual notation, whatever notation it was read from.
+    fn admits(&self, url: &Url) -> bool {
+        let Some(host) = url.host_str() else { return false };
+        match host.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(address) => self.admit(SocketAddr::new(address, 0)),
+            Err(_) => self.0.networks.admits_host(host) || self.meets_other(),
+        }
+    }
+
+    fn admit(&self, address: SocketAddr) -> bool {
+        match self.0.networks.admit(address.ip()) {
+            Some(Admission::Named) => {
+                self.0.named.store(true, Ordering::Relaxed);
+                true
+            }
+            Some(Admission::Reached) => !self.meets_other(),
+            None => self.meets_other(),
+        }
+    }
+
+    /// Notes an address of which nothing is told. Returns false.
+    fn meets_other(&self) -> bool {
+        self.0.other.store(true, Ordering::Relaxed);
+        false
+    }
+
+    /// Whether messages may say what was seen: every address on the way was allowed by name.
+    fn tells(&self) -> bool {
+        self.0.named.load(Ordering::Relaxed) && !self.0.other.load(Ordering::Relaxed)
+    }
+}
+
+impl Resolve for Guard {
+    /// Looks a name up and leaves only the addresses that may be connected to.
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = self.clone();
+        Box::pin(async move {
+            if !guard.0.networks.admits_host(name.as_str()) {
+                guard.meets_other();
+                return Err(not_admitted());
+            }
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let admitted: Vec<_> = found.filter(|address| guard.admit(*address)).collect();
+            if admitted.is_empty() {
+                Err(not_admitted())
+            } else {
+                Ok(Box::new(admitted.into_iter()) as Addrs)
+            }
+        })
+    }
+}
+
+fn not_admitted() -> Box<dyn std::error::Error + Send + Sync> {
+    io::Error::other("data must not come from this address").into()
 }
 
 /// The address as anybody may see it: without user, password, query and fragment, and short enough that a message
@@ -117,11 +219,13 @@ enum Fault {
 }
 
 impl Fault {
-    fn of(self, url: &Url) -> DownloadError {
+    fn of(self, url: &Url, tells: bool) -> DownloadError {
         let uri = without_secrets(url);
         match self {
             Self::TooLarge(limit) => DownloadError::TooLarge { uri, limit },
-            Self::Other(why) => DownloadError::Failed { uri, why },
+            Self::Other(why) => {
+                DownloadError::Failed { uri, why: if tells { why } else { NOT_TOLD.to_owned() } }
+            }
         }
     }
 }
@@ -142,11 +246,11 @@ impl From<reqwest::Error> for Fault {
     }
 }
 
-fn at_once(url: &Url, limits: Limits) -> Result<File, Fault> {
+fn at_once(url: &Url, limits: Limits, guard: Option<&Guard>) -> Result<File, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Fault::Other(error.to_string()))?;
     let ended = runtime.block_on(async {
-        let Ok(ended) = timeout(limits.time, file(url, limits.bytes)).await else {
+        let Ok(ended) = timeout(limits.time, file(url, limits.bytes, guard)).await else {
             let seconds = limits.time.as_secs();
             let why = format!(
                 "it did not arrive within {seconds} s: raise train.deadlineSeconds, half of which is for the download"
@@ -160,8 +264,8 @@ fn at_once(url: &Url, limits: Limits) -> Result<File, Fault> {
     ended
 }
 
-async fn file(url: &Url, bytes_max: u64) -> Result<File, Fault> {
-    let mut response = client(url)?.get(url.clone()).send().await?;
+async fn file(url: &Url, bytes_max: u64, guard: Option<&Guard>) -> Result<File, Fault> {
+    let mut response = client(url, guard)?.get(url.clone()).send().await?;
     if response.status() != StatusCode::OK {
         return Err(Fault::Other(unwanted(response.status())));
     }
@@ -179,16 +283,21 @@ async fn file(url: &Url, bytes_max: u64) -> Result<File, Fault> {
     Ok(File { bytes, sha256: hexadecimal(&digest.finalize()) })
 }
 
-fn client(url: &Url) -> Result<Client, reqwest::Error> {
+fn client(url: &Url, guard: Option<&Guard>) -> Result<Client, reqwest::Error> {
     install_cryptography();
     let builder = || {
-        Client::builder()
+        let builder = Client::builder()
             .user_agent(PROGRAM)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_TIMEOUT)
-            .redirect(redirects())
+            .redirect(redirects(guard.cloned()))
             // The address before a redirect may have a signature in it, which is nobody else's business.
-            .referer(false)
+            .referer(false);
+        match guard {
+            // A proxy would look names up by itself, and connect to what it found.
+            Some(guard) => builder.no_proxy().dns_resolver(guard.clone()),
+            None => builder,
+        }
     };
     match builder().build() {
         // There is no bundle of certificates, as in an empty folder: without TLS none is needed.
@@ -197,14 +306,16 @@ fn client(url: &Url) -> Result<Client, reqwest::Error> {
     }
 }
 
-fn redirects() -> Policy {
-    Policy::custom(|attempt| {
+fn redirects(guard: Option<Guard>) -> Policy {
+    Policy::custom(move |attempt| {
         let was_secret = attempt.previous().iter().any(|url| url.scheme() == "https");
         if attempt.previous().len() > REDIRECTS_MAX {
             attempt.error(format!("it was redirected more than {REDIRECTS_MAX} times"))
         } else if was_secret && attempt.url().scheme() != "https" {
             let to = without_secrets(attempt.url());
             attempt.error(format!("it was redirected from https to {to}, where anybody could change it"))
+        } else if guard.as_ref().is_some_and(|guard| !guard.admits(attempt.url())) {
+            attempt.error(not_admitted())
         } else {
             attempt.follow()
         }
@@ -252,7 +363,31 @@ mod tests {
     fn what_is_no_address_is_told_without_it() {
         let download =
             Download { uri: "http://user:word@:80".to_owned(), sha256: "00".to_owned(), timeout_seconds: 1 };
-        let error = fetch(&download, 1).unwrap_err();
+        let error = fetch(&download, 1, &Sources::Anywhere).unwrap_err();
         assert_eq!(error.to_string(), "the uri of the data cannot be read: empty host");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_admitted_by_the_addresses_that_it_resolves_to() {
+        let resolve = async |allowed: &[&str], name: &str| {
+            let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
+            let guard = Guard::new(&Networks { allowed, ..Networks::default() });
+            let found = guard.resolve(name.parse().unwrap()).await;
+            (found.map(|found| found.map(|a| a.ip().to_string()).collect::<Vec<_>>()), guard.tells())
+        };
+        // The system reads these as addresses, though they look like names here.
+        for name in ["0x7f.1", "2130706433", "localhost", "kubernetes.default.svc.cluster.local"] {
+            let (found, tells) = resolve(&[], name).await;
+            assert_eq!(found.unwrap_err().to_string(), "data must not come from this address", "{name}");
+            assert!(!tells, "{name}");
+        }
+        let (found, tells) = resolve(&["127.0.0.0/8"], "0x7f.1").await;
+        assert_eq!((found.unwrap(), tells), (vec!["127.0.0.1".to_owned()], true));
+        let (found, tells) = resolve(&[], "0x08.8.8.8").await;
+        assert_eq!(
+            (found.unwrap(), tells),
+            (vec!["8.8.8.8".to_owned()], false),
+            "it is reached, and not told of"
+        );
     }
 }

@@ -3,41 +3,42 @@
 //! Comes in: a serving config. Goes out: a preparation, or a refusal, which is the same each time, or a fault
 //! that may pass. Never: a model below its gate; a result that depends on the time or the number of threads.
 
-use std::error::Error as _;
-use std::fmt::Display;
 use std::time::Instant;
 
 use canopy_contract::code::Code;
 use canopy_contract::describe::{Metric, Quality};
 use canopy_contract::predict::RowAnswer;
-use canopy_contract::report::{Prepared, Refusal};
+use canopy_contract::report::Prepared;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
 use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Source, Synthetic, Train};
 use canopy_forest::bagging;
-use canopy_forest::data::{DataError, Samples};
+use canopy_forest::data::Samples;
 use canopy_forest::model::{Forest, ModelError};
 use canopy_forest::narrow::{Narrowed, narrow};
 use canopy_forest::predict::PredictError;
-use canopy_forest::scale::{ScaleError, Scaler};
+use canopy_forest::scale::Scaler;
 use canopy_forest::split::Split;
 use canopy_forest::train::{self, TrainError};
+use serde::Serialize;
 
-use crate::arrangement::{Arrangement, Disagreement};
+use crate::arrangement::Arrangement;
 use crate::artifact::{self, Artifact, ArtifactError, Card};
 use crate::download::{self, DownloadError};
 use crate::files::{self, FileError};
 use crate::holdout::HoldOut;
+use crate::networks::Sources;
 use crate::pipeline::Pipeline;
 use crate::record::{Golden, Record};
 use crate::reference::Reference;
+use crate::refused::Refused;
 use crate::warnings::{Facts, warnings};
 
 /// The largest file of data that is read or downloaded.
-const DATA_MAX_BYTES: u64 = 1 << 30;
+pub(crate) const DATA_MAX_BYTES: u64 = 1 << 30;
 
 /// Who trains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Serialize, Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Trainer {
     /// Canopy's own trainer: the same model for a seed, features drawn at each split.
     #[default]
@@ -65,8 +66,8 @@ pub struct Preparation {
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// There will be none for this config and this data.
-    #[error("{}: {}", .0.code, .0.message)]
-    Refused(Refusal),
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The data could not be read this time.
     #[error("{0}")]
     Unavailable(String),
@@ -84,13 +85,23 @@ pub enum PrepareError {
 impl Preparation {
     /// The record to leave beside the artifact.
     pub fn record(&self) -> Record {
-        Record::Prepared { report: self.report.clone(), golden: self.golden.clone() }
+        Record::Prepared { report: self.report.clone(), golden: self.golden.clone(), made_from: None }
     }
 }
 
-/// Prepares the model that `config` describes. After each tree `progress` is told how many are done, of how many.
-/// Blocks, and uses every CPU while it trains.
+/// Prepares the model that `config` describes, for the owner of this machine: data may come from anywhere. After each
+/// tree `progress` is told how many are done, of how many. Blocks, and uses every CPU while it trains.
 pub fn prepare(
+    config: &ServingConfig,
+    trainer: Trainer,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Preparation, PrepareError> {
+    prepare_from(&Sources::Anywhere, config, trainer, progress)
+}
+
+/// The same, with data from these sources alone.
+pub fn prepare_from(
+    sources: &Sources,
     config: &ServingConfig,
     trainer: Trainer,
     progress: &(dyn Fn(usize, usize) + Sync),
@@ -98,13 +109,14 @@ pub fn prepare(
     let started = Instant::now();
     let Train { data, algorithm: Algorithm::RandomForest(algorithm), standardize: _, test_percent, gate } =
         &config.train;
-    let samples = read(data, &config.classes)?;
-    let arrangement = Arrangement::new(&config.features, &config.classes, &samples)?;
-    let Split { train, test } = samples.split(u32::from(*test_percent), algorithm.seed)?;
+    let samples = read(data, sources, &config.classes)?;
+    let arrangement = Arrangement::new(&config.features, &config.classes, &samples).map_err(Refused::from)?;
+    let Split { train, test } =
+        samples.split(u32::from(*test_percent), algorithm.seed).map_err(Refused::from)?;
 
-    let Narrowed { scaler, merged } = scaling(trainer, &config.train, &train)?;
-    let forest = grow(trainer, algorithm, &scaler.transform(&train), progress)?;
-    let (scaler, forest) = (arrangement.scaler(&scaler)?, arrangement.forest(forest)?);
+    let Narrowed { scaler, merged } = scaling(trainer, &config.train, &train).map_err(Refused::from)?;
+    let forest = grow(trainer, algorithm, &scaler.transform(&train), progress).map_err(Refused::from)?;
+    let (scaler, forest) = (arrangement.scaler(&scaler).map_err(Refused::from)?, arrangement.forest(forest)?);
 
     let pipeline = Pipeline::new(&scaler, &forest);
     let rows = Rows::instances(test.rows().map(|row| arrangement.row(row)));
@@ -151,17 +163,17 @@ fn target(data: &Data) -> Option<&str> {
     }
 }
 
-fn read(data: &Data, classes: &[String]) -> Result<Samples, PrepareError> {
+fn read(data: &Data, sources: &Sources, classes: &[String]) -> Result<Samples, PrepareError> {
     match data {
         Data::Synthetic(Synthetic { samples, features, seed }) => {
-            Ok(Samples::synthetic(*samples as usize, *features as usize, *seed)?)
+            Ok(Samples::synthetic(*samples as usize, *features as usize, *seed).map_err(Refused::from)?)
         }
         Data::Csv { source, target } => {
             let bytes = match source {
                 Source::Path(path) => files::read(path, DATA_MAX_BYTES)?,
-                Source::Download(download) => download::fetch(download, DATA_MAX_BYTES)?,
+                Source::Download(download) => download::fetch(download, DATA_MAX_BYTES, sources)?,
             };
-            Ok(Samples::from_csv_with_classes(&bytes, target, classes)?)
+            Ok(Samples::from_csv_with_classes(&bytes, target, classes).map_err(Refused::from)?)
         }
     }
 }
@@ -213,7 +225,7 @@ fn judge(gate: Option<&Gate>, quality: &Quality) -> Result<(), PrepareError> {
     let rounded = (quality.value * 1e4).round() / 1e4;
     let value = if rounded < *min { rounded } else { quality.value };
     let message = format!("accuracy {value} of {} samples is below {min}", quality.samples);
-    Err(PrepareError::Refused(Refusal::new(Code::GateMissed, message)))
+    Err(PrepareError::Refused(Refused::new(Code::GateMissed, message)))
 }
 
 /// The rows held out that a model is least and most sure of.
@@ -234,19 +246,19 @@ fn extremes(rows: &Rows, answers: &[RowAnswer], features: &[Feature]) -> Result<
             golden: Golden { features: row.to_vec(), answer: *answer },
             example: example.to_vec(),
         }),
-        None => Err(invalid(&"no row held out is within the bounds of the features: widen them")),
+        None => Err(invalid("no row held out is within the bounds of the features: widen them")),
     }
 }
 
-/// A refusal of the data, with every cause of it.
-fn invalid(why: &dyn Display) -> PrepareError {
-    PrepareError::Refused(Refusal::new(Code::DataInvalid, why.to_string()))
+/// A refusal of the data that has nothing of them.
+fn invalid(why: impl Into<String>) -> PrepareError {
+    PrepareError::Refused(Refused::new(Code::DataInvalid, why))
 }
 
 impl From<FileError> for PrepareError {
     fn from(error: FileError) -> Self {
         match error {
-            FileError::TooLarge { .. } => invalid(&error),
+            FileError::TooLarge { .. } => invalid(error.to_string()),
             FileError::Read { .. } | FileError::Write { .. } => Self::Unavailable(error.to_string()),
         }
     }
@@ -256,36 +268,11 @@ impl From<DownloadError> for PrepareError {
     fn from(error: DownloadError) -> Self {
         let why = error.to_string();
         match error {
-            DownloadError::Address(_) | DownloadError::TooLarge { .. } => invalid(&why),
-            DownloadError::Digest { .. } => Self::Refused(Refusal::new(Code::DigestMismatch, why)),
+            DownloadError::Address(_) | DownloadError::TooLarge { .. } | DownloadError::Refused { .. } => {
+                invalid(why)
+            }
+            DownloadError::Digest { .. } => Self::Refused(Refused::new(Code::DigestMismatch, why)),
             DownloadError::Failed { .. } => Self::Unavailable(why),
-        }
-    }
-}
-
-impl From<DataError> for PrepareError {
-    fn from(error: DataError) -> Self {
-        invalid(&error)
-    }
-}
-
-impl From<Disagreement> for PrepareError {
-    fn from(error: Disagreement) -> Self {
-        invalid(&error)
-    }
-}
-
-impl From<ScaleError> for PrepareError {
-    fn from(error: ScaleError) -> Self {
-        invalid(&error)
-    }
-}
-
-impl From<TrainError> for PrepareError {
-    fn from(error: TrainError) -> Self {
-        match error.source() {
-            Some(cause) => invalid(&format_args!("{error}: {cause}")),
-            None => invalid(&error),
         }
     }
 }

@@ -27,6 +27,9 @@ pub enum Record {
         report: Prepared,
         /// What the model must answer again before it serves.
         golden: Golden,
+        /// A digest of everything that it was made from, where the folder may be prepared again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_from: Option<String>,
     },
     /// Without a model.
     Refused(Refusal),
@@ -57,8 +60,19 @@ impl Record {
     /// What whoever watches is told.
     pub fn report(&self) -> Report {
         match self {
-            Self::Prepared { report, golden: _ } => Report::Prepared(report.clone()),
+            Self::Prepared { report, golden: _, made_from: _ } => Report::Prepared(report.clone()),
             Self::Refused(refusal) => Report::Refused(refusal.clone()),
+        }
+    }
+
+    /// The same with a digest of what the model was made from.
+    #[must_use]
+    pub fn made_from(self, digest: String) -> Self {
+        match self {
+            Self::Prepared { report, golden, made_from: _ } => {
+                Self::Prepared { report, golden, made_from: Some(digest) }
+            }
+            Self::Refused(refusal) => Self::Refused(refusal),
         }
     }
 

@@ -1,7 +1,8 @@
 //! One predictor from an open port to its end: load, prove, serve, drain.
 //!
 //! Comes in: what to serve, a listener, and the process it lives in. Goes out: nothing; when it returns, every
-//! request is answered. Never: an end of the process because a model is bad; it stays, unready, and says why.
+//! request is answered. Never: an end of the process because `prepare` refused a model; it stays, unready, and says
+//! why. Where the artifact itself is bad, it ends a while later if it was told to.
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,6 +49,9 @@ pub struct Serving {
     pub limits: Limits,
     /// How long the door stays open after the order to stop.
     pub drain: Duration,
+    /// After how long it ends where the artifact is not what was prepared, or does not answer as it did: whoever
+    /// started the process then learns of it. A process with other models in it goes on.
+    pub gives_up: Option<Duration>,
 }
 
 /// The process that a predictor lives in, perhaps with others.
@@ -78,6 +82,9 @@ pub enum ServeError {
     /// The thread that loaded the model is gone.
     #[error("failed to load the model: {0}")]
     Load(#[from] tokio::task::JoinError),
+    /// The model will not be served, which a new preparation may mend.
+    #[error("{}: {}", .0.code, .0.message)]
+    Refused(Refusal),
 }
 
 /// Serves until the order to stop. The port answers as soon as the future is polled; predictions come when the
@@ -99,7 +106,7 @@ async fn serve_behind(
     listener: TcpListener,
     process: Process,
 ) -> Result<(), ServeError> {
-    let Serving { config, folder, limits, drain } = serving;
+    let Serving { config, folder, limits, drain, gives_up } = serving;
     let Process { workers, metrics, readiness: _, shutdown } = process;
     let address = listener.local_addr()?;
     let app = App::new(Identity::of(&config), limits, &metrics)?;
@@ -121,9 +128,20 @@ async fn serve_behind(
     let becoming_ready = async {
         let identity = app.identity().clone();
         let loaded = spawn_blocking(move || load(&folder, &identity, &metrics)).await??;
-        match loaded {
-            Ok((engine, golden)) => prove(&app, &gate, engine, &golden, address).await,
-            Err(refusal) => refuse(&app, &gate, &refusal),
+        let proven = match loaded {
+            Ok(Loading::Ready(engine, golden)) => prove(&app, &gate, *engine, &golden, address).await,
+            Ok(Loading::Refused(refusal)) => {
+                // Its reason is the data or the spec, and it is known where `prepare` was started.
+                refuse(&app, &gate, &refusal);
+                return Ok(());
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let Err(refusal) = proven else { return Ok(()) };
+        refuse(&app, &gate, &refusal);
+        if let Some(time) = gives_up {
+            tokio::time::sleep(time).await;
+            return Err(ServeError::Refused(refusal));
         }
         Ok::<_, ServeError>(())
     };
@@ -135,17 +153,25 @@ async fn serve_behind(
     Ok(())
 }
 
-/// The model in `folder`, or why it will not serve.
+/// What `prepare` left.
+enum Loading {
+    /// A model, and the answer it has to give again.
+    Ready(Box<Engine>, Golden),
+    /// A refusal.
+    Refused(Refusal),
+}
+
+/// What is in `folder`, or why that is not what `prepare` left.
 fn load(
     folder: &Path,
     identity: &Identity,
     metrics: &Metrics,
-) -> Result<Result<(Engine, Golden), Refusal>, FileError> {
+) -> Result<Result<Loading, Refusal>, FileError> {
     let started = Instant::now();
     let corrupt = |why: String| Ok(Err(Refusal::new(Code::ArtifactCorrupt, why)));
     let (report, golden) = match Record::read(folder) {
-        Ok(Record::Prepared { report, golden }) => (report, golden),
-        Ok(Record::Refused(refusal)) => return Ok(Err(refusal)),
+        Ok(Record::Prepared { report, golden, made_from: _ }) => (report, golden),
+        Ok(Record::Refused(refusal)) => return Ok(Ok(Loading::Refused(refusal))),
         Err(RecordError::File(error)) => return Err(error),
         Err(error @ RecordError::Content(_)) => return corrupt(error.to_string()),
     };
@@ -179,7 +205,7 @@ fn load(
         took: started.elapsed(),
     };
     let metrics = metrics.loaded(identity.labels(), &loaded);
-    Ok(Ok((Engine::new(model, description, metrics), golden)))
+    Ok(Ok(Loading::Ready(Box::new(Engine::new(model, description, metrics)), golden)))
 }
 
 fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescription {
@@ -190,7 +216,13 @@ fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescriptio
 }
 
 /// Asks the predictor itself until it answers; what it answers decides.
-async fn prove(app: &App, gate: &Gate, engine: Engine, golden: &Golden, address: SocketAddr) {
+async fn prove(
+    app: &App,
+    gate: &Gate,
+    engine: Engine,
+    golden: &Golden,
+    address: SocketAddr,
+) -> Result<(), Refusal> {
     let token = app.loaded(engine);
     let refusal = loop {
         gate.close("proving");
@@ -200,7 +232,7 @@ async fn prove(app: &App, gate: &Gate, engine: Engine, golden: &Golden, address:
                 gate.open();
                 let Identity { model, namespace, version, revision } = app.identity();
                 tracing::info!(%model, namespace, version, revision, %address, "serving");
-                return;
+                return Ok(());
             }
             Ok(RowAnswer { prediction, confidence }) => {
                 let RowAnswer { prediction: recorded, confidence: with } = golden.answer;
@@ -217,7 +249,7 @@ async fn prove(app: &App, gate: &Gate, engine: Engine, golden: &Golden, address:
             }
         }
     };
-    refuse(app, gate, &Refusal::new(Code::GoldenMismatch, refusal));
+    Err(Refusal::new(Code::GoldenMismatch, refusal))
 }
 
 fn refuse(app: &App, gate: &Gate, refusal: &Refusal) {

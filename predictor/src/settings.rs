@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use canopy_contract::body::FORWARDED_MAX_BYTES;
 use canopy_contract::duration;
-use canopy_contract::names::{PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
+use canopy_contract::names::{
+    PREDICTOR_ADMIN_PORT, PREDICTOR_PORT, SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS,
+};
 use canopy_contract::serving::ServingConfig;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 
 use crate::app::Limits;
 use crate::files::{self, FileError};
+use crate::networks::{Networks, Sources};
 use crate::prepare::Trainer;
 
 /// Makes a model from data, and serves it.
@@ -78,6 +82,16 @@ pub struct PrepareArguments {
     /// Where to write the report as well, at most 4 KiB of JSON
     #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
+    /// The only networks that data may be downloaded from, as in 10.8.0.0/16,192.0.2.7/32 [default: all but this host,
+    /// its links, metadata services and the API server]
+    #[arg(long, env = SOURCE_ALLOWED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
+    source_allowed_networks: Vec<IpNet>,
+    /// Networks that data may not be downloaded from
+    #[arg(long, env = SOURCE_DENIED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
+    source_denied_networks: Vec<IpNet>,
+    /// The address of the API server, as Kubernetes tells it to every container
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
+    api_server: Option<String>,
 }
 
 /// How to serve.
@@ -116,6 +130,12 @@ pub struct ServeArguments {
     /// front of that port makes every caller local
     #[arg(long, env = "CANOPY_LOG_CONTROL")]
     pub log_control: bool,
+    /// How long the port says why an artifact is not served, before the process ends for it
+    #[arg(long, env = "CANOPY_REFUSAL_SECONDS", value_name = "SECONDS", default_value_t = 15)]
+    refusal_seconds: u64,
+    /// Where to write why the model is not served, before the process ends for it
+    #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
+    pub termination_log: Option<PathBuf>,
 }
 
 /// Why there is no serving config.
@@ -145,10 +165,27 @@ impl ModelArguments {
     }
 }
 
+impl PrepareArguments {
+    /// From where data may be downloaded. The spec may be another person's, so it is never from anywhere.
+    pub fn sources(&self) -> Sources {
+        Sources::Within(Networks {
+            allowed: self.source_allowed_networks.clone(),
+            denied: self.source_denied_networks.clone(),
+            // It is a name only where Kubernetes does not tell it; names are looked up, and then decided on.
+            api_server: self.api_server.as_deref().and_then(|address| address.parse().ok()),
+        })
+    }
+}
+
 impl ServeArguments {
     /// How long the port stays open after the order to stop.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+
+    /// How long the port says why an artifact is not served.
+    pub fn refusal(&self) -> Duration {
+        Duration::from_secs(self.refusal_seconds)
     }
 
     /// What a request may cost.

@@ -25,6 +25,11 @@ pub const PREDICTION_ID_HEADER: &str = "canopy-prediction-id";
 /// The request header with which a gateway tells a predictor for how many milliseconds an answer is still of use.
 pub const TIMEOUT_HEADER: &str = "canopy-timeout-milliseconds";
 
+/// The variable with the only networks that training data may be downloaded from: the operator passes it on to `prepare`.
+pub const SOURCE_ALLOWED_NETWORKS: &str = "CANOPY_SOURCE_ALLOWED_NETWORKS";
+/// The variable with networks that training data may not be downloaded from.
+pub const SOURCE_DENIED_NETWORKS: &str = "CANOPY_SOURCE_DENIED_NETWORKS";
+
 /// The namespace of a model that names none and of a process that was told none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 /// The longest name of a model: what the names of its children add still fits into a DNS label.

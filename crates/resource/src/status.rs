@@ -3,7 +3,7 @@
 //! Comes in and goes out: the status of a manifest. Never: a float, or a phase; the conditions say more.
 #![expect(unreachable_pub, reason = "the derived schemas repeat the public types inside functions")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,8 @@ pub struct PredictorModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub revision: Option<String>,
-    /// The revision that the spec asks for and that was refused; it is not tried again until spec or data change.
+    /// The revision that the spec asks for and that was refused. It is not tried again until spec or data change, or
+    /// until retryAfter where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefusedRevision")]
     pub refused: Option<RefusedRevision>,
@@ -67,6 +68,14 @@ pub struct RefusedRevision {
     pub reason: String,
     /// What is wrong, and what to do.
     pub message: String,
+    /// How often it was tried, where it may go better the next time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i32")]
+    pub attempts: Option<i32>,
+    /// When it is tried again without a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Time")]
+    pub retry_after: Option<Time>,
 }
 
 /// The file that a model is kept in.

@@ -127,22 +127,6 @@ fn pods_that_prepared_different_artifacts() {
 }
 
 #[tokio::test]
-async fn training_that_takes_too_long_is_refused() {
-    let mut bench =
-        Bench::new(&SYNTHETIC.replace("{randomForest: {}}", "{randomForest: {}}, deadlineSeconds: 30"));
-    bench.fate_of_next(Fate::Slow);
-    bench.settle().await;
-    bench.world().wait(30);
-    bench.settle().await;
-    let revision = bench.asked();
-    let told = format!(
-        "Ready False DeadlineExceeded: pod iris-{revision}-0 did not finish training within 30 s: raise spec.train.deadlineSeconds or spec.train.resources, or train on less"
-    );
-    assert_eq!(bench.conditions()[1], told);
-    assert_eq!(bench.revisions(), [(revision, (0, 0))].into());
-}
-
-#[tokio::test]
 async fn a_model_that_was_scaled_to_zero_says_so_and_comes_back() {
     let mut bench = Bench::new(SYNTHETIC);
     bench.settle().await;

@@ -24,6 +24,10 @@ pub(crate) enum Fate {
     Slow,
     /// Their preparation refuses, for this word.
     Refused(&'static str),
+    /// Those that are ready stay so; the preparation of others refuses, for this word.
+    Turned(&'static str),
+    /// They train, and `serve` ends again and again because it refuses, for this word.
+    Unproven(&'static str),
     /// They stay in this status.
     Stuck(Value),
     /// As good, with an artifact of each pod's own.
@@ -140,11 +144,15 @@ impl World {
 
     fn scale(&mut self, key: &Key, deployment: &Value) {
         let wanted = usize::try_from(deployment["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap();
-        let pods = self.pods_of(key);
+        let mut pods = self.pods_of(key);
+        // As a ReplicaSet does: those that are not ready go first.
+        pods.sort_by_key(|pod| !is_ready(&self.objects[pod]));
         for pod in pods.iter().skip(wanted) {
-            self.objects.remove(pod);
+            self.remove(pod);
         }
-        for number in pods.len()..wanted {
+        let is_free = |number: &usize| !pods.iter().any(|(.., name)| *name == format!("{}-{number}", key.2));
+        let free: Vec<_> = (0..).filter(is_free).take(wanted.saturating_sub(pods.len())).collect();
+        for number in free {
             let template = deployment["spec"]["template"].clone();
             let name = format!("{}-{number}", key.2);
             let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": key.2,
@@ -162,24 +170,34 @@ impl World {
         let revision = pod["metadata"]["labels"][REVISION].as_str().unwrap().to_owned();
         let fate = self.fates.get(&revision).cloned().unwrap_or_default();
         let prepare = &pod["status"]["initContainerStatuses"][0]["state"];
+        let ended = &prepare["terminated"];
+        // A pod prepares once.
+        let is_refused = ended["message"].as_str().is_some_and(|message| message.contains("refused"));
+        if is_refused || (matches!(fate, Fate::Turned(_)) && is_ready(&pod)) {
+            return;
+        }
+        let since = ended["finishedAt"].as_str().map_or_else(|| self.now.to_string(), str::to_owned);
         pod["status"] = match &fate {
             Fate::Stuck(status) => status.clone(),
             _ if prepare.is_null() => preparing(self.now),
             Fate::Slow => return,
-            Fate::Refused(word) => {
-                prepared(&json!({"refused": {"code": word, "message": "as it was told"}}), false)
+            Fate::Refused(word) | Fate::Turned(word) => prepared(&refusal(word), false, &since),
+            Fate::Good => prepared(&report("d1"), true, &since),
+            Fate::Different => prepared(&report(&key.2[key.2.len() - 1..].repeat(64)), true, &since),
+            Fate::Unready => prepared(&report("d1"), false, &since),
+            Fate::Unproven(word) => {
+                let mut status = prepared(&report("d1"), false, &since);
+                let ended = json!({"exitCode": 1, "finishedAt": since, "message": refusal(word).to_string()});
+                status["containerStatuses"][0]["lastState"] = json!({ "terminated": ended });
+                status
             }
-            Fate::Good => prepared(&report("d1"), true),
-            Fate::Different => prepared(&report(&key.2[key.2.len() - 1..].repeat(64)), true),
-            Fate::Unready => prepared(&report("d1"), false),
         };
         self.store(key.clone(), pod);
     }
 
     fn count(&mut self, key: &Key) {
         let pods = self.pods_of(key);
-        let is_ready = |pod: &&Key| self.objects[*pod]["status"]["conditions"][0]["status"] == "True";
-        let (all, ready) = (pods.len(), pods.iter().filter(is_ready).count());
+        let (all, ready) = (pods.len(), pods.iter().filter(|pod| is_ready(&self.objects[*pod])).count());
         let mut deployment = self.objects[key].clone();
         deployment["status"] = json!({
             "observedGeneration": deployment["metadata"]["generation"],
@@ -211,8 +229,16 @@ fn preparing(since: Timestamp) -> Value {
     json!({"initContainerStatuses": [container("prepare", &json!({"running": {"startedAt": since}}))]})
 }
 
-fn prepared(report: &Value, ready: bool) -> Value {
-    let ended = json!({"terminated": {"exitCode": 0, "message": report.to_string()}});
+fn is_ready(pod: &Value) -> bool {
+    pod["status"]["conditions"][0]["status"] == "True"
+}
+
+fn refusal(word: &str) -> Value {
+    json!({"refused": {"code": word, "message": "as it was told"}})
+}
+
+fn prepared(report: &Value, ready: bool, since: &str) -> Value {
+    let ended = json!({"terminated": {"exitCode": 0, "finishedAt": since, "message": report.to_string()}});
     json!({
         "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
         "initContainerStatuses": [container("prepare", &ended)],

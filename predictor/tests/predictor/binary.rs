@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::harness::{config, synthetic};
 
+/// Lets a predictor download from the servers of these tests, and say what it saw there.
+pub(crate) const THIS_HOST: (&str, &str) = ("CANOPY_SOURCE_ALLOWED_NETWORKS", "127.0.0.1/32");
+
 /// A folder with a serving config in it.
 pub(crate) fn folder(config: &ServingConfig) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -130,4 +133,23 @@ fn a_port_that_is_taken_is_named_with_the_way_to_choose_another() {
         );
         assert!(said(&output).contains(&words), "{}", said(&output));
     }
+}
+
+#[test]
+fn serve_leaves_the_reason_of_a_bad_artifact_where_the_operator_looks_and_ends() {
+    let folder = folder(&synthetic());
+    let (output, _) = prepare(&folder, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let log = folder.path().join("termination-log");
+    std::fs::write(&log, "").unwrap();
+    std::fs::write(folder.path().join("model/model.canopy"), "nothing").unwrap();
+    let mut serve = predictor(folder.path(), "serve");
+    serve.env("CANOPY_LISTEN", "127.0.0.1:0").env("CANOPY_ADMIN", "127.0.0.1:0");
+    let output =
+        serve.env("CANOPY_TERMINATION_LOG", &log).env("CANOPY_REFUSAL_SECONDS", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let report = serde_json::from_slice(&std::fs::read(&log).unwrap()).unwrap();
+    let Report::Refused(refusal) = report else { panic!("{report:?}") };
+    assert_eq!(refusal.code, "artifact_corrupt");
+    assert!(said(&output).contains("will not serve"), "{}", said(&output));
 }

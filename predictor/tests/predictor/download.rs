@@ -6,10 +6,11 @@ use canopy_contract::report::{Refusal, Report};
 use canopy_contract::serving::{Download, ServingConfig};
 use canopy_predictor::artifact;
 use canopy_predictor::download::{DownloadError, fetch};
+use canopy_predictor::networks::Sources;
 use canopy_predictor::prepare::{PrepareError, Trainer, prepare};
 use serde_json::json;
 
-use crate::binary::{folder, prepare as run, said};
+use crate::binary::{THIS_HOST, folder, prepare as run, said};
 use crate::file_server::FileServer;
 use crate::harness::config;
 
@@ -49,7 +50,7 @@ fn check_unavailable(uri: &str, timeout_seconds: u32, expected: &str) {
 #[track_caller]
 fn refusal(config: &ServingConfig) -> Refusal {
     match prepare(config, Trainer::Native, &|_, _| ()) {
-        Err(PrepareError::Refused(refusal)) => refusal,
+        Err(PrepareError::Refused(refused)) => refused.full,
         other => panic!("a refusal was expected, but there is {other:?}"),
     }
 }
@@ -136,7 +137,7 @@ fn what_may_pass_is_told_with_what_to_do() {
 #[test]
 fn a_table_that_was_cut_on_its_way_is_asked_for_again() {
     let server = FileServer::http(&table());
-    match fetch(&download(&server.uri("cut")), 1 << 20) {
+    match fetch(&download(&server.uri("cut")), 1 << 20, &Sources::Anywhere) {
         Err(DownloadError::Failed { uri, why }) => {
             assert_eq!(uri, server.uri("cut"));
             assert!(why.contains("EOF") || why.contains("closed"), "{why}");
@@ -148,7 +149,7 @@ fn a_table_that_was_cut_on_its_way_is_asked_for_again() {
 #[test]
 fn nobody_there_is_told_by_the_systems_words() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    match fetch(&download(&format!("http://{free}/a.csv")), 1 << 20) {
+    match fetch(&download(&format!("http://{free}/a.csv")), 1 << 20, &Sources::Anywhere) {
         Err(DownloadError::Failed { uri: _, why }) => {
             assert!(why.ends_with("Connection refused (os error 111)"), "{why}");
         }
@@ -164,15 +165,19 @@ fn download(uri: &str) -> Download {
 fn no_more_is_taken_than_is_allowed() {
     let server = FileServer::http(&table());
     let limit = table().len() as u64;
-    assert_eq!(fetch(&download(&server.uri("good.csv")), limit), Ok(table().into_bytes()));
+    assert_eq!(
+        fetch(&download(&server.uri("good.csv")), limit, &Sources::Anywhere),
+        Ok(table().into_bytes())
+    );
     // One tells its length before, the other never ends.
     for (name, limit) in [("good.csv", limit - 1), ("endless", 1 << 20)] {
         let uri = server.uri(name);
-        let error = fetch(&download(&uri), limit).unwrap_err();
+        let error = fetch(&download(&uri), limit, &Sources::Anywhere).unwrap_err();
         assert_eq!(error, DownloadError::TooLarge { uri: uri.clone(), limit });
         // It would be as large the next time.
         let told = PrepareError::from(error);
-        let PrepareError::Refused(Refusal { code, message }) = told else { panic!("{told:?}") };
+        let PrepareError::Refused(refused) = told else { panic!("{told:?}") };
+        let Refusal { code, message } = refused.told;
         assert_eq!(code, "data_invalid");
         assert_eq!(message, format!("failed to download {uri}: it is larger than {limit} bytes"));
     }
@@ -182,7 +187,7 @@ fn no_more_is_taken_than_is_allowed() {
 fn a_missing_table_ends_prepare_with_an_error_and_its_reason_where_the_operator_looks() {
     let server = FileServer::http(&table());
     let folder = folder(&of_uri(&server.uri("nowhere?signature=secret"), &digest(), 20));
-    let (output, report) = run(&folder, &[]);
+    let (output, report) = run(&folder, &[THIS_HOST]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let Report::Failed(Refusal { code, message }) = report else { panic!("{report:?}") };
     assert_eq!(code, "data_unavailable");
@@ -197,14 +202,15 @@ fn a_missing_table_ends_prepare_with_an_error_and_its_reason_where_the_operator_
 fn another_file_ends_prepare_well_since_trying_again_would_not_help() {
     let server = FileServer::http(&table());
     let folder = folder(&of_uri(&server.uri("good.csv"), &"0".repeat(64), 20));
-    let (output, report) = run(&folder, &[]);
+    let (output, report) = run(&folder, &[THIS_HOST]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let Report::Refused(Refusal { code, message: _ }) = report else { panic!("{report:?}") };
     assert_eq!(code, "digest_mismatch");
 }
 
 /// Where a program that must not find the system's certificates looks for them.
-const NO_CERTIFICATES: [(&str, &str); 2] = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
+const NO_CERTIFICATES: [(&str, &str); 3] =
+    [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere"), THIS_HOST];
 
 #[test]
 fn without_a_bundle_of_certificates_plain_http_works_and_tls_says_what_is_missing() {
@@ -225,7 +231,7 @@ fn tls_needs_a_certificate_that_is_trusted_and_does_not_end_half_way() {
     let server = FileServer::https(&table(), plain.uri("good.csv?signature=secret"));
     let certificates = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&certificates, server.certificate.as_ref().unwrap()).unwrap();
-    let trusted = [("SSL_CERT_FILE", certificates.path().to_str().unwrap())];
+    let trusted = [("SSL_CERT_FILE", certificates.path().to_str().unwrap()), THIS_HOST];
     let outcome = |name: &str, environment: &[(&str, &str)]| {
         run(&folder(&of_uri(&server.uri(name), &digest(), 20)), environment).1
     };
@@ -242,7 +248,7 @@ fn tls_needs_a_certificate_that_is_trusted_and_does_not_end_half_way() {
     assert!(message.ends_with(&expected), "{message}");
     assert_eq!(plain.asked().len(), 0);
 
-    let Report::Failed(Refusal { code: _, message }) = outcome("good.csv", &[]) else {
+    let Report::Failed(Refusal { code: _, message }) = outcome("good.csv", &[THIS_HOST]) else {
         panic!("a certificate was trusted that nobody knows")
     };
     assert!(message.contains("UnknownIssuer"), "{message}");

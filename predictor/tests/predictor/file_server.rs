@@ -42,6 +42,11 @@ impl FileServer {
         Self::start(good, String::new(), false)
     }
 
+    /// The same; its file `elsewhere` is at that address.
+    pub(crate) fn leading(elsewhere: String) -> Self {
+        Self::start("", elsewhere, false)
+    }
+
     /// The same over TLS; its file `elsewhere` is at that address.
     pub(crate) fn https(good: &str, elsewhere: String) -> Self {
         Self::start(good, elsewhere, true)

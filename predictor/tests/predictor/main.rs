@@ -15,6 +15,8 @@ mod serve;
 mod binary;
 mod file_server;
 mod download;
+mod sources;
+mod kept;
 mod routes;
 mod overload;
 mod lines;

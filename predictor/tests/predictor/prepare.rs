@@ -43,7 +43,8 @@ const ANIMALS: [&str; 3] = ["newt", "cat", "emu"];
 #[track_caller]
 fn check_refused(config: &ServingConfig, code: &str, message: &str) {
     match prepare(config, Trainer::Native, &|_, _| ()) {
-        Err(PrepareError::Refused(refusal)) => {
+        Err(PrepareError::Refused(refused)) => {
+            let refusal = refused.full;
             assert_eq!((refusal.code.as_str(), refusal.message.as_str()), (code, message));
         }
         other => panic!("{message:?} was expected, but there is {other:?}"),
@@ -338,11 +339,11 @@ fn data_that_cannot_be_used_is_refused_with_its_row() {
 #[test]
 fn parameters_that_make_no_sense_are_refused() {
     let changes = json!({"train": {"algorithm": {"randomForest": {"trees": 0}}}});
-    let Err(PrepareError::Refused(refusal)) = prepare(&config(&[&changes]), Trainer::Native, &|_, _| ())
+    let Err(PrepareError::Refused(refused)) = prepare(&config(&[&changes]), Trainer::Native, &|_, _| ())
     else {
         panic!("a forest without trees was grown");
     };
-    assert!(refusal.message.starts_with("trees must be"), "{}", refusal.message);
+    assert!(refused.told.message.starts_with("trees must be"), "{refused:?}");
 
     for percent in [0, 100] {
         let config = config(&[&json!({"train": {"testPercent": percent}})]);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use canopy_contract::report::Refusal;
 use canopy_contract::serving::ServingConfig;
 use canopy_predictor::app::Limits;
 use canopy_predictor::artifact;
@@ -38,6 +39,11 @@ struct Predictor {
 
 impl Predictor {
     async fn start(folder: &Path, config: ServingConfig, limits: Limits, drain: Duration) -> Self {
+        let folder = folder.to_owned();
+        Self::serving(Serving { config, folder, limits, drain, gives_up: None }).await
+    }
+
+    async fn serving(serving: Serving) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let readiness = Readiness::new();
@@ -49,7 +55,6 @@ impl Predictor {
             readiness: readiness.clone(),
             shutdown: shutdown.clone(),
         };
-        let serving = Serving { config, folder: folder.to_owned(), limits, drain };
         let ended = tokio::spawn(run(serving, listener, process));
         Self { address, readiness, shutdown, ended }
     }
@@ -178,7 +183,7 @@ async fn unpolled(
     };
     let folder = tempfile::tempdir().unwrap().path().to_owned();
     let config = config(&[&json!({ "namespace": namespace })]);
-    let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO };
+    let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
     run(serving, TcpListener::bind("127.0.0.1:0").await.unwrap(), process)
 }
 
@@ -252,10 +257,39 @@ async fn a_changed_record_keeps_it_unready() {
 }
 
 #[tokio::test]
+async fn one_that_is_to_give_up_ends_for_a_bad_artifact_and_says_why() {
+    let corrupt = prepared();
+    rewrite(&corrupt, "model.canopy", |bytes| bytes[1..].to_vec());
+    let forgetful = prepared();
+    rewrite_record(&forgetful, |record| record["prepared"]["golden"]["answer"]["prediction"] = 7.into());
+    for (folder, code) in [(corrupt, "artifact_corrupt"), (forgetful, "golden_mismatch")] {
+        let ended = gives_up(&folder).await.ended;
+        let ended = timeout(PATIENCE, ended).await.expect("it does not end").unwrap();
+        let Err(ServeError::Refused(refusal)) = ended else { panic!("{ended:?}") };
+        assert_eq!(refusal.code, code);
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_to_give_up_stays_where_prepare_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refusal = Refusal { code: "gate_missed".to_owned(), message: "too low".to_owned() };
+    Record::Refused(refusal).write(folder.path(), None).unwrap();
+    check_never_serves(gives_up(&folder).await, "gate_missed: too low").await;
+}
+
+/// A predictor that ends at once for a bad artifact.
+async fn gives_up(folder: &TempDir) -> Predictor {
+    let (config, folder) = (synthetic(), folder.path().to_owned());
+    let gives_up = Some(Duration::ZERO);
+    Predictor::serving(Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up }).await
+}
+
+#[tokio::test]
 async fn a_whole_model_that_answers_otherwise_is_not_served() {
     let other = config(&[&json!({"train": {"algorithm": {"randomForest": {"seed": 8}}}})]);
     let other = prepare(&other, Trainer::Native, &|_, _| ()).unwrap();
-    let record = Record::Prepared { report: other.report, golden: preparation().golden };
+    let record = Record::Prepared { report: other.report, golden: preparation().golden, made_from: None };
     let folder = tempfile::tempdir().unwrap();
     record.write(folder.path(), Some(&other.artifact)).unwrap();
     check_never_serves(Predictor::of(&folder).await, "golden_mismatch: golden row was answered ").await;
@@ -276,9 +310,10 @@ async fn a_model_of_another_revision_is_not_served() {
 #[tokio::test]
 async fn a_refused_preparation_is_told_and_not_tried_again() {
     let strict = config(&[&json!({"train": {"gate": {"metric": "Accuracy", "min": 1.0}}})]);
-    let Err(PrepareError::Refused(refusal)) = prepare(&strict, Trainer::Native, &|_, _| ()) else {
+    let Err(PrepareError::Refused(refused)) = prepare(&strict, Trainer::Native, &|_, _| ()) else {
         panic!("the gate was reached");
     };
+    let refusal = refused.told;
     let reason = format!("gate_missed: {}", refusal.message);
     // Over a model that was prepared before: the refusal holds.
     let folder = prepared();

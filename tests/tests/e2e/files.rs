@@ -7,10 +7,7 @@ use anyhow::Result;
 use canopy_tests::kubernetes::{apply, kubectl};
 use serde_json::json;
 
-/// A namespace of its own: a pod that borrows from its node is not of the restricted level.
-const NAMESPACE: &str = "e2e-files";
-
-/// Answers each file below `/files`, and 404 for any other.
+/// Answers each file below `/files`, with a redirect where its first word is one, and 404 for any other.
 const SERVER: &str = r#"
 my $door = IO::Socket::INET->new(LocalPort => 8080, Listen => 16, ReuseAddr => 1) or die $!;
 while (my $client = $door->accept) {
@@ -19,13 +16,15 @@ while (my $client = $door->accept) {
     my ($file) = $line =~ m{^GET /([\w.-]+) };
     my ($status, $body) = ("404 Not Found", "");
     if ($file && open(my $in, "<", "/files/$file")) { local $/; ($status, $body) = ("200 OK", <$in>) }
+    if ($body =~ /^redirect (\S+)/) { ($status, $body) = ("302 Found\r\nLocation: $1", "") }
     print $client "HTTP/1.1 $status\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n", $body;
     close $client;
 }
 "#;
 
-/// Serves `files` and returns the URL of their folder.
-pub(crate) fn serve(files: &[(&str, &str)]) -> Result<String> {
+/// Serves `files` and no others, and returns the URL of their folder. The namespace is for this alone: a pod that borrows
+/// from its node is not of the restricted level.
+pub(crate) fn serve(namespace: &str, files: &[(&str, &str)]) -> Result<String> {
     let data: serde_json::Map<_, _> =
         files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
     let borrowed =
@@ -38,7 +37,7 @@ pub(crate) fn serve(files: &[(&str, &str)]) -> Result<String> {
     mounts.push(json!({"name": "files", "mountPath": "/files", "readOnly": true}));
     let labels = json!({"app": "files"});
     let manifests = json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": data},
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "files"},
          "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}},
@@ -51,13 +50,13 @@ pub(crate) fn serve(files: &[(&str, &str)]) -> Result<String> {
             }],
         }},
     ]});
-    kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
-    apply(NAMESPACE, &manifests.to_string())?;
-    kubectl(&["wait", "--for=condition=Ready", "pod/files", "--namespace", NAMESPACE, "--timeout", "60s"])?;
-    Ok(format!("http://files.{NAMESPACE}.svc"))
+    kubectl(&["delete", "namespace", namespace, "--ignore-not-found"])?;
+    apply(namespace, &manifests.to_string())?;
+    kubectl(&["wait", "--for=condition=Ready", "pod/files", "--namespace", namespace, "--timeout", "60s"])?;
+    Ok(format!("http://files.{namespace}.svc"))
 }
 
 /// Serves no more.
-pub(crate) fn stop() -> Result<()> {
-    kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"]).map(drop)
+pub(crate) fn stop(namespace: &str) -> Result<()> {
+    kubectl(&["delete", "namespace", namespace, "--wait=false"]).map(drop)
 }

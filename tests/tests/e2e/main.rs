@@ -17,6 +17,7 @@ mod serving;
 mod scaling;
 mod revisions;
 mod trouble;
+mod sources;
 mod refusals;
 mod leading;
 mod installing;

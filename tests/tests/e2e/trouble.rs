@@ -14,7 +14,10 @@ use crate::canopy::{SYSTEM, alone, gateways, rolled_out, shared};
 use crate::files;
 use crate::model::{Model, config_map, revision, small};
 
-const ROWS: &str =
+/// Where this file's server is.
+const FILES: &str = "e2e-files";
+
+pub(crate) const ROWS: &str =
     "a,b,y\n-1,0,no\n-2,1,no\n-3,0,no\n-1,2,no\n-2,0,no\n1,0,yes\n2,1,yes\n3,0,yes\n1,2,yes\n2,0,yes\n";
 
 #[tokio::test]
@@ -66,7 +69,7 @@ async fn data_that_are_not_there_are_named_and_a_model_that_serves_goes_on() -> 
 #[tokio::test]
 async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_another() -> Result<()> {
     let _turn = shared().await?;
-    let base = files::serve(&[("rows.csv", ROWS)])?;
+    let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
     let outcome = in_namespace("e2e-http", async |namespace| {
         let digest = Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let uri = format!("{base}/rows.csv");
@@ -77,18 +80,19 @@ async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_anothe
 
         let another = "0".repeat(64);
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"sha256": another}}}}}))?;
-        let message = tiny.says_with("Ready", "False", "DigestMismatch", &[&digest, &another]).await?;
+        let message = tiny.says_with("Ready", "False", "DigestMismatch", &["another SHA-256", &another]).await?;
+        ensure!(!message.contains(&digest), "the digest of what was found is told: {message}");
         tiny.is_told("DigestMismatch", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await?;
 
         // Not there: it may come, so it is tried again.
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"uri": format!("{base}/absent.csv"), "sha256": digest}}}}}))?;
-        let message = tiny.says_with("Ready", "False", "DataUnavailable", &["absent.csv", "404"]).await?;
+        let message = tiny.says_with("Ready", "False", "DataUnavailable", &["absent.csv", "no file could be read there"]).await?;
         tiny.is_told("DataUnavailable", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await
     })
     .await;
-    files::stop()?;
+    files::stop(FILES)?;
     outcome
 }
 
@@ -141,12 +145,13 @@ fn predictor_image(image: &str) -> Result<()> {
     rolled_out()
 }
 
-fn csv_model(name: &str, source: &Value) -> String {
+/// A model of a table whose target is y.
+pub(crate) fn csv_model(name: &str, source: &Value) -> String {
     small(name, &json!({"train": {"data": {"synthetic": null, "csv": {"source": source, "target": "y"}}}}))
 }
 
 /// A condition and an Event say it.
-async fn still_serves(model: &Model<'_>, features: &[f64], revision: &str) -> Result<()> {
+pub(crate) async fn still_serves(model: &Model<'_>, features: &[f64], revision: &str) -> Result<()> {
     model.says("Available", "True", "Serving").await?;
     for gateway in gateways().await? {
         answers(model, &gateway, features, revision).await?;

@@ -1,0 +1,69 @@
+//! The model that an earlier run of `prepare` left in the same folder.
+//!
+//! A container that starts again finds it there, and neither downloads nor trains. It counts only where everything it
+//! was made from is the same, its file is whole, and it answers its golden row as recorded.
+
+use std::io::ErrorKind::NotFound;
+use std::path::Path;
+
+use canopy_contract::report::Prepared;
+use canopy_contract::rows::Rows;
+use canopy_contract::serving::{Data, ServingConfig, Source};
+use serde::Serialize;
+
+use crate::artifact::{self, Artifact};
+use crate::files::{self, FileError};
+use crate::prepare::{DATA_MAX_BYTES, Trainer};
+use crate::record::{self, Record, RecordError};
+
+/// Everything that a model is made from.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    program: &'static str,
+    trainer: Trainer,
+    config: &'a ServingConfig,
+    /// The digest of a file on this machine; the config has that of one on another.
+    file: Option<String>,
+}
+
+/// A digest of everything that a model of `config` is made from.
+pub fn made_from(config: &ServingConfig, trainer: Trainer) -> Result<String, RecordError> {
+    let file = match &config.train.data {
+        Data::Csv { source: Source::Path(path), target: _ } => Some(files::read(path, DATA_MAX_BYTES)?),
+        Data::Csv { source: Source::Download(_), target: _ } | Data::Synthetic(_) => None,
+    };
+    let file = file.map(|bytes| artifact::digest(&bytes));
+    let inputs = Inputs { program: env!("CARGO_PKG_VERSION"), trainer, config, file };
+    Ok(artifact::digest(&serde_json::to_vec(&inputs)?))
+}
+
+/// The model in `folder` that was made from what has this digest. Where there is one that does not count, the reason
+/// is an error; an empty folder has none.
+pub fn find(folder: &Path, digest: &str) -> Result<Option<Prepared>, String> {
+    let (report, golden, made_from) = match Record::read(folder) {
+        Ok(Record::Prepared { report, golden, made_from }) => (report, golden, made_from),
+        // A refusal may be another one today.
+        Ok(Record::Refused(_)) => return Ok(None),
+        Err(RecordError::File(FileError::Read { source, .. })) if source.kind() == NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    if made_from.as_deref() != Some(digest) {
+        return Err("it was made from another config, data or program".to_owned());
+    }
+    let bytes = record::artifact(folder).map_err(|error| error.to_string())?;
+    if artifact::digest(&bytes) != report.digest {
+        return Err(format!(
+            "its SHA-256 is {}, but {} was prepared",
+            artifact::digest(&bytes),
+            report.digest
+        ));
+    }
+    let pipeline = Artifact::decode(&bytes).map_err(|error| error.to_string())?.pipeline();
+    let answers = pipeline.predict(&Rows::single(golden.features)).map_err(|error| error.to_string())?;
+    if answers != [golden.answer] {
+        return Err("it does not answer its golden row as recorded".to_owned());
+    }
+    Ok(Some(report))
+}

@@ -1,0 +1,269 @@
+//! Which addresses a download may reach.
+//!
+//! A spec may come from another person than the owner of the machine that downloads for it. An address is admitted
+//! after its name was resolved and before it is connected to, with every older address that it carries inside.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// Networks that have no file server for others, or that hold the credentials of a machine.
+const REFUSED: [&str; 20] = [
+    // This host, loopback, link-local with the metadata service of most clouds, and protocol assignments.
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "192.0.0.0/24",
+    // Multicast, reserved and broadcast.
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    // Metadata services outside link-local: Alibaba Cloud, Azure.
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+    // Unspecified, loopback, link-local, site-local and multicast.
+    "::/128",
+    "::1/128",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+    // Translation whose IPv4 address stands at a place that this program cannot know, and Teredo, which hides it.
+    "64:ff9b:1::/48",
+    "2001::/32",
+    // Metadata services in unique-local networks: AWS, Google Cloud, Oracle Cloud.
+    "fd00:ec2::/32",
+    "fd20:ce::/32",
+    "fd00:c1::/32",
+    // Addresses for examples and for discarding.
+    "2001:db8::/32",
+    "100::/64",
+];
+
+/// Names of this host and of the API server, whatever they resolve to.
+const REFUSED_NAMES: [&str; 3] = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+/// The same for names that end so.
+const REFUSED_SUFFIXES: [&str; 2] = [".localhost", ".metadata.google.internal"];
+
+/// From where data may be downloaded.
+#[derive(Clone, Debug)]
+pub enum Sources {
+    /// From anywhere, and messages say all that was seen: the one who asks owns the machine.
+    Anywhere,
+    /// From these networks, and messages say nothing of what is there: the one who asks may not look there.
+    Within(Networks),
+}
+
+/// Which addresses a download may reach where the spec is another person's.
+#[derive(Clone, Debug, Default)]
+pub struct Networks {
+    /// Where there is one, only these networks are reached. One that lies inside a network that is refused by
+    /// default is reached all the same.
+    pub allowed: Vec<IpNet>,
+    /// Networks that are never reached.
+    pub denied: Vec<IpNet>,
+    /// The address of the API server.
+    pub api_server: Option<IpAddr>,
+}
+
+/// How an address is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may be reached. What is found there is not told.
+    Reached,
+    /// It is in a network that was allowed by name, so messages have details.
+    Named,
+}
+
+impl Networks {
+    /// Whether a download may connect to `address`, and what may be told of it.
+    pub fn admit(&self, address: IpAddr) -> Option<Admission> {
+        let forms = forms(address);
+        let is_in =
+            |networks: &[IpNet]| forms.iter().any(|form| networks.iter().any(|net| net.contains(form)));
+        if is_in(&self.denied) || forms.iter().any(|form| self.is_refused_by_default(form)) {
+            return None;
+        }
+        if is_in(&self.allowed) {
+            return Some(Admission::Named);
+        }
+        self.allowed.is_empty().then_some(Admission::Reached)
+    }
+
+    /// Whether a host may be asked for at all: a name, or an address as a URL has it.
+    pub fn admits_host(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+            return self.admit(address).is_some();
+        }
+        let is_api_server = host.starts_with("kubernetes.default.svc.");
+        let is_refused = REFUSED_NAMES.contains(&host.as_str())
+            || REFUSED_SUFFIXES.iter().any(|suffix| format!(".{host}").ends_with(suffix));
+        !is_api_server && !is_refused
+    }
+
+    fn is_refused_by_default(&self, address: &IpAddr) -> bool {
+        let by_default = REFUSED.iter().filter_map(|network| network.parse().ok());
+        let mut refused = by_default.chain(self.api_server.map(IpNet::from));
+        refused.any(|refused: IpNet| {
+            let is_named = |allowed: &&IpNet| refused.contains(*allowed) && allowed.contains(address);
+            refused.contains(address) && !self.allowed.iter().any(|allowed| is_named(&allowed))
+        })
+    }
+}
+
+/// An address, and the IPv4 address that a router or this host would make of it.
+fn forms(address: IpAddr) -> Vec<IpAddr> {
+    // An IPv4 address in IPv6 notation is connected to as what it is.
+    let address = address.to_canonical();
+    let IpAddr::V6(six) = address else { return vec![address] };
+    if six.is_unspecified() || six.is_loopback() {
+        return vec![address];
+    }
+    let embedded = embedded(six).map(IpAddr::V4);
+    [address].into_iter().chain(embedded).collect()
+}
+
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let four = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match address.segments() {
+        // IPv4-compatible, translated (SIIT), and the well-known prefix of NAT64.
+        [0, 0, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(four(high, low)),
+        // 6to4.
+        [0x2002, high, low, _, _, _, _, _] => Some(four(high, low)),
+        // The interface identifier of ISATAP.
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some(four(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(allowed: &[&str], denied: &[&str]) -> Networks {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Networks {
+            allowed: parse(allowed),
+            denied: parse(denied),
+            api_server: Some("10.96.0.1".parse().unwrap()),
+        }
+    }
+
+    #[track_caller]
+    fn check(networks: &Networks, address: &str, expected: Option<Admission>) {
+        assert_eq!(networks.admit(address.parse().unwrap()), expected, "{address}");
+    }
+
+    #[test]
+    fn every_network_refused_by_default_is_one() {
+        for network in REFUSED {
+            assert!(network.parse::<IpNet>().is_ok_and(|parsed| parsed.trunc() == parsed), "{network}");
+        }
+    }
+
+    #[test]
+    fn this_host_its_links_metadata_and_the_api_server_are_refused_by_default() {
+        for address in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.0.9",
+            "169.254.169.254",
+            "169.254.170.2",
+            "192.0.0.192",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "10.96.0.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+            "64:ff9b:1::a9fe:a9fe",
+            // The same in the clothes of IPv6.
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "::ffff:0:169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::10.96.0.1",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::1",
+            "2a00::5efe:127.0.0.1",
+            "2a00::200:5efe:169.254.169.254",
+        ] {
+            check(&networks(&[], &[]), address, None);
+        }
+    }
+
+    #[test]
+    fn other_machines_are_reached_also_in_private_networks() {
+        for address in
+            ["10.1.2.3", "172.18.0.3", "192.168.1.1", "100.64.0.1", "8.8.8.8", "fd12:3456::1", "2a00::1"]
+        {
+            check(&networks(&[], &[]), address, Some(Admission::Reached));
+        }
+        check(&networks(&[], &[]), "64:ff9b::8.8.8.8", Some(Admission::Reached));
+    }
+
+    #[test]
+    fn a_denied_network_is_refused_even_where_it_is_allowed() {
+        let networks = networks(&["10.0.0.0/8"], &["10.1.0.0/16"]);
+        check(&networks, "10.1.2.3", None);
+        check(&networks, "64:ff9b::10.1.2.3", None);
+        check(&networks, "10.2.2.3", Some(Admission::Named));
+        let none = self::networks(&[], &["0.0.0.0/0", "::/0"]);
+        for address in ["8.8.8.8", "2a00::1"] {
+            check(&none, address, None);
+        }
+    }
+
+    #[test]
+    fn allowed_networks_exclude_all_others_and_lift_only_what_they_name() {
+        let wide = networks(&["0.0.0.0/0", "::/0"], &[]);
+        check(&wide, "8.8.8.8", Some(Admission::Named));
+        for address in ["127.0.0.1", "169.254.169.254", "10.96.0.1", "::1", "::ffff:127.0.0.1"] {
+            check(&wide, address, None);
+        }
+        let narrow = networks(&["192.168.0.0/16", "127.0.0.0/30", "10.96.0.1/32"], &[]);
+        for address in ["192.168.7.7", "127.0.0.1", "::ffff:127.0.0.1", "10.96.0.1"] {
+            check(&narrow, address, Some(Admission::Named));
+        }
+        for address in ["127.0.0.9", "8.8.8.8", "169.254.169.254"] {
+            check(&narrow, address, None);
+        }
+    }
+
+    #[test]
+    fn names_of_this_host_and_of_the_api_server_are_refused_before_they_are_looked_up() {
+        let networks = networks(&[], &[]);
+        for host in [
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.",
+            "kubernetes.default.svc.cluster.local",
+            "metadata.google.internal",
+            "127.0.0.1",
+            "[::1]",
+            "[::ffff:7f00:1]",
+        ] {
+            assert!(!networks.admits_host(host), "{host}");
+        }
+        for host in ["data.shop", "files.e2e.svc", "kubernetes.example.com", "10.1.2.3", "[2a00::1]"] {
+            assert!(networks.admits_host(host), "{host}");
+        }
+    }
+}
