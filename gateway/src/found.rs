@@ -105,7 +105,7 @@ impl Found {
         if let Some(served) = self.watched(model) {
             return Ok(served);
         }
-        let looked = timeout_at(deadline.at, self.dns.look(model)).await;
+        let looked = timeout_at(deadline.at, self.dns.look(model, Cause::Client)).await;
         let late = |_| format!("no answer of DNS about model {model} within {:?}", deadline.after);
         let addresses = match looked.map_err(late).flatten().map_err(Missing::NotSaid)? {
             Look::Pods(addresses, _) => addresses,

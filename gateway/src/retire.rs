@@ -47,6 +47,6 @@ impl Found {
         if self.is_watched(model) {
             return Ok(true);
         }
-        self.dns.look(model).await.map(|look| look != Look::Unknown)
+        self.dns.look(model, Cause::Client).await.map(|look| look != Look::Unknown)
     }
 }

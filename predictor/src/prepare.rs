@@ -17,7 +17,7 @@ use canopy_forest::data::Samples;
 use canopy_forest::model::{Forest, ModelError};
 use canopy_forest::narrow::{Narrowed, narrow};
 use canopy_forest::predict::PredictError;
-use canopy_forest::scale::Scaler;
+use canopy_forest::scale::{ScaleError, Scaler};
 use canopy_forest::split::Split;
 use canopy_forest::train::{self, TrainError};
 use serde::Serialize;
