@@ -80,7 +80,7 @@ pub fn router(readiness: Readiness, registry: Registry, control: LogControl) -> 
         .route("/ready", get(move || async move { ready(&readiness) }))
         .route(
             "/metrics",
-            get(move |headers: HeaderMap| async move { scrape_apart(&scrapes, registry, headers).await }),
+            get(move |headers: HeaderMap| async move { scrape_apart(&scrapes, registry, &headers).await }),
         )
         .route("/log", get(|| async { log() }).put(change))
 }
@@ -142,10 +142,10 @@ fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
 
 /// Writes the metrics on another thread: of a thousand models they take so long that meanwhile no connection would be
 /// accepted and no probe answered.
-async fn scrape_apart(scrapes: &Semaphore, registry: Registry, headers: HeaderMap) -> Response {
+async fn scrape_apart(scrapes: &Semaphore, registry: Registry, headers: &HeaderMap) -> Response {
     // The semaphore is never closed.
     let _turn = scrapes.acquire().await;
-    let is_openmetrics = prefers_openmetrics(&headers);
+    let is_openmetrics = prefers_openmetrics(headers);
     let scraping = spawn_blocking(move || scrape(&registry, is_openmetrics));
     scraping.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }

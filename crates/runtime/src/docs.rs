@@ -38,7 +38,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(describe: fn() -> OpenApi) -> Ro
     Router::new()
         .route(
             "/openapi.json",
-            get(move || async move { openapi(description.get_or_init(|| made(describe))) }),
+            get(move || async move { openapi(description.get_or_init(|| made(describe)).as_ref()) }),
         )
         .route("/docs", get(|| async { Redirect::to("/docs/") }))
         .route("/docs/", get(|| async { swagger("index.html") }))
@@ -51,7 +51,7 @@ fn made(describe: fn() -> OpenApi) -> Option<Bytes> {
     describe().to_json().ok().map(Bytes::from)
 }
 
-fn openapi(description: &Option<Bytes>) -> Response {
+fn openapi(description: Option<&Bytes>) -> Response {
     match description {
         Some(text) => ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response(),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
