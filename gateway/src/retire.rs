@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use canopy_contract::names::ModelRef;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::dns::Look;
+use crate::dns::{Cause, Look};
 use crate::found::Found;
 use crate::metrics::Metrics;
 use crate::settings::Habits;

@@ -19,8 +19,11 @@ const WHOLE_NUMBERS_MAX: usize = 30;
 const FRACTIONS_MAX: usize = 10;
 /// Where the target is a quantity or an id, most classes are not judged.
 const NOT_JUDGED_MAX: usize = 4;
-/// Of so many rows one may have a value that became equal to another, as chance makes of values with many digits.
-const MERGED_ROWS_PER: usize = 1000;
+/// Of so many rows one may have a value that became equal to a different one, as happens by chance to measurements with
+/// many digits.
+const MERGED_ROWS_PER: usize = 10;
+/// The same for values that other rows have, too, which do not come close to each other by chance.
+const REPEATED_ROWS_PER: usize = 1000;
 
 /// What is known after training.
 pub(crate) struct Facts<'a> {
@@ -104,7 +107,10 @@ fn is_whole(number: f64) -> bool {
 }
 
 fn made_equal(Facts { samples, merged, .. }: &Facts<'_>) -> Vec<Warning> {
-    let many = merged.iter().filter(|merged| merged.rows * MERGED_ROWS_PER > samples.len());
+    let rows = samples.len();
+    let is_many =
+        |merged: &&Merged| merged.rows * MERGED_ROWS_PER > rows || merged.repeated * REPEATED_ROWS_PER > rows;
+    let many = merged.iter().filter(is_many);
     many.map(|merged| {
         let name = &samples.features()[merged.feature];
         Warning::new(WarningKind::ValuesMadeEqual, name, merged.rows)
@@ -123,7 +129,12 @@ mod tests {
         let arrangement = Arrangement::new(&[], &[], &samples).unwrap();
         let held_out = samples.targets().iter().step_by(3).map(|&class| (class, class));
         let hold_out = HoldOut::compare(arrangement.classes(), held_out);
-        let merged = &[Merged { feature: 0, rows: 1 }][..usize::from(name == "merged")];
+        let merged = match name {
+            "merged" => &[Merged { feature: 0, rows: 5, repeated: 0 }][..],
+            "repeated" => &[Merged { feature: 0, rows: 2, repeated: 2 }],
+            "by chance" => &[Merged { feature: 0, rows: 4, repeated: 0 }],
+            _ => &[],
+        };
         let target = Some("y");
         warnings(&Facts { samples: &samples, arrangement: &arrangement, hold_out: &hold_out, merged, target })
     }
@@ -171,6 +182,9 @@ mod tests {
 
     #[test]
     fn values_that_became_equal_are_told() {
-        check(&of("merged", |row| (row % 5).to_string(), two), WarningKind::ValuesMadeEqual, "merged", 1);
+        let value = |row: usize| (row % 5).to_string();
+        check(&of("merged", value, two), WarningKind::ValuesMadeEqual, "merged", 5);
+        check(&of("repeated", value, two), WarningKind::ValuesMadeEqual, "repeated", 2);
+        assert_eq!(of("by chance", value, two), []);
     }
 }

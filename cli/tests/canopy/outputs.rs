@@ -78,7 +78,7 @@ fn manifest(table: &str, more: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: t}}\ndata:\n  t.csv: |\n{table}---\napiVersion: \
          canopy.rs/v1alpha1\nkind: PredictorModel\nmetadata: {{name: t}}\nspec:\n  version: a\n  train:\n    data: {{csv: \
-         {{source: {{configMap: {{name: t, key: t.csv}}}}, target: y}}}}\n    algorithm: {{randomForest: {{trees: 5}}}}\n{more}"
+         {{source: {{configMap: {{name: t, key: t.csv}}}}, target: \"y\"}}}}\n    algorithm: {{randomForest: {{trees: 5}}}}\n{more}"
     )
 }
 

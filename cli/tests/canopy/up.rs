@@ -82,7 +82,7 @@ async fn the_whole_line_is_there() -> Result<()> {
     let answer = up.post(&up.gateway("/api/predict"), &readme).await?.json()?;
     assert_eq!(
         (&answer["prediction"]["class"], &answer["confidence"]),
-        (&json!(1), &json!(0.96)),
+        (&json!(1), &json!(0.99)),
         "{answer}"
     );
     let feedback = format!("/api/predictions/{}/feedback", answer["id"].as_str().unwrap_or_default());

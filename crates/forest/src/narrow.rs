@@ -25,6 +25,9 @@ pub struct Merged {
     pub feature: usize,
     /// How many rows have a value that is equal to a different one after this.
     pub rows: usize,
+    /// How many of these rows have a value that is equal to one of another row, too: so values are no measurements with
+    /// many digits, of which two may be close by chance.
+    pub repeated: usize,
 }
 
 /// Decides for each feature of `samples` what is done to its values.
@@ -39,7 +42,8 @@ pub fn narrow(samples: &Samples) -> Result<Narrowed, ScaleError> {
         offsets.push(offset);
         scales.push(scale);
         if rows > 0 {
-            merged.push(Merged { feature, rows });
+            let repeated = repeated_rows(&values, Map { offset, scale });
+            merged.push(Merged { feature, rows, repeated });
         }
     }
     Ok(Narrowed { scaler: Scaler::new(offsets, scales)?, merged })
@@ -50,6 +54,12 @@ pub fn narrow(samples: &Samples) -> Result<Narrowed, ScaleError> {
 struct Map {
     offset: f64,
     scale: f64,
+}
+
+impl Map {
+    fn apply(self, value: f64) -> f32 {
+        ((value - self.offset) * self.scale) as f32
+    }
 }
 
 /// The map that makes the fewest different values equal, the first of several; and how many rows it makes equal.
@@ -83,12 +93,21 @@ fn scale(sorted: &[f64], offset: f64) -> f64 {
 
 /// How many rows have a value that `map` makes equal to a different one; none where it makes one infinite.
 fn merged_rows(sorted: &[f64], map: Map) -> Option<usize> {
-    let mapped = |value: &f64| ((value - map.offset) * map.scale) as f32;
-    if [sorted.first(), sorted.last()].into_iter().flatten().any(|end| !mapped(end).is_finite()) {
-        return None;
-    }
-    let equal = sorted.chunk_by(|a, b| mapped(a) >= mapped(b));
-    Some(equal.filter(|run| run.first() < run.last()).map(<[f64]>::len).sum())
+    let mut ends = [sorted.first(), sorted.last()].into_iter().flatten();
+    ends.all(|end| map.apply(*end).is_finite()).then(|| merged(sorted, map).map(<[f64]>::len).sum())
+}
+
+/// How many of these rows have a value that is equal to one of another row before.
+fn repeated_rows(sorted: &[f64], map: Map) -> usize {
+    let equal = |value: &f64, other: &f64| value >= other;
+    let runs = merged(sorted, map).flat_map(|run| run.chunk_by(equal));
+    runs.map(<[f64]>::len).filter(|&rows| rows > 1).sum()
+}
+
+/// The values that `map` makes equal to different ones, those that become equal together.
+fn merged(sorted: &[f64], map: Map) -> impl Iterator<Item = &[f64]> {
+    let runs = sorted.chunk_by(move |a, b| map.apply(*a) >= map.apply(*b));
+    runs.filter(|run| run.first() < run.last())
 }
 
 #[cfg(test)]
@@ -166,6 +185,9 @@ mod tests {
         let close = [1.0, 1.0 + 1e-12, 1.0, 1e6, 1e6 + 1e-9, 1e12, 1e12 + 1e-3];
         let (found, rows) = narrowed(&close);
         assert!((4..7).contains(&rows), "{rows} of {found:?}");
+        let Narrowed { merged, .. } = narrow(&samples(&close)).unwrap();
+        // Only 1 is there twice.
+        assert_eq!(merged, [Merged { feature: 0, rows, repeated: 2 }]);
     }
 
     proptest! {
