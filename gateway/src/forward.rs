@@ -147,7 +147,8 @@ impl Call<'_> {
     }
 
     fn other_if(&self, tried: &Tried, admits: impl FnOnce(&Served) -> bool) -> Option<Asked> {
-        self.served.pick(&tried.pods).filter(|_| tried.may_go_on() && admits(self.served))
+        let other = tried.may_go_on().then(|| self.served.pick(&tried.pods)).flatten();
+        other.filter(|_| admits(self.served))
     }
 
     /// Another pod for rows that `pod` has not answered in time. Where it answers others, both will do the work, which is

@@ -18,13 +18,10 @@ const SLOW_START: Duration = Duration::from_secs(10);
 /// The share that it begins with.
 const FIRST_SHARE: f32 = 0.1;
 
-/// Of the pods that can be reached, at most this part is out at once: where more fail, the load is too high, and the rest
-/// would fail under what the ejected ones leave to them.
-const OUT_MAX: f32 = 2.0 / 3.0;
-
-/// How many of so many pods that can be reached may be out at once: never all, but one where there are two.
+/// How many of so many pods that can be reached may be out at once: two thirds, never all, but one where there are two. Where
+/// more fail, the load is too high, and the rest would fail under what the ejected ones leave to them.
 pub(crate) fn out_max(reachable: usize) -> usize {
-    if reachable < 2 { 0 } else { ((reachable as f32 * OUT_MAX) as usize).max(1) }
+    if reachable < 2 { 0 } else { (reachable * 2 / 3).max(1) }
 }
 
 /// How a pod stands, the best first.

@@ -214,10 +214,9 @@ impl Pods {
         let now = now();
         match trouble {
             Trouble::Unreachable { .. } => pod.health.is_out_of_reach(),
-            Trouble::NotReady(_) => self.eject(pod, now),
             // What took too long was this request, not the pod.
             Trouble::Late { .. } if pod.has_answered_since() => {}
-            Trouble::Late { .. } => self.eject(pod, now),
+            Trouble::NotReady(_) | Trouble::Late { .. } => self.eject(pod, now),
             Trouble::Failed(_) if pod.health.was_invalid() => self.eject(pod, now),
             // It answers so at once: without this it would always be the one with the fewest requests.
             Trouble::Overloaded => pod.speed.observe(1, OVERLOADED, now),

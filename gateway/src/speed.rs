@@ -71,10 +71,8 @@ fn unpack(packed: u64) -> (f32, u32) {
 const TIMES: f32 = 4.0;
 /// The least patience, in seconds.
 const PATIENCE_MIN: f32 = 0.1;
-/// The most patience with a request of few rows, in seconds; also the patience before anything is known.
-const PATIENCE_MAX: f32 = 2.0;
-/// The most patience grows by this factor with each class of more rows than a hedge may have.
-const PATIENCE_GROWTH: f32 = 4.0;
+/// The most patience with each class of requests, in seconds; also the patience before anything is known.
+const PATIENCE_MAX: [f32; CLASSES] = [2.0, 2.0, 8.0, 32.0, 128.0, 512.0];
 /// By which part of itself the estimate of that time grows with an answer that took longer: of a hundred answers
 /// one does, and 99 together take back as much.
 const STEP: f32 = 0.05;
@@ -114,7 +112,7 @@ impl Patience {
             _ if took > slow => slow * (1.0 + STEP * 0.99),
             _ => slow * (1.0 - STEP * 0.01),
         };
-        let next = next.clamp(PATIENCE_MIN / TIMES, most(class) / TIMES);
+        let next = next.clamp(PATIENCE_MIN / TIMES, PATIENCE_MAX[class] / TIMES);
         // Of a fast model it stays at its least: to look costs less than to write where others look.
         if next.to_bits() != slow.to_bits() {
             estimate.store(next.to_bits(), Ordering::Relaxed);
@@ -125,15 +123,9 @@ impl Patience {
     pub(crate) fn time(&self, rows: usize) -> Duration {
         let class = class(rows);
         let slow = f32::from_bits(self.slow[class].load(Ordering::Relaxed));
-        let seconds = if slow == 0.0 { most(class) } else { slow * TIMES };
+        let seconds = if slow == 0.0 { PATIENCE_MAX[class] } else { slow * TIMES };
         rounded(seconds)
     }
-}
-
-/// The most patience with requests of a class, in seconds.
-fn most(class: usize) -> f32 {
-    let growth = class.saturating_sub(SMALL_CLASSES - 1);
-    PATIENCE_MAX * PATIENCE_GROWTH.powi(growth as i32)
 }
 
 /// To whole milliseconds.
@@ -245,15 +237,15 @@ mod tests {
     fn each_class_of_rows_has_a_patience_of_its_own() {
         let patience = Patience::default();
         patience.observe(1, ms(1));
-        let seconds = |rows: usize| patience.time(rows).as_secs_f64();
-        assert_eq!([1, 7, 8, 63].map(seconds), [0.1, 0.1, 2.0, 2.0]);
-        assert_eq!([64, 512, 4096, 200_000].map(seconds), [8.0, 32.0, 128.0, 512.0], "large ones take long");
+        let time = |rows: usize| patience.time(rows);
+        assert_eq!([1, 7, 8, 63].map(time), [100, 100, 2_000, 2_000].map(ms));
+        assert_eq!([64, 512, 4096, 200_000].map(time), [8_000, 32_000, 128_000, 512_000].map(ms));
         patience.observe(200_000, ms(1000));
-        assert_eq!([4096, 200_000].map(seconds), [128.0, 16.0]);
+        assert_eq!([4096, 200_000].map(time), [128_000, 16_000].map(ms));
         for _ in 0..10_000 {
             patience.observe(200_000, ms(3_000));
         }
-        assert!((11.9..13.0).contains(&seconds(200_000)), "{}", seconds(200_000));
+        assert!((ms(11_900)..ms(13_000)).contains(&time(200_000)), "{:?}", time(200_000));
         assert_eq!(patience.time(1), ms(100));
         assert!(is_small(0) && is_small(63) && !is_small(64));
     }

@@ -106,7 +106,7 @@ impl Endpoint {
     /// The endpoint at `address`; nothing if its host cannot stand in a header.
     pub(crate) fn new(address: Address) -> Option<Self> {
         let host = HeaderValue::try_from(address.to_string()).ok()?;
-        Some(Self { url: format!("http://{address}"), host, address, idle: Default::default() })
+        Some(Self { url: format!("http://{address}"), host, address, idle: Arc::default() })
     }
 
     /// Its URL, for logs.
@@ -156,13 +156,11 @@ impl Endpoint {
                 Trouble::Unreachable { why, delivered }
             }
         };
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await {
-            Ok(connected) => connected.map_err(trouble)?,
-            Err(_) => {
-                let why = failed(&format_args!("not accepted within {CONNECT_TIMEOUT:?}"));
-                return Err(Trouble::Unreachable { why, delivered });
-            }
+        let Ok(connected) = timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await else {
+            let why = failed(&format_args!("not accepted within {CONNECT_TIMEOUT:?}"));
+            return Err(Trouble::Unreachable { why, delivered });
         };
+        let stream = connected.map_err(trouble)?;
         // Requests are small and written whole: waiting to fill a packet only adds delay.
         stream.set_nodelay(true).map_err(trouble)?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
