@@ -17,7 +17,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::frozen::SERVING_KEY;
 use crate::labels::Labels;
 use crate::trouble::{PREPARE, SERVE};
 
@@ -29,9 +28,19 @@ pub const DATA_FOLDER: &str = "/etc/canopy/data";
 const MODEL_FOLDER: &str = "/var/lib/canopy";
 /// Where Kubernetes takes a container's last words from, to show them in the status of its pod.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-const CONFIG: &str = "config";
-const DATA: &str = "data";
-const MODEL: &str = "model";
+/// The key of the `ConfigMap` with the serving config, and so the name of the file that pods read.
+pub const SERVING_KEY: &str = "serving.json";
+/// The volume with the serving config.
+pub const CONFIG: &str = "config";
+/// The volume with the copy of the data.
+pub const DATA: &str = "data";
+/// The volume with the artifact.
+pub const MODEL: &str = "model";
+/// In the environment of both containers: what the serving config must be. The template is kept where tenants cannot
+/// write, so a pod refuses a config that was exchanged.
+const CONFIG_SHA256: &str = "CANOPY_CONFIG_SHA256";
+/// In the environment of `prepare`: what the copy of the data must be.
+const DATA_SHA256: &str = "CANOPY_DATA_SHA256";
 const ADMIN_PORT_NAME: &str = "admin";
 
 /// A user that no image and no node has: nothing belongs to it.
@@ -55,6 +64,10 @@ pub struct Inputs<'a> {
     pub program: &'a Program,
     /// What the predictor reads.
     pub serving: &'a ServingConfig,
+    /// The SHA-256 of the serving config's text.
+    pub config_sha256: &'a str,
+    /// The SHA-256 of the copy of the data, where the pods need one.
+    pub data_sha256: Option<&'a str>,
     /// What people ask of nodes and resources.
     pub spec: &'a PredictorModelSpec,
     /// The labels of the pods.
@@ -63,8 +76,8 @@ pub struct Inputs<'a> {
 
 /// The template of the pods of one revision.
 pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
-    let Inputs { program, serving, spec, labels } = inputs;
-    let has_data = spec.train.data.csv.as_ref().is_some_and(|csv| csv.source.config_map.is_some());
+    let Inputs { program: _, serving, config_sha256: _, data_sha256, spec, labels } = inputs;
+    let has_data = data_sha256.is_some();
     let scheduling = spec.scheduling.clone().unwrap_or_default();
     let Scheduling { node_selector, tolerations, affinity, priority_class_name, topology_spread_constraints } =
         scheduling;
@@ -74,8 +87,8 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
             // These two make the model appear in the answer for the Service that lists all models.
             hostname: Some(serving.model.to_string()),
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
-            init_containers: Some(vec![prepare(&program.image, spec, has_data)]),
-            containers: vec![serve(program, spec)],
+            init_containers: Some(vec![prepare(inputs)]),
+            containers: vec![serve(inputs)],
             volumes: Some(volumes(serving, has_data)),
             security_context: Some(pod_security()),
             automount_service_account_token: Some(false),
@@ -91,31 +104,36 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
     }
 }
 
-fn prepare(image: &str, spec: &PredictorModelSpec, has_data: bool) -> Container {
+/// The digest of the serving config that a template was made with; none where an earlier operator made it.
+pub fn config_sha256(template: &PodTemplateSpec) -> Option<&str> {
+    let serve = template.spec.as_ref()?.containers.first()?;
+    let variable = serve.env.iter().flatten().find(|variable| variable.name == CONFIG_SHA256)?;
+    variable.value.as_deref()
+}
+
+fn prepare(Inputs { program, config_sha256, data_sha256, spec, .. }: Inputs<'_>) -> Container {
     let mut mounts = vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, false)];
-    if has_data {
+    let mut variables = vec![variable(CONFIG_SHA256, config_sha256)];
+    if let Some(sha256) = data_sha256 {
         mounts.push(mount(DATA, DATA_FOLDER, true));
+        variables.push(variable(DATA_SHA256, sha256));
     }
     Container {
+        env: Some(variables),
         args: Some(arguments("prepare", &["--termination-log", TERMINATION_LOG])),
         resources: Some(spec.train.resources.clone().map_or_else(small, ResourceRequirements::from)),
         volume_mounts: Some(mounts),
         // Where it ends before it can report, the last lines of its log say why.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..container(PREPARE, image)
+        ..container(PREPARE, &program.image)
     }
 }
 
-fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
-    let variable = |(name, value): &(&str, String)| EnvVar {
-        name: (*name).to_owned(),
-        value: Some(value.clone()),
-        value_from: None,
-    };
-    let variables: Vec<_> = program.variables.iter().map(variable).collect();
+fn serve(Inputs { program, config_sha256, spec, .. }: Inputs<'_>) -> Container {
+    let of_all = program.variables.iter().map(|(name, value)| variable(name, value));
     Container {
         args: Some(arguments("serve", &[])),
-        env: (!variables.is_empty()).then_some(variables),
+        env: Some([variable(CONFIG_SHA256, config_sha256)].into_iter().chain(of_all).collect()),
         resources: Some(spec.resources.clone().map_or_else(small, ResourceRequirements::from)),
         ports: Some(vec![port(PORT_NAME, PREDICTOR_PORT), port(ADMIN_PORT_NAME, PREDICTOR_ADMIN_PORT)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
@@ -124,6 +142,10 @@ fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..container(SERVE, &program.image)
     }
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
 }
 
 fn arguments(command: &str, more: &[&str]) -> Vec<String> {

@@ -4,7 +4,7 @@
 //! only what the pods themselves have shown, or what was written down when they did.
 
 use canopy_contract::report::Prepared;
-use canopy_resource::model::PredictorModel;
+use canopy_resource::model::{PredictorModel, PredictorModelSpec, TRAIN_DEADLINE_SECONDS};
 use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus, RefusedRevision};
 use jiff::Timestamp;
 use kube::Resource as _;
@@ -12,18 +12,25 @@ use kube::Resource as _;
 use crate::facts::{Facts, Outcome};
 use crate::observed::{Observed, Remembered};
 use crate::plan::Plan;
-use crate::reason::Trouble;
-use crate::rollout::Rollout;
+use crate::reason::{Reason, Trouble};
+use crate::rollout::{Rollout, is_proven};
 use crate::{cause, condition, labels, verdict};
 
 /// What the status of before says that decisions need.
 pub fn remembered(model: &PredictorModel) -> Remembered {
     let status = model.status.clone().unwrap_or_default();
+    let refused = status.refused.filter(|refused| still_counts(refused, &model.spec));
     Remembered {
         prepared: status.artifact.is_some(),
         revision: status.revision,
-        refused: status.refused.map(|refused| refused.revision),
+        refused: refused.map(|refused| refused.revision),
     }
+}
+
+/// A deadline is no part of a revision: one that was not met says nothing once there is another.
+fn still_counts(refused: &RefusedRevision, spec: &PredictorModelSpec) -> bool {
+    let deadline = spec.train.deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
+    refused.deadline_seconds.is_none_or(|missed| missed == deadline)
 }
 
 /// The status of a model.
@@ -35,7 +42,8 @@ pub fn status(
     now: Timestamp,
 ) -> PredictorModelStatus {
     let before = model.status.clone().unwrap_or_default();
-    let refused = refused(&before, plan, observed, now);
+    let kept = before.refused.clone().filter(|refused| still_counts(refused, &model.spec));
+    let refused = refused(kept, plan, observed, now);
     let facts = Facts { plan, observed, rollout, outcome, refused: refused.as_ref() };
     let cause = cause::of(&facts);
 
@@ -43,13 +51,15 @@ pub fn status(
     let deployment = serving.and_then(|serving| facts.deployment(serving)).cloned().unwrap_or_default();
     let prepared = serving.and_then(|serving| facts.prepared(serving));
     let stayed = before.revision.as_deref() == serving;
+    // The Services select the first revision before any of its pods is ready: only then it serves.
+    let served = serving.filter(|serving| stayed || deployment.ready > 0 || is_proven(observed, serving));
     PredictorModelStatus {
         observed_generation: model.meta().generation,
         conditions: condition::all(&facts, cause.as_ref(), model, now),
-        version: serving.and_then(|serving| version(&facts, serving)),
-        revision: serving.map(str::to_owned),
-        artifact: prepared.map(artifact).or(before.artifact.filter(|_| stayed)),
-        quality: prepared.map(quality).or(before.quality.filter(|_| stayed)),
+        version: served.and_then(|served| version(&facts, served)),
+        revision: served.map(str::to_owned),
+        artifact: prepared.filter(|_| served.is_some()).map(artifact).or(before.artifact.filter(|_| stayed)),
+        quality: prepared.filter(|_| served.is_some()).map(quality).or(before.quality.filter(|_| stayed)),
         replicas: deployment.pods,
         ready_replicas: deployment.ready,
         selector: serving.map(|serving| labels::as_text(&labels::pods_of_revision(&plan.uid, serving))),
@@ -61,17 +71,22 @@ pub fn status(
 /// The revision that is refused: the one of before as long as it is what the spec asks for, or nobody knows what
 /// it asks for; else what the pods say now.
 fn refused(
-    before: &PredictorModelStatus,
+    before: Option<RefusedRevision>,
     plan: &Plan,
     observed: &Observed,
     now: Timestamp,
 ) -> Option<RefusedRevision> {
-    let target = plan.target.as_ref().ok().map(|target| target.revision.as_str());
-    let kept =
-        before.refused.clone().filter(|refused| target.is_none_or(|target| target == refused.revision));
+    let target = plan.target.as_ref().ok();
+    let kept = before.filter(|refused| target.is_none_or(|target| target.revision == refused.revision));
     kept.or_else(|| {
-        let Trouble { reason, message } = verdict::refusal(plan, observed, now)?;
-        Some(RefusedRevision { revision: target?.to_owned(), reason: reason.as_str().to_owned(), message })
+        let (Trouble { reason, message }, target) = (verdict::refusal(plan, observed, now)?, target?);
+        let seconds = u32::try_from(target.deadline.as_secs()).ok();
+        Some(RefusedRevision {
+            revision: target.revision.clone(),
+            reason: reason.as_str().to_owned(),
+            message,
+            deadline_seconds: seconds.filter(|_| reason == Reason::DeadlineExceeded),
+        })
     })
 }
 

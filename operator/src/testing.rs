@@ -10,4 +10,7 @@ mod changes;
 mod crashes;
 mod statuses;
 mod strangers;
+mod tenants;
+mod upgrades;
+mod lists;
 mod traces;

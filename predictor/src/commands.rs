@@ -71,7 +71,9 @@ fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandErr
         Some(log) => record::tell(report, log),
         None => Ok(()),
     };
-    let record = match prepare::prepare(&config, arguments.trainer, &progress) {
+    let checked = arguments.check_data(&config).map_err(|error| PrepareError::Unavailable(error.to_string()));
+    let prepared = checked.and_then(|()| prepare::prepare(&config, arguments.trainer, &progress));
+    let record = match prepared {
         Ok(preparation) => {
             let record = preparation.record();
             record.write(folder, Some(&preparation.artifact))?;

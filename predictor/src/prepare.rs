@@ -32,7 +32,7 @@ use crate::record::{Golden, Record};
 use crate::reference::Reference;
 
 /// The largest file of data that is read or downloaded.
-const DATA_MAX_BYTES: u64 = 1 << 30;
+pub const DATA_MAX_BYTES: u64 = 1 << 30;
 
 /// Who trains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

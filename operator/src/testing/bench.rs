@@ -20,6 +20,7 @@ use crate::labels::REVISION;
 use crate::metrics::Metrics;
 use crate::pod::Program;
 use crate::reconcile::{Context, Unseen, pass};
+use crate::sources::Sources;
 use crate::stores::Writers;
 
 /// A model of made up rows, with two pods.
@@ -32,6 +33,10 @@ spec:
   train: {data: {synthetic: {}}, algorithm: {randomForest: {}}}
   replicas: 2
 ";
+
+/// The kinds of children.
+const KINDS: [&str; 6] =
+    ["deployments", "controllerrevisions", "configmaps", "services", "poddisruptionbudgets", "pods"];
 
 /// An operator on a cluster in memory.
 pub(crate) struct Bench {
@@ -96,8 +101,7 @@ impl Bench {
         for config_map in self.world().of_kind("configmaps") {
             data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
         }
-        let plan = crate::plan::Plan::new(&model, &program("any"), &data).unwrap();
-        plan.target.unwrap().revision
+        crate::plan::Meant::new(&model, &data).unwrap().config.revision
     }
 
     pub(crate) fn model(&self) -> PredictorModel {
@@ -116,7 +120,7 @@ impl Bench {
 
     /// One pass on what is there.
     pub(crate) async fn pass(&mut self) -> Result<Option<std::time::Duration>, CallError> {
-        self.watch(&["deployments", "configmaps", "services", "poddisruptionbudgets", "pods"]);
+        self.watch(&KINDS);
         self.pass_without_watching().await
     }
 
@@ -135,12 +139,17 @@ impl Bench {
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
         let world = self.world.clone();
         let world = world.lock().unwrap();
-        let Writers { models, deployments, config_maps, services, budgets, pods } = &mut self.writers;
+        let Writers { models, deployments, snapshots, config_maps, services, budgets, pods } =
+            &mut self.writers;
         fill(models, "predictormodels", &world);
         for plural in plurals {
             match *plural {
                 "deployments" => fill(deployments, plural, &world),
-                "configmaps" => fill(config_maps, plural, &world),
+                "controllerrevisions" => fill(snapshots, plural, &world),
+                "configmaps" => {
+                    fill(config_maps, plural, &world);
+                    list(&self.context.sources, &world);
+                }
                 "services" => fill(services, plural, &world),
                 "poddisruptionbudgets" => fill(budgets, plural, &world),
                 "pods" => fill(pods, plural, &world),
@@ -223,11 +232,25 @@ fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
     let cluster = Cluster::new(client(world.clone()), metrics.clone(), stores.clone());
-    (writers, Context { program, stores, cluster, metrics, unseen: Unseen::default() })
+    (
+        writers,
+        Context { program, stores, cluster, metrics, sources: Sources::default(), unseen: Unseen::default() },
+    )
 }
 
 fn program(image: &str) -> Program {
     Program { image: image.to_owned(), variables: vec![] }
+}
+
+/// What the watch of users' `ConfigMap`s shows.
+fn list(sources: &Sources, world: &World) {
+    sources.list_begins();
+    for object in world.of_kind("configmaps") {
+        if object["metadata"]["labels"]["canopy.rs/model-uid"].is_null() {
+            sources.is_there(&serde_json::from_value(object["metadata"].clone()).unwrap());
+        }
+    }
+    sources.list_ends();
 }
 
 fn fill<K>(writer: &mut Writer<K>, plural: &str, world: &World)
