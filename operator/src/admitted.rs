@@ -51,7 +51,7 @@ pub fn check(template: &PodTemplateSpec, whose: Whose<'_>) -> Result<(), String>
     }
     check_pod_security(spec.security_context.take().unwrap_or_default())?;
     for volume in spec.volumes.take().into_iter().flatten() {
-        check_volume(volume, whose)?;
+        check_volume(&volume, whose)?;
     }
     let [prepare] = <[Container; 1]>::try_from(spec.init_containers.take().unwrap_or_default())
         .map_err(|_| "there is not exactly one init container")?;
@@ -90,7 +90,7 @@ fn check_pod_security(mut found: PodSecurityContext) -> Result<(), String> {
     nothing_more("the pod's securityContext", &found, &PodSecurityContext::default())
 }
 
-fn check_volume(volume: Volume, whose: Whose<'_>) -> Result<(), String> {
+fn check_volume(volume: &Volume, whose: Whose<'_>) -> Result<(), String> {
     let Volume { name, config_map, empty_dir, .. } = volume.clone();
     let own = match name.as_str() {
         CONFIG => Some(whose.model.revision_object(whose.revision)),
@@ -109,7 +109,7 @@ fn check_volume(volume: Volume, whose: Whose<'_>) -> Result<(), String> {
         empty_dir: empty_dir.filter(|_| own.is_none()),
         ..Volume::default()
     };
-    nothing_more(&format!("volume {name}"), &volume, &expected)
+    nothing_more(&format!("volume {name}"), volume, &expected)
 }
 
 fn check_container(mut found: Container, name: &str) -> Result<(), String> {
@@ -127,7 +127,7 @@ fn check_container(mut found: Container, name: &str) -> Result<(), String> {
         )?;
     }
     for probe in [found.readiness_probe.take(), found.liveness_probe.take()].into_iter().flatten() {
-        check_probe(probe, name)?;
+        check_probe(&probe, name)?;
     }
     for mount in found.volume_mounts.take().into_iter().flatten() {
         let is_plain =
@@ -157,7 +157,7 @@ fn check_container(mut found: Container, name: &str) -> Result<(), String> {
 }
 
 /// A probe by HTTP of the pod itself: one of another host would let the node ask for whatever it can reach.
-fn check_probe(probe: Probe, container: &str) -> Result<(), String> {
+fn check_probe(probe: &Probe, container: &str) -> Result<(), String> {
     let asks_itself =
         probe.http_get.as_ref().is_some_and(|get| get.host.is_none() && get.http_headers.is_none());
     let asks_otherwise = probe.exec.is_some() || probe.grpc.is_some() || probe.tcp_socket.is_some();
@@ -258,10 +258,9 @@ spec:
     }
 
     #[test]
-    fn anything_more_or_else_is_refused() {
+    fn anything_more_or_else_in_the_pod_is_refused() {
         let container = json!({"name": "more", "image": "evil"});
-        let mount = json!({"name": "config", "mountPath": "/", "mountPropagation": "Bidirectional"});
-        for (pointer, value) in [
+        check_refused([
             ("/metadata/labels/canopy.rs~1model-uid", json!("u2")),
             ("/metadata/labels/app", json!("another")),
             (
@@ -296,6 +295,13 @@ spec:
             ("/spec/volumes/1", json!({"name": "model", "persistentVolumeClaim": {"claimName": "c"}})),
             ("/spec/volumes/1/hostPath", json!({"path": "/"})),
             ("/spec/volumes/3", json!({"name": "more", "emptyDir": {}})),
+        ]);
+    }
+
+    #[test]
+    fn anything_more_or_else_in_a_container_is_refused() {
+        let mount = json!({"name": "config", "mountPath": "/", "mountPropagation": "Bidirectional"});
+        check_refused([
             ("/spec/containers/0/name", json!("other")),
             ("/spec/containers/0/image", json!("")),
             ("/spec/containers/0/command", json!(["sh"])),
@@ -316,15 +322,20 @@ spec:
             ("/spec/containers/0/volumeDevices", json!([{"name": "d", "devicePath": "/d"}])),
             ("/spec/containers/0/resources/claims", json!([{"name": "gpu"}])),
             ("/spec/containers/0/restartPolicy", json!("Always")),
-        ] {
+        ]);
+    }
+
+    #[track_caller]
+    fn check_refused<const N: usize>(forgeries: [(&str, Value); N]) {
+        for (pointer, value) in forgeries {
             let mut template = template();
             let (parent, key) = pointer.rsplit_once('/').unwrap();
-            match template.pointer_mut(parent).unwrap() {
-                Value::Array(entries) => match entries.get_mut(key.parse::<usize>().unwrap()) {
-                    Some(entry) => *entry = value,
-                    None => entries.push(value),
-                },
-                parent => parent[key.replace("~1", "/")] = value,
+            let parent = template.pointer_mut(parent).unwrap();
+            if let Some(entries) = parent.as_array_mut() {
+                let place = key.parse::<usize>().unwrap();
+                entries.splice(place..entries.len().min(place + 1), [value]);
+            } else {
+                parent[key.replace("~1", "/")] = value;
             }
             assert!(checked(&template).is_err(), "{pointer} is admitted");
         }

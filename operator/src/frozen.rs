@@ -9,6 +9,7 @@ use canopy_contract::serving::ServingConfig;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,11 +56,9 @@ impl Frozen {
         if snapshot.name_any() != whose.model.revision_object(whose.revision) {
             return Err("its name is not that of its revision".to_owned());
         }
-        let written = match &snapshot.data.0 {
-            // The watch keeps it as text, which takes a fraction of the memory.
-            Value::String(text) => serde_json::from_str(text),
-            data => Written::deserialize(data),
-        };
+        let RawExtension(data) = &snapshot.data;
+        // The watch keeps it as text, which takes a fraction of the memory.
+        let written = data.as_str().map_or_else(|| Written::deserialize(data), serde_json::from_str);
         let Written { serving, template, data } = written.map_err(|error| error.to_string())?;
         let meaning = snapshot.annotations().get(MEANING).cloned();
         Ok(Self { meaning, ..Self::checked(serving, template, data, whose)? })

@@ -197,7 +197,7 @@ async fn write(
     for repair in &kept.repairs {
         announce(model, &announcement::of_repair(&plan.namespace, repair), context).await;
     }
-    for repair in &context.cluster.apply(plan, children).await? {
+    for repair in &Box::pin(context.cluster.apply(plan, children)).await? {
         announce(model, &announcement::of_repair(&plan.namespace, repair), context).await;
     }
     Ok(())

@@ -28,7 +28,7 @@ pub fn of_deployment(status: &DeploymentStatus) -> Option<String> {
     Some(quote(failure.message.as_deref().unwrap_or("no message")))
 }
 
-/// Whether a pod was made for a Deployment by way of a ReplicaSet, and runs the two containers of a predictor: a pod that
+/// Whether a pod was made for a Deployment by way of a `ReplicaSet`, and runs the two containers of a predictor: a pod that
 /// only carries the labels says nothing about a model.
 pub fn is_made_by(pod: &Pod, deployment: &Deployment) -> bool {
     let selector = deployment.spec.selector.match_labels.iter().flatten();

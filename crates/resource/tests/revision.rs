@@ -1,5 +1,7 @@
 //! Which manifests are one revision, and what the revisions of Canopy are called.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
 use std::path::Path;
 
 use canopy_resource::manifest;

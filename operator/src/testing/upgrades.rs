@@ -101,14 +101,14 @@ async fn a_template_in_a_config_map_is_not_read_any_more() {
     let name = format!("iris-{old}");
     let deployment = bench.world().get("deployments", &name).unwrap()["spec"].clone();
     bench.edit("configmaps", &name, |config| {
-        config["data"]["pod.json"] = "{\"spec\": {\"hostPID\": true}}".into()
+        config["data"]["pod.json"] = "{\"spec\": {\"hostPID\": true}}".into();
     });
     bench.settle().await;
     assert_eq!(bench.world().get("deployments", &name).unwrap()["spec"], deployment);
     // Not even where the Deployment is gone as well: the spec is what it is made from again.
     let (mut bench, _) = earlier(SYNTHETIC).await;
     bench.edit("configmaps", &name, |config| {
-        config["data"]["pod.json"] = "{\"spec\": {\"hostPID\": true}}".into()
+        config["data"]["pod.json"] = "{\"spec\": {\"hostPID\": true}}".into();
     });
     bench.delete("deployments", &name);
     bench.settle().await;
@@ -206,11 +206,9 @@ async fn a_revision_that_never_served_is_not_said_to_serve() {
 async fn what_an_orphaning_delete_left_is_told_with_the_command_that_removes_it() {
     let mut bench = Bench::new(SYNTHETIC);
     bench.settle().await;
-    let mut world = bench.world();
-    for object in world.objects.values_mut() {
+    for object in bench.world().objects.values_mut() {
         drop(object["metadata"].as_object_mut().unwrap().remove("ownerReferences"));
     }
-    drop(world);
     bench.delete("predictormodels", "iris");
     bench.apply(SYNTHETIC);
     bench.settle().await;
