@@ -95,7 +95,11 @@ mod tests {
         ];
         let matches = Settings::augment_args(Command::new("gateway")).try_get_matches_from(flags).unwrap();
         let settings = Settings::from_arg_matches(&matches).unwrap();
-        let slowest = Duration::from_secs(settings.drain_seconds) + grace(&settings) + FLUSH + FLUSH_TIMEOUT + LINES_TIMEOUT;
+        let slowest = Duration::from_secs(settings.drain_seconds)
+            + grace(&settings)
+            + FLUSH
+            + FLUSH_TIMEOUT
+            + LINES_TIMEOUT;
         let waits = Duration::from_secs(after("terminationGracePeriodSeconds:").parse().unwrap());
         assert!(waits > slowest, "it takes up to {slowest:?} and is killed after {waits:?}");
     }

@@ -42,6 +42,9 @@ pub fn of_repair(namespace: &str, repair: &Repair) -> Announcement {
         Harm::Deleted => format!(
             "{kind} {namespace}/{name} was deleted by somebody else and is there again; delete the model instead"
         ),
+        Harm::Exchanged => format!(
+            "{kind} {namespace}/{name} was not what the operator wrote and was replaced; find out who may write it"
+        ),
     };
     Announcement { is_warning: true, reason: REPAIRED.to_owned(), message }
 }

@@ -6,7 +6,7 @@
 use canopy_contract::names::ModelName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
+use crate::labels::{INSTANCE, MANAGED_BY, MANAGER, MODEL_UID};
 use crate::reason::{Reason, Trouble};
 
 /// Nothing, where the object is the model's own, or has only lost its reference to it.
@@ -26,9 +26,25 @@ pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Re
             "is what is left of an earlier model of this name; it goes by itself".to_owned()
         }
         Some(owner) => format!("belongs to {} {}; delete that or rename the model", owner.kind, owner.name),
-        None => "was not made for this model; delete it or rename the model".to_owned(),
+        None => match orphan_of(found, model) {
+            // Its pods and its selector carry that uid, and a selector cannot be changed: there is nothing to adopt.
+            Some(earlier) => format!(
+                "was made for an earlier model of this name, which was deleted without its objects (--cascade=orphan); \
+                 delete what it left: kubectl delete deployments,services,configmaps,controllerrevisions,\
+                 poddisruptionbudgets --namespace {namespace} --selector {MODEL_UID}={earlier}"
+            ),
+            None => "was not made for this model; delete it or rename the model".to_owned(),
+        },
     };
     Err(Trouble::new(Reason::NameTaken, format!("{kind} {namespace}/{name} {whose}")))
+}
+
+/// The uid of the earlier model of this name that an object was made for.
+fn orphan_of<'a>(found: &'a ObjectMeta, model: &ModelName) -> Option<&'a String> {
+    let labels = found.labels.as_ref()?;
+    let is = |label: &str, expected: &str| labels.get(label).is_some_and(|value| value == expected);
+    let is_ours = is(MANAGED_BY, MANAGER) && is(INSTANCE, model.as_str());
+    labels.get(MODEL_UID).filter(|_| is_ours)
 }
 
 /// Whether the Service that lists all models of a namespace is the operator's own.
@@ -77,6 +93,13 @@ mod tests {
         check_claim(
             &format!("{LABEL}, {}", owner("u9", "Release", true)),
             Err("Service shop/iris belongs to Release iris; delete that or rename the model"),
+        );
+        let orphan = "labels: {canopy.rs/model-uid: u0, app.kubernetes.io/managed-by: canopy-operator, app.kubernetes.io/instance: iris}";
+        check_claim(
+            orphan,
+            Err(
+                "Service shop/iris was made for an earlier model of this name, which was deleted without its objects (--cascade=orphan); delete what it left: kubectl delete deployments,services,configmaps,controllerrevisions,poddisruptionbudgets --namespace shop --selector canopy.rs/model-uid=u0",
+            ),
         );
         check_claim(
             &owner("u0", "PredictorModel", true),

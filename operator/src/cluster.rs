@@ -3,6 +3,8 @@
 //! Comes in: children, a status, an announcement. Goes out: what came of it. Never: a write that would change
 //! nothing, and never one over an object that belongs to somebody else.
 
+mod keep;
+
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use canopy_contract::names::CATALOGUE_SERVICE;
 use canopy_resource::model::PredictorModel;
 use canopy_resource::status::PredictorModelStatus;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -23,7 +25,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub use keep::Kept;
+
 use crate::announcement::{self, Announcement};
+use crate::contents::Contents;
 use crate::desired::{Children, RevisionChildren, Services, service};
 use crate::labels::MANAGER;
 use crate::marks::{Marks, Repair};
@@ -43,6 +48,7 @@ pub struct Cluster {
     metrics: Metrics,
     stores: Stores,
     marks: Arc<Marks>,
+    contents: Arc<Contents>,
 }
 
 /// Why children could not be written.
@@ -72,7 +78,7 @@ pub struct CallError {
 impl Cluster {
     /// Writes through `client` what differs from `stores`.
     pub fn new(client: Client, metrics: Metrics, stores: Stores) -> Self {
-        Self { client, metrics, stores, marks: Arc::default() }
+        Self { client, metrics, stores, marks: Arc::default(), contents: Arc::default() }
     }
 
     /// Makes the children what they should be, each before what relies on it; which of them somebody else had changed.
@@ -80,8 +86,9 @@ impl Cluster {
         let Children { network, revisions, services, budget, goes } = children;
         // A name that is taken is found before anything is made under the others.
         self.claim(plan, network.as_ref()).await?;
-        for RevisionChildren { data, config, deployment } in &revisions {
-            self.claim(plan, data.as_ref()).await?;
+        for RevisionChildren { revision: _, snapshot, data, config, deployment } in &revisions {
+            self.claim(plan, Some(snapshot)).await?;
+            self.claim(plan, data.as_ref().and_then(|data| data.config_map.as_ref())).await?;
             self.claim(plan, Some(config)).await?;
             self.claim(plan, Some(deployment)).await?;
         }
@@ -97,8 +104,9 @@ impl Cluster {
             Some(network) => repairs.extend(self.put(plan, network, Compared::Exactly).await?),
             None => self.remove::<NetworkPolicy>(plan, &plan.name.network_policy()).await?,
         }
-        for RevisionChildren { data, config, deployment } in revisions {
-            for config_map in data.into_iter().chain([config]) {
+        for RevisionChildren { revision: _, snapshot, data, config, deployment } in revisions {
+            repairs.extend(self.put(plan, snapshot, Compared::Metadata).await?);
+            for config_map in data.and_then(|data| data.config_map).into_iter().chain([config]) {
                 repairs.extend(self.put(plan, config_map, Compared::Metadata).await?);
             }
             repairs.extend(self.put(plan, deployment, Compared::Everything).await?);
@@ -115,6 +123,7 @@ impl Cluster {
             self.remove::<Deployment>(plan, &plan.name.revision_object(&revision)).await?;
             self.remove::<ConfigMap>(plan, &plan.name.revision_object(&revision)).await?;
             self.remove::<ConfigMap>(plan, &plan.name.data_object(&revision)).await?;
+            self.remove::<ControllerRevision>(plan, &plan.name.revision_object(&revision)).await?;
         }
         Ok(repairs)
     }
@@ -125,6 +134,11 @@ impl Cluster {
             let there: HashSet<_> =
                 self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
             self.marks.keep(|uid| there.contains(uid));
+        }
+        if self.contents.len() > self.stores.config_maps.len() {
+            let is_there =
+                |namespace: &str, name: &str| self.stores.child::<ConfigMap>(namespace, name).is_some();
+            self.contents.keep(is_there);
         }
     }
 
@@ -313,7 +327,7 @@ enum Compared {
     Everything,
     /// The same, and the spec has nothing else: what is added to it would admit others.
     Exactly,
-    /// The rest is immutable, and a copy of data is not kept in memory.
+    /// The rest is immutable, and what is in a `ConfigMap` is not kept in memory.
     Metadata,
 }
 

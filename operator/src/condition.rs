@@ -87,11 +87,22 @@ fn available(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
                 "revision {revision} answers with {} of {} pods",
                 deployment.ready, deployment.wanted
             );
-            (TRUE, Trouble::new(Reason::Serving, message))
+            (TRUE, lost(facts, revision).unwrap_or_else(|| Trouble::new(Reason::Serving, message)))
         }
         Some(_) | None => (FALSE, told(cause)),
     };
     Said { type_: AVAILABLE, status, why }
+}
+
+/// What answers only as long as its pods live.
+fn lost(facts: &Facts<'_>, revision: &str) -> Option<Trouble> {
+    let copy = facts.plan.name.data_object(revision);
+    let message = format!(
+        "revision {revision} answers, but ConfigMap {copy} with the copy of its data is gone or was exchanged, and the \
+         data it was made with are no longer there: a pod that is replaced cannot be prepared again; restore the data, \
+         or change the model to other data"
+    );
+    facts.observed.lost.contains(revision).then(|| Trouble::new(Reason::DataCopyLost, message))
 }
 
 fn ready(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {

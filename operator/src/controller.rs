@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::pod::Program;
 use crate::reconcile::{Context, Unseen, failed, reconcile};
 use crate::settings::Settings;
+use crate::sources::Sources;
 use crate::stores::Writers;
 use crate::watch::{self, News};
 
@@ -93,7 +94,8 @@ async fn act(
     let writers = Writers::default();
     let stores = writers.stores();
     let cluster = Cluster::new(client.clone(), metrics.clone(), stores.clone());
-    let News { mut models, namespaces } = watch::start(&client, writers, metrics.clone());
+    let sources = Sources::default();
+    let News { mut models, namespaces } = watch::start(&client, writers, sources.clone(), metrics.clone());
     stores.filled().await?;
     let catalogue = tokio::spawn(catalogue::run(namespaces, cluster.clone()));
 
@@ -109,6 +111,7 @@ async fn act(
         stores: stores.clone(),
         cluster,
         metrics,
+        sources,
         unseen: Unseen::default(),
     };
     let stop = async move { shutdown.ordered().await };

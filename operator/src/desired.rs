@@ -4,19 +4,20 @@
 //! which they may be written. Never: a failure; what cannot be made any more is left as it is.
 
 pub mod meta;
+pub mod snapshot;
 pub mod config;
 pub mod deployment;
 pub mod service;
 pub mod policy;
 pub mod network;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::callers::Callers;
-use crate::frozen::Frozen;
+use crate::frozen::{DataFile, Frozen};
 use crate::observed::Observed;
 use crate::plan::Plan;
 use crate::rollout::Rollout;
@@ -40,12 +41,27 @@ pub struct Children {
 /// What a revision owns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RevisionChildren {
-    /// The copy of its data. Whoever only repairs has no text, and keeps what is there.
-    pub data: Option<ConfigMap>,
+    /// Its name.
+    pub revision: String,
     /// What it is made from.
+    pub snapshot: ControllerRevision,
+    /// The copy of its data.
+    pub data: Option<DataCopy>,
+    /// How it serves.
     pub config: ConfigMap,
     /// Its pods.
     pub deployment: Deployment,
+}
+
+/// The copy of the data of a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataCopy {
+    /// Its name.
+    pub name: String,
+    /// What must be in it.
+    pub file: DataFile,
+    /// The whole, where the data are at hand: the text is only read where the copy is to be made.
+    pub config_map: Option<ConfigMap>,
 }
 
 /// What selects the revision that serves.
@@ -92,10 +108,21 @@ fn revision_children(
 ) -> RevisionChildren {
     let labels = family.labels_of_revision(&frozen.version, revision);
     let target = plan.target.as_ref().ok().filter(|target| target.revision == revision);
-    let data = target.and_then(|target| target.data.as_ref());
+    let text = |file: &DataFile| {
+        let data = target.and_then(|target| target.data.as_ref()).filter(|data| data.file == *file)?;
+        Some(config::data(family, revision, labels.clone(), (&file.file, data.text.as_ref()?)))
+    };
+    let data = frozen.data.as_ref().map(|file| DataCopy {
+        name: family.name.data_object(revision),
+        file: file.clone(),
+        config_map: text(file),
+    });
+    let meaning = frozen.meaning.as_ref().or_else(|| target.map(|target| &target.meaning));
     RevisionChildren {
-        data: data.map(|(file, text)| config::data(family, revision, labels.clone(), (file, text))),
-        config: config::frozen(family, revision, labels.clone(), frozen),
+        revision: revision.to_owned(),
+        snapshot: snapshot::snapshot(family, revision, labels.clone(), (frozen, meaning)),
+        data,
+        config: config::serving(family, revision, labels.clone(), frozen),
         deployment: deployment::deployment(family, revision, labels, (frozen, replicas)),
     }
 }

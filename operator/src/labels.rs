@@ -22,12 +22,15 @@ pub const MODEL_UID: &str = "canopy.rs/model-uid";
 /// Which revision of the model.
 pub const REVISION: &str = "canopy.rs/revision";
 
+/// On the snapshot of a revision: the digest of what the spec and the data mean that it was made for.
+pub const MEANING: &str = "canopy.rs/meaning";
 /// On the Service that the gateway asks for endpoints: which revisions served before, and until when.
 pub const RETIRED: &str = "canopy.rs/retired";
 
 const COMPONENT: &str = "app.kubernetes.io/component";
 const PART_OF: &str = "app.kubernetes.io/part-of";
-const VERSION: &str = "app.kubernetes.io/version";
+/// The version of the model, as people label it.
+pub const VERSION: &str = "app.kubernetes.io/version";
 
 /// Labels.
 pub type Labels = BTreeMap<String, String>;

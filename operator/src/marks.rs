@@ -18,6 +18,8 @@ pub enum Harm {
     Changed,
     /// It was gone.
     Deleted,
+    /// Another of its name, with other content, was in its place.
+    Exchanged,
 }
 
 /// An object that was written again because somebody else had changed or deleted it.

@@ -3,15 +3,16 @@
 //! Comes in: the objects that carry the model's uid, and the status that was written last. Goes out: facts, by
 //! revision. Never: a judgement, a call, a clock; an object that cannot be read counts as not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use canopy_contract::names::ModelName;
 use canopy_contract::report::Report;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt as _;
+use kube::core::PartialObjectMeta;
 
 use crate::frozen::Frozen;
 use crate::labels::{RETIRED, REVISION};
@@ -19,13 +20,15 @@ use crate::reason::Trouble;
 use crate::retired::{self, Retired};
 use crate::trouble::{self, Stuck};
 
-/// The objects that carry one model's uid.
+/// The objects of one model: they carry its uid, are in its namespace, and belong to no other.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// One per revision.
     pub deployments: Vec<Arc<Deployment>>,
-    /// Two per revision: how it serves, and its data.
-    pub config_maps: Vec<Arc<ConfigMap>>,
+    /// One per revision: what it is made from.
+    pub snapshots: Vec<Arc<ControllerRevision>>,
+    /// Two per revision: how it serves, and its data. Their content decides nothing, so only metadata is known.
+    pub config_maps: Vec<Arc<PartialObjectMeta<ConfigMap>>>,
     /// The two that select the revision that serves.
     pub services: Vec<Arc<Service>>,
     /// Of all revisions.
@@ -58,6 +61,8 @@ pub struct Observed {
     pub retired: Retired,
     /// What the status says.
     pub remembered: Remembered,
+    /// The revisions whose copy of the data is gone and cannot be made again.
+    pub lost: BTreeSet<String>,
 }
 
 /// What there is of a revision.
@@ -115,28 +120,34 @@ pub struct PodSeen {
 }
 
 impl Observed {
-    /// Reads the objects of the model `name`.
-    pub fn read(name: &ModelName, objects: &Objects, remembered: Remembered) -> Self {
-        let Objects { deployments, config_maps, services, pods } = objects;
+    /// Reads the objects of the model `name`, whose revisions are made from `frozen`.
+    pub fn read(
+        name: &ModelName,
+        objects: &Objects,
+        frozen: BTreeMap<String, Frozen>,
+        remembered: Remembered,
+    ) -> Self {
+        let Objects { deployments, snapshots, config_maps, services, pods } = objects;
         let mut revisions = BTreeMap::<String, RevisionSeen>::new();
         for deployment in deployments {
             if let Some(revision) = deployment.labels().get(REVISION) {
-                revisions.entry(revision.clone()).or_default().deployment = Some(read_deployment(deployment));
-            }
-        }
-        for config_map in config_maps {
-            if let Some(revision) = config_map.labels().get(REVISION) {
                 let seen = revisions.entry(revision.clone()).or_default();
-                seen.frozen = seen.frozen.take().or_else(|| Frozen::read(config_map));
+                seen.deployment = Some(read_deployment(deployment));
+                let own = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+                let own = own.filter(|pod| trouble::is_made_by(pod, deployment));
+                seen.pods = own.map(|pod| read_pod(pod)).collect();
+                seen.pods.sort_by(|a, b| a.name.cmp(&b.name));
             }
         }
-        for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-            if let Some(seen) = pod.labels().get(REVISION).and_then(|revision| revisions.get_mut(revision)) {
-                seen.pods.push(read_pod(pod));
+        // What is left of a revision goes with it.
+        let left = snapshots.iter().map(|snapshot| snapshot.labels());
+        for labels in left.chain(config_maps.iter().map(|config_map| config_map.labels())) {
+            if let Some(revision) = labels.get(REVISION) {
+                revisions.entry(revision.clone()).or_default();
             }
         }
-        for seen in revisions.values_mut() {
-            seen.pods.sort_by(|a, b| a.name.cmp(&b.name));
+        for (revision, frozen) in frozen {
+            revisions.entry(revision).or_default().frozen = Some(frozen);
         }
         let endpoints = named(&name.endpoints_service(), services);
         let stable = named(&name.stable_service(), services);
@@ -146,6 +157,7 @@ impl Observed {
             selected: endpoints.and_then(selected_by).or_else(|| stable.and_then(selected_by)),
             retired: stamp.map(|stamp| retired::read(stamp)).unwrap_or_default(),
             remembered,
+            lost: BTreeSet::new(),
         }
     }
 }

@@ -7,14 +7,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use canopy_contract::names::{ModelName, NameError};
+use canopy_contract::names::ModelName;
+use canopy_contract::serving::ServingConfig;
 use canopy_resource::manifest::ConfigMaps;
 use canopy_resource::model::{PredictorModel, REPLICAS, RETIRE_SECONDS, TRAIN_DEADLINE_SECONDS};
 use canopy_resource::plan::{self, Refusal};
+use canopy_resource::revision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::frozen::Frozen;
+use crate::frozen::{self, DataFile, Frozen};
+use crate::known::Names;
 use crate::labels;
 use crate::pod::{self, DATA_FOLDER, Program};
 use crate::reason::{Reason, Trouble};
@@ -41,62 +44,107 @@ pub struct Plan {
     pub target: Result<Target, Trouble>,
 }
 
+/// What a spec and its data mean, before the revision has a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meant {
+    /// What the predictor reads.
+    pub config: ServingConfig,
+    /// The digest of it all.
+    pub meaning: String,
+    /// The name that Canopy 0.1 would have given to the revision.
+    pub legacy: String,
+    /// The data, where they come from a `ConfigMap`.
+    pub data: Option<Data>,
+}
+
+/// The data of a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// The file that pods read, and its digest.
+    pub file: DataFile,
+    /// What is in it. It is as large as the data, so it is only there where it was just read.
+    pub text: Option<String>,
+}
+
 /// A revision as it would be made now.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Its name.
     pub revision: String,
+    /// The digest of what the spec and the data mean.
+    pub meaning: String,
+    /// What the predictor would read.
+    pub config: ServingConfig,
     /// What its pods would be made from.
     pub frozen: Frozen,
-    /// The data, as a file's name and its text.
-    pub data: Option<(String, String)>,
+    /// The data, where they come from a `ConfigMap`.
+    pub data: Option<Data>,
     /// How long its preparation may take.
     pub deadline: Duration,
 }
 
+impl Meant {
+    /// What `model` means with these data.
+    pub fn new(model: &PredictorModel, config_maps: &ConfigMaps) -> Result<Self, Refusal> {
+        let plan::Plan { config, meaning, legacy, file } =
+            plan::Plan::new(model, config_maps, Path::new(DATA_FOLDER))?;
+        let data = file.map(|plan::File { path, text, sha256 }| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Data { file: DataFile { file, sha256 }, text: Some(text) }
+        });
+        Ok(Self { config, meaning, legacy, data })
+    }
+}
+
 impl Plan {
-    /// The plan for `model`, whose predictors run `program`.
+    /// The plan for `model`, which is called `name`, whose predictors run `program` and whose revisions have `names`.
     pub fn new(
-        model: &PredictorModel,
+        (name, model): (ModelName, &PredictorModel),
         program: &Program,
-        config_maps: &ConfigMaps,
-    ) -> Result<Self, NameError> {
-        let name = ModelName::try_from(model.name_any())?;
+        meant: Result<Meant, Refusal>,
+        names: &Names,
+    ) -> Self {
         let uid = model.uid().unwrap_or_default();
         let seconds = |given: Option<u32>, default: u32| Duration::from_secs(given.unwrap_or(default).into());
-        Ok(Self {
-            target: target(model, &uid, program, config_maps),
+        let meant = meant.map_err(|refusal| trouble(&refusal));
+        Self {
+            target: meant.and_then(|meant| target(model, program, meant, names)),
             namespace: model.namespace().unwrap_or_default(),
             owner: model.controller_owner_ref(&()).unwrap_or_default(),
             replicas: model.spec.replicas.unwrap_or(REPLICAS),
             retire: seconds(model.spec.retire_seconds, RETIRE_SECONDS),
             name,
             uid,
-        })
+        }
     }
 }
 
-fn target(
-    model: &PredictorModel,
-    uid: &str,
-    program: &Program,
-    config_maps: &ConfigMaps,
-) -> Result<Target, Trouble> {
-    let plan::Plan { config, file } =
-        plan::Plan::new(model, config_maps, Path::new(DATA_FOLDER)).map_err(|refusal| trouble(&refusal))?;
-    let labels = labels::of_revision(&config.model, uid, &config.version, &config.revision);
-    let inputs = pod::Inputs { program, serving: &config, spec: &model.spec, labels: &labels };
-    let frozen = Frozen::new(&config, pod::template(inputs)).map_err(|error| {
+fn target(model: &PredictorModel, program: &Program, meant: Meant, names: &Names) -> Result<Target, Trouble> {
+    let Meant { mut config, meaning, legacy, data } = meant;
+    config.revision = names.of(&meaning, &legacy);
+    let uid = model.uid().unwrap_or_default();
+    let labels = labels::of_revision(&config.model, &uid, &config.version, &config.revision);
+    let serving = frozen::text(&config).map_err(|error| {
         Trouble::new(Reason::SpecInvalid, format!("spec cannot be written down: {error}"))
     })?;
-    let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let template = pod::template(pod::Inputs {
+        program,
+        serving: &config,
+        config_sha256: &revision::sha256(&serving),
+        data_sha256: data.as_ref().map(|data| data.file.sha256.as_str()),
+        spec: &model.spec,
+        labels: &labels,
+    });
+    let frozen = Frozen {
+        serving,
+        version: config.version.clone(),
+        template,
+        data: data.as_ref().map(|data| data.file.clone()),
+        meaning: Some(meaning.clone()),
+    };
     let deadline = model.spec.train.deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
-    Ok(Target {
-        revision: config.revision,
-        frozen,
-        data: file.map(|file| (file_name(&file.path), file.text)),
-        deadline: Duration::from_secs(deadline.into()),
-    })
+    let deadline = Duration::from_secs(deadline.into());
+    Ok(Target { revision: config.revision.clone(), meaning, config, frozen, data, deadline })
 }
 
 /// What people are told where there is no revision to make.

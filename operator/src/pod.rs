@@ -22,7 +22,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::frozen::SERVING_KEY;
 use crate::labels::Labels;
 use crate::sizes::Sizes;
 use crate::trouble::{PREPARE, SERVE};
@@ -37,9 +36,19 @@ const MODEL_FOLDER: &str = "/var/lib/canopy";
 const MODEL_SIZE_MAX: &str = "4Gi";
 /// Where Kubernetes takes a container's last words from, to show them in the status of its pod.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-const CONFIG: &str = "config";
-const DATA: &str = "data";
-const MODEL: &str = "model";
+/// The key of the `ConfigMap` with the serving config, and so the name of the file that pods read.
+pub const SERVING_KEY: &str = "serving.json";
+/// The volume with the serving config.
+pub const CONFIG: &str = "config";
+/// The volume with the copy of the data.
+pub const DATA: &str = "data";
+/// The volume with the artifact.
+pub const MODEL: &str = "model";
+/// In the environment of both containers: what the serving config must be. The template is kept where tenants cannot
+/// write, so a pod refuses a config that was exchanged.
+const CONFIG_SHA256: &str = "CANOPY_CONFIG_SHA256";
+/// In the environment of `prepare`: what the copy of the data must be.
+const DATA_SHA256: &str = "CANOPY_DATA_SHA256";
 const ADMIN_PORT_NAME: &str = "admin";
 
 /// A user that no image and no node has: nothing belongs to it.
@@ -68,6 +77,10 @@ pub struct Inputs<'a> {
     pub program: &'a Program,
     /// What the predictor reads.
     pub serving: &'a ServingConfig,
+    /// The SHA-256 of the serving config's text.
+    pub config_sha256: &'a str,
+    /// The SHA-256 of the copy of the data, where the pods need one.
+    pub data_sha256: Option<&'a str>,
     /// What people ask of nodes and resources.
     pub spec: &'a PredictorModelSpec,
     /// The labels of the pods.
@@ -76,8 +89,8 @@ pub struct Inputs<'a> {
 
 /// The template of the pods of one revision.
 pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
-    let Inputs { program, serving, spec, labels } = inputs;
-    let has_data = spec.train.data.csv.as_ref().is_some_and(|csv| csv.source.config_map.is_some());
+    let Inputs { program: _, serving, config_sha256: _, data_sha256, spec, labels } = inputs;
+    let has_data = data_sha256.is_some();
     let scheduling = spec.scheduling.clone().unwrap_or_default();
     let Scheduling { node_selector, tolerations, affinity, priority_class_name, topology_spread_constraints } =
         scheduling;
@@ -87,8 +100,8 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
             // These two make the model appear in the answer for the Service that lists all models.
             hostname: Some(serving.model.to_string()),
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
-            init_containers: Some(vec![prepare(program, spec, has_data)]),
-            containers: vec![serve(program, spec)],
+            init_containers: Some(vec![prepare(inputs)]),
+            containers: vec![serve(inputs)],
             image_pull_secrets: pull_secrets(program),
             volumes: Some(volumes(serving, has_data)),
             security_context: Some(pod_security()),
@@ -111,14 +124,24 @@ fn grace_seconds() -> i64 {
     serving + i64::try_from((FLUSH_TIMEOUT + LINES_TIMEOUT).as_secs()).unwrap_or_default()
 }
 
-fn prepare(program: &Program, spec: &PredictorModelSpec, has_data: bool) -> Container {
+/// The digest of the serving config that a template was made with; none where an earlier operator made it.
+pub fn config_sha256(template: &PodTemplateSpec) -> Option<&str> {
+    let serve = template.spec.as_ref()?.containers.first()?;
+    let variable = serve.env.iter().flatten().find(|variable| variable.name == CONFIG_SHA256)?;
+    variable.value.as_deref()
+}
+
+fn prepare(Inputs { program, config_sha256, data_sha256, spec, .. }: Inputs<'_>) -> Container {
     let mut mounts = vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, false)];
-    if has_data {
+    let mut variables = vec![variable(CONFIG_SHA256, config_sha256)];
+    if let Some(sha256) = data_sha256 {
         mounts.push(mount(DATA, DATA_FOLDER, true));
+        variables.push(variable(DATA_SHA256, sha256));
     }
+    variables.extend(environment(program, is_of_prepare));
     Container {
+        env: Some(variables),
         args: Some(arguments("prepare", &["--termination-log", TERMINATION_LOG])),
-        env: environment(program, is_of_prepare),
         resources: Some(spec.train.resources.as_ref().unwrap_or(&program.sizes.prepare).clone().into()),
         volume_mounts: Some(mounts),
         // Where it ends before it can report, the last lines of its log say why.
@@ -127,10 +150,11 @@ fn prepare(program: &Program, spec: &PredictorModelSpec, has_data: bool) -> Cont
     }
 }
 
-fn serve(program: &Program, spec: &PredictorModelSpec) -> Container {
+fn serve(Inputs { program, config_sha256, spec, .. }: Inputs<'_>) -> Container {
+    let variables = environment(program, |name| !is_of_prepare(name));
     Container {
         args: Some(arguments("serve", &["--termination-log", TERMINATION_LOG])),
-        env: environment(program, |name| !is_of_prepare(name)),
+        env: Some([variable(CONFIG_SHA256, config_sha256)].into_iter().chain(variables).collect()),
         resources: Some(spec.resources.as_ref().unwrap_or(&program.sizes.serve).clone().into()),
         ports: Some(vec![port(PORT_NAME, PREDICTOR_PORT), port(ADMIN_PORT_NAME, PREDICTOR_ADMIN_PORT)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
@@ -146,14 +170,13 @@ fn is_of_prepare(name: &str) -> bool {
     [SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS].contains(&name)
 }
 
-fn environment(program: &Program, is_for: impl Fn(&str) -> bool) -> Option<Vec<EnvVar>> {
-    let variable = |(name, value): &(&str, String)| EnvVar {
-        name: (*name).to_owned(),
-        value: Some(value.clone()),
-        value_from: None,
-    };
-    let variables: Vec<_> = program.variables.iter().filter(|(name, _)| is_for(name)).map(variable).collect();
-    (!variables.is_empty()).then_some(variables)
+fn environment(program: &Program, is_for: impl Fn(&str) -> bool) -> Vec<EnvVar> {
+    let variables = program.variables.iter().filter(|(name, _)| is_for(name));
+    variables.map(|(name, value)| variable(name, value)).collect()
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
 }
 
 fn arguments(command: &str, more: &[&str]) -> Vec<String> {

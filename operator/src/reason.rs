@@ -50,6 +50,8 @@ pub enum Reason {
     DataInvalid,
     /// The training data cannot be read.
     DataUnavailable,
+    /// The copy of the data of the revision that serves is gone and cannot be made again.
+    DataCopyLost,
     /// `prepare` refused: the file at the uri is not the one that the spec asks for.
     DigestMismatch,
     /// `prepare` refused: the model is not good enough.
@@ -80,7 +82,7 @@ impl Trouble {
 
 impl Reason {
     /// Every word there is.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Serving,
         Self::Prepared,
         Self::Preparing,
@@ -102,6 +104,7 @@ impl Reason {
         Self::DeadlineExceeded,
         Self::DataInvalid,
         Self::DataUnavailable,
+        Self::DataCopyLost,
         Self::DigestMismatch,
         Self::GateMissed,
         Self::ArtifactCorrupt,
@@ -133,6 +136,7 @@ impl Reason {
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::DataInvalid => "DataInvalid",
             Self::DataUnavailable => "DataUnavailable",
+            Self::DataCopyLost => "DataCopyLost",
             Self::DigestMismatch => "DigestMismatch",
             Self::GateMissed => "GateMissed",
             Self::ArtifactCorrupt => "ArtifactCorrupt",

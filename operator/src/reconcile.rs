@@ -3,11 +3,11 @@
 //! Comes in: a model. Goes out: when to come back though nothing changes. Never: a question why it was called; it
 //! starts from the beginning every time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use canopy_resource::manifest::ConfigMaps;
+use canopy_contract::names::ModelName;
 use canopy_resource::model::PredictorModel;
 use canopy_resource::status::PredictorModelStatus;
 use jiff::Timestamp;
@@ -15,16 +15,21 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 
+use crate::admitted::Whose;
 use crate::announcement::{self, Announcement};
 use crate::callers::Callers;
 use crate::cluster::{ApplyError, CallError, Cluster};
-use crate::desired::desired;
+use crate::desired::{Children, desired};
 use crate::facts::Outcome;
+use crate::frozen::Frozen;
+use crate::known::Names;
+use crate::labels::REVISION;
 use crate::metrics::{Metrics, Pass, PassOutcome};
-use crate::observed::Observed;
+use crate::observed::{Objects, Observed, Remembered};
 use crate::plan::Plan;
 use crate::pod::Program;
 use crate::rollout::Rollout;
+use crate::sources::Sources;
 use crate::status::{remembered, status};
 use crate::stores::Stores;
 use crate::{condition, progress, renewal, spans, verdict};
@@ -46,6 +51,8 @@ pub struct Context {
     pub cluster: Cluster,
     /// What is measured.
     pub metrics: Metrics,
+    /// What each model means.
+    pub sources: Sources,
     /// Statuses that were written and that the watch has not shown yet.
     pub unseen: Unseen,
 }
@@ -80,27 +87,19 @@ async fn decide_and_write(
 ) -> Result<Option<Duration>, CallError> {
     let pass = context.metrics.pass_started();
     let model = context.unseen.bring_up_to_date(model);
-    let data = read_data(&model, &context.cluster).await?;
-    let plan = match Plan::new(&model, &context.program, &data) {
-        Ok(plan) if model.metadata.deletion_timestamp.is_none() => plan,
-        // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
-        Ok(_) | Err(_) => return Ok(nothing_to_do(pass)),
+    // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
+    let name = ModelName::try_from(model.name_any()).ok();
+    let Some(name) = name.filter(|_| model.metadata.deletion_timestamp.is_none()) else {
+        return Ok(nothing_to_do(pass));
     };
-
-    let observed = Observed::read(&plan.name, &context.stores.of_model(&plan.uid), remembered(&model, now));
+    let (plan, mut observed) = look(&model, &name, context, now).await?;
     let rollout = renewal::renew(Rollout::new(&plan, &observed, now), &plan, &observed, now);
     let outcome = if model.spec.paused == Some(true) {
         Outcome::Paused
     } else {
         let children = desired(&plan, &observed, &rollout, context.callers.as_ref());
-        let applying = context.cluster.apply(&plan, children);
-        match Box::pin(applying).await {
-            Ok(repairs) => {
-                for repair in &repairs {
-                    announce(&model, &announcement::of_repair(&plan.namespace, repair), context).await;
-                }
-                Outcome::Applied
-            }
+        match Box::pin(write(&model, &plan, &mut observed, children, context)).await {
+            Ok(()) => Outcome::Applied,
             Err(ApplyError::Hindered(trouble)) => Outcome::Hindered(trouble),
             // The model goes too, soon.
             Err(ApplyError::NamespaceGoes) => return Ok(nothing_to_do(pass)),
@@ -140,16 +139,78 @@ pub fn failed(model: Arc<PredictorModel>, error: &CallError, _: Arc<Context>) ->
     Action::requeue(TRY_AGAIN)
 }
 
-/// The user's `ConfigMap` that the model's data come from.
-async fn read_data(model: &PredictorModel, cluster: &Cluster) -> Result<ConfigMaps, CallError> {
-    let mut data = ConfigMaps::default();
-    let csv = model.spec.train.data.csv.as_ref();
-    if let Some(source) = csv.and_then(|csv| csv.source.config_map.as_ref()) {
-        let found = cluster.read_config_map(&model.namespace().unwrap_or_default(), &source.name).await?;
-        // One alone is never given twice.
-        drop(found.map(|found| data.add(found)));
+/// What the model asks for, and what there is of it.
+async fn look(
+    model: &PredictorModel,
+    name: &ModelName,
+    context: &Context,
+    now: Timestamp,
+) -> Result<(Plan, Observed), CallError> {
+    let (namespace, uid) = (model.namespace().unwrap_or_default(), model.uid().unwrap_or_default());
+    let whose = Whose { model: name, namespace: &namespace, uid: &uid, revision: "" };
+    let (objects, remembered) = (context.stores.of_model(&namespace, &uid), remembered(model, now));
+    let mut frozen = BTreeMap::new();
+    for snapshot in &objects.snapshots {
+        let Some(revision) = snapshot.labels().get(REVISION) else { continue };
+        // One that was not written by the operator is replaced where the revision stays.
+        let read = Frozen::read(snapshot, Whose { revision, ..whose });
+        frozen.extend(read.ok().map(|read| (revision.clone(), read)));
     }
-    Ok(data)
+    let names = names(&frozen, &objects, &remembered);
+    let plan = plan(model, name, &names, context).await?;
+    for (revision, adoptable) in context.cluster.adoptable(whose, &objects, &frozen).await? {
+        let target = plan.target.as_ref().ok().filter(|target| target.revision == revision);
+        match adoptable.freeze(target, Whose { revision: &revision, ..whose }) {
+            Ok(adopted) => drop(frozen.insert(revision, adopted)),
+            Err(why) => {
+                tracing::warn!(model = %name, namespace, revision, why, "a Deployment cannot be adopted and is left as it is");
+            }
+        }
+    }
+    let observed = Observed::read(name, &objects, frozen, remembered);
+    Ok((plan, observed))
+}
+
+fn names(frozen: &BTreeMap<String, Frozen>, objects: &Objects, remembered: &Remembered) -> Names {
+    let there = objects.deployments.iter().filter_map(|deployment| deployment.labels().get(REVISION));
+    Names::new(frozen, there.map(String::as_str), &[&remembered.revision, &remembered.refused])
+}
+
+/// What the model asks for. Its data are read where a copy of them must be made.
+async fn plan(
+    model: &PredictorModel,
+    name: &ModelName,
+    names: &Names,
+    context: &Context,
+) -> Result<Plan, CallError> {
+    let program = &context.program;
+    let meant = context.sources.meant(model, &context.cluster).await?;
+    let plan = Plan::new((name.clone(), model), program, meant, names);
+    if !context.cluster.lacks_data(&plan).await? {
+        return Ok(plan);
+    }
+    context.sources.forget(model);
+    let meant = context.sources.meant(model, &context.cluster).await?;
+    Ok(Plan::new((name.clone(), model), program, meant, names))
+}
+
+/// Makes the children what they should be, and tells of what others did to them.
+async fn write(
+    model: &PredictorModel,
+    plan: &Plan,
+    observed: &mut Observed,
+    children: Children,
+    context: &Context,
+) -> Result<(), ApplyError> {
+    let kept = context.cluster.keep(plan, &children).await?;
+    observed.lost = kept.lost;
+    for repair in &kept.repairs {
+        announce(model, &announcement::of_repair(&plan.namespace, repair), context).await;
+    }
+    for repair in &Box::pin(context.cluster.apply(plan, children)).await? {
+        announce(model, &announcement::of_repair(&plan.namespace, repair), context).await;
+    }
+    Ok(())
 }
 
 async fn report(

@@ -4,15 +4,15 @@
 //! only what the pods themselves have shown, or what was written down when they did.
 
 use canopy_contract::report::Prepared;
-use canopy_resource::model::PredictorModel;
-use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus};
+use canopy_resource::model::{PredictorModel, PredictorModelSpec, TRAIN_DEADLINE_SECONDS};
+use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus, RefusedRevision};
 use jiff::Timestamp;
 use kube::Resource as _;
 
 use crate::facts::{Facts, Outcome};
 use crate::observed::{Observed, Remembered};
 use crate::plan::Plan;
-use crate::rollout::Rollout;
+use crate::rollout::{Rollout, is_proven};
 use crate::{cause, condition, labels, verdict};
 
 /// What the status of before says that decisions need.
@@ -20,7 +20,9 @@ pub fn remembered(model: &PredictorModel, now: Timestamp) -> Remembered {
     let status = model.status.clone().unwrap_or_default();
     let unready = condition::ready_of(&status).filter(|ready| ready.status == "False");
     let unready_since = unready.map(|ready| ready.last_transition_time.0);
-    let refused = status.refused.filter(|refused| verdict::holds(refused, now));
+    let counts =
+        |refused: &RefusedRevision| still_counts(refused, &model.spec) && verdict::holds(refused, now);
+    let refused = status.refused.filter(counts);
     Remembered {
         prepared: status.artifact.is_some(),
         revision: status.revision,
@@ -28,6 +30,12 @@ pub fn remembered(model: &PredictorModel, now: Timestamp) -> Remembered {
         refused: refused.map(|refused| refused.revision),
         unready_since,
     }
+}
+
+/// A deadline is no part of a revision: one that was not met says nothing once there is another.
+fn still_counts(refused: &RefusedRevision, spec: &PredictorModelSpec) -> bool {
+    let deadline = spec.train.deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
+    refused.deadline_seconds.is_none_or(|missed| missed == deadline)
 }
 
 /// The status of a model.
@@ -39,7 +47,8 @@ pub fn status(
     now: Timestamp,
 ) -> PredictorModelStatus {
     let before = model.status.clone().unwrap_or_default();
-    let refused = verdict::refusal(plan, observed, before.refused.as_ref(), now);
+    let kept = before.refused.clone().filter(|refused| still_counts(refused, &model.spec));
+    let refused = verdict::refusal(plan, observed, kept.as_ref(), now);
     let in_force = refused.as_ref().filter(|refused| verdict::holds(refused, now));
     let facts = Facts { plan, observed, rollout, outcome, refused: in_force, now };
     let cause = cause::of(&facts);
@@ -48,13 +57,15 @@ pub fn status(
     let deployment = serving.and_then(|serving| facts.deployment(serving)).cloned().unwrap_or_default();
     let prepared = serving.and_then(|serving| facts.prepared(serving));
     let stayed = before.revision.as_deref() == serving;
+    // The Services select the first revision before any of its pods is ready: only then it serves.
+    let served = serving.filter(|serving| stayed || deployment.ready > 0 || is_proven(observed, serving));
     PredictorModelStatus {
         observed_generation: model.meta().generation,
         conditions: condition::all(&facts, cause.as_ref(), model, now),
-        version: serving.and_then(|serving| version(&facts, serving)),
-        revision: serving.map(str::to_owned),
-        artifact: prepared.map(artifact).or(before.artifact.filter(|_| stayed)),
-        quality: prepared.map(quality).or(before.quality.filter(|_| stayed)),
+        version: served.and_then(|served| version(&facts, served)),
+        revision: served.map(str::to_owned),
+        artifact: prepared.filter(|_| served.is_some()).map(artifact).or(before.artifact.filter(|_| stayed)),
+        quality: prepared.filter(|_| served.is_some()).map(quality).or(before.quality.filter(|_| stayed)),
         replicas: deployment.pods,
         ready_replicas: deployment.ready,
         selector: serving.map(|serving| labels::as_text(&labels::pods_of_revision(&plan.uid, serving))),

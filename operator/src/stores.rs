@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use canopy_resource::model::PredictorModel;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 
@@ -24,8 +26,10 @@ pub struct Stores {
     pub models: Store<PredictorModel>,
     /// Their Deployments.
     pub deployments: Store<Deployment>,
-    /// Their own `ConfigMap`s, without copies of data.
-    pub config_maps: Store<ConfigMap>,
+    /// What their revisions are made from.
+    pub snapshots: Store<ControllerRevision>,
+    /// The metadata of their own `ConfigMap`s: each may hold a megabyte, and nothing is decided by their content.
+    pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// Their Services, and those that list all models of a namespace.
     pub services: Store<Service>,
     /// Their budgets.
@@ -43,8 +47,10 @@ pub struct Writers {
     pub models: Writer<PredictorModel>,
     /// Of the Deployments.
     pub deployments: Writer<Deployment>,
+    /// Of the snapshots.
+    pub snapshots: Writer<ControllerRevision>,
     /// Of the `ConfigMap`s.
-    pub config_maps: Writer<ConfigMap>,
+    pub config_maps: Writer<PartialObjectMeta<ConfigMap>>,
     /// Of the Services.
     pub services: Writer<Service>,
     /// Of the budgets.
@@ -58,10 +64,11 @@ pub struct Writers {
 impl Writers {
     /// The reading ends.
     pub fn stores(&self) -> Stores {
-        let Self { models, deployments, config_maps, services, budgets, policies, pods } = self;
+        let Self { models, deployments, snapshots, config_maps, services, budgets, policies, pods } = self;
         Stores {
             models: models.as_reader(),
             deployments: deployments.as_reader(),
+            snapshots: snapshots.as_reader(),
             config_maps: config_maps.as_reader(),
             services: services.as_reader(),
             budgets: budgets.as_reader(),
@@ -75,31 +82,40 @@ impl Writers {
 pub trait Child:
     kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + 'static
 {
-    /// Its store.
-    fn store(stores: &Stores) -> &Store<Self>;
+    /// The object, as it was last seen.
+    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>>;
 }
 
 impl Child for Deployment {
-    fn store(stores: &Stores) -> &Store<Self> {
-        &stores.deployments
+    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.deployments.get(name)
     }
 }
 
+impl Child for ControllerRevision {
+    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.snapshots.get(name)
+    }
+}
+
+/// Without its content.
 impl Child for ConfigMap {
-    fn store(stores: &Stores) -> &Store<Self> {
-        &stores.config_maps
+    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        let name = ObjectRef::new(&name.name).within(name.namespace.as_deref().unwrap_or_default());
+        let seen = stores.config_maps.get(&name)?;
+        Some(Arc::new(Self { metadata: seen.metadata.clone(), ..Self::default() }))
     }
 }
 
 impl Child for Service {
-    fn store(stores: &Stores) -> &Store<Self> {
-        &stores.services
+    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.services.get(name)
     }
 }
 
 impl Child for PodDisruptionBudget {
-    fn store(stores: &Stores) -> &Store<Self> {
-        &stores.budgets
+    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.budgets.get(name)
     }
 }
 
@@ -112,9 +128,10 @@ impl Child for NetworkPolicy {
 impl Stores {
     /// Returns when every store has been filled once: before, what is not there may only not have been seen.
     pub async fn filled(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
-        let Self { models, deployments, config_maps, services, budgets, policies, pods } = self;
+        let Self { models, deployments, snapshots, config_maps, services, budgets, policies, pods } = self;
         models.wait_until_ready().await?;
         deployments.wait_until_ready().await?;
+        snapshots.wait_until_ready().await?;
         config_maps.wait_until_ready().await?;
         services.wait_until_ready().await?;
         budgets.wait_until_ready().await?;
@@ -122,19 +139,23 @@ impl Stores {
         pods.wait_until_ready().await
     }
 
-    /// The objects that carry the uid of a model.
-    pub fn of_model(&self, uid: &str) -> Objects {
+    /// The objects of the model with this uid in this namespace. A label alone proves nothing: whoever may write an object
+    /// anywhere in the cluster can put it there.
+    pub fn of_model(&self, namespace: &str, uid: &str) -> Objects {
+        let own = (namespace, uid);
         Objects {
-            deployments: with_uid(&self.deployments, uid),
-            config_maps: with_uid(&self.config_maps, uid),
-            services: with_uid(&self.services, uid),
-            pods: with_uid(&self.pods, uid),
+            deployments: of_model(&self.deployments, own, is_own),
+            snapshots: of_model(&self.snapshots, own, is_own),
+            config_maps: of_model(&self.config_maps, own, is_own),
+            services: of_model(&self.services, own, is_own),
+            // These belong to ReplicaSets: whether to one of the model's is looked at where their Deployment is known.
+            pods: of_model(&self.pods, own, |_, _| true),
         }
     }
 
     /// The child `name`, as it was last seen.
     pub fn child<K: Child>(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        K::store(self).get(&ObjectRef::new(name).within(namespace))
+        K::seen(self, &ObjectRef::new(name).within(namespace))
     }
 
     /// The model with this uid.
@@ -151,9 +172,20 @@ impl Stores {
     }
 }
 
-fn with_uid<K: kube::Resource<DynamicType = ()> + Clone + 'static>(
+fn of_model<K: kube::Resource<DynamicType = ()> + Clone + 'static>(
     store: &Store<K>,
-    uid: &str,
+    (namespace, uid): (&str, &str),
+    is_own: fn(&ObjectMeta, &str) -> bool,
 ) -> Vec<Arc<K>> {
-    store.state_filter(|object| object.labels().get(MODEL_UID).is_some_and(|found| found == uid))
+    store.state_filter(|object| {
+        let has_uid = object.labels().get(MODEL_UID).is_some_and(|found| found == uid);
+        has_uid && object.meta().namespace.as_deref() == Some(namespace) && is_own(object.meta(), uid)
+    })
+}
+
+/// Whether an object that carries the uid of a model is controlled by it, or has only lost its reference.
+fn is_own(metadata: &ObjectMeta, uid: &str) -> bool {
+    let owners = metadata.owner_references.iter().flatten();
+    let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
+    controller.is_none_or(|owner| owner.uid == uid)
 }

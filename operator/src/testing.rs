@@ -13,4 +13,7 @@ mod pods;
 mod statuses;
 mod recovery;
 mod strangers;
+mod tenants;
+mod upgrades;
+mod lists;
 mod traces;

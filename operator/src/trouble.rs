@@ -5,7 +5,7 @@
 
 use canopy_contract::report::{Refusal, Report};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::DeploymentStatus;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use serde_json::Value;
@@ -34,6 +34,24 @@ pub fn stalled(status: &DeploymentStatus) -> Option<String> {
     let stalled = conditions.iter().find(|condition| condition.type_ == "Progressing")?;
     let is_late = is(stalled.reason.as_deref(), "ProgressDeadlineExceeded");
     is_late.then(|| quote(stalled.message.as_deref().unwrap_or("no message")))
+}
+
+/// Whether a pod was made for a Deployment by way of a `ReplicaSet`, and runs the two containers of a predictor: a pod that
+/// only carries the labels says nothing about a model.
+pub fn is_made_by(pod: &Pod, deployment: &Deployment) -> bool {
+    let selector = deployment.spec.selector.match_labels.iter().flatten();
+    let is_selected = selector.into_iter().all(|(label, value)| pod.labels().get(label) == Some(value));
+    let of_deployment = format!("{}-", deployment.name_any());
+    let is_owned = pod.owner_references().iter().any(|owner| {
+        let is_set = owner.api_version == "apps/v1" && owner.kind == "ReplicaSet";
+        owner.controller == Some(true) && is_set && owner.name.starts_with(&of_deployment)
+    });
+    let spec = pod.spec.as_ref();
+    let prepares = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+    let serves = spec.map(|spec| &spec.containers).into_iter().flatten();
+    let runs = prepares.into_iter().any(|container| container.name == PREPARE)
+        && serves.into_iter().any(|container| container.name == SERVE);
+    is_selected && is_owned && runs
 }
 
 /// Whether a pod is ready.

@@ -44,7 +44,11 @@ pub fn refusal(
         ..RefusedRevision::default()
     };
     let by_pods = by_pods(plan, observed).map(refused);
-    let by_time = || overdue(plan, observed, now).map(|trouble| again_later(refused(trouble), before, now));
+    let by_time = || {
+        let deadline_seconds = u32::try_from(target.deadline.as_secs()).ok();
+        let late = RefusedRevision { deadline_seconds, ..refused(overdue(plan, observed, now)?) };
+        Some(again_later(late, before, now))
+    };
     // An attempt that is under way counts those before it.
     by_pods.or_else(by_time).or_else(|| before.cloned())
 }

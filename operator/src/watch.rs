@@ -3,13 +3,15 @@
 //! Comes in: a client. Goes out: models to look at, and namespaces whose list of models may have changed. Never: a
 //! store of what is not the operator's own; the `ConfigMap`s of users pass by as metadata, a few at a time.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 
 use canopy_contract::names::CATALOGUE_SERVICE;
 use canopy_resource::model::PredictorModel;
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Service};
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -17,18 +19,21 @@ use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::condition;
-use crate::frozen::SERVING_KEY;
 use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
 use crate::metrics::Metrics;
+use crate::sources::Sources;
 use crate::stores::{Stores, Writers};
 
 /// How many events may wait for a pass.
 const WAITING_MAX: usize = 1024;
 /// Metadata may carry a copy of all data, so that a page of 500 would be as large as the data of 500.
 const STRANGERS_PER_PAGE: u32 = 20;
+/// A snapshot of a model with a thousand named features has 200 KB.
+const OWN_PER_PAGE: u32 = 100;
 
 /// A model to look at.
 pub type ModelRef = ObjectRef<PredictorModel>;
@@ -46,21 +51,23 @@ pub struct News {
 #[derive(Clone)]
 struct Desk {
     stores: Stores,
+    sources: Sources,
     models: mpsc::Sender<ModelRef>,
     namespaces: mpsc::Sender<String>,
 }
 
 /// Starts all watches; they end with the process.
-pub fn start(client: &Client, writers: Writers, metrics: Metrics) -> News {
+pub fn start(client: &Client, writers: Writers, sources: Sources, metrics: Metrics) -> News {
     let (models, model_news) = mpsc::channel(WAITING_MAX);
     let (namespaces, namespace_news) = mpsc::channel(WAITING_MAX);
-    let desk = Desk { stores: writers.stores(), models, namespaces };
-    let Writers { models, deployments, config_maps, services, budgets, policies, pods } = writers;
+    let desk = Desk { stores: writers.stores(), sources, models, namespaces };
+    let Writers { models, deployments, snapshots, config_maps, services, budgets, policies, pods } = writers;
 
     let all_models = watch(Api::all(client.clone()), Config::default());
     tokio::spawn(follow_models(all_models, models, desk.clone(), metrics));
     tokio::spawn(follow(own::<Deployment>(client), deployments, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), config_maps, desk.clone(), drop_data));
+    tokio::spawn(follow(own(client), snapshots, desk.clone(), pack));
+    tokio::spawn(follow(own(client), config_maps, desk.clone(), |_| {}));
     tokio::spawn(follow(own::<Service>(client), services, desk.clone(), |_| {}));
     tokio::spawn(follow(own(client), budgets, desk.clone(), |_| {}));
     tokio::spawn(follow(own(client), policies, desk.clone(), |_| {}));
@@ -74,7 +81,8 @@ fn own<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + us
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watch(Api::all(client.clone()), Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")))
+    let own = Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).page_size(OWN_PER_PAGE);
+    watch(Api::all(client.clone()), own)
 }
 
 async fn follow_models(
@@ -90,10 +98,15 @@ async fn follow_models(
         count(&desk.stores, &metrics);
         match event {
             Event::Apply(model) | Event::Delete(model) => {
+                if desk.stores.models.get(&ObjectRef::from_obj(&model)).is_none() {
+                    desk.sources.forget(&model);
+                }
                 desk.tell_namespace(&model).await;
                 desk.tell(ObjectRef::from_obj(&model)).await;
             }
             Event::InitDone => {
+                let uids: HashSet<_> = desk.stores.models.state().iter().filter_map(|m| m.uid()).collect();
+                desk.sources.keep(|uid| uids.contains(uid));
                 for model in desk.stores.models.state() {
                     desk.tell_namespace(&*model).await;
                 }
@@ -125,7 +138,7 @@ async fn follow<K>(
                     desk.tell_namespace(&child).await;
                 }
                 let model = child.labels().get(MODEL_UID).and_then(|uid| desk.stores.model(uid));
-                if let Some(model) = model {
+                if let Some(model) = model.filter(|model| model.namespace() == child.namespace()) {
                     desk.tell(ObjectRef::from_obj(&*model)).await;
                 }
             }
@@ -143,13 +156,20 @@ async fn follow_strangers(
     let mut events = std::pin::pin!(told(events));
     while let Some(event) = events.next().await {
         match event {
-            Event::Apply(stranger) | Event::Delete(stranger) => {
-                for model in desk.models_with_data_in(&stranger) {
-                    desk.tell(model).await;
-                }
+            Event::Apply(stranger) => {
+                desk.sources.is_there(&stranger.metadata);
+                desk.tell_of(&stranger).await;
             }
-            Event::InitDone => desk.tell_all().await,
-            Event::Init | Event::InitApply(_) => {}
+            Event::Delete(stranger) => {
+                desk.sources.is_gone(&stranger.metadata);
+                desk.tell_of(&stranger).await;
+            }
+            Event::Init => desk.sources.list_begins(),
+            Event::InitApply(stranger) => desk.sources.is_there(&stranger.metadata),
+            Event::InitDone => {
+                desk.sources.list_ends();
+                desk.tell_all().await;
+            }
         }
     }
 }
@@ -177,22 +197,36 @@ fn count(stores: &Stores, metrics: &Metrics) {
     metrics.models(yes, no, unknown);
 }
 
-/// A copy of data is as large as the data; that it is there is all that matters.
-fn drop_data(config_map: &mut ConfigMap) {
-    if config_map.data.as_ref().is_some_and(|data| !data.contains_key(SERVING_KEY)) {
-        config_map.data = None;
-    }
+/// A tree of values takes several times the memory of its text.
+fn pack(snapshot: &mut ControllerRevision) {
+    let RawExtension(data) = &mut snapshot.data;
+    *data = Value::String(data.to_string());
 }
 
-/// A pod's spec follows from its Deployment.
+/// A pod's spec follows from its Deployment; which containers there are tells it from a pod that others made.
 fn drop_spec(pod: &mut Pod) {
-    pod.spec = None;
+    let names = |containers: &[Container]| {
+        let named =
+            |container: &Container| Container { name: container.name.clone(), ..Container::default() };
+        containers.iter().map(named).collect()
+    };
+    pod.spec = pod.spec.as_ref().map(|spec| PodSpec {
+        init_containers: spec.init_containers.as_deref().map(names),
+        containers: names(&spec.containers),
+        ..PodSpec::default()
+    });
 }
 
 impl Desk {
     async fn tell(&self, model: ModelRef) {
         // Who no longer listens is about to end.
         drop(self.models.send(model).await);
+    }
+
+    async fn tell_of(&self, stranger: &PartialObjectMeta<ConfigMap>) {
+        for model in self.models_with_data_in(stranger) {
+            self.tell(model).await;
+        }
     }
 
     async fn tell_all(&self) {

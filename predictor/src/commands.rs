@@ -74,6 +74,13 @@ fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandErr
         Some(log) => record::tell(report, log),
         None => Ok(()),
     };
+    if let Err(error) = arguments.check_data(&config) {
+        let failure = Refusal::new(Code::DataUnavailable, error.to_string());
+        let Refusal { code, message } = &failure;
+        tracing::error!(model = config.model.as_str(), version = config.version, code, "{message}");
+        told(&Report::Failed(failure))?;
+        return Ok(ExitCode::FAILURE);
+    }
     // Where what it is made from cannot be read, the preparation says so.
     let made_from = kept::made_from(&config, arguments.trainer).ok();
     let kept = made_from.as_ref().and_then(|made_from| keep(&config, &arguments.model.dir, made_from));

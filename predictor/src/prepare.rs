@@ -35,7 +35,7 @@ use crate::refused::Refused;
 use crate::warnings::{Facts, warnings};
 
 /// The largest file of data that is read or downloaded.
-pub(crate) const DATA_MAX_BYTES: u64 = 1 << 30;
+pub const DATA_MAX_BYTES: u64 = 1 << 30;
 
 /// Who trains.
 #[derive(Serialize, Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

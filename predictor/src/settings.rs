@@ -12,14 +12,15 @@ use canopy_contract::duration;
 use canopy_contract::names::{
     PREDICTOR_ADMIN_PORT, PREDICTOR_PORT, SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS,
 };
-use canopy_contract::serving::ServingConfig;
+use canopy_contract::serving::{Data, ServingConfig, Source};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::app::Limits;
+use crate::artifact;
 use crate::files::{self, FileError};
 use crate::networks::{Networks, Sources};
-use crate::prepare::Trainer;
+use crate::prepare::{DATA_MAX_BYTES, Trainer};
 
 /// Makes a model from data, and serves it.
 #[derive(Debug, Parser)]
@@ -62,6 +63,9 @@ pub struct ModelArguments {
     /// The serving config: what the model is and how it is trained, as JSON
     #[arg(long, env = "CANOPY_CONFIG", value_name = "FILE")]
     config: PathBuf,
+    /// What the SHA-256 of the serving config must be, in hexadecimal: another one is refused
+    #[arg(long, env = "CANOPY_CONFIG_SHA256", value_name = "DIGEST")]
+    config_sha256: Option<String>,
     /// The folder between prepare and serve
     #[arg(long, env = "CANOPY_MODEL_DIR", value_name = "FOLDER")]
     pub dir: PathBuf,
@@ -79,6 +83,9 @@ pub struct PrepareArguments {
     /// Who trains
     #[arg(long, env = "CANOPY_TRAINER", value_enum, default_value_t)]
     pub trainer: Trainer,
+    /// What the SHA-256 of the file with the data must be, in hexadecimal: another one is refused
+    #[arg(long, env = "CANOPY_DATA_SHA256", value_name = "DIGEST")]
+    data_sha256: Option<String>,
     /// Where to write the report as well, at most 4 KiB of JSON
     #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
@@ -152,12 +159,25 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// It is another file than the one that was asked for.
+    #[error(
+        "{} is not the file that this pod was made with: its SHA-256 must be {expected}, got {found}; if its ConfigMap \
+         was exchanged, delete this pod once the operator has made the ConfigMap again", path.display()
+    )]
+    Exchanged {
+        /// The file.
+        path: PathBuf,
+        /// Its digest.
+        found: String,
+        /// What the digest must be.
+        expected: String,
+    },
 }
 
 impl ModelArguments {
     /// Reads the serving config.
     pub fn config(&self) -> Result<ServingConfig, ConfigError> {
-        let mut config = read_config(&self.config)?;
+        let mut config = read_config(&self.config, self.config_sha256.as_deref())?;
         if let Some(version) = &self.model_version {
             config.version.clone_from(version);
         }
@@ -174,6 +194,16 @@ impl PrepareArguments {
             // It is a name only where Kubernetes does not tell it; names are looked up, and then decided on.
             api_server: self.api_server.as_deref().and_then(|address| address.parse().ok()),
         })
+    }
+
+    /// Checks that the file with the data, where there is one, is the one that was asked for.
+    pub fn check_data(&self, config: &ServingConfig) -> Result<(), ConfigError> {
+        let (Some(expected), Data::Csv { source: Source::Path(path), .. }) =
+            (&self.data_sha256, &config.train.data)
+        else {
+            return Ok(());
+        };
+        check_digest(path, &files::read(path, DATA_MAX_BYTES)?, Some(expected))
     }
 }
 
@@ -199,10 +229,21 @@ impl ServeArguments {
     }
 }
 
-fn read_config(path: &Path) -> Result<ServingConfig, ConfigError> {
+fn read_config(path: &Path, sha256: Option<&str>) -> Result<ServingConfig, ConfigError> {
     const CONFIG_MAX_BYTES: u64 = 1 << 20;
     let bytes = files::read(path, CONFIG_MAX_BYTES)?;
+    check_digest(path, &bytes, sha256)?;
     serde_json::from_slice(&bytes).map_err(|source| ConfigError::Content { path: path.to_owned(), source })
+}
+
+fn check_digest(path: &Path, bytes: &[u8], expected: Option<&str>) -> Result<(), ConfigError> {
+    let found = artifact::digest(bytes);
+    match expected {
+        Some(expected) if expected != found => {
+            Err(ConfigError::Exchanged { path: path.to_owned(), found, expected: expected.to_owned() })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn everywhere(port: u16) -> SocketAddr {

@@ -24,6 +24,11 @@ pub fn kubectl_json(words: &[&str]) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("kubectl {} printed no JSON", words.join(" ")))
 }
 
+/// The same as another account may, with `input` to read.
+pub fn kubectl_as(user: &str, words: &[&str], input: &str) -> Result<String> {
+    run("kubectl", &[&["--as", user], words].concat(), input)
+}
+
 /// Applies a manifest in a namespace; fails with the words of the API server where it refuses.
 pub fn apply(namespace: &str, manifest: &str) -> Result<String> {
     run("kubectl", &["apply", "--namespace", namespace, "--filename", "-"], manifest)

@@ -13,5 +13,7 @@ mod document;
 mod schema;
 mod rules;
 pub mod manifest;
+mod normal;
+pub mod legacy;
 pub mod revision;
 pub mod plan;

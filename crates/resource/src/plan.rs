@@ -16,21 +16,21 @@ use crate::decimal::Decimal;
 use crate::fault::Fault;
 use crate::manifest::ConfigMaps;
 use crate::model::{self, PredictorModel, RESTARTED_AT, SYNTHETIC_FEATURES, TRAIN_DEADLINE_SECONDS};
-use crate::revision::revision;
-use crate::{rules, schema};
+use crate::revision::{self, MIN_SAMPLES_LEAF, SAMPLES, SEED, TEST_PERCENT, TREES};
+use crate::{legacy, rules, schema};
 
 /// The name of the file with the data, in the folder that a plan is made for.
 const DATA_FILE: &str = "data.csv";
-const SAMPLES: u32 = 1000;
-const TREES: u32 = 100;
-const TEST_PERCENT: u8 = 20;
-const SEED: u64 = 42;
 
 /// What follows from a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// What the predictor reads.
     pub config: serving::ServingConfig,
+    /// The digest of all that its revision follows from; the revision's name is the beginning of it.
+    pub meaning: String,
+    /// The name that Canopy 0.1 would have given to the revision.
+    pub legacy: String,
     /// The file that must be there before it does.
     pub file: Option<File>,
 }
@@ -42,6 +42,8 @@ pub struct File {
     pub path: PathBuf,
     /// The contents.
     pub text: String,
+    /// Their SHA-256, in hexadecimal.
+    pub sha256: String,
 }
 
 /// Why there is no plan: at least one fault.
@@ -84,19 +86,24 @@ impl Plan {
         let path = folder.join(DATA_FILE);
         let Rows { data, text } = rows(&spec.train, config_maps, &namespace, &path)?;
         let restarted_at = model.annotations().get(RESTARTED_AT).map(String::as_str);
-        let revision = revision(spec, restarted_at, text)
-            .map_err(|error| Fault::at("spec", format!("has no revision: {error}")))?;
+        let unnamed = |error| Fault::at("spec", format!("has no revision: {error}"));
+        let legacy = legacy::legacy(spec, restarted_at, text).map_err(unnamed)?;
 
-        let config = serving::ServingConfig {
+        let mut config = serving::ServingConfig {
             train: train(&spec.train, data)?,
             features: spec.features.iter().flatten().map(feature).collect(),
             classes: spec.classes.clone().unwrap_or_default(),
             version: spec.version.clone(),
             model: name,
             namespace,
-            revision,
+            revision: String::new(),
         };
-        Ok(Self { config, file: text.map(|text| File { path, text: text.to_owned() }) })
+        let file = text.map(|text| File { path, text: text.to_owned(), sha256: revision::sha256(text) });
+        let data = file.as_ref().map(|file| file.sha256.as_str());
+        let inputs = revision::Inputs { config: &config, spec, restarted_at, data };
+        let meaning = revision::meaning(inputs).map_err(unnamed)?;
+        config.revision = revision::name_of(&meaning);
+        Ok(Self { config, meaning, legacy, file })
     }
 }
 
@@ -205,7 +212,7 @@ fn method(algorithm: &model::Algorithm) -> Result<serving::Algorithm, Fault> {
     Ok(serving::Algorithm::RandomForest(serving::RandomForest {
         trees: trees.unwrap_or(TREES),
         max_depth: *max_depth,
-        min_samples_leaf: min_samples_leaf.unwrap_or(1),
+        min_samples_leaf: min_samples_leaf.unwrap_or(MIN_SAMPLES_LEAF),
         max_features: match max_features {
             Some(model::MaxFeatures::Sqrt) | None => serving::MaxFeatures::Sqrt,
             Some(model::MaxFeatures::Log2) => serving::MaxFeatures::Log2,

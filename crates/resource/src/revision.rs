@@ -1,112 +1,192 @@
-//! The revision of a model: a short digest of all that its predictions follow from.
+//! The revision of a model: a short digest of what its spec and its data mean.
 //!
-//! Comes in: the spec as it is stored, and the data. Goes out: hexadecimal digits. Never: a default; a newer Canopy
-//! that fills in more of them must not retrain what serves.
+//! Two spellings of the same wish (a default written out, `0.50` for `0.5`, `1000m` for `1`) are one revision. A
+//! value that is the default is left out of the digest, so a field that a newer Canopy adds changes no digest. The
+//! digests are in the names of objects in people's clusters: the tests below pin them.
 
+use canopy_contract::describe::Metric;
 use canopy_contract::names::REVISION_DIGITS;
+use canopy_contract::schema::Feature;
+use canopy_contract::serving::{
+    Algorithm, Data, Download, Gate, MaxFeatures, RandomForest, ServingConfig, Source, Synthetic, Train,
+};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::PredictorModelSpec;
+use crate::model::{PredictorModelSpec, SYNTHETIC_FEATURES};
+use crate::normal::Normal;
+use crate::placement::{Resources, Scheduling};
 
-/// The revision of a model with this spec, this time of a wished restart and, where it has any, these data.
-pub fn revision(
-    spec: &PredictorModelSpec,
-    restarted_at: Option<&str>,
-    data: Option<&str>,
-) -> Result<String, serde_json::Error> {
-    // Every field is named, so that a new one is either part of the revision or left out on purpose: how many pods
-    // there are, and when they go, does not change what they are.
-    let PredictorModelSpec { version, train, features, classes, resources, scheduling, .. } = spec.clone();
-    let spec = PredictorModelSpec {
-        version,
-        train,
-        features,
-        classes,
+/// The first bytes of what is digested: another normal form would begin otherwise.
+const FORM: &[u8] = b"canopy.rs/v1alpha1 PredictorModel, form 1\n";
+
+/// What a manifest leaves out. These are part of the digest: a value that changes here retrains models.
+pub(crate) const SAMPLES: u32 = 1000;
+pub(crate) const TREES: u32 = 100;
+pub(crate) const MIN_SAMPLES_LEAF: u32 = 1;
+pub(crate) const TEST_PERCENT: u8 = 20;
+pub(crate) const SEED: u64 = 42;
+
+/// What the revision follows from.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The serving config, with every default filled in.
+    pub config: &'a ServingConfig,
+    /// The spec, for what the config does not say: resources and scheduling.
+    pub spec: &'a PredictorModelSpec,
+    /// The time of a wished restart.
+    pub restarted_at: Option<&'a str>,
+    /// The SHA-256 of the data, where they come from a `ConfigMap`.
+    pub data: Option<&'a str>,
+}
+
+/// The digest of all that a revision follows from, in hexadecimal.
+pub fn meaning(inputs: Inputs<'_>) -> Result<String, serde_json::Error> {
+    let Inputs { config, spec, restarted_at, data } = inputs;
+    // Every field is named, so that a new one is either part of the revision or left out on purpose. A model of
+    // another name may have the same revision: its objects have other names.
+    let ServingConfig { model: _, namespace: _, revision: _, version, train, features, classes } = config;
+    let PredictorModelSpec {
+        version: _,
+        train: in_spec,
+        features: _,
+        classes: _,
         resources,
         scheduling,
-        replicas: None,
-        retire_seconds: None,
-        paused: None,
+        replicas: _,
+        retire_seconds: _,
+        paused: _,
+    } = spec;
+    let feature = |Feature { name, min, max }: &Feature| {
+        Normal::map([
+            ("name", Some(Normal::text(name))),
+            ("min", min.map(Normal::float)),
+            ("max", max.map(Normal::float)),
+        ])
     };
-    let spec = sorted(serde_json::to_value(spec)?).to_string();
-
-    let mut digest = Sha256::new();
-    // With its length first, nothing in the spec can pass for data.
-    digest.update((spec.len() as u64).to_le_bytes());
-    digest.update(&spec);
-    if let Some(data) = data {
-        digest.update([1]);
-        digest.update(data);
-    }
-    if let Some(restarted_at) = restarted_at {
-        digest.update([2]);
-        digest.update(restarted_at);
-    }
-    let [a, b, c, d, ..] = <[u8; 32]>::from(digest.finalize());
-    Ok(format!("{:0width$x}", u32::from_be_bytes([a, b, c, d]), width = REVISION_DIGITS))
+    let all = Normal::map([
+        ("version", Some(Normal::text(version))),
+        ("train", Some(training(train, data))),
+        ("features", list(features.iter().map(feature))),
+        ("classes", list(classes.iter().map(Normal::text))),
+        ("trainResources", in_spec.resources.as_ref().map(resources_form)),
+        ("resources", resources.as_ref().map(resources_form)),
+        ("scheduling", scheduling.as_ref().map(scheduling_form).transpose()?.flatten()),
+        ("restartedAt", restarted_at.map(Normal::text)),
+    ]);
+    let mut bytes = FORM.to_vec();
+    all.write(&mut bytes);
+    Ok(hexadecimal(&Sha256::digest(&bytes)))
 }
 
-/// The value with its members in alphabetical order, so that the order of fields in the code does not count.
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let mut members: Vec<_> =
-                members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
-            members.sort_by(|(one, _), (other, _)| one.cmp(other));
-            Value::Object(members.into_iter().collect())
+/// The name of the revision with this meaning.
+pub fn name_of(meaning: &str) -> String {
+    meaning.chars().take(REVISION_DIGITS).collect()
+}
+
+/// The SHA-256 of a text, in hexadecimal.
+pub fn sha256(text: &str) -> String {
+    hexadecimal(&Sha256::digest(text))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn training(train: &Train, sha256: Option<&str>) -> Normal {
+    let Train { data, algorithm, standardize, test_percent, gate } = train;
+    let gate = gate.as_ref().map(|Gate { metric, min }: &Gate| {
+        let metric = match metric {
+            Metric::Accuracy => "Accuracy",
+        };
+        Normal::map([("metric", Some(Normal::text(metric))), ("min", Some(Normal::float(*min)))])
+    });
+    Normal::map([
+        ("data", Some(rows(data, sha256))),
+        ("algorithm", Some(method(algorithm))),
+        ("standardize", (!standardize).then(|| Normal::whole(false))),
+        ("testPercent", unless(*test_percent, TEST_PERCENT)),
+        ("gate", gate),
+    ])
+}
+
+fn rows(data: &Data, sha256: Option<&str>) -> Normal {
+    match data {
+        Data::Synthetic(Synthetic { samples, features, seed }) => {
+            let synthetic = Normal::map([
+                ("samples", unless(*samples, SAMPLES)),
+                ("features", unless(*features, SYNTHETIC_FEATURES)),
+                ("seed", unless(*seed, SEED)),
+            ]);
+            Normal::map([("synthetic", Some(synthetic))])
         }
-        Value::Array(entries) => entries.into_iter().map(sorted).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+        Data::Csv { source, target } => {
+            let source = match source {
+                // Where the copy lies is the operator's own business; what is in it is what counts.
+                Source::Path(_) => Normal::map([("sha256", sha256.map(Normal::text))]),
+                // How long a download may take changes nothing about the model.
+                Source::Download(Download { uri, sha256, timeout_seconds: _ }) => {
+                    Normal::map([("uri", Some(Normal::text(uri))), ("sha256", Some(Normal::text(sha256)))])
+                }
+            };
+            Normal::map([("csv", Some(source)), ("target", Some(Normal::text(target)))])
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::placement::Resources;
-    use serde_json::json;
+fn method(algorithm: &Algorithm) -> Normal {
+    let Algorithm::RandomForest(forest) = algorithm;
+    let RandomForest { trees, max_depth, min_samples_leaf, max_features, bootstrap, seed } = forest;
+    let max_features = match max_features {
+        MaxFeatures::Sqrt => None,
+        MaxFeatures::Log2 => Some(Normal::text("Log2")),
+        MaxFeatures::All => Some(Normal::text("All")),
+    };
+    let forest = Normal::map([
+        ("trees", unless(*trees, TREES)),
+        ("maxDepth", max_depth.map(Normal::whole)),
+        ("minSamplesLeaf", unless(*min_samples_leaf, MIN_SAMPLES_LEAF)),
+        ("maxFeatures", max_features),
+        ("bootstrap", (!bootstrap).then(|| Normal::whole(false))),
+        ("seed", unless(*seed, SEED)),
+    ]);
+    Normal::map([("randomForest", Some(forest))])
+}
 
-    fn spec(version: &str, forest: &Value) -> PredictorModelSpec {
-        let train = json!({"data": {"synthetic": {"seed": 7}}, "algorithm": {"randomForest": forest}});
-        serde_json::from_value(json!({"version": version, "train": train})).unwrap()
-    }
+/// Without `resources` there are default requests, with empty ones there are none: these are two wishes.
+fn resources_form(Resources { requests, limits }: &Resources) -> Normal {
+    let amounts = |amounts: &std::collections::BTreeMap<_, _>| {
+        let amount = |(name, amount): (&String, &_)| (name.clone(), Normal::quantity(amount));
+        (!amounts.is_empty()).then(|| Normal::Map(amounts.iter().map(amount).collect()))
+    };
+    Normal::map([
+        ("requests", requests.as_ref().and_then(amounts)),
+        ("limits", limits.as_ref().and_then(amounts)),
+    ])
+}
 
-    #[track_caller]
-    fn check(version: &str, forest: &Value, data: Option<&str>, expected: &str) {
-        assert_eq!(revision(&spec(version, forest), None, data).unwrap(), expected);
-    }
+fn scheduling_form(scheduling: &Scheduling) -> Result<Option<Normal>, serde_json::Error> {
+    let Scheduling { node_selector, tolerations, affinity, priority_class_name, topology_spread_constraints } =
+        scheduling;
+    // At the top of each part, an empty object asks for nothing.
+    let form = |part: Value| Normal::json(&part).filter(|part| !part.is_empty_map());
+    let parts = Normal::map([
+        ("nodeSelector", form(serde_json::to_value(node_selector)?)),
+        ("tolerations", form(serde_json::to_value(tolerations)?)),
+        ("affinity", form(serde_json::to_value(affinity)?)),
+        ("priorityClassName", priority_class_name.as_ref().map(Normal::text)),
+        ("topologySpreadConstraints", form(serde_json::to_value(topology_spread_constraints)?)),
+    ]);
+    Ok((!parts.is_empty_map()).then_some(parts))
+}
 
-    /// These are in the names of objects in people's clusters: if this test fails, every model is retrained.
-    #[test]
-    fn revisions_stay_what_they_are_from_one_canopy_to_the_next() {
-        check("1.0", &json!({}), None, "7489dc56");
-        check("1.0", &json!({"trees": 100}), None, "af5731cf");
-        check("1.1", &json!({}), None, "38860050");
-        check("1.0", &json!({}), Some(""), "13343746");
-        check("1.0", &json!({}), Some("a,b\n1,2\n"), "af3a07c9");
-        check("1.0", &json!({}), Some("a,b\n1,3\n"), "91fde7a2");
-    }
+fn unless(value: impl Into<u64>, default: impl Into<u64>) -> Option<Normal> {
+    let value = value.into();
+    (value != default.into()).then(|| Normal::whole(value))
+}
 
-    #[test]
-    fn what_only_moves_pods_is_no_part_of_it_and_what_makes_them_is() {
-        let same = spec("1.0", &json!({}));
-        let mut moved = same.clone();
-        (moved.replicas, moved.retire_seconds, moved.paused) = (Some(3), Some(0), Some(true));
-        assert_eq!(revision(&moved, None, None).unwrap(), "7489dc56");
-        let mut changed = same.clone();
-        changed.resources = Some(Resources::default());
-        assert_ne!(revision(&changed, None, None).unwrap(), "7489dc56");
-        let restarted = |at| revision(&same, Some(at), None).unwrap();
-        assert_ne!(restarted("2026-01-01"), "7489dc56");
-        assert_ne!(restarted("2026-01-01"), restarted("2026-01-02"));
-    }
-
-    #[test]
-    fn the_order_of_members_does_not_count() {
-        let (one, other) =
-            (r#"{"a":{"y":1,"x":[{"d":1,"c":2}]},"b":0}"#, r#"{"b":0,"a":{"x":[{"c":2,"d":1}],"y":1}}"#);
-        let text = |json| sorted(serde_json::from_str(json).unwrap()).to_string();
-        assert_eq!(text(one), text(other));
-    }
+fn list(entries: impl Iterator<Item = Normal>) -> Option<Normal> {
+    let entries: Vec<_> = entries.collect();
+    (!entries.is_empty()).then_some(Normal::List(entries))
 }

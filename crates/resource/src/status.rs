@@ -21,16 +21,17 @@ pub struct PredictorModelStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
-    /// The version that serves.
+    /// The version that serves, or served last; absent until one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub version: Option<String>,
-    /// The revision that serves: a digest of the spec and the data. It is on every answer.
+    /// The revision that serves, or served last; absent until one does. It is a digest of what the spec and the data
+    /// mean, and is on every answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub revision: Option<String>,
     /// The revision that the spec asks for and that was refused. It is not tried again until spec or data change, or
-    /// until retryAfter where it has one.
+    /// until retryAfter or with another deadline where it has those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefusedRevision")]
     pub refused: Option<RefusedRevision>,
@@ -76,6 +77,10 @@ pub struct RefusedRevision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Time")]
     pub retry_after: Option<Time>,
+    /// The deadline that training did not meet: with another one it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32")]
+    pub deadline_seconds: Option<u32>,
 }
 
 /// The file that a model is kept in.

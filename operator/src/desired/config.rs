@@ -1,4 +1,4 @@
-//! The immutable `ConfigMap`s of a revision: what it is made from, and a copy of its data.
+//! The immutable `ConfigMap`s of a revision: how it serves, and a copy of its data.
 //!
 //! Comes in: what was frozen, or a file's name and text. Goes out: `ConfigMap`s. Never: one that can be changed;
 //! a pod that starts again must be what it was.
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::desired::meta::Family;
-use crate::frozen::{Frozen, POD_KEY, SERVING_KEY};
+use crate::frozen::Frozen;
 use crate::labels::Labels;
+use crate::pod::SERVING_KEY;
 
-/// What a revision is made from.
-pub fn frozen(family: Family<'_>, revision: &str, labels: Labels, frozen: &Frozen) -> ConfigMap {
-    let Frozen { serving, pod, version: _, template: _ } = frozen;
-    let data = [(SERVING_KEY, serving), (POD_KEY, pod)].map(|(key, text)| (key.to_owned(), text.clone()));
+/// How it serves, as its pods read it.
+pub fn serving(family: Family<'_>, revision: &str, labels: Labels, frozen: &Frozen) -> ConfigMap {
+    let data = [(SERVING_KEY.to_owned(), frozen.serving.clone())];
     immutable(family, family.name.revision_object(revision), labels, data.into())
 }
 

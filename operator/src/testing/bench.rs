@@ -20,6 +20,7 @@ use crate::labels::REVISION;
 use crate::metrics::Metrics;
 use crate::pod::Program;
 use crate::reconcile::{Context, Unseen, pass};
+use crate::sources::Sources;
 use crate::stores::Writers;
 
 /// A model of made up rows, with two pods.
@@ -39,6 +40,16 @@ pub(crate) const CALLERS: &str = r#"{
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "canopy-gateway"}}}],
     "metrics": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
 }"#;
+/// The kinds of children.
+const KINDS: [&str; 7] = [
+    "deployments",
+    "controllerrevisions",
+    "configmaps",
+    "services",
+    "poddisruptionbudgets",
+    "networkpolicies",
+    "pods",
+];
 
 /// An operator on a cluster in memory.
 pub(crate) struct Bench {
@@ -103,8 +114,7 @@ impl Bench {
         for config_map in self.world().of_kind("configmaps") {
             data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
         }
-        let plan = crate::plan::Plan::new(&model, &program("any"), &data).unwrap();
-        plan.target.unwrap().revision
+        crate::plan::Meant::new(&model, &data).unwrap().config.revision
     }
 
     pub(crate) fn model(&self) -> PredictorModel {
@@ -129,14 +139,7 @@ impl Bench {
 
     /// One pass on what is there.
     pub(crate) async fn pass(&mut self) -> Result<Option<std::time::Duration>, CallError> {
-        self.watch(&[
-            "deployments",
-            "configmaps",
-            "services",
-            "poddisruptionbudgets",
-            "networkpolicies",
-            "pods",
-        ]);
+        self.watch(&KINDS);
         self.pass_without_watching().await
     }
 
@@ -155,13 +158,17 @@ impl Bench {
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
         let world = self.world.clone();
         let world = world.lock().unwrap();
-        let Writers { models, deployments, config_maps, services, budgets, policies, pods } =
+        let Writers { models, deployments, snapshots, config_maps, services, budgets, policies, pods } =
             &mut self.writers;
         fill(models, "predictormodels", &world);
         for plural in plurals {
             match *plural {
                 "deployments" => fill(deployments, plural, &world),
-                "configmaps" => fill(config_maps, plural, &world),
+                "controllerrevisions" => fill(snapshots, plural, &world),
+                "configmaps" => {
+                    fill(config_maps, plural, &world);
+                    list(&self.context.sources, &world);
+                }
                 "services" => fill(services, plural, &world),
                 "poddisruptionbudgets" => fill(budgets, plural, &world),
                 "networkpolicies" => fill(policies, plural, &world),
@@ -246,11 +253,23 @@ fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
     let cluster = Cluster::new(client(world.clone()), metrics.clone(), stores.clone());
     let callers = Some(CALLERS.parse().unwrap());
-    (writers, Context { program, callers, stores, cluster, metrics, unseen: Unseen::default() })
+    let sources = Sources::default();
+    (writers, Context { program, callers, stores, cluster, metrics, sources, unseen: Unseen::default() })
 }
 
 fn program(image: &str) -> Program {
     Program { image: image.to_owned(), ..Program::default() }
+}
+
+/// What the watch of users' `ConfigMap`s shows.
+fn list(sources: &Sources, world: &World) {
+    sources.list_begins();
+    for object in world.of_kind("configmaps") {
+        if object["metadata"]["labels"]["canopy.rs/model-uid"].is_null() {
+            sources.is_there(&serde_json::from_value(object["metadata"].clone()).unwrap());
+        }
+    }
+    sources.list_ends();
 }
 
 fn fill<K>(writer: &mut Writer<K>, plural: &str, world: &World)

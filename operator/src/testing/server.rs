@@ -33,6 +33,7 @@ impl World {
     fn answer(&mut self, method: &Method, path: &str, body: Value) -> (StatusCode, Value) {
         let (key, sub) = address(path);
         if *method == Method::GET {
+            self.reads.push(format!("{} {}", key.0, key.2));
             return match self.objects.get(&key) {
                 Some(object) => (StatusCode::OK, object.clone()),
                 None => failure(StatusCode::NOT_FOUND, "NotFound", &key),
@@ -63,6 +64,13 @@ impl World {
             }
             ("PATCH", None) => {
                 self.writes.push(format!("apply {} {}", key.0, key.2));
+                if self
+                    .objects
+                    .get(&key)
+                    .is_some_and(|found| is_fixed(&key.0, found) && found["data"] != body["data"])
+                {
+                    return failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &key);
+                }
                 (StatusCode::OK, self.store(key, body))
             }
             ("DELETE", None) => {
@@ -75,6 +83,11 @@ impl World {
             (method, sub) => panic!("nobody told this API server what {method} {path} {sub:?} is"),
         }
     }
+}
+
+/// Whether the data of an object can never be changed.
+fn is_fixed(plural: &str, object: &Value) -> bool {
+    plural == "controllerrevisions" || object["immutable"] == true
 }
 
 /// `/apis/apps/v1/namespaces/shop/deployments/iris-1/status`.

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::bench::{Bench, SYNTHETIC};
 use super::world::{Fate, container};
 
-const CSV: &str = "
+pub(crate) const CSV: &str = "
 apiVersion: canopy.rs/v1alpha1
 kind: PredictorModel
 metadata: {name: iris, namespace: shop}
@@ -16,7 +16,7 @@ spec:
     algorithm: {randomForest: {}}
   replicas: 2
 ";
-const DATA: &str = "
+pub(crate) const DATA: &str = "
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: iris-data}

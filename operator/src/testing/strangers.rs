@@ -21,6 +21,7 @@ async fn an_object_of_somebody_else_is_never_touched_and_nothing_is_made_beside_
         ("services", "iris"),
         ("services", "iris-pods"),
         ("deployments", &config),
+        ("controllerrevisions", &config),
         ("configmaps", &config),
         ("poddisruptionbudgets", "iris"),
         ("networkpolicies", "iris-pods"),
@@ -62,7 +63,13 @@ async fn an_object_that_only_lost_its_owner_is_adopted_again() {
     let mut bench = Bench::new(SYNTHETIC);
     bench.settle().await;
     let name = format!("iris-{}", bench.asked());
-    for (plural, name) in [("deployments", name.as_str()), ("configmaps", &name), ("services", "iris")] {
+    let children = [
+        ("deployments", name.as_str()),
+        ("controllerrevisions", &name),
+        ("configmaps", &name),
+        ("services", "iris"),
+    ];
+    for (plural, name) in children {
         bench.edit(plural, name, |object| {
             drop(object["metadata"].as_object_mut().unwrap().remove("ownerReferences"));
         });
@@ -80,6 +87,7 @@ async fn what_somebody_else_changes_or_deletes_is_repaired_and_told_once() {
     let name = format!("iris-{}", bench.asked());
     let children = [
         ("Deployment", "deployments", name.as_str()),
+        ("ControllerRevision", "controllerrevisions", &name),
         ("ConfigMap", "configmaps", &name),
         ("Service", "services", "iris-pods"),
         ("Service", "services", "iris"),

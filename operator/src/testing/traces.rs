@@ -87,6 +87,7 @@ async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
     let names: Vec<_> = calls.iter().map(|call| field(call, "otel.name")).collect();
     let expected = [
         "apply NetworkPolicy",
+        "apply ControllerRevision",
         "apply ConfigMap",
         "apply Deployment",
         "apply Service",

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) fates: BTreeMap<String, Fate>,
     /// Every write of the operator, as a verb and what it was done to.
     pub(crate) writes: Vec<String>,
+    /// Every object that was read by its name, with its content or without.
+    pub(crate) reads: Vec<String>,
     pub(crate) events: Vec<String>,
     /// After how many more writes the API server fails, once.
     pub(crate) fails_after: Option<usize>,
@@ -59,6 +61,7 @@ impl World {
             now: "2026-05-04T03:00:00Z".parse().unwrap(),
             fates: BTreeMap::new(),
             writes: Vec::new(),
+            reads: Vec::new(),
             events: Vec::new(),
             fails_after: None,
             goes: false,
@@ -155,7 +158,7 @@ impl World {
         for number in free {
             let template = deployment["spec"]["template"].clone();
             let name = format!("{}-{number}", key.2);
-            let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": key.2,
+            let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{}-5d8f7", key.2),
                 "uid": deployment["metadata"]["uid"], "controller": true}]);
             let mut pod = json!({"metadata": template["metadata"], "spec": template["spec"]});
             pod["metadata"]["name"] = name.clone().into();
@@ -210,9 +213,13 @@ impl World {
     /// The pods of a Deployment, the oldest first.
     fn pods_of(&self, key: &Key) -> Vec<Key> {
         let of = &self.objects[key]["spec"]["selector"]["matchLabels"];
-        let pods = self.objects.iter().filter(|((kind, ..), _)| kind == "pods");
+        let pods =
+            self.objects.iter().filter(|((kind, namespace, _), _)| kind == "pods" && *namespace == key.1);
         let same = |pod: &Value, label: &str| pod["metadata"]["labels"][label] == of[label];
-        let pods = pods.filter(|(_, pod)| same(pod, REVISION) && same(pod, MODEL_UID));
+        let own = |pod: &Value| {
+            pod["metadata"]["ownerReferences"][0]["uid"] == self.objects[key]["metadata"]["uid"]
+        };
+        let pods = pods.filter(|(_, pod)| same(pod, REVISION) && same(pod, MODEL_UID) && own(pod));
         pods.map(|(key, _)| key.clone()).collect()
     }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use canopy_contract::report::{REPORT_MAX_BYTES, Report};
 use canopy_contract::serving::ServingConfig;
-use canopy_predictor::artifact::Artifact;
+use canopy_predictor::artifact::{self, Artifact};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -115,6 +115,40 @@ fn a_fault_that_may_pass_is_an_error_that_names_its_object() {
             command.env("CANOPY_LISTEN", "127.0.0.1:0").env("CANOPY_ADMIN", "127.0.0.1:0").output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(said(&output).contains(words), "{words} is missing in {}", said(&output));
+    }
+}
+
+#[test]
+fn a_config_or_data_of_another_digest_is_not_used() {
+    let rows: Vec<_> = (0..40).map(|row| format!("{},{}.5", ["cat", "emu"][row % 2], row % 2 * 10)).collect();
+    let (table, other) = (format!("label,weight\n{}\n", rows.join("\n")), "0".repeat(64));
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("data.csv");
+    std::fs::write(&path, &table).unwrap();
+    let source = json!({"csv": {"source": {"path": path}, "target": "label"}});
+    let config = config(&[&json!({"train": {"data": source, "gate": null}, "features": []})]);
+    let text = serde_json::to_vec(&config).unwrap();
+    let (of_config, of_data) = (artifact::digest(&text), artifact::digest(table.as_bytes()));
+
+    let folder = folder(&config);
+    let (output, report) =
+        prepare(&folder, &[("CANOPY_CONFIG_SHA256", &of_config), ("CANOPY_DATA_SHA256", &other)]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let Report::Failed(failure) = report else { panic!("{report:?}") };
+    assert_eq!(failure.code, "data_unavailable");
+    let words = format!("its SHA-256 must be {other}, got {of_data}");
+    assert!(failure.message.contains(&words), "{}", failure.message);
+
+    let (output, report) =
+        prepare(&folder, &[("CANOPY_CONFIG_SHA256", &of_config), ("CANOPY_DATA_SHA256", &of_data)]);
+    assert!(matches!(report, Report::Prepared(_)), "{}", said(&output));
+    for command in ["prepare", "serve"] {
+        let mut command = predictor(folder.path(), command);
+        command.env("CANOPY_LISTEN", "127.0.0.1:0").env("CANOPY_ADMIN", "127.0.0.1:0");
+        let output = command.env("CANOPY_CONFIG_SHA256", &other).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        let words = format!("its SHA-256 must be {other}, got {of_config}");
+        assert!(said(&output).contains(&words), "{}", said(&output));
     }
 }
 

@@ -1,0 +1,167 @@
+//! Which manifests are one revision, and what the revisions of Canopy are called.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
+use std::path::Path;
+
+use canopy_resource::manifest;
+use canopy_resource::plan::Plan;
+use serde_json::{Value, json};
+
+const DATA: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: rows}, data: {a.csv: \"a,b\\n1,x\\n\", b.csv: \"a,b\\n2,x\\n\"}}";
+
+/// The plan of a model whose spec is the smallest one with `more` merged into it.
+fn plan(more: &Value) -> Plan {
+    let mut spec = json!({
+        "version": "1.0",
+        "train": {"data": {"synthetic": {}}, "algorithm": {"randomForest": {}}},
+    });
+    merge(&mut spec, more);
+    let annotations = spec.as_object_mut().unwrap().remove("annotations").unwrap_or(json!({}));
+    let model = json!({
+        "apiVersion": "canopy.rs/v1alpha1",
+        "kind": "PredictorModel",
+        "metadata": {"name": "iris", "annotations": annotations},
+        "spec": spec,
+    });
+    let mut manifests = manifest::read(DATA).unwrap();
+    let model = serde_json::from_value(model).unwrap();
+    Plan::new(&model, &manifests.config_maps, Path::new("/data"))
+        .unwrap_or_else(|refusal| panic!("{refusal} in {more}: {:?}", manifests.models.pop()))
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (name, value) in more {
+                if value.is_null() {
+                    into.remove(name);
+                } else {
+                    merge(into.entry(name).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+fn revision(more: &Value) -> String {
+    plan(more).config.revision
+}
+
+fn csv(key: &str) -> Value {
+    json!({"synthetic": null, "csv": {"source": {"configMap": {"name": "rows", "key": key}}, "target": "b"}})
+}
+
+fn remote(uri: &str, sha256: char) -> Value {
+    let source = json!({"uri": uri, "sha256": sha256.to_string().repeat(64)});
+    json!({"synthetic": null, "csv": {"source": source, "target": "b"}})
+}
+
+/// Every field that is part of a revision, each with a value that is not the default.
+fn every_field() -> [(&'static str, Value); 25] {
+    let forest = |fields: Value| json!({"train": {"algorithm": {"randomForest": fields}}});
+    let synthetic = |fields: Value| json!({"train": {"data": {"synthetic": fields}}});
+    let features = |bounds: Value| {
+        let mut features: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| json!({"name": name})).collect();
+        merge(&mut features[0], &bounds);
+        json!({"features": features})
+    };
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}]}}});
+    let spread = json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"a": "b"}}}]);
+    [
+        ("e7d48a82", json!({})),
+        ("37bd1880", json!({"version": "1.1"})),
+        ("6886341e", synthetic(json!({"samples": 999}))),
+        ("1f62aa5c", synthetic(json!({"features": 5}))),
+        ("dd016980", synthetic(json!({"seed": 7}))),
+        ("19379272", json!({"train": {"data": csv("a.csv")}})),
+        ("7c971cfa", json!({"train": {"data": remote("https://data.shop/a.csv", '9')}})),
+        ("d57f0b3d", forest(json!({"trees": 99}))),
+        ("24082bc4", forest(json!({"maxDepth": 3}))),
+        ("ee1dbfa2", forest(json!({"minSamplesLeaf": 2}))),
+        ("b5e120cd", forest(json!({"maxFeatures": "Log2"}))),
+        ("0ef86776", forest(json!({"bootstrap": false}))),
+        ("31a1b664", forest(json!({"seed": 7}))),
+        ("f71caa7e", json!({"train": {"standardize": false}})),
+        ("b88f78d3", json!({"train": {"testPercent": 30}})),
+        ("b6dd14bd", json!({"train": {"gate": {"metric": "Accuracy", "min": "0.5"}}})),
+        ("e94ea6f0", json!({"train": {"resources": {"requests": {"cpu": "1"}}}})),
+        ("f4582d73", features(json!({"min": -1, "max": "2.5"}))),
+        ("90637e07", json!({"classes": ["no", "yes"]})),
+        ("662fb34b", json!({"resources": {"limits": {"memory": "64Mi"}}})),
+        ("6c0cec5e", json!({"scheduling": {"nodeSelector": {"disk": "ssd"}}})),
+        (
+            "a8a06d4e",
+            json!({"scheduling": {"tolerations": [{"key": "gpu", "operator": "Exists", "tolerationSeconds": 5}]}}),
+        ),
+        ("ba3270a4", json!({"scheduling": {"affinity": affinity}})),
+        (
+            "5ead66e1",
+            json!({"scheduling": {"priorityClassName": "high", "topologySpreadConstraints": spread}}),
+        ),
+        ("e558f79b", json!({"annotations": {"canopy.rs/restartedAt": "2026-01-01"}})),
+    ]
+}
+
+/// These are in the names of objects in people's clusters: if this test fails, models are retrained.
+#[test]
+fn revisions_stay_what_they_are_from_one_canopy_to_the_next() {
+    let expected = every_field().map(|(name, more)| format!("{name} {more}"));
+    let found = every_field().map(|(_, more)| format!("{} {more}", revision(&more)));
+    assert_eq!(found, expected, "{found:#?}");
+    let mut names = every_field().map(|(_, more)| revision(&more)).to_vec();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), every_field().len(), "each field makes another revision");
+}
+
+#[test]
+fn two_spellings_of_one_wish_are_one_revision() {
+    let same = |one: Value, other: Value| {
+        assert_eq!(revision(&one), revision(&other), "{one} and {other}");
+        assert_ne!(
+            plan(&one).legacy,
+            plan(&other).legacy,
+            "Canopy 0.1 knew no difference: {one} and {other}"
+        );
+    };
+    same(json!({}), json!({"train": {"standardize": true, "testPercent": 20}}));
+    same(json!({}), json!({"train": {"data": {"synthetic": {"samples": 1000, "features": 4, "seed": 42}}}}));
+    let defaults =
+        json!({"trees": 100, "minSamplesLeaf": 1, "maxFeatures": "Sqrt", "bootstrap": true, "seed": 42});
+    same(json!({}), json!({"train": {"algorithm": {"randomForest": defaults}}}));
+    same(json!({}), json!({"train": {"deadlineSeconds": 30}}));
+    let gate = |min: Value| json!({"train": {"gate": {"metric": "Accuracy", "min": min}}});
+    same(gate(json!("0.5")), gate(json!("0.50")));
+    same(gate(json!(1)), gate(json!("1.0")));
+    let cpu = |amount: Value| json!({"resources": {"requests": {"cpu": amount}}});
+    same(cpu(json!("1")), cpu(json!("1000m")));
+    same(cpu(json!("20m")), cpu(json!("0.02")));
+    same(cpu(json!("1")), json!({"resources": {"requests": {"cpu": "1"}, "limits": {}}}));
+    same(json!({}), json!({"scheduling": {"affinity": {}, "tolerations": []}}));
+    let remote = |seconds: u32| json!({"train": {"data": remote("https://data.shop/a.csv", '9'), "deadlineSeconds": seconds}});
+    same(remote(30), remote(60));
+    assert_eq!(revision(&cpu(json!(1))), revision(&cpu(json!("1"))));
+}
+
+#[test]
+fn two_wishes_are_two_revisions_however_close() {
+    let differ = |one: Value, other: Value| assert_ne!(revision(&one), revision(&other), "{one} and {other}");
+    differ(json!({}), json!({"resources": {}}));
+    differ(json!({"resources": {}}), json!({"train": {"resources": {}}}));
+    differ(json!({"train": {"data": csv("a.csv")}}), json!({"train": {"data": csv("b.csv")}}));
+    differ(
+        json!({"train": {"data": remote("https://data.shop/a.csv", '9')}}),
+        json!({"train": {"data": remote("https://data.shop/a.csv", '8')}}),
+    );
+    let classes = |first: &str, second: &str| json!({"classes": [first, second]});
+    differ(classes("a", "b"), classes("b", "a"));
+}
+
+#[test]
+fn how_many_pods_there_are_and_when_they_go_is_no_part_of_it() {
+    assert_eq!(revision(&json!({})), revision(&json!({"replicas": 3, "retireSeconds": 0, "paused": true})));
+}

@@ -1,0 +1,90 @@
+//! How much memory an operator takes at its start where many models have large data in ConfigMaps.
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::kubernetes::{create, kubectl_json};
+use canopy_tests::namespace::{Namespace, in_namespace};
+use canopy_tests::wait::until;
+use serde_json::json;
+use std::time::Duration;
+
+use crate::canopy::{SYSTEM, alone, leader, measurements, rolled_out, scale_operators, without_operators};
+use crate::model::{PATIENCE, config_map, small};
+
+/// As many as make 180 MB of data, and as much again in copies.
+const MODELS: usize = 200;
+const DATA_BYTES: usize = 900_000;
+/// As many are made by one command.
+const AT_ONCE: usize = 10;
+const LIMIT: Duration = Duration::from_mins(5);
+/// Half of the chart's limit for the operator.
+const BYTES_MAX: f64 = 128e6;
+
+/// A table of this many bytes, which differs from model to model.
+fn table(model: usize) -> String {
+    let mut table = format!("a,b,y\n{model},0,no\n");
+    let mut row = 0;
+    while table.len() < DATA_BYTES {
+        let (sign, class) = if row % 2 == 0 { ("", "yes") } else { ("-", "no") };
+        table.push_str(&format!("{sign}{row},{},{class}\n", row % 7));
+        row += 1;
+    }
+    table
+}
+
+fn make(namespace: &Namespace) -> Result<()> {
+    for first in (0..MODELS).step_by(AT_ONCE) {
+        let data = (first..first + AT_ONCE).map(|i| config_map(&format!("rows{i}"), "rows.csv", &table(i)));
+        create(&namespace.name, &data.collect::<Vec<_>>().join("\n---\n"))?;
+        let model = |i: usize| {
+            let source = json!({"configMap": {"name": format!("rows{i}"), "key": "rows.csv"}});
+            let data = json!({"synthetic": null, "csv": {"source": source, "target": "y"}});
+            small(&format!("m{i}"), &json!({"replicas": 0, "train": {"data": data}}))
+        };
+        let models: Vec<_> = (first..first + AT_ONCE).map(model).collect();
+        namespace.apply(&models.join("\n---\n"))?;
+    }
+    Ok(())
+}
+
+/// How many revisions have a copy of their data.
+fn copies(namespace: &Namespace) -> Result<usize> {
+    let own = ["get", "configmaps", "--selector", "canopy.rs/model-uid", "--output", "name"];
+    Ok(namespace.kubectl(&own)?.lines().filter(|name| name.ends_with("-data")).count())
+}
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "the figures are what this is for")]
+async fn an_operator_starts_within_its_memory_where_many_models_have_large_data() -> Result<()> {
+    let _turn = alone().await?;
+    in_namespace("e2e-large-data", async |namespace| {
+        make(namespace)?;
+        until("all copies to be made", LIMIT, async || {
+            let made = copies(namespace)?;
+            ensure!(made == MODELS, "{made} of {MODELS} are");
+            Ok(())
+        })
+        .await?;
+        without_operators().await?;
+        scale_operators(2)?;
+        rolled_out()?;
+        let operator = until("an operator", PATIENCE, async || leader()).await?;
+        // A pass over each model has read what it had to.
+        let used = until("a pass over each model", LIMIT, async || {
+            let scrape = measurements(&operator).await?;
+            let passes = scrape.count("canopy_operator_reconciles_total", &[])?;
+            ensure!(passes >= MODELS as u64, "{passes} of {MODELS} passes");
+            scrape.sum("process_resident_memory_bytes", &[])
+        })
+        .await?;
+        println!(
+            "figure: {MODELS} models with {DATA_BYTES} bytes of data each: a started operator takes {:.1} MB",
+            used / 1e6
+        );
+        ensure!(used < BYTES_MAX, "an operator takes {used} bytes");
+        let pod = kubectl_json(&["get", "pod", &operator, "--namespace", SYSTEM])?;
+        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+        ensure!(restarts.context("a pod counts its restarts")? == 0, "the operator ended: {}", pod["status"]);
+        Ok(())
+    })
+    .await
+}
