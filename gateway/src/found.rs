@@ -108,7 +108,7 @@ impl Found {
         let looked = timeout_at(deadline.at, self.dns.look(model, Cause::Client)).await;
         let late = |_| format!("no answer of DNS about model {model} within {:?}", deadline.after);
         let addresses = match looked.map_err(late).flatten().map_err(Missing::NotSaid)? {
-            Look::Pods(addresses, _) => addresses,
+            Look::Pods(addresses, _) | Look::SomePods(addresses, _) => addresses,
             Look::NoneReady => Vec::new(),
             Look::Unknown => return Err(Missing::Unknown),
         };

@@ -404,7 +404,7 @@ mod tests {
         let happens = |model: &ModelRef, version: &str| {
             for code in Code::ALL {
                 metrics.of(model, version).answered(code, Duration::ZERO, &trace);
-                metrics.of(model, version).asked(code, Duration::ZERO, &trace);
+                metrics.of(model, version).asked(Some(code), Duration::ZERO, &trace);
             }
             metrics.judged(model, version, 2, 1);
         };
@@ -443,7 +443,7 @@ mod tests {
         let mut happens = (0..1000).map(|number| {
             let version = number.to_string();
             metrics.of(&iris, &version).answered(Code::Ok, Duration::ZERO, &trace);
-            metrics.of(&iris, &version).asked(Code::Ok, Duration::ZERO, &trace);
+            metrics.of(&iris, &version).asked(Some(Code::Ok), Duration::ZERO, &trace);
             metrics.judged(&iris, &version, 1, 0);
         });
         happens.by_ref().take(20).for_each(drop);

@@ -102,7 +102,7 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
             init_containers: Some(vec![prepare(inputs)]),
             containers: vec![serve(inputs)],
-            image_pull_secrets: pull_secrets(program),
+            image_pull_secrets: pull_secrets(inputs.program),
             volumes: Some(volumes(serving, has_data)),
             security_context: Some(pod_security()),
             automount_service_account_token: Some(false),

@@ -120,8 +120,8 @@ impl Child for PodDisruptionBudget {
 }
 
 impl Child for NetworkPolicy {
-    fn store(stores: &Stores) -> &Store<Self> {
-        &stores.policies
+    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.policies.get(name)
     }
 }
 
