@@ -14,7 +14,7 @@ fn text(path: impl AsRef<Path>) -> String {
 }
 
 fn values() -> Value {
-    serde_saphyr::from_str(&text("values.yaml")).unwrap()
+    serde_saphyr::from_str(&text("values.yaml")).unwrap_or_else(|error| panic!("values.yaml: {error}"))
 }
 
 /// What differs between values and their schema, and objects that would take any key though the values name some.
