@@ -147,7 +147,7 @@ enum Step {
 
 impl FaultDetail {
     fn of(FieldFault { place, fault }: &FieldFault) -> Self {
-        let members = [Some(BODY), place.member].into_iter().flatten().map(Step::Member);
+        let members = [Some(BODY), place.member.clone()].into_iter().flatten().map(Step::Member);
         let indices = place.indices.iter().copied().map(Step::Index);
         Self { loc: members.chain(indices).collect(), msg: fault.to_string(), kind: fault.kind() }
     }
