@@ -28,6 +28,8 @@ impl Versions {
     /// A version of `model` is in use. The version whose series must go for it, where there are too many.
     pub(crate) fn is_used(&mut self, model: &ModelRef, version: &str) -> Option<String> {
         let seen = self.by_model.entry(model.clone()).or_default();
+        // It may have come back while it was asked about.
+        seen.absent = None;
         if let Some(place) = seen.versions.iter().position(|known| known == version) {
             seen.versions.remove(place);
         }
@@ -105,8 +107,14 @@ mod tests {
             versions.is_absent(&model("iris"), now, HOUR)
         };
         assert_eq!((absent(70), absent(129)), (None, None), "it was there meanwhile");
-        assert_eq!(absent(130), Some(vec!["1".to_owned(), "2".to_owned()]));
-        assert_eq!(absent(131), None, "it has none any more");
+        versions.is_used(&model("iris"), "2");
+        let mut absent = |minutes| {
+            let now = began + Duration::from_mins(minutes);
+            versions.is_absent(&model("iris"), now, HOUR)
+        };
+        assert_eq!((absent(130), absent(189)), (None, None), "it was used meanwhile");
+        assert_eq!(absent(190), Some(vec!["1".to_owned(), "2".to_owned()]));
+        assert_eq!(absent(191), None, "it has none any more");
         assert_eq!(versions.models(), [model("wine")]);
     }
 }
