@@ -31,7 +31,7 @@ pub fn of_deployment(status: &DeploymentStatus) -> Option<String> {
 /// Why the Deployment controller has given up waiting for a Deployment's pods.
 pub fn stalled(status: &DeploymentStatus) -> Option<String> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let stalled = conditions.iter().find(|condition| condition.type_ == "Progressing")?;
+    let stalled = conditions.iter().find(|condition| is(condition.type_.as_deref(), "Progressing"))?;
     let is_late = is(stalled.reason.as_deref(), "ProgressDeadlineExceeded");
     is_late.then(|| quote(stalled.message.as_deref().unwrap_or("no message")))
 }
