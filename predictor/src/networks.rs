@@ -104,8 +104,8 @@ impl Networks {
         let by_default = REFUSED.iter().filter_map(|network| network.parse().ok());
         let mut refused = by_default.chain(self.api_server.map(IpNet::from));
         refused.any(|refused: IpNet| {
-            let is_named = |allowed: &&IpNet| refused.contains(*allowed) && allowed.contains(address);
-            refused.contains(address) && !self.allowed.iter().any(|allowed| is_named(&allowed))
+            let mut named = self.allowed.iter().filter(|allowed| refused.contains(*allowed));
+            refused.contains(address) && !named.any(|allowed| allowed.contains(address))
         })
     }
 }
@@ -123,7 +123,7 @@ fn forms(address: IpAddr) -> Vec<IpAddr> {
 }
 
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let four = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    let four = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
         // IPv4-compatible, translated (SIIT), and the well-known prefix of NAT64.
         [0, 0, 0, 0, 0, 0, high, low]

@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn without_a_builder_nothing_is_compiled() {
-        let error = build(|arguments| command("false", arguments)).unwrap_err();
+        let error = build(Build::Quick, |arguments| command("false", arguments)).unwrap_err();
         assert_eq!(
             format!("{error:#}"),
             "no images can be built: start what builds them, or name another with --with: \

@@ -28,7 +28,7 @@ async fn wait(bench: &mut Bench, seconds: i64) {
     bench.settle().await;
 }
 
-/// How often a pod of this revision was started.
+/// The reason of the condition Ready.
 fn reason(bench: &Bench) -> String {
     let ready = &bench.conditions()[1];
     ready.split(' ').nth(2).unwrap_or_default().trim_end_matches(':').to_owned()
