@@ -117,7 +117,7 @@ mod tests {
 
     impl Write for Stalled {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            drop(self.go_on.recv());
+            let _ = self.go_on.recv();
             self.written.send(String::from_utf8(bytes.to_vec()).unwrap()).unwrap();
             Ok(bytes.len())
         }
