@@ -52,7 +52,7 @@ impl Lines {
         let (done, written) = sync_channel(1);
         // A full queue means a stream that takes nothing: there is no use in waiting for it.
         if self.queue.try_send(Item::Flush(done)).is_ok() {
-            drop(written.recv_timeout(limit));
+            let _ = written.recv_timeout(limit);
         }
     }
 }
@@ -71,7 +71,7 @@ fn write(mut stream: impl Write, lines: &Receiver<Item>, dropped: &AtomicU64, re
             Item::Flush(done) => {
                 drop(stream.flush());
                 // Who waited may have given up.
-                drop(done.send(()));
+                let _ = done.send(());
             }
         }
     }
@@ -116,7 +116,7 @@ mod tests {
 
     impl Write for Stalled {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            drop(self.go_on.recv());
+            let _ = self.go_on.recv();
             self.written.send(String::from_utf8(bytes.to_vec()).unwrap()).unwrap();
             Ok(bytes.len())
         }
