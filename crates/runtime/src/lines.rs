@@ -52,7 +52,6 @@ impl Lines {
         let (done, written) = sync_channel(1);
         // A full queue means a stream that takes nothing: there is no use in waiting for it.
         if self.queue.try_send(Item::Flush(done)).is_ok() {
-            // A line that was not written in time is lost, as it would be without the wait.
             let _ = written.recv_timeout(limit);
         }
     }

@@ -17,12 +17,15 @@ const MEMORY: usize = 8 << 20;
 const MANY: usize = 40;
 
 async fn in_time<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(60), future).await.unwrap()
+    tokio::time::timeout(Duration::from_mins(5), future).await.unwrap()
 }
 
 async fn gateway(predictor: &Predictor) -> Arc<Gateway> {
     let mut settings = settings(&[("demo", predictor)]);
     settings.body_memory_bytes = Some(MEMORY);
+    // What hangs hangs until the test ends it, however busy the machine is.
+    settings.upstream_timeout = Duration::from_hours(1);
+    settings.body_timeout = Duration::from_hours(1);
     Arc::new(Gateway::new(&settings).await)
 }
 
