@@ -69,7 +69,10 @@ fn admitted(row: Vec<f64>, features: &[Feature]) -> Result<Vec<f64>> {
         Ok(()) => Ok(row),
         Err(faults) => {
             let faults: Vec<_> = faults.iter().map(|fault| fault.fault.to_string()).collect();
-            bail!("{}", faults.join("; "))
+            // Names of features are repeated as they are, and a terminal obeys control characters.
+            let escaped =
+                |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+            bail!("{}", faults.join("; ").chars().map(escaped).collect::<String>())
         }
     }
 }
@@ -136,6 +139,13 @@ mod tests {
         );
         check(&rows("NaN,2,z"), "row 2 (line 5): column \"age\" must be a finite number, but is \"NaN\"");
         check(&rows("151,2,z"), "row 2 (line 5): age must be between 0 and 150, but is 151");
+    }
+
+    #[test]
+    fn control_characters_of_names_are_escaped() {
+        let bounded = Feature { name: "a\u{1b}[1m".into(), min: Some(0.0), max: None };
+        let error = rows("a\u{1b}[1m\n-1\n".as_bytes(), &[bounded]).unwrap_err();
+        assert_eq!(format!("{error:#}"), "row 1 (line 2): a\\u{1b}[1m must be at least 0, but is -1");
     }
 
     #[test]

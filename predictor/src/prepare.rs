@@ -8,7 +8,7 @@ use std::time::Instant;
 use canopy_contract::code::Code;
 use canopy_contract::describe::{Metric, Quality};
 use canopy_contract::predict::RowAnswer;
-use canopy_contract::report::Prepared;
+use canopy_contract::report::{Prepared, Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
 use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Source, Synthetic, Train};
@@ -124,9 +124,6 @@ pub fn prepare_from(
     let has = test.targets().iter().map(|&label| arrangement.class(label));
     let given = answers.iter().map(|answer| answer.prediction as usize);
     let hold_out = HoldOut::compare(arrangement.classes(), has.zip(given));
-    judge(gate.as_ref(), &hold_out.quality())?;
-    let Extremes { golden, example } = extremes(&rows, &answers, arrangement.features())?;
-
     let facts = Facts {
         samples: &samples,
         arrangement: &arrangement,
@@ -135,6 +132,9 @@ pub fn prepare_from(
         target: target(data).filter(|_| config.classes.is_empty()),
     };
     let warnings = warnings(&facts);
+    judge(gate.as_ref(), &hold_out.quality(), &warnings)?;
+    let Extremes { golden, example } = extremes(&rows, &answers, arrangement.features())?;
+
     let card = Card {
         model: config.model.clone(),
         version: config.version.clone(),
@@ -216,7 +216,7 @@ fn grow(
     }
 }
 
-fn judge(gate: Option<&Gate>, quality: &Quality) -> Result<(), PrepareError> {
+fn judge(gate: Option<&Gate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
     let Some(Gate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
     if quality.value >= *min {
         return Ok(());
@@ -224,7 +224,13 @@ fn judge(gate: Option<&Gate>, quality: &Quality) -> Result<(), PrepareError> {
     // Four digits are enough, unless they would hide the difference.
     let rounded = (quality.value * 1e4).round() / 1e4;
     let value = if rounded < *min { rounded } else { quality.value };
-    let message = format!("accuracy {value} of {} samples is below {min}", quality.samples);
+    let quantity = warnings.iter().find(|warning| warning.kind == WarningKind::LooksLikeAQuantity);
+    let cause = quantity.map_or_else(String::new, |Warning { kind: _, name: _, count }| {
+        format!(
+            ": the target has {count} different numbers, so it looks like a quantity and not like a class"
+        )
+    });
+    let message = format!("accuracy {value} of {} samples is below {min}{cause}", quality.samples);
     Err(PrepareError::Refused(Refused::new(Code::GateMissed, message)))
 }
 

@@ -257,6 +257,14 @@ fn signs_of_a_model_that_is_worse_than_it_looks_are_told() {
     let csv = format!("label,a\n{}", (0..1000).map(number).collect::<String>());
     let warnings = prepared(&of_csv(folder.path(), &csv, &json!({}))).report.warnings;
     assert_eq!(warnings, [Warning::new(WarningKind::LooksLikeAQuantity, "label", 100)]);
+    let message = format!(
+        "accuracy {} of 200 samples is below 1: the target has 100 different numbers, so it looks like a quantity and \
+         not like a class",
+        prepared(&of_csv(folder.path(), &csv, &json!({}))).report.quality.value
+    );
+    let mut gated = of_csv(folder.path(), &csv, &json!({}));
+    gated.train.gate = serde_json::from_value(json!({"metric": "Accuracy", "min": 1.0})).unwrap();
+    check_refused(&gated, "gate_missed", &message);
     let listed: Vec<String> = (0..100).map(|class| class.to_string()).collect();
     let warnings = prepared(&of_csv(folder.path(), &csv, &json!({ "classes": listed }))).report.warnings;
     assert_eq!(warnings, []);

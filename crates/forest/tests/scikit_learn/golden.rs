@@ -54,6 +54,11 @@ pub(crate) fn forest(set: &str) -> GoldenForest {
     parse(&format!("{set}.forest.json"))
 }
 
+/// For each pair of rows the class of each 32-bit float from one to the other.
+pub(crate) fn thresholds() -> Vec<Vec<usize>> {
+    parse("thresholds.json")
+}
+
 fn parse<T: for<'de> Deserialize<'de>>(file: &str) -> T {
     serde_json::from_slice(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }

@@ -10,3 +10,4 @@ mod folds;
 mod cross_validation;
 mod linfa;
 mod nodes;
+mod thresholds;

@@ -1,0 +1,26 @@
+//! Rows on and beside a threshold go the way that scikit-learn sends them.
+
+use canopy_forest::data::Samples;
+use canopy_forest::layout::Packed;
+use canopy_forest::predict::class_of;
+use canopy_forest::train::RandomForest;
+
+use crate::golden;
+
+#[test]
+fn rows_on_a_threshold_go_as_in_scikit_learn() {
+    let above = |steps: usize| f32::from_bits(1.0_f32.to_bits() + steps as u32);
+    for expected in golden::thresholds() {
+        let width = expected.len() - 1;
+        let table = format!("a,class\n{:e},0\n{:e},1\n", above(0), f64::from(above(width)));
+        let samples = Samples::from_csv(table.as_bytes(), "class").expect("two rows");
+        let parameters = RandomForest::params().trees(1).bootstrap(false);
+        let packed = Packed::new(&parameters.train(&samples, &|_, _| {}).expect("a tree"));
+        let answers = (0..=width).map(|steps| {
+            let mut probabilities = [0.0; 2];
+            packed.predict_row(&[above(steps)], &mut probabilities).expect("an answer");
+            class_of(&probabilities)
+        });
+        assert_eq!(answers.collect::<Vec<_>>(), expected, "{width} steps");
+    }
+}
