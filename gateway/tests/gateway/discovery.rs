@@ -227,7 +227,9 @@ async fn names_that_clients_make_up_do_not_hold_up_the_look_ups_of_models_in_use
     gateway.predict().await.class();
     // More names than DNS is asked about at once, and it answers none of them.
     let names = (0..200).map(|number| format!("nothing-{number}")).collect::<Vec<_>>();
-    names.iter().for_each(|name| cluster.addresses(name, Say::Silence));
+    for name in &names {
+        cluster.addresses(name, Say::Silence);
+    }
     let ask = async |name: &String| gateway.post(&format!("/api/models/{name}/predict"), ROW).await;
     let mut flood = std::pin::pin!(join_all(names.iter().map(ask)));
     let watched = async {

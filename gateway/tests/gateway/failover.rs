@@ -91,7 +91,9 @@ async fn reached(manner: Manner, code: &str) -> usize {
         gateway.predict().await.class();
     }
     let before = pods.each_ref().map(Predictor::predictions);
-    pods.iter().for_each(|pod| pod.predicts(manner.clone()));
+    for pod in &pods {
+        pod.predicts(manner.clone());
+    }
     gateway.predict().await.problem(503, code);
     let after = pods.each_ref().map(Predictor::predictions);
     before.iter().zip(after).filter(|(before, after)| *before < after).count()

@@ -290,7 +290,7 @@ async fn converse(stream: TcpStream, script: Arc<Script>) {
             }
             Manner::Die => {
                 script.dies.send_replace(true);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Manner::Honest | Manner::OncePerConnection | Manner::HoldBatches => {}
         }

@@ -188,7 +188,9 @@ async fn while_a_batch_is_held(
     rows: usize,
     check: impl AsyncFnOnce(usize),
 ) {
-    pods.iter().for_each(|pod| pod.predicts(Manner::HoldBatches));
+    for pod in pods {
+        pod.predicts(Manner::HoldBatches);
+    }
     let held = async {
         until("a pod has the batch", async || pods.iter().any(|pod| pod.batches() > 0)).await;
         check(usize::from(pods[1].batches() > 0)).await;
@@ -223,7 +225,9 @@ async fn a_few_rows_that_take_long_are_sent_to_another_pod_and_leave_the_first_i
     settings.habits.ask_again = Duration::from_mins(1);
     let gateway = Gateway::new(&settings).await;
     // Slow first answers make the patience more than a second, which no answer takes by accident.
-    pods.iter().for_each(|pod| pod.predicts(Manner::Slow(PATIENCE)));
+    for pod in &pods {
+        pod.predicts(Manner::Slow(PATIENCE));
+    }
     acquainted(&gateway, &pods).await;
     while_a_batch_is_held(&gateway, &pods, 2, async |holder| {
         until("the other pod has them too", async || {
