@@ -35,6 +35,10 @@ pub struct Children {
 /// What a revision owns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RevisionChildren {
+    /// Whether it is the one that the Services select.
+    pub serves: bool,
+    /// Whether nothing of it is there yet.
+    pub is_new: bool,
     /// The copy of its data. Whoever only repairs has no text, and keeps what is there.
     pub data: Option<ConfigMap>,
     /// What it is made from.
@@ -58,7 +62,11 @@ pub fn desired(plan: &Plan, observed: &Observed, rollout: &Rollout) -> Children 
     let family = Family { name: &plan.name, uid: &plan.uid, owner: &plan.owner };
     let revisions = stays.iter().filter_map(|(revision, replicas)| {
         let frozen = frozen(plan, observed, revision)?;
-        Some(revision_children(family, plan, revision, (frozen, *replicas)))
+        Some(RevisionChildren {
+            serves: serving.as_ref() == Some(revision),
+            is_new: !observed.revisions.contains_key(revision),
+            ..revision_children(family, plan, revision, (frozen, *replicas))
+        })
     });
     Children {
         revisions: revisions.collect(),
@@ -88,6 +96,8 @@ fn revision_children(
     let target = plan.target.as_ref().ok().filter(|target| target.revision == revision);
     let data = target.and_then(|target| target.data.as_ref());
     RevisionChildren {
+        serves: false,
+        is_new: false,
         data: data.map(|(file, text)| config::data(family, revision, labels.clone(), (file, text))),
         config: config::frozen(family, revision, labels.clone(), frozen),
         deployment: deployment::deployment(family, revision, labels, (frozen, replicas)),

@@ -25,6 +25,9 @@ pub const REVISION: &str = "canopy.rs/revision";
 /// On the Service that the gateway asks for endpoints: which revisions served before, and until when.
 pub const RETIRED: &str = "canopy.rs/retired";
 
+/// On the Lease: the installation that leads.
+pub const INSTALLATION: &str = "canopy.rs/installation";
+
 const COMPONENT: &str = "app.kubernetes.io/component";
 const PART_OF: &str = "app.kubernetes.io/part-of";
 const VERSION: &str = "app.kubernetes.io/version";

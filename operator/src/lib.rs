@@ -5,6 +5,8 @@
 
 pub mod settings;
 pub mod metrics;
+pub mod fence;
+pub mod backoff;
 pub mod spans;
 pub mod reason;
 pub mod labels;
@@ -23,11 +25,15 @@ pub mod condition;
 pub mod status;
 pub mod marks;
 pub mod announcement;
+pub mod call;
 pub mod claim;
 pub mod compare;
+pub mod unreadable;
 pub mod stores;
 pub mod cluster;
+pub mod apply;
 pub mod reconcile;
+pub mod report_unreadable;
 pub mod watch;
 pub mod catalogue;
 pub mod lease;

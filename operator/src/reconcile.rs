@@ -3,8 +3,8 @@
 //! Comes in: a model. Goes out: when to come back though nothing changes. Never: a question why it was called; it
 //! starts from the beginning every time.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use canopy_resource::manifest::ConfigMaps;
@@ -16,7 +16,10 @@ use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 
 use crate::announcement::{self, Announcement};
-use crate::cluster::{ApplyError, CallError, Cluster};
+use crate::apply::{Applied, apply};
+use crate::backoff::{Backoff, Growth};
+use crate::call::{ApplyError, CallError};
+use crate::cluster::Cluster;
 use crate::desired::desired;
 use crate::facts::Outcome;
 use crate::metrics::{Metrics, Pass, PassOutcome};
@@ -30,8 +33,15 @@ use crate::{condition, spans, verdict};
 
 /// After how long to look again whether what hinders a model is gone: nobody tells when it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// After how long to try again what failed.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// How passes over a model that fail slow down.
+const FAILURES: Growth = Growth {
+    free: 0,
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(120),
+    forget: Duration::from_secs(600),
+};
+/// How often a call may fail before the status says so.
+const TOLD_AFTER: u32 = 3;
 
 /// What every pass needs.
 pub struct Context {
@@ -45,12 +55,33 @@ pub struct Context {
     pub metrics: Metrics,
     /// Statuses that were written and that the watch has not shown yet.
     pub unseen: Unseen,
+    /// Models whose passes fail.
+    pub failures: Backoff,
+}
+
+impl Context {
+    /// What passes need before the first.
+    pub fn new(program: Program, stores: Stores, cluster: Cluster, metrics: Metrics) -> Self {
+        Self { program, stores, cluster, metrics, unseen: Unseen::default(), failures: Backoff::new(FAILURES) }
+    }
+
+    /// Forgets what was known of models that are gone.
+    fn forget(&self) {
+        let models = self.stores.models.len();
+        if self.unseen.len() > models || self.failures.len() > models {
+            let there: HashSet<_> =
+                self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
+            self.unseen.keep(|uid| there.contains(uid));
+            self.failures.keep(|uid| there.contains(uid));
+        }
+    }
 }
 
 /// One pass, now.
 pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Result<Action, CallError> {
     // The future of a pass holds every child it may write: too large to be carried about.
     let next = Box::pin(pass(&model, &context, Timestamp::now())).await?;
+    context.failures.clear(&model.uid().unwrap_or_default());
     Ok(next.map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -76,42 +107,59 @@ async fn decide_and_write(
     now: Timestamp,
 ) -> Result<Option<Duration>, CallError> {
     let pass = context.metrics.pass_started();
+    context.forget();
     let model = context.unseen.bring_up_to_date(model);
-    let data = read_data(&model, &context.cluster).await?;
-    let plan = match Plan::new(&model, &context.program, &data) {
+    let (data, unread) = read_data(&model, &context.cluster).await?;
+    let mut plan = match Plan::new(&model, &context.program, &data) {
         Ok(plan) if model.metadata.deletion_timestamp.is_none() => plan,
         // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
         Ok(_) | Err(_) => return Ok(nothing_to_do(pass)),
     };
+    if let Some(error) = &unread {
+        // What serves is maintained all the same.
+        plan.target = Err(error.as_trouble());
+    }
 
     let observed = Observed::read(&plan.name, &context.stores.of_model(&plan.uid), remembered(&model));
-    let rollout = Rollout::new(&plan, &observed, now);
-    let outcome = if model.spec.paused == Some(true) {
-        Outcome::Paused
+    let decided = Rollout::new(&plan, &observed, now);
+    let mut applied = if model.spec.paused == Some(true) {
+        Applied::default()
     } else {
-        let applying = context.cluster.apply(&plan, desired(&plan, &observed, &rollout));
-        match Box::pin(applying).await {
-            Ok(repairs) => {
-                for repair in &repairs {
-                    announce(&model, &announcement::of_repair(&plan.namespace, repair), context).await;
-                }
-                Outcome::Applied
-            }
-            Err(ApplyError::Hindered(trouble)) => Outcome::Hindered(trouble),
+        match Box::pin(apply(&context.cluster, &plan, desired(&plan, &observed, &decided))).await {
+            Ok(applied) => applied,
+            Err(ApplyError::Hindered(trouble)) => Applied { blocked: vec![trouble], ..Applied::default() },
             // The model goes too, soon.
             Err(ApplyError::NamespaceGoes) => return Ok(nothing_to_do(pass)),
             Err(ApplyError::Call(error)) => return Err(error),
         }
     };
-    let rollout = if outcome == Outcome::Applied { rollout } else { Rollout::untouched(&observed) };
+    for repair in &applied.repairs {
+        announce(&model, &announcement::of_repair(&plan.namespace, repair), context).await;
+    }
+    let is_unreadable = unread.as_ref().is_some_and(CallError::is_refusal);
+    let failed = unread.filter(|_| !is_unreadable).or(applied.failed.take());
+    if failed.is_some() && context.failures.count(&plan.uid) < TOLD_AFTER {
+        return failed.map_or(Ok(None), Err);
+    }
+    applied.blocked.extend(failed.as_ref().map(CallError::as_trouble));
+    let outcome = match applied.hindrance() {
+        _ if model.spec.paused == Some(true) => Outcome::Paused,
+        Some(trouble) => Outcome::Hindered(trouble),
+        None => Outcome::Applied,
+    };
+    let rollout = if applied.is_switched { decided } else { Rollout::untouched(&observed) };
 
     let status = status(&model, &plan, &observed, (&rollout, &outcome), now);
     let ended = report(&model, status, context).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     spans::outcome(ended.as_str());
     pass.ended(ended);
 
-    let hindered = matches!(outcome, Outcome::Hindered(_)).then_some(LOOK_AGAIN);
-    let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), hindered];
+    let is_hindered = is_unreadable || matches!(outcome, Outcome::Hindered(_));
+    let hindered = is_hindered.then_some(LOOK_AGAIN);
+    let next = [rollout.next(&plan, now), verdict::next(&plan, &observed, now), hindered, applied.again];
     Ok(next.into_iter().flatten().min())
 }
 
@@ -122,24 +170,32 @@ fn nothing_to_do(pass: Pass<'_>) -> Option<Duration> {
     None
 }
 
-/// What happens where a call failed: it is tried again.
+/// What happens where a call failed: it is tried again, ever more slowly, and not before the API server wants it.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
-pub fn failed(model: Arc<PredictorModel>, error: &CallError, _: Arc<Context>) -> Action {
+pub fn failed(model: Arc<PredictorModel>, error: &CallError, context: Arc<Context>) -> Action {
+    let delay = context.failures.strike(&model.uid().unwrap_or_default());
+    let delay = error.put_off().map_or(delay, |asked| asked + delay);
     let (model, namespace) = (model.name_any(), model.namespace().unwrap_or_default());
-    tracing::warn!(model, namespace, %error, "a pass over a model failed and is tried again");
-    Action::requeue(TRY_AGAIN)
+    tracing::warn!(model, namespace, %error, ?delay, "a pass over a model failed and is tried again");
+    Action::requeue(delay)
 }
 
-/// The user's `ConfigMap` that the model's data come from.
-async fn read_data(model: &PredictorModel, cluster: &Cluster) -> Result<ConfigMaps, CallError> {
+/// The user's `ConfigMap` that the model's data come from, or why it alone could not be read.
+async fn read_data(
+    model: &PredictorModel,
+    cluster: &Cluster,
+) -> Result<(ConfigMaps, Option<CallError>), CallError> {
     let mut data = ConfigMaps::default();
     let csv = model.spec.train.data.csv.as_ref();
     if let Some(source) = csv.and_then(|csv| csv.source.config_map.as_ref()) {
-        let found = cluster.read_config_map(&model.namespace().unwrap_or_default(), &source.name).await?;
-        // One alone is never given twice.
-        drop(found.map(|found| data.add(found)));
+        match cluster.read_config_map(&model.namespace().unwrap_or_default(), &source.name).await {
+            // One alone is never given twice.
+            Ok(found) => drop(found.map(|found| data.add(found))),
+            Err(error) if error.stops_all() => return Err(error),
+            Err(error) => return Ok((data, Some(error))),
+        }
     }
-    Ok(data)
+    Ok((data, None))
 }
 
 async fn report(
@@ -157,8 +213,13 @@ async fn report(
 }
 
 async fn announce(model: &PredictorModel, announcement: &Announcement, context: &Context) {
-    if let Err(error) = context.cluster.publish(model, announcement).await {
-        tracing::warn!(%error, "an Event was lost");
+    match context.cluster.publish(model, announcement).await {
+        Ok(()) => {}
+        // No Event is made in such a namespace, and the model is about to go too.
+        Err(error) if error.is_as_namespace_goes() || error.is_not_found() => {
+            tracing::debug!(%error, "an Event was lost");
+        }
+        Err(error) => tracing::warn!(%error, "an Event was lost"),
     }
 }
 
@@ -178,7 +239,7 @@ impl Unseen {
     fn bring_up_to_date(&self, model: &PredictorModel) -> PredictorModel {
         let mut model = model.clone();
         let uid = model.uid().unwrap_or_default();
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.all();
         match written.get(&uid) {
             Some(Written { upon, status }) if *upon == model.resource_version() => {
                 model.status = Some(status.clone());
@@ -193,7 +254,19 @@ impl Unseen {
         if model.status.as_ref() != Some(&status) {
             let written = Written { upon: model.resource_version(), status };
             let uid = model.uid().unwrap_or_default();
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, written);
+            self.all().insert(uid, written);
         }
+    }
+
+    fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        self.all().retain(|uid, _| is_there(uid));
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Written>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 //! Comes in: a client. Goes out: models to look at, and namespaces whose list of models may have changed. Never: a
 //! store of what is not the operator's own; the `ConfigMap`s of users pass by as metadata, a few at a time.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 
 use canopy_contract::names::CATALOGUE_SERVICE;
@@ -10,7 +11,7 @@ use canopy_resource::model::PredictorModel;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Config, Event};
@@ -18,12 +19,14 @@ use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::condition;
 use crate::frozen::SERVING_KEY;
 use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
 use crate::metrics::Metrics;
 use crate::stores::{Stores, Writers};
+use crate::unreadable::Faulty;
 
 /// How many events may wait for a pass.
 const WAITING_MAX: usize = 1024;
@@ -40,6 +43,10 @@ pub struct News {
     pub models: mpsc::Receiver<ModelRef>,
     /// Namespaces whose list of models may have changed.
     pub namespaces: mpsc::Receiver<String>,
+    /// Models that cannot be decoded.
+    pub unreadable: mpsc::Receiver<Faulty>,
+    /// The watches themselves, each with what it watches: none of them ends before the process.
+    pub tasks: JoinSet<&'static str>,
 }
 
 /// Where news goes.
@@ -48,25 +55,41 @@ struct Desk {
     stores: Stores,
     models: mpsc::Sender<ModelRef>,
     namespaces: mpsc::Sender<String>,
+    unreadable: mpsc::Sender<Faulty>,
 }
 
 /// Starts all watches; they end with the process.
 pub fn start(client: &Client, writers: Writers, metrics: Metrics) -> News {
     let (models, model_news) = mpsc::channel(WAITING_MAX);
     let (namespaces, namespace_news) = mpsc::channel(WAITING_MAX);
-    let desk = Desk { stores: writers.stores(), models, namespaces };
-    let Writers { models, deployments, config_maps, services, budgets, pods } = writers;
+    let (unreadable, unreadable_news) = mpsc::channel(WAITING_MAX);
+    let desk = Desk { stores: writers.stores(), models, namespaces, unreadable };
+    let Writers { models, deployments, config_maps, services, budgets, pods, unreadable: _ } = writers;
 
-    let all_models = watch(Api::all(client.clone()), Config::default());
-    tokio::spawn(follow_models(all_models, models, desk.clone(), metrics));
-    tokio::spawn(follow(own::<Deployment>(client), deployments, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), config_maps, desk.clone(), drop_data));
-    tokio::spawn(follow(own::<Service>(client), services, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), budgets, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), pods, desk.clone(), drop_spec));
+    let mut tasks = JoinSet::new();
+    // One model that cannot be decoded must not hide the others.
+    let all_models = watch(Api::<DeserializeGuard<PredictorModel>>::all(client.clone()), Config::default());
+    spawn(&mut tasks, "models", follow_models(all_models, models, desk.clone(), metrics));
+    spawn(&mut tasks, "Deployments", follow(own::<Deployment>(client), deployments, desk.clone(), |_| {}));
+    spawn(&mut tasks, "ConfigMaps", follow(own(client), config_maps, desk.clone(), drop_data));
+    spawn(&mut tasks, "Services", follow(own::<Service>(client), services, desk.clone(), |_| {}));
+    spawn(&mut tasks, "PodDisruptionBudgets", follow(own(client), budgets, desk.clone(), |_| {}));
+    spawn(&mut tasks, "pods", follow(own(client), pods, desk.clone(), drop_spec));
     let strangers = Config::default().labels(&format!("!{MODEL_UID}")).page_size(STRANGERS_PER_PAGE);
-    tokio::spawn(follow_strangers(watch(Api::all(client.clone()), strangers), desk));
-    News { models: model_news, namespaces: namespace_news }
+    let strangers = watch(Api::all(client.clone()), strangers);
+    spawn(&mut tasks, "ConfigMaps of users", follow_strangers(strangers, desk));
+    News { models: model_news, namespaces: namespace_news, unreadable: unreadable_news, tasks }
+}
+
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    what: &'static str,
+    watching: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        watching.await;
+        what
+    });
 }
 
 fn own<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
@@ -77,13 +100,19 @@ where
 }
 
 async fn follow_models(
-    events: impl Stream<Item = watcher::Result<Event<PredictorModel>>> + Send + 'static,
+    events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<PredictorModel>>>> + Send + 'static,
     mut writer: Writer<PredictorModel>,
     desk: Desk,
     metrics: Metrics,
 ) {
     let mut events = std::pin::pin!(told(events));
+    // The uids of those that a list names and that cannot be decoded.
+    let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
+        let Some(event) = desk.readable(event, &mut listed).await else {
+            count(&desk.stores, &metrics);
+            continue;
+        };
         let event = event.modify(|model| model.managed_fields_mut().clear());
         writer.apply_watcher_event(&event);
         count(&desk.stores, &metrics);
@@ -173,7 +202,7 @@ fn count(stores: &Stores, metrics: &Metrics) {
             None => unknown += 1,
         }
     }
-    metrics.models(yes, no, unknown);
+    metrics.models(yes, no + stores.unreadable.len(), unknown);
 }
 
 /// A copy of data is as large as the data; that it is there is all that matters.
@@ -189,6 +218,53 @@ fn drop_spec(pod: &mut Pod) {
 }
 
 impl Desk {
+    /// The event, where its model can be decoded. One that cannot is told, and what was last read of it stays in the store
+    /// until it is deleted.
+    async fn readable(
+        &self,
+        event: Event<DeserializeGuard<PredictorModel>>,
+        listed: &mut HashSet<Option<String>>,
+    ) -> Option<Event<PredictorModel>> {
+        let unreadable = &self.stores.unreadable;
+        let (model, again): (_, fn(PredictorModel) -> Event<PredictorModel>) = match event {
+            Event::Init => {
+                listed.clear();
+                return Some(Event::Init);
+            }
+            Event::InitDone => {
+                unreadable.keep(|model| listed.contains(&model.uid));
+                return Some(Event::InitDone);
+            }
+            Event::InitApply(model) => (model, Event::InitApply),
+            Event::Apply(model) => (model, Event::Apply),
+            Event::Delete(model) => {
+                unreadable.remove(model.meta());
+                let gone = ObjectRef::from_obj(&model).erase();
+                let stored = ObjectRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
+                let stored = self.stores.models.get(&stored).map(|stored| (*stored).clone());
+                self.tell_namespace(&model).await;
+                return model.0.ok().or(stored).map(Event::Delete);
+            }
+        };
+        match model.0 {
+            Ok(model) => {
+                unreadable.remove(&model.metadata);
+                Some(again(model))
+            }
+            Err(invalid) => {
+                listed.insert(invalid.metadata.uid.clone());
+                let namespace = invalid.metadata.namespace.clone();
+                if let Some(faulty) = unreadable.insert(invalid) {
+                    drop(self.unreadable.send(faulty).await);
+                }
+                if let Some(namespace) = namespace {
+                    drop(self.namespaces.send(namespace).await);
+                }
+                None
+            }
+        }
+    }
+
     async fn tell(&self, model: ModelRef) {
         // Who no longer listens is about to end.
         drop(self.models.send(model).await);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use canopy_resource::model::PredictorModel;
 use canopy_runtime::metrics::Registry;
@@ -12,14 +13,17 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::server::client;
 use super::world::{Fate, World, key};
-use crate::cluster::{CallError, Cluster};
+use crate::call::CallError;
+use crate::cluster::Cluster;
+use crate::fence::Fence;
 use crate::labels::REVISION;
 use crate::metrics::Metrics;
 use crate::pod::Program;
-use crate::reconcile::{Context, Unseen, pass};
+use crate::reconcile::{Context, pass};
 use crate::stores::Writers;
 
 /// A model of made up rows, with two pods.
@@ -115,13 +119,13 @@ impl Bench {
     }
 
     /// One pass on what is there.
-    pub(crate) async fn pass(&mut self) -> Result<Option<std::time::Duration>, CallError> {
+    pub(crate) async fn pass(&mut self) -> Result<Option<Duration>, CallError> {
         self.watch(&["deployments", "configmaps", "services", "poddisruptionbudgets", "pods"]);
         self.pass_without_watching().await
     }
 
     /// One pass on what the watches saw last.
-    pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<std::time::Duration>, CallError> {
+    pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<Duration>, CallError> {
         let now = self.world().now;
         let ended = match self.context.stores.models.state().first() {
             Some(model) => Box::pin(pass(model, &self.context, now)).await,
@@ -135,7 +139,7 @@ impl Bench {
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
         let world = self.world.clone();
         let world = world.lock().unwrap();
-        let Writers { models, deployments, config_maps, services, budgets, pods } = &mut self.writers;
+        let Writers { models, deployments, config_maps, services, budgets, pods, unreadable: _ } = &mut self.writers;
         fill(models, "predictormodels", &world);
         for plural in plurals {
             match *plural {
@@ -222,8 +226,10 @@ impl Bench {
 fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
-    let cluster = Cluster::new(client(world.clone()), metrics.clone(), stores.clone());
-    (writers, Context { program, stores, cluster, metrics, unseen: Unseen::default() })
+    let fence = Fence::default();
+    fence.open_until(Instant::now() + Duration::from_secs(86_400));
+    let cluster = Cluster::new(client(world.clone()), fence, metrics.clone(), stores.clone());
+    (writers, Context::new(program, stores, cluster, metrics))
 }
 
 fn program(image: &str) -> Program {
