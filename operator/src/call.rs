@@ -168,8 +168,8 @@ impl CallError {
     /// Whether the API server will say the same again until somebody does something.
     pub fn is_refusal(&self) -> bool {
         self.status().is_some_and(|status| {
-            let passes = status.is_conflict() || status.is_not_found() || status.code == 429;
-            !passes && (400..500).contains(&status.code)
+            // Not there, changed meanwhile, too many at once.
+            (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code)
         })
     }
 
@@ -192,7 +192,7 @@ impl CallError {
 
     /// Whether the object is not there.
     pub fn is_not_found(&self) -> bool {
-        self.status().is_some_and(Status::is_not_found)
+        self.status().is_some_and(|status| status.code == 404)
     }
 
     /// Whether the namespace is being deleted.

@@ -261,8 +261,13 @@ mod tests {
 
     #[test]
     fn what_is_added_to_pods_is_removed_and_defaults_stay() {
-        let template = |metadata: &str, pod: &str| format!("{{template: {{metadata: {{labels: {{a: b}}{metadata}}}, spec: {{{pod}}}}}}}");
-        let wanted = template("", "containers: [{name: serve, args: [serve], volumeMounts: [{name: model, mountPath: /m}]}], volumes: [{name: model, emptyDir: {}}]");
+        let template = |metadata: &str, pod: &str| {
+            format!("{{template: {{metadata: {{labels: {{a: b}}{metadata}}}, spec: {{{pod}}}}}}}")
+        };
+        let wanted = template(
+            "",
+            "containers: [{name: serve, args: [serve], volumeMounts: [{name: model, mountPath: /m}]}], volumes: [{name: model, emptyDir: {}}]",
+        );
         let check = |found: &str, expected: &[&str]| check_removals(&wanted, found, expected);
         let serve = "name: serve, args: [serve], imagePullPolicy: Always, resources: {}, terminationMessagePath: /dev/termination-log";
         let mount = "volumeMounts: [{name: model, mountPath: /m}]";
@@ -279,13 +284,18 @@ mod tests {
             &["replace /spec/template/spec/containers"],
         );
         check(
-            &template("", &format!("containers: [{{{serve}, {mount}, env: [{{name: X, value: y}}]}}], {volume}")),
+            &template(
+                "",
+                &format!("containers: [{{{serve}, {mount}, env: [{{name: X, value: y}}]}}], {volume}"),
+            ),
             &["remove /spec/template/spec/containers/0/env"],
         );
         check(
             &template(
                 "",
-                &format!("containers: [{{{serve}, volumeMounts: [{{name: model, mountPath: /m}}, {{name: model, mountPath: /n}}]}}], {volume}"),
+                &format!(
+                    "containers: [{{{serve}, volumeMounts: [{{name: model, mountPath: /m}}, {{name: model, mountPath: /n}}]}}], {volume}"
+                ),
             ),
             &["replace /spec/template/spec/containers/0/volumeMounts"],
         );

@@ -120,7 +120,9 @@ impl Election {
                     told = Some(holder);
                 }
                 Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to ask for the Lease"),
-                Err(_) => tracing::warn!(lease = NAME, "failed to ask for the Lease: {}", late(RENEW_DEADLINE)),
+                Err(_) => {
+                    tracing::warn!(lease = NAME, "failed to ask for the Lease: {}", late(RENEW_DEADLINE))
+                }
             }
             sleep(RETRY_PERIOD).await;
         }
@@ -275,11 +277,7 @@ impl Election {
         let mut annotations = metadata.annotations.clone().unwrap_or_default();
         annotations.insert(INSTALLATION.to_owned(), installation.clone());
         Lease {
-            metadata: ObjectMeta {
-                name: Some(NAME.to_owned()),
-                annotations: Some(annotations),
-                ..metadata
-            },
+            metadata: ObjectMeta { name: Some(NAME.to_owned()), annotations: Some(annotations), ..metadata },
             spec: Some(LeaseSpec {
                 holder_identity: Some(identity.clone()),
                 lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),

@@ -62,7 +62,14 @@ pub struct Context {
 impl Context {
     /// What passes need before the first.
     pub fn new(program: Program, stores: Stores, cluster: Cluster, metrics: Metrics) -> Self {
-        Self { program, stores, cluster, metrics, unseen: Unseen::default(), failures: Backoff::new(FAILURES) }
+        Self {
+            program,
+            stores,
+            cluster,
+            metrics,
+            unseen: Unseen::default(),
+            failures: Backoff::new(FAILURES),
+        }
     }
 
     /// Forgets what was known of models that are gone.

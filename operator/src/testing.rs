@@ -6,8 +6,13 @@
 pub(crate) mod world;
 pub(crate) mod server;
 pub(crate) mod bench;
+mod additions;
+mod blocked;
 mod changes;
 mod crashes;
+mod leading;
+mod namespaces;
 mod statuses;
 mod strangers;
 mod traces;
+mod unreadable;

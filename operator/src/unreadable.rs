@@ -42,9 +42,8 @@ impl Unreadable {
         let now = Faulty { metadata, error };
         let before = self.all().insert(key(&now.metadata), now.clone());
         // Its status may be written all the time, also by this operator.
-        let what = |faulty: &Faulty| {
-            (faulty.metadata.uid.clone(), faulty.metadata.generation, faulty.error.clone())
-        };
+        let what =
+            |faulty: &Faulty| (faulty.metadata.uid.clone(), faulty.metadata.generation, faulty.error.clone());
         (before.as_ref().map(what) != Some(what(&now))).then_some(now)
     }
 

@@ -296,3 +296,81 @@ impl Desk {
         self.stores.models.state_filter(takes).iter().map(|model| ObjectRef::from_obj(&**model)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canopy_runtime::metrics::Registry;
+    use futures::stream::iter;
+    use serde_json::{Value, json};
+
+    fn model(name: &str, metric: &str) -> DeserializeGuard<PredictorModel> {
+        let model: Value = json!({
+            "apiVersion": "canopy.rs/v1alpha1", "kind": "PredictorModel",
+            "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}")},
+            "spec": {"version": "1.0", "train": {
+                "data": {"synthetic": {}}, "algorithm": {"randomForest": {}},
+                "gate": {"metric": metric, "min": "0.5"},
+            }},
+        });
+        serde_json::from_value(model).unwrap()
+    }
+
+    /// The names in the store and the names that were told as unreadable, after these events.
+    async fn after(
+        writers: Writers,
+        events: Vec<Event<DeserializeGuard<PredictorModel>>>,
+    ) -> (Stores, Vec<String>, Vec<String>) {
+        let (models, _models) = mpsc::channel(WAITING_MAX);
+        let (namespaces, _namespaces) = mpsc::channel(WAITING_MAX);
+        let (unreadable, mut told) = mpsc::channel(WAITING_MAX);
+        let desk = Desk { stores: writers.stores(), models, namespaces, unreadable };
+        let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
+        follow_models(iter(events.into_iter().map(Ok)), writers.models, desk, metrics).await;
+        let mut names: Vec<_> = stores.models.state().iter().map(|model| model.name_any()).collect();
+        names.sort_unstable();
+        let mut unread = Vec::new();
+        while let Ok(faulty) = told.try_recv() {
+            unread.push(faulty.metadata.name.unwrap_or_default());
+        }
+        (stores, names, unread)
+    }
+
+    #[tokio::test]
+    async fn one_model_that_cannot_be_decoded_hides_no_other() {
+        let (good, bad) = (model("good", "Accuracy"), model("bad", "R2"));
+        assert!(good.0.is_ok() && bad.0.is_err());
+        let listed = vec![
+            Event::Init,
+            Event::InitApply(bad.clone()),
+            Event::InitApply(good.clone()),
+            Event::InitDone,
+            Event::Apply(bad.clone()),
+            Event::Apply(model("later", "Accuracy")),
+        ];
+        let (stores, names, told) = after(Writers::default(), listed).await;
+        assert_eq!(names, ["good", "later"]);
+        assert_eq!(told, ["bad"], "it is told once");
+        assert!(stores.has_models("shop"));
+    }
+
+    #[tokio::test]
+    async fn what_was_last_read_of_a_model_stays_until_it_is_deleted() {
+        let listed = |last: Option<Event<_>>| {
+            let first = [Event::Init, Event::InitApply(model("iris", "Accuracy")), Event::InitDone];
+            first.into_iter().chain([Event::Apply(model("iris", "R2"))]).chain(last).collect::<Vec<_>>()
+        };
+        let (stores, names, told) = after(Writers::default(), listed(None)).await;
+        assert_eq!(
+            (names, told, stores.unreadable.len()),
+            (vec!["iris".to_owned()], vec!["iris".to_owned()], 1)
+        );
+        let deleted = Event::Delete(model("iris", "R2"));
+        let (stores, names, _) = after(Writers::default(), listed(Some(deleted))).await;
+        assert_eq!((names, stores.unreadable.len()), (vec![], 0));
+        assert!(!stores.has_models("shop"));
+        let mended = Event::Apply(model("iris", "Accuracy"));
+        let (stores, names, _) = after(Writers::default(), listed(Some(mended))).await;
+        assert_eq!((names, stores.unreadable.len()), (vec!["iris".to_owned()], 0));
+    }
+}

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::server::client;
+use super::server::{Disturbance, Disturbed, client};
 use super::world::{Fate, World, key};
 use crate::call::CallError;
 use crate::cluster::Cluster;
@@ -24,7 +24,7 @@ use crate::labels::REVISION;
 use crate::metrics::Metrics;
 use crate::pod::Program;
 use crate::reconcile::{Context, pass};
-use crate::stores::Writers;
+use crate::stores::{Stores, Writers};
 
 /// A model of made up rows, with two pods.
 pub(crate) const SYNTHETIC: &str = "
@@ -55,6 +55,21 @@ impl Bench {
         let bench = Self { world, writers, context, selected: None, switches: 0 };
         bench.apply(manifest);
         bench
+    }
+
+    /// What writes for the operator.
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.context.cluster.clone()
+    }
+
+    /// The models and namespaces that the operator knows of.
+    pub(crate) fn stores(&self) -> Stores {
+        self.context.stores.clone()
+    }
+
+    /// Has the API server do this wrong with the next requests of this kind.
+    pub(crate) fn disturb(&self, method: &'static str, path: &str, times: usize, how: Disturbance) {
+        self.world().disturbed.push(Disturbed { method, path: path.to_owned(), times, how });
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -128,7 +143,15 @@ impl Bench {
     pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<Duration>, CallError> {
         let now = self.world().now;
         let ended = match self.context.stores.models.state().first() {
-            Some(model) => Box::pin(pass(model, &self.context, now)).await,
+            Some(model) => {
+                let ended = Box::pin(pass(model, &self.context, now)).await;
+                let uid = model.metadata.uid.as_deref().unwrap_or_default();
+                match &ended {
+                    Ok(_) => self.context.failures.clear(uid),
+                    Err(_) => drop(self.context.failures.strike(uid)),
+                }
+                ended
+            }
             None => Ok(None),
         };
         self.look();
@@ -139,7 +162,8 @@ impl Bench {
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
         let world = self.world.clone();
         let world = world.lock().unwrap();
-        let Writers { models, deployments, config_maps, services, budgets, pods, unreadable: _ } = &mut self.writers;
+        let Writers { models, deployments, config_maps, services, budgets, pods, unreadable: _ } =
+            &mut self.writers;
         fill(models, "predictormodels", &world);
         for plural in plurals {
             match *plural {

@@ -17,13 +17,8 @@ fn take(bench: &Bench, plural: &str, name: &str, mut metadata: Value) -> Value {
 async fn an_object_of_somebody_else_is_never_touched_and_nothing_is_made_beside_it() {
     let revision = Bench::new(SYNTHETIC).asked();
     let config = format!("iris-{revision}");
-    let names = [
-        ("services", "iris"),
-        ("services", "iris-pods"),
-        ("deployments", &config),
-        ("configmaps", &config),
-        ("poddisruptionbudgets", "iris"),
-    ];
+    let names =
+        [("services", "iris"), ("services", "iris-pods"), ("deployments", &config), ("configmaps", &config)];
     for (plural, name) in names {
         let mut bench = Bench::new(SYNTHETIC);
         let theirs = take(&bench, plural, name, json!({}));
