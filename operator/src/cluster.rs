@@ -276,7 +276,8 @@ impl Cluster {
         };
         let harm = self.marks.harm(&plan.uid, of, &wanted, (meta, &written));
         // The operator itself never adds what it removes.
-        let harm = harm.or(is_added_to.then_some(Harm::Changed));
+        let is_changed = meta.is_some_and(|meta| meta.resource_version != written.resource_version);
+        let harm = harm.or((is_added_to && is_changed).then_some(Harm::Changed));
         self.marks.is_so(&plan.uid, of, &wanted, &written);
         if harm.is_some() {
             let pause = self.repairs.strike(&key);

@@ -24,7 +24,7 @@ use crate::labels::REVISION;
 use crate::metrics::Metrics;
 use crate::pod::Program;
 use crate::reconcile::{Context, pass};
-use crate::stores::{Stores, Writers};
+use crate::stores::Writers;
 
 /// A model of made up rows, with two pods.
 pub(crate) const SYNTHETIC: &str = "
@@ -60,11 +60,6 @@ impl Bench {
     /// What writes for the operator.
     pub(crate) fn cluster(&self) -> Cluster {
         self.context.cluster.clone()
-    }
-
-    /// The models and namespaces that the operator knows of.
-    pub(crate) fn stores(&self) -> Stores {
-        self.context.stores.clone()
     }
 
     /// Has the API server do this wrong with the next requests of this kind.

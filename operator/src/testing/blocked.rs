@@ -7,8 +7,8 @@ use super::server::Disturbance;
 use super::world::key;
 
 /// A model that serves, whose next revision the API server refuses; and the revision that serves.
-async fn blocked(version: &str, status: u16) -> (Bench, String) {
-    let mut bench = Bench::new(SYNTHETIC);
+async fn blocked(before: &str, version: &str, status: u16) -> (Bench, String) {
+    let mut bench = Bench::new(&SYNTHETIC.replace("1.0", before));
     bench.settle().await;
     let serving = bench.asked();
     bench.edit_spec(|spec| spec["version"] = version.into());
@@ -20,10 +20,8 @@ async fn blocked(version: &str, status: u16) -> (Bench, String) {
 #[tokio::test]
 async fn a_candidate_that_is_refused_stops_neither_repair_nor_scaling_of_what_serves() {
     // Whichever of the two comes first by its hash.
-    let mut orders = [false; 2];
-    for version in ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"] {
-        let (mut bench, serving) = blocked(version, 403).await;
-        orders[usize::from(bench.asked() < serving)] = true;
+    for (before, version) in [("1.0", "1.1"), ("1.1", "1.0")] {
+        let (mut bench, serving) = blocked(before, version, 403).await;
         bench.settle().await;
         let said = bench.conditions();
         assert!(said[0].starts_with("Available True"), "{said:?}");
@@ -46,7 +44,6 @@ async fn a_candidate_that_is_refused_stops_neither_repair_nor_scaling_of_what_se
         bench.settle().await;
         assert_eq!(bench.selected_by("iris-pods"), Some(bench.asked()));
     }
-    assert_eq!(orders, [true; 2], "all hashes came in one order");
 }
 
 #[tokio::test]
@@ -83,7 +80,7 @@ async fn nothing_is_removed_while_the_services_could_not_be_switched() {
 
 #[tokio::test]
 async fn a_call_that_keeps_failing_for_a_candidate_is_tried_again_and_told() {
-    let (mut bench, serving) = blocked("1.1", 500).await;
+    let (mut bench, serving) = blocked("1.0", "1.1", 500).await;
     bench.edit_spec(|spec| spec["replicas"] = 5.into());
     for times in 0..4 {
         assert!(bench.pass().await.is_err());

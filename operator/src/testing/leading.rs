@@ -180,7 +180,11 @@ async fn a_second_installation_says_why_it_does_not_lead_and_leads_once_the_firs
 }
 
 /// A process that begins anew whenever it loses the Lease, as Kubernetes has it do. All its fences are kept.
-async fn live(world: Arc<Mutex<World>>, identity: &'static str, fences: Arc<Mutex<Vec<(&str, Fence)>>>) {
+async fn live(
+    world: Arc<Mutex<World>>,
+    identity: &'static str,
+    fences: Arc<Mutex<Vec<(&'static str, Fence)>>>,
+) {
     loop {
         let mut process = process(&world, identity, "x");
         fences.lock().unwrap().push((identity, process.fence.clone()));

@@ -53,16 +53,16 @@ async fn a_candidate_that_a_policy_refuses_stops_neither_repair_nor_scaling_of_w
 /// Returns when the API server makes no more Deployments in `namespace`.
 async fn refuse_deployments(namespace: &Namespace) -> Result<()> {
     let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": POLICY},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
-                "resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"],
-                    "operations": ["CREATE"], "resources": ["deployments"]}],
-            },
-            "validations": [{"expression": "false", "message": "no new Deployments here"}],
-        }});
+    "metadata": {"name": POLICY},
+    "spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
+            "resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"],
+                "operations": ["CREATE"], "resources": ["deployments"]}],
+        },
+        "validations": [{"expression": "false", "message": "no new Deployments here"}],
+    }});
     let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": POLICY}, "spec": {"policyName": POLICY, "validationActions": ["Deny"]}});
     apply("default", &policy.to_string())?;

@@ -18,7 +18,8 @@ const LEASES: &str = "kube-system";
 async fn a_second_release_is_refused_by_helm() -> Result<()> {
     let _turn = alone().await?;
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
-    let installed = helm(&["install", OTHER, chart, "--namespace", OTHER, "--create-namespace", "--skip-crds"]);
+    let installed =
+        helm(&["install", OTHER, chart, "--namespace", OTHER, "--create-namespace", "--skip-crds"]);
     let refused = match installed {
         Ok(_) => {
             helm(&["uninstall", OTHER, "--namespace", OTHER])?;
@@ -37,7 +38,8 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
     let outcome = in_namespace(OTHER, async |namespace| {
         let first = until("a leader", PATIENCE, async || leader()).await?;
         install_operator()?;
-        let pod = ["get", "pods", "--selector", "app=second", "--output", "jsonpath={.items[0].metadata.name}"];
+        let pod =
+            ["get", "pods", "--selector", "app=second", "--output", "jsonpath={.items[0].metadata.name}"];
         let pod = until("its pod", PATIENCE, async || namespace.kubectl(&pod)).await?;
         until("it to say why it does not lead", PATIENCE, async || {
             let log = namespace.kubectl(&["logs", &pod])?;
@@ -76,7 +78,8 @@ fn install_operator() -> Result<()> {
         variable["value"] = format!("{OTHER}/second").into();
     }
     let subject = json!([{"kind": "ServiceAccount", "name": "second", "namespace": OTHER}]);
-    let role = |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+    let role =
+        |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
     let objects = [
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "second", "namespace": OTHER}}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
