@@ -180,11 +180,16 @@ fn nothing_to_do(pass: Pass<'_>) -> Option<Duration> {
 /// What happens where a call failed: it is tried again, ever more slowly, and not before the API server wants it.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 pub fn failed(model: Arc<PredictorModel>, error: &CallError, context: Arc<Context>) -> Action {
-    let delay = context.failures.strike(&model.uid().unwrap_or_default());
-    let delay = error.put_off().map_or(delay, |asked| asked + delay);
+    let delay = delay_after(&model, error, &context);
     let (model, namespace) = (model.name_any(), model.namespace().unwrap_or_default());
     tracing::warn!(model, namespace, %error, ?delay, "a pass over a model failed and is tried again");
     Action::requeue(delay)
+}
+
+/// After how long to try a pass over a model again that failed for `error`.
+pub fn delay_after(model: &PredictorModel, error: &CallError, context: &Context) -> Duration {
+    let delay = context.failures.strike(&model.uid().unwrap_or_default());
+    error.put_off().map_or(delay, |asked| asked + delay)
 }
 
 /// The user's `ConfigMap` that the model's data come from, or why it alone could not be read.

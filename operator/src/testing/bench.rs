@@ -23,7 +23,7 @@ use crate::fence::Fence;
 use crate::labels::REVISION;
 use crate::metrics::Metrics;
 use crate::pod::Program;
-use crate::reconcile::{Context, pass};
+use crate::reconcile::{Context, delay_after, pass};
 use crate::stores::Writers;
 
 /// A model of made up rows, with two pods.
@@ -46,13 +46,15 @@ pub(crate) struct Bench {
     selected: Option<String>,
     /// How often another revision was selected.
     pub(crate) switches: usize,
+    /// After how long each pass that failed is to be tried again.
+    pub(crate) delays: Vec<Duration>,
 }
 
 impl Bench {
     pub(crate) fn new(manifest: &str) -> Self {
         let world = Arc::new(Mutex::new(World::new()));
         let (writers, context) = operator(&world, program("predictor:1"));
-        let bench = Self { world, writers, context, selected: None, switches: 0 };
+        let bench = Self { world, writers, context, selected: None, switches: 0, delays: vec![] };
         bench.apply(manifest);
         bench
     }
@@ -139,11 +141,12 @@ impl Bench {
         let now = self.world().now;
         let ended = match self.context.stores.models.state().first() {
             Some(model) => {
+                let model = model.as_ref();
                 let ended = Box::pin(pass(model, &self.context, now)).await;
                 let uid = model.metadata.uid.as_deref().unwrap_or_default();
                 match &ended {
                     Ok(_) => self.context.failures.clear(uid),
-                    Err(_) => drop(self.context.failures.strike(uid)),
+                    Err(error) => self.delays.push(delay_after(model, error, &self.context)),
                 }
                 ended
             }

@@ -93,6 +93,28 @@ async fn a_call_that_keeps_failing_for_a_candidate_is_tried_again_and_told() {
 }
 
 #[tokio::test]
+async fn passes_that_fail_are_tried_again_ever_more_slowly_and_not_before_the_api_server_wants_it() {
+    let (mut bench, _) = blocked("1.0", "1.1", 500).await;
+    for _ in 0..6 {
+        assert!(bench.pass().await.is_err());
+    }
+    let delays = &bench.delays;
+    assert!(delays.windows(2).all(|pair| pair[0] < pair[1]), "{delays:?}");
+    assert!(delays[0].as_secs_f64() <= 1.0 && delays[5].as_secs_f64() > 20.0, "{delays:?}");
+
+    let (mut bench, _) = blocked("1.0", "1.1", 429).await;
+    assert!(bench.pass().await.is_err());
+    assert!(bench.delays[0].as_secs() >= 40, "{:?}", bench.delays);
+    // What succeeds begins anew.
+    bench.world().disturbed.clear();
+    bench.settle().await;
+    bench.disturb("PATCH", "deployments", 1, Disturbance::FailsBefore(500));
+    bench.edit_spec(|spec| spec["replicas"] = 4.into());
+    assert!(bench.pass().await.is_err());
+    assert!(bench.delays[1].as_secs_f64() <= 1.0, "{:?}", bench.delays);
+}
+
+#[tokio::test]
 async fn a_budget_whose_name_is_taken_stops_nothing_else() {
     let mut bench = Bench::new(SYNTHETIC);
     let theirs = json!({"metadata": {"name": "iris"}, "spec": {"minAvailable": 1}});

@@ -72,7 +72,14 @@ async fn disturb(
     act: impl FnOnce() -> (StatusCode, Value) + Send + 'static,
     path: &str,
 ) -> (StatusCode, Value) {
-    let failed = |status| failure(StatusCode::from_u16(status).unwrap(), "Disturbed", &address(path).0);
+    let failed = |status| {
+        let (status, mut body) =
+            failure(StatusCode::from_u16(status).unwrap(), "Disturbed", &address(path).0);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            body["details"] = json!({"retryAfterSeconds": 40});
+        }
+        (status, body)
+    };
     match disturbance {
         None => act(),
         Some(Disturbance::FailsBefore(status)) => failed(status),
