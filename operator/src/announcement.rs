@@ -3,12 +3,11 @@
 //! Comes in: the status of before and the one of now. Goes out: at most one announcement. Never: one for each
 //! step; `kubectl describe` should show what people have to know, not what the operator did.
 
-use canopy_resource::model::PredictorModel;
 use canopy_resource::status::PredictorModelStatus;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
-use kube::{Resource as _, ResourceExt as _};
 
 use crate::condition;
 use crate::labels::MANAGER;
@@ -65,16 +64,16 @@ pub fn of(before: Option<&PredictorModelStatus>, now: &PredictorModelStatus) -> 
     })
 }
 
-/// The Event that says it, about `model`.
-pub fn event(model: &PredictorModel, news: &Announcement, now: Timestamp) -> Event {
+/// The Event that says it, about what `model` names.
+pub fn event(model: ObjectReference, news: &Announcement, now: Timestamp) -> Event {
     let Announcement { is_warning, reason, message } = news;
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", model.name_any(), now.as_nanosecond())),
-            namespace: model.namespace(),
+            name: model.name.as_ref().map(|name| format!("{name}.{:x}", now.as_nanosecond())),
+            namespace: model.namespace.clone(),
             ..ObjectMeta::default()
         },
-        regarding: Some(model.object_ref(&())),
+        regarding: Some(model),
         type_: Some(if *is_warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(reason.clone()),
         note: Some(message.chars().take(NOTE_MAX).collect()),

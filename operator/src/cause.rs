@@ -79,7 +79,9 @@ fn wait(facts: &Facts<'_>) -> Option<Trouble> {
     let replicas = facts.plan.replicas;
     let serves = facts.serving() == Some(revision);
     if serves && is_current && wanted == replicas && ready >= replicas {
-        return None;
+        let service = facts.misdirected(revision)?;
+        let message = format!("Service {service} does not select the pods of revision {revision} yet");
+        return Some(Trouble::new(Reason::Starting, message));
     }
     if ready == 0 && facts.prepared(revision).is_none() {
         let name = facts.plan.name.revision_object(revision);

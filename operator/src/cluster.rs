@@ -1,4 +1,4 @@
-//! Every call that the operator makes for a model: the one file that writes.
+//! Every write that the operator makes: the one file that does, while the fence is open.
 //!
 //! Comes in: children, a status, an announcement. Goes out: what came of it. Never: a write that would change
 //! nothing, and never one over an object that belongs to somebody else.
@@ -8,18 +8,19 @@ mod keep;
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use canopy_contract::names::CATALOGUE_SERVICE;
 use canopy_resource::model::PredictorModel;
 use canopy_resource::status::PredictorModelStatus;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::ObjectMeta;
+use kube::core::{ObjectMeta, PartialObjectMeta, Request};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,104 +29,63 @@ use serde_json::{Value, json};
 pub use keep::Kept;
 
 use crate::announcement::{self, Announcement};
+use crate::backoff::{Backoff, Growth};
+use crate::call::{ApplyError, CallError, Target, read, write};
 use crate::contents::Contents;
-use crate::desired::{Children, RevisionChildren, Services, service};
+use crate::desired::service;
+use crate::fence::Fence;
 use crate::labels::MANAGER;
-use crate::marks::{Marks, Repair};
+use crate::marks::{Harm, Marks, Repair};
 use crate::metrics::Metrics;
 use crate::plan::Plan;
-use crate::reason::{Reason, Trouble};
 use crate::stores::{Child, Stores};
-use crate::{claim, compare, spans};
+use crate::{claim, compare};
 
-/// The cause that the API server gives where it refuses to make an object in a namespace that is being deleted.
-const NAMESPACE_GOES: &str = "NamespaceTerminating";
+/// How repairs of one object slow down where somebody else changes it again each time.
+const REPAIRS: Growth = Growth {
+    free: 3,
+    first: Duration::from_secs(5),
+    most: Duration::from_secs(60),
+    forget: Duration::from_secs(300),
+};
 
 /// The API server, and what the watches know of it.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    fence: Fence,
     metrics: Metrics,
     stores: Stores,
     marks: Arc<Marks>,
+    repairs: Arc<Backoff>,
     contents: Arc<Contents>,
 }
 
-/// Why children could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Somebody has to do something first: it is said in the status.
-    #[error("{}", .0.message)]
-    Hindered(Trouble),
-    /// The namespace is being deleted, and the model with it: nothing is made in it any more.
-    #[error("the namespace is being deleted")]
-    NamespaceGoes,
-    /// The API server could not be asked; it is tried again.
-    #[error(transparent)]
-    Call(#[from] CallError),
+/// What came of the wish that an object is as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is, and was written where it was not.
+    Done(Option<Repair>),
+    /// Somebody else changes it all the time: it is written after this.
+    Later(Duration),
 }
 
-/// A call that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to {verb} {kind} {name}: {source}")]
-pub struct CallError {
-    verb: &'static str,
-    kind: String,
-    name: String,
-    source: Box<kube::Error>,
+/// What of an object may differ at all.
+#[derive(Clone, Copy, Debug)]
+pub enum Compared {
+    /// All that the operator sets, and nothing added where that matters.
+    Everything,
+    /// The same, and the spec has nothing else: what is added to it would admit others.
+    Exactly,
+    /// The rest is immutable, and what is in a `ConfigMap` is not kept in memory.
+    Metadata,
 }
 
 impl Cluster {
-    /// Writes through `client` what differs from `stores`.
-    pub fn new(client: Client, metrics: Metrics, stores: Stores) -> Self {
-        Self { client, metrics, stores, marks: Arc::default(), contents: Arc::default() }
-    }
-
-    /// Makes the children what they should be, each before what relies on it; which of them somebody else had changed.
-    pub async fn apply(&self, plan: &Plan, children: Children) -> Result<Vec<Repair>, ApplyError> {
-        let Children { network, revisions, services, budget, goes } = children;
-        // A name that is taken is found before anything is made under the others.
-        self.claim(plan, network.as_ref()).await?;
-        for RevisionChildren { revision: _, snapshot, data, config, deployment } in &revisions {
-            self.claim(plan, Some(snapshot)).await?;
-            self.claim(plan, data.as_ref().and_then(|data| data.config_map.as_ref())).await?;
-            self.claim(plan, Some(config)).await?;
-            self.claim(plan, Some(deployment)).await?;
-        }
-        if let Some(Services { endpoints, stable }) = &services {
-            self.claim(plan, Some(endpoints)).await?;
-            self.claim(plan, Some(stable)).await?;
-        }
-        self.claim(plan, budget.as_ref()).await?;
-
-        let mut repairs = Vec::new();
-        match network {
-            // Before there are pods that it is to shield.
-            Some(network) => repairs.extend(self.put(plan, network, Compared::Exactly).await?),
-            None => self.remove::<NetworkPolicy>(plan, &plan.name.network_policy()).await?,
-        }
-        for RevisionChildren { revision: _, snapshot, data, config, deployment } in revisions {
-            repairs.extend(self.put(plan, snapshot, Compared::Metadata).await?);
-            for config_map in data.and_then(|data| data.config_map).into_iter().chain([config]) {
-                repairs.extend(self.put(plan, config_map, Compared::Metadata).await?);
-            }
-            repairs.extend(self.put(plan, deployment, Compared::Everything).await?);
-        }
-        if let Some(Services { endpoints, stable }) = services {
-            repairs.extend(self.put(plan, endpoints, Compared::Everything).await?);
-            repairs.extend(self.put(plan, stable, Compared::Everything).await?);
-        }
-        match budget {
-            Some(budget) => repairs.extend(self.put(plan, budget, Compared::Everything).await?),
-            None => self.remove::<PodDisruptionBudget>(plan, plan.name.as_str()).await?,
-        }
-        for revision in goes {
-            self.remove::<Deployment>(plan, &plan.name.revision_object(&revision)).await?;
-            self.remove::<ConfigMap>(plan, &plan.name.revision_object(&revision)).await?;
-            self.remove::<ConfigMap>(plan, &plan.name.data_object(&revision)).await?;
-            self.remove::<ControllerRevision>(plan, &plan.name.revision_object(&revision)).await?;
-        }
-        Ok(repairs)
+    /// Writes through `client` what differs from `stores`, while `fence` is open.
+    pub fn new(client: Client, fence: Fence, metrics: Metrics, stores: Stores) -> Self {
+        let repairs = Arc::new(Backoff::new(REPAIRS));
+        Self { client, fence, metrics, stores, marks: Arc::default(), repairs, contents: Arc::default() }
     }
 
     /// Forgets what was known of models that are gone.
@@ -134,6 +94,7 @@ impl Cluster {
             let there: HashSet<_> =
                 self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
             self.marks.keep(|uid| there.contains(uid));
+            self.repairs.keep(|key| key.split_once('/').is_some_and(|(uid, _)| there.contains(uid)));
         }
         if self.contents.len() > self.stores.config_maps.len() {
             let is_there =
@@ -145,7 +106,7 @@ impl Cluster {
     /// The `ConfigMap` of a user.
     pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, CallError> {
         let api: Api<ConfigMap> = self.api(namespace);
-        api.get_opt(name).await.map_err(|error| failed::<ConfigMap>("read", namespace, name, error))
+        read(Target { verb: "read", kind: "ConfigMap", namespace, name }, api.get_opt(name)).await
     }
 
     /// Writes a status, if it says anything new.
@@ -157,115 +118,191 @@ impl Cluster {
         if model.status.as_ref() == Some(status) {
             return Ok(());
         }
-        let (namespace, name) = (model.namespace().unwrap_or_default(), model.name_any());
         let patch = json!({
             "apiVersion": PredictorModel::api_version(&()),
             "kind": PredictorModel::kind(&()),
             // Where the model was deleted and made again meanwhile, this status is not the new one's.
-            "metadata": {"name": name, "uid": model.metadata.uid},
+            "metadata": {"name": model.name_any(), "uid": model.metadata.uid},
             "status": status,
         });
-        let api: Api<PredictorModel> = self.api(&namespace);
-        let (manager, patch) = (manager(), Patch::Apply(&patch));
-        let patching = api.patch_status(&name, &manager, &patch);
-        let patched = spans::call("report on", "PredictorModel", (&namespace, &name), patching).await;
-        patched.map_err(|error| failed::<PredictorModel>("report on", &namespace, &name, error))?;
+        self.patch_status(&model.metadata, &manager(), &Patch::Apply(&patch)).await
+    }
+
+    /// Replaces the conditions of a model of which only the metadata can be read; the rest of its status stays.
+    pub async fn report_conditions(
+        &self,
+        model: &ObjectMeta,
+        conditions: &[Condition],
+    ) -> Result<(), CallError> {
+        let patch = json!({"metadata": {"uid": model.uid}, "status": {"conditions": conditions}});
+        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        self.patch_status(model, &parameters, &Patch::Merge(&patch)).await
+    }
+
+    async fn patch_status(
+        &self,
+        model: &ObjectMeta,
+        parameters: &PatchParams,
+        patch: &Patch<&Value>,
+    ) -> Result<(), CallError> {
+        let namespace = model.namespace.as_deref().unwrap_or_default();
+        let name = model.name.as_deref().unwrap_or_default();
+        // The answer is not read: it may be what this operator cannot read.
+        let api: Api<PartialObjectMeta<PredictorModel>> = self.api(namespace);
+        let target = Target { verb: "report on", kind: "PredictorModel", namespace, name };
+        write(&self.fence, target, api.patch_status(name, parameters, patch)).await?;
         self.metrics.wrote("PredictorModel");
         Ok(())
     }
 
     /// Publishes an Event about a model.
     pub async fn publish(&self, model: &PredictorModel, news: &Announcement) -> Result<(), CallError> {
-        let namespace = model.namespace().unwrap_or_default();
+        self.publish_about(model.object_ref(&()), news).await
+    }
+
+    /// Publishes an Event about what `model` names.
+    pub async fn publish_about(&self, model: ObjectReference, news: &Announcement) -> Result<(), CallError> {
         let event = announcement::event(model, news, Timestamp::now());
+        let (namespace, name) = (event.namespace().unwrap_or_default(), event.name_any());
         let (api, parameters) = (self.api::<Event>(&namespace), PostParams::default());
-        let creating = api.create(&parameters, &event);
-        let created = spans::call("create", "Event", (&namespace, &event.name_any()), creating).await;
-        created.map_err(|error| failed::<Event>("create", &namespace, &event.name_any(), error))?;
+        let target = Target { verb: "create", kind: "Event", namespace: &namespace, name: &name };
+        write(&self.fence, target, api.create(&parameters, &event)).await?;
         self.metrics.wrote("Event");
         Ok(())
     }
 
-    /// Keeps the Service that lists all models of a namespace while it has models, and removes it after the last.
-    pub async fn keep_catalogue(&self, namespace: &str) -> Result<(), CallError> {
+    /// Keeps the Service that lists all models of a namespace while it has models, and removes it after the last. Returns
+    /// when to look again though nothing changes.
+    pub async fn keep_catalogue(&self, namespace: &str) -> Result<Option<Duration>, CallError> {
         self.forget();
-        let api: Api<Service> = self.api(namespace);
         let there = self.stores.child::<Service>(namespace, CATALOGUE_SERVICE);
         if !self.stores.has_models(namespace) {
             if there.is_some_and(|there| claim::is_own_catalogue(&there.metadata)) {
-                return self.delete(&api, namespace, CATALOGUE_SERVICE, DeleteParams::background()).await;
+                self.delete::<Service>(namespace, CATALOGUE_SERVICE, DeleteParams::background()).await?;
             }
-            return Ok(());
+            return Ok(None);
         }
-        let wanted = service::catalogue();
-        let (wanted, found) = (value(&wanted), there.map(|there| value(&*there)));
-        match found {
-            Some(found) if compare::holds(&wanted, &found) => return Ok(()),
-            Some(_) => {}
-            None => {
-                let taken = api.get_metadata_opt(CATALOGUE_SERVICE).await;
-                let taken =
-                    taken.map_err(|e| failed::<Service>("look for", namespace, CATALOGUE_SERVICE, e))?;
-                if taken.is_some_and(|taken| !claim::is_own_catalogue(&taken.metadata)) {
-                    tracing::warn!(
-                        namespace,
-                        "Service predictors was not made by the operator: the gateway cannot list the models of this namespace; delete it"
-                    );
-                    return Ok(());
-                }
+        match self.write_catalogue(namespace, there.as_deref()).await {
+            Err(error) if error.is_as_namespace_goes() => Ok(None),
+            ended => ended,
+        }
+    }
+
+    async fn write_catalogue(
+        &self,
+        namespace: &str,
+        there: Option<&Service>,
+    ) -> Result<Option<Duration>, CallError> {
+        let wanted = value(&service::catalogue());
+        let key = format!("{namespace}/{CATALOGUE_SERVICE}");
+        if let Some(there) = there {
+            let found = value(there);
+            let removals = compare::removals(&wanted, &found);
+            let holds = compare::holds(&wanted, &found);
+            if holds && removals.is_empty() {
+                return Ok(None);
             }
+            if let Some(left) = self.repairs.left(&key) {
+                return Ok(Some(left));
+            }
+            self.repairs.strike(&key);
+            if !removals.is_empty() {
+                self.take_away::<Service>(&there.metadata, removals).await?;
+            }
+            if holds {
+                return Ok(None);
+            }
+        } else if self.look_for::<Service>(namespace, CATALOGUE_SERVICE).await?.is_some_and(is_of_others) {
+            tracing::warn!(
+                namespace,
+                "Service predictors was not made by the operator: the gateway cannot list the models of this namespace; delete it"
+            );
+            return Ok(None);
         }
-        match self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await {
-            Err(error) if error.is_as_namespace_goes() => Ok(()),
-            ended => ended.map(drop),
-        }
+        self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await.map(|_| None)
     }
 
     /// Fails where the child's name is taken. What is in the store was found by the model's uid, but may have got
     /// another controller; what is not may be a stranger's.
-    async fn claim<K>(&self, plan: &Plan, child: Option<&K>) -> Result<(), ApplyError>
+    pub async fn claim<K>(&self, plan: &Plan, child: Option<&K>) -> Result<(), ApplyError>
     where
         K: Child + DeserializeOwned + Debug,
     {
         let Some(name) = child.map(kube::ResourceExt::name_any) else { return Ok(()) };
-        let metadata = if let Some(seen) = self.stores.child::<K>(&plan.namespace, &name) {
-            Some(seen.meta().clone())
-        } else {
-            let found = self.api::<K>(&plan.namespace).get_metadata_opt(&name).await;
-            let found = found.map_err(|e| failed::<K>("look for", &plan.namespace, &name, e))?;
-            found.map(|found| found.metadata)
+        let metadata = match self.stores.child::<K>(&plan.namespace, &name) {
+            Some(seen) => Some(seen.meta().clone()),
+            None => self.look_for::<K>(&plan.namespace, &name).await.map_err(CallError::judged)?,
         };
         let Some(metadata) = metadata else { return Ok(()) };
         claim::check(&K::kind(&()), &metadata, &plan.name, &plan.uid).map_err(ApplyError::Hindered)
     }
 
-    async fn put<K>(&self, plan: &Plan, child: K, compared: Compared) -> Result<Option<Repair>, ApplyError>
+    async fn look_for<K>(&self, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, CallError>
+    where
+        K: Child + DeserializeOwned + Debug,
+    {
+        let api = self.api::<K>(namespace);
+        let target = Target { verb: "look for", kind: &K::kind(&()), namespace, name };
+        Ok(read(target, api.get_metadata_opt(name)).await?.map(|found| found.metadata))
+    }
+
+    /// Makes a child what it should be. Its name was claimed.
+    pub async fn put<K>(&self, plan: &Plan, child: K, compared: Compared) -> Result<Put, ApplyError>
     where
         K: Child + Serialize + DeserializeOwned + Debug,
     {
         let (kind, name) = (K::kind(&()), child.name_any());
         let of = (&*kind, name.as_str());
         let (wanted, seen) = (value(&child), self.stores.child::<K>(&plan.namespace, &name));
-        let is_same = seen.as_ref().is_some_and(|seen| match compared {
-            Compared::Everything => compare::holds(&wanted, &value(&**seen)),
-            Compared::Exactly => {
-                let seen = value(&**seen);
-                compare::holds(&wanted, &seen) && compare::has_exactly(&wanted, &seen)
-            }
-            Compared::Metadata => {
-                compare::holds(&json!({"metadata": wanted["metadata"]}), &json!({"metadata": seen.meta()}))
-            }
+        let meta = seen.as_ref().map(|seen| seen.meta());
+        let has_labels = meta.is_some_and(|meta| {
+            compare::holds(&json!({"metadata": wanted["metadata"]}), &json!({"metadata": meta}))
         });
-        if let Some(seen) = seen.as_ref().filter(|_| is_same) {
-            self.marks.is_so(&plan.uid, of, &wanted, seen.meta());
-            return Ok(None);
+        let (holds, removals) = match (&seen, compared) {
+            (Some(seen), Compared::Everything) => {
+                let found = value(&**seen);
+                (compare::holds(&wanted, &found), compare::removals(&wanted, &found))
+            }
+            (Some(seen), Compared::Exactly) => {
+                let found = value(&**seen);
+                (compare::holds(&wanted, &found) && compare::has_exactly(&wanted, &found), Vec::new())
+            }
+            (Some(_), Compared::Metadata) | (None, _) => (has_labels, Vec::new()),
+        };
+        if let Some(meta) = meta {
+            if holds && removals.is_empty() {
+                self.marks.is_so(&plan.uid, of, &wanted, meta);
+                return Ok(Put::Done(None));
+            }
+            if has_labels && self.marks.is_own(&plan.uid, of, &wanted, meta) {
+                return Ok(Put::Done(None));
+            }
         }
-        let written = self.patch::<K>(&plan.namespace, &name, &wanted).await;
-        let written = written.map_err(CallError::of_write)?;
-        let seen = seen.as_ref().map(|seen| seen.meta());
-        let harm = self.marks.harm(&plan.uid, of, &wanted, (seen, &written));
+        let key = format!("{}/{kind}/{name}", plan.uid);
+        if let Some(left) = self.repairs.left(&key) {
+            return Ok(Put::Later(left));
+        }
+        let is_added_to = !removals.is_empty();
+        let mut written = None;
+        if let Some(meta) = meta.filter(|_| is_added_to) {
+            written = Some(self.take_away::<K>(meta, removals).await.map_err(CallError::judged)?);
+        }
+        let written = match written.filter(|_| holds) {
+            Some(written) => written,
+            None => self.patch::<K>(&plan.namespace, &name, &wanted).await.map_err(CallError::judged)?,
+        };
+        let harm = self.marks.harm(&plan.uid, of, &wanted, (meta, &written));
+        // The operator itself never adds what it removes.
+        let is_changed = meta.is_some_and(|meta| meta.resource_version != written.resource_version);
+        let harm = harm.or((is_added_to && is_changed).then_some(Harm::Changed));
         self.marks.is_so(&plan.uid, of, &wanted, &written);
-        Ok(harm.map(|harm| Repair { kind: kind.into_owned(), name, harm }))
+        if harm.is_some() {
+            let pause = self.repairs.strike(&key);
+            if !pause.is_zero() {
+                tracing::warn!(namespace = plan.namespace, %kind, name, ?pause, "an object is changed again and again");
+            }
+        }
+        Ok(Put::Done(harm.map(|harm| Repair { kind: kind.into_owned(), name, harm })))
     }
 
     async fn patch<K>(&self, namespace: &str, name: &str, wanted: &Value) -> Result<ObjectMeta, CallError>
@@ -273,14 +310,41 @@ impl Cluster {
         K: Child + DeserializeOwned + Debug,
     {
         let (api, manager, patch) = (self.api::<K>(namespace), manager(), Patch::Apply(wanted));
-        let patching = api.patch_metadata(name, &manager, &patch);
-        let patched = spans::call("apply", &K::kind(&()), (namespace, name), patching).await;
-        let patched = patched.map_err(|error| failed::<K>("apply", namespace, name, error))?;
+        let target = Target { verb: "apply", kind: &K::kind(&()), namespace, name };
+        let patched = write(&self.fence, target, api.patch_metadata(name, &manager, &patch)).await?;
         self.metrics.wrote(&K::kind(&()));
         Ok(patched.metadata)
     }
 
-    async fn remove<K>(&self, plan: &Plan, name: &str) -> Result<(), ApplyError>
+    /// Takes away from an object what others added, unless it was changed since it was `seen`.
+    async fn take_away<K>(&self, seen: &ObjectMeta, removals: Vec<Value>) -> Result<ObjectMeta, CallError>
+    where
+        K: Child + DeserializeOwned + Debug,
+    {
+        let namespace = seen.namespace.as_deref().unwrap_or_default();
+        let name = seen.name.as_deref().unwrap_or_default();
+        let is_same =
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": seen.resource_version});
+        let operations = Value::Array(std::iter::once(is_same).chain(removals).collect());
+        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let removing = async {
+            let request = Request::new(K::url_path(&(), Some(namespace)));
+            let built = request.patch(name, &parameters, &Patch::Merge(&operations));
+            let mut request = built.map_err(kube::Error::BuildRequest)?;
+            // kube has this kind of patch only with a crate of its own.
+            request
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json-patch+json"));
+            self.client.request::<PartialObjectMeta<K>>(request).await
+        };
+        let target = Target { verb: "remove additions from", kind: &K::kind(&()), namespace, name };
+        let patched = write(&self.fence, target, removing).await?;
+        self.metrics.wrote(&K::kind(&()));
+        Ok(patched.metadata)
+    }
+
+    /// Removes a child, if it is there and is the model's own.
+    pub async fn remove<K>(&self, plan: &Plan, name: &str) -> Result<(), ApplyError>
     where
         K: Child + DeserializeOwned + Debug,
     {
@@ -292,23 +356,19 @@ impl Cluster {
         }
         let same = Preconditions { uid: seen.uid(), resource_version: None };
         let params = DeleteParams::background().preconditions(same);
-        Ok(self.delete(&self.api::<K>(&plan.namespace), &plan.namespace, name, params).await?)
+        self.delete::<K>(&plan.namespace, name, params).await.map_err(CallError::judged)
     }
 
-    async fn delete<K>(
-        &self,
-        api: &Api<K>,
-        namespace: &str,
-        name: &str,
-        params: DeleteParams,
-    ) -> Result<(), CallError>
+    async fn delete<K>(&self, namespace: &str, name: &str, params: DeleteParams) -> Result<(), CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
-        match spans::call("delete", &K::kind(&()), (namespace, name), api.delete(name, &params)).await {
+        let api = self.api::<K>(namespace);
+        let target = Target { verb: "delete", kind: &K::kind(&()), namespace, name };
+        match write(&self.fence, target, api.delete(name, &params)).await {
             Ok(_) => self.metrics.wrote(&K::kind(&())),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => return Err(failed::<K>("delete", namespace, name, error)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -321,47 +381,8 @@ impl Cluster {
     }
 }
 
-/// What of an object may differ at all.
-#[derive(Clone, Copy, Debug)]
-enum Compared {
-    Everything,
-    /// The same, and the spec has nothing else: what is added to it would admit others.
-    Exactly,
-    /// The rest is immutable, and what is in a `ConfigMap` is not kept in memory.
-    Metadata,
-}
-
-impl CallError {
-    /// What a failed write means for the model: the API server may have something against an object that is not the
-    /// operator's or the network's fault.
-    fn of_write(self) -> ApplyError {
-        let kube::Error::Api(status) = &*self.source else { return ApplyError::Call(self) };
-        if self.is_as_namespace_goes() {
-            return ApplyError::NamespaceGoes;
-        }
-        let passes = status.is_conflict() || status.is_not_found() || status.code == 429;
-        if passes || !(400..500).contains(&status.code) {
-            return ApplyError::Call(self);
-        }
-        let message = format!("the API server refused {} {}: {}", self.kind, self.name, status.message);
-        ApplyError::Hindered(Trouble::new(Reason::ApplyRefused, message))
-    }
-
-    fn is_as_namespace_goes(&self) -> bool {
-        let kube::Error::Api(status) = &*self.source else { return false };
-        let causes = status.details.iter().flat_map(|details| &details.causes);
-        causes.into_iter().any(|cause| cause.reason == NAMESPACE_GOES)
-    }
-}
-
-fn failed<K: kube::Resource<DynamicType = ()>>(
-    verb: &'static str,
-    namespace: &str,
-    name: &str,
-    error: kube::Error,
-) -> CallError {
-    let (kind, name) = (K::kind(&()).into_owned(), format!("{namespace}/{name}"));
-    CallError { verb, kind, name, source: Box::new(error) }
+fn is_of_others(found: ObjectMeta) -> bool {
+    !claim::is_own_catalogue(&found)
 }
 
 fn manager() -> PatchParams {

@@ -1,16 +1,125 @@
 //! Whether an object already is what it should be, so that nothing is written that would not change.
 //!
-//! Comes in: what the operator would apply, and the object as the API server shows it. Goes out: yes or no.
-//! Never: a look at fields that the operator does not set; the API server's defaults and other people's
-//! additions are theirs. Under `canopy.rs/` alone nothing may stand that is not wanted.
+//! Comes in: what the operator would apply, and the object as the API server shows it. Goes out: yes or no, and what
+//! others added where nothing may be added. Never: an objection to the API server's defaults, or to labels and annotations
+//! that people give the object itself. Under `canopy.rs/` alone nothing may stand that is not wanted.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const OWN_KEYS: &str = "canopy.rs/";
+
+/// Maps of a spec that are the operator's as a whole: one key more selects other pods, or none.
+const WHOLE: [&str; 7] =
+    ["selector", "matchLabels", "nodeSelector", "labels", "limits", "requests", "capabilities"];
+
+/// Fields of a spec that change what runs or what is selected, and for which the API server has no default: where the
+/// operator does not set one, it must not be set.
+const RESERVED: [&str; 41] = [
+    // Of pods.
+    "activeDeadlineSeconds",
+    "affinity",
+    "dnsConfig",
+    "hostAliases",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "imagePullSecrets",
+    "initContainers",
+    "nodeName",
+    "nodeSelector",
+    "os",
+    "priorityClassName",
+    "readinessGates",
+    "resourceClaims",
+    "runtimeClassName",
+    "schedulingGates",
+    "serviceAccount",
+    "serviceAccountName",
+    "shareProcessNamespace",
+    "tolerations",
+    "topologySpreadConstraints",
+    "volumes",
+    // Of containers.
+    "args",
+    "command",
+    "env",
+    "envFrom",
+    "lifecycle",
+    "limits",
+    "livenessProbe",
+    "privileged",
+    "readinessProbe",
+    "requests",
+    "startupProbe",
+    "volumeDevices",
+    "volumeMounts",
+    "workingDir",
+    // Of Services, and of selectors.
+    "externalIPs",
+    "matchExpressions",
+    "ports",
+    "publishNotReadyAddresses",
+];
 
 /// Whether every field of `wanted` stands in `found` with the same value.
 pub fn holds(wanted: &Value, found: &Value) -> bool {
     is_within(wanted, found) && own_annotations(wanted).eq(own_annotations(found))
+}
+
+/// The operations of a JSON patch that take away what others added to the spec: a server-side apply leaves alone what
+/// another manager owns.
+pub fn removals(wanted: &Value, found: &Value) -> Vec<Value> {
+    let mut operations = Vec::new();
+    if let (Some(wanted), Some(found)) = (wanted.get("spec"), found.get("spec")) {
+        remove_additions(wanted, found, ("spec", "/spec".to_owned()), &mut operations);
+    }
+    operations
+}
+
+/// What stands at `path`, which ends in `key`.
+fn remove_additions(wanted: &Value, found: &Value, (key, path): (&str, String), operations: &mut Vec<Value>) {
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => {
+            for (key_of_field, value) in found {
+                let path = format!("{path}/{}", key_of_field.replace('~', "~0").replace('/', "~1"));
+                match wanted.get(key_of_field).filter(|wanted| !wanted.is_null()) {
+                    Some(wanted) => remove_additions(wanted, value, (key_of_field, path), operations),
+                    None if WHOLE.contains(&key) || is_forbidden(key_of_field, value) => {
+                        operations.push(json!({"op": "remove", "path": path}));
+                    }
+                    None => {}
+                }
+            }
+        }
+        (Value::Array(wanted), Value::Array(found)) if found.iter().all(Value::is_object) => {
+            let partner = |found: &Value| wanted.iter().find(|wanted| is_same_entry(key, wanted, found));
+            let partners: Option<Vec<_>> = found.iter().map(partner).collect();
+            match partners.filter(|_| found.len() <= wanted.len()) {
+                Some(partners) => {
+                    for (index, (wanted, found)) in partners.into_iter().zip(found).enumerate() {
+                        remove_additions(wanted, found, ("", format!("{path}/{index}")), operations);
+                    }
+                }
+                None => operations.push(json!({"op": "replace", "path": path, "value": wanted})),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_forbidden(key: &str, value: &Value) -> bool {
+    RESERVED.contains(&key) && !is_nothing(value) && *value != json!(false)
+}
+
+/// Whether two entries of a list are about the same thing, as Kubernetes tells them apart.
+fn is_same_entry(list: &str, wanted: &Value, found: &Value) -> bool {
+    let same = |keys: &[&str]| keys.iter().all(|key| wanted.get(key) == found.get(key));
+    match list {
+        "volumeMounts" => same(&["mountPath"]),
+        "ports" => same(&["containerPort", "port"]),
+        _ if wanted.get("name").is_some() => same(&["name"]),
+        _ => is_within(wanted, found),
+    }
 }
 
 /// What the operator said of an object besides its fields: a stamp that is no longer wanted is a change.
@@ -118,6 +227,98 @@ mod tests {
         check("{args: [a, b]}", "{args: [b, a]}", false);
         check("{ports: [{name: x, port: 80}]}", "{ports: [{name: x, port: 81}]}", false);
         check("{replicas: 0}", "{}", false);
+    }
+
+    /// The operations, each as its word and path, and the object that they leave.
+    #[track_caller]
+    fn check_removals(wanted: &str, found: &str, expected: &[&str]) {
+        let parse = |text: &str| json!({"spec": serde_saphyr::from_str::<Value>(text).unwrap()});
+        let operations = removals(&parse(wanted), &parse(found));
+        let told: Vec<_> = operations
+            .iter()
+            .map(|operation| {
+                format!("{} {}", operation["op"].as_str().unwrap(), operation["path"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(told, expected, "{wanted} in {found}");
+    }
+
+    #[test]
+    fn what_is_added_to_a_selector_is_removed() {
+        let service = "{selector: {canopy.rs/revision: a}}";
+        check_removals(service, "{selector: {canopy.rs/revision: a}, clusterIP: None}", &[]);
+        check_removals(
+            service,
+            "{selector: {canopy.rs/revision: b, x: y, a/b: ''}, externalIPs: [10.0.0.1]}",
+            &["remove /spec/externalIPs", "remove /spec/selector/a~1b", "remove /spec/selector/x"],
+        );
+        check_removals(
+            "{selector: {matchLabels: {a: b}}}",
+            "{selector: {matchLabels: {a: b, c: d}, matchExpressions: [{key: a, operator: Exists}]}}",
+            &["remove /spec/selector/matchExpressions", "remove /spec/selector/matchLabels/c"],
+        );
+        check_removals(
+            "{ports: [{name: http, port: 80}]}",
+            "{ports: [{name: http, port: 80, protocol: TCP}, {name: b, port: 81}]}",
+            &["replace /spec/ports"],
+        );
+        check_removals(
+            "{ports: [{name: http, port: 80}]}",
+            "{ports: [{name: http, port: 81}]}",
+            &["replace /spec/ports"],
+        );
+    }
+
+    #[test]
+    fn what_is_added_to_pods_is_removed_and_defaults_stay() {
+        let template = |metadata: &str, pod: &str| {
+            format!("{{template: {{metadata: {{labels: {{a: b}}{metadata}}}, spec: {{{pod}}}}}}}")
+        };
+        let wanted = template(
+            "",
+            "containers: [{name: serve, args: [serve], volumeMounts: [{name: model, mountPath: /m}]}], volumes: [{name: model, emptyDir: {}}]",
+        );
+        let check = |found: &str, expected: &[&str]| check_removals(&wanted, found, expected);
+        let serve = "name: serve, args: [serve], imagePullPolicy: Always, resources: {}, terminationMessagePath: /dev/termination-log";
+        let mount = "volumeMounts: [{name: model, mountPath: /m}]";
+        let volume = "volumes: [{name: model, emptyDir: {}}], restartPolicy: Always, dnsPolicy: ClusterFirst, hostNetwork: false";
+        check(
+            &template(
+                ", annotations: {kubectl.kubernetes.io/restartedAt: now}",
+                &format!("containers: [{{{serve}, {mount}}}], {volume}"),
+            ),
+            &[],
+        );
+        check(
+            &template("", &format!("containers: [{{{serve}, {mount}}}, {{name: sidecar}}], {volume}")),
+            &["replace /spec/template/spec/containers"],
+        );
+        check(
+            &template(
+                "",
+                &format!("containers: [{{{serve}, {mount}, env: [{{name: X, value: y}}]}}], {volume}"),
+            ),
+            &["remove /spec/template/spec/containers/0/env"],
+        );
+        check(
+            &template(
+                "",
+                &format!(
+                    "containers: [{{{serve}, volumeMounts: [{{name: model, mountPath: /m}}, {{name: model, mountPath: /n}}]}}], {volume}"
+                ),
+            ),
+            &["replace /spec/template/spec/containers/0/volumeMounts"],
+        );
+        check(
+            "{template: {metadata: {labels: {a: b, c: d}}, spec: {nodeSelector: {disk: ssd}, hostNetwork: true, serviceAccountName: admin, initContainers: [{name: x}]}}}",
+            &[
+                "remove /spec/template/metadata/labels/c",
+                "remove /spec/template/spec/hostNetwork",
+                "remove /spec/template/spec/initContainers",
+                "remove /spec/template/spec/nodeSelector",
+                "remove /spec/template/spec/serviceAccountName",
+            ],
+        );
     }
 
     #[test]

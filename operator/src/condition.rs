@@ -17,7 +17,7 @@ use crate::reason::{Reason, Trouble};
 /// Whether any revision answers.
 const AVAILABLE: &str = "Available";
 /// Whether the revision of this generation answers with all its replicas.
-const READY: &str = "Ready";
+pub const READY: &str = "Ready";
 /// Whether that revision is trained and met its gate.
 const PREPARED: &str = "Prepared";
 /// Whether a change is under way.
@@ -75,21 +75,27 @@ pub fn is_settled(status: &PredictorModelStatus) -> bool {
     status.conditions.iter().all(as_wished)
 }
 
-fn whole_seconds(now: Timestamp) -> Timestamp {
+/// The API server keeps whole seconds.
+pub fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 fn available(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
-    let serving = facts.serving().and_then(|serving| Some((serving, facts.deployment(serving)?)));
-    let (status, why) = match serving {
-        Some((revision, deployment)) if deployment.ready > 0 => {
+    // While the Services are being changed, the revision that they still select answers.
+    let candidates = [facts.serving(), facts.observed.selected.as_deref()];
+    let mut routed = candidates.into_iter().flatten().filter(|revision| facts.is_routed(revision));
+    let answering = routed.find_map(|revision| {
+        facts.deployment(revision).filter(|deployment| deployment.ready > 0).map(|found| (revision, found))
+    });
+    let (status, why) = match answering {
+        Some((revision, deployment)) => {
             let message = format!(
                 "revision {revision} answers with {} of {} pods",
                 deployment.ready, deployment.wanted
             );
             (TRUE, lost(facts, revision).unwrap_or_else(|| Trouble::new(Reason::Serving, message)))
         }
-        Some(_) | None => (FALSE, told(cause)),
+        None => (FALSE, told(cause)),
     };
     Said { type_: AVAILABLE, status, why }
 }

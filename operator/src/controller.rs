@@ -13,19 +13,22 @@ use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics as registries, telemetry};
 use futures::StreamExt as _;
 use futures::stream::poll_fn;
-use kube::Client;
 use kube::runtime::controller::{Config, applier};
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
-use crate::catalogue;
+use crate::call::Clients;
 use crate::cluster::Cluster;
-use crate::lease::Election;
+use crate::fence::Fence;
+use crate::lease::{Candidate, Election};
 use crate::metrics::Metrics;
 use crate::pod::Program;
-use crate::reconcile::{Context, Unseen, failed, reconcile};
+use crate::reconcile::{Context, failed, reconcile};
 use crate::settings::Settings;
 use crate::sources::Sources;
 use crate::stores::Writers;
 use crate::watch::{self, News};
+use crate::{catalogue, report_unreadable};
 
 /// The name of the process, on metrics and traces.
 pub const SERVICE: &str = "canopy-operator";
@@ -47,6 +50,9 @@ pub enum RunError {
     /// Two metrics have one name.
     #[error("failed to set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// A part of the process is no longer there.
+    #[error("a task that must not end did: {0}")]
+    Ended(String),
     /// A watch ended before it had seen anything.
     #[error("failed to fill the stores: {0}")]
     Stores(#[from] kube::runtime::reflector::store::WriterDropped),
@@ -62,57 +68,84 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     let listener = listen(settings.admin, "--admin or CANOPY_ADMIN").await?;
     admin::spawn(listener, readiness, registry, LogControl::of_flag(settings.log_control));
 
-    let client = Client::try_default().await?;
-    let mut election = Election::new(client.clone(), &settings.namespace, &settings.identity);
+    let clients = Clients::from_environment().await?;
+    let fence = Fence::default();
+    let candidate =
+        Candidate { identity: settings.identity.clone(), installation: settings.installation.clone() };
+    let mut election = Election::new(clients.calls.clone(), &settings.lease_namespace, candidate);
     tokio::select! {
-        () = election.won(&gate) => {}
+        () = election.won(&gate, &fence) => {}
         () = shutdown.ordered() => return Ok(ExitCode::SUCCESS),
     }
     metrics.leads(true);
-    tracing::info!(identity = settings.identity, "this operator leads");
+    tracing::info!(identity = settings.identity, installation = settings.installation, "this operator leads");
 
-    let acting = act(client, settings, metrics.clone(), shutdown);
+    // On a task of its own, so that no pass delays a renewal.
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut holding = tokio::spawn(election.hold(fence.clone(), async { drop(stopped.await) }));
     let ended = tokio::select! {
-        ended = acting => ended,
-        () = election.lost() => {
+        biased;
+        _ = &mut holding => {
             metrics.leads(false);
             tracing::error!("the Lease is lost: another operator may act, so this one ends");
             return Ok(ExitCode::FAILURE);
         }
+        ended = act(clients, fence.clone(), settings, metrics.clone(), shutdown) => ended,
     };
-    election.release().await;
+    drop(stop);
+    let held = holding.await;
+    // Whoever leads next may do so at once, so nothing is written from here on.
+    fence.close();
+    if let Ok(Some(election)) = held {
+        election.release().await;
+    }
     ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Passes over every model whenever something happened to it, until the order to stop.
 async fn act(
-    client: Client,
+    clients: Clients,
+    fence: Fence,
     settings: Settings,
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let writers = Writers::default();
     let stores = writers.stores();
-    let cluster = Cluster::new(client.clone(), metrics.clone(), stores.clone());
+    let cluster = Cluster::new(clients.calls, fence, metrics.clone(), stores.clone());
     let sources = Sources::default();
-    let News { mut models, namespaces } = watch::start(&client, writers, sources.clone(), metrics.clone());
-    stores.filled().await?;
-    let catalogue = tokio::spawn(catalogue::run(namespaces, cluster.clone()));
+    let News { mut models, namespaces, unreadable, mut tasks } =
+        watch::start(&clients.watches, writers, sources.clone(), metrics.clone());
+    let filled = async {
+        tokio::select! {
+            filled = stores.filled() => filled.map(|()| true).map_err(RunError::Stores),
+            () = shutdown.ordered() => Ok(false),
+        }
+    };
+    if !filled.await? {
+        return Ok(());
+    }
+    let keeper = cluster.clone();
+    tasks.spawn(async move {
+        catalogue::run(namespaces, keeper).await;
+        "lists of models"
+    });
+    let teller = cluster.clone();
+    tasks.spawn(async move {
+        report_unreadable::run(unreadable, teller).await;
+        "models that cannot be read"
+    });
 
     let variables = telemetry::of_traces().into_iter().chain(settings.of_sources()).collect();
+    let program = Program {
+        image: settings.predictor_image,
+        variables,
+        pull_secrets: settings.predictor_pull_secrets,
+        sizes: settings.predictor_resources.unwrap_or_default(),
+    };
     let context = Context {
-        program: Program {
-            image: settings.predictor_image,
-            variables,
-            pull_secrets: settings.predictor_pull_secrets,
-            sizes: settings.predictor_resources.unwrap_or_default(),
-        },
         callers: settings.predictor_callers,
-        stores: stores.clone(),
-        cluster,
-        metrics,
-        sources,
-        unseen: Unseen::default(),
+        ..Context::new(program, stores.clone(), cluster, metrics, sources)
     };
     let stop = async move { shutdown.ordered().await };
     let news = poll_fn(move |context| models.poll_recv(context)).map(Ok::<_, Infallible>).take_until(stop);
@@ -125,8 +158,20 @@ async fn act(
         Box::pin(news),
         at_once,
     );
-    // A failed pass was told where it failed; a model that is gone needs none.
-    passes.for_each(|_| async {}).await;
-    catalogue.abort();
-    Ok(())
+    tokio::select! {
+        // A failed pass was told where it failed; a model that is gone needs none.
+        () = passes.for_each(|_| async {}) => Ok(()),
+        // Without one of them this process would lead and not see what happens.
+        ended = tasks.join_next() => Err(RunError::ended(ended)),
+    }
+}
+
+impl RunError {
+    fn ended(task: Option<Result<&'static str, JoinError>>) -> Self {
+        Self::Ended(match task {
+            Some(Ok(of)) => of.to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "none is left".to_owned(),
+        })
+    }
 }

@@ -43,6 +43,10 @@ pub struct Children {
 pub struct RevisionChildren {
     /// Its name.
     pub revision: String,
+    /// Whether it is the one that the Services select.
+    pub serves: bool,
+    /// Whether nothing of it is there yet.
+    pub is_new: bool,
     /// What it is made from.
     pub snapshot: ControllerRevision,
     /// The copy of its data.
@@ -79,7 +83,11 @@ pub fn desired(plan: &Plan, observed: &Observed, rollout: &Rollout, callers: Opt
     let family = Family { name: &plan.name, uid: &plan.uid, owner: &plan.owner };
     let revisions = stays.iter().filter_map(|(revision, replicas)| {
         let frozen = frozen(plan, observed, revision)?;
-        Some(revision_children(family, plan, revision, (frozen, *replicas)))
+        Some(RevisionChildren {
+            serves: serving.as_ref() == Some(revision),
+            is_new: !observed.revisions.contains_key(revision),
+            ..revision_children(family, plan, revision, (frozen, *replicas))
+        })
     });
     Children {
         network: callers.map(|callers| network::policy(family, callers)),
@@ -120,6 +128,8 @@ fn revision_children(
     let meaning = frozen.meaning.as_ref().or_else(|| target.map(|target| &target.meaning));
     RevisionChildren {
         revision: revision.to_owned(),
+        serves: false,
+        is_new: false,
         snapshot: snapshot::snapshot(family, revision, labels.clone(), (frozen, meaning)),
         data,
         config: config::serving(family, revision, labels.clone(), frozen),

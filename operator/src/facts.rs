@@ -9,6 +9,7 @@ use canopy_contract::report::{Prepared, Report};
 use canopy_resource::status::RefusedRevision;
 use jiff::Timestamp;
 
+use crate::labels;
 use crate::observed::{DeploymentSeen, Observed, PodSeen};
 use crate::plan::{Plan, Target};
 use crate::reason::Trouble;
@@ -56,6 +57,23 @@ impl<'a> Facts<'a> {
     /// The Deployment of a revision.
     pub fn deployment(&self, revision: &str) -> Option<&'a DeploymentSeen> {
         self.observed.revisions.get(revision)?.deployment.as_ref()
+    }
+
+    /// The Service of those that clients use which selects something else than the pods of `revision`, as it was last
+    /// seen. What was decided, or only just written, answers nobody yet.
+    pub fn misdirected(&self, revision: &str) -> Option<String> {
+        let services = [self.plan.name.endpoints_service(), self.plan.name.stable_service()];
+        services.into_iter().find(|service| !self.selects(service, revision))
+    }
+
+    /// Whether requests that come through a gateway reach the pods of `revision`.
+    pub fn is_routed(&self, revision: &str) -> bool {
+        self.selects(&self.plan.name.endpoints_service(), revision)
+    }
+
+    fn selects(&self, service: &str, revision: &str) -> bool {
+        let wanted = labels::pods_of_revision(&self.plan.uid, revision);
+        self.observed.selectors.get(service) == Some(&wanted)
     }
 
     /// The pods of a revision.

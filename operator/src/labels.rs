@@ -27,6 +27,9 @@ pub const MEANING: &str = "canopy.rs/meaning";
 /// On the Service that the gateway asks for endpoints: which revisions served before, and until when.
 pub const RETIRED: &str = "canopy.rs/retired";
 
+/// On the Lease: the installation that leads.
+pub const INSTALLATION: &str = "canopy.rs/installation";
+
 const COMPONENT: &str = "app.kubernetes.io/component";
 const PART_OF: &str = "app.kubernetes.io/part-of";
 /// The version of the model, as people label it.

@@ -45,6 +45,8 @@ struct Mark {
     digest: u64,
     uid: String,
     version: u64,
+    /// Which a change of the spec moves on, and a change of the status does not; not every kind has it.
+    generation: Option<i64>,
 }
 
 impl Marks {
@@ -54,10 +56,23 @@ impl Marks {
             digest: digest(wanted),
             uid: found.uid.clone().unwrap_or_default(),
             version: version(found),
+            generation: found.generation,
         };
         let mut all = self.all();
         let of_model = all.entry(model.to_owned()).or_default();
         of_model.insert((of.0.to_owned(), of.1.to_owned()), mark);
+    }
+
+    /// Whether an object that is `seen` so has not been changed since it was last written, or known, to be as `wanted`. What
+    /// the API server made of that write is as good as it gets: another one would change nothing.
+    pub fn is_own(&self, model: &str, of: (&str, &str), wanted: &Value, seen: &ObjectMeta) -> bool {
+        let all = self.all();
+        let mark = all.get(model).and_then(|of_model| of_model.get(&(of.0.to_owned(), of.1.to_owned())));
+        mark.is_some_and(|mark| {
+            let is_same = mark.digest == digest(wanted) && seen.uid.as_deref() == Some(&mark.uid);
+            let has_same_spec = seen.generation.is_some() && seen.generation == mark.generation;
+            is_same && (has_same_spec || version(seen) <= mark.version)
+        })
     }
 
     /// An object of a model is not to be there any more.
@@ -165,6 +180,22 @@ mod tests {
         let harm = marks.harm("m", OF, &json!(1), (None, &meta("b", 9)));
         assert_eq!(harm, None, "the operator itself had removed it");
         assert_eq!(Marks::default().harm("m", OF, &json!(1), (None, &meta("a", 9))), None, "it is new");
+    }
+
+    #[test]
+    fn a_write_is_not_repeated_before_another_one() {
+        let of = |generation: Option<i64>, version: u64| ObjectMeta { generation, ..meta("a", version) };
+        let marks = Marks::default();
+        marks.is_so("m", OF, &json!(1), &of(Some(3), 5));
+        let is_own = |wanted: u8, seen: &ObjectMeta| marks.is_own("m", OF, &json!(wanted), seen);
+        assert!(is_own(1, &of(Some(3), 5)), "it is as it was written");
+        assert!(is_own(1, &of(Some(3), 9)), "only its status is another");
+        assert!(is_own(1, &of(Some(2), 4)), "the watch has not shown the write yet");
+        assert!(!is_own(1, &of(Some(4), 6)), "its spec is another");
+        assert!(!is_own(1, &of(None, 6)));
+        assert!(!is_own(2, &of(Some(3), 5)), "it should be another now");
+        assert!(!is_own(1, &ObjectMeta { uid: Some("b".to_owned()), ..of(Some(3), 5) }), "it was made anew");
+        assert!(!Marks::default().is_own("m", OF, &json!(1), &of(Some(3), 5)), "nothing is known of it");
     }
 
     #[test]

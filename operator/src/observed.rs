@@ -15,7 +15,7 @@ use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 
 use crate::frozen::Frozen;
-use crate::labels::{RETIRED, REVISION};
+use crate::labels::{Labels, RETIRED, REVISION};
 use crate::reason::Trouble;
 use crate::retired::{self, Retired};
 use crate::trouble::{self, Stuck};
@@ -57,6 +57,8 @@ pub struct Observed {
     pub revisions: BTreeMap<String, RevisionSeen>,
     /// The revision that the gateway's Service selects, or else the stable one.
     pub selected: Option<String>,
+    /// What each Service selects, by the Service's name.
+    pub selectors: BTreeMap<String, Labels>,
     /// The revisions that served before.
     pub retired: Retired,
     /// What the status says.
@@ -155,6 +157,7 @@ impl Observed {
         Self {
             revisions,
             selected: endpoints.and_then(selected_by).or_else(|| stable.and_then(selected_by)),
+            selectors: services.iter().map(|service| (service.name_any(), selector(service))).collect(),
             retired: stamp.map(|stamp| retired::read(stamp)).unwrap_or_default(),
             remembered,
             lost: BTreeSet::new(),
@@ -164,6 +167,10 @@ impl Observed {
 
 fn named<'a>(name: &str, services: &'a [Arc<Service>]) -> Option<&'a Service> {
     services.iter().find(|service| service.name_any() == name).map(|service| &**service)
+}
+
+fn selector(service: &Service) -> Labels {
+    service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default()
 }
 
 fn selected_by(service: &Service) -> Option<String> {

@@ -3,12 +3,13 @@
 //! Comes in: a model. Goes out: when to come back though nothing changes. Never: a question why it was called; it
 //! starts from the beginning every time.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use canopy_contract::names::ModelName;
 use canopy_resource::model::PredictorModel;
+use canopy_resource::plan::Refusal;
 use canopy_resource::status::PredictorModelStatus;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -17,9 +18,12 @@ use tracing::Instrument as _;
 
 use crate::admitted::Whose;
 use crate::announcement::{self, Announcement};
+use crate::apply::{Applied, apply};
+use crate::backoff::{Backoff, Growth};
+use crate::call::{ApplyError, CallError};
 use crate::callers::Callers;
-use crate::cluster::{ApplyError, CallError, Cluster};
-use crate::desired::{Children, desired};
+use crate::cluster::Cluster;
+use crate::desired::desired;
 use crate::facts::Outcome;
 use crate::frozen::Frozen;
 use crate::known::Names;
@@ -36,8 +40,15 @@ use crate::{condition, progress, renewal, spans, verdict};
 
 /// After how long to look again whether what hinders a model is gone: nobody tells when it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// After how long to try again what failed.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// How passes over a model that fail slow down.
+const FAILURES: Growth = Growth {
+    free: 0,
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(120),
+    forget: Duration::from_secs(600),
+};
+/// How often a call may fail before the status says so.
+const TOLD_AFTER: u32 = 3;
 
 /// What every pass needs.
 pub struct Context {
@@ -55,12 +66,48 @@ pub struct Context {
     pub sources: Sources,
     /// Statuses that were written and that the watch has not shown yet.
     pub unseen: Unseen,
+    /// Models whose passes fail.
+    pub failures: Backoff,
+}
+
+impl Context {
+    /// What passes need before the first.
+    pub fn new(
+        program: Program,
+        stores: Stores,
+        cluster: Cluster,
+        metrics: Metrics,
+        sources: Sources,
+    ) -> Self {
+        Self {
+            program,
+            callers: None,
+            stores,
+            cluster,
+            metrics,
+            sources,
+            unseen: Unseen::default(),
+            failures: Backoff::new(FAILURES),
+        }
+    }
+
+    /// Forgets what was known of models that are gone.
+    fn forget(&self) {
+        let models = self.stores.models.len();
+        if self.unseen.len() > models || self.failures.len() > models {
+            let there: HashSet<_> =
+                self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
+            self.unseen.keep(|uid| there.contains(uid));
+            self.failures.keep(|uid| there.contains(uid));
+        }
+    }
 }
 
 /// One pass, now.
 pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Result<Action, CallError> {
     // The future of a pass holds every child it may write: too large to be carried about.
     let next = Box::pin(pass(&model, &context, Timestamp::now())).await?;
+    context.failures.clear(&model.uid().unwrap_or_default());
     Ok(next.map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -86,41 +133,61 @@ async fn decide_and_write(
     now: Timestamp,
 ) -> Result<Option<Duration>, CallError> {
     let pass = context.metrics.pass_started();
+    context.forget();
     let model = context.unseen.bring_up_to_date(model);
     // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
     let name = ModelName::try_from(model.name_any()).ok();
     let Some(name) = name.filter(|_| model.metadata.deletion_timestamp.is_none()) else {
         return Ok(nothing_to_do(pass));
     };
-    let (plan, mut observed) = look(&model, &name, context, now).await?;
-    let rollout = renewal::renew(Rollout::new(&plan, &observed, now), &plan, &observed, now);
-    let outcome = if model.spec.paused == Some(true) {
-        Outcome::Paused
+    let Look { plan, mut observed, unread } = look(&model, &name, context, now).await?;
+    let decided = renewal::renew(Rollout::new(&plan, &observed, now), &plan, &observed, now);
+    let mut applied = if model.spec.paused == Some(true) {
+        Applied::default()
     } else {
-        let children = desired(&plan, &observed, &rollout, context.callers.as_ref());
-        match Box::pin(write(&model, &plan, &mut observed, children, context)).await {
-            Ok(()) => Outcome::Applied,
-            Err(ApplyError::Hindered(trouble)) => Outcome::Hindered(trouble),
+        let children = desired(&plan, &observed, &decided, context.callers.as_ref());
+        match Box::pin(apply(&context.cluster, &plan, children)).await {
+            Ok(applied) => applied,
+            Err(ApplyError::Hindered(trouble)) => Applied { blocked: vec![trouble], ..Applied::default() },
             // The model goes too, soon.
             Err(ApplyError::NamespaceGoes) => return Ok(nothing_to_do(pass)),
             Err(ApplyError::Call(error)) => return Err(error),
         }
     };
-    let rollout = if outcome == Outcome::Applied { rollout } else { Rollout::untouched(&observed) };
+    observed.lost = std::mem::take(&mut applied.lost);
+    for repair in &applied.repairs {
+        announce(&model, &announcement::of_repair(&plan.namespace, repair), context).await;
+    }
+    let is_unreadable = unread.as_ref().is_some_and(CallError::is_refusal);
+    let failed = unread.filter(|_| !is_unreadable).or(applied.failed.take());
+    if failed.is_some() && context.failures.count(&plan.uid) < TOLD_AFTER {
+        return failed.map_or(Ok(None), Err);
+    }
+    applied.blocked.extend(failed.as_ref().map(CallError::as_trouble));
+    let outcome = match applied.hindrance() {
+        _ if model.spec.paused == Some(true) => Outcome::Paused,
+        Some(trouble) => Outcome::Hindered(trouble),
+        None => Outcome::Applied,
+    };
+    let rollout = if applied.is_switched { decided } else { Rollout::untouched(&observed) };
 
     let status = status(&model, &plan, &observed, (&rollout, &outcome), now);
     let ended = report(&model, status, context).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     spans::outcome(ended.as_str());
     pass.ended(ended);
 
-    let hindered = matches!(outcome, Outcome::Hindered(_)).then_some(LOOK_AGAIN);
+    let is_hindered = is_unreadable || matches!(outcome, Outcome::Hindered(_));
+    let hindered = is_hindered.then_some(LOOK_AGAIN);
     let by_time = [
         rollout.next(&plan, now),
         verdict::next(&plan, &observed, now),
         progress::next(&plan, &observed, now),
         renewal::next(&observed, now),
     ];
-    let next = by_time.into_iter().chain([hindered]);
+    let next = by_time.into_iter().chain([hindered, applied.again]);
     Ok(next.flatten().min())
 }
 
@@ -131,21 +198,37 @@ fn nothing_to_do(pass: Pass<'_>) -> Option<Duration> {
     None
 }
 
-/// What happens where a call failed: it is tried again.
+/// What happens where a call failed: it is tried again, ever more slowly, and not before the API server wants it.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
-pub fn failed(model: Arc<PredictorModel>, error: &CallError, _: Arc<Context>) -> Action {
+pub fn failed(model: Arc<PredictorModel>, error: &CallError, context: Arc<Context>) -> Action {
+    let delay = delay_after(&model, error, &context);
     let (model, namespace) = (model.name_any(), model.namespace().unwrap_or_default());
-    tracing::warn!(model, namespace, %error, "a pass over a model failed and is tried again");
-    Action::requeue(TRY_AGAIN)
+    tracing::warn!(model, namespace, %error, ?delay, "a pass over a model failed and is tried again");
+    Action::requeue(delay)
 }
 
-/// What the model asks for, and what there is of it.
+/// After how long to try a pass over a model again that failed for `error`.
+pub fn delay_after(model: &PredictorModel, error: &CallError, context: &Context) -> Duration {
+    let delay = context.failures.strike(&model.uid().unwrap_or_default());
+    error.put_off().map_or(delay, |asked| asked + delay)
+}
+
+/// What a pass begins with.
+struct Look {
+    /// What the model asks for.
+    plan: Plan,
+    /// What there is of it.
+    observed: Observed,
+    /// Why the user's `ConfigMap` alone could not be read. What serves is maintained all the same.
+    unread: Option<CallError>,
+}
+
 async fn look(
     model: &PredictorModel,
     name: &ModelName,
     context: &Context,
     now: Timestamp,
-) -> Result<(Plan, Observed), CallError> {
+) -> Result<Look, CallError> {
     let (namespace, uid) = (model.namespace().unwrap_or_default(), model.uid().unwrap_or_default());
     let whose = Whose { model: name, namespace: &namespace, uid: &uid, revision: "" };
     let (objects, remembered) = (context.stores.of_model(&namespace, &uid), remembered(model, now));
@@ -157,7 +240,7 @@ async fn look(
         frozen.extend(read.ok().map(|read| (revision.clone(), read)));
     }
     let names = names(&frozen, &objects, &remembered);
-    let plan = plan(model, name, &names, context).await?;
+    let (plan, unread) = plan(model, name, &names, context).await?;
     for (revision, adoptable) in context.cluster.adoptable(whose, &objects, &frozen).await? {
         let target = plan.target.as_ref().ok().filter(|target| target.revision == revision);
         match adoptable.freeze(target, Whose { revision: &revision, ..whose }) {
@@ -168,7 +251,7 @@ async fn look(
         }
     }
     let observed = Observed::read(name, &objects, frozen, remembered);
-    Ok((plan, observed))
+    Ok(Look { plan, observed, unread })
 }
 
 fn names(frozen: &BTreeMap<String, Frozen>, objects: &Objects, remembered: &Remembered) -> Names {
@@ -176,41 +259,30 @@ fn names(frozen: &BTreeMap<String, Frozen>, objects: &Objects, remembered: &Reme
     Names::new(frozen, there.map(String::as_str), &[&remembered.revision, &remembered.refused])
 }
 
-/// What the model asks for. Its data are read where a copy of them must be made.
+/// What the model asks for, and why its data could not be read. They are read where a copy of them must be made.
 async fn plan(
     model: &PredictorModel,
     name: &ModelName,
     names: &Names,
     context: &Context,
-) -> Result<Plan, CallError> {
-    let program = &context.program;
-    let meant = context.sources.meant(model, &context.cluster).await?;
-    let plan = Plan::new((name.clone(), model), program, meant, names);
-    if !context.cluster.lacks_data(&plan).await? {
-        return Ok(plan);
+) -> Result<(Plan, Option<CallError>), CallError> {
+    let plan = |meant| Plan::new((name.clone(), model), &context.program, meant, names);
+    let meant = async || context.sources.meant(model, &context.cluster).await;
+    let mut read = meant().await;
+    if let Ok(found) = &read
+        && context.cluster.lacks_data(&plan(found.clone())).await?
+    {
+        context.sources.forget(model);
+        read = meant().await;
     }
-    context.sources.forget(model);
-    let meant = context.sources.meant(model, &context.cluster).await?;
-    Ok(Plan::new((name.clone(), model), program, meant, names))
-}
-
-/// Makes the children what they should be, and tells of what others did to them.
-async fn write(
-    model: &PredictorModel,
-    plan: &Plan,
-    observed: &mut Observed,
-    children: Children,
-    context: &Context,
-) -> Result<(), ApplyError> {
-    let kept = context.cluster.keep(plan, &children).await?;
-    observed.lost = kept.lost;
-    for repair in &kept.repairs {
-        announce(model, &announcement::of_repair(&plan.namespace, repair), context).await;
+    match read {
+        Ok(meant) => Ok((plan(meant), None)),
+        Err(error) if error.stops_all() => Err(error),
+        Err(error) => {
+            let unknown = plan(Err(Refusal { faults: Vec::new() }));
+            Ok((Plan { target: Err(error.as_trouble()), ..unknown }, Some(error)))
+        }
     }
-    for repair in &Box::pin(context.cluster.apply(plan, children)).await? {
-        announce(model, &announcement::of_repair(&plan.namespace, repair), context).await;
-    }
-    Ok(())
 }
 
 async fn report(
@@ -228,8 +300,13 @@ async fn report(
 }
 
 async fn announce(model: &PredictorModel, announcement: &Announcement, context: &Context) {
-    if let Err(error) = context.cluster.publish(model, announcement).await {
-        tracing::warn!(%error, "an Event was lost");
+    match context.cluster.publish(model, announcement).await {
+        Ok(()) => {}
+        // No Event is made in such a namespace, and the model is about to go too.
+        Err(error) if error.is_as_namespace_goes() || error.is_not_found() => {
+            tracing::debug!(%error, "an Event was lost");
+        }
+        Err(error) => tracing::warn!(%error, "an Event was lost"),
     }
 }
 
@@ -249,7 +326,7 @@ impl Unseen {
     fn bring_up_to_date(&self, model: &PredictorModel) -> PredictorModel {
         let mut model = model.clone();
         let uid = model.uid().unwrap_or_default();
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.all();
         match written.get(&uid) {
             Some(Written { upon, status }) if *upon == model.resource_version() => {
                 model.status = Some(status.clone());
@@ -264,7 +341,19 @@ impl Unseen {
         if model.status.as_ref() != Some(&status) {
             let written = Written { upon: model.resource_version(), status };
             let uid = model.uid().unwrap_or_default();
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, written);
+            self.all().insert(uid, written);
         }
+    }
+
+    fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        self.all().retain(|uid, _| is_there(uid));
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Written>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

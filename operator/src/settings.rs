@@ -36,9 +36,12 @@ pub struct Settings {
     /// Where /live, /ready, /metrics and /log are.
     #[arg(long, env = "CANOPY_ADMIN", default_value = "0.0.0.0:9002")]
     pub admin: SocketAddr,
-    /// The namespace of the Lease by which one of several operators leads.
-    #[arg(long, env = "CANOPY_NAMESPACE", default_value = "default")]
-    pub namespace: String,
+    /// The namespace of the Lease by which one of all operators of the cluster leads: the same for all installations.
+    #[arg(long, env = "CANOPY_LEASE_NAMESPACE", default_value = "kube-system")]
+    pub lease_namespace: String,
+    /// The installation that this process belongs to: its namespace and the name of its release.
+    #[arg(long, env = "CANOPY_INSTALLATION", default_value = "canopy")]
+    pub installation: String,
     /// The name under which this process holds the Lease: that of its pod.
     #[arg(long, env = "CANOPY_IDENTITY")]
     pub identity: String,

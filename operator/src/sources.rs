@@ -13,7 +13,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::cluster::{CallError, Cluster};
+use crate::call::CallError;
+use crate::cluster::Cluster;
 use crate::labels::MODEL_UID;
 use crate::plan::{Data, Meant};
 

@@ -18,6 +18,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::labels::MODEL_UID;
 use crate::observed::Objects;
+use crate::unreadable::Unreadable;
 
 /// Everything that is watched with a store.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Stores {
     pub policies: Store<NetworkPolicy>,
     /// Their pods.
     pub pods: Store<Pod>,
+    /// The models that cannot be decoded.
+    pub unreadable: Unreadable,
 }
 
 /// The writing ends of [`Stores`].
@@ -59,12 +62,24 @@ pub struct Writers {
     pub policies: Writer<NetworkPolicy>,
     /// Of the pods.
     pub pods: Writer<Pod>,
+    /// Of the models that cannot be decoded.
+    pub unreadable: Unreadable,
 }
 
 impl Writers {
     /// The reading ends.
     pub fn stores(&self) -> Stores {
-        let Self { models, deployments, snapshots, config_maps, services, budgets, policies, pods } = self;
+        let Self {
+            models,
+            deployments,
+            snapshots,
+            config_maps,
+            services,
+            budgets,
+            policies,
+            pods,
+            unreadable,
+        } = self;
         Stores {
             models: models.as_reader(),
             deployments: deployments.as_reader(),
@@ -74,6 +89,7 @@ impl Writers {
             budgets: budgets.as_reader(),
             policies: policies.as_reader(),
             pods: pods.as_reader(),
+            unreadable: unreadable.clone(),
         }
     }
 }
@@ -128,7 +144,17 @@ impl Child for NetworkPolicy {
 impl Stores {
     /// Returns when every store has been filled once: before, what is not there may only not have been seen.
     pub async fn filled(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
-        let Self { models, deployments, snapshots, config_maps, services, budgets, policies, pods } = self;
+        let Self {
+            models,
+            deployments,
+            snapshots,
+            config_maps,
+            services,
+            budgets,
+            policies,
+            pods,
+            unreadable: _,
+        } = self;
         models.wait_until_ready().await?;
         deployments.wait_until_ready().await?;
         snapshots.wait_until_ready().await?;
@@ -166,9 +192,9 @@ impl Stores {
     /// Whether a namespace has a model that is to stay.
     pub fn has_models(&self, namespace: &str) -> bool {
         let stays = |model: &PredictorModel| model.metadata.deletion_timestamp.is_none();
-        self.models
-            .find(|model| model.metadata.namespace.as_deref() == Some(namespace) && stays(model))
-            .is_some()
+        let is_here = |model: &PredictorModel| model.metadata.namespace.as_deref() == Some(namespace);
+        self.models.find(|model| is_here(model) && stays(model)).is_some()
+            || self.unreadable.has_models(namespace)
     }
 }
 

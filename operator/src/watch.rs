@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Config, Event};
@@ -21,12 +21,14 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::condition;
 use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
 use crate::metrics::Metrics;
 use crate::sources::Sources;
 use crate::stores::{Stores, Writers};
+use crate::unreadable::Faulty;
 
 /// How many events may wait for a pass.
 const WAITING_MAX: usize = 1024;
@@ -45,6 +47,10 @@ pub struct News {
     pub models: mpsc::Receiver<ModelRef>,
     /// Namespaces whose list of models may have changed.
     pub namespaces: mpsc::Receiver<String>,
+    /// Models that cannot be decoded.
+    pub unreadable: mpsc::Receiver<Faulty>,
+    /// The watches themselves, each with what it watches: none of them ends before the process.
+    pub tasks: JoinSet<&'static str>,
 }
 
 /// Where news goes.
@@ -54,27 +60,53 @@ struct Desk {
     sources: Sources,
     models: mpsc::Sender<ModelRef>,
     namespaces: mpsc::Sender<String>,
+    unreadable: mpsc::Sender<Faulty>,
 }
 
 /// Starts all watches; they end with the process.
 pub fn start(client: &Client, writers: Writers, sources: Sources, metrics: Metrics) -> News {
     let (models, model_news) = mpsc::channel(WAITING_MAX);
     let (namespaces, namespace_news) = mpsc::channel(WAITING_MAX);
-    let desk = Desk { stores: writers.stores(), sources, models, namespaces };
-    let Writers { models, deployments, snapshots, config_maps, services, budgets, policies, pods } = writers;
+    let (unreadable, unreadable_news) = mpsc::channel(WAITING_MAX);
+    let desk = Desk { stores: writers.stores(), sources, models, namespaces, unreadable };
+    let Writers {
+        models,
+        deployments,
+        snapshots,
+        config_maps,
+        services,
+        budgets,
+        policies,
+        pods,
+        unreadable: _,
+    } = writers;
 
-    let all_models = watch(Api::all(client.clone()), Config::default());
-    tokio::spawn(follow_models(all_models, models, desk.clone(), metrics));
-    tokio::spawn(follow(own::<Deployment>(client), deployments, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), snapshots, desk.clone(), pack));
-    tokio::spawn(follow(own(client), config_maps, desk.clone(), |_| {}));
-    tokio::spawn(follow(own::<Service>(client), services, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), budgets, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), policies, desk.clone(), |_| {}));
-    tokio::spawn(follow(own(client), pods, desk.clone(), drop_spec));
+    let mut tasks = JoinSet::new();
+    // One model that cannot be decoded must not hide the others.
+    let all_models = watch(Api::<DeserializeGuard<PredictorModel>>::all(client.clone()), Config::default());
+    spawn(&mut tasks, "models", follow_models(all_models, models, desk.clone(), metrics));
+    spawn(&mut tasks, "Deployments", follow(own::<Deployment>(client), deployments, desk.clone(), |_| {}));
+    spawn(&mut tasks, "ControllerRevisions", follow(own(client), snapshots, desk.clone(), pack));
+    spawn(&mut tasks, "ConfigMaps", follow(own(client), config_maps, desk.clone(), |_| {}));
+    spawn(&mut tasks, "Services", follow(own::<Service>(client), services, desk.clone(), |_| {}));
+    spawn(&mut tasks, "PodDisruptionBudgets", follow(own(client), budgets, desk.clone(), |_| {}));
+    spawn(&mut tasks, "NetworkPolicies", follow(own(client), policies, desk.clone(), |_| {}));
+    spawn(&mut tasks, "pods", follow(own(client), pods, desk.clone(), drop_spec));
     let strangers = Config::default().labels(&format!("!{MODEL_UID}")).page_size(STRANGERS_PER_PAGE);
-    tokio::spawn(follow_strangers(watch(Api::all(client.clone()), strangers), desk));
-    News { models: model_news, namespaces: namespace_news }
+    let strangers = watch(Api::all(client.clone()), strangers);
+    spawn(&mut tasks, "ConfigMaps of users", follow_strangers(strangers, desk));
+    News { models: model_news, namespaces: namespace_news, unreadable: unreadable_news, tasks }
+}
+
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    what: &'static str,
+    watching: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        watching.await;
+        what
+    });
 }
 
 fn own<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
@@ -86,13 +118,19 @@ where
 }
 
 async fn follow_models(
-    events: impl Stream<Item = watcher::Result<Event<PredictorModel>>> + Send + 'static,
+    events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<PredictorModel>>>> + Send + 'static,
     mut writer: Writer<PredictorModel>,
     desk: Desk,
     metrics: Metrics,
 ) {
     let mut events = std::pin::pin!(told(events));
+    // The uids of those that a list names and that cannot be decoded.
+    let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
+        let Some(event) = desk.readable(event, &mut listed).await else {
+            count(&desk.stores, &metrics);
+            continue;
+        };
         let event = event.modify(|model| model.managed_fields_mut().clear());
         writer.apply_watcher_event(&event);
         count(&desk.stores, &metrics);
@@ -194,7 +232,7 @@ fn count(stores: &Stores, metrics: &Metrics) {
             None => unknown += 1,
         }
     }
-    metrics.models(yes, no, unknown);
+    metrics.models(yes, no + stores.unreadable.len(), unknown);
 }
 
 /// A tree of values takes several times the memory of its text.
@@ -218,6 +256,53 @@ fn drop_spec(pod: &mut Pod) {
 }
 
 impl Desk {
+    /// The event, where its model can be decoded. One that cannot is told, and what was last read of it stays in the store
+    /// until it is deleted.
+    async fn readable(
+        &self,
+        event: Event<DeserializeGuard<PredictorModel>>,
+        listed: &mut HashSet<Option<String>>,
+    ) -> Option<Event<PredictorModel>> {
+        let unreadable = &self.stores.unreadable;
+        let (model, again): (_, fn(PredictorModel) -> Event<PredictorModel>) = match event {
+            Event::Init => {
+                listed.clear();
+                return Some(Event::Init);
+            }
+            Event::InitDone => {
+                unreadable.keep(|model| listed.contains(&model.uid));
+                return Some(Event::InitDone);
+            }
+            Event::InitApply(model) => (model, Event::InitApply),
+            Event::Apply(model) => (model, Event::Apply),
+            Event::Delete(model) => {
+                unreadable.remove(model.meta());
+                let gone = ObjectRef::from_obj(&model).erase();
+                let stored = ObjectRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
+                let stored = self.stores.models.get(&stored).map(|stored| (*stored).clone());
+                self.tell_namespace(&model).await;
+                return model.0.ok().or(stored).map(Event::Delete);
+            }
+        };
+        match model.0 {
+            Ok(model) => {
+                unreadable.remove(&model.metadata);
+                Some(again(model))
+            }
+            Err(invalid) => {
+                listed.insert(invalid.metadata.uid.clone());
+                let namespace = invalid.metadata.namespace.clone();
+                if let Some(faulty) = unreadable.insert(invalid) {
+                    drop(self.unreadable.send(faulty).await);
+                }
+                if let Some(namespace) = namespace {
+                    drop(self.namespaces.send(namespace).await);
+                }
+                None
+            }
+        }
+    }
+
     async fn tell(&self, model: ModelRef) {
         // Who no longer listens is about to end.
         drop(self.models.send(model).await);
@@ -253,5 +338,84 @@ impl Desk {
             model.namespace() == namespace && source.is_some_and(|source| source.name == name)
         };
         self.stores.models.state_filter(takes).iter().map(|model| ObjectRef::from_obj(&**model)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canopy_runtime::metrics::Registry;
+    use futures::stream::iter;
+    use serde_json::{Value, json};
+
+    fn model(name: &str, metric: &str) -> DeserializeGuard<PredictorModel> {
+        let model: Value = json!({
+            "apiVersion": "canopy.rs/v1alpha1", "kind": "PredictorModel",
+            "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}")},
+            "spec": {"version": "1.0", "train": {
+                "data": {"synthetic": {}}, "algorithm": {"randomForest": {}},
+                "gate": {"metric": metric, "min": "0.5"},
+            }},
+        });
+        serde_json::from_value(model).unwrap()
+    }
+
+    /// The names in the store and the names that were told as unreadable, after these events.
+    async fn after(
+        writers: Writers,
+        events: Vec<Event<DeserializeGuard<PredictorModel>>>,
+    ) -> (Stores, Vec<String>, Vec<String>) {
+        let (models, _models) = mpsc::channel(WAITING_MAX);
+        let (namespaces, _namespaces) = mpsc::channel(WAITING_MAX);
+        let (unreadable, mut told) = mpsc::channel(WAITING_MAX);
+        let desk =
+            Desk { stores: writers.stores(), sources: Sources::default(), models, namespaces, unreadable };
+        let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
+        follow_models(iter(events.into_iter().map(Ok)), writers.models, desk, metrics).await;
+        let mut names: Vec<_> = stores.models.state().iter().map(|model| model.name_any()).collect();
+        names.sort_unstable();
+        let mut unread = Vec::new();
+        while let Ok(faulty) = told.try_recv() {
+            unread.push(faulty.metadata.name.unwrap_or_default());
+        }
+        (stores, names, unread)
+    }
+
+    #[tokio::test]
+    async fn one_model_that_cannot_be_decoded_hides_no_other() {
+        let (good, bad) = (model("good", "Accuracy"), model("bad", "R2"));
+        assert!(good.0.is_ok() && bad.0.is_err());
+        let listed = vec![
+            Event::Init,
+            Event::InitApply(bad.clone()),
+            Event::InitApply(good.clone()),
+            Event::InitDone,
+            Event::Apply(bad.clone()),
+            Event::Apply(model("later", "Accuracy")),
+        ];
+        let (stores, names, told) = after(Writers::default(), listed).await;
+        assert_eq!(names, ["good", "later"]);
+        assert_eq!(told, ["bad"], "it is told once");
+        assert!(stores.has_models("shop"));
+    }
+
+    #[tokio::test]
+    async fn what_was_last_read_of_a_model_stays_until_it_is_deleted() {
+        let listed = |last: Option<Event<_>>| {
+            let first = [Event::Init, Event::InitApply(model("iris", "Accuracy")), Event::InitDone];
+            first.into_iter().chain([Event::Apply(model("iris", "R2"))]).chain(last).collect::<Vec<_>>()
+        };
+        let (stores, names, told) = after(Writers::default(), listed(None)).await;
+        assert_eq!(
+            (names, told, stores.unreadable.len()),
+            (vec!["iris".to_owned()], vec!["iris".to_owned()], 1)
+        );
+        let deleted = Event::Delete(model("iris", "R2"));
+        let (stores, names, _) = after(Writers::default(), listed(Some(deleted))).await;
+        assert_eq!((names, stores.unreadable.len()), (vec![], 0));
+        assert!(!stores.has_models("shop"));
+        let mended = Event::Apply(model("iris", "Accuracy"));
+        let (stores, names, _) = after(Writers::default(), listed(Some(mended))).await;
+        assert_eq!((names, stores.unreadable.len()), (vec!["iris".to_owned()], 0));
     }
 }

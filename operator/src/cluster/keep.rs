@@ -3,7 +3,7 @@
 //! Nothing that is found here decides what runs. A serving config that differs from the snapshot is made again; a copy of
 //! the data only where the data are at hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use canopy_resource::revision::sha256;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
@@ -15,10 +15,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{ApplyError, CallError, Cluster, failed, value};
+use super::{Cluster, value};
 use crate::admitted::Whose;
+use crate::call::{ApplyError, CallError, Target as Call, read};
 use crate::contents::Content;
-use crate::desired::{Children, DataCopy, RevisionChildren};
+use crate::desired::{DataCopy, RevisionChildren};
 use crate::frozen::{DataFile, Frozen};
 use crate::labels::REVISION;
 use crate::marks::{Harm, Repair};
@@ -33,8 +34,8 @@ use crate::{claim, compare, labels};
 pub struct Kept {
     /// What was replaced.
     pub repairs: Vec<Repair>,
-    /// The revisions whose copy of the data is gone and cannot be made again.
-    pub lost: BTreeSet<String>,
+    /// Whether the copy of the data is gone and cannot be made again.
+    pub is_lost: bool,
 }
 
 /// A revision that an earlier operator made, as far as it can be read back.
@@ -89,13 +90,10 @@ impl Cluster {
             {
                 continue;
             }
-            let snapshot =
-                self.api::<ControllerRevision>(whose.namespace).get_opt(&deployment.name_any()).await;
-            let snapshot = snapshot.map_err(|error| {
-                failed::<ControllerRevision>("read", whose.namespace, &deployment.name_any(), error)
-            })?;
-            let read = |snapshot| Frozen::read(&snapshot, Whose { revision, ..whose }).ok();
-            let frozen = snapshot.and_then(read);
+            let (namespace, name) = (whose.namespace, deployment.name_any());
+            let call = Call { verb: "read", kind: "ControllerRevision", namespace, name: &name };
+            let snapshot = read(call, self.api::<ControllerRevision>(namespace).get_opt(&name)).await?;
+            let frozen = snapshot.and_then(|found| Frozen::read(&found, Whose { revision, ..whose }).ok());
             let config = self.read_config_map(whose.namespace, &deployment.name_any()).await?;
             let serving = config.and_then(|config| config.data?.remove(SERVING_KEY));
             let data = self.content(whose.namespace, &whose.model.data_object(revision)).await?;
@@ -129,28 +127,24 @@ impl Cluster {
         Ok(!is_as_made)
     }
 
-    /// Replaces what was exchanged.
-    pub async fn keep(&self, plan: &Plan, children: &Children) -> Result<Kept, ApplyError> {
+    /// Replaces what was exchanged of a revision.
+    pub async fn keep(&self, plan: &Plan, children: &RevisionChildren) -> Result<Kept, ApplyError> {
+        let RevisionChildren { revision, snapshot, data, config, .. } = children;
+        let whose = Whose { model: &plan.name, namespace: &plan.namespace, uid: &plan.uid, revision };
         let mut kept = Kept::default();
-        for RevisionChildren { revision, snapshot, data, config, deployment: _ } in &children.revisions {
-            let whose = Whose { model: &plan.name, namespace: &plan.namespace, uid: &plan.uid, revision };
-            kept.repairs.extend(self.keep_snapshot(plan, snapshot, whose).await?);
-            let serving = config.data.as_ref().and_then(|data| data.get(SERVING_KEY));
-            let file = DataFile {
-                file: SERVING_KEY.to_owned(),
-                sha256: serving.map(|text| sha256(text)).unwrap_or_default(),
-            };
-            let name = config.name_any();
-            let (_, repair) = self.keep_config_map(plan, (&name, &file), Some(config)).await?;
+        kept.repairs.extend(self.keep_snapshot(plan, snapshot, whose).await?);
+        let serving = config.data.as_ref().and_then(|data| data.get(SERVING_KEY));
+        let file = DataFile {
+            file: SERVING_KEY.to_owned(),
+            sha256: serving.map(|text| sha256(text)).unwrap_or_default(),
+        };
+        let name = config.name_any();
+        let (_, repair) = self.keep_config_map(plan, (&name, &file), Some(config)).await?;
+        kept.repairs.extend(repair);
+        if let Some(DataCopy { name, file, config_map }) = data {
+            let (is_there, repair) = self.keep_config_map(plan, (name, file), config_map.as_ref()).await?;
             kept.repairs.extend(repair);
-            if let Some(DataCopy { name, file, config_map }) = data {
-                let (is_there, repair) =
-                    self.keep_config_map(plan, (name, file), config_map.as_ref()).await?;
-                kept.repairs.extend(repair);
-                if !is_there && config_map.is_none() {
-                    kept.lost.insert(revision.clone());
-                }
-            }
+            kept.is_lost = !is_there && config_map.is_none();
         }
         Ok(kept)
     }
@@ -178,7 +172,9 @@ impl Cluster {
         (name, file): (&str, &DataFile),
         wanted: Option<&ConfigMap>,
     ) -> Result<(bool, Option<Repair>), ApplyError> {
-        let Some(found) = self.content(&plan.namespace, name).await? else { return Ok((false, None)) };
+        let Some(found) = self.content(&plan.namespace, name).await.map_err(CallError::judged)? else {
+            return Ok((false, None));
+        };
         let is_same = found.is(&file.file, &file.sha256);
         // What an earlier operator wrote is left as it is, unless something of it must be changed.
         let is_changed = wanted.is_some_and(|wanted| {
@@ -225,10 +221,10 @@ impl Cluster {
         let same = Preconditions { uid: found.uid.clone(), resource_version: None };
         let params = DeleteParams::background().preconditions(same);
         self.marks.is_no_more(&plan.uid, (&kind, &name));
-        self.delete(&self.api::<K>(&plan.namespace), &plan.namespace, &name, params).await?;
+        self.delete::<K>(&plan.namespace, &name, params).await.map_err(CallError::judged)?;
         if let Some(wanted) = wanted {
             let written = self.patch::<K>(&plan.namespace, &name, &value(wanted)).await;
-            written.map_err(CallError::of_write)?;
+            written.map_err(CallError::judged)?;
         }
         Ok(Some(Repair { kind: kind.into_owned(), name, harm: Harm::Exchanged }))
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use canopy_resource::model::PredictorModel;
 use canopy_runtime::metrics::Registry;
@@ -12,14 +13,17 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::server::client;
+use super::server::{Disturbance, Disturbed, client};
 use super::world::{Fate, World, key};
-use crate::cluster::{CallError, Cluster};
+use crate::call::CallError;
+use crate::cluster::Cluster;
+use crate::fence::Fence;
 use crate::labels::REVISION;
 use crate::metrics::Metrics;
 use crate::pod::Program;
-use crate::reconcile::{Context, Unseen, pass};
+use crate::reconcile::{Context, delay_after, pass};
 use crate::sources::Sources;
 use crate::stores::Writers;
 
@@ -60,15 +64,27 @@ pub(crate) struct Bench {
     selected: Option<String>,
     /// How often another revision was selected.
     pub(crate) switches: usize,
+    /// After how long each pass that failed is to be tried again.
+    pub(crate) delays: Vec<Duration>,
 }
 
 impl Bench {
     pub(crate) fn new(manifest: &str) -> Self {
         let world = Arc::new(Mutex::new(World::new()));
         let (writers, context) = operator(&world, program("predictor:1"));
-        let bench = Self { world, writers, context, selected: None, switches: 0 };
+        let bench = Self { world, writers, context, selected: None, switches: 0, delays: vec![] };
         bench.apply(manifest);
         bench
+    }
+
+    /// What writes for the operator.
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.context.cluster.clone()
+    }
+
+    /// Has the API server do this wrong with the next requests of this kind.
+    pub(crate) fn disturb(&self, method: &'static str, path: &str, times: usize, how: Disturbance) {
+        self.world().disturbed.push(Disturbed { method, path: path.to_owned(), times, how });
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -138,16 +154,25 @@ impl Bench {
     }
 
     /// One pass on what is there.
-    pub(crate) async fn pass(&mut self) -> Result<Option<std::time::Duration>, CallError> {
+    pub(crate) async fn pass(&mut self) -> Result<Option<Duration>, CallError> {
         self.watch(&KINDS);
         self.pass_without_watching().await
     }
 
     /// One pass on what the watches saw last.
-    pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<std::time::Duration>, CallError> {
+    pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<Duration>, CallError> {
         let now = self.world().now;
         let ended = match self.context.stores.models.state().first() {
-            Some(model) => Box::pin(pass(model, &self.context, now)).await,
+            Some(model) => {
+                let model = model.as_ref();
+                let ended = Box::pin(pass(model, &self.context, now)).await;
+                let uid = model.metadata.uid.as_deref().unwrap_or_default();
+                match &ended {
+                    Ok(_) => self.context.failures.clear(uid),
+                    Err(error) => self.delays.push(delay_after(model, error, &self.context)),
+                }
+                ended
+            }
             None => Ok(None),
         };
         self.look();
@@ -158,8 +183,17 @@ impl Bench {
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
         let world = self.world.clone();
         let world = world.lock().unwrap();
-        let Writers { models, deployments, snapshots, config_maps, services, budgets, policies, pods } =
-            &mut self.writers;
+        let Writers {
+            models,
+            deployments,
+            snapshots,
+            config_maps,
+            services,
+            budgets,
+            policies,
+            pods,
+            unreadable: _,
+        } = &mut self.writers;
         fill(models, "predictormodels", &world);
         for plural in plurals {
             match *plural {
@@ -251,10 +285,11 @@ impl Bench {
 fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
-    let cluster = Cluster::new(client(world.clone()), metrics.clone(), stores.clone());
+    let fence = Fence::default();
+    fence.open_until(Instant::now() + Duration::from_secs(86_400));
+    let cluster = Cluster::new(client(world.clone()), fence, metrics.clone(), stores.clone());
     let callers = Some(CALLERS.parse().unwrap());
-    let sources = Sources::default();
-    (writers, Context { program, callers, stores, cluster, metrics, sources, unseen: Unseen::default() })
+    (writers, Context { callers, ..Context::new(program, stores, cluster, metrics, Sources::default()) })
 }
 
 fn program(image: &str) -> Program {

@@ -23,7 +23,6 @@ async fn an_object_of_somebody_else_is_never_touched_and_nothing_is_made_beside_
         ("deployments", &config),
         ("controllerrevisions", &config),
         ("configmaps", &config),
-        ("poddisruptionbudgets", "iris"),
         ("networkpolicies", "iris-pods"),
     ];
     for (plural, name) in names {

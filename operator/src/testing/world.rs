@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::server::Disturbed;
 use crate::labels::{MODEL_UID, REVISION};
 
 /// A plural, a namespace and a name.
@@ -47,6 +48,12 @@ pub(crate) struct World {
     pub(crate) events: Vec<String>,
     /// After how many more writes the API server fails, once.
     pub(crate) fails_after: Option<usize>,
+    /// Requests that something goes wrong with.
+    pub(crate) disturbed: Vec<Disturbed>,
+    /// A field of objects of this plural that a webhook sets at each apply.
+    pub(crate) webhook: Option<(&'static str, &'static str, Value)>,
+    /// What was applied to each object last.
+    pub(crate) applied: BTreeMap<Key, Value>,
     /// The namespace is being deleted: nothing is made in it any more.
     pub(crate) goes: bool,
     version: u64,
@@ -64,6 +71,9 @@ impl World {
             reads: Vec::new(),
             events: Vec::new(),
             fails_after: None,
+            disturbed: Vec::new(),
+            webhook: None,
+            applied: BTreeMap::new(),
             goes: false,
             version: 100,
             removed: BTreeMap::new(),
@@ -107,6 +117,7 @@ impl World {
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Value> {
         let removed = self.objects.remove(key);
+        self.applied.remove(key);
         *self.removed.entry(key.clone()).or_default() += 1;
         self.collect_garbage();
         removed

@@ -158,7 +158,7 @@ pub(crate) fn leader() -> Result<String> {
         "lease",
         "canopy-operator",
         "--namespace",
-        SYSTEM,
+        "kube-system",
         "--output",
         "jsonpath={.spec.holderIdentity}",
     ];

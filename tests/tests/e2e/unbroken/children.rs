@@ -31,6 +31,8 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
         json!([
             of["spec"]["selector"],
             of["spec"]["replicas"],
+            of["spec"]["template"]["metadata"]["labels"],
+            of["spec"]["template"]["spec"]["nodeSelector"],
             of["data"],
             metadata["labels"],
             metadata["ownerReferences"]
@@ -70,10 +72,15 @@ async fn children_that_are_edited_or_deleted_are_repaired_and_no_request_fails()
         let of_revision = format!("tiny-{serving}");
         let before = model.pods(&serving)?;
         let nobody = json!({"spec": {"selector": {"canopy.rs/revision": "nobody"}}});
+        let added = json!({"spec": {"selector": {"x": "y"}}});
+        let pinned = json!({"spec": {"template": {"spec": {"nodeSelector": {"x": "y"}}}}});
         let orphan = || Deed::Patch(json!({"metadata": {"ownerReferences": null}}));
         let deeds = [
             ("a selector changed", ("service", "tiny-pods"), Deed::Patch(nobody.clone())),
             ("the other selector changed", ("service", "tiny"), Deed::Patch(nobody)),
+            ("a selector added to", ("service", "tiny-pods"), Deed::Patch(added.clone())),
+            ("the other selector added to", ("service", "tiny"), Deed::Patch(added)),
+            ("pods pinned to a node", ("deployment", of_revision.as_str()), Deed::Patch(pinned)),
             ("the owner forgotten", ("deployment", of_revision.as_str()), orphan()),
             ("scaled by hand", ("deployment", &of_revision), Deed::Patch(json!({"spec": {"replicas": 1}}))),
             ("a Service deleted", ("service", "tiny-pods"), Deed::Delete),
