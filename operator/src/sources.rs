@@ -58,7 +58,7 @@ impl Sources {
         if let Some((_, meant)) = self.all().known.get(&uid).filter(is_same).and_then(|k| k.read.clone()) {
             return Ok(meant);
         }
-        let asked = Known { spec: model.spec.clone(), restarted_at, source: source.clone(), read: None };
+        let asked = Known { spec, restarted_at, source: source.clone(), read: None };
         self.all().known.insert(uid.clone(), asked);
 
         let mut config_maps = ConfigMaps::default();
