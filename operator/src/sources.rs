@@ -54,11 +54,12 @@ impl Sources {
         let uid = model.uid().unwrap_or_default();
         let source = source(model);
         let restarted_at = model.annotations().get(RESTARTED_AT).cloned();
-        let is_same = |known: &&Known| known.spec == model.spec && known.restarted_at == restarted_at;
+        let spec = meant_by(&model.spec);
+        let is_same = |known: &&Known| known.spec == spec && known.restarted_at == restarted_at;
         if let Some((_, meant)) = self.all().known.get(&uid).filter(is_same).and_then(|k| k.read.clone()) {
             return Ok(meant);
         }
-        let asked = Known { spec: model.spec.clone(), restarted_at, source: source.clone(), read: None };
+        let asked = Known { spec, restarted_at, source: source.clone(), read: None };
         self.all().known.insert(uid.clone(), asked);
 
         let mut config_maps = ConfigMaps::default();
@@ -122,6 +123,11 @@ impl Sources {
     fn all(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The spec without what only says how many pods there are, and when they go.
+fn meant_by(spec: &PredictorModelSpec) -> PredictorModelSpec {
+    PredictorModelSpec { replicas: None, retire_seconds: None, paused: None, ..spec.clone() }
 }
 
 /// The `ConfigMap` that a model's data come from.

@@ -1,11 +1,12 @@
-//! How much memory an operator takes at its start where many models have large data in ConfigMaps.
+//! How much memory an operator takes at its start where many models have large data in `ConfigMap`s.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::{create, kubectl_json};
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::until;
 use serde_json::json;
-use std::time::Duration;
 
 use crate::canopy::{SYSTEM, alone, leader, measurements, rolled_out, scale_operators, without_operators};
 use crate::model::{PATIENCE, config_map, small};
@@ -21,14 +22,12 @@ const BYTES_MAX: f64 = 128e6;
 
 /// A table of this many bytes, which differs from model to model.
 fn table(model: usize) -> String {
-    let mut table = format!("a,b,y\n{model},0,no\n");
-    let mut row = 0;
-    while table.len() < DATA_BYTES {
-        let (sign, class) = if row % 2 == 0 { ("", "yes") } else { ("-", "no") };
-        table.push_str(&format!("{sign}{row},{},{class}\n", row % 7));
-        row += 1;
-    }
-    table
+    // Each row has as many bytes as the first, so their number follows from the size.
+    let row = |row: usize| {
+        format!("{:08},{:02},{}\n", row, row % 7, if row.is_multiple_of(2) { "yes" } else { "nay" })
+    };
+    let rows: String = (0..DATA_BYTES / row(0).len()).map(row).collect();
+    format!("a,b,y\n{model},0,nay\n{rows}")
 }
 
 fn make(namespace: &Namespace) -> Result<()> {
@@ -52,8 +51,15 @@ fn copies(namespace: &Namespace) -> Result<usize> {
     Ok(namespace.kubectl(&own)?.lines().filter(|name| name.ends_with("-data")).count())
 }
 
-#[tokio::test]
 #[expect(clippy::print_stdout, reason = "the figures are what this is for")]
+fn tell(bytes: f64) {
+    let megabytes = bytes / 1e6;
+    println!(
+        "figure: {MODELS} models with {DATA_BYTES} bytes of data each: a started operator takes {megabytes:.1} MB"
+    );
+}
+
+#[tokio::test]
 async fn an_operator_starts_within_its_memory_where_many_models_have_large_data() -> Result<()> {
     let _turn = alone().await?;
     in_namespace("e2e-large-data", async |namespace| {
@@ -76,10 +82,7 @@ async fn an_operator_starts_within_its_memory_where_many_models_have_large_data(
             scrape.sum("process_resident_memory_bytes", &[])
         })
         .await?;
-        println!(
-            "figure: {MODELS} models with {DATA_BYTES} bytes of data each: a started operator takes {:.1} MB",
-            used / 1e6
-        );
+        tell(used);
         ensure!(used < BYTES_MAX, "an operator takes {used} bytes");
         let pod = kubectl_json(&["get", "pod", &operator, "--namespace", SYSTEM])?;
         let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();

@@ -1,4 +1,4 @@
-//! A tenant who may write ConfigMaps and models and nothing else gets no pod of its own making, and changes nothing of
+//! A tenant who may write `ConfigMap`s and models and nothing else gets no pod of its own making, and changes nothing of
 //! another tenant's model.
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::canopy::shared;
 use crate::model::{Model, PATIENCE, revision, small};
 
-/// A ServiceAccount of a namespace with rights to ConfigMaps and models alone.
+/// A `ServiceAccount` of a namespace with rights to `ConfigMap`s and models alone.
 struct Tenant<'a> {
     namespace: &'a Namespace,
     user: String,
@@ -18,13 +18,13 @@ struct Tenant<'a> {
 
 impl<'a> Tenant<'a> {
     fn new(namespace: &'a Namespace) -> Result<Self> {
-        let rule = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["*"]});
+        let allow = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["*"]});
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant"});
         let tenant = json!([{"kind": "ServiceAccount", "name": "tenant", "namespace": namespace.name}]);
         let items = json!([
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "tenant"}},
             {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "tenant"},
-             "rules": [rule("", "configmaps"), rule("canopy.rs", "predictormodels")]},
+             "rules": [allow("", "configmaps"), allow("canopy.rs", "predictormodels")]},
             {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "tenant"},
              "roleRef": role, "subjects": tenant},
         ]);
@@ -66,7 +66,7 @@ fn labels(uid: &str, revision: &str) -> Value {
 }
 
 /// A `ConfigMap` as an earlier operator took pod templates from: this one admits itself to the restricted level, and has
-/// the token of a ServiceAccount.
+/// the token of a `ServiceAccount`.
 fn forged(uid: &str, revision: &str) -> Value {
     let container = json!({
         "name": "serve",
@@ -87,7 +87,7 @@ fn forged(uid: &str, revision: &str) -> Value {
     })
 }
 
-/// Fails where anything runs, or is to run, with a ServiceAccount of the tenant's choice.
+/// Fails where anything runs, or is to run, with a `ServiceAccount` of the tenant's choice.
 fn check_templates(namespace: &Namespace) -> Result<()> {
     for kind in ["deployments", "replicasets", "pods"] {
         let all = namespace.kubectl(&["get", kind, "--output", "json"])?;
@@ -137,13 +137,11 @@ async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> 
         let as_made = content(namespace, &serving)?;
         ensure!(as_made["pod.json"].is_null(), "the tenant's ConfigMap is still there: {as_made}");
 
-        // While it is paused, and then while it serves.
+        // Again, of a revision that has served. (While it is not paused, the operator is there before the tenant.)
         tenant.pause("tiny", true)?;
         tiny.says("Progressing", "False", "Paused").await?;
         tenant.put(&forged(&uid, &serving))?;
         tenant.pause("tiny", false)?;
-        replaced(namespace, &serving, &as_made).await?;
-        tenant.put(&forged(&uid, &serving))?;
         replaced(namespace, &serving, &as_made).await?;
         tiny.is_told("Repaired", "was not what the operator wrote and was replaced").await?;
         check_templates(namespace)?;
