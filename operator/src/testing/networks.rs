@@ -44,7 +44,7 @@ async fn whatever_is_added_to_a_policy_is_taken_out_again() {
         |spec| drop(spec["ingress"][1].as_object_mut().unwrap().remove("from")),
         |spec| spec["ingress"][0]["from"].as_array_mut().unwrap().push(json!({"namespaceSelector": {}})),
         |spec| {
-            spec["ingress"][0]["ports"].as_array_mut().unwrap().push(json!({"port": 22, "protocol": "TCP"}))
+            spec["ingress"][0]["ports"].as_array_mut().unwrap().push(json!({"port": 22, "protocol": "TCP"}));
         },
         |spec| spec["podSelector"]["matchLabels"]["never"] = json!("there"),
         |spec| spec["policyTypes"] = json!(["Egress"]),
