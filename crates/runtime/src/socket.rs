@@ -50,7 +50,14 @@ impl Socket {
 
     /// Looks at bytes that were read.
     fn saw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.is_empty() || !self.is_in_line() {
+        if !self.is_in_line() {
+            return Ok(());
+        }
+        // Line breaks before a request line belong to nothing, as those that some clients send after a body.
+        let breaks =
+            if self.line == 0 { bytes.iter().take_while(|byte| b"\r\n".contains(byte)).count() } else { 0 };
+        let bytes = &bytes[breaks..];
+        if bytes.is_empty() {
             return Ok(());
         }
         let is_whole = bytes.contains(&b'\n');
