@@ -3,6 +3,7 @@
 //! Comes in: what a part found. Goes out: a status, a word of the closed list, and a body `{"detail": …}`.
 //! Never: anything of the inside; the log has that.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use canopy_contract::body::BodyError;
@@ -134,24 +135,26 @@ struct FaultDetail {
     kind: &'static str,
 }
 
+const BODY: Cow<'static, str> = Cow::Borrowed("body");
+
 /// A step into a body: the name of a member, or an index.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Step {
-    Member(&'static str),
+    Member(Cow<'static, str>),
     Index(usize),
 }
 
 impl FaultDetail {
     fn of(FieldFault { place, fault }: &FieldFault) -> Self {
-        let members = [Some("body"), place.member].into_iter().flatten().map(Step::Member);
+        let members = [Some(BODY), place.member.clone()].into_iter().flatten().map(Step::Member);
         let indices = place.indices.iter().copied().map(Step::Index);
         Self { loc: members.chain(indices).collect(), msg: fault.to_string(), kind: fault.kind() }
     }
 
     fn malformed(words: &str) -> Self {
         Self {
-            loc: vec![Step::Member("body")],
+            loc: vec![Step::Member(BODY)],
             msg: format!("JSON decode error: {words}"),
             kind: "json_invalid",
         }
@@ -178,6 +181,11 @@ mod tests {
             &Failure::from(BodyError::Faults(vec![number, infinite.clone()])),
             422,
             r#"{"detail":[{"loc":["body","instances",3,2],"msg":"must be a number","type":"number_type"},{"loc":["body","features",0],"msg":"must be a finite number","type":"finite_number"}]}"#,
+        );
+        check(
+            &Failure::from(BodyError::Faults(vec![FieldFault::unknown_member("names")])),
+            422,
+            r#"{"detail":[{"loc":["body","names"],"msg":"is unknown; the body takes features or instances","type":"extra_forbidden"}]}"#,
         );
         check(
             &Failure::from(BodyError::Faults(vec![infinite])),

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::fault::{FAULTS_MAX, Fault, FieldFault, Place};
@@ -53,8 +53,8 @@ impl<'de> Visitor<'de> for BodyVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {
         let mut rows: Option<Rows> = None;
         while let Some(key) = map.next_key::<Key>()? {
-            if rows.is_some() && key != Key::Other {
-                return Err(A::Error::custom("features and instances"));
+            if rows.is_some() || key == Key::Other {
+                return Err(A::Error::custom("a second member, or an unknown one"));
             }
             match key {
                 Key::Features => {
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for BodyVisitor {
                     rows = Some(one.into_single());
                 }
                 Key::Instances => rows = Some(map.next_value_seed(RowsSeed)?),
-                Key::Other => drop(map.next_value::<IgnoredAny>()?),
+                Key::Other => {}
             }
         }
         rows.ok_or_else(|| A::Error::missing_field(FEATURES))
@@ -156,32 +156,67 @@ fn diagnose(body: &[u8]) -> BodyError {
         Ok(members) => members,
         Err(error) => return BodyError::Malformed(error.to_string()),
     };
-    let mut faults = Vec::new();
+    let mut faults = members.unknown;
     match (members.features, members.instances) {
+        // A member with another name is most likely meant to be one of these two.
+        (None, None) if !faults.is_empty() => {}
         (None, None) => faults.push(FieldFault::at(FEATURES, &[], Fault::Missing)),
-        (Some(_), Some(_)) => faults.push(FieldFault::at(INSTANCES, &[], Fault::BothGiven)),
+        (Some(_), Some(_)) => push(&mut faults, || FieldFault::at(INSTANCES, &[], Fault::BothGiven)),
         (Some(row), None) => judge_row(FEATURES, &[], row, &mut faults),
         (None, Some(rows)) => judge_rows(rows, &mut faults),
     }
     if faults.is_empty() {
-        // Each member is right by itself, so one of them must stand there twice.
-        return BodyError::Malformed("features or instances is given more than once".to_owned());
+        // Each member is right by itself. The two passes disagree, which a client cannot mend.
+        return BodyError::Malformed("the body could not be read".to_owned());
     }
     BodyError::Faults(faults)
 }
 
-#[derive(serde::Deserialize)]
+/// The members of a body, each as raw text.
+#[derive(Default)]
 struct RawMembers<'a> {
-    #[serde(borrow, default)]
     features: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     instances: Option<&'a RawValue>,
+    unknown: Vec<FieldFault>,
+}
+
+impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = RawMembers<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with features or instances")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMembers<'de>, A::Error> {
+        let mut members = RawMembers::default();
+        let (mut has_features, mut has_instances) = (false, false);
+        while let Some(name) = map.next_key::<String>()? {
+            let value: &RawValue = map.next_value()?;
+            let given = Some(value).filter(|value| value.get() != "null");
+            match name.as_str() {
+                FEATURES if has_features => return Err(A::Error::duplicate_field(FEATURES)),
+                INSTANCES if has_instances => return Err(A::Error::duplicate_field(INSTANCES)),
+                FEATURES => (members.features, has_features) = (given, true),
+                INSTANCES => (members.instances, has_instances) = (given, true),
+                other => push(&mut members.unknown, || FieldFault::unknown_member(other)),
+            }
+        }
+        Ok(members)
+    }
 }
 
 fn judge_rows(rows: &RawValue, faults: &mut Vec<FieldFault>) {
     match serde_json::from_str::<Vec<&RawValue>>(rows.get()) {
-        Err(_) => faults.push(FieldFault::at(INSTANCES, &[], Fault::NotAList)),
-        Ok(rows) if rows.is_empty() => faults.push(FieldFault::at(INSTANCES, &[], Fault::NoRows)),
+        Err(_) => push(faults, || FieldFault::at(INSTANCES, &[], Fault::NotAList)),
+        Ok(rows) if rows.is_empty() => push(faults, || FieldFault::at(INSTANCES, &[], Fault::NoRows)),
         Ok(rows) => rows.iter().enumerate().for_each(|(i, row)| judge_row(INSTANCES, &[i], row, faults)),
     }
 }
@@ -233,7 +268,7 @@ mod tests {
         assert!(rows.is_single());
         assert_eq!(rows, Rows::single(vec![1.0, -2.5, 300.0]));
 
-        let rows = parse(br#" {"user":{"id":[1]},"instances":[[1],[],[2,3]]} "#).unwrap();
+        let rows = parse(br#" {"instances":[[1],[],[2,3]]} "#).unwrap();
         assert!(!rows.is_single());
         assert_eq!(rows.iter().collect::<Vec<_>>(), [&[1.0][..], &[], &[2.0, 3.0]]);
     }
@@ -267,13 +302,45 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_member_is_refused_by_name_before_and_after_the_rows() {
+        let unknown = "is unknown; the body takes features or instances";
+        for body in [
+            r#"{"names":["a"],"features":[1]}"#,
+            r#"{"features":[1],"names":["a"]}"#,
+            r#"{"instances":[[1]],"names":{"a":[[[]]]}}"#,
+            r#"{"names":null}"#,
+        ] {
+            assert_eq!(faults(body), [format!("names {unknown}")], "{body}");
+        }
+        assert_eq!(
+            faults(r#"{"model":"iris","features":[1,"2"],"Instances":[]}"#),
+            [
+                format!("model {unknown}"),
+                format!("Instances {unknown}"),
+                "features.1 must be a number".to_owned()
+            ]
+        );
+        let long = format!(r#"{{"features":[1],"{}\u001b[2J":1}}"#, "é".repeat(10_000));
+        assert_eq!(faults(&long), [format!("{} {unknown}", "é".repeat(64))]);
+        assert_eq!(faults("{\"\\u001b[2J\":1}"), [format!("\u{fffd}[2J {unknown}")]);
+        let many: Vec<_> = (0..100_000).map(|number| format!(r#""m{number}":1"#)).collect();
+        assert_eq!(faults(&format!("{{{}}}", many.join(","))).len(), FAULTS_MAX);
+    }
+
+    #[test]
     fn what_is_not_json_is_told_with_line_and_column() {
         for body in
             ["", "{", r#"{"features":[1,"#, r#"{"features":[NaN]}"#, "not json", r#"{"features":[1]}x"#]
         {
             assert!(malformed(body).contains("line 1 column"), "{body}");
         }
-        assert!(malformed(r#"{"features":[1],"features":[2]}"#).contains("duplicate field"), "");
+        for twice in [
+            r#"{"features":[1],"features":[2]}"#,
+            r#"{"instances":null,"instances":[[2]]}"#,
+            r#"{"features":null,"features":null}"#,
+        ] {
+            assert!(malformed(twice).contains("duplicate field"), "{twice}");
+        }
         assert!(matches!(parse(b"{\"features\":[\xff]}"), Err(BodyError::Malformed(_))));
     }
 

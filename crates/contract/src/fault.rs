@@ -3,23 +3,27 @@
 //! Comes in: what `body` and `schema` found. Goes out: words for people and for programs. Never: a status; each
 //! process has its own for the same fault.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// How many faults of one body are told; a body of a million bad cells must not be answered with a larger one.
 pub const FAULTS_MAX: usize = 20;
 
+/// How many characters of a name that a caller made up are repeated to it.
+const NAME_MAX: usize = 64;
+
 /// Where in the body a fault is: `features`, `features.2`, `instances.3.2`, or the body itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The member, or none where the body as a whole is at fault.
-    pub member: Option<&'static str>,
+    pub member: Option<Cow<'static, str>>,
     /// The indices below it.
     pub indices: Vec<usize>,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.member.unwrap_or("body"))?;
+        f.write_str(self.member.as_deref().unwrap_or("body"))?;
         self.indices.iter().try_for_each(|index| write!(f, ".{index}"))
     }
 }
@@ -31,6 +35,8 @@ pub enum Fault {
     NotAnObject,
     /// The member is not there.
     Missing,
+    /// The body takes no member of this name.
+    UnknownMember,
     /// Both `features` and `instances` are there.
     BothGiven,
     /// There must be at least one row.
@@ -67,6 +73,7 @@ impl Fault {
         match self {
             Self::NotAnObject
             | Self::Missing
+            | Self::UnknownMember
             | Self::BothGiven
             | Self::NoRows
             | Self::NotAList
@@ -80,6 +87,7 @@ impl Fault {
         match self {
             Self::NotAnObject => "object_type",
             Self::Missing => "missing",
+            Self::UnknownMember => "extra_forbidden",
             Self::BothGiven => "both_given",
             Self::NoRows => "too_short",
             Self::NotAList => "list_type",
@@ -96,6 +104,7 @@ impl fmt::Display for Fault {
         match self {
             Self::NotAnObject => f.write_str("must be an object with features or instances"),
             Self::Missing => f.write_str("is required"),
+            Self::UnknownMember => f.write_str("is unknown; the body takes features or instances"),
             Self::BothGiven => f.write_str("must not be given together with features"),
             Self::NoRows => f.write_str("must have at least one row"),
             Self::NotAList => f.write_str("must be a list"),
@@ -128,7 +137,13 @@ pub struct FieldFault {
 impl FieldFault {
     /// A fault of the member `member`, below it at `indices`.
     pub fn at(member: &'static str, indices: &[usize], fault: Fault) -> Self {
-        Self { place: Place { member: Some(member), indices: indices.to_vec() }, fault }
+        Self { place: Place { member: Some(member.into()), indices: indices.to_vec() }, fault }
+    }
+
+    /// The fault of a member called `name`, which the body does not take.
+    pub fn unknown_member(name: &str) -> Self {
+        let member = Some(quotable(name).into());
+        Self { place: Place { member, indices: Vec::new() }, fault: Fault::UnknownMember }
     }
 }
 
@@ -136,4 +151,12 @@ impl fmt::Display for FieldFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.place, self.fault)
     }
+}
+
+/// A name that a caller made up, as it may be repeated in errors and logs: cut, without control characters.
+pub fn quotable(name: &str) -> String {
+    name.chars()
+        .take(NAME_MAX)
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }

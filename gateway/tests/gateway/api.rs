@@ -61,10 +61,7 @@ async fn many_rows_are_answered_in_their_order_without_a_confidence_for_all() {
 async fn numbers_reach_the_predictor_as_they_were_sent() {
     let predictor = Predictor::of("demo").await;
     let gateway = Gateway::before(&predictor).await;
-    gateway
-        .post("/api/predict", r#" {"user": 7, "features": [0.1, -1e-7, 9.999999999999998, 10]} "#)
-        .await
-        .class();
+    gateway.post("/api/predict", r#" {"features": [0.1, -1e-7, 9.999999999999998, 10]} "#).await.class();
     let (_, body) = predictor.script.last.lock().unwrap().clone();
     assert_eq!(body, r#"{"features":[0.1,-1e-7,9.999999999999998,10.0]}"#);
 }

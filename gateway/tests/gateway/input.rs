@@ -50,6 +50,13 @@ async fn each_faulty_field_is_named_with_what_is_wrong() {
             r#"{"instances":[[1,2,3,4],[1,2,3,99]]}"#,
             json!({"instances.1.3": ["d must be between -10 and 10, but is 99"]}),
         ),
+        (
+            r#"{"features":[1,2,3,4],"names":["a"],"model":"iris"}"#,
+            json!({
+                "names": ["is unknown; the body takes features or instances"],
+                "model": ["is unknown; the body takes features or instances"],
+            }),
+        ),
         (r#"{"instances":[]}"#, json!({"instances": ["must have at least one row"]})),
         (
             r#"{"features":[1,2,3,4],"instances":[]}"#,

@@ -29,7 +29,7 @@ async fn one_row_is_answered_with_one_prediction_and_many_with_a_list() {
     check(r#"{"features":[20,5.5]}"#, 200, r#"{"prediction":1,"confidence":0.255}"#).await;
     check(r#"{"features":[0,-0.0]}"#, 200, r#"{"prediction":0,"confidence":0.0}"#).await;
     check(
-        r#"{"user":{"id":7},"instances":[[1,2],[1,-2.5]]}"#,
+        r#"{"instances":[[1,2],[1,-2.5]]}"#,
         200,
         r#"{"predictions":[{"prediction":1,"confidence":0.03},{"prediction":0,"confidence":0.015}]}"#,
     )
