@@ -69,6 +69,13 @@ impl SecondsVec {
     pub fn with_label_values(&self, values: &[&str]) -> Seconds {
         Seconds { histogram: self.histograms.with_label_values(values), series: self.family.of(values) }
     }
+
+    /// Removes the histogram with these values of the labels and its exemplars, if it is there.
+    pub fn remove_label_values(&self, values: &[&str]) {
+        // It fails only if there is none, which is what is wanted.
+        let _ = self.histograms.remove_label_values(values);
+        self.family.remove(values);
+    }
 }
 
 impl Seconds {
@@ -87,6 +94,11 @@ impl Family {
         let key: Vec<_> = values.iter().map(|&value| value.to_owned()).collect();
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(key).or_insert_with(|| Arc::new(Series::new(self.bounds))).clone()
+    }
+
+    fn remove(&self, values: &[&str]) {
+        let key: Vec<_> = values.iter().map(|&value| value.to_owned()).collect();
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
     /// The name of the histograms.
@@ -155,5 +167,11 @@ mod tests {
         let expected = [1_u8, 3, 5].map(|number| Some(format!("{number:032x}")));
         assert_eq!(traces.collect::<Vec<_>>(), [&expected[..], &[None]].concat());
         assert!(seconds.family.labelled(&[pair("b", "x"), pair("c", "z")]).is_none());
+        seconds.with_label_values(&["x", "z"]);
+        for _ in 0..2 {
+            seconds.remove_label_values(&["x", "y"]);
+            assert!(seconds.family.labelled(&[pair("c", "y"), pair("b", "x")]).is_none());
+            assert!(seconds.family.labelled(&[pair("b", "x"), pair("c", "z")]).is_some());
+        }
     }
 }

@@ -164,8 +164,8 @@ fn digit(number: u8) -> u8 {
     if number < 10 { b'0' + number } else { b'a' + number - 10 }
 }
 
-/// A span of a request's trace. It begins when it is made and ends when it is dropped.
-#[derive(Debug)]
+/// A span of a request's trace. It begins when it is made and ends when it and all its clones are dropped.
+#[derive(Clone, Debug)]
 pub struct RequestSpan {
     span: Span,
     context: TraceContext,
