@@ -87,6 +87,11 @@ pub(crate) struct UpArguments {
     #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDR", default_value_t = here(GATEWAY_ADMIN_PORT))]
     pub(crate) admin: SocketAddr,
 
+    /// Shows recorded answers and the users of the database to every client that can reach the gateway; false switches
+    /// it off [default: true where --gateway is an address that only this machine reaches, else false]
+    #[arg(long, env = "CANOPY_LIST_PREDICTIONS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) list_predictions: Option<bool>,
+
     /// The folder of the database and of trained models, made if it is not there
     #[arg(long, env = "CANOPY_DATA", value_name = "DIR", default_value = ".canopy")]
     pub(crate) data: PathBuf,
@@ -94,6 +99,13 @@ pub(crate) struct UpArguments {
     /// How to say what is where
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: Output,
+}
+
+impl UpArguments {
+    /// Whether clients may see what the database has. Without being told only those on this machine may.
+    pub(crate) fn lists_predictions(&self) -> bool {
+        self.list_predictions.unwrap_or_else(|| self.gateway.ip().to_canonical().is_loopback())
+    }
 }
 
 /// Train one model and write it into a file
@@ -175,6 +187,30 @@ fn here(port: u16) -> SocketAddr {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn records_are_shown_on_this_machine_and_elsewhere_only_where_that_is_said() {
+        let check = |flags: &[&str], expected: bool| {
+            let words = [&["canopy", "up"], flags].concat();
+            let Command::Up(up) = Arguments::parse_from(words).command else { panic!("another command") };
+            assert_eq!(up.lists_predictions(), expected, "{flags:?}");
+        };
+        check(&[], true);
+        for (address, is_here) in [
+            ("127.0.0.1:0", true),
+            ("127.8.8.8:8000", true),
+            ("[::1]:8000", true),
+            ("[::ffff:127.0.0.1]:8000", true),
+            ("0.0.0.0:8000", false),
+            ("[::]:8000", false),
+            ("10.0.0.1:8000", false),
+        ] {
+            check(&["--gateway", address], is_here);
+            check(&["--gateway", address, "--list-predictions"], true);
+            check(&["--gateway", address, "--list-predictions=true"], true);
+            check(&["--gateway", address, "--list-predictions=false"], false);
+        }
+    }
 
     #[test]
     fn every_command_shows_an_example() {

@@ -74,6 +74,7 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
                 .collect(),
         ),
         database_url: Some(database_url(&arguments.data)?),
+        list_predictions: arguments.lists_predictions(),
         drain_seconds: 0,
         ..Settings::default()
     };

@@ -55,7 +55,7 @@ fn line(gateway: &Path, predictor: &Path) -> Result<()> {
 
     let folder = EmptyRoot::new(gateway)?;
     let predictors = format!("demo=http://{predictor}");
-    let flags = ["--predictors", &predictors, "--database-url", "sqlite:///canopy.db"];
+    let flags = ["--predictors", &predictors, "--database-url", "sqlite:///canopy.db", "--list-predictions"];
     // A collector behind TLS: its client needs the certificates, and must not hold up anything.
     let (_gateway, gateway) =
         folder.start(&flags, "--listen", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1")])?;
