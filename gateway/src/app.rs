@@ -14,8 +14,10 @@ use crate::directory::{Directory, DirectoryError};
 use crate::dns::{Dns, SetupError};
 use crate::failure::{Failure, Trouble, told_back};
 use crate::found::{Found, Missing};
+use crate::listing::Kept;
 use crate::metrics::{Metrics, Series};
 use crate::record::Recorder;
+use crate::retire::retire;
 use crate::served::Served;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
@@ -46,7 +48,11 @@ pub struct App {
     default_told: String,
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
+    /// The list of all models.
+    pub(crate) list: Kept,
     pub(crate) store: Store,
+    /// Whether clients may see what the database has.
+    shows_records: bool,
     /// Where there is a database.
     pub(crate) recorder: Option<Recorder>,
     pub(crate) metrics: Arc<Metrics>,
@@ -77,17 +83,26 @@ impl App {
             Store::Database(records) => Some(Recorder::start(records, &settings.recording, &metrics)),
         };
         let found = dns.map(|dns| Found::new(dns, &settings.habits, settings.protection, &metrics));
+        let watched = found.as_ref().map(Arc::downgrade);
+        let catalogue = Catalogue::new(directory, found, settings.protection, &metrics);
+        if let Some(found) = watched {
+            let named = catalogue.names();
+            let is_named = move |model: &ModelRef| named.contains(model);
+            tokio::spawn(retire(found, is_named, metrics.clone(), settings.habits.clone()));
+        }
         Ok(Arc::new(Self {
             namespace: settings.namespace.clone(),
-            default_told: directory.default_model.to_string(),
-            default_model: directory.default_model.clone(),
+            default_told: catalogue.directory.default_model.to_string(),
+            default_model: catalogue.directory.default_model.clone(),
             limits: Limits {
                 body_bytes: settings.max_body_bytes,
                 body_time: settings.body_timeout,
                 upstream_time: settings.upstream_timeout,
             },
-            catalogue: Catalogue::new(directory, found, settings.protection, &metrics),
+            catalogue,
+            list: Kept::new(settings.habits.list_for),
             store,
+            shows_records: settings.list_predictions,
             recorder,
             series: metrics.of_no_model(),
             metrics,
@@ -104,6 +119,11 @@ impl App {
     /// The recorder, where answers are recorded.
     pub(crate) fn recorder(&self) -> Result<&Recorder, Failure> {
         self.recorder.as_ref().ok_or(Failure::NoStore)
+    }
+
+    /// Refuses to show what the database has, unless that is switched on: nothing tells one client from another.
+    pub(crate) fn may_show_records(&self) -> Result<(), Failure> {
+        if self.shows_records { Ok(()) } else { Err(Failure::ListingOff) }
     }
 
     /// The model that a caller calls `name`. A name that cannot be one is as unknown as any other.

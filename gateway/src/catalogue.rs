@@ -32,8 +32,19 @@ pub(crate) struct Catalogue {
 #[derive(Default)]
 pub(crate) struct Listing {
     pub(crate) models: BTreeSet<ModelRef>,
-    /// Namespaces that may have more.
-    pub(crate) incomplete: BTreeSet<String>,
+    /// Namespaces that may have more, and why they are not listed.
+    pub(crate) incomplete: BTreeMap<String, Gap>,
+}
+
+/// Why there may be models that are not listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// The answer of DNS was cut.
+    Cut,
+    /// DNS did not answer.
+    NoAnswer,
+    /// Every namespace is served, and DNS cannot say which there are.
+    Unlisted,
 }
 
 impl Catalogue {
@@ -61,10 +72,29 @@ impl Catalogue {
         }
     }
 
+    /// The models whose predictors the settings name; DNS is not asked about them.
+    pub(crate) fn names(&self) -> BTreeSet<ModelRef> {
+        self.named.keys().cloned().collect()
+    }
+
+    /// The model called `model`, for one question about it: it is not looked up again afterwards.
+    pub(crate) async fn glance(&self, model: &ModelRef, deadline: Deadline) -> Result<Arc<Served>, Missing> {
+        match (self.named.get(model), &self.found) {
+            (Some(served), _) => Ok(served.clone()),
+            (None, Some(found)) if self.directory.admits(&model.namespace) => {
+                found.glance(model, deadline).await
+            }
+            (None, None | Some(_)) => Err(Missing::Unknown),
+        }
+    }
+
     /// The models that can be listed.
     pub(crate) async fn list(&self, deadline: Deadline) -> Listing {
         let mut listing = Listing { models: self.named.keys().cloned().collect(), ..Listing::default() };
         let Some(found) = &self.found else { return listing };
+        if self.directory.named().is_none() {
+            listing.incomplete.insert("*".to_owned(), Gap::Unlisted);
+        }
         let ask = async |namespace: &String| {
             let asked = timeout_at(deadline.at, found.dns.models(namespace)).await;
             (namespace.clone(), asked.map_err(|_| format!("no answer within {:?}", deadline.after)).flatten())
@@ -75,12 +105,12 @@ impl Catalogue {
                 Ok(listed) => {
                     listing.models.extend(listed.models);
                     if listed.cut {
-                        listing.incomplete.insert(namespace);
+                        listing.incomplete.insert(namespace, Gap::Cut);
                     }
                 }
                 Err(cause) => {
                     tracing::debug!(namespace, cause, "the models of a namespace could not be listed");
-                    listing.incomplete.insert(namespace);
+                    listing.incomplete.insert(namespace, Gap::NoAnswer);
                 }
             }
         }

@@ -53,8 +53,12 @@ pub(crate) enum Failure {
     FeedbackGiven(Uuid),
     /// What was told is no truth for the answer: the members of the body, and what is wrong with each.
     Feedback(Vec<(String, String)>),
-    /// A parameter of the URL is none that is taken, and what it must be.
-    Query(&'static str, String),
+    /// A parameter of the URL is wrong or unknown: its name, and what is wrong with it.
+    Query(String, String),
+    /// The content type of the body, where there is one, is not JSON.
+    MediaType(Option<String>),
+    /// What is recorded is not shown.
+    ListingOff,
     /// There is no database.
     NoStore,
     /// A predictor could not be asked, or did not answer; where it listens, if one was asked.
@@ -112,6 +116,8 @@ impl Failure {
             Self::FeedbackGiven(_) => Code::FeedbackGiven,
             Self::Feedback(_) => Code::InvalidFeedback,
             Self::Query(..) => Code::InvalidQuery,
+            Self::MediaType(_) => Code::UnsupportedMediaType,
+            Self::ListingOff => Code::ListingDisabled,
             Self::NoStore => Code::StoreNotConfigured,
             Self::Predictor { trouble, .. } => trouble.code(),
             Self::Store(_) => Code::StoreUnavailable,
@@ -177,6 +183,8 @@ impl Failure {
             | Self::FeedbackGiven(_)
             | Self::Feedback(_)
             | Self::Query(..)
+            | Self::MediaType(_)
+            | Self::ListingOff
             | Self::NoStore => None,
         }
     }
@@ -204,6 +212,8 @@ impl Failure {
             | Self::NotRecorded { .. }
             | Self::FeedbackGiven(_)
             | Self::Query(..)
+            | Self::MediaType(_)
+            | Self::ListingOff
             | Self::NoStore
             | Self::Predictor { .. }
             | Self::Store(_)
@@ -240,7 +250,7 @@ impl Failure {
                 errors.insert((*member).to_owned(), vec![words.clone()]);
             }
             Self::Query(parameter, words) => {
-                errors.insert((*parameter).to_owned(), vec![words.clone()]);
+                errors.insert(parameter.clone(), vec![words.clone()]);
             }
             Self::Feedback(faults) => {
                 for (member, words) in faults {
@@ -257,6 +267,8 @@ impl Failure {
             | Self::UnknownPrediction(_)
             | Self::NotRecorded { .. }
             | Self::FeedbackGiven(_)
+            | Self::MediaType(_)
+            | Self::ListingOff
             | Self::NoStore
             | Self::Predictor { .. }
             | Self::Store(_)
@@ -287,9 +299,7 @@ impl fmt::Display for Failure {
             Self::Method(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),
             Self::UnknownModel(name) => write!(f, "no model {name}; /api/models lists the models there are"),
             Self::UnknownUser(id) => write!(f, "no user {id}; /api/users lists the users there are"),
-            Self::UnknownPrediction(id) => {
-                write!(f, "no prediction {id}; what is recorded is listed at /api/predictions")
-            }
+            Self::UnknownPrediction(id) => write!(f, "no prediction {id} is recorded"),
             Self::NotRecorded { id, ratio } => {
                 write!(f, "prediction {id} is not of the share that is recorded, which is {ratio} of all")
             }
@@ -302,6 +312,15 @@ impl fmt::Display for Failure {
                 }
             },
             Self::Query(parameter, words) => write!(f, "{parameter} {words}"),
+            Self::MediaType(Some(found)) => {
+                write!(f, "the content type must be application/json, but is {found}")
+            }
+            Self::MediaType(None) => {
+                f.write_str("the content type must be application/json, but none is given")
+            }
+            Self::ListingOff => f.write_str(
+                "recorded data is not shown by this gateway; CANOPY_LIST_PREDICTIONS=true switches it on",
+            ),
             Self::NoStore => f.write_str("nothing is recorded here: CANOPY_DATABASE_URL is not set"),
             Self::Predictor { model, endpoint: _, trouble } => match trouble {
                 Trouble::Unreachable(_) => write!(f, "no predictor of model {model} can be reached"),

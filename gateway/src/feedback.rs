@@ -3,11 +3,17 @@
 //! Comes in: `{"actual": …}`, the classes of the revision that answered, and its answers. Goes out: the class that was
 //! right for each row, and how many answers were. Never: a class that the model does not have.
 
-use canopy_contract::fault::FAULTS_MAX;
+use std::fmt;
+
+use canopy_contract::fault::{FAULTS_MAX, quotable};
 use canopy_contract::schema::Class;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Number, Value};
 
 use crate::failure::Failure;
+
+/// The one member of the body.
+const ACTUAL: &str = "actual";
 
 /// What was the case, row by row.
 #[derive(Debug, PartialEq)]
@@ -26,50 +32,155 @@ pub(crate) fn judge(
     answered: &[u32],
     is_one: bool,
 ) -> Result<Verdict, Failure> {
-    let told: Value = serde_json::from_slice(body).map_err(|error| Failure::Malformed(error.to_string()))?;
+    let malformed = |error: serde_json::Error| Failure::Malformed(error.to_string());
     let fault = |member: &str, words: String| Err(Failure::Feedback(vec![(member.to_owned(), words)]));
-    let Value::Object(told) = told else {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        drop(serde_json::from_slice::<Value>(body).map_err(malformed)?);
         return fault("body", "must be an object with actual".to_owned());
+    }
+    let told = match serde_json::from_slice(body).map_err(malformed)? {
+        Body { unknown, .. } if !unknown.is_empty() => {
+            let fault = |name| (name, "is unknown; the body takes actual".to_owned());
+            return Err(Failure::Feedback(unknown.into_iter().map(fault).collect()));
+        }
+        Body { is_twice: true, .. } => return fault(ACTUAL, "must be given once".to_owned()),
+        Body { actual, .. } => actual,
     };
-    let found: Vec<(String, Option<u32>)> = match told.get("actual") {
-        None | Some(Value::Null) => return fault("actual", "is required".to_owned()),
+    let found: Vec<(String, Reading)> = match &told {
+        None | Some(Value::Null) => return fault(ACTUAL, "is required".to_owned()),
         Some(Value::Array(_)) if is_one => {
-            return fault("actual", "must be one class, since the prediction was for one row".to_owned());
+            return fault(ACTUAL, "must be one class, since the prediction was for one row".to_owned());
         }
         Some(Value::Array(list)) if list.len() != answered.len() => {
             let words = format!("must have {} classes, one per row, but has {}", answered.len(), list.len());
-            return fault("actual", words);
+            return fault(ACTUAL, words);
         }
         Some(Value::Array(list)) => {
             list.iter().enumerate().map(|(row, one)| (format!("actual.{row}"), class(one, classes))).collect()
         }
-        Some(one) if is_one => vec![("actual".to_owned(), class(one, classes))],
+        Some(one) if is_one => vec![(ACTUAL.to_owned(), class(one, classes))],
         Some(_) => {
             let words =
                 format!("must be a list of {} classes, one per row of the prediction", answered.len());
-            return fault("actual", words);
+            return fault(ACTUAL, words);
         }
     };
-    let unknown = found.iter().filter(|(_, class)| class.is_none()).take(FAULTS_MAX);
-    let faults: Vec<_> = unknown.map(|(member, _)| (member.clone(), words(classes))).collect();
+    let wrong = found.iter().filter_map(|(member, reading)| match reading {
+        Reading::Class(_) => None,
+        Reading::Unknown => Some((member.clone(), words(classes))),
+        Reading::Ambiguous(words) => Some((member.clone(), words.clone())),
+    });
+    let faults: Vec<_> = wrong.take(FAULTS_MAX).collect();
     if !faults.is_empty() {
         return Err(Failure::Feedback(faults));
     }
-    let actual: Vec<u32> = found.into_iter().filter_map(|(_, class)| class).collect();
+    let class = |reading| if let Reading::Class(index) = reading { Some(index) } else { None };
+    let actual: Vec<u32> = found.into_iter().filter_map(|(_, reading)| class(reading)).collect();
     let correct = actual.iter().zip(answered).filter(|(actual, answered)| actual == answered).count() as u64;
     Ok(Verdict { actual, correct })
 }
 
-/// The index of the class that `told` names, by index or by name.
-fn class(told: &Value, classes: &[Class]) -> Option<u32> {
-    let index = match told {
-        Value::Number(number) => {
-            usize::try_from(number.as_u64()?).ok().filter(|&index| index < classes.len())
+/// A body that is an object, with the names of the members that it should not have.
+#[derive(Default)]
+struct Body {
+    actual: Option<Value>,
+    is_twice: bool,
+    unknown: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(BodyVisitor)
+    }
+}
+
+struct BodyVisitor;
+
+impl<'de> Visitor<'de> for BodyVisitor {
+    type Value = Body;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with actual")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
+        let mut body = Body::default();
+        while let Some(name) = map.next_key::<String>()? {
+            let value: Value = map.next_value()?;
+            if name == ACTUAL {
+                body.is_twice |= body.actual.replace(value).is_some();
+            } else if body.unknown.len() < FAULTS_MAX {
+                body.unknown.push(quotable(&name));
+            }
         }
-        Value::String(name) => classes.iter().position(|class| class.name() == Some(name)),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        Ok(body)
+    }
+}
+
+/// What a class that a client names can mean.
+enum Reading {
+    /// The class of this index.
+    Class(u32),
+    /// None of the model's classes.
+    Unknown,
+    /// Several, and what the client can do about it.
+    Ambiguous(String),
+}
+
+impl Reading {
+    fn of(index: Option<usize>) -> Self {
+        index.and_then(|index| u32::try_from(index).ok()).map_or(Self::Unknown, Self::Class)
+    }
+}
+
+/// The class that `told` names: a string by its name, a number by its index. Where all classes have names that are
+/// numbers, as the qualities 3 to 8 of a wine, a number is a name. Where some do, it may be either.
+fn class(told: &Value, classes: &[Class]) -> Reading {
+    let number = match told {
+        Value::Number(number) => number,
+        Value::String(name) => {
+            return Reading::of(classes.iter().position(|class| class.name() == Some(name)));
+        }
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return Reading::Unknown,
     };
-    index.and_then(|index| u32::try_from(index).ok())
+    let called = |(index, class): (usize, &Class)| is_called(class, number).then_some(index);
+    let text = number.to_string();
+    let exact = classes.iter().position(|class| class.name() == Some(&text));
+    let by_name: Vec<_> =
+        exact.map_or_else(|| classes.iter().enumerate().filter_map(called).collect(), |exact| vec![exact]);
+    let by_index = number.as_u64().and_then(|index| usize::try_from(index).ok());
+    let by_index = by_index.filter(|&index| index < classes.len() && !are_numbers(classes));
+    match (by_name.as_slice(), by_index) {
+        ([], by_index) => Reading::of(by_index),
+        (&[one], None) => Reading::of(Some(one)),
+        (&[one], Some(index)) if one == index => Reading::of(Some(one)),
+        (&[_], Some(_)) => Reading::Ambiguous(format!(
+            "{number} is the name of one class and the index of another; give the name of the class as a string"
+        )),
+        _ => Reading::Ambiguous(format!(
+            "{number} may be the name of several classes; give the name of the class as a string"
+        )),
+    }
+}
+
+/// Whether each class has a name that is a number.
+fn are_numbers(classes: &[Class]) -> bool {
+    classes.iter().all(|class| class.name().is_some_and(|name| number_of(name).is_some()))
+}
+
+/// Whether the name of `class` is `number`, however either is written.
+fn is_called(class: &Class, number: &Number) -> bool {
+    let Some(name) = class.name() else { return false };
+    let told = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    match (name.parse::<i128>(), told) {
+        // Floats do not tell large integers apart.
+        (Ok(name), Some(told)) => name == told,
+        _ => number_of(name).is_some_and(|name| number.as_f64() == Some(name)),
+    }
+}
+
+fn number_of(name: &str) -> Option<f64> {
+    name.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 fn words(classes: &[Class]) -> String {
@@ -77,6 +188,7 @@ fn words(classes: &[Class]) -> String {
     let names: Vec<_> = classes.iter().filter_map(Class::name).take(FAULTS_MAX).collect();
     match names.as_slice() {
         [] => format!("must be the index of a class of the model, from 0 to {last}"),
+        names if are_numbers(classes) => format!("must be a class of the model: one of {}", names.join(", ")),
         names if names.len() < classes.len() => {
             format!("must be a class of the model: an index from 0 to {last}, or a name such as {}", names[0])
         }
@@ -103,9 +215,69 @@ mod tests {
         };
         check(r#"{"actual":1}"#, &[1], true, &[1], 1);
         check(r#"{"actual":"yes"}"#, &[1], true, &[1], 1);
-        check(r#"{"actual":"no","by":"somebody"}"#, &[1], true, &[0], 0);
+        check(r#" {"actual":"no"} "#, &[1], true, &[0], 0);
         check(r#"{"actual":["no",1,"yes"]}"#, &[0, 0, 1], false, &[0, 1, 1], 2);
         check(r#"{"actual":[1]}"#, &[1], false, &[1], 1);
+    }
+
+    /// What a client means by `told`, of a model with classes of these names: an index, or the reason.
+    fn meant(told: &str, names: &[&str]) -> Result<u32, String> {
+        let classes: Vec<_> = names.iter().map(|&name| Class::Name(name.to_owned())).collect();
+        let verdict = judge(format!(r#"{{"actual":{told}}}"#).as_bytes(), &classes, &[0], true);
+        verdict.map(|verdict| verdict.actual[0]).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn where_all_names_are_numbers_a_number_is_a_name_and_never_an_index() {
+        let wine = ["3", "4", "5", "6", "7", "8"];
+        for (index, name) in (0..).zip(wine) {
+            assert_eq!(meant(name, &wine), Ok(index));
+            assert_eq!(meant(&format!("\"{name}\""), &wine), Ok(index));
+            assert_eq!(meant(&format!("{name}.0"), &wine), Ok(index));
+        }
+        for no_name in ["0", "2", "9", "5.5", "-5"] {
+            let words = "actual must be a class of the model: one of 3, 4, 5, 6, 7, 8";
+            assert_eq!(meant(no_name, &wine), Err(words.to_owned()), "{no_name}");
+        }
+        assert_eq!(meant("1", &["1", "0"]), Ok(0));
+        assert_eq!(meant("-1", &["1", "-1"]), Ok(1));
+        assert_eq!(meant("0.5", &["0.25", "0.50"]), Ok(1));
+        let large = ["1234567890123456788", "1234567890123456789"];
+        assert_eq!(meant("1234567890123456789", &large), Ok(1));
+        assert_eq!(meant("1", &["1", "01"]), Ok(0), "the name that is written alike");
+        let words = "actual 1.0 may be the name of several classes; give the name of the class as a string";
+        assert_eq!(meant("1.0", &["1", "01"]), Err(words.to_owned()));
+    }
+
+    #[test]
+    fn where_some_names_are_numbers_one_that_may_be_a_name_or_an_index_is_refused() {
+        let mixed = ["2", "other", "7"];
+        let words = "actual 2 is the name of one class and the index of another; give the name of the class as a string";
+        assert_eq!(meant("2", &mixed), Err(words.to_owned()));
+        assert_eq!(meant("\"2\"", &mixed), Ok(0));
+        assert_eq!(meant("7", &mixed), Ok(2));
+        assert_eq!(meant("1", &mixed), Ok(1));
+        assert_eq!(meant("0", &["0", "other"]), Ok(0), "both mean the same class");
+        assert_eq!(meant("0", &["NaN", "inf"]), Ok(0), "words");
+    }
+
+    #[test]
+    fn members_that_are_unknown_or_given_twice_are_named() {
+        let errors = |body: &str| {
+            let problem =
+                judge(body.as_bytes(), &named(), &[1], true).unwrap_err().problem(Language::English);
+            assert_eq!((problem.status, problem.code.as_str()), (422, "invalid_feedback"), "{body}");
+            problem.errors.into_iter().map(|(member, words)| format!("{member} {}", words.join("; ")))
+        };
+        let check = |body: &str, expected: &[&str]| {
+            assert_eq!(errors(body).collect::<Vec<_>>(), expected, "{body}");
+        };
+        let unknown = "is unknown; the body takes actual";
+        check(r#"{"actual":1,"by":"somebody"}"#, &[&format!("by {unknown}")]);
+        check(r#"{"Actual":1,"id":2}"#, &[&format!("Actual {unknown}"), &format!("id {unknown}")]);
+        check(r#"{"actual":1,"actual":0}"#, &["actual must be given once"]);
+        let many: Vec<_> = (0..1000).map(|number| format!(r#""{number}":1"#)).collect();
+        assert_eq!(errors(&format!("{{{}}}", many.join(","))).count(), FAULTS_MAX);
     }
 
     #[test]

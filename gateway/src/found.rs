@@ -4,6 +4,7 @@
 //! Never: a look-up for a model that is watched, nor one of its own for each of many that ask at the same time.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::served::Served;
 use crate::settings::{Habits, Protection};
 use crate::standing::{Next, Standing};
-use crate::upstream::Deadline;
+use crate::upstream::{Deadline, Endpoint};
 
 /// How many first look-ups are shared and remembered; beyond, each is made by who asks, for itself.
 const FIRSTS_MAX: usize = 1024;
@@ -88,6 +89,31 @@ impl Found {
             |_| Missing::NotSaid(format!("no answer of DNS about model {model} within {:?}", deadline.after));
         let (outcome, _) = timeout_at(deadline.at, outcome).await.map_err(late)?;
         outcome.clone()
+    }
+
+    /// Whether `model` is looked up all the time.
+    pub(crate) fn is_watched(&self, model: &ModelRef) -> bool {
+        self.watched(model).is_some()
+    }
+
+    /// The model called `model` for one question: as it is watched, or as DNS knows it now. Nothing watches it for that.
+    pub(crate) async fn glance(&self, model: &ModelRef, deadline: Deadline) -> Result<Arc<Served>, Missing> {
+        if let Some(served) = self.watched(model) {
+            return Ok(served);
+        }
+        let looked = timeout_at(deadline.at, self.dns.look(model)).await;
+        let late = |_| format!("no answer of DNS about model {model} within {:?}", deadline.after);
+        let addresses = match looked.map_err(late).flatten().map_err(Missing::NotSaid)? {
+            Look::Pods(addresses, _) => addresses,
+            Look::NoneReady => Vec::new(),
+            Look::Unknown => return Err(Missing::Unknown),
+        };
+        let at = addresses.iter().map(|&ip| SocketAddr::new(ip, self.habits.predictor_port));
+        let first = at.clone().next().and_then(|first| Endpoint::new(first.into()));
+        let first = first.ok_or_else(|| Missing::NotSaid(format!("no pod of model {model} is ready")))?;
+        let served = Served::named(model.clone(), Arc::new(first), self.protection, &self.metrics);
+        served.pods.replace(at);
+        Ok(Arc::new(served))
     }
 
     fn watched(&self, model: &ModelRef) -> Option<Arc<Served>> {

@@ -9,6 +9,11 @@ use http::HeaderValue;
 
 use crate::metrics::{Metrics, Series};
 
+/// How many characters a version may have: as many as the resource of a model takes.
+const VERSION_MAX: usize = 128;
+/// How many a revision may have: a label of Kubernetes, and the column of the database, have as many.
+const REVISION_MAX: usize = 63;
+
 /// One revision of a model.
 pub(crate) struct Known {
     pub(crate) description: ModelDescription,
@@ -29,6 +34,13 @@ impl Known {
         }
         if features.is_empty() || classes.is_empty() {
             return Err("its /model has no features or no classes".to_owned());
+        }
+        for (what, text, max) in [("version", version, VERSION_MAX), ("revision", revision, REVISION_MAX)] {
+            if text.chars().count() > max || text.chars().any(char::is_control) {
+                return Err(format!(
+                    "its /model has a {what} with more than {max} characters, or with control characters"
+                ));
+            }
         }
         let header = HeaderValue::from_str(revision)
             .map_err(|_| format!("its /model has the revision {revision:?}, which cannot be a header"))?;
@@ -55,6 +67,7 @@ mod tests {
     #[test]
     fn a_description_of_the_model_is_taken() {
         assert_eq!(read(|_| ()).unwrap().revision, "6f3a9c1e");
+        assert!(read(|body| body["version"] = json!("ä".repeat(128))).is_ok());
     }
 
     #[test]
@@ -67,7 +80,10 @@ mod tests {
         check(|body| body["namespace"] = json!("test"), "it serves iris.test; see CANOPY_PREDICTORS");
         check(|body| body["features"] = json!([]), "no features or no classes");
         check(|body| body["classes"] = json!([]), "no features or no classes");
-        check(|body| body["revision"] = json!("a\nb"), "cannot be a header");
+        check(|body| body["revision"] = json!("a\nb"), "a revision with more than 63 characters, or");
+        check(|body| body["revision"] = json!("a".repeat(64)), "a revision with more than 63 characters, or");
+        check(|body| body["version"] = json!("a".repeat(129)), "a version with more than 128 characters, or");
+        check(|body| body["version"] = json!("\u{7}"), "a version with more than 128 characters, or");
         check(|body| body["task"] = json!("Guessing"), "no description of a model: unknown variant");
         check(|body| *body = json!([]), "no description of a model");
     }

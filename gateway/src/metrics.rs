@@ -3,7 +3,7 @@
 //! Comes in: what happened. Goes out: Prometheus series. Never: a label that a client can make up; a model
 //! that is not known to exist counts as none, with empty labels.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use canopy_contract::code::Code;
@@ -12,6 +12,9 @@ use canopy_runtime::exemplars::{Seconds, SecondsVec};
 use canopy_runtime::metrics::{REQUEST_SECONDS, Registry};
 use canopy_runtime::trace::TraceContext;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use tokio::time::Instant;
+
+use crate::versions::Versions;
 
 /// The families of the gateway.
 pub(crate) struct Metrics {
@@ -24,7 +27,16 @@ pub(crate) struct Metrics {
     records_dropped: IntCounter,
     /// Rows whose truth was told, by whether the answer was right.
     feedback: IntCounterVec,
+    /// What has series of requests.
+    served: Mutex<Versions>,
+    /// What has series of feedback: apart, since it may be about versions that nothing serves any more.
+    judged: Mutex<Versions>,
 }
+
+/// Whether an answer was right.
+const RESULTS: [&str; 2] = ["correct", "wrong"];
+/// Whether a request was answered as asked.
+const ENDS: [&str; 2] = ["ok", "error"];
 
 #[derive(Clone)]
 struct Families {
@@ -95,7 +107,8 @@ impl Metrics {
         registry.register(Box::new(upstream_requests.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         let families = Families { requests, duration, upstream_requests, upstream_duration };
-        Ok(Self { families, in_flight, endpoints, records_dropped, feedback })
+        let (served, judged) = (Mutex::default(), Mutex::default());
+        Ok(Self { families, in_flight, endpoints, records_dropped, feedback, served, judged })
     }
 
     /// A request has come; it is in flight until the guard is dropped.
@@ -111,6 +124,10 @@ impl Metrics {
 
     /// The series of one version of a model; the version is empty until a predictor has told it.
     pub(crate) fn of(&self, model: &ModelRef, version: &str) -> Series {
+        let too_many = lock(&self.served).is_used(model, version);
+        if let Some(version) = too_many {
+            self.families.remove(model, &version);
+        }
         self.series([model.name.as_str().to_owned(), model.namespace.clone(), version.to_owned()])
     }
 
@@ -122,9 +139,48 @@ impl Metrics {
     /// The truth was told about `correct` rows that were answered right and `wrong` that were not. Both series are
     /// there from the first feedback on, so that a share can be worked out of them.
     pub(crate) fn judged(&self, model: &ModelRef, version: &str, correct: u64, wrong: u64) {
-        for (result, rows) in [("correct", correct), ("wrong", wrong)] {
+        let too_many = lock(&self.judged).is_used(model, version);
+        if let Some(version) = too_many {
+            self.remove_judged(model, &version);
+        }
+        for (result, rows) in RESULTS.into_iter().zip([correct, wrong]) {
             let labels = [model.name.as_str(), &model.namespace, version, result];
             self.feedback.with_label_values(&labels).inc_by(rows);
+        }
+    }
+
+    /// Every model that has series.
+    pub(crate) fn models(&self) -> Vec<ModelRef> {
+        let mut models = lock(&self.served).models();
+        models.extend(lock(&self.judged).models());
+        models.sort_unstable();
+        models.dedup();
+        models
+    }
+
+    /// Discovery knows `model`.
+    pub(crate) fn is_there(&self, model: &ModelRef) {
+        lock(&self.served).is_there(model);
+        lock(&self.judged).is_there(model);
+    }
+
+    /// Discovery does not know `model` at `now`. Its series go once that is so for `keep`.
+    pub(crate) fn is_absent(&self, model: &ModelRef, now: Instant, keep: Duration) {
+        let gone = lock(&self.served).is_absent(model, now, keep);
+        for version in gone.into_iter().flatten() {
+            self.families.remove(model, &version);
+        }
+        let gone = lock(&self.judged).is_absent(model, now, keep);
+        for version in gone.into_iter().flatten() {
+            self.remove_judged(model, &version);
+        }
+    }
+
+    fn remove_judged(&self, model: &ModelRef, version: &str) {
+        for result in RESULTS {
+            // It fails only if the series is not there, which is what is wanted.
+            let _ =
+                self.feedback.remove_label_values(&[model.name.as_str(), &model.namespace, version, result]);
         }
     }
 
@@ -144,6 +200,26 @@ impl Metrics {
             upstream_duration: OnceLock::new(),
         }
     }
+}
+
+impl Families {
+    /// Removes every series of one version of `model`. To remove one that is not there fails, which is what is wanted.
+    fn remove(&self, model: &ModelRef, version: &str) {
+        let (name, namespace) = (model.name.as_str(), model.namespace.as_str());
+        for code in Code::ALL {
+            let status = code.status().to_string();
+            let _ = self.requests.remove_label_values(&[name, namespace, version, &status, code.as_str()]);
+            let _ = self.upstream_requests.remove_label_values(&[name, namespace, version, code.as_str()]);
+        }
+        for result in ENDS {
+            self.duration.remove_label_values(&[name, namespace, version, result]);
+        }
+        self.upstream_duration.remove_label_values(&[name, namespace, version]);
+    }
+}
+
+fn lock(versions: &Mutex<Versions>) -> MutexGuard<'_, Versions> {
+    versions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request that is being answered.
@@ -210,7 +286,8 @@ impl Series {
             let labels = [model, namespace, version, status.as_str(), code.as_str()];
             self.families.requests.with_label_values(&labels)
         });
-        let (index, result) = if code.is_success() { (0, "ok") } else { (1, "error") };
+        let index = usize::from(!code.is_success());
+        let result = ENDS[index];
         let duration = self.duration[index].get_or_init(|| {
             self.families.duration.with_label_values(&[model.as_str(), namespace, version, result])
         });

@@ -4,14 +4,14 @@
 //! memory without bound: what finds no room in the queue is dropped and counted, and so is what the database has not
 //! taken when the process must end. What is sent is written or counted as dropped, each exactly once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use canopy_contract::rows::Rows;
 use canopy_runtime::budget::Budget;
 use prometheus::IntCounter;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
@@ -22,7 +22,8 @@ use crate::known::Known;
 use crate::metrics::Metrics;
 use crate::settings::{Ratio, Recording};
 use crate::store::{Records, Unanswered};
-use crate::writer::{Message, Writer};
+use crate::tally::Tally;
+use crate::writer::{Progress, Writer, given_at};
 
 /// How many numbers may wait beside one answer for each id: some 16 MB.
 const NUMBERS_MAX: usize = 1 << 20;
@@ -30,6 +31,10 @@ const NUMBERS_MAX: usize = 1 << 20;
 const ENTRY_NUMBERS_MAX: usize = 1 << 18;
 /// How many answers are deleted at once.
 const FORGOTTEN_AT_ONCE: u64 = 1000;
+/// How many requests may wait at once for answers to be written.
+const WAITING_MAX: usize = 1024;
+/// By how many milliseconds answers may come into the queue in another order than they were given.
+const DISORDER: u64 = 10_000;
 
 /// One line a second is enough to say that answers are dropped.
 static DROPS: Budget = Budget::new(1);
@@ -37,9 +42,15 @@ static DROPS: Budget = Budget::new(1);
 /// Takes answers in, for a task of its own to write.
 pub(crate) struct Recorder {
     pub(crate) records: Records,
+    pub(crate) tally: Tally,
     pub(crate) ratio: Ratio,
     keeps_features: bool,
-    queue: mpsc::Sender<Message>,
+    queue: mpsc::Sender<Entry>,
+    /// How many answers were given a place in the queue.
+    queued: AtomicU64,
+    progress: watch::Receiver<Progress>,
+    /// Places for requests that wait for the writer. They take none in the queue: reads must not displace answers.
+    waiting: Semaphore,
     numbers: Arc<AtomicUsize>,
     dropped: IntCounter,
     /// How long somebody waits for what was offered before to be written.
@@ -59,11 +70,13 @@ impl Drop for Recorder {
 
 impl Recorder {
     /// Records what `recording` says in `records`, by tasks of the runtime that this is called in.
-    pub(crate) fn start(records: &Records, recording: &Recording, metrics: &Metrics) -> Self {
+    pub(crate) fn start(records: &Records, recording: &Recording, metrics: &Arc<Metrics>) -> Self {
         let Recording { ratio, retention_seconds, features, habits } = *recording;
         let (queue, receiver) = mpsc::channel(habits.queue);
         let (end, ending) = watch::channel(None);
         let (numbers, dropped) = (Arc::default(), metrics.records_dropped());
+        let (progress, watched) =
+            watch::channel(Progress { done: 0, latest: milliseconds(SystemTime::now()) });
         let writer = Writer {
             queue: receiver,
             records: records.clone(),
@@ -71,15 +84,21 @@ impl Recorder {
             numbers: Arc::clone(&numbers),
             dropped: dropped.clone(),
             end: ending,
+            taken: 0,
+            progress,
         };
         let retention = Duration::from_secs(retention_seconds);
         let forgetting = (!retention.is_zero())
             .then(|| tokio::spawn(forget(records.clone(), retention, habits.forget_every)));
         Self {
             records: records.clone(),
+            tally: Tally::new(records, metrics),
             ratio,
             keeps_features: features,
             queue,
+            queued: AtomicU64::new(0),
+            progress: watched,
+            waiting: Semaphore::new(WAITING_MAX),
             numbers,
             dropped,
             patience: habits.age + habits.patience,
@@ -109,12 +128,15 @@ impl Recorder {
         if !fits {
             return self.dropped();
         }
-        if self.queue.try_send(Message::Entry(entry)).is_err() {
+        let Ok(place) = self.queue.try_reserve() else {
             if numbers > 0 {
                 self.numbers.fetch_sub(numbers, Ordering::Relaxed);
             }
-            self.dropped();
-        }
+            return self.dropped();
+        };
+        // Before the writer can take it: a request that reads the number later waits for this answer, too.
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        place.send(entry);
     }
 
     fn take(&self, numbers: usize) -> bool {
@@ -133,12 +155,24 @@ impl Recorder {
         }
     }
 
-    /// Returns when all that was offered before is written, or was dropped.
-    pub(crate) async fn settle(&self) -> Result<(), Unanswered> {
+    /// How many answers must be done with before it is certain whether `id` is recorded. Nothing where the database
+    /// can be asked at once: everything is written, or the id is none that this gateway gave a moment ago.
+    pub(crate) fn awaited(&self, id: Uuid) -> Option<u64> {
+        let queued = self.queued.load(Ordering::Acquire);
+        let Progress { done, latest } = *self.progress.borrow();
+        let given_at = given_at(id)?;
+        let now = milliseconds(SystemTime::now());
+        let is_recent = given_at + DISORDER >= latest && given_at <= now + DISORDER;
+        (is_recent && done < queued).then_some(queued)
+    }
+
+    /// Returns when the first `awaited` answers are written, or were dropped.
+    pub(crate) async fn settle(&self, awaited: u64) -> Result<(), Unanswered> {
         let late = Unanswered::Late(self.patience);
-        let (done, mark) = oneshot::channel();
-        self.queue.try_send(Message::Mark(done)).map_err(|_| late.clone())?;
-        timeout(self.patience, mark).await.ok().and_then(Result::ok).ok_or(late)
+        let _place = self.waiting.try_acquire().map_err(|_| late.clone())?;
+        let mut progress = self.progress.clone();
+        let written = timeout(self.patience, progress.wait_for(|progress| progress.done >= awaited)).await;
+        written.ok().and_then(Result::ok).map(drop).ok_or(late)
     }
 
     /// Takes no more in, and returns when everything is written, or `limit` is over.
@@ -182,16 +216,98 @@ fn old(now: SystemTime, passed: SystemTime, retention: Duration) -> Option<Syste
 
 /// The least id of a moment: ids begin with their time in milliseconds.
 fn first_id_at(moment: SystemTime) -> [u8; 16] {
-    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX).to_be_bytes();
     let mut id = [0; 16];
-    id[..6].copy_from_slice(&milliseconds[2..]);
+    id[..6].copy_from_slice(&milliseconds(moment).to_be_bytes()[2..]);
     id
+}
+
+/// Milliseconds since 1970.
+fn milliseconds(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::RecordingHabits;
+    use crate::store::Store;
+    use canopy_contract::names::ModelRef;
+    use canopy_contract::predict::RowAnswer;
+    use futures_util::poll;
+    use serde_json::json;
+    use std::task::Poll;
+
+    /// A recorder with room for ten answers, which writes none before it must end, and a revision to answer with.
+    async fn recorder(folder: &tempfile::TempDir) -> (Recorder, Arc<Known>) {
+        let url = format!("sqlite://{}", folder.path().join("canopy.db").display());
+        let Ok(Store::Database(records)) = Store::open(Some(&url), Duration::from_secs(20)).await else {
+            panic!("no database at {url}")
+        };
+        let metrics = Arc::new(Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap());
+        let habits =
+            RecordingHabits { queue: 10, age: Duration::from_hours(1), ..RecordingHabits::default() };
+        let recorder = Recorder::start(&records, &Recording { habits, ..Recording::default() }, &metrics);
+        let body = json!({
+            "model": "iris", "namespace": "shop", "version": "1.0", "revision": "00000001",
+            "task": "Classification", "features": [{"name": "x"}], "classes": ["no", "yes"],
+            "quality": {"metric": "Accuracy", "value": 0.9, "samples": 30}, "digest": "00",
+        });
+        let model = ModelRef::parse("iris.shop", "shop").unwrap();
+        (recorder, Arc::new(Known::read(body.to_string().as_bytes(), &model, &metrics).unwrap()))
+    }
+
+    impl Recorder {
+        fn answers(&self, known: &Arc<Known>) -> Uuid {
+            let id = Uuid::now_v7();
+            let answer = Answers::One(RowAnswer { prediction: 1, confidence: 0.75 });
+            self.offer(id, known, answer, Rows::single(vec![0.5]));
+            id
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_for_the_writer_take_no_place_of_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let (recorder, known) = recorder(&folder).await;
+        let first = recorder.answers(&known);
+        let mut waiting: Vec<_> = (0..WAITING_MAX)
+            .map(|_| Box::pin(recorder.settle(recorder.awaited(Uuid::now_v7()).unwrap())))
+            .collect();
+        for one in &mut waiting {
+            assert!(poll!(one).is_pending());
+        }
+        assert!(matches!(poll!(Box::pin(recorder.settle(1))), Poll::Ready(Err(_))), "one too many");
+        let ids: Vec<_> = (1..10).map(|_| recorder.answers(&known)).collect();
+        assert_eq!(recorder.dropped.get(), 0);
+        recorder.close(Duration::from_secs(20)).await;
+        for one in waiting {
+            one.await.unwrap();
+        }
+        for id in ids.iter().chain([&first]) {
+            assert!(recorder.records.find(id.as_bytes()).await.unwrap().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_id_of_this_moment_is_waited_for_and_only_while_answers_are_on_their_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let (recorder, known) = recorder(&folder).await;
+        assert_eq!(recorder.awaited(Uuid::now_v7()), None, "nothing is on its way");
+        let id = recorder.answers(&known);
+        assert_eq!(recorder.awaited(id), Some(1));
+        recorder.answers(&known);
+        assert_eq!(recorder.awaited(id), Some(2));
+        let at = |seconds: i64| {
+            let (now, _) = id.get_timestamp().unwrap().to_unix();
+            Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, now.saturating_add_signed(seconds), 0))
+        };
+        for other in [at(60), at(-60), Uuid::from_u128(u128::MAX), Uuid::nil()] {
+            assert_eq!(recorder.awaited(other), None, "{other}");
+        }
+        recorder.close(Duration::from_secs(20)).await;
+        assert_eq!(recorder.awaited(id), None, "everything is written");
+    }
 
     #[test]
     fn a_clock_that_jumps_deletes_nothing_that_is_young() {

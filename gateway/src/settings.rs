@@ -67,6 +67,11 @@ pub struct Settings {
     #[command(flatten)]
     pub recording: Recording,
 
+    /// Shows recorded answers, and the users of the database, to every client that can reach the gateway; without it
+    /// those routes answer 403
+    #[arg(long, env = "CANOPY_LIST_PREDICTIONS")]
+    pub list_predictions: bool,
+
     /// How long to go on accepting connections after SIGTERM, in seconds
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 10)]
     pub drain_seconds: u64,
@@ -202,6 +207,12 @@ pub struct Habits {
     pub keep_vanished: Duration,
     /// How long a model that nobody asks for is remembered.
     pub forget: Duration,
+    /// How long a list of models is shown before a new one is made.
+    pub list_for: Duration,
+    /// How often DNS is asked whether models that have series still exist.
+    pub check_series: Duration,
+    /// How long the series of a model stay after DNS stopped to know it.
+    pub keep_series: Duration,
 }
 
 impl Default for Habits {
@@ -212,6 +223,9 @@ impl Default for Habits {
             ask_again_for_nothing: Duration::from_secs(1),
             keep_vanished: Duration::from_secs(15),
             forget: Duration::from_mins(5),
+            list_for: Duration::from_secs(3),
+            check_series: Duration::from_mins(10),
+            keep_series: Duration::from_hours(1),
         }
     }
 }
@@ -232,6 +246,7 @@ impl Default for Settings {
             max_body_bytes: BODY_MAX_BYTES,
             database_url: None,
             recording: Recording::default(),
+            list_predictions: false,
             drain_seconds: 10,
             habits: Habits::default(),
         }

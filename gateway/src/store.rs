@@ -34,7 +34,7 @@ use tokio::time::timeout;
 
 use address::{Address, AddressError};
 
-pub(crate) use ledger::{Of, Recorded};
+pub(crate) use ledger::{Of, Page, Recorded};
 
 /// A user.
 pub(crate) type User = user::Model;
@@ -45,8 +45,10 @@ pub(crate) type Revision = revision::Model;
 /// What was told about an answer.
 pub(crate) type Feedback = feedback::Model;
 
-/// How long the tables may take to be made; a large database may be slow with them.
-const PREPARE_TIME: Duration = Duration::from_secs(30);
+/// How long the tables may take to be made: an index of a large table takes minutes.
+const PREPARE_TIME: Duration = Duration::from_mins(5);
+/// How long it may take to delete some answers.
+const FORGET_TIME: Duration = Duration::from_secs(30);
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +128,15 @@ impl Unanswered {
             return false;
         };
         matches!(**why, sea_orm::SqlxError::Database(_) | sea_orm::SqlxError::Encode(_))
+    }
+
+    /// Whether the database may have done what it was asked all the same: it was asked, and did not say.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            Self::Late(_) => true,
+            Self::NoConnection => false,
+            Self::Failed(_) => !self.is_refusal(),
+        }
     }
 }
 
@@ -247,7 +258,7 @@ impl Records {
         of: &Of<'_>,
         after: Option<&[u8]>,
         limit: u64,
-    ) -> Result<Vec<Recorded>, Unanswered> {
+    ) -> Result<Page, Unanswered> {
         self.ask(self.patience, ledger::list(&self.connection, of, after, limit)).await
     }
 
@@ -256,9 +267,14 @@ impl Records {
         self.ask(self.patience, Box::pin(ledger::tell(&self.connection, told))).await
     }
 
+    /// What was told about the answer `id`.
+    pub(crate) async fn told(&self, id: &[u8]) -> Result<Option<Feedback>, Unanswered> {
+        self.ask(self.patience, ledger::told(&self.connection, id)).await
+    }
+
     /// Deletes at most `most` of the answers before the id `before`; returns how many.
     pub(crate) async fn forget(&self, before: &[u8], most: u64) -> Result<u64, Unanswered> {
-        self.ask(PREPARE_TIME, ledger::forget(&self.connection, before, most)).await
+        self.ask(FORGET_TIME, ledger::forget(&self.connection, before, most)).await
     }
 }
 

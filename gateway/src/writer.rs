@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
 
 use crate::entry::{Batch, Entry};
 use crate::settings::RecordingHabits;
@@ -27,17 +28,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// is the batch, or is not mended by waiting.
 const REFUSALS_MAX: u32 = 12;
 
-/// What waits in the queue.
-pub(crate) enum Message {
-    /// An answer.
-    Entry(Entry),
-    /// Somebody who wants to know when all that came before is done with.
-    Mark(oneshot::Sender<()>),
+/// How far the writer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// How many answers are written, or dropped for good. They are taken in the order of the queue.
+    pub(crate) done: u64,
+    /// When the latest of them was given, in milliseconds since 1970.
+    pub(crate) latest: u64,
 }
 
 /// Who writes.
 pub(crate) struct Writer {
-    pub(crate) queue: mpsc::Receiver<Message>,
+    pub(crate) queue: mpsc::Receiver<Entry>,
     pub(crate) records: Records,
     pub(crate) habits: RecordingHabits,
     /// How many numbers wait, beside one answer for each id.
@@ -45,6 +47,9 @@ pub(crate) struct Writer {
     pub(crate) dropped: IntCounter,
     /// When everything must be written, once the end is near.
     pub(crate) end: watch::Receiver<Option<Instant>>,
+    /// How many answers were taken out of the queue.
+    pub(crate) taken: u64,
+    pub(crate) progress: watch::Sender<Progress>,
 }
 
 impl Writer {
@@ -54,15 +59,9 @@ impl Writer {
         let mut batch = Batch::default();
         while let Some(first) = self.first().await {
             let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Entry(entry) => self.add(&mut batch, entry),
-                    Message::Mark(done) => {
-                        self.write(&mut batch).await;
-                        // Who asked may have gone.
-                        let _ = done.send(());
-                    }
-                }
+            while let Some(entry) = next {
+                self.taken += 1;
+                self.add(&mut batch, entry);
                 if batch.predictions.len() >= self.habits.batch || batch.numbers >= BATCH_NUMBERS {
                     self.write(&mut batch).await;
                 }
@@ -85,9 +84,9 @@ impl Writer {
         tokio::select! { biased; () = preparing => {}, () = out_of_time(self.end.clone()) => {} }
     }
 
-    /// The first message of the next batch, and time for others to join it. A sender wakes the writer only for the
+    /// The first answer of the next batch, and time for others to join it. A sender wakes the writer only for the
     /// first: while others come it is the clock that does, and no request pays for it.
-    async fn first(&mut self) -> Option<Message> {
+    async fn first(&mut self) -> Option<Entry> {
         let Self { queue, end, habits, .. } = self;
         let first = tokio::select! {
             biased;
@@ -115,7 +114,7 @@ impl Writer {
     async fn write(&self, batch: &mut Batch) {
         let answers = batch.predictions.len() as u64;
         if answers == 0 {
-            return;
+            return self.progresses(None);
         }
         let written = tokio::select! {
             biased;
@@ -127,7 +126,19 @@ impl Writer {
             self.dropped.inc_by(answers);
         }
         self.numbers.fetch_sub(batch.numbers, Ordering::Relaxed);
+        let latest = batch.predictions.last().and_then(|answer| Uuid::from_slice(&answer.id).ok());
         *batch = Batch::default();
+        self.progresses(latest.and_then(given_at));
+    }
+
+    /// Everything that was taken is done with, of which the latest was given at `latest`.
+    fn progresses(&self, latest: Option<u64>) {
+        self.progress.send_if_modified(|progress| {
+            let before = *progress;
+            progress.done = self.taken;
+            progress.latest = progress.latest.max(latest.unwrap_or_default());
+            *progress != before
+        });
     }
 
     async fn try_until_written(&self, batch: &Batch) -> Result<(), &'static str> {
@@ -151,6 +162,12 @@ impl Writer {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
+
+/// When the answer `id` was given, in milliseconds since 1970; nothing where the id does not say.
+pub(crate) fn given_at(id: Uuid) -> Option<u64> {
+    let (seconds, nanoseconds) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
+    Some(seconds.saturating_mul(1000).saturating_add(u64::from(nanoseconds / 1_000_000)))
 }
 
 /// Returns when the end is near, or nobody is left to say so.

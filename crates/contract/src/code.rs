@@ -32,6 +32,10 @@ pub enum Code {
     InvalidFeedback,
     /// The query of the URL is not one that the path takes.
     InvalidQuery,
+    /// The body's content type is not one that the path takes.
+    UnsupportedMediaType,
+    /// What is recorded is not shown here: that is switched off.
+    ListingDisabled,
     /// The body is longer than the limit.
     BodyTooLarge,
     /// The client took too long to send its body.
@@ -70,7 +74,7 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Ok,
         Self::Accepted,
         Self::MalformedJson,
@@ -84,6 +88,8 @@ impl Code {
         Self::FeedbackGiven,
         Self::InvalidFeedback,
         Self::InvalidQuery,
+        Self::UnsupportedMediaType,
+        Self::ListingDisabled,
         Self::BodyTooLarge,
         Self::RequestTimeout,
         Self::PredictorUnavailable,
@@ -119,6 +125,8 @@ impl Code {
             Self::FeedbackGiven => "feedback_given",
             Self::InvalidFeedback => "invalid_feedback",
             Self::InvalidQuery => "invalid_query",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ListingDisabled => "listing_disabled",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::PredictorUnavailable => "predictor_unavailable",
@@ -156,6 +164,7 @@ impl Code {
             Self::Ok => 200,
             Self::Accepted => 202,
             Self::MalformedJson => 400,
+            Self::ListingDisabled => 403,
             Self::UnknownPath
             | Self::UnknownModel
             | Self::UnknownUser
@@ -165,6 +174,7 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::FeedbackGiven => 409,
             Self::BodyTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
             Self::InvalidFeatures | Self::InvalidFeedback | Self::InvalidQuery => 422,
             Self::ModelFailed | Self::Internal => 500,
             Self::PredictorUnavailable
@@ -198,7 +208,9 @@ impl Code {
             Self::NotRecorded => "The prediction was not recorded",
             Self::FeedbackGiven => "The feedback was given before",
             Self::InvalidFeedback => "The feedback does not fit the prediction",
-            Self::InvalidQuery => "The query is not one that is taken here",
+            Self::InvalidQuery => "Invalid query parameters",
+            Self::UnsupportedMediaType => "The content type is not supported here",
+            Self::ListingDisabled => "Showing what is recorded is switched off",
             Self::BodyTooLarge => "The body is too large",
             Self::RequestTimeout => "The body took too long to arrive",
             Self::PredictorUnavailable => "No predictor of the model can be reached",

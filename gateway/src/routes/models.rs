@@ -1,27 +1,32 @@
 //! Listing: what can be predicted.
 //!
-//! Comes in: the name of a model, or none. Goes out: what predictors say of their models at this moment.
+//! Comes in: the name of a model, or none. Goes out: what predictors say of their models, a few seconds ago at most.
 //! Never: what was known of a model whose predictor is gone; it cannot be asked for predictions either.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
 use canopy_contract::problem::{MEDIA_TYPE, Problem};
+use canopy_runtime::trace::RequestSpan;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::catalogue::AT_ONCE;
+use crate::catalogue::{AT_ONCE, Gap};
 use crate::edge;
+use crate::query;
 use crate::upstream::Deadline;
 
 /// How long the list waits for a predictor: it should not take as long as the slowest prediction may.
@@ -35,35 +40,77 @@ struct Listing {
     /// Those whose predictors do not answer, as MODEL.NAMESPACE.
     #[schema(example = json!([]))]
     unavailable: Vec<String>,
-    /// Namespaces that may have more models than are listed: DNS cuts an answer at 64 KB, and may fail to answer.
+    /// Namespaces that may have more models than are listed, and why.
     #[schema(example = json!([]))]
-    incomplete: BTreeSet<String>,
+    incomplete: Vec<Incomplete>,
+}
+
+/// A namespace that may have more models than are listed.
+#[derive(Serialize, ToSchema)]
+struct Incomplete {
+    /// The namespace; `*` stands for all that have no name in the settings of the gateway.
+    #[schema(example = "shop")]
+    namespace: String,
+    /// Why: `cut`, `no_answer` or `unlisted`.
+    #[schema(example = "no_answer")]
+    reason: &'static str,
+    /// The same for people.
+    #[schema(example = "DNS did not answer")]
+    detail: &'static str,
+}
+
+impl Incomplete {
+    fn new((namespace, gap): (String, Gap)) -> Self {
+        let (reason, detail) = match gap {
+            Gap::Cut => {
+                ("cut", "DNS cuts an answer at 64 KB; a model that is not listed can be asked by its name")
+            }
+            Gap::NoAnswer => ("no_answer", "DNS did not answer"),
+            Gap::Unlisted => (
+                "unlisted",
+                "DNS cannot tell which namespaces there are; CANOPY_NAMESPACES lists those that it names",
+            ),
+        };
+        Self { namespace, reason, detail }
+    }
 }
 
 /// Lists what can be predicted.
-#[utoipa::path(get, path = "/api/models", tag = "models", responses((status = 200, body = Listing)))]
+#[utoipa::path(get, path = "/api/models", tag = "models", responses(
+    (status = 200, body = Listing),
+    (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown; `errors` names it"),
+))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
+    let parameters = query::parameters(request.uri(), []);
     edge::handle(&app, "/api/models", request, async |exchange, _| {
-        let deadline = Deadline::in_(app.limits.upstream_time.min(LISTING_TIME));
-        let span = &exchange.span;
-        let listing = app.catalogue.list(deadline).await;
-        let ask = async |model: &ModelRef| match app.catalogue.find(model, deadline).await {
-            Ok(served) => (model.to_string(), served.describe(span, deadline).await.ok()),
-            Err(_) => (model.to_string(), None),
-        };
-        let mut asked: Vec<_> =
-            stream::iter(&listing.models).map(ask).buffer_unordered(AT_ONCE).collect().await;
-        asked.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut all = Listing { models: Vec::new(), unavailable: Vec::new(), incomplete: listing.incomplete };
-        for (model, known) in asked {
-            match known {
-                Some(known) => all.models.push(known.description.clone()),
-                None => all.unavailable.push(model),
-            }
-        }
-        Ok(Json(all).into_response())
+        let [] = parameters?;
+        let list = app.list.get(Instant::now(), || make(app.clone(), exchange.span.clone())).await?;
+        let mut response = Response::new(Body::from(list));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
     })
     .await
+}
+
+/// Asks DNS and the predictors, some of them at once.
+async fn make(app: Arc<App>, span: RequestSpan) -> Bytes {
+    let deadline = Deadline::in_(app.limits.upstream_time.min(LISTING_TIME));
+    let listing = app.catalogue.list(deadline).await;
+    let ask = async |model: &ModelRef| match app.catalogue.glance(model, deadline).await {
+        Ok(served) => (model.to_string(), served.describe(&span, deadline).await.ok()),
+        Err(_) => (model.to_string(), None),
+    };
+    let mut asked: Vec<_> = stream::iter(&listing.models).map(ask).buffer_unordered(AT_ONCE).collect().await;
+    asked.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let incomplete = listing.incomplete.into_iter().map(Incomplete::new).collect();
+    let mut all = Listing { models: Vec::new(), unavailable: Vec::new(), incomplete };
+    for (model, known) in asked {
+        match known {
+            Some(known) => all.models.push(known.description.clone()),
+            None => all.unavailable.push(model),
+        }
+    }
+    serde_json::to_vec(&all).unwrap_or_default().into()
 }
 
 /// Tells what a model takes and answers.

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use canopy_contract::names::ModelRef;
 use canopy_contract::predict;
 use canopy_contract::problem::{MEDIA_TYPE, Problem};
 use canopy_contract::schema::Class;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,8 +28,10 @@ use crate::entry::{Stored, StoredAnswers};
 use crate::failure::{Failure, told_back};
 use crate::feedback::judge;
 use crate::intake;
+use crate::query;
 use crate::record::Recorder;
-use crate::store::{Feedback, Of, Recorded, Unanswered};
+use crate::store::{Feedback, Of, Page, Recorded, Unanswered};
+use crate::tally::Judged;
 
 /// How many answers a list has unless it is asked for another number.
 const LIMIT: u64 = 50;
@@ -42,7 +45,8 @@ const LIMIT_MAX: u64 = 500;
     reason = "these are words for the description of the API; feedback::judge reads the body"
 )]
 struct Truth {
-    /// The class that was right, by index or by name; for an answer to `instances` a list of them, one per row.
+    /// The class that was right, by name or by index; for an answer to `instances` a list of them, one per row. Where
+    /// the names of all classes are numbers, a number is a name.
     #[schema(value_type = Value, example = 1)]
     actual: Value,
 }
@@ -100,9 +104,21 @@ struct Known {
     /// The index of the class that was right, or one per row.
     #[schema(value_type = Value, example = 1)]
     actual: Box<RawValue>,
+    /// Its name, where the model has names, or one per row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, example = "yes")]
+    label: Option<Value>,
     /// When it was told.
     #[schema(example = "2026-11-26T16:00:00.123Z")]
     given_at: String,
+}
+
+/// What was the case, as it is recorded.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Actual {
+    One(u32),
+    Many(Vec<u32>),
 }
 
 /// Recorded answers.
@@ -115,9 +131,13 @@ struct RecordedPredictions {
 }
 
 /// Which answers are listed.
-#[derive(Deserialize, utoipa::IntoParams)]
+#[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Filter {
+#[expect(
+    dead_code,
+    reason = "these are words for the description of the API; query::parameters reads the URL"
+)]
+struct Filter {
     /// Only those of this model: MODEL, or MODEL.NAMESPACE.
     #[param(example = "demo")]
     model: Option<String>,
@@ -138,6 +158,7 @@ pub(crate) struct Filter {
         (status = 408, body = Problem, content_type = MEDIA_TYPE, description = "The body took too long to arrive"),
         (status = 409, body = Problem, content_type = MEDIA_TYPE, description = "The truth was told before, and stays"),
         (status = 413, body = Problem, content_type = MEDIA_TYPE, description = "The body is too large"),
+        (status = 415, body = Problem, content_type = MEDIA_TYPE, description = "The content type is not application/json"),
         (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "No class of the model, or not one per row; `errors` names each"),
         (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
     ),
@@ -147,7 +168,9 @@ pub(crate) async fn feedback(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
+    let is_json = is_json(request.headers());
     edge::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
+        is_json?;
         let recorder = app.recorder()?;
         let body = intake::bytes(body, &app.limits).await?;
         let (id, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
@@ -163,13 +186,13 @@ pub(crate) async fn feedback(
         let actual = actual.map_err(|_| Failure::Internal("a truth cannot be written as JSON"))?;
         let told =
             Feedback { id: id.as_bytes().to_vec(), actual, given_at: Timestamp::now().as_millisecond() };
+        let (rows, correct) = (answered.len() as u64, verdict.correct);
+        let (model, version) = (model(&found)?, revision.version.clone());
         // Of two gateways that are told at once, the database lets one keep it.
-        if !recorder.records.tell(told).await.map_err(store)? {
+        if !recorder.tally.keep(Judged { told, model, version, correct, wrong: rows - correct }).await? {
             return Err(Failure::FeedbackGiven(id));
         }
-        let rows = answered.len() as u64;
-        app.metrics.judged(&model(&found)?, &revision.version, verdict.correct, rows - verdict.correct);
-        let told = Told { id: id.to_string(), rows, correct: verdict.correct };
+        let told = Told { id: id.to_string(), rows, correct };
         Ok((StatusCode::ACCEPTED, Json(told)).into_response())
     })
     .await
@@ -180,6 +203,7 @@ pub(crate) async fn feedback(
     params(("id" = String, Path, description = "The answer's `id`")),
     responses(
         (status = 200, body = RecordedPrediction),
+        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what is recorded is switched off"),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such answer is recorded"),
         (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
     ),
@@ -191,6 +215,7 @@ pub(crate) async fn one(
 ) -> Response {
     edge::handle(&app, "/api/predictions/{id}", request, async |_, _| {
         let recorder = app.recorder()?;
+        app.may_show_records()?;
         let (_, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
         Ok(Json(describe(found)?).into_response())
     })
@@ -201,21 +226,18 @@ pub(crate) async fn one(
 #[utoipa::path(get, path = "/api/predictions", tag = "predictions", params(Filter),
     responses(
         (status = 200, body = RecordedPredictions),
+        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what is recorded is switched off"),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such model"),
-        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is none that is taken; `errors` names it"),
+        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown or wrong; `errors` names it"),
         (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
     ),
 )]
-pub(crate) async fn list(
-    State(app): State<Arc<App>>,
-    filter: Result<Query<Filter>, QueryRejection>,
-    request: Request,
-) -> Response {
+pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
+    let parameters = query::parameters(request.uri(), ["model", "after", "limit"]);
     edge::handle(&app, "/api/predictions", request, async |_, _| {
         let recorder = app.recorder()?;
-        let Filter { model, after, limit } = filter.map(|Query(filter)| filter).map_err(|_| {
-            Failure::Query("query", "must be parameters model, after and limit, each once".to_owned())
-        })?;
+        app.may_show_records()?;
+        let [model, after, limit] = parameters?;
         let limit = limit.as_deref().map_or(Ok(LIMIT), limited)?;
         let after = after.as_deref().map(place).transpose()?;
         let model = model.as_deref().map(|name| asked_for(&app, name)).transpose()?;
@@ -225,10 +247,9 @@ pub(crate) async fn list(
             (None, None) => Of::All,
         };
         let after = after.as_ref().map(|id| id.as_bytes().as_slice());
-        let found = recorder.records.list(&of, after, limit).await.map_err(store)?;
-        let is_full = found.len() as u64 == limit;
-        let predictions = found.into_iter().map(describe).collect::<Result<Vec<_>, _>>()?;
-        let next = predictions.last().filter(|_| is_full).map(|last| last.id.clone());
+        let Page { answers, next } = recorder.records.list(&of, after, limit).await.map_err(store)?;
+        let predictions = answers.into_iter().map(describe).collect::<Result<Vec<_>, _>>()?;
+        let next = next.as_deref().map(id_of).transpose()?.map(|id| id.to_string());
         Ok(Json(RecordedPredictions { predictions, next }).into_response())
     })
     .await
@@ -238,13 +259,17 @@ pub(crate) async fn list(
 async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, Recorded), Failure> {
     let unknown = || Failure::UnknownPrediction(told_back(asked));
     let id = Uuid::parse_str(asked).map_err(|_| unknown())?;
+    // Before the database is asked: what is written by then is found.
+    let awaited = recorder.awaited(id);
     let mut found = recorder.records.find(id.as_bytes()).await.map_err(store)?;
     if found.is_none() && !recorder.is_recorded(id) {
         return Err(Failure::NotRecorded { id: id.to_string(), ratio: recorder.ratio });
     }
-    if found.is_none() {
+    if found.is_none()
+        && let Some(awaited) = awaited
+    {
         // It may be on its way, given a moment ago.
-        recorder.settle().await.map_err(store)?;
+        recorder.settle(awaited).await.map_err(store)?;
         found = recorder.records.find(id.as_bytes()).await.map_err(store)?;
     }
     let is_served = |recorded: &Recorded| app.catalogue.directory.admits(&recorded.prediction.namespace);
@@ -252,13 +277,24 @@ async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, Reco
     Ok((id, found))
 }
 
+/// Refuses what a browser sends to another origin without asking it first: forms, text, and bodies without a type.
+/// Otherwise any web page that somebody opens could tell truths to a gateway that only this person can reach.
+fn is_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or("no text"));
+    let found = types.next().ok_or(Failure::MediaType(None))?;
+    let kind = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    if is_json && types.next().is_none() { Ok(()) } else { Err(Failure::MediaType(Some(told_back(found)))) }
+}
+
 fn limited(text: &str) -> Result<u64, Failure> {
     let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-    limit.ok_or_else(|| Failure::Query("limit", format!("must be a number from 1 to {LIMIT_MAX}")))
+    limit.ok_or_else(|| Failure::Query("limit".to_owned(), format!("must be a number from 1 to {LIMIT_MAX}")))
 }
 
 fn place(text: &str) -> Result<Uuid, Failure> {
-    Uuid::parse_str(text).map_err(|_| Failure::Query("after", "must be the id of a prediction".to_owned()))
+    let wrong = |_| Failure::Query("after".to_owned(), "must be the id of a prediction".to_owned());
+    Uuid::parse_str(text).map_err(wrong)
 }
 
 fn asked_for(app: &App, name: &str) -> Result<ModelRef, Failure> {
@@ -283,15 +319,12 @@ fn model(recorded: &Recorded) -> Result<ModelRef, Failure> {
 
 fn describe(recorded: Recorded) -> Result<RecordedPrediction, Failure> {
     let Recorded { prediction, revision, feedback } = recorded;
-    let id = Uuid::from_slice(&prediction.id)
-        .map_err(|_| Failure::Internal("a row of the database has an id that is none"))?;
+    let id = id_of(&prediction.id)?;
     let (seconds, nanoseconds) = id.get_timestamp().map(|moment| moment.to_unix()).unwrap_or_default();
     let milliseconds = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
     let classes: Vec<Class> = read(&revision.classes)?;
-    let named = |&Stored { class, proba }: &Stored| {
-        let label = classes.get(class as usize).and_then(|class| class.name()).map(str::to_owned);
-        predict::Prediction { class, label, proba }
-    };
+    let label = |class: u32| classes.get(class as usize).and_then(Class::name).map(str::to_owned);
+    let named = |&Stored { class, proba }: &Stored| predict::Prediction { class, label: label(class), proba };
     let (one, many) = match read(&prediction.answers)? {
         StoredAnswers::One(one) => (Some(named(&one)), None),
         StoredAnswers::Many(many) => (None, Some(many.iter().map(named).collect())),
@@ -299,6 +332,10 @@ fn describe(recorded: Recorded) -> Result<RecordedPrediction, Failure> {
     let feedback = feedback.map(|told| {
         Ok::<_, Failure>(Known {
             actual: read::<&RawValue>(&told.actual)?.to_owned(),
+            label: match read(&told.actual)? {
+                Actual::One(class) => label(class).map(Value::from),
+                Actual::Many(all) => all.into_iter().map(label).collect::<Option<Vec<_>>>().map(Value::from),
+            },
             given_at: moment(told.given_at),
         })
     });
@@ -314,6 +351,10 @@ fn describe(recorded: Recorded) -> Result<RecordedPrediction, Failure> {
         features: prediction.features.as_deref().map(read::<&RawValue>).transpose()?.map(RawValue::to_owned),
         feedback: feedback.transpose()?,
     })
+}
+
+fn id_of(bytes: &[u8]) -> Result<Uuid, Failure> {
+    Uuid::from_slice(bytes).map_err(|_| Failure::Internal("a row of the database has an id that is none"))
 }
 
 /// Milliseconds since 1970, in words.

@@ -15,7 +15,8 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::edge;
 use crate::failure::{Failure, told_back};
-use crate::store::User;
+use crate::query;
+use crate::store::{Store, User};
 
 /// All users.
 #[derive(Serialize, ToSchema)]
@@ -27,10 +28,15 @@ struct Users {
 /// Lists all users.
 #[utoipa::path(get, path = "/api/users", tag = "users", responses(
     (status = 200, body = Users),
+    (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what the database has is switched off"),
+    (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown; `errors` names it"),
     (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database cannot be asked"),
 ))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
+    let parameters = query::parameters(request.uri(), []);
     edge::handle(&app, "/api/users", request, async |_, _| {
+        let [] = parameters?;
+        may_show(&app)?;
         let users = app.store.users().await.map_err(|why| Failure::Store(why.to_string()))?;
         Ok(Json(Users { users }).into_response())
     })
@@ -41,6 +47,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(get, path = "/api/users/{id}", tag = "users", params(("id" = i64, Path, description = "The user")),
     responses(
         (status = 200, body = User),
+        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what the database has is switched off"),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such user"),
         (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database cannot be asked"),
     ),
@@ -51,6 +58,7 @@ pub(crate) async fn one(
     request: Request,
 ) -> Response {
     edge::handle(&app, "/api/users/{id}", request, async |_, _| {
+        may_show(&app)?;
         let text = id.map(|Path(text)| text).unwrap_or_default();
         let unknown = || Failure::UnknownUser(told_back(&text));
         let id = text.parse().map_err(|_| unknown())?;
@@ -58,4 +66,12 @@ pub(crate) async fn one(
         Ok(Json(user.ok_or_else(unknown)?).into_response())
     })
     .await
+}
+
+/// The rows of a database are people, with addresses; the list that there is without one is an example.
+fn may_show(app: &App) -> Result<(), Failure> {
+    match app.store {
+        Store::Seed => Ok(()),
+        Store::Database(_) => app.may_show_records(),
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use sea_orm::{
     ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, SqlErr,
+    QueryOrder as _, QuerySelect as _, Select, SqlErr,
 };
 
 use super::{feedback, prediction, revision};
@@ -24,6 +24,13 @@ pub(crate) enum Of<'a> {
     Model { namespace: &'a str, model: &'a str },
     Namespaces(&'a BTreeSet<String>),
     All,
+}
+
+/// Some of the answers that were asked for.
+pub(crate) struct Page {
+    pub(crate) answers: Vec<Recorded>,
+    /// The last row that was read, where there may be more: also one that cannot be shown, since its revision is lost.
+    pub(crate) next: Option<Vec<u8>>,
 }
 
 /// Writes answers, and what they mean. One that is there already stays: its batch was written before, and the word of
@@ -54,19 +61,25 @@ pub(super) async fn list(
     of: &Of<'_>,
     after: Option<&[u8]>,
     limit: u64,
-) -> Result<Vec<Recorded>, DbErr> {
-    let mut query = prediction::Entity::find().order_by_desc(prediction::Column::Id).limit(limit);
-    query = match of {
-        Of::All => query,
-        Of::Namespaces(namespaces) => query.filter(prediction::Column::Namespace.is_in(namespaces.iter())),
-        Of::Model { namespace, model } => query
-            .filter(prediction::Column::Namespace.eq(*namespace))
-            .filter(prediction::Column::Model.eq(*model)),
+) -> Result<Page, DbErr> {
+    let latest = latest(after, limit);
+    let query = match of {
+        Of::All => latest,
+        Of::Model { namespace, model } => {
+            in_namespace(latest, namespace).filter(prediction::Column::Model.eq(*model))
+        }
+        Of::Namespaces(namespaces) => {
+            let mut ids = Vec::new();
+            for namespace in *namespaces {
+                ids.extend(ids_in_namespace(latest.clone(), namespace).into_tuple().all(database).await?);
+            }
+            ids.sort_unstable_by(|one: &Vec<u8>, other| other.cmp(one));
+            ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            latest.filter(prediction::Column::Id.is_in(ids))
+        }
     };
-    if let Some(after) = after {
-        query = query.filter(prediction::Column::Id.lt(after));
-    }
     let found = query.all(database).await?;
+    let next = found.last().filter(|_| found.len() as u64 == limit).map(|last| last.id.clone());
     let ids = found.iter().map(|prediction| prediction.id.clone());
     let told = feedback::Entity::find().filter(feedback::Column::Id.is_in(ids)).all(database).await?;
     let mut revisions: Vec<revision::Model> = Vec::new();
@@ -86,7 +99,30 @@ pub(super) async fn list(
         let feedback = told.iter().find(|told| told.id == prediction.id).cloned();
         all.push(Recorded { prediction, revision, feedback });
     }
-    Ok(all)
+    Ok(Page { answers: all, next })
+}
+
+fn latest(after: Option<&[u8]>, limit: u64) -> Select<prediction::Entity> {
+    let latest = prediction::Entity::find().order_by_desc(prediction::Column::Id).limit(limit);
+    match after {
+        None => latest,
+        Some(after) => latest.filter(prediction::Column::Id.lt(after)),
+    }
+}
+
+fn in_namespace(query: Select<prediction::Entity>, namespace: &str) -> Select<prediction::Entity> {
+    query.filter(prediction::Column::Namespace.eq(namespace))
+}
+
+/// One namespace at a time: no index has the answers of several in the order of their ids, and to sort them all, or to
+/// look for those of a rare one among all others, takes as long as the table is large.
+fn ids_in_namespace(query: Select<prediction::Entity>, namespace: &str) -> Select<prediction::Entity> {
+    in_namespace(query, namespace).select_only().column(prediction::Column::Id)
+}
+
+/// What was told about the answer `id`.
+pub(super) async fn told(database: &DatabaseConnection, id: &[u8]) -> Result<Option<feedback::Model>, DbErr> {
+    feedback::Entity::find_by_id(id).one(database).await
 }
 
 /// Keeps what was told about an answer; false where something was told before.
@@ -131,4 +167,46 @@ fn is_of(prediction: &prediction::Model, known: &revision::Model) -> bool {
     prediction.revision == known.revision
         && prediction.model == known.model
         && prediction.namespace == known.namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sea_orm::{ConnectionTrait as _, Database, DbBackend, FromQueryResult, QueryTrait as _, Statement};
+    use sea_orm_migration::MigratorTrait as _;
+
+    #[derive(FromQueryResult)]
+    struct Step {
+        detail: String,
+    }
+
+    /// How `SQLite` goes about `query`.
+    async fn plan(database: &DatabaseConnection, query: &Select<prediction::Entity>) -> String {
+        let statement = query.build(DbBackend::Sqlite);
+        let explain = format!("EXPLAIN QUERY PLAN {}", statement.sql);
+        let explain = Statement::from_sql_and_values(DbBackend::Sqlite, explain, statement.values.unwrap().0);
+        let steps = Step::find_by_statement(explain).all(database).await.unwrap();
+        steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn the_latest_answers_of_a_namespace_or_a_model_are_read_from_an_index_in_their_order() {
+        let database = Box::pin(Database::connect("sqlite::memory:")).await.unwrap();
+        super::super::migration::Migrator::up(&database, None).await.unwrap();
+        database.execute_unprepared("ANALYZE").await.unwrap();
+        for after in [None, Some(&[7; 16][..])] {
+            let of_namespace = plan(&database, &ids_in_namespace(latest(after, 50), "shop")).await;
+            assert!(
+                of_namespace.contains("COVERING INDEX predictions_by_namespace (namespace=?"),
+                "{of_namespace}"
+            );
+            let of_model =
+                in_namespace(latest(after, 50), "shop").filter(prediction::Column::Model.eq("iris"));
+            let of_model = plan(&database, &of_model).await;
+            assert!(of_model.contains("INDEX predictions_by_model (namespace=? AND model=?"), "{of_model}");
+            for plan in [of_namespace, of_model] {
+                assert!(!plan.contains("SCAN") && !plan.contains("B-TREE"), "{plan}");
+            }
+        }
+    }
 }

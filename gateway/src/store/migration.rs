@@ -20,7 +20,7 @@ pub(super) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Users), Box::new(Predictions)]
+        vec![Box::new(Users), Box::new(Predictions), Box::new(ByNamespace)]
     }
 }
 
@@ -108,6 +108,41 @@ impl MigrationTrait for Predictions {
             .col(big_integer("given_at"))
             .to_owned();
         manager.create_table(feedback).await
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// The third step: an index for the latest answers of a namespace, however rare they are.
+struct ByNamespace;
+
+/// Its name.
+const BY_NAMESPACE: &str = "predictions_by_namespace";
+
+impl MigrationName for ByNamespace {
+    fn name(&self) -> &'static str {
+        "0003_predictions_by_namespace"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for ByNamespace {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let mut index = Index::create();
+        index.name(BY_NAMESPACE).table("predictions").col("namespace").col("id");
+        if manager.get_database_backend() != DbBackend::MySql {
+            return manager.create_index(index.if_not_exists().to_owned()).await;
+        }
+        // MySQL cannot say "if not exists" of an index, and another gateway may make it at the same time.
+        if manager.has_index("predictions", BY_NAMESPACE).await? {
+            return Ok(());
+        }
+        match manager.create_index(index).await {
+            Err(_) if manager.has_index("predictions", BY_NAMESPACE).await? => Ok(()),
+            made => made,
+        }
     }
 
     fn use_transaction(&self) -> Option<bool> {

@@ -80,7 +80,7 @@ impl Cluster {
         Settings {
             cluster_domain: Some("cluster.test".to_owned()),
             dns_server: Some(self.dns.address),
-            habits: Habits { predictor_port: self.port, ..Habits::default() },
+            habits: Habits { predictor_port: self.port, ..settings(&[]).habits },
             ..settings(&[])
         }
     }

@@ -69,6 +69,7 @@ async fn many_rows_are_judged_one_by_one() {
     let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
     assert_eq!(shown["predictions"][0], json!({"class": 1, "label": "yés", "proba": 0.87}));
     assert_eq!(shown["feedback"]["actual"], json!([1, 1, 1]));
+    assert_eq!(shown["feedback"]["label"], json!(["yés", "yés", "yés"]));
 }
 
 #[tokio::test]
@@ -148,7 +149,9 @@ async fn a_list_that_is_asked_for_wrongly_says_by_which_parameter() {
         ("limit=501", "limit"),
         ("limit=x", "limit"),
         ("after=1", "after"),
-        ("limit=1&limit=2", "query"),
+        ("limit=1&limit=2", "limit"),
+        ("LIMIT=1", "LIMIT"),
+        ("model=demo&foo=1", "foo"),
     ] {
         let problem = gateway.get(&format!("/api/predictions?{query}")).await.problem(422, "invalid_query");
         assert_eq!(problem.errors.keys().collect::<Vec<_>>(), [parameter], "{query}");
@@ -176,4 +179,85 @@ async fn answers_of_a_namespace_that_is_not_served_are_not_there() {
         ..recording(&predictor, &folder.path().join("canopy.db"))
     };
     assert_eq!(Gateway::new(&every).await.get("/api/predictions").await.json()["predictions"][0]["id"], id);
+}
+
+#[tokio::test]
+async fn where_classes_are_numbers_a_truth_is_the_class_that_has_the_number_for_its_name() {
+    let (_folder, predictor, gateway) = here().await;
+    predictor.becomes("00000001", |model| model["classes"] = json!(["3", "4", "5", "6", "7", "8"]));
+    let id = gateway.predicted().await;
+    let problem = gateway.tell(&id, r#"{"actual":1}"#).await.problem(422, "invalid_feedback");
+    assert_eq!(problem.errors["actual"], ["must be a class of the model: one of 3, 4, 5, 6, 7, 8"]);
+    // It was answered with the class of index 1, which is called 4.
+    assert_eq!(gateway.tell(&id, r#"{"actual":4}"#).await.json()["correct"], 1);
+    let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
+    assert_eq!(shown["prediction"], json!({"class": 1, "label": "4", "proba": 0.87}));
+    assert_eq!((&shown["feedback"]["actual"], &shown["feedback"]["label"]), (&json!(1), &json!("4")));
+}
+
+#[tokio::test]
+async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_truth() {
+    let (_folder, _predictor, gateway) = here().await;
+    let id = gateway.predicted().await;
+    for content_type in [
+        None,
+        Some(""),
+        Some("text/plain"),
+        Some("text/plain;charset=UTF-8"),
+        Some("text/plain; application/json"),
+        Some("application/x-www-form-urlencoded"),
+        Some("multipart/form-data; boundary=x"),
+        Some("application/jsonx"),
+        Some("application/json, text/plain"),
+        Some("text/json"),
+    ] {
+        let told = gateway.tell_as(content_type, &id, r#"{"actual":1}"#).await;
+        let problem = told.problem(415, "unsupported_media_type");
+        let found = content_type.map_or("none is given".to_owned(), |found| format!("is {found}"));
+        assert_eq!(problem.detail, format!("the content type must be application/json, but {found}"));
+    }
+    let twice = http::Request::post(format!("/api/predictions/{id}/feedback"))
+        .header("content-type", "application/json")
+        .header("content-type", "text/plain");
+    gateway.send(twice.body(r#"{"actual":1}"#.into()).unwrap()).await.problem(415, "unsupported_media_type");
+    assert_eq!(gateway.counted(&series("correct")), 0);
+    let told = gateway.tell_as(Some("Application/JSON; charset=utf-8"), &id, r#"{"actual":1}"#).await;
+    assert_eq!(told.status, 202, "{told:?}");
+    // Predictions change nothing, and take what is JSON whatever it is called.
+    let plain = http::Request::post("/api/predict").header("content-type", "text/plain");
+    gateway.send(plain.body(crate::gateway::ROW.into()).unwrap()).await.class();
+    let other = gateway.predicted().await;
+    let told = gateway.tell_as(Some("application/problem+json"), &other, r#"{"actual":1}"#).await;
+    assert_eq!(told.status, 202, "{told:?}");
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_shown_only_where_that_is_switched_on() {
+    assert!(!Settings::default().list_predictions);
+    let folder = tempfile::tempdir().unwrap();
+    let predictor = Predictor::of("demo").await;
+    let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
+    settings.list_predictions = false;
+    let gateway = Gateway::new(&settings).await;
+    let id = gateway.predicted().await;
+    let listed = ["/api/predictions", "/api/predictions?model=demo", "/api/users", "/api/users/1"];
+    let one = format!("/api/predictions/{id}");
+    for path in listed.into_iter().chain([one.as_str(), "/api/predictions/1"]) {
+        let problem = gateway.get(path).await.problem(403, "listing_disabled");
+        assert!(problem.detail.contains("CANOPY_LIST_PREDICTIONS=true"), "{path}: {}", problem.detail);
+    }
+    // Whoever got an answer can still tell whether it was right.
+    assert_eq!(gateway.tell(&id, r#"{"actual":1}"#).await.status, 202);
+    // Without a database there is nothing of anybody's to show.
+    settings.database_url = None;
+    assert_eq!(Gateway::new(&settings).await.get("/api/users").await.status, 200);
+}
+
+#[tokio::test]
+async fn lists_refuse_parameters_that_they_do_not_take() {
+    let (_folder, _predictor, gateway) = here().await;
+    for path in ["/api/models", "/api/users"] {
+        let problem = gateway.get(&format!("{path}?limit=1")).await.problem(422, "invalid_query");
+        assert_eq!(problem.errors["limit"], ["is unknown; this path takes no parameters"], "{path}");
+    }
 }

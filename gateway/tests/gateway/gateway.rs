@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use canopy_contract::problem::Problem;
 use canopy_gateway::app::App;
 use canopy_gateway::routes;
-use canopy_gateway::settings::{Predictor as At, Predictors, Settings};
+use canopy_gateway::settings::{Habits, Predictor as At, Predictors, Settings};
 use canopy_runtime::metrics::Registry;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
@@ -39,6 +39,9 @@ pub(crate) fn settings(predictors: &[(&str, &Predictor)]) -> Settings {
         predictors: Predictors(predictors.iter().map(at).collect()),
         // Long enough never to be reached by accident, short enough not to hold up a test that fails.
         upstream_timeout: Duration::from_secs(20),
+        list_predictions: true,
+        // A test sees at once what it has changed.
+        habits: Habits { list_for: Duration::ZERO, ..Habits::default() },
         ..Settings::default()
     }
 }
@@ -80,7 +83,16 @@ impl Gateway {
 
     /// Tells the truth about the prediction `id`.
     pub(crate) async fn tell(&self, id: &str, truth: &str) -> Answered {
-        self.post(&format!("/api/predictions/{id}/feedback"), truth.to_owned()).await
+        self.tell_as(Some("application/json"), id, truth).await
+    }
+
+    /// Tells it with this content type, or none.
+    pub(crate) async fn tell_as(&self, content_type: Option<&str>, id: &str, truth: &str) -> Answered {
+        let mut request = Request::post(format!("/api/predictions/{id}/feedback"));
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        self.send(request.body(truth.to_owned().into()).unwrap()).await
     }
 
     /// Ends what it does beside answering, within `limit`.

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hickory_proto::rr::RecordType;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, ip};
+use crate::cluster::{Cluster, endpoints, ip, until};
 use crate::dns::Say;
 use crate::gateway::{Gateway, settings};
 use crate::predictor::{Manner, Predictor};
@@ -29,7 +30,9 @@ async fn listed(gateway: &Gateway) -> Value {
     let models = list["models"].as_array().unwrap().iter();
     let names: Vec<_> =
         models.map(|model| format!("{}.{}", model["model"], model["namespace"]).replace('"', "")).collect();
-    json!([names, list["unavailable"], list["incomplete"]])
+    let incomplete = list["incomplete"].as_array().unwrap().iter();
+    let incomplete: Vec<_> = incomplete.map(|gap| json!([gap["namespace"], gap["reason"]])).collect();
+    json!([names, list["unavailable"], incomplete])
 }
 
 #[tokio::test]
@@ -70,7 +73,7 @@ async fn an_answer_that_was_cut_even_by_tcp_is_told() {
     cluster.ready("iris", &[1]);
     cluster.lists("default", Say::SomeTargets(targets("default", &["iris"])));
     let gateway = cluster.gateway().await;
-    assert_eq!(listed(&gateway).await, json!([["iris.default"], [], ["default"]]));
+    assert_eq!(listed(&gateway).await, json!([["iris.default"], [], [["default", "cut"]]]));
     cluster.lists("default", Say::Targets(targets("default", &["iris"])));
     assert_eq!(listed(&gateway).await, json!([["iris.default"], [], []]));
 }
@@ -101,20 +104,25 @@ async fn a_namespace_that_dns_does_not_answer_for_is_told() {
     for failure in [Say::Failure, Say::Silence] {
         cluster.lists("default", failure);
         let started = Instant::now();
-        assert_eq!(listed(&gateway).await[2], json!(["default"]));
+        assert_eq!(listed(&gateway).await[2], json!([["default", "no_answer"]]));
         assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     }
     cluster.lists("default", Say::Failure);
-    assert_eq!(listed(&gateway).await, json!([["iris.shop"], [], ["default"]]));
+    assert_eq!(listed(&gateway).await, json!([["iris.shop"], [], [["default", "no_answer"]]]));
 }
 
 #[tokio::test]
-async fn of_every_namespace_only_the_gateways_and_the_default_models_are_listed() {
+async fn of_every_namespace_only_the_gateways_and_the_default_models_are_listed_and_that_is_said() {
     let cluster = Cluster::new().await;
     let mut settings = cluster.settings();
     settings.namespaces = Some("*".to_owned());
     settings.default_model = "demo.shop".to_owned();
-    assert_eq!(listed(&Gateway::new(&settings).await).await, json!([[], [], []]));
+    let list = Gateway::new(&settings).await.get("/api/models").await.json();
+    let gap = json!({
+        "namespace": "*", "reason": "unlisted",
+        "detail": "DNS cannot tell which namespaces there are; CANOPY_NAMESPACES lists those that it names",
+    });
+    assert_eq!(list, json!({"models": [], "unavailable": [], "incomplete": [gap]}));
     let mut names: Vec<_> = cluster.dns.asked().into_iter().map(|asked| asked.name).collect();
     names.sort();
     let expected =
@@ -136,4 +144,34 @@ async fn a_pod_that_hangs_holds_up_the_list_for_two_seconds_at_most() {
     let took = started.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&took), "{took:?}");
     assert_eq!(wine.address, SocketAddr::new(ip(2), cluster.port()));
+}
+
+#[tokio::test]
+async fn a_thousand_lists_ask_each_pod_once_and_have_no_model_watched() {
+    let cluster = Cluster::new().await;
+    let pods = [cluster.pod("iris", 1).await, cluster.pod("wine", 2).await];
+    cluster.ready("iris", &[1]);
+    cluster.ready("wine", &[2]);
+    cluster.lists("default", Say::Targets(targets("default", &["iris", "wine"])));
+    let mut settings = cluster.hasty();
+    settings.habits.list_for = Duration::from_hours(1);
+    let gateway = Gateway::new(&settings).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let first = gateway.get("/api/models").await;
+    assert_eq!(first.header("content-type"), "application/json");
+    let names: Vec<_> =
+        first.json()["models"].as_array().unwrap().iter().map(|m| m["model"].clone()).collect();
+    assert_eq!(names, ["iris", "wine"]);
+    for list in join_all((0..1000).map(|_| gateway.get("/api/models"))).await {
+        assert_eq!(list.body, first.body);
+    }
+    assert_eq!(pods.each_ref().map(Predictor::descriptions), [1, 1]);
+    assert_eq!(cluster.dns.times("_http-canopy._tcp.predictors."), 1);
+    assert_eq!((cluster.dns.times("iris-pods."), cluster.dns.times("wine-pods.")), (1, 1));
+    // A model that is watched has a series, and a task beside that of its pod's connection.
+    assert_eq!(endpoints(&gateway), None);
+    drop(pods);
+    until("nothing goes on", async || tasks() <= before).await;
+    assert_eq!((cluster.dns.times("iris-pods."), cluster.dns.times("wine-pods.")), (1, 1));
 }

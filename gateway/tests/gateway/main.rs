@@ -29,3 +29,4 @@ mod silence;
 mod overload;
 mod switch;
 mod listing;
+mod trust;

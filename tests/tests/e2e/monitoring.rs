@@ -152,6 +152,8 @@ async fn traffic(gateways: &[Forward], model: &Model<'_>, round: usize) -> Resul
         }
         let reply = gateway.predict(&format!("nobody.{}", model.namespace.name), &ROW).await?;
         ensure!(reply.status == 404, "{}: {}", reply.status, reply.text);
+        let reply = gateway.get("/api/predictions").await?;
+        ensure!(reply.status == 403, "what is recorded is shown unasked: {} {}", reply.status, reply.text);
     }
     let mark = format!("round={round}");
     model.namespace.kubectl(&["annotate", "--overwrite", "predictormodel", model.name, &mark])?;

@@ -1,0 +1,132 @@
+//! Removes the series of models that are gone, some time after DNS stopped to know them. The series of a model that is
+//! only idle stay: a counter that begins anew with each request would hide them from `increase`.
+
+use std::sync::{Arc, Weak};
+
+use canopy_contract::names::ModelRef;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::dns::Look;
+use crate::found::Found;
+use crate::metrics::Metrics;
+use crate::settings::Habits;
+
+/// Looks at all models that have series, but for those `is_named` to the gateway, until nothing else holds `found`.
+pub(crate) async fn retire(
+    found: Weak<Found>,
+    is_named: impl Fn(&ModelRef) -> bool,
+    metrics: Arc<Metrics>,
+    habits: Habits,
+) {
+    let mut ticks = interval(habits.check_series);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if found.strong_count() == 0 {
+            return;
+        }
+        for model in metrics.models() {
+            let Some(found) = found.upgrade() else { return };
+            if is_named(&model) {
+                continue;
+            }
+            // One after the other: nothing is in a hurry here, and requests need DNS as well.
+            match found.is_there(&model).await {
+                Ok(true) => metrics.is_there(&model),
+                Ok(false) => metrics.is_absent(&model, Instant::now(), habits.keep_series),
+                // That DNS fails says nothing about the model.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Found {
+    /// Whether `model` exists.
+    async fn is_there(&self, model: &ModelRef) -> Result<bool, String> {
+        if self.is_watched(model) {
+            return Ok(true);
+        }
+        self.dns.look(model).await.map(|look| look != Look::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canopy_contract::code::Code;
+    use canopy_runtime::metrics::Registry;
+    use canopy_runtime::trace::TraceContext;
+    use std::time::Duration;
+
+    /// The series of `registry` that say something of a version of iris.shop.
+    fn told(registry: &Registry, version: &str) -> usize {
+        let text = canopy_runtime::metrics::encode_openmetrics(registry).unwrap();
+        let label = format!("version=\"{version}\"");
+        text.lines().filter(|line| line.contains("model=\"iris\"") && line.contains(&label)).count()
+    }
+
+    #[test]
+    fn a_model_that_is_gone_leaves_no_series_and_counts_from_nothing_when_it_comes_back() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let (iris, wine) = (
+            ModelRef::parse("iris.shop", "default").unwrap(),
+            ModelRef::parse("wine.shop", "default").unwrap(),
+        );
+        let sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut headers = http::HeaderMap::new();
+        headers.insert("traceparent", http::HeaderValue::from_static(sent));
+        let trace = TraceContext::from_headers(&headers);
+        let happens = |model: &ModelRef, version: &str| {
+            for code in Code::ALL {
+                metrics.of(model, version).answered(code, Duration::ZERO, &trace);
+                metrics.of(model, version).asked(code, Duration::ZERO, &trace);
+            }
+            metrics.judged(model, version, 2, 1);
+        };
+        let canopy = |registry: &Registry| {
+            let text = canopy_runtime::metrics::encode_openmetrics(registry).unwrap();
+            text.lines().filter(|line| line.contains("model=\"")).count()
+        };
+        happens(&wine, "1");
+        let before = canopy(&registry);
+        for version in ["", "1", "2"] {
+            happens(&iris, version);
+            assert!(told(&registry, version) > 2 * Code::ALL.len(), "version {version}");
+        }
+        assert_eq!(metrics.models(), [iris.clone(), wine.clone()]);
+        let (began, hour) = (Instant::now(), Duration::from_hours(1));
+        metrics.is_absent(&iris, began, hour);
+        metrics.is_there(&iris);
+        metrics.is_absent(&iris, began + hour, hour);
+        assert!(told(&registry, "2") > 0, "it was there meanwhile");
+        metrics.is_absent(&iris, began + 2 * hour, hour);
+        assert_eq!((canopy(&registry), metrics.models()), (before, vec![wine]));
+        metrics.judged(&iris, "1", 1, 0);
+        let text = canopy_runtime::metrics::encode(&registry).unwrap();
+        let line =
+            r#"canopy_feedback_total{model="iris",model_namespace="shop",result="correct",version="1"} 1"#;
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn a_pod_that_calls_itself_another_version_each_time_makes_a_few_series() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let iris = ModelRef::parse("iris.shop", "default").unwrap();
+        let trace = TraceContext::from_headers(&http::HeaderMap::new());
+        let lines = || canopy_runtime::metrics::encode(&registry).unwrap().lines().count();
+        let mut happens = (0..1000).map(|number| {
+            let version = number.to_string();
+            metrics.of(&iris, &version).answered(Code::Ok, Duration::ZERO, &trace);
+            metrics.of(&iris, &version).asked(Code::Ok, Duration::ZERO, &trace);
+            metrics.judged(&iris, &version, 1, 0);
+        });
+        happens.by_ref().take(20).for_each(drop);
+        let before = lines();
+        happens.for_each(drop);
+        assert_eq!(lines(), before);
+        assert!(told(&registry, "999") > 0 && told(&registry, "0") == 0);
+    }
+}
