@@ -180,7 +180,7 @@ mod tests {
         detail: String,
     }
 
-    /// How SQLite goes about `query`.
+    /// How `SQLite` goes about `query`.
     async fn plan(database: &DatabaseConnection, query: &Select<prediction::Entity>) -> String {
         let statement = query.build(DbBackend::Sqlite);
         let explain = format!("EXPLAIN QUERY PLAN {}", statement.sql);
