@@ -79,7 +79,7 @@ pub struct RefusedRevision {
     pub retry_after: Option<Time>,
     /// The deadline that training did not meet: with another one it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32")]
+    #[schemars(with = "i32", range(min = 1))]
     pub deadline_seconds: Option<u32>,
 }
 
