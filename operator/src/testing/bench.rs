@@ -249,7 +249,7 @@ fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
     let fence = Fence::default();
-    fence.open_until(Instant::now() + Duration::from_secs(86_400));
+    fence.open_until(Instant::now() + Duration::from_hours(24));
     let cluster = Cluster::new(client(world.clone()), fence, metrics.clone(), stores.clone());
     (writers, Context::new(program, stores, cluster, metrics))
 }
