@@ -22,7 +22,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// each minute.
 const WATCH_SILENCE_MAX: Duration = Duration::from_secs(150);
 /// An API server cannot put a model off for longer than this.
-const PUT_OFF_MAX: Duration = Duration::from_secs(300);
+const PUT_OFF_MAX: Duration = Duration::from_mins(5);
 /// The cause that the API server gives where it refuses to make an object in a namespace that is being deleted.
 const NAMESPACE_GOES: &str = "NamespaceTerminating";
 
@@ -203,25 +203,18 @@ impl CallError {
 
     /// For how long the API server wants to be left alone.
     pub fn put_off(&self) -> Option<Duration> {
-        let seconds = match &self.fault {
-            Fault::Answer(error) => match &**error {
-                kube::Error::Service(source) => source.downcast_ref::<PutOff>()?.seconds,
-                kube::Error::Api(status) => status.details.as_ref()?.retry_after_seconds.into(),
-                _ => return None,
-            },
-            Fault::Late | Fault::Closed(_) => return None,
+        let Fault::Answer(error) = &self.fault else { return None };
+        let seconds = if let kube::Error::Service(source) = &**error {
+            source.downcast_ref::<PutOff>()?.seconds
+        } else {
+            self.status()?.details.as_ref()?.retry_after_seconds.into()
         };
-        Some(Duration::from_secs(seconds).min(PUT_OFF_MAX))
+        Some(Duration::from_secs(seconds).min(PUT_OFF_MAX)).filter(|asked| !asked.is_zero())
     }
 
     fn status(&self) -> Option<&Status> {
-        match &self.fault {
-            Fault::Answer(error) => match &**error {
-                kube::Error::Api(status) => Some(status),
-                _ => None,
-            },
-            Fault::Late | Fault::Closed(_) => None,
-        }
+        let Fault::Answer(error) = &self.fault else { return None };
+        if let kube::Error::Api(status) = &**error { Some(status) } else { None }
     }
 }
 

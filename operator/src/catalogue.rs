@@ -19,8 +19,8 @@ use crate::cluster::Cluster;
 const FAILURES: Growth = Growth {
     free: 0,
     first: Duration::from_secs(1),
-    most: Duration::from_secs(60),
-    forget: Duration::from_secs(300),
+    most: Duration::from_mins(1),
+    forget: Duration::from_mins(5),
 };
 /// How many namespaces are looked at at the same time.
 const AT_ONCE: usize = 8;

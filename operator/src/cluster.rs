@@ -45,8 +45,8 @@ use crate::{claim, compare};
 const REPAIRS: Growth = Growth {
     free: 3,
     first: Duration::from_secs(5),
-    most: Duration::from_secs(60),
-    forget: Duration::from_secs(300),
+    most: Duration::from_mins(1),
+    forget: Duration::from_mins(5),
 };
 
 /// The API server, and what the watches know of it.
@@ -212,12 +212,15 @@ impl Cluster {
             if holds {
                 return Ok(None);
             }
-        } else if self.look_for::<Service>(namespace, CATALOGUE_SERVICE).await?.is_some_and(is_of_others) {
-            tracing::warn!(
-                namespace,
-                "Service predictors was not made by the operator: the gateway cannot list the models of this namespace; delete it"
-            );
-            return Ok(None);
+        } else {
+            let taken = self.look_for::<Service>(namespace, CATALOGUE_SERVICE).await?;
+            if taken.is_some_and(|taken| !claim::is_own_catalogue(&taken)) {
+                tracing::warn!(
+                    namespace,
+                    "Service predictors was not made by the operator: the gateway cannot list the models of this namespace; delete it"
+                );
+                return Ok(None);
+            }
         }
         self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await.map(|_| None)
     }
@@ -379,10 +382,6 @@ impl Cluster {
     {
         Api::namespaced(self.client.clone(), namespace)
     }
-}
-
-fn is_of_others(found: ObjectMeta) -> bool {
-    !claim::is_own_catalogue(&found)
 }
 
 fn manager() -> PatchParams {

@@ -44,8 +44,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 const FAILURES: Growth = Growth {
     free: 0,
     first: Duration::from_secs(1),
-    most: Duration::from_secs(120),
-    forget: Duration::from_secs(600),
+    most: Duration::from_mins(2),
+    forget: Duration::from_mins(10),
 };
 /// How often a call may fail before the status says so.
 const TOLD_AFTER: u32 = 3;

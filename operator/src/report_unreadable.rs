@@ -2,6 +2,8 @@
 //!
 //! Invariant: each such model is told once for each change of it; a call that fails is tried again a few times.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -15,9 +17,9 @@ const TRIES: u32 = 5;
 /// How tries slow down.
 const FAILURES: Growth = Growth {
     free: 0,
-    first: std::time::Duration::from_secs(1),
-    most: std::time::Duration::from_secs(10),
-    forget: std::time::Duration::from_secs(60),
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(10),
+    forget: Duration::from_mins(1),
 };
 
 /// Tells of each, until no more can come.

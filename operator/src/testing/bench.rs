@@ -286,7 +286,7 @@ fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
     let fence = Fence::default();
-    fence.open_until(Instant::now() + Duration::from_secs(86_400));
+    fence.open_until(Instant::now() + Duration::from_hours(24));
     let cluster = Cluster::new(client(world.clone()), fence, metrics.clone(), stores.clone());
     let callers = Some(CALLERS.parse().unwrap());
     (writers, Context { callers, ..Context::new(program, stores, cluster, metrics, Sources::default()) })
