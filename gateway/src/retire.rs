@@ -1,4 +1,4 @@
-//! Removes the series of models that are gone, some time after DNS stopped to know them. The series of a model that is
+//! Removes the series of models that are gone, some time after DNS reports them as unknown. The series of a model that is
 //! only idle stay: a counter that begins anew with each request would hide them from `increase`.
 
 use std::sync::{Arc, Weak};

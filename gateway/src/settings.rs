@@ -222,7 +222,7 @@ pub struct Habits {
     pub list_for: Duration,
     /// How often DNS is asked whether models that have series still exist.
     pub check_series: Duration,
-    /// How long the series of a model stay after DNS stopped to know it.
+    /// How long the series of a model stay after DNS reports it as unknown.
     pub keep_series: Duration,
 }
 
