@@ -361,9 +361,10 @@ impl DataError {
                 other.hide();
             }
             Self::OneClass { class } => class.hide(),
-            // The target is named by the spec, not by the table.
-            Self::NoFeatures { target: _ } | Self::TooManyClasses { target: _ } => {}
-            Self::OtherKind { .. }
+            // The target, where one is named, is the one of the spec, not of the table.
+            Self::NoFeatures { target: _ }
+            | Self::TooManyClasses { target: _ }
+            | Self::OtherKind { .. }
             | Self::NotUtf8 { .. }
             | Self::SeparatorLine
             | Self::OpenQuote { .. }
