@@ -49,18 +49,21 @@ pub fn next(observed: &Observed, now: Timestamp) -> Option<Duration> {
 
 /// When each pod of a revision that will never be ready is replaced.
 fn ends(observed: &Observed, revision: &str, seen: &RevisionSeen) -> impl Iterator<Item = Timestamp> {
-    let is_first = !is_proven(observed, revision);
     let is_refused = is_refused(observed, revision);
+    // What refused a first revision refuses it again.
+    let is_hopeless = is_refused || !is_proven(observed, revision);
     let unready_since = observed.remembered.unready_since;
     let stuck = seen.pods.iter().filter(|pod| !pod.ready).filter_map(|pod| pod.stuck);
-    stuck.filter(move |stuck| !is_refused && !(is_first && stuck.by == Step::Prepare)).map(
-        move |Stuck { by, since }| {
-            let longest = match by {
-                Step::Prepare => PAUSE_MAX,
-                Step::Serve => PAUSE_MAX_OF_PROOF,
-            };
-            let unready = unready_since.map_or(SignedDuration::ZERO, |start| since.duration_since(start));
-            since.saturating_add(unready.clamp(PAUSE_MIN, longest)).unwrap_or(since)
-        },
-    )
+    let mended = stuck.filter(move |stuck| match stuck.by {
+        Step::Prepare => !is_hopeless,
+        Step::Serve => !is_refused,
+    });
+    mended.map(move |Stuck { by, since }| {
+        let longest = match by {
+            Step::Prepare => PAUSE_MAX,
+            Step::Serve => PAUSE_MAX_OF_PROOF,
+        };
+        let unready = unready_since.map_or(SignedDuration::ZERO, |start| since.duration_since(start));
+        since.saturating_add(unready.clamp(PAUSE_MIN, longest)).unwrap_or(since)
+    })
 }

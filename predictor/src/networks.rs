@@ -123,18 +123,15 @@ fn forms(address: IpAddr) -> Vec<IpAddr> {
 }
 
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let four = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
-    match address.segments() {
-        // IPv4-compatible, translated (SIIT), and the well-known prefix of NAT64.
-        [0, 0, 0, 0, 0, 0, high, low]
-        | [0, 0, 0, 0, 0xffff, 0, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(four(high, low)),
-        // 6to4.
-        [0x2002, high, low, _, _, _, _, _] => Some(four(high, low)),
-        // The interface identifier of ISATAP.
-        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some(four(high, low)),
-        _ => None,
-    }
+    // IPv4-compatible or translated (SIIT); the well-known prefix of NAT64; 6to4; the interface identifier of ISATAP.
+    let ([0, 0, 0, 0, 0 | 0xffff, 0, high, low]
+    | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+    | [0x2002, high, low, _, _, _, _, _]
+    | [_, _, _, _, 0 | 0x200, 0x5efe, high, low]) = address.segments()
+    else {
+        return None;
+    };
+    Some(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn a_model_of_another_config_or_trainer_is_made_anew() {
     let folder = folder(&synthetic());
     let first = again(&folder);
     change_json(&folder, "config.json", |config| {
-        config["train"]["algorithm"]["randomForest"]["seed"] = 8.into()
+        config["train"]["algorithm"]["randomForest"]["seed"] = 8.into();
     });
     let second = again(&folder);
     assert_ne!(second.digest, first.digest);

@@ -96,7 +96,7 @@ fn what_was_seen_is_told_only_of_networks_that_were_allowed_by_name() {
     let server = FileServer::http("label,a\n");
     let told = |uri: &str, environment| match report(uri, environment).1 {
         Report::Failed(Refusal { code: _, message }) => message,
-        other => panic!("{other:?}"),
+        other @ (Report::Prepared(_) | Report::Refused(_)) => panic!("{other:?}"),
     };
     let named = told(&server.uri("nowhere"), &[THIS_HOST]);
     assert!(named.ends_with("the answer was 404 Not Found: put the file there, or correct uri"), "{named}");

@@ -16,7 +16,7 @@ const REFUSED: &str = "data must not come from this address";
 const NOT_TOLD: &str = "no file could be read there";
 
 fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 #[tokio::test]
