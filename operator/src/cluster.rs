@@ -3,8 +3,6 @@
 //! Comes in: children, a status, an announcement. Goes out: what came of it. Never: a write that would change
 //! nothing, and never one over an object that belongs to somebody else.
 
-mod keep;
-
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -23,8 +21,6 @@ use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-pub use keep::Kept;
 
 use crate::announcement::{self, Announcement};
 use crate::contents::Contents;
@@ -45,9 +41,9 @@ const NAMESPACE_GOES: &str = "NamespaceTerminating";
 pub struct Cluster {
     client: Client,
     metrics: Metrics,
-    stores: Stores,
-    marks: Arc<Marks>,
-    contents: Arc<Contents>,
+    pub(crate) stores: Stores,
+    pub(crate) marks: Arc<Marks>,
+    pub(crate) contents: Arc<Contents>,
 }
 
 /// Why children could not be written.
@@ -257,7 +253,12 @@ impl Cluster {
         Ok(harm.map(|harm| Repair { kind: kind.into_owned(), name, harm }))
     }
 
-    async fn patch<K>(&self, namespace: &str, name: &str, wanted: &Value) -> Result<ObjectMeta, CallError>
+    pub(crate) async fn patch<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        wanted: &Value,
+    ) -> Result<ObjectMeta, CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
@@ -284,7 +285,7 @@ impl Cluster {
         Ok(self.delete(&self.api::<K>(&plan.namespace), &plan.namespace, name, params).await?)
     }
 
-    async fn delete<K>(
+    pub(crate) async fn delete<K>(
         &self,
         api: &Api<K>,
         namespace: &str,
@@ -302,7 +303,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn api<K>(&self, namespace: &str) -> Api<K>
+    pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     {
@@ -321,7 +322,7 @@ enum Compared {
 impl CallError {
     /// What a failed write means for the model: the API server may have something against an object that is not the
     /// operator's or the network's fault.
-    fn of_write(self) -> ApplyError {
+    pub(crate) fn of_write(self) -> ApplyError {
         let kube::Error::Api(status) = &*self.source else { return ApplyError::Call(self) };
         if self.is_as_namespace_goes() {
             return ApplyError::NamespaceGoes;
@@ -341,7 +342,7 @@ impl CallError {
     }
 }
 
-fn failed<K: kube::Resource<DynamicType = ()>>(
+pub(crate) fn failed<K: kube::Resource<DynamicType = ()>>(
     verb: &'static str,
     namespace: &str,
     name: &str,
@@ -356,6 +357,6 @@ fn manager() -> PatchParams {
 }
 
 /// The object as JSON. The types that come in have only maps with text as keys, so it always is one.
-fn value(object: &impl Serialize) -> Value {
+pub(crate) fn value(object: &impl Serialize) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }

@@ -30,6 +30,7 @@ pub mod compare;
 pub mod stores;
 pub mod contents;
 pub mod cluster;
+pub mod keep;
 pub mod sources;
 pub mod reconcile;
 pub mod watch;

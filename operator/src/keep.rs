@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{ApplyError, CallError, Cluster, failed, value};
 use crate::admitted::Whose;
+use crate::cluster::{ApplyError, CallError, Cluster, failed, value};
 use crate::contents::Content;
 use crate::desired::{Children, DataCopy, RevisionChildren};
 use crate::frozen::{DataFile, Frozen};
