@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::{ApplyError, CallError};
-use crate::cluster::{Cluster, Compared, Kept, Put};
+use crate::cluster::{Cluster, Compared, Put};
 use crate::desired::{Children, RevisionChildren, Services};
+use crate::keep::Kept;
 use crate::marks::Repair;
 use crate::plan::Plan;
 use crate::reason::Trouble;

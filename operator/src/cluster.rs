@@ -3,8 +3,6 @@
 //! Comes in: children, a status, an announcement. Goes out: what came of it. Never: a write that would change
 //! nothing, and never one over an object that belongs to somebody else.
 
-mod keep;
-
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -25,8 +23,6 @@ use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-pub use keep::Kept;
 
 use crate::announcement::{self, Announcement};
 use crate::backoff::{Backoff, Growth};
@@ -55,10 +51,10 @@ pub struct Cluster {
     client: Client,
     fence: Fence,
     metrics: Metrics,
-    stores: Stores,
-    marks: Arc<Marks>,
+    pub(crate) stores: Stores,
+    pub(crate) marks: Arc<Marks>,
     repairs: Arc<Backoff>,
-    contents: Arc<Contents>,
+    pub(crate) contents: Arc<Contents>,
 }
 
 /// What came of the wish that an object is as it should be.
@@ -308,7 +304,12 @@ impl Cluster {
         Ok(Put::Done(harm.map(|harm| Repair { kind: kind.into_owned(), name, harm })))
     }
 
-    async fn patch<K>(&self, namespace: &str, name: &str, wanted: &Value) -> Result<ObjectMeta, CallError>
+    pub(crate) async fn patch<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        wanted: &Value,
+    ) -> Result<ObjectMeta, CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
@@ -362,7 +363,12 @@ impl Cluster {
         self.delete::<K>(&plan.namespace, name, params).await.map_err(CallError::judged)
     }
 
-    async fn delete<K>(&self, namespace: &str, name: &str, params: DeleteParams) -> Result<(), CallError>
+    pub(crate) async fn delete<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        params: DeleteParams,
+    ) -> Result<(), CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
@@ -376,7 +382,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn api<K>(&self, namespace: &str) -> Api<K>
+    pub(crate) fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     {
@@ -389,6 +395,6 @@ fn manager() -> PatchParams {
 }
 
 /// The object as JSON. The types that come in have only maps with text as keys, so it always is one.
-fn value(object: &impl Serialize) -> Value {
+pub(crate) fn value(object: &impl Serialize) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }

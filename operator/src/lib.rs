@@ -38,6 +38,7 @@ pub mod unreadable;
 pub mod stores;
 pub mod contents;
 pub mod cluster;
+pub mod keep;
 pub mod sources;
 pub mod apply;
 pub mod reconcile;
