@@ -93,7 +93,7 @@ impl Backoff {
         let mut hasher = DefaultHasher::new();
         (key, count).hash(&mut hasher);
         let part = u32::try_from(hasher.finish() % 256).unwrap_or_default();
-        whole - whole / 1024 * part
+        whole.saturating_sub(whole / 1024 * part)
     }
 
     fn keys(&self) -> MutexGuard<'_, HashMap<String, Strikes>> {

@@ -130,19 +130,28 @@ pub enum ApplyError {
 }
 
 /// Reads from the API server.
-pub async fn read<T>(of: Target<'_>, call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
-    in_time(call).await.map_err(|fault| CallError::new(of, fault))
+pub fn read<'a, T: 'a>(
+    of: Target<'a>,
+    call: impl Future<Output = kube::Result<T>> + 'a,
+) -> impl Future<Output = Result<T, CallError>> + 'a {
+    // The futures of kube are too large to be carried about.
+    let call = Box::pin(call);
+    async move { in_time(call).await.map_err(|fault| CallError::new(of, fault)) }
 }
 
 /// Writes to the API server, while the fence is open.
-pub async fn write<T>(
-    fence: &Fence,
-    of: Target<'_>,
-    call: impl Future<Output = kube::Result<T>>,
-) -> Result<T, CallError> {
-    let guarded = async { fence.guard(in_time(call)).await.map_err(Fault::Closed).and_then(|ended| ended) };
-    let ended = spans::call(of.verb, of.kind, (of.namespace, of.name), guarded).await;
-    ended.map_err(|fault| CallError::new(of, fault))
+pub fn write<'a, T: 'a>(
+    fence: &'a Fence,
+    of: Target<'a>,
+    call: impl Future<Output = kube::Result<T>> + 'a,
+) -> impl Future<Output = Result<T, CallError>> + 'a {
+    let call = Box::pin(call);
+    async move {
+        let guarded =
+            async { fence.guard(in_time(call)).await.map_err(Fault::Closed).and_then(|ended| ended) };
+        let ended = spans::call(of.verb, of.kind, (of.namespace, of.name), guarded).await;
+        ended.map_err(|fault| CallError::new(of, fault))
+    }
 }
 
 async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {

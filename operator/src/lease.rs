@@ -121,7 +121,7 @@ impl Election {
                 }
                 Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to ask for the Lease"),
                 Err(_) => {
-                    tracing::warn!(lease = NAME, "failed to ask for the Lease: {}", late(RENEW_DEADLINE))
+                    tracing::warn!(lease = NAME, "failed to ask for the Lease: {}", late(RENEW_DEADLINE));
                 }
             }
             sleep(RETRY_PERIOD).await;
@@ -318,6 +318,8 @@ mod tests {
     fn a_holder_stops_acting_before_another_may_begin() {
         assert!(RENEW_DEADLINE + RETRY_PERIOD < DURATION);
         // One renewal that hangs for half of what is left does not cost the Lease.
-        assert!(RENEW_PERIOD + (RENEW_DEADLINE - RENEW_PERIOD) / 2 + RETRY_PERIOD < RENEW_DEADLINE);
+        assert!(
+            RENEW_PERIOD + RENEW_DEADLINE.saturating_sub(RENEW_PERIOD) / 2 + RETRY_PERIOD < RENEW_DEADLINE
+        );
     }
 }

@@ -144,16 +144,7 @@ impl World {
                 self.events.push(format!("{kind} {reason} {note}").replace('"', ""));
                 (StatusCode::CREATED, body)
             }
-            ("PATCH", Some("status")) => {
-                self.writes.push(format!("status {}", key.2));
-                let mut object = self.objects[&key].clone();
-                if kind == "application/merge-patch+json" {
-                    object["status"]["conditions"] = body["status"]["conditions"].clone();
-                } else {
-                    object["status"] = body["status"].clone();
-                }
-                (StatusCode::OK, self.store(key, object))
-            }
+            ("PATCH", Some("status")) => (StatusCode::OK, self.patch_status(key, kind, &body)),
             ("PATCH", None) if kind == "application/json-patch+json" => {
                 self.writes.push(format!("take from {} {}", key.0, key.2));
                 match operated(self.objects[&key].clone(), &body) {
@@ -186,6 +177,17 @@ impl World {
             }
             (method, sub) => panic!("nobody told this API server what {method} {path} {sub:?} is"),
         }
+    }
+
+    fn patch_status(&mut self, key: Key, kind: &str, body: &Value) -> Value {
+        self.writes.push(format!("status {}", key.2));
+        let mut object = self.objects[&key].clone();
+        if kind == "application/merge-patch+json" {
+            object["status"]["conditions"] = body["status"]["conditions"].clone();
+        } else {
+            object["status"] = body["status"].clone();
+        }
+        self.store(key, object)
     }
 
     /// Creates or replaces a Lease, which takes the version that it replaces.
