@@ -169,6 +169,18 @@ impl Failure {
         )
     }
 
+    /// The same of a pod that got the rows earlier.
+    pub(crate) fn after_delivery(mut self) -> Self {
+        if let Self::Predictor {
+            trouble: Trouble::Unreachable { delivered, .. } | Trouble::OutOfSockets { delivered, .. },
+            ..
+        } = &mut self
+        {
+            *delivered = true;
+        }
+        self
+    }
+
     /// Where the predictor listens that gave no answer.
     pub(crate) fn endpoint(&self) -> Option<&str> {
         if let Self::Predictor { endpoint, .. } = self { endpoint.as_deref() } else { None }
@@ -424,6 +436,7 @@ mod tests {
         ] {
             let failure = failed(trouble);
             assert_eq!(failure.is_undelivered(), is_undelivered, "{failure:?}");
+            assert!(!failure.after_delivery().is_undelivered());
         }
     }
 

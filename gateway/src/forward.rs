@@ -235,10 +235,12 @@ impl Call<'_> {
             // It may have become another, or be of another revision than the one that spoke last.
             known = served.learn(pod, span, deadline).await?;
         }
-        for _ in 0..SENT_MAX {
+        for sent in 0..SENT_MAX {
             check(rows, &known)?;
             let started = Instant::now();
-            let reply = match self.send(pod, &known).await? {
+            let attempt = self.send(pod, &known).await;
+            let attempt = if sent == 0 { attempt } else { attempt.map_err(Failure::after_delivery) };
+            let reply = match attempt? {
                 Sent::Answers(answers) => {
                     tell(self, pod, &known, &answers, started.elapsed());
                     return Ok(Forwarded { known, answers });
@@ -247,7 +249,7 @@ impl Call<'_> {
             };
             known = match reply.revision.as_ref().and_then(|revision| served.recall(pod, revision)) {
                 Some(known) => known,
-                None => served.learn(pod, span, deadline).await?,
+                None => served.learn(pod, span, deadline).await.map_err(Failure::after_delivery)?,
             };
             check(rows, &known)?;
             // An answer of the revision that is known now is as good as one that was asked for now. A refusal is
