@@ -15,14 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-<<<<<<< HEAD:operator/src/cluster/keep.rs
-use super::{Cluster, value};
 use crate::admitted::Whose;
 use crate::call::{ApplyError, CallError, Target as Call, read};
-=======
-use crate::admitted::Whose;
-use crate::cluster::{ApplyError, CallError, Cluster, failed, value};
->>>>>>> h/snapshot:operator/src/keep.rs
+use crate::cluster::{Cluster, value};
 use crate::contents::Content;
 use crate::desired::{DataCopy, RevisionChildren};
 use crate::frozen::{DataFile, Frozen};
