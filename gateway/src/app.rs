@@ -10,19 +10,19 @@ use canopy_contract::names::{ModelRef, NameError};
 use canopy_runtime::bodies::Bodies;
 use canopy_runtime::metrics::Registry;
 
-use crate::catalogue::Catalogue;
-use crate::directory::{Directory, DirectoryError};
-use crate::dns::{Dns, SetupError};
-use crate::failure::{Failure, Trouble, told_back};
-use crate::found::{Found, Missing};
-use crate::listing::Kept;
+use crate::discovery::catalogue::Catalogue;
+use crate::discovery::dns::{Dns, SetupError};
+use crate::discovery::listing::Kept;
+use crate::discovery::registry::{Found, Missing};
+use crate::discovery::series_retirement::retire;
+use crate::discovery::static_models::{Directory, DirectoryError};
+use crate::error::{Failure, Trouble, told_back};
 use crate::metrics::{Metrics, Series};
-use crate::record::Recorder;
-use crate::retire::retire;
-use crate::served::Served;
+use crate::model::Served;
+use crate::recording::queue::Recorder;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
-use crate::upstream::Deadline;
+use crate::upstream::connection::Deadline;
 
 /// Why a gateway could not be made.
 #[derive(Debug, thiserror::Error)]

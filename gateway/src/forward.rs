@@ -21,13 +21,13 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tracing::Level;
 
-use crate::answer::{self, Answers};
-use crate::clock::now;
-use crate::failure::{Failure, Trouble};
-use crate::known::Known;
-use crate::pods::{Asked, Over, Pod, Wait};
-use crate::served::Served;
-use crate::upstream::{Deadline, Question, Reply};
+use crate::balance::clock::now;
+use crate::balance::endpoints::{Asked, Over, Pod, Wait};
+use crate::error::{Failure, Trouble};
+use crate::model::Served;
+use crate::revision::Known;
+use crate::upstream::connection::{Deadline, Question, Reply};
+use crate::upstream::message::{self, Answers};
 
 /// How often the same rows are sent to the same pod: again only where it became another in between, and once
 /// more in case that takes a moment.
@@ -273,7 +273,7 @@ impl Call<'_> {
             path: "/predict",
             body,
             trace: attempt.span.context(),
-            answer_max: answer::answer_max(self.rows.len()),
+            answer_max: message::answer_max(self.rows.len()),
         };
         let (status, sent) = match pod.endpoint.ask(&question, self.deadline).await {
             Err(trouble) => (None, Err(self.trouble(pod, trouble))),
@@ -294,7 +294,7 @@ impl Call<'_> {
         if let Some(body) = self.body.get() {
             return Ok(body.clone());
         }
-        let written = answer::question(self.rows);
+        let written = message::question(self.rows);
         let body = written.map_err(|_| Failure::Internal("rows cannot be written as JSON"))?;
         Ok(self.body.get_or_init(|| body).clone())
     }
@@ -314,7 +314,7 @@ impl Call<'_> {
             StatusCode::OK if reply.revision.is_none() => {
                 trouble(Trouble::Failed, &format!("its answer has no header {REVISION_HEADER}"))
             }
-            StatusCode::OK => answer::read(&reply.body, rows, &known.description)
+            StatusCode::OK => message::read(&reply.body, rows, &known.description)
                 .or_else(|why| trouble(Trouble::Failed, &why)),
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
                 let member = if rows.is_single() { "features" } else { "instances" };

@@ -1,44 +1,21 @@
 //! Canopy's gateway: a request becomes a prediction.
 //!
-//! Comes in: HTTP requests from people and programs. Goes out: predictions, in the words of the public API.
-//! Never: a model; those live in predictors.
+//! The modules are declared in the order of data: a module uses only what is declared above it.
 
 pub mod settings;
-mod language;
-mod failure;
+mod error;
 mod versions;
 mod metrics;
-mod pieces;
+mod body;
+mod revision;
 mod upstream;
-mod known;
-mod answer;
-mod lesson;
-mod clock;
-mod recent;
-mod health;
-mod share;
-mod speed;
-mod choice;
-mod pods;
-mod retries;
-mod served;
-mod dns;
-mod standing;
-mod found;
-mod directory;
-mod catalogue;
-mod listing;
-mod retire;
+mod balance;
+mod model;
+mod discovery;
 mod forward;
 mod store;
-mod tally;
-mod entry;
-mod writer;
-mod record;
-mod feedback;
+mod recording;
 pub mod app;
-mod intake;
-mod query;
-mod edge;
+mod http;
 pub mod routes;
 pub mod serve;

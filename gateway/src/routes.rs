@@ -20,8 +20,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::edge;
-use crate::failure::{Failure, told_back};
+use crate::error::{Failure, told_back};
+use crate::http::exchange;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -63,10 +63,10 @@ fn described() -> OpenApiRouter<Arc<App>> {
 
 async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response {
     let failure = Failure::UnknownPath(told_back(request.uri().path()));
-    edge::handle(&app, edge::NO_ROUTE, request, async |_, _| Err(failure)).await
+    exchange::handle(&app, exchange::NO_ROUTE, request, async |_, _| Err(failure)).await
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
     let failure = Failure::Method(told_back(request.method().as_str()));
-    edge::handle(&app, edge::NO_ROUTE, request, async |_, _| Err(failure)).await
+    exchange::handle(&app, exchange::NO_ROUTE, request, async |_, _| Err(failure)).await
 }

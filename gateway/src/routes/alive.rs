@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::edge;
+use crate::http::exchange;
 
 /// The gateway is there.
 #[derive(Serialize, ToSchema)]
@@ -30,7 +30,7 @@ struct Alive {
 /// Says that the gateway is there.
 #[utoipa::path(get, path = "/api/test", tag = "gateway", responses((status = 200, body = Alive)))]
 pub(crate) async fn test(State(app): State<Arc<App>>, request: Request) -> Response {
-    edge::handle(&app, "/api/test", request, async |_, _| {
+    exchange::handle(&app, "/api/test", request, async |_, _| {
         let service = env!("CARGO_PKG_NAME");
         Ok(Json(Alive { status: "ok", service, version: env!("CARGO_PKG_VERSION") }).into_response())
     })

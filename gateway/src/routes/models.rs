@@ -24,10 +24,10 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::catalogue::{AT_ONCE, Gap};
-use crate::edge;
-use crate::query;
-use crate::upstream::Deadline;
+use crate::discovery::catalogue::{AT_ONCE, Gap};
+use crate::http::exchange;
+use crate::http::query;
+use crate::upstream::connection::Deadline;
 
 /// How long the list waits for a predictor: it should not take as long as the slowest prediction may.
 const LISTING_TIME: Duration = Duration::from_secs(2);
@@ -82,7 +82,7 @@ impl Incomplete {
 ))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), []);
-    edge::handle(&app, "/api/models", request, async |exchange, _| {
+    exchange::handle(&app, "/api/models", request, async |exchange, _| {
         let [] = parameters?;
         let list = app.list.get(Instant::now(), || make(app.clone(), exchange.span.clone())).await?;
         let mut response = Response::new(Body::from(list));
@@ -128,7 +128,7 @@ pub(crate) async fn one(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    edge::handle(&app, "/api/models/{model}", request, async |exchange, _| {
+    exchange::handle(&app, "/api/models/{model}", request, async |exchange, _| {
         let deadline = Deadline::in_(app.limits.upstream_time);
         let served = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
         exchange.is_about(&served);

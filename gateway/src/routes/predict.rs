@@ -17,12 +17,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::edge::{self, Exchange};
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::forward::{Forwarded, forward};
-use crate::intake;
-use crate::served::Served;
-use crate::upstream::Deadline;
+use crate::http::exchange::{self, Exchange};
+use crate::http::request_body;
+use crate::model::Served;
+use crate::upstream::connection::Deadline;
 
 static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 static PREDICTION_ID: HeaderName = HeaderName::from_static(PREDICTION_ID_HEADER);
@@ -67,7 +67,7 @@ enum Failures {
     ),
 )]
 pub(crate) async fn default_model(State(app): State<Arc<App>>, request: Request) -> Response {
-    edge::handle(&app, "/api/predict", request, async |exchange, body| {
+    exchange::handle(&app, "/api/predict", request, async |exchange, body| {
         let deadline = Deadline::in_(app.limits.upstream_time);
         let served = app.default(deadline).await?;
         predict(&app, &served, exchange, body, deadline).await
@@ -91,7 +91,7 @@ pub(crate) async fn named_model(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    edge::handle(&app, "/api/models/{model}/predict", request, async |exchange, body| {
+    exchange::handle(&app, "/api/models/{model}/predict", request, async |exchange, body| {
         let deadline = Deadline::in_(app.limits.upstream_time);
         let served = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
         predict(&app, &served, exchange, body, deadline).await
@@ -108,7 +108,7 @@ async fn predict(
 ) -> Result<Response, Failure> {
     exchange.is_about(served);
     let began = Instant::now();
-    let (rows, _held) = intake::rows(body, &app.limits).await?;
+    let (rows, _held) = request_body::rows(body, &app.limits).await?;
     // The time that the client takes for its body has a limit of its own.
     let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
     let Forwarded { known, answers } = forward(served, &rows, &exchange.span, deadline).await?;

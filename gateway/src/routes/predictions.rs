@@ -23,15 +23,15 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::edge;
-use crate::entry::{Stored, StoredAnswers};
-use crate::failure::{Failure, told_back};
-use crate::feedback::judge;
-use crate::intake;
-use crate::query;
-use crate::record::Recorder;
+use crate::error::{Failure, told_back};
+use crate::http::exchange;
+use crate::http::query;
+use crate::http::request_body;
+use crate::recording::entry::{Stored, StoredAnswers};
+use crate::recording::feedback::judge;
+use crate::recording::queue::Recorder;
+use crate::recording::tally::Judged;
 use crate::store::{Feedback, Of, Page, Recorded, Unanswered};
-use crate::tally::Judged;
 
 /// How many answers a list has unless it is asked for another number.
 const LIMIT: u64 = 50;
@@ -169,10 +169,10 @@ pub(crate) async fn feedback(
     request: Request,
 ) -> Response {
     let is_json = is_json(request.headers());
-    edge::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
+    exchange::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
         is_json?;
         let recorder = app.recorder()?;
-        let (body, _held) = intake::bytes(body, &app.limits).await?;
+        let (body, _held) = request_body::bytes(body, &app.limits).await?;
         let (id, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
         let Recorded { prediction, revision, .. } = &found;
         let (answers, classes) =
@@ -213,7 +213,7 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    edge::handle(&app, "/api/predictions/{id}", request, async |_, _| {
+    exchange::handle(&app, "/api/predictions/{id}", request, async |_, _| {
         let recorder = app.recorder()?;
         app.may_show_records()?;
         let (_, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
@@ -234,7 +234,7 @@ pub(crate) async fn one(
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), ["model", "after", "limit"]);
-    edge::handle(&app, "/api/predictions", request, async |_, _| {
+    exchange::handle(&app, "/api/predictions", request, async |_, _| {
         let recorder = app.recorder()?;
         app.may_show_records()?;
         let [model, after, limit] = parameters?;

@@ -13,9 +13,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::edge;
-use crate::failure::{Failure, told_back};
-use crate::query;
+use crate::error::{Failure, told_back};
+use crate::http::exchange;
+use crate::http::query;
 use crate::store::{Store, User};
 
 /// All users.
@@ -34,7 +34,7 @@ struct Users {
 ))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), []);
-    edge::handle(&app, "/api/users", request, async |_, _| {
+    exchange::handle(&app, "/api/users", request, async |_, _| {
         let [] = parameters?;
         may_show(&app)?;
         let users = app.store.users().await.map_err(|why| Failure::Store(why.to_string()))?;
@@ -57,7 +57,7 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    edge::handle(&app, "/api/users/{id}", request, async |_, _| {
+    exchange::handle(&app, "/api/users/{id}", request, async |_, _| {
         may_show(&app)?;
         let text = id.map(|Path(text)| text).unwrap_or_default();
         let unknown = || Failure::UnknownUser(told_back(&text));

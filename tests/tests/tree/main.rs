@@ -92,9 +92,9 @@ const DOORS: [Door; 11] = [
     Door {
         kind: "connections to others",
         words: &["TcpStream::connect", "hyper::client"],
-        files: &["gateway/src/upstream.rs", "predictor/src/proof.rs"],
+        files: &["gateway/src/upstream/connection.rs", "predictor/src/proof.rs"],
     },
-    Door { kind: "DNS", words: &["hickory_resolver"], files: &["gateway/src/dns.rs"] },
+    Door { kind: "DNS", words: &["hickory_resolver"], files: &["gateway/src/discovery/dns.rs"] },
     Door { kind: "listening", words: &["TcpListener::bind"], files: &["crates/runtime/src/listen.rs"] },
     Door {
         kind: "export of traces",
@@ -121,8 +121,8 @@ const DOORS: [Door; 11] = [
         words: &["fastrand", "Uuid::now_v7", "rand::thread_rng"],
         files: &[
             "crates/runtime/src/trace.rs",
-            "gateway/src/found.rs",
-            "gateway/src/pods.rs",
+            "gateway/src/discovery/registry.rs",
+            "gateway/src/balance/endpoints.rs",
             "gateway/src/routes/predict.rs",
         ],
     },

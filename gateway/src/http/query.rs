@@ -4,7 +4,7 @@ use axum::extract::Query;
 use canopy_contract::fault::quotable;
 use http::Uri;
 
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// The values of the parameters `names`, in their order. Any other parameter is refused by its name: one that is
 /// misspelt would otherwise be ignored.

@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use crate::choice::{Load, better, two};
-use crate::clock::{millis, now};
-use crate::failure::Trouble;
-use crate::health::{Health, Standing, out_max};
-use crate::known::Known;
-use crate::lesson::Lessons;
-use crate::speed::{Speed, is_small};
-use crate::upstream::Endpoint;
+use crate::balance::choice::{Load, better, two};
+use crate::balance::clock::{millis, now};
+use crate::balance::latency::{Speed, is_small};
+use crate::balance::outlier::{Health, Standing, out_max};
+use crate::error::Trouble;
+use crate::revision::Known;
+use crate::upstream::connection::Endpoint;
+use crate::upstream::describe::Lessons;
 
 /// For how long a pod is believed to be what it said it was.
 const LATELY: Duration = Duration::from_secs(5);

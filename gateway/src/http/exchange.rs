@@ -18,11 +18,11 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::app::App;
-use crate::failure::{Failure, told_back};
-use crate::known::Known;
-use crate::language::Language;
+use crate::error::language::Language;
+use crate::error::{Failure, told_back};
 use crate::metrics::InFlight;
-use crate::served::Served;
+use crate::model::Served;
+use crate::revision::Known;
 
 static CALLERS_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
 

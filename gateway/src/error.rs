@@ -3,6 +3,8 @@
 //! Comes in: what a part found wrong. Goes out: the code, and the error body in the caller's language. Never:
 //! an address or a system's own words in that body; those are for the log.
 
+pub(crate) mod language;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use canopy_contract::names::ModelRef;
 use canopy_contract::problem::Problem;
 use uuid::Uuid;
 
-use crate::language::Language;
+use crate::error::language::Language;
 use crate::settings::Ratio;
 
 /// How much of what a caller asked for is told back to it.

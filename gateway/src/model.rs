@@ -19,17 +19,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Level;
 
-use crate::clock::{now, second};
-use crate::failure::{Failure, Trouble};
-use crate::known::Known;
-use crate::lesson::Lesson;
+use crate::balance::clock::{now, second};
+use crate::balance::concurrency_limit::Share;
+use crate::balance::endpoints::{Asked, Pod, Pods};
+use crate::balance::latency::Patience;
+use crate::balance::retry_budget::Retries;
+use crate::error::{Failure, Trouble};
 use crate::metrics::{Endpoints, Metrics, Series};
-use crate::pods::{Asked, Pod, Pods};
-use crate::retries::Retries;
+use crate::revision::Known;
 use crate::settings::Protection;
-use crate::share::Share;
-use crate::speed::Patience;
-use crate::upstream::{Deadline, Endpoint, Question, Reply};
+use crate::upstream::connection::{Deadline, Endpoint, Question, Reply};
+use crate::upstream::describe::Lesson;
 
 /// How long the description of a model may be: thousands of features with long names.
 const DESCRIPTION_MAX: usize = 4 << 20;

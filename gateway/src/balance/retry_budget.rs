@@ -3,8 +3,8 @@
 //! Comes in: that a request came, or the wish to send one again. Goes out: whether to. Never: a lock, nor more
 //! than a given part of what came in the last ten seconds, but for a hundred that a quiet model may have.
 
-use crate::clock::second;
-use crate::recent::Recent;
+use crate::balance::clock::second;
+use crate::balance::window::Recent;
 
 /// How many seconds are looked back at.
 const SECONDS: usize = 10;

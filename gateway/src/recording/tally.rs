@@ -11,7 +11,7 @@ use canopy_contract::names::ModelRef;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::sleep;
 
-use crate::failure::Failure;
+use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::store::{Feedback, Records, Unanswered};
 

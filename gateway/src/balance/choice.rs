@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 
-use crate::health::Standing;
+use crate::balance::outlier::Standing;
 
 /// How busy a pod is.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,9 @@ use canopy_contract::rows::Rows;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::answer::Answers;
-use crate::known::Known;
+use crate::revision::Known;
 use crate::store::{Prediction, Revision};
+use crate::upstream::message::Answers;
 
 /// An answer that waits to be recorded.
 pub(crate) struct Entry {

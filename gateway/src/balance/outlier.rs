@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::{millis, now};
+use crate::balance::clock::{millis, now};
 
 /// How many times a pod is shut out for twice as long as the time before: 32 times as long is the most.
 const DOUBLED_MAX: u32 = 5;

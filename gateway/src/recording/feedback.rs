@@ -10,7 +10,7 @@ use canopy_contract::schema::Class;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Number, Value};
 
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// The one member of the body.
 const ACTUAL: &str = "actual";
@@ -201,7 +201,7 @@ fn words(classes: &[Class]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::language::Language;
+    use crate::error::language::Language;
 
     fn named() -> Vec<Class> {
         ["no", "yes"].map(|name| Class::Name(name.to_owned())).into()

@@ -13,8 +13,8 @@ use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use crate::app::Limits;
-use crate::failure::Failure;
-use crate::pieces::Pieces;
+use crate::body::Pieces;
+use crate::error::Failure;
 
 /// Reads `body` whole. Its bytes count as held until [`Held`] is dropped.
 pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Held), Failure> {

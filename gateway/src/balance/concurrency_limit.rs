@@ -9,8 +9,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::clock::second;
-use crate::recent::Recent;
+use crate::balance::clock::second;
+use crate::balance::window::Recent;
 
 /// So many are worked on at once for each pod, however few were answered lately: the model may just not be asked.
 const PER_POD_MIN: usize = 128;

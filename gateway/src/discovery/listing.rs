@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// A list that is kept for a while.
 pub(crate) struct Kept {

@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
-use crate::answer::Answers;
-use crate::entry::Entry;
-use crate::known::Known;
 use crate::metrics::Metrics;
+use crate::recording::entry::Entry;
+use crate::recording::tally::Tally;
+use crate::recording::writer::{Progress, Writer, given_at};
+use crate::revision::Known;
 use crate::settings::{Ratio, Recording};
 use crate::store::{Records, Unanswered};
-use crate::tally::Tally;
-use crate::writer::{Progress, Writer, given_at};
+use crate::upstream::message::Answers;
 
 /// How many numbers may wait beside one answer for each id: some 16 MB.
 const NUMBERS_MAX: usize = 1 << 20;

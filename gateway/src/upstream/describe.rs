@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
-use crate::failure::Trouble;
-use crate::known::Known;
-use crate::upstream::Deadline;
+use crate::error::Trouble;
+use crate::revision::Known;
+use crate::upstream::connection::Deadline;
 
 /// What a lesson comes to.
 pub(crate) type Lesson = Result<Arc<Known>, Trouble>;

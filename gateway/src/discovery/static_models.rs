@@ -9,7 +9,7 @@ use std::sync::Arc;
 use canopy_contract::names::{ModelRef, NameError};
 
 use crate::settings::{Predictor, Settings};
-use crate::upstream::Endpoint;
+use crate::upstream::connection::Endpoint;
 
 /// The models that were named to the gateway when it started.
 pub(crate) struct Directory {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use canopy_contract::names::ModelRef;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::dns::{Cause, Look};
-use crate::found::Found;
+use crate::discovery::dns::{Cause, Look};
+use crate::discovery::registry::Found;
 use crate::metrics::Metrics;
 use crate::settings::Habits;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::dns::Look;
-use crate::pods::Pods;
+use crate::balance::endpoints::Pods;
+use crate::discovery::dns::Look;
 use crate::settings::Habits;
 
 /// Since when DNS knows no pod of a model.
@@ -67,7 +67,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Trouble;
+    use crate::error::Trouble;
 
     const FIVE: Next = Next::AskIn(Duration::from_secs(5));
     const ONE: Next = Next::AskIn(Duration::from_secs(1));

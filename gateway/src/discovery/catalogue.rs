@@ -11,12 +11,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::time::timeout_at;
 
-use crate::directory::Directory;
-use crate::found::{Found, Missing};
+use crate::discovery::registry::{Found, Missing};
+use crate::discovery::static_models::Directory;
 use crate::metrics::Metrics;
-use crate::served::Served;
+use crate::model::Served;
 use crate::settings::Protection;
-use crate::upstream::Deadline;
+use crate::upstream::connection::Deadline;
 
 /// How many models or namespaces are asked about at once for a list.
 pub(crate) const AT_ONCE: usize = 16;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use crate::entry::{Batch, Entry};
+use crate::recording::entry::{Batch, Entry};
 use crate::settings::RecordingHabits;
 use crate::store::{Records, Unanswered};
 

@@ -13,12 +13,12 @@ use canopy_runtime::budget::Budget;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::dns::{Cause, Dns, Look};
+use crate::discovery::dns::{Cause, Dns, Look};
+use crate::discovery::refresh::{Next, Standing};
 use crate::metrics::Metrics;
-use crate::served::Served;
+use crate::model::Served;
 use crate::settings::{Habits, Protection};
-use crate::standing::{Next, Standing};
-use crate::upstream::{Deadline, Endpoint};
+use crate::upstream::connection::{Deadline, Endpoint};
 
 /// How many first look-ups are shared and remembered; beyond, each is made by who asks, for itself.
 const FIRSTS_MAX: usize = 1024;

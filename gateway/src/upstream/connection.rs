@@ -1,0 +1,440 @@
+//! One predictor's address, and a pool of connections to it. The only file that speaks HTTP as a client.
+//!
+//! Comes in: a request and a deadline. Goes out: the whole answer, or why there is none. Never: a wait beyond
+//! the deadline, an answer longer than was asked for, or a second connection while one is idle.
+//!
+//! A connection is driven by the request that uses it, not by a task of its own: an answer wakes one task
+//! instead of two, and what a client no longer waits for ends with its request. Each worker keeps connections of its
+//! own: one that another worker had opened would have that one wake up for every answer. While connections are idle, a task
+//! for each worker closes those that the other side has closed, and those that were not used for a minute.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use canopy_contract::names::{REVISION_HEADER, TIMEOUT_HEADER};
+use canopy_runtime::trace::TraceContext;
+use canopy_runtime::workers;
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::body::Pieces;
+use crate::error::Trouble;
+use crate::settings::Address;
+
+/// How long a predictor may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How many connections a worker keeps for later; more are closed when their request ends.
+const IDLE_MAX: usize = 128;
+/// How many workers keep connections apart from all others; of more, some share.
+const APART: usize = 8;
+/// How often idle connections are looked at,
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// and after how many looks one is closed: before the predictor does, which closes connections that are idle for 75 s.
+const SWEEPS_MAX: u8 = 6;
+
+// Made once: to make one of a text takes a look at each of its letters.
+static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
+static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
+
+/// A time by which something must have happened, and how long that was when it was set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    pub(crate) after: Duration,
+}
+
+impl Deadline {
+    /// `after` from now.
+    pub(crate) fn in_(after: Duration) -> Self {
+        Self { at: Instant::now() + after, after }
+    }
+}
+
+/// What a predictor is asked.
+pub(crate) struct Question<'a> {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) body: Bytes,
+    pub(crate) trace: &'a TraceContext,
+    /// How many bytes the body of the answer may have.
+    pub(crate) answer_max: usize,
+}
+
+/// What a predictor answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) revision: Option<HeaderValue>,
+    /// Whether it has more to do than it can, if its status says that it does not serve.
+    pub(crate) is_overloaded: bool,
+    pub(crate) body: Bytes,
+}
+
+/// Where a predictor listens, and the connections to it that are idle.
+pub(crate) struct Endpoint {
+    address: Address,
+    host: HeaderValue,
+    url: String,
+    /// By worker.
+    idle: Arc<[Mutex<Idle>; APART]>,
+}
+
+/// The idle connections of a worker.
+#[derive(Default)]
+struct Idle {
+    /// The one used last is at the back, and is used first.
+    connections: VecDeque<Connection>,
+    /// Whether a task looks at them.
+    is_swept: bool,
+}
+
+impl Endpoint {
+    /// The endpoint at `address`; nothing if its host cannot stand in a header.
+    pub(crate) fn new(address: Address) -> Option<Self> {
+        let host = HeaderValue::try_from(address.to_string()).ok()?;
+        Some(Self { url: format!("http://{address}"), host, address, idle: Arc::default() })
+    }
+
+    /// Its URL, for logs.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks and waits for the whole answer.
+    pub(crate) async fn ask(&self, question: &Question<'_>, deadline: Deadline) -> Result<Reply, Trouble> {
+        let Deadline { at, after } = deadline;
+        timeout_at(at, self.attempt(question, at)).await.unwrap_or(Err(Trouble::Late { after }))
+    }
+
+    async fn attempt(&self, question: &Question<'_>, until: Instant) -> Result<Reply, Trouble> {
+        let mut was_delivered = false;
+        if let Some(idle) = self.idle_connection() {
+            // An idle connection may be closed at the very moment it is used. Nothing was answered, and to
+            // predict twice does no harm, so this says nothing about the predictor yet.
+            match self.exchange(idle, question, until).await {
+                Err(Broken { has_begun: false, is_delivered, .. }) => was_delivered = is_delivered,
+                other => return other.map_err(|broken| broken.trouble),
+            }
+        }
+        let fresh = self.connect(was_delivered).await?;
+        self.exchange(fresh, question, until).await.map_err(|broken| broken.trouble)
+    }
+
+    /// A connection that was used before and is not known to be closed.
+    fn idle_connection(&self) -> Option<Connection> {
+        loop {
+            let mut last = lock(&self.idle[place()]).connections.pop_back()?;
+            if last.is_open() {
+                return Some(last);
+            }
+        }
+    }
+
+    /// A new connection. `delivered` is whether the predictor may have got the question before.
+    async fn connect(&self, delivered: bool) -> Result<Connection, Trouble> {
+        let to = (self.address.host.as_str(), self.address.port);
+        let failed = |why: &dyn Display| format!("failed to connect to {}: {why}", self.url);
+        let trouble = |error: io::Error| {
+            let why = failed(&error);
+            if is_local(&error) {
+                Trouble::OutOfSockets { why, delivered }
+            } else {
+                Trouble::Unreachable { why, delivered }
+            }
+        };
+        let Ok(connected) = timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await else {
+            let why = failed(&format_args!("not accepted within {CONNECT_TIMEOUT:?}"));
+            return Err(Trouble::Unreachable { why, delivered });
+        };
+        let stream = connected.map_err(trouble)?;
+        // Requests are small and written whole: waiting to fill a packet only adds delay.
+        stream.set_nodelay(true).map_err(trouble)?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, driver) =
+            handshake.map_err(|error| Trouble::Unreachable { why: failed(&error), delivered })?;
+        Ok(Connection { sender, driver: Some(Box::new(driver)), sweeps: 0 })
+    }
+
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        question: &Question<'_>,
+        until: Instant,
+    ) -> Result<Reply, Broken> {
+        let request = self.request(question, until);
+        let sent = connection.sender.send_request(request);
+        let answer = connection.drive(sent).await.map_err(|error| {
+            let why = format!("no answer from {}: {}", self.url, causes(&error));
+            // A question without a body has no rows. Only one that was given back was surely not written.
+            let delivered = !question.body.is_empty() && !error.is_canceled();
+            // Who hangs up on a request was there to do so, and who resets may be gone.
+            let is_there = error.is_parse() || error.is_incomplete_message();
+            let trouble =
+                if is_there { Trouble::Failed(why) } else { Trouble::Unreachable { why, delivered } };
+            Broken { trouble, has_begun: error.is_parse(), is_delivered: delivered }
+        })?;
+        let status = answer.status();
+        let (head, body) = answer.into_parts();
+        let body = connection.whole(body, question.answer_max).await.map_err(|why| {
+            let trouble = Trouble::Failed(format!("no whole answer from {}: {why}", self.url));
+            Broken { trouble, has_begun: true, is_delivered: true }
+        })?;
+        self.keep(connection);
+        let is_overloaded = head.headers.contains_key(RETRY_AFTER);
+        Ok(Reply { status, revision: head.headers.get(&REVISION).cloned(), is_overloaded, body })
+    }
+
+    fn request(&self, question: &Question<'_>, until: Instant) -> Request<Full<Bytes>> {
+        let Question { method, path, body, trace, answer_max: _ } = question;
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = http::Uri::from_static(path);
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let left = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+        headers.insert(&TIMEOUT, HeaderValue::from(left));
+        trace.inject(headers);
+        request
+    }
+
+    /// Keeps `connection` for the next request of this worker, if it is still open.
+    fn keep(&self, connection: Connection) {
+        if connection.driver.is_none() {
+            return;
+        }
+        let place = place();
+        let mut idle = lock(&self.idle[place]);
+        if idle.connections.len() == IDLE_MAX {
+            idle.connections.pop_front();
+        }
+        idle.connections.push_back(Connection { sweeps: 0, ..connection });
+        if !idle.is_swept {
+            idle.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(&self.idle), place, SWEEP_EVERY));
+        }
+    }
+}
+
+/// The place of this worker's connections.
+fn place() -> usize {
+    workers::place() % APART
+}
+
+fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks at the idle connections of one worker until there are none, or their endpoint is gone.
+async fn sweep(idle: Weak<[Mutex<Idle>; APART]>, place: usize, every: Duration) {
+    loop {
+        sleep(every).await;
+        let Some(idle) = idle.upgrade() else { return };
+        let mut idle = lock(&idle[place]);
+        idle.sweep();
+        if idle.connections.is_empty() {
+            idle.is_swept = false;
+            return;
+        }
+    }
+}
+
+impl Idle {
+    /// Closes the connections that the other side has closed, and those that were idle for too long.
+    fn sweep(&mut self) {
+        self.connections.retain_mut(|connection| {
+            connection.sweeps += 1;
+            connection.sweeps < SWEEPS_MAX && connection.is_open()
+        });
+    }
+}
+
+/// Whether no connection can be opened because of this process or its machine: too many files, no port, no memory, or a rule
+/// that forbids it.
+fn is_local(error: &io::Error) -> bool {
+    let local = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::ADDRNOTAVAIL,
+        Errno::ADDRINUSE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::AGAIN,
+        Errno::ACCESS,
+        Errno::PERM,
+    ];
+    error.raw_os_error().is_some_and(|code| local.iter().any(|local| local.raw_os_error() == code))
+}
+
+/// How an exchange ended without an answer.
+struct Broken {
+    trouble: Trouble,
+    /// Whether some of an answer had come.
+    has_begun: bool,
+    /// Whether the predictor may have got rows.
+    is_delivered: bool,
+}
+
+/// A connection, and what moves its bytes while somebody waits for them.
+struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// Gone when the connection has ended: who still waits for an answer then hears of it.
+    driver: Option<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
+    /// How often it was looked at since it was last used.
+    sweeps: u8,
+}
+
+impl Connection {
+    /// Whether the other side takes a request now, as far as can be known without sending one. A connection that is not
+    /// ready for one is of no use: the other side may have answered before it read all of the last one.
+    fn is_open(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.advance(&mut context);
+        matches!(self.sender.poll_ready(&mut context), Poll::Ready(Ok(())))
+    }
+
+    /// The output of `future`, which waits for what comes over this connection.
+    async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(output);
+            }
+            self.advance(context);
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn advance(&mut self, context: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && Pin::new(&mut **driver).poll(context).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    /// The whole of `body`, or why not.
+    async fn whole(&mut self, mut body: Incoming, max: usize) -> Result<Bytes, String> {
+        let mut pieces = Pieces::expecting(&body.size_hint(), max).map_err(|error| error.to_string())?;
+        while !body.is_end_stream() {
+            let Some(frame) = self.drive(body.frame()).await else { break };
+            if let Ok(data) = frame.map_err(|error| causes(&error))?.into_data() {
+                pieces.add(data).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(pieces.join())
+    }
+}
+
+/// What an error says, and what was behind it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// An endpoint, and the other side of its one connection, over which one answer has come.
+    async fn asked() -> (Endpoint, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint::new(listener.local_addr().unwrap().into()).unwrap();
+        let trace = TraceContext::from_headers(&http::HeaderMap::new());
+        let question = Question {
+            method: Method::GET,
+            path: "/model",
+            body: Bytes::new(),
+            trace: &trace,
+            answer_max: 9,
+        };
+        let answers = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut bytes).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            stream
+        };
+        let (reply, stream) = tokio::join!(endpoint.ask(&question, Deadline::in_(DEADLINE)), answers);
+        assert_eq!(reply.unwrap().body, "{}");
+        (endpoint, stream)
+    }
+
+    fn idle(endpoint: &Endpoint) -> usize {
+        lock(&endpoint.idle[place()]).connections.len()
+    }
+
+    fn sweep_once(endpoint: &Endpoint) {
+        lock(&endpoint.idle[place()]).sweep();
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_that_the_other_side_closes_is_closed_at_the_next_look() {
+        let (endpoint, mut stream) = asked().await;
+        sweep_once(&endpoint);
+        assert_eq!(idle(&endpoint), 1, "it is open");
+        stream.shutdown().await.unwrap();
+        let closed = async {
+            while idle(&endpoint) > 0 {
+                tokio::task::yield_now().await;
+                // As often as it takes, it is not closed for its age.
+                lock(&endpoint.idle[place()]).connections.iter_mut().for_each(|idle| idle.sweeps = 0);
+                sweep_once(&endpoint);
+            }
+            stream.read(&mut [0]).await.unwrap()
+        };
+        assert_eq!(timeout(DEADLINE, closed).await.unwrap(), 0, "the other side sees the end");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_after_a_minute_of_looks_by_a_task_that_then_ends() {
+        let (endpoint, _stream) = asked().await;
+        assert!(lock(&endpoint.idle[place()]).is_swept, "a task has begun to look");
+        for _ in 2..SWEEPS_MAX {
+            sweep_once(&endpoint);
+            assert_eq!(idle(&endpoint), 1);
+        }
+        let task = sweep(Arc::downgrade(&endpoint.idle), place(), Duration::from_millis(1));
+        timeout(DEADLINE, task).await.unwrap();
+        assert_eq!(idle(&endpoint), 0);
+        assert!(!lock(&endpoint.idle[place()]).is_swept);
+        assert!(
+            (Duration::from_secs(50)..Duration::from_secs(75)).contains(&(SWEEP_EVERY * SWEEPS_MAX.into()))
+        );
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_fault_of_a_predictor() {
+        let is_local = |error: Errno| is_local(&io::Error::from(error));
+        for error in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::ACCESS] {
+            assert!(is_local(error), "{error}");
+        }
+        for error in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH, Errno::TIMEDOUT] {
+            assert!(!is_local(error), "{error}");
+        }
+        assert!(!super::is_local(&io::Error::other("no such host")));
+    }
+}
