@@ -2,6 +2,11 @@
 //!
 //! Comes in: settings. Goes out: an exit code. Never: two operators that act; one that loses the Lease ends.
 
+pub mod report_undecodable;
+pub mod triggers;
+pub mod discovery_service;
+pub mod leader;
+
 use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,18 +22,17 @@ use kube::runtime::controller::{Config, applier};
 use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
-use crate::call::Clients;
-use crate::cluster::Cluster;
-use crate::fence::Fence;
-use crate::lease::{Candidate, Election};
+use crate::api::call::Clients;
+use crate::api::fence::Fence;
+use crate::apply::cluster::Cluster;
+use crate::caches::stores::Writers;
+use crate::controller::leader::{Candidate, Election};
+use crate::controller::triggers::News;
+use crate::data_sources::Sources;
 use crate::metrics::Metrics;
-use crate::pod::Program;
+use crate::pod::template::Program;
 use crate::reconcile::{Context, failed, reconcile};
 use crate::settings::Settings;
-use crate::sources::Sources;
-use crate::stores::Writers;
-use crate::watch::{self, News};
-use crate::{catalogue, report_unreadable};
 
 /// The name of the process, on metrics and traces.
 pub const SERVICE: &str = "canopy-operator";
@@ -115,7 +119,7 @@ async fn act(
     let cluster = Cluster::new(clients.calls, fence, metrics.clone(), stores.clone());
     let sources = Sources::default();
     let News { mut models, namespaces, unreadable, mut tasks } =
-        watch::start(&clients.watches, writers, sources.clone(), metrics.clone());
+        triggers::start(&clients.watches, writers, sources.clone(), metrics.clone());
     let filled = async {
         tokio::select! {
             filled = stores.filled() => filled.map(|()| true).map_err(RunError::Stores),
@@ -127,12 +131,12 @@ async fn act(
     }
     let keeper = cluster.clone();
     tasks.spawn(async move {
-        catalogue::run(namespaces, keeper).await;
+        discovery_service::run(namespaces, keeper).await;
         "lists of models"
     });
     let teller = cluster.clone();
     tasks.spawn(async move {
-        report_unreadable::run(unreadable, teller).await;
+        report_undecodable::run(unreadable, teller).await;
         "models that cannot be read"
     });
 

@@ -16,27 +16,31 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 
-use crate::admitted::Whose;
-use crate::announcement::{self, Announcement};
-use crate::apply::{Applied, apply};
+use crate::api::call::{ApplyError, CallError};
+use crate::apply::children::{Applied, apply};
+use crate::apply::cluster::Cluster;
 use crate::backoff::{Backoff, Growth};
-use crate::call::{ApplyError, CallError};
-use crate::callers::Callers;
-use crate::cluster::Cluster;
-use crate::desired::desired;
-use crate::facts::Outcome;
-use crate::frozen::Frozen;
-use crate::known::Names;
+use crate::caches::stores::Stores;
+use crate::children::desired;
+use crate::data_sources::Sources;
 use crate::labels::REVISION;
 use crate::metrics::{Metrics, Pass, PassOutcome};
-use crate::observed::{Objects, Observed, Remembered};
-use crate::plan::Plan;
-use crate::pod::Program;
-use crate::rollout::Rollout;
-use crate::sources::Sources;
+use crate::pod::template::Program;
+use crate::pod::template_check::Whose;
+use crate::revision::names::Names;
+use crate::revision::snapshot::Frozen;
+use crate::rollout::progress;
+use crate::rollout::refusal_policy;
+use crate::rollout::renewal;
+use crate::rollout::revisions::Rollout;
+use crate::settings::callers::Callers;
+use crate::spec::Plan;
+use crate::state::{Objects, Observed, Remembered};
+use crate::status::conditions;
+use crate::status::events::{self, Announcement};
+use crate::status::facts::Outcome;
 use crate::status::{remembered, status};
-use crate::stores::Stores;
-use crate::{condition, progress, renewal, spans, verdict};
+use crate::tracing_spans;
 
 /// After how long to look again whether what hinders a model is gone: nobody tells when it is.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
@@ -118,11 +122,11 @@ pub async fn pass(
     now: Timestamp,
 ) -> Result<Option<Duration>, CallError> {
     let (name, namespace) = (model.metadata.name.as_deref(), model.metadata.namespace.as_deref());
-    let span = spans::pass(name.unwrap_or_default(), namespace.unwrap_or_default());
+    let span = tracing_spans::pass(name.unwrap_or_default(), namespace.unwrap_or_default());
     let ended = decide_and_write(model, context, now).instrument(span.clone()).await;
     if let Err(error) = &ended {
         span.record("canopy.outcome", PassOutcome::Failed.as_str());
-        spans::failed(&span, "api_server", error);
+        tracing_spans::failed(&span, "api_server", error);
     }
     ended
 }
@@ -156,7 +160,7 @@ async fn decide_and_write(
     };
     observed.lost = std::mem::take(&mut applied.lost);
     for repair in &applied.repairs {
-        announce(&model, &announcement::of_repair(&plan.namespace, repair), context).await;
+        announce(&model, &events::of_repair(&plan.namespace, repair), context).await;
     }
     let is_unreadable = unread.as_ref().is_some_and(CallError::is_refusal);
     let failed = unread.filter(|_| !is_unreadable).or(applied.failed.take());
@@ -176,14 +180,14 @@ async fn decide_and_write(
     if let Some(error) = failed {
         return Err(error);
     }
-    spans::outcome(ended.as_str());
+    tracing_spans::outcome(ended.as_str());
     pass.ended(ended);
 
     let is_hindered = is_unreadable || matches!(outcome, Outcome::Hindered(_));
     let hindered = is_hindered.then_some(LOOK_AGAIN);
     let by_time = [
         rollout.next(&plan, now),
-        verdict::next(&plan, &observed, now),
+        refusal_policy::next(&plan, &observed, now),
         progress::next(&plan, &observed, now),
         renewal::next(&observed, now),
     ];
@@ -193,7 +197,7 @@ async fn decide_and_write(
 
 /// Ends a pass that leaves everything as it is until something changes.
 fn nothing_to_do(pass: Pass<'_>) -> Option<Duration> {
-    spans::outcome(PassOutcome::Settled.as_str());
+    tracing_spans::outcome(PassOutcome::Settled.as_str());
     pass.ended(PassOutcome::Settled);
     None
 }
@@ -290,9 +294,9 @@ async fn report(
     status: PredictorModelStatus,
     context: &Context,
 ) -> Result<PassOutcome, CallError> {
-    let settled = condition::is_settled(&status);
+    let settled = conditions::is_settled(&status);
     context.cluster.report(model, &status).await?;
-    if let Some(announcement) = announcement::of(model.status.as_ref(), &status) {
+    if let Some(announcement) = events::of(model.status.as_ref(), &status) {
         announce(model, &announcement, context).await;
     }
     context.unseen.wrote(model, status);

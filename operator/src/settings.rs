@@ -3,14 +3,17 @@
 //! Comes in: the command line and the environment. Goes out: values that are there. Never: a second place in
 //! which a default stands.
 
+pub mod callers;
+pub mod sizes;
+
 use std::net::SocketAddr;
 
 use canopy_contract::names::{SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS};
 use clap::Parser;
 use ipnet::IpNet;
 
-use crate::callers::Callers;
-use crate::sizes::Sizes;
+use crate::settings::callers::Callers;
+use crate::settings::sizes::Sizes;
 
 /// Canopy's operator: a `PredictorModel` becomes pods that serve it.
 #[derive(Clone, Debug, Parser)]

@@ -3,25 +3,31 @@
 //! Comes in: the model with its status of before, and the facts. Goes out: the status. Never: a promise; it says
 //! only what the pods themselves have shown, or what was written down when they did.
 
+pub mod facts;
+pub mod blockers;
+pub mod conditions;
+pub mod events;
+
 use canopy_contract::report::Prepared;
 use canopy_resource::model::{PredictorModel, PredictorModelSpec, TRAIN_DEADLINE_SECONDS};
 use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus, RefusedRevision};
 use jiff::Timestamp;
 use kube::Resource as _;
 
-use crate::facts::{Facts, Outcome};
-use crate::observed::{Observed, Remembered};
-use crate::plan::Plan;
-use crate::rollout::{Rollout, is_proven};
-use crate::{cause, condition, labels, verdict};
+use crate::labels;
+use crate::rollout::refusal_policy;
+use crate::rollout::revisions::{Rollout, is_proven};
+use crate::spec::Plan;
+use crate::state::{Observed, Remembered};
+use crate::status::facts::{Facts, Outcome};
 
 /// What the status of before says that decisions need.
 pub fn remembered(model: &PredictorModel, now: Timestamp) -> Remembered {
     let status = model.status.clone().unwrap_or_default();
-    let unready = condition::ready_of(&status).filter(|ready| ready.status == "False");
+    let unready = conditions::ready_of(&status).filter(|ready| ready.status == "False");
     let unready_since = unready.map(|ready| ready.last_transition_time.0);
     let counts =
-        |refused: &RefusedRevision| still_counts(refused, &model.spec) && verdict::holds(refused, now);
+        |refused: &RefusedRevision| still_counts(refused, &model.spec) && refusal_policy::holds(refused, now);
     let refused = status.refused.filter(counts);
     Remembered {
         prepared: status.artifact.is_some(),
@@ -48,10 +54,10 @@ pub fn status(
 ) -> PredictorModelStatus {
     let before = model.status.clone().unwrap_or_default();
     let kept = before.refused.clone().filter(|refused| still_counts(refused, &model.spec));
-    let refused = verdict::refusal(plan, observed, kept.as_ref(), now);
-    let in_force = refused.as_ref().filter(|refused| verdict::holds(refused, now));
+    let refused = refusal_policy::refusal(plan, observed, kept.as_ref(), now);
+    let in_force = refused.as_ref().filter(|refused| refusal_policy::holds(refused, now));
     let facts = Facts { plan, observed, rollout, outcome, refused: in_force, now };
-    let cause = cause::of(&facts);
+    let cause = blockers::of(&facts);
 
     let serving = facts.serving();
     let deployment = serving.and_then(|serving| facts.deployment(serving)).cloned().unwrap_or_default();
@@ -61,7 +67,7 @@ pub fn status(
     let served = serving.filter(|serving| stayed || deployment.ready > 0 || is_proven(observed, serving));
     PredictorModelStatus {
         observed_generation: model.meta().generation,
-        conditions: condition::all(&facts, cause.as_ref(), model, now),
+        conditions: conditions::all(&facts, cause.as_ref(), model, now),
         version: served.and_then(|served| version(&facts, served)),
         revision: served.map(str::to_owned),
         artifact: prepared.filter(|_| served.is_some()).map(artifact).or(before.artifact.filter(|_| stayed)),

@@ -17,15 +17,15 @@ use tokio::time::Instant;
 
 use super::server::{Disturbance, Disturbed, client};
 use super::world::{Fate, World, key};
-use crate::call::CallError;
-use crate::cluster::Cluster;
-use crate::fence::Fence;
+use crate::api::call::CallError;
+use crate::api::fence::Fence;
+use crate::apply::cluster::Cluster;
+use crate::caches::stores::Writers;
+use crate::data_sources::Sources;
 use crate::labels::REVISION;
 use crate::metrics::Metrics;
-use crate::pod::Program;
+use crate::pod::template::Program;
 use crate::reconcile::{Context, delay_after, pass};
-use crate::sources::Sources;
-use crate::stores::Writers;
 
 /// A model of made up rows, with two pods.
 pub(crate) const SYNTHETIC: &str = "
@@ -130,7 +130,7 @@ impl Bench {
         for config_map in self.world().of_kind("configmaps") {
             data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
         }
-        crate::plan::Meant::new(&model, &data).unwrap().config.revision
+        crate::spec::Meant::new(&model, &data).unwrap().config.revision
     }
 
     pub(crate) fn model(&self) -> PredictorModel {

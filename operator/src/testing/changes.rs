@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, SYNTHETIC};
 use super::world::Fate;
-use crate::pod::Program;
+use crate::pod::template::Program;
 
 /// A bench on which the model serves with both pods.
 async fn serving() -> Bench {

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::server::{Disturbance, Disturbed, client};
 use super::world::{World, key};
-use crate::fence::Fence;
-use crate::lease::{Candidate, Election};
+use crate::api::fence::Fence;
+use crate::controller::leader::{Candidate, Election};
 
 const LEASES: &str = "kube-system";
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,10 +9,10 @@ use kube::client::Body;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::caches::stores::Writers;
+use crate::controller::triggers;
+use crate::data_sources::Sources;
 use crate::metrics::Metrics;
-use crate::sources::Sources;
-use crate::stores::Writers;
-use crate::watch;
 
 /// A list or a watch: what of, how many at once, and in which form.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ fn client(asked: mpsc::UnboundedSender<Asked>) -> Client {
 async fn config_maps_are_listed_and_watched_by_their_metadata_alone_and_a_few_at_a_time() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
-    let _news = watch::start(&client(sender), Writers::default(), Sources::default(), metrics);
+    let _news = triggers::start(&client(sender), Writers::default(), Sources::default(), metrics);
     // Seven kinds of the operator's own, and the users' ConfigMaps: each is listed and then watched.
     let mut all = Vec::new();
     while all.iter().filter(|asked: &&Asked| asked.query.contains("watch=true")).count() < 8 {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::bench::{Bench, SYNTHETIC};
 use super::server::Disturbance;
 use super::world::key;
-use crate::catalogue;
+use crate::controller::discovery_service;
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_whose_calls_hang_or_fail_delays_no_other() {
@@ -19,7 +19,7 @@ async fn a_namespace_whose_calls_hang_or_fail_delays_no_other() {
         bench.watch(&["services"]);
         bench.disturb("GET", "namespaces/slow/services", 3, how);
         let (sender, news) = mpsc::channel(10);
-        let keeping = tokio::spawn(catalogue::run(news, bench.cluster()));
+        let keeping = tokio::spawn(discovery_service::run(news, bench.cluster()));
         let began = Instant::now();
         for namespace in ["slow", "slow", "shop"] {
             sender.send(namespace.to_owned()).await.unwrap();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::bench::{Bench, SYNTHETIC};
-use crate::pod::Program;
+use crate::pod::template::Program;
 
 /// The pod template of the revision that the spec asks for.
 fn template(bench: &Bench) -> Value {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::bench::{Bench, SYNTHETIC};
-use crate::report_unreadable;
-use crate::unreadable::Unreadable;
+use crate::caches::undecodable::Unreadable;
+use crate::controller::report_undecodable;
 use canopy_resource::model::PredictorModel;
 use kube::core::DeserializeGuard;
 
@@ -29,7 +29,7 @@ async fn a_model_that_cannot_be_decoded_is_named_in_its_status_and_an_event() {
     let (sender, news) = mpsc::channel(1);
     sender.send(faulty).await.unwrap();
     drop(sender);
-    report_unreadable::run(news, bench.cluster()).await;
+    report_undecodable::run(news, bench.cluster()).await;
     let events = bench.world().events.join("\n");
     assert!(events.starts_with("Warning SpecInvalid this operator cannot read the model: "), "{events}");
     assert!(events.contains("R2"), "{events}");

@@ -52,7 +52,7 @@ fn legacy(bench: &Bench) -> String {
     for config_map in bench.world().of_kind("configmaps") {
         data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
     }
-    crate::plan::Meant::new(&bench.model(), &data).unwrap().legacy
+    crate::spec::Meant::new(&bench.model(), &data).unwrap().legacy
 }
 
 fn uids(bench: &Bench, plural: &str) -> Vec<Value> {

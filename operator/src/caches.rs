@@ -1,0 +1,5 @@
+//! What the watches saw last, and what was read once.
+
+pub mod undecodable;
+pub mod stores;
+pub mod contents;

@@ -1,0 +1,121 @@
+//! Models that this operator cannot decode, such as one that a newer version of Canopy wrote.
+//!
+//! Such a model is named in the log, in an Event and in its condition Ready; what was made for it stays as it is.
+//! Invariant: it does not keep the operator from seeing the other models.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use canopy_resource::model::PredictorModel;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Resource as _;
+use kube::core::ObjectMeta;
+use kube::core::error_boundary::InvalidObject;
+
+use crate::reason::{Reason, Trouble};
+use crate::status::conditions;
+
+/// All models that cannot be decoded now.
+#[derive(Clone, Debug, Default)]
+pub struct Unreadable(Arc<Mutex<BTreeMap<Key, Faulty>>>);
+
+/// A namespace and a name.
+type Key = (String, String);
+
+/// A model that cannot be decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Faulty {
+    /// All that is known of it.
+    pub metadata: ObjectMeta,
+    /// What is wrong.
+    pub error: String,
+}
+
+impl Unreadable {
+    /// A model cannot be decoded. Returns what is to be told, where it is new.
+    pub fn insert(&self, model: InvalidObject) -> Option<Faulty> {
+        let InvalidObject { error, mut metadata } = model;
+        metadata.managed_fields = None;
+        metadata.annotations = None;
+        let now = Faulty { metadata, error };
+        let before = self.all().insert(key(&now.metadata), now.clone());
+        // Its status may be written all the time, also by this operator.
+        let what =
+            |faulty: &Faulty| (faulty.metadata.uid.clone(), faulty.metadata.generation, faulty.error.clone());
+        (before.as_ref().map(what) != Some(what(&now))).then_some(now)
+    }
+
+    /// A model can be decoded, or is gone.
+    pub fn remove(&self, metadata: &ObjectMeta) {
+        self.all().remove(&key(metadata));
+    }
+
+    /// Forgets the models that are not in a list of all.
+    pub fn keep(&self, is_there: impl Fn(&ObjectMeta) -> bool) {
+        self.all().retain(|_, faulty| is_there(&faulty.metadata));
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a namespace has one that is to stay.
+    pub fn has_models(&self, namespace: &str) -> bool {
+        let stays = |faulty: &Faulty| faulty.metadata.deletion_timestamp.is_none();
+        self.all().iter().any(|((of, _), faulty)| of == namespace && stays(faulty))
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Key, Faulty>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Faulty {
+    /// What people are told.
+    pub fn trouble(&self) -> Trouble {
+        let message = format!(
+            "this operator cannot read the model: {}; correct it, or run the version of Canopy that wrote it",
+            self.error
+        );
+        Trouble::new(Reason::SpecInvalid, message)
+    }
+
+    /// The model, for an Event.
+    pub fn reference(&self) -> ObjectReference {
+        let ObjectMeta { name, namespace, uid, resource_version, .. } = self.metadata.clone();
+        ObjectReference {
+            api_version: Some(PredictorModel::api_version(&()).into_owned()),
+            kind: Some(PredictorModel::kind(&()).into_owned()),
+            name,
+            namespace,
+            uid,
+            resource_version,
+            ..ObjectReference::default()
+        }
+    }
+
+    /// The condition that says so.
+    pub fn condition(&self, now: Timestamp) -> Condition {
+        let Trouble { reason, message } = self.trouble();
+        Condition {
+            type_: conditions::READY.to_owned(),
+            status: "False".to_owned(),
+            reason: reason.as_str().to_owned(),
+            message,
+            observed_generation: self.metadata.generation,
+            last_transition_time: Time(conditions::whole_seconds(now)),
+        }
+    }
+}
+
+fn key(metadata: &ObjectMeta) -> Key {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}

@@ -1,0 +1,37 @@
+//! The Deployment of a revision.
+//!
+//! Comes in: the frozen template and how many pods. Goes out: a Deployment.
+//! Never: a change of the template; another template is another revision, with another name.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::children::meta::Family;
+use crate::labels::Labels;
+use crate::revision::snapshot::Frozen;
+
+/// The pods of a revision.
+pub fn deployment(
+    family: Family<'_>,
+    revision: &str,
+    labels: Labels,
+    (frozen, replicas): (&Frozen, i32),
+) -> Deployment {
+    Deployment {
+        metadata: family.child(family.name.revision_object(revision), labels, BTreeMap::new()),
+        spec: DeploymentSpec {
+            replicas: Some(replicas),
+            // There is only ever one template, so there is nothing to roll back to.
+            revision_history_limit: Some(0),
+            selector: LabelSelector {
+                match_labels: Some(family.pods_of(revision)),
+                ..LabelSelector::default()
+            },
+            template: frozen.template.clone(),
+            ..DeploymentSpec::default()
+        },
+        ..Deployment::default()
+    }
+}

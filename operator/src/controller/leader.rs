@@ -1,0 +1,325 @@
+//! Which of several operators acts: the one that holds the Lease, of which there is one in a cluster.
+//!
+//! A process that holds it opens the fence that all writes pass, for less time than the others wait. Invariant: the
+//! clocks of two machines are never compared; how long a Lease was left alone is measured here, and how long a write may
+//! count is measured from before it was sent.
+
+use std::fmt;
+use std::pin::pin;
+use std::time::Duration;
+
+use canopy_runtime::readiness::Gate;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt as _};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::api::fence::Fence;
+use crate::labels::INSTALLATION;
+
+/// The name of the Lease.
+pub const NAME: &str = "canopy-operator";
+
+/// A Lease that was left alone for so long may be taken.
+const DURATION: Duration = Duration::from_secs(15);
+/// A holder that could not renew for so long no longer acts: well before another may.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a holder renews.
+const RENEW_PERIOD: Duration = Duration::from_secs(3);
+/// How often one that waits looks, and one that failed tries again.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// A process that stands for the Lease.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its name: that of its pod.
+    pub identity: String,
+    /// The installation it belongs to.
+    pub installation: String,
+}
+
+/// The Lease, as one process sees it.
+#[derive(Debug)]
+pub struct Election {
+    api: Api<Lease>,
+    candidate: Candidate,
+    /// What was seen last, and since when it has not changed.
+    seen: Option<(Lease, Instant)>,
+}
+
+/// What to do with a Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Create,
+    Take,
+    Renew,
+    Wait,
+}
+
+/// Where a process stands after a look at the Lease.
+#[derive(Debug)]
+enum Standing {
+    /// It holds the Lease, by a write that was sent at this time.
+    Holds(Instant),
+    /// Another write came between, or nobody holds it yet.
+    Open,
+    /// Another holds it.
+    Waits(Holder),
+}
+
+/// Who holds a Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Holder {
+    identity: String,
+    /// Where it is not that of the candidate.
+    other_installation: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { identity, other_installation } = self;
+        match other_installation {
+            None => write!(f, "{identity} leads"),
+            Some(installation) => write!(
+                f,
+                "another installation of Canopy, {installation}, leads in this cluster by {identity}: this one does \
+                 nothing; uninstall one of them"
+            ),
+        }
+    }
+}
+
+impl Election {
+    /// The Lease in `namespace`, for which `candidate` stands.
+    pub fn new(client: Client, namespace: &str, candidate: Candidate) -> Self {
+        Self { api: Api::namespaced(client, namespace), candidate, seen: None }
+    }
+
+    /// Returns when this process holds the Lease, with the fence open. The gate opens where this process leads or would
+    /// be the next to lead; a process of a second installation keeps it closed.
+    pub async fn won(&mut self, gate: &Gate, fence: &Fence) {
+        let mut told = None;
+        loop {
+            match timeout(RENEW_DEADLINE, self.attempt()).await {
+                Ok(Ok(Standing::Holds(since))) => {
+                    fence.open_until(since + RENEW_DEADLINE);
+                    if fence.left().is_zero() {
+                        // The answer came so late that another may hold the Lease by now.
+                        continue;
+                    }
+                    gate.open();
+                    return;
+                }
+                Ok(Ok(Standing::Open)) => {}
+                Ok(Ok(Standing::Waits(holder))) => {
+                    if told.as_ref() != Some(&holder) {
+                        tell(&holder, gate);
+                    }
+                    told = Some(holder);
+                }
+                Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to ask for the Lease"),
+                Err(_) => {
+                    tracing::warn!(lease = NAME, "failed to ask for the Lease: {}", late(RENEW_DEADLINE));
+                }
+            }
+            sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    /// Renews the Lease and moves the fence on, until `stop`. Nothing where this process no longer holds the Lease: then
+    /// the fence is closed.
+    pub async fn hold(mut self, fence: Fence, stop: impl Future<Output = ()>) -> Option<Self> {
+        let mut stop = pin!(stop);
+        let mut wait = RENEW_PERIOD;
+        loop {
+            tokio::select! {
+                biased;
+                () = fence.closed() => {
+                    tracing::error!(lease = NAME, "the Lease could not be renewed in time");
+                    return None;
+                }
+                () = &mut stop => return Some(self),
+                () = sleep(wait) => {}
+            }
+            // A call that hangs leaves time for another.
+            let left = fence.left();
+            let limit = if left > RENEW_DEADLINE / 2 { left / 2 } else { left };
+            wait = match timeout(limit, self.renew()).await {
+                Ok(Ok(Standing::Holds(since))) => {
+                    fence.open_until(since + RENEW_DEADLINE);
+                    RENEW_PERIOD
+                }
+                Ok(Ok(Standing::Waits(holder))) => {
+                    fence.close();
+                    tracing::error!(lease = NAME, "the Lease was taken: {holder}");
+                    return None;
+                }
+                Ok(Ok(Standing::Open)) => RETRY_PERIOD,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, lease = NAME, "failed to renew the Lease");
+                    RETRY_PERIOD
+                }
+                Err(_) => {
+                    tracing::warn!(lease = NAME, "failed to renew the Lease: {}", late(limit));
+                    Duration::ZERO
+                }
+            };
+        }
+    }
+
+    /// Lets another take the Lease at once.
+    pub async fn release(mut self) {
+        let Some((mut lease, _)) = self.seen.take() else { return };
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() != Some(&self.candidate.identity) {
+            return;
+        }
+        spec.holder_identity = Some(String::new());
+        match timeout(RETRY_PERIOD, self.api.replace(NAME, &PostParams::default(), &lease)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to release the Lease"),
+            Err(_) => tracing::warn!(lease = NAME, "failed to release the Lease: {}", late(RETRY_PERIOD)),
+        }
+    }
+
+    /// Renews the Lease as it was seen last. What came between is looked at before it counts.
+    async fn renew(&mut self) -> kube::Result<Standing> {
+        let held = self.seen.as_ref().map(|(lease, _)| lease.clone());
+        let held = held.filter(|lease| holder(lease.spec.as_ref()) == self.candidate.identity);
+        if let Some(lease) = held {
+            match self.write(Some(lease)).await {
+                Ok(Standing::Open) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                ended => return ended,
+            }
+        }
+        self.attempt().await
+    }
+
+    /// Looks at the Lease and does what there is to do.
+    async fn attempt(&mut self) -> kube::Result<Standing> {
+        let lease = self.api.get_opt(NAME).await?;
+        let left_alone = self.look(lease.as_ref());
+        match self.step(lease.as_ref(), left_alone) {
+            Step::Create | Step::Take | Step::Renew => self.write(lease).await,
+            Step::Wait => Ok(self.waits(lease.as_ref())),
+        }
+    }
+
+    async fn write(&mut self, lease: Option<Lease>) -> kube::Result<Standing> {
+        let (exists, parameters) = (lease.is_some(), PostParams::default());
+        let claimed = self.claimed(lease);
+        // The others count from when the write is done, which is after this.
+        let since = Instant::now();
+        let written = if exists {
+            self.api.replace(NAME, &parameters, &claimed).await
+        } else {
+            self.api.create(&parameters, &claimed).await
+        };
+        match written {
+            Ok(lease) => {
+                self.seen = Some((lease, Instant::now()));
+                Ok(Standing::Holds(since))
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                Ok(Standing::Open)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How long the Lease has been as it is.
+    fn look(&mut self, lease: Option<&Lease>) -> Duration {
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        let same = self.seen.as_ref().filter(|(seen, _)| lease.map(version) == Some(version(seen)));
+        let since = same.map_or_else(Instant::now, |(_, since)| *since);
+        self.seen = lease.map(|lease| (lease.clone(), since));
+        since.elapsed()
+    }
+
+    fn step(&self, lease: Option<&Lease>, left_alone: Duration) -> Step {
+        let Some(lease) = lease else { return Step::Create };
+        let holder = holder(lease.spec.as_ref());
+        if holder == self.candidate.identity {
+            return Step::Renew;
+        }
+        // Where the pods of an installation are replaced, the next one of them leads and not a second installation.
+        let is_free = holder.is_empty() && self.other_installation(lease).is_none();
+        // The time that the Lease itself names is not used: whoever may write it could make that too short.
+        if is_free || left_alone >= DURATION { Step::Take } else { Step::Wait }
+    }
+
+    fn waits(&self, lease: Option<&Lease>) -> Standing {
+        let spec = lease.and_then(|lease| lease.spec.as_ref());
+        match holder(spec) {
+            "" => Standing::Open,
+            holder => Standing::Waits(Holder {
+                identity: holder.to_owned(),
+                other_installation: lease.and_then(|lease| self.other_installation(lease)),
+            }),
+        }
+    }
+
+    fn other_installation(&self, lease: &Lease) -> Option<String> {
+        let installation = lease.annotations().get(INSTALLATION);
+        installation.filter(|installation| **installation != self.candidate.installation).cloned()
+    }
+
+    /// The Lease as this process writes it: held by this process, and renewed now.
+    fn claimed(&self, lease: Option<Lease>) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let Lease { metadata, spec } = lease.unwrap_or_default();
+        let before = spec.unwrap_or_default();
+        let Candidate { identity, installation } = &self.candidate;
+        let changes_hands = before.holder_identity.as_ref() != Some(identity);
+        let mut annotations = metadata.annotations.clone().unwrap_or_default();
+        annotations.insert(INSTALLATION.to_owned(), installation.clone());
+        Lease {
+            metadata: ObjectMeta { name: Some(NAME.to_owned()), annotations: Some(annotations), ..metadata },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(identity.clone()),
+                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                acquire_time: if changes_hands { Some(now.clone()) } else { before.acquire_time },
+                renew_time: Some(now),
+                lease_transitions: Some(
+                    before.lease_transitions.unwrap_or(0).saturating_add(i32::from(changes_hands)),
+                ),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+fn holder(spec: Option<&LeaseSpec>) -> &str {
+    spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+fn late(limit: Duration) -> String {
+    format!("there was no answer within {:.1} s", limit.as_secs_f64())
+}
+
+fn tell(holder: &Holder, gate: &Gate) {
+    if holder.other_installation.is_some() {
+        tracing::warn!(lease = NAME, "{holder}");
+        gate.close(holder.to_string());
+    } else {
+        tracing::info!(lease = NAME, "{holder}, and this operator waits");
+        gate.open();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_stops_acting_before_another_may_begin() {
+        assert!(RENEW_DEADLINE + RETRY_PERIOD < DURATION);
+        // One renewal that hangs for half of what is left does not cost the Lease.
+        assert!(
+            RENEW_PERIOD + RENEW_DEADLINE.saturating_sub(RENEW_PERIOD) / 2 + RETRY_PERIOD < RENEW_DEADLINE
+        );
+    }
+}

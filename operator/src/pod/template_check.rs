@@ -1,0 +1,349 @@
+//! Which pod templates the operator runs: only those that it could have made itself, now or in an earlier version.
+//!
+//! A template is read back from the cluster. Whatever is there, no pod of the operator's gets a service account, a
+//! volume of the node, a privilege, another program's command or a container more. A field that is not named here is
+//! refused, also one that a later version of Kubernetes adds.
+
+use canopy_contract::names::{CATALOGUE_SERVICE, ModelName};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EnvVar, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
+    SecurityContext, Volume,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::labels;
+use crate::pod::diagnosis::{PREPARE, SERVE};
+use crate::pod::template::{CONFIG, DATA, MODEL};
+
+/// A revision of a model: whose objects are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// The model's name.
+    pub model: &'a ModelName,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// The revision.
+    pub revision: &'a str,
+}
+
+/// Nothing, where the operator may run this template for this revision; else what is wrong with it.
+pub fn check(template: &PodTemplateSpec, whose: Whose<'_>) -> Result<(), String> {
+    let PodTemplateSpec { metadata, spec } = template.clone();
+    check_metadata(metadata.unwrap_or_default(), whose)?;
+    let mut spec = spec.ok_or("the pod template has no spec")?;
+    is(spec.hostname.take().as_deref() == Some(whose.model.as_str()), "hostname is not the model's name")?;
+    is(spec.subdomain.take().as_deref() == Some(CATALOGUE_SERVICE), "subdomain is not predictors")?;
+    is(
+        spec.automount_service_account_token.take() == Some(false),
+        "automountServiceAccountToken is not false",
+    )?;
+    let usual = [
+        (spec.restart_policy.take(), "Always"),
+        (spec.dns_policy.take(), "ClusterFirst"),
+        (spec.scheduler_name.take(), "default-scheduler"),
+    ];
+    for (found, usual) in usual {
+        is(found.as_deref().is_none_or(|found| found == usual), &format!("a policy is not {usual}"))?;
+    }
+    check_pod_security(spec.security_context.take().unwrap_or_default())?;
+    for volume in spec.volumes.take().into_iter().flatten() {
+        check_volume(&volume, whose)?;
+    }
+    let [prepare] = <[Container; 1]>::try_from(spec.init_containers.take().unwrap_or_default())
+        .map_err(|_| "there is not exactly one init container")?;
+    let [serve] = <[Container; 1]>::try_from(std::mem::take(&mut spec.containers))
+        .map_err(|_| "there is not exactly one container")?;
+    check_container(prepare, PREPARE)?;
+    check_container(serve, SERVE)?;
+    // They are the operator's own setting, and open nothing but a registry.
+    spec.image_pull_secrets = None;
+    // What people may ask of nodes, and what only says how long a pod takes.
+    spec.enable_service_links = None;
+    spec.termination_grace_period_seconds = None;
+    spec.node_selector = None;
+    spec.tolerations = None;
+    spec.affinity = None;
+    spec.priority_class_name = None;
+    spec.topology_spread_constraints = None;
+    nothing_more("the pod", &spec, &PodSpec::default())
+}
+
+fn check_metadata(mut metadata: ObjectMeta, whose: Whose<'_>) -> Result<(), String> {
+    let found = metadata.labels.take().unwrap_or_default();
+    let version = found.get(labels::VERSION).map(String::as_str).unwrap_or_default();
+    let expected = labels::of_revision(whose.model, whose.uid, version, whose.revision);
+    is(found == expected, "the pods' labels are not those of the revision")?;
+    metadata.annotations = metadata.annotations.filter(|annotations| !annotations.is_empty());
+    nothing_more("the pods' metadata", &metadata, &ObjectMeta::default())
+}
+
+fn check_pod_security(mut found: PodSecurityContext) -> Result<(), String> {
+    is(found.run_as_non_root.take() == Some(true), "runAsNonRoot is not true")?;
+    for id in [found.run_as_user.take(), found.run_as_group.take(), found.fs_group.take()] {
+        is(id.is_some_and(|id| id > 0), "a user or group is root's, or not given")?;
+    }
+    let seccomp = found.seccomp_profile.take();
+    let expected = SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None };
+    is(seccomp == Some(expected), "seccompProfile is not RuntimeDefault")?;
+    nothing_more("the pod's securityContext", &found, &PodSecurityContext::default())
+}
+
+fn check_volume(volume: &Volume, whose: Whose<'_>) -> Result<(), String> {
+    let Volume { name, config_map, empty_dir, .. } = volume.clone();
+    let own = match name.as_str() {
+        CONFIG => Some(whose.model.revision_object(whose.revision)),
+        DATA => Some(whose.model.data_object(whose.revision)),
+        MODEL => None,
+        other => return Err(format!("volume {other} is not known")),
+    };
+    is(
+        config_map.as_ref().map(|source| &source.name) == own.as_ref(),
+        &format!("volume {name} is another's"),
+    )?;
+    is(own.is_some() || empty_dir.is_some(), &format!("volume {name} is no emptyDir"))?;
+    let expected = Volume {
+        name: name.clone(),
+        config_map,
+        empty_dir: empty_dir.filter(|_| own.is_none()),
+        ..Volume::default()
+    };
+    nothing_more(&format!("volume {name}"), volume, &expected)
+}
+
+fn check_container(mut found: Container, name: &str) -> Result<(), String> {
+    is(std::mem::take(&mut found.name) == name, &format!("a container is not {name}"))?;
+    is(found.image.take().is_some_and(|image| !image.is_empty()), &format!("container {name} has no image"))?;
+    let command = found.args.take().unwrap_or_default();
+    is(
+        command.first().is_some_and(|first| first == name),
+        &format!("container {name} runs another command"),
+    )?;
+    for EnvVar { name: variable, value: _, value_from } in found.env.take().into_iter().flatten() {
+        is(
+            value_from.is_none(),
+            &format!("variable {variable} of container {name} is taken from elsewhere"),
+        )?;
+    }
+    for probe in [found.readiness_probe.take(), found.liveness_probe.take()].into_iter().flatten() {
+        check_probe(&probe, name)?;
+    }
+    for mount in found.volume_mounts.take().into_iter().flatten() {
+        let is_plain =
+            mount.mount_propagation.is_none() && mount.sub_path.is_none() && mount.sub_path_expr.is_none();
+        is(is_plain, &format!("a mount of container {name} is not plain"))?;
+    }
+    for port in found.ports.take().into_iter().flatten() {
+        let is_plain = port.host_port.is_none() && port.host_ip.is_none();
+        is(is_plain, &format!("container {name} takes a port of the node"))?;
+    }
+    let security = SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
+    };
+    is(
+        found.security_context.take() == Some(security),
+        &format!("container {name} has another securityContext"),
+    )?;
+    let claims = found.resources.take().unwrap_or_default().claims;
+    is(claims.is_none(), &format!("container {name} claims a device"))?;
+    found.termination_message_path = None;
+    found.termination_message_policy = None;
+    found.image_pull_policy = None;
+    nothing_more(&format!("container {name}"), &found, &Container::default())
+}
+
+/// A probe by HTTP of the pod itself: one of another host would let the node ask for whatever it can reach.
+fn check_probe(probe: &Probe, container: &str) -> Result<(), String> {
+    let asks_itself =
+        probe.http_get.as_ref().is_some_and(|get| get.host.is_none() && get.http_headers.is_none());
+    let asks_otherwise = probe.exec.is_some() || probe.grpc.is_some() || probe.tcp_socket.is_some();
+    is(
+        asks_itself && !asks_otherwise,
+        &format!("a probe of container {container} is not by HTTP of the pod itself"),
+    )
+}
+
+fn is(is_so: bool, fault: &str) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(fault.to_owned()) }
+}
+
+/// Nothing, where what is left of an object is what is expected; else the names of the fields that differ.
+fn nothing_more<T: Serialize + PartialEq>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    let members = |value: &T| match serde_json::to_value(value) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    let expected = members(expected);
+    let more = members(found).into_iter().filter(|(name, value)| expected.get(name) != Some(value));
+    let more: Vec<_> = more.map(|(name, _)| name).collect();
+    Err(format!("{what} has a field that the operator does not set: {}", more.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use canopy_resource::manifest::{self, ConfigMaps};
+    use canopy_resource::plan::Plan;
+    use serde_json::json;
+    use std::path::Path;
+
+    use crate::pod::template::{self, Program};
+
+    const MANIFEST: &str = "
+apiVersion: canopy.rs/v1alpha1
+kind: PredictorModel
+metadata: {name: iris, namespace: shop}
+spec:
+  version: '1.0'
+  train:
+    data: {synthetic: {}}
+    algorithm: {randomForest: {}}
+    resources: {requests: {cpu: '1'}}
+  resources: {limits: {memory: 64Mi}}
+  scheduling:
+    nodeSelector: {disk: ssd}
+    tolerations: [{key: gpu, operator: Exists}]
+    affinity: {podAntiAffinity: {}}
+    priorityClassName: high
+    topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
+";
+
+    /// A template as the operator makes it, with all that a model may ask for.
+    fn template() -> Value {
+        let model = manifest::read(MANIFEST).unwrap().models.remove(0);
+        let config = Plan::new(&model, &ConfigMaps::default(), Path::new("/data")).unwrap().config;
+        let program = Program {
+            image: "predictor:1".to_owned(),
+            variables: vec![("A", "b".to_owned())],
+            pull_secrets: vec!["registry".to_owned()],
+            ..Program::default()
+        };
+        let template = template::template(template::Inputs {
+            program: &program,
+            serving: &config,
+            config_sha256: "1",
+            data_sha256: Some("2"),
+            spec: &model.spec,
+            labels: &labels::of_revision(&config.model, "u1", "1.0", &config.revision),
+        });
+        serde_json::to_value(template).unwrap()
+    }
+
+    fn checked(template: &Value) -> Result<(), String> {
+        let revision = template["metadata"]["labels"][labels::REVISION].as_str().unwrap_or_default();
+        let model = "iris".parse().unwrap();
+        let whose = Whose { model: &model, namespace: "shop", uid: "u1", revision };
+        check(&serde_json::from_value(template.clone()).unwrap(), whose)
+    }
+
+    #[test]
+    fn what_the_operator_makes_is_admitted_also_with_the_defaults_of_the_api_server() {
+        let mut template = template();
+        assert_eq!(checked(&template), Ok(()));
+        template["metadata"]["creationTimestamp"] = Value::Null;
+        let pod = &mut template["spec"];
+        pod["restartPolicy"] = "Always".into();
+        pod["dnsPolicy"] = "ClusterFirst".into();
+        pod["schedulerName"] = "default-scheduler".into();
+        pod["volumes"][0]["configMap"]["defaultMode"] = 420.into();
+        for container in ["containers", "initContainers"] {
+            pod[container][0]["terminationMessagePath"] = "/dev/termination-log".into();
+            pod[container][0]["imagePullPolicy"] = "IfNotPresent".into();
+        }
+        pod["containers"][0]["readinessProbe"]["successThreshold"] = 1.into();
+        pod["containers"][0]["readinessProbe"]["httpGet"]["scheme"] = "HTTP".into();
+        assert_eq!(checked(&template), Ok(()));
+    }
+
+    #[test]
+    fn anything_more_or_else_in_the_pod_is_refused() {
+        let container = json!({"name": "more", "image": "evil"});
+        check_refused([
+            ("/metadata/labels/canopy.rs~1model-uid", json!("u2")),
+            ("/metadata/labels/app", json!("another")),
+            (
+                "/metadata/annotations",
+                json!({"container.apparmor.security.beta.kubernetes.io/serve": "unconfined"}),
+            ),
+            ("/spec/hostname", json!("other")),
+            ("/spec/subdomain", json!("other")),
+            ("/spec/serviceAccountName", json!("admin")),
+            ("/spec/serviceAccount", json!("admin")),
+            ("/spec/automountServiceAccountToken", json!(true)),
+            ("/spec/hostPID", json!(true)),
+            ("/spec/hostIPC", json!(true)),
+            ("/spec/hostNetwork", json!(true)),
+            ("/spec/hostUsers", json!(true)),
+            ("/spec/shareProcessNamespace", json!(true)),
+            ("/spec/nodeName", json!("node")),
+            ("/spec/runtimeClassName", json!("other")),
+            ("/spec/restartPolicy", json!("Never")),
+            ("/spec/ephemeralContainers", json!([container])),
+            ("/spec/containers/1", container.clone()),
+            ("/spec/initContainers/1", container.clone()),
+            ("/spec/securityContext/runAsUser", json!(0)),
+            ("/spec/securityContext/runAsNonRoot", json!(false)),
+            ("/spec/securityContext/supplementalGroups", json!([0])),
+            ("/spec/securityContext/sysctls", json!([{"name": "a", "value": "b"}])),
+            ("/spec/securityContext/seccompProfile/type", json!("Unconfined")),
+            ("/spec/volumes/0", json!({"name": "config", "hostPath": {"path": "/"}})),
+            ("/spec/volumes/0", json!({"name": "config", "secret": {"secretName": "s"}})),
+            ("/spec/volumes/0/configMap/name", json!("kube-root-ca.crt")),
+            ("/spec/volumes/1", json!({"name": "model", "persistentVolumeClaim": {"claimName": "c"}})),
+            ("/spec/volumes/1/hostPath", json!({"path": "/"})),
+            ("/spec/volumes/3", json!({"name": "more", "emptyDir": {}})),
+        ]);
+    }
+
+    #[test]
+    fn anything_more_or_else_in_a_container_is_refused() {
+        let mount = json!({"name": "config", "mountPath": "/", "mountPropagation": "Bidirectional"});
+        check_refused([
+            ("/spec/containers/0/name", json!("other")),
+            ("/spec/containers/0/image", json!("")),
+            ("/spec/containers/0/command", json!(["sh"])),
+            ("/spec/containers/0/args/0", json!("prepare")),
+            ("/spec/containers/0/env/0/valueFrom", json!({"secretKeyRef": {"name": "s", "key": "k"}})),
+            ("/spec/containers/0/envFrom", json!([{"secretRef": {"name": "s"}}])),
+            ("/spec/containers/0/lifecycle", json!({"preStop": {"exec": {"command": ["sh"]}}})),
+            ("/spec/containers/0/livenessProbe", json!({"exec": {"command": ["sh"]}})),
+            ("/spec/containers/0/livenessProbe/httpGet/host", json!("169.254.169.254")),
+            ("/spec/containers/0/startupProbe", json!({"httpGet": {"port": 1}})),
+            ("/spec/containers/0/securityContext/privileged", json!(true)),
+            ("/spec/containers/0/securityContext/runAsUser", json!(0)),
+            ("/spec/containers/0/securityContext/allowPrivilegeEscalation", json!(true)),
+            ("/spec/containers/0/securityContext/capabilities/add", json!(["SYS_ADMIN"])),
+            ("/spec/containers/0/securityContext/procMount", json!("Unmasked")),
+            ("/spec/containers/0/ports/0/hostPort", json!(80)),
+            ("/spec/containers/0/volumeMounts/0", mount),
+            ("/spec/containers/0/volumeDevices", json!([{"name": "d", "devicePath": "/d"}])),
+            ("/spec/containers/0/resources/claims", json!([{"name": "gpu"}])),
+            ("/spec/containers/0/restartPolicy", json!("Always")),
+        ]);
+    }
+
+    #[track_caller]
+    fn check_refused<const N: usize>(forgeries: [(&str, Value); N]) {
+        for (pointer, value) in forgeries {
+            let mut template = template();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let parent = template.pointer_mut(parent).unwrap();
+            if let Some(entries) = parent.as_array_mut() {
+                let place = key.parse::<usize>().unwrap();
+                entries.splice(place..entries.len().min(place + 1), [value]);
+            } else {
+                parent[key.replace("~1", "/")] = value;
+            }
+            assert!(checked(&template).is_err(), "{pointer} is admitted");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! A revision: its name, its snapshot, and when it stopped serving.
+
+pub mod retirement;
+pub mod snapshot;
+pub mod names;

@@ -1,0 +1,202 @@
+//! What there is of a model now, read from its objects as the watches last saw them.
+//!
+//! Comes in: the objects that carry the model's uid, and the status that was written last. Goes out: facts, by
+//! revision. Never: a judgement, a call, a clock; an object that cannot be read counts as not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use canopy_contract::names::ModelName;
+use canopy_contract::report::Report;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::ResourceExt as _;
+use kube::core::PartialObjectMeta;
+
+use crate::labels::{Labels, RETIRED, REVISION};
+use crate::pod::diagnosis::{self, Stuck};
+use crate::reason::Trouble;
+use crate::revision::retirement::{self, Retired};
+use crate::revision::snapshot::Frozen;
+
+/// The objects of one model: they carry its uid, are in its namespace, and belong to no other.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// One per revision.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// One per revision: what it is made from.
+    pub snapshots: Vec<Arc<ControllerRevision>>,
+    /// Two per revision: how it serves, and its data. Their content decides nothing, so only metadata is known.
+    pub config_maps: Vec<Arc<PartialObjectMeta<ConfigMap>>>,
+    /// The two that select the revision that serves.
+    pub services: Vec<Arc<Service>>,
+    /// Of all revisions.
+    pub pods: Vec<Arc<Pod>>,
+}
+
+/// What was written down of a model in its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The revision that served.
+    pub revision: Option<String>,
+    /// Whether that revision was prepared.
+    pub prepared: bool,
+    /// The revision that was refused, until it is tried again.
+    pub refused: Option<String>,
+    /// When it is tried again by itself.
+    pub retry_after: Option<Timestamp>,
+    /// Since when the model has not been ready.
+    pub unready_since: Option<Timestamp>,
+}
+
+/// What there is of a model.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Every revision of which anything is left.
+    pub revisions: BTreeMap<String, RevisionSeen>,
+    /// The revision that the gateway's Service selects, or else the stable one.
+    pub selected: Option<String>,
+    /// What each Service selects, by the Service's name.
+    pub selectors: BTreeMap<String, Labels>,
+    /// The revisions that served before.
+    pub retired: Retired,
+    /// What the status says.
+    pub remembered: Remembered,
+    /// The revisions whose copy of the data is gone and cannot be made again.
+    pub lost: BTreeSet<String>,
+}
+
+/// What there is of a revision.
+#[derive(Clone, Debug, Default)]
+pub struct RevisionSeen {
+    /// What its pods are made from.
+    pub frozen: Option<Frozen>,
+    /// Its Deployment.
+    pub deployment: Option<DeploymentSeen>,
+    /// Its pods, but those that are going.
+    pub pods: Vec<PodSeen>,
+}
+
+impl RevisionSeen {
+    /// Whether its pods are there, or can be made again.
+    pub fn can_be_restored(&self) -> bool {
+        self.deployment.is_some() || self.frozen.is_some()
+    }
+}
+
+/// A Deployment, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeploymentSeen {
+    /// How many pods there should be.
+    pub wanted: i32,
+    /// How many there are.
+    pub pods: i32,
+    /// How many of them are ready.
+    pub ready: i32,
+    /// Whether these numbers are of its present spec.
+    pub is_current: bool,
+    /// Why Kubernetes makes no pods.
+    pub refusal: Option<String>,
+    /// Why Kubernetes no longer waits for its pods.
+    pub stalled: Option<String>,
+}
+
+/// A pod, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSeen {
+    /// Its name.
+    pub name: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// How its preparation ended.
+    pub report: Option<Report>,
+    /// Since when `prepare` runs.
+    pub preparing_since: Option<Timestamp>,
+    /// When it last took a step towards being ready.
+    pub last_step: Option<Timestamp>,
+    /// A refusal that it does not get over.
+    pub stuck: Option<Stuck>,
+    /// What keeps it from becoming ready.
+    pub trouble: Option<Trouble>,
+}
+
+impl Observed {
+    /// Reads the objects of the model `name`, whose revisions are made from `frozen`.
+    pub fn read(
+        name: &ModelName,
+        objects: &Objects,
+        frozen: BTreeMap<String, Frozen>,
+        remembered: Remembered,
+    ) -> Self {
+        let Objects { deployments, snapshots, config_maps, services, pods } = objects;
+        let mut revisions = BTreeMap::<String, RevisionSeen>::new();
+        for deployment in deployments {
+            if let Some(revision) = deployment.labels().get(REVISION) {
+                let seen = revisions.entry(revision.clone()).or_default();
+                seen.deployment = Some(read_deployment(deployment));
+                let own = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+                let own = own.filter(|pod| diagnosis::is_made_by(pod, deployment));
+                seen.pods = own.map(|pod| read_pod(pod)).collect();
+                seen.pods.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+        }
+        // What is left of a revision goes with it.
+        let left = snapshots.iter().map(|snapshot| snapshot.labels());
+        for labels in left.chain(config_maps.iter().map(|config_map| config_map.labels())) {
+            if let Some(revision) = labels.get(REVISION) {
+                revisions.entry(revision.clone()).or_default();
+            }
+        }
+        for (revision, frozen) in frozen {
+            revisions.entry(revision).or_default().frozen = Some(frozen);
+        }
+        let endpoints = named(&name.endpoints_service(), services);
+        let stable = named(&name.stable_service(), services);
+        let stamp = endpoints.and_then(|service| service.annotations().get(RETIRED));
+        Self {
+            revisions,
+            selected: endpoints.and_then(selected_by).or_else(|| stable.and_then(selected_by)),
+            selectors: services.iter().map(|service| (service.name_any(), selector(service))).collect(),
+            retired: stamp.map(|stamp| retirement::read(stamp)).unwrap_or_default(),
+            remembered,
+            lost: BTreeSet::new(),
+        }
+    }
+}
+
+fn named<'a>(name: &str, services: &'a [Arc<Service>]) -> Option<&'a Service> {
+    services.iter().find(|service| service.name_any() == name).map(|service| &**service)
+}
+
+fn selector(service: &Service) -> Labels {
+    service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default()
+}
+
+fn selected_by(service: &Service) -> Option<String> {
+    service.spec.as_ref()?.selector.as_ref()?.get(REVISION).cloned()
+}
+
+fn read_deployment(deployment: &Deployment) -> DeploymentSeen {
+    let status = deployment.status.clone().unwrap_or_default();
+    DeploymentSeen {
+        wanted: deployment.spec.replicas.unwrap_or(1),
+        pods: status.replicas.unwrap_or(0),
+        ready: status.ready_replicas.unwrap_or(0),
+        is_current: status.observed_generation >= deployment.metadata.generation,
+        refusal: diagnosis::of_deployment(&status),
+        stalled: diagnosis::stalled(&status),
+    }
+}
+
+fn read_pod(pod: &Pod) -> PodSeen {
+    PodSeen {
+        name: pod.name_any(),
+        ready: diagnosis::is_ready(pod),
+        report: diagnosis::report(pod),
+        preparing_since: diagnosis::preparing_since(pod),
+        last_step: diagnosis::last_step(pod),
+        stuck: diagnosis::stuck(pod),
+        trouble: diagnosis::of_pod(pod),
+    }
+}
