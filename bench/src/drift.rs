@@ -12,9 +12,9 @@ use canopy_contract::rows::Rows;
 use canopy_forest::data::Samples;
 use canopy_forest::scale::Scaler;
 use canopy_forest::train::RandomForest;
-use canopy_predictor::drift::Drift;
-use canopy_predictor::pipeline::Pipeline;
-use canopy_predictor::reference::Reference;
+use canopy_predictor::baseline::drift::Drift;
+use canopy_predictor::baseline::reference::Reference;
+use canopy_predictor::engine::pipeline::Pipeline;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::latency::median;

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 fn describe(part: Part) -> Result<()> {
     let api = match part {
         Part::Gateway => canopy_gateway::routes::openapi(),
-        Part::Predictor => canopy_predictor::routes::openapi(),
+        Part::Predictor => canopy_predictor::serving::routes::openapi(),
     };
     Ok(console::print(&(serde_json::to_string_pretty(&api)? + "\n"))?)
 }

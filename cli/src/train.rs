@@ -9,7 +9,7 @@ use std::slice;
 use anyhow::{Context as _, Result, anyhow, bail};
 use canopy_contract::report::Prepared;
 use canopy_predictor::files::Destination;
-use canopy_predictor::prepare::Preparation;
+use canopy_predictor::training::prepare::Preparation;
 use canopy_resource::model::PredictorModel;
 use canopy_resource::plan::Plan;
 use serde::Serialize;

@@ -16,9 +16,9 @@ use canopy_contract::body::FORWARDED_MAX_BYTES;
 use canopy_contract::names::DEFAULT_NAMESPACE;
 use canopy_gateway::serve::Process;
 use canopy_gateway::settings::{Predictor, Predictors, Settings};
-use canopy_predictor::app::Limits;
 use canopy_predictor::metrics::Metrics;
-use canopy_predictor::serve::Serving;
+use canopy_predictor::serving::app::Limits;
+use canopy_predictor::serving::server::Serving;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::{Gate, Readiness};
 use canopy_runtime::shutdown::Shutdown;
@@ -115,13 +115,13 @@ async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Res
     let predictors = try_join_all(predictors.into_iter().map(|(Made { config, folder, .. }, listener)| {
         // The other models go on.
         let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
-        let process = canopy_predictor::serve::Process {
+        let process = canopy_predictor::serving::server::Process {
             workers: house.workers.clone(),
             metrics: metrics.clone(),
             readiness: house.readiness.clone(),
             shutdown: behind.clone(),
         };
-        canopy_predictor::serve::run(serving, listener, process)
+        canopy_predictor::serving::server::run(serving, listener, process)
     }));
     let mut serving = pin!(async {
         tokio::try_join!(gateway, async { Ok(predictors.await?) })?;

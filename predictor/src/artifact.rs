@@ -16,9 +16,9 @@ use canopy_forest::scale::Scaler;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::baseline::reference::Reference;
+use crate::engine::pipeline::Pipeline;
 use crate::files::{self, FileError};
-use crate::pipeline::Pipeline;
-use crate::reference::Reference;
 
 /// The largest artifact that is read.
 pub const ARTIFACT_MAX_BYTES: u64 = 1 << 30;

@@ -17,13 +17,13 @@ use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, metrics};
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::kept;
 use crate::metrics::Metrics;
-use crate::prepare::{self, PrepareError};
-use crate::record::{self, Record, RecordError};
-use crate::refused::Refused;
-use crate::serve::{self, Process, ServeError, Serving};
+use crate::serving::server::{self, Process, ServeError, Serving};
 use crate::settings::{ConfigError, PrepareArguments, ServeArguments};
+use crate::training::kept;
+use crate::training::prepare::{self, PrepareError};
+use crate::training::record::{self, Record, RecordError};
+use crate::training::refusal::Refused;
 
 /// The process's name on metrics and traces.
 pub const SERVICE: &str = "canopy-predictor";
@@ -183,7 +183,7 @@ pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCo
 
     let process = Process { workers, metrics, readiness: readiness.clone(), shutdown };
     // Before anybody can ask whether the process is ready: from here on it waits for the model.
-    let served = serve::run(serving, listener, process);
+    let served = server::run(serving, listener, process);
     admin::spawn(admin_listener, readiness, registry, control);
     match served.await {
         Err(ServeError::Refused(refusal)) => {

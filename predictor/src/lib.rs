@@ -1,29 +1,16 @@
-//! The predictor: data becomes a model, and a model answers.
+//! Canopy's predictor: data become a model, and the model answers.
 //!
-//! Comes in: a serving config, then requests. Goes out: an artifact with its proof, then predictions. Never: an
-//! answer of a model that has not reproduced what it answered when it was prepared.
+//! A model that does not reproduce the answer recorded when it was prepared never becomes ready. A module uses only
+//! what is declared above it.
 
-pub mod reference;
-pub mod drift;
-pub mod failure;
+pub mod baseline;
+pub mod error;
 pub mod metrics;
 pub mod files;
-pub mod pipeline;
-pub mod artifact;
-pub mod networks;
-pub mod download;
-pub mod arrangement;
-pub mod refused;
-pub mod holdout;
-mod warnings;
-pub mod record;
-pub mod prepare;
-pub mod kept;
-pub mod turns;
 pub mod engine;
-pub mod app;
-pub mod routes;
-pub mod proof;
-pub mod serve;
+pub mod artifact;
+pub mod sources;
+pub mod training;
+pub mod serving;
 pub mod settings;
 pub mod commands;

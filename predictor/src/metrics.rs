@@ -19,9 +19,9 @@ use prometheus::{
     Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
 };
 
-use crate::drift::{Drift, Shift};
-use crate::failure::ENDINGS;
-use crate::reference::Reference;
+use crate::baseline::drift::{Drift, Shift};
+use crate::baseline::reference::Reference;
+use crate::error::ENDINGS;
 
 /// The labels of one model, in this order: its name, its namespace, its version.
 pub type ModelLabels<'a> = [&'a str; 3];

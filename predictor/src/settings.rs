@@ -16,11 +16,11 @@ use canopy_contract::serving::{Data, ServingConfig, Source};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::app::Limits;
 use crate::artifact;
 use crate::files::{self, FileError};
-use crate::networks::{Networks, Sources};
-use crate::prepare::{DATA_MAX_BYTES, Trainer};
+use crate::serving::app::Limits;
+use crate::sources::networks::{Networks, Sources};
+use crate::training::prepare::{DATA_MAX_BYTES, Trainer};
 
 /// Makes a model from data, and serves it.
 #[derive(Debug, Parser)]

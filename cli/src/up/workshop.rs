@@ -12,7 +12,7 @@ use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
 use canopy_contract::serving::ServingConfig;
 use canopy_predictor::files;
-use canopy_predictor::prepare::{Preparation, Trainer};
+use canopy_predictor::training::prepare::{Preparation, Trainer};
 use canopy_resource::manifest::Manifests;
 use canopy_resource::plan::Plan;
 use tokio::task::spawn_blocking;

@@ -5,8 +5,8 @@ use canopy_forest::data::Samples;
 use canopy_forest::model::{Builder, Node};
 use canopy_forest::scale::Scaler;
 use canopy_predictor::artifact::{Artifact, ArtifactError};
-use canopy_predictor::prepare::{Trainer, prepare};
-use canopy_predictor::reference::Reference;
+use canopy_predictor::baseline::reference::Reference;
+use canopy_predictor::training::prepare::{Trainer, prepare};
 
 use crate::harness::synthetic;
 

@@ -70,7 +70,7 @@ async fn each_prediction_has_one_line_with_the_fields_to_search_by() {
     assert_eq!(
         line_of(&port, r#"{"features":[20,5.5]}"#).await,
         serde_json::json!({
-            "level": "INFO", "message": "predicted", "target": "canopy_predictor::routes::predict",
+            "level": "INFO", "message": "predicted", "target": "canopy_predictor::serving::routes::predict",
             "trace_id": "0af7651916cd43dd8448eb211c80319c", "model": "demo", "version": "1.0",
             "endpoint": "/predict", "features_count": 2, "rows": 1, "prediction": 1, "confidence": 0.255,
             "code": "ok",
@@ -79,7 +79,7 @@ async fn each_prediction_has_one_line_with_the_fields_to_search_by() {
     assert_eq!(
         line_of(&port, r#"{"instances":[[20,5.5],[1,1]]}"#).await,
         serde_json::json!({
-            "level": "INFO", "message": "predicted", "target": "canopy_predictor::routes::predict",
+            "level": "INFO", "message": "predicted", "target": "canopy_predictor::serving::routes::predict",
             "trace_id": "0af7651916cd43dd8448eb211c80319c", "model": "demo", "version": "1.0",
             "endpoint": "/predict", "features_count": 2, "rows": 2, "code": "ok",
         })

@@ -9,7 +9,7 @@ use canopy_contract::schema;
 use canopy_contract::serving::ServingConfig;
 use canopy_predictor::artifact::{self, Artifact};
 use canopy_predictor::files;
-use canopy_predictor::prepare::{Preparation, PrepareError, Trainer, prepare};
+use canopy_predictor::training::prepare::{Preparation, PrepareError, Trainer, prepare};
 use serde_json::{Value, json};
 
 use crate::harness::{config, synthetic};

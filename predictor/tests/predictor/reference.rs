@@ -1,7 +1,7 @@
 //! Bins and the index over them, beside what numpy and scipy make of the same rows.
 
 use canopy_forest::data::Samples;
-use canopy_predictor::reference::{BINS_MAX, Bins, Reference, psi};
+use canopy_predictor::baseline::reference::{BINS_MAX, Bins, Reference, psi};
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::json;

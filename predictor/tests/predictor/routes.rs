@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use canopy_contract::rows::Rows;
-use canopy_predictor::app::Limits;
-use canopy_predictor::failure::ENDINGS;
-use canopy_predictor::routes::openapi;
+use canopy_predictor::error::ENDINGS;
+use canopy_predictor::serving::app::Limits;
+use canopy_predictor::serving::routes::openapi;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, Request};
 use http_body::Frame;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use canopy_contract::report::Refusal;
 use canopy_contract::serving::ServingConfig;
-use canopy_predictor::app::Limits;
 use canopy_predictor::artifact;
 use canopy_predictor::files;
 use canopy_predictor::metrics::Metrics;
-use canopy_predictor::prepare::{Preparation, PrepareError, Trainer, prepare};
-use canopy_predictor::record::Record;
-use canopy_predictor::serve::{Process, ServeError, Serving, run};
+use canopy_predictor::serving::app::Limits;
+use canopy_predictor::serving::server::{Process, ServeError, Serving, run};
+use canopy_predictor::training::prepare::{Preparation, PrepareError, Trainer, prepare};
+use canopy_predictor::training::record::Record;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::shutdown::Shutdown;

@@ -92,7 +92,7 @@ const DOORS: [Door; 11] = [
     Door {
         kind: "connections to others",
         words: &["TcpStream::connect", "hyper::client"],
-        files: &["gateway/src/upstream/connection.rs", "predictor/src/proof.rs"],
+        files: &["gateway/src/upstream/connection.rs", "predictor/src/serving/self_test.rs"],
     },
     Door { kind: "DNS", words: &["hickory_resolver"], files: &["gateway/src/discovery/dns.rs"] },
     Door { kind: "listening", words: &["TcpListener::bind"], files: &["crates/runtime/src/listen.rs"] },
@@ -104,7 +104,7 @@ const DOORS: [Door; 11] = [
     Door {
         kind: "requests with a client that speaks TLS",
         words: &["reqwest"],
-        files: &["crates/runtime/src/telemetry.rs", "predictor/src/download.rs"],
+        files: &["crates/runtime/src/telemetry.rs", "predictor/src/sources/download.rs"],
     },
     Door {
         kind: "the environment",

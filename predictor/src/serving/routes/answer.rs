@@ -8,8 +8,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
-use crate::app::{App, REVISION};
-use crate::failure::Failure;
+use crate::error::Failure;
+use crate::serving::app::{App, REVISION};
 
 /// A prediction that is JSON already.
 pub(super) fn prediction(app: &App, json: Vec<u8>) -> Response {

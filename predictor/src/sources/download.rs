@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use crate::artifact::hexadecimal;
-use crate::networks::{Admission, Networks, Sources};
+use crate::sources::networks::{Admission, Networks, Sources};
 
 /// Whoever is there answers by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use canopy_contract::rows::Rows;
 use canopy_runtime::workers;
 
-use crate::reference::{Reference, Ruler, Tally, psi};
+use crate::baseline::reference::{Reference, Ruler, Tally, psi};
 
 /// Below so many rows in a window there is no figure: chance alone would make it too large.
 pub const ROWS_MIN: u64 = 500;

@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use canopy_runtime::docs;
 use utoipa::OpenApi as _;
 
-use crate::app::App;
-use crate::failure::Failure;
+use crate::error::Failure;
+use crate::serving::app::App;
 
 /// The router of a model's port.
 pub fn router(app: App) -> Router {

@@ -11,7 +11,7 @@ use canopy_forest::data::DataError;
 use canopy_forest::scale::ScaleError;
 use canopy_forest::train::TrainError;
 
-use crate::arrangement::Disagreement;
+use crate::training::schema_mapping::Disagreement;
 
 /// Why there will be no model for a config and its data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +88,7 @@ mod tests {
     use canopy_contract::schema::Feature;
     use canopy_forest::data::Samples;
 
-    use crate::arrangement::Arrangement;
+    use crate::training::schema_mapping::Arrangement;
 
     /// A word of the data that no text for others may have.
     const SECRET: &str = "s3cret";

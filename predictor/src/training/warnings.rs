@@ -8,8 +8,8 @@ use canopy_contract::schema::Class;
 use canopy_forest::data::Samples;
 use canopy_forest::narrow::Merged;
 
-use crate::arrangement::Arrangement;
-use crate::holdout::{HoldOut, name};
+use crate::training::evaluation::{HoldOut, name};
+use crate::training::schema_mapping::Arrangement;
 
 /// With fewer rows any column may have a different whole number in each.
 const ID_ROWS_MIN: usize = 10;

@@ -15,10 +15,10 @@ use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::engine::Engine;
-use crate::failure::Failure;
+use crate::engine::model::Engine;
+use crate::error::Failure;
 use crate::metrics::{Metrics, ModelLabels, RequestMetrics};
-use crate::turns::Turns;
+use crate::serving::admission::Turns;
 
 /// The header with which the proof asks a model that nobody else may ask yet.
 pub const PROOF_HEADER: HeaderName = HeaderName::from_static("canopy-proof");

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::artifact::{self, Artifact};
 use crate::files::{self, FileError};
-use crate::prepare::{DATA_MAX_BYTES, Trainer};
-use crate::record::{self, Record, RecordError};
+use crate::training::prepare::{DATA_MAX_BYTES, Trainer};
+use crate::training::record::{self, Record, RecordError};
 
 /// Everything that a model is made from.
 #[derive(Serialize)]

@@ -22,17 +22,17 @@ use canopy_forest::split::Split;
 use canopy_forest::train::{self, TrainError};
 use serde::Serialize;
 
-use crate::arrangement::Arrangement;
 use crate::artifact::{self, Artifact, ArtifactError, Card};
-use crate::download::{self, DownloadError};
+use crate::baseline::reference::Reference;
+use crate::engine::pipeline::Pipeline;
 use crate::files::{self, FileError};
-use crate::holdout::HoldOut;
-use crate::networks::Sources;
-use crate::pipeline::Pipeline;
-use crate::record::{Golden, Record};
-use crate::reference::Reference;
-use crate::refused::Refused;
-use crate::warnings::{Facts, warnings};
+use crate::sources::download::{self, DownloadError};
+use crate::sources::networks::Sources;
+use crate::training::evaluation::HoldOut;
+use crate::training::record::{Golden, Record};
+use crate::training::refusal::Refused;
+use crate::training::schema_mapping::Arrangement;
+use crate::training::warnings::{Facts, warnings};
 
 /// The largest file of data that is read or downloaded.
 pub const DATA_MAX_BYTES: u64 = 1 << 30;

@@ -24,14 +24,14 @@ use canopy_runtime::workers::Workers;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
-use crate::app::{App, Identity, InvalidRevision, Limits};
 use crate::artifact::{self, Artifact, Card};
-use crate::engine::Engine;
+use crate::engine::model::Engine;
 use crate::files::FileError;
 use crate::metrics::{Loaded, Metrics};
-use crate::proof::{self, ProofError};
-use crate::record::{self, Golden, Record, RecordError};
-use crate::routes;
+use crate::serving::app::{App, Identity, InvalidRevision, Limits};
+use crate::serving::routes;
+use crate::serving::self_test::{self, ProofError};
+use crate::training::record::{self, Golden, Record, RecordError};
 
 /// What is in flight when the door closes may take this long.
 const GRACE: Duration = Duration::from_secs(PREDICTOR_GRACE_SECONDS as u64);
@@ -226,7 +226,7 @@ async fn prove(
     let token = app.loaded(engine);
     let refusal = loop {
         gate.close("proving");
-        match proof::ask(address, &token, &golden.features).await {
+        match self_test::ask(address, &token, &golden.features).await {
             Ok(answer) if answer == golden.answer => {
                 app.proven();
                 gate.open();

@@ -16,7 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::app::{PROOF_HEADER, ProofToken};
+use crate::serving::app::{PROOF_HEADER, ProofToken};
 
 /// A proof that takes longer than this has failed and is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -10,8 +10,8 @@ use canopy_contract::predict::Health;
 use http::{HeaderMap, StatusCode};
 
 use super::answer;
-use crate::app::App;
-use crate::failure::ErrorBody;
+use crate::error::ErrorBody;
+use crate::serving::app::App;
 
 /// Whether the model serves
 ///

@@ -21,9 +21,9 @@ use http_body_util::BodyExt as _;
 use tokio::task::spawn_blocking;
 
 use super::answer;
-use crate::app::{App, Identity};
-use crate::engine::{Answered, Engine};
-use crate::failure::{ErrorBody, Failure};
+use crate::engine::model::{Answered, Engine};
+use crate::error::{ErrorBody, Failure};
+use crate::serving::app::{App, Identity};
 
 const PATH: &str = "/predict";
 /// How much of an encoding's name is told back.

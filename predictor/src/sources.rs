@@ -1,0 +1,4 @@
+//! Where training data come from, and from which networks they may.
+
+pub mod networks;
+pub mod download;
