@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p canopy-forest --bench small_batches` prints a line for each number of rows: the least of many
 //! repetitions, which says most on a machine that does other work too. `-- ROWS TIMES` answers a batch of ROWS rows
-//! TIMES times and prints nothing, to count instructions with `valgrind --tool=callgrind`.
+//! TIMES times and prints nothing, to count instructions with `valgrind --tool=callgrind`; `-- single ROWS TIMES` asks
+//! the same rows one by one.
 
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on says why by panicking")]
@@ -29,8 +30,10 @@ fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     if let [count, times] = numbers[..] {
         let mut probabilities = vec![0.0; 2 * count];
+        let answer =
+            if std::env::args().any(|argument| argument == "single") { one_by_one } else { together };
         for _ in 0..times {
-            together(&packed, &rows[..FEATURES * count], &mut probabilities);
+            answer(&packed, &rows[..FEATURES * count], &mut probabilities);
         }
         return;
     }

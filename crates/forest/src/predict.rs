@@ -44,8 +44,6 @@ pub enum PredictError {
 
 impl Packed {
     /// Fills `probabilities`, one per class, with the answer for `row`, which a [`Scaler`] has scaled.
-    // A second copy of the walk of one row, or a walk that is called instead of inlined, takes twice the time.
-    #[inline(never)]
     pub fn predict_row(&self, row: &[f32], probabilities: &mut [f64]) -> Result<(), PredictError> {
         if probabilities.len() != self.classes {
             return Err(PredictError::Room { room: probabilities.len(), classes: self.classes });
@@ -109,10 +107,10 @@ impl Packed {
     fn sum_trees<N: Step>(&self, nodes: &[N], row: &[f32], sums: &mut [f64]) {
         for roots in self.roots.chunks(LANES) {
             // Lanes left over walk the last tree once more, for nothing.
-            let lanes = std::array::from_fn(|lane| roots[lane.min(roots.len() - 1)]);
-            let leaves = walk(nodes, &lanes, &[row; LANES]);
-            for &leaf in leaves.iter().take(roots.len()) {
-                self.add(leaf, sums);
+            let mut paths = std::array::from_fn(|lane| Path::new(roots[lane.min(roots.len() - 1)], row));
+            walk(nodes, &mut paths);
+            for path in &paths[..roots.len()] {
+                self.add(path.place, sums);
             }
         }
     }
@@ -124,13 +122,13 @@ impl Packed {
             let groups =
                 rows.chunks_exact(LANES * self.features).zip(sums.chunks_exact_mut(LANES * self.classes));
             for (rows, sums) in groups {
-                let lanes = std::array::from_fn(|lane| {
+                let mut paths = std::array::from_fn(|lane| {
                     let start = lane * self.features;
-                    &rows[start..start + self.features]
+                    Path::new(root, &rows[start..start + self.features])
                 });
-                let leaves = walk(nodes, &[root; LANES], &lanes);
-                for (&leaf, sums) in leaves.iter().zip(sums.chunks_exact_mut(self.classes)) {
-                    self.add(leaf, sums);
+                walk(nodes, &mut paths);
+                for (path, sums) in paths.iter().zip(sums.chunks_exact_mut(self.classes)) {
+                    self.add(path.place, sums);
                 }
             }
         }
@@ -152,19 +150,32 @@ impl Packed {
     }
 }
 
-/// Walks from each of `roots` with the row of the same place until every path has come to its leaf.
-#[inline]
-fn walk<N: Step>(nodes: &[N], roots: &[usize; LANES], rows: &[&[f32]; LANES]) -> [usize; LANES] {
-    let mut places = *roots;
+/// The way of a row through a tree.
+struct Path<'a> {
+    root: usize,
+    place: usize,
+    row: &'a [f32],
+}
+
+impl<'a> Path<'a> {
+    fn new(root: usize, row: &'a [f32]) -> Self {
+        Self { root, place: root, row }
+    }
+}
+
+/// Walks on until every path has come to its leaf.
+// One slice and no `zip`: whether a zip's constructor is inlined depends on the rest of the crate and on how it is cut
+// into codegen units. Where it was called, once a level, the walk took twice the time.
+fn walk<N: Step>(nodes: &[N], paths: &mut [Path<'_>; LANES]) {
     loop {
         let mut moved = 0;
-        for ((place, root), row) in places.iter_mut().zip(roots).zip(rows) {
-            let next = root + nodes[*place].next(row);
-            moved |= next ^ *place;
-            *place = next;
+        for path in &mut *paths {
+            let next = path.root + nodes[path.place].next(path.row);
+            moved |= next ^ path.place;
+            path.place = next;
         }
         if moved == 0 {
-            return places;
+            return;
         }
     }
 }
