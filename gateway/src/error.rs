@@ -18,6 +18,9 @@ use uuid::Uuid;
 use crate::error::language::Language;
 use crate::settings::Ratio;
 
+/// The member of feedback that has the truth.
+const FEEDBACK_MEMBER: &str = "actual";
+
 /// How much of what a caller asked for is told back to it.
 const TOLD_BACK_MAX: usize = 100;
 
@@ -231,12 +234,17 @@ impl Failure {
     pub(crate) fn told_to_log(&self) -> String {
         match self {
             Self::Faults(faults) => {
-                let places: Vec<_> = faults.iter().map(|fault| fault.place.to_string()).collect();
+                let places: Vec<_> = faults.iter().map(FieldFault::place_to_log).collect();
                 format!("faults at {}", places.join(", "))
             }
             Self::Refused { member, .. } => format!("the predictor does not take the {member}"),
             Self::Feedback(faults) => {
-                let members: Vec<_> = faults.iter().map(|(member, _)| member.as_str()).collect();
+                // A name that a client made up may hold anything.
+                let known = |member: &str| member.starts_with(FEEDBACK_MEMBER).then(|| member.to_owned());
+                let members = faults.iter().map(|(member, _)| known(member));
+                let members: Vec<_> = members
+                    .map(|member| member.unwrap_or_else(|| "a member that is not known".to_owned()))
+                    .collect();
                 format!("faults at {}", members.join(", "))
             }
             Self::Malformed(_)
@@ -370,96 +378,32 @@ impl fmt::Display for Failure {
                 "recorded data is not shown by this gateway; CANOPY_LIST_PREDICTIONS=true switches it on",
             ),
             Self::NoStore => f.write_str("nothing is recorded here: CANOPY_DATABASE_URL is not set"),
-            Self::Predictor { model, endpoint: _, trouble } => match trouble {
-                Trouble::Unreachable { .. } => write!(f, "no predictor of model {model} can be reached"),
-                Trouble::OutOfSockets { .. } => write!(
-                    f,
-                    "the gateway can open no connection to a predictor of model {model}; send fewer requests at once, \
-                     or later"
-                ),
-                Trouble::NoneReady => write!(f, "no predictor of model {model} is ready"),
-                Trouble::Overloaded => {
-                    write!(
-                        f,
-                        "model {model} has more requests than it can answer in time; send fewer, or later"
-                    )
-                }
-                Trouble::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
-                Trouble::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
-                Trouble::Late { after } => {
-                    write!(f, "the predictor of model {model} did not answer within {after:?}")
-                }
-            },
+            Self::Predictor { model, endpoint: _, trouble } => write_trouble(f, model, trouble),
             Self::Store(_) => f.write_str("the database cannot be asked at the moment"),
             Self::Internal(_) => f.write_str("the fault is in the log of the gateway"),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use canopy_contract::fault::Fault;
-
-    fn failed(trouble: Trouble) -> Failure {
-        Failure::Predictor { model: ModelRef::parse("iris", "shop").unwrap(), endpoint: None, trouble }
-    }
-
-    #[test]
-    fn a_predictor_that_does_not_answer_is_told_in_two_languages_and_without_its_address() {
-        let secret = "10.1.2.3:8001 refused";
-        let unreachable = |why| Trouble::Unreachable { why, delivered: false };
-        let out_of_sockets = |why| Trouble::OutOfSockets { why, delivered: false };
-        let all: [fn(String) -> Trouble; 4] =
-            [unreachable, out_of_sockets, Trouble::NotReady, Trouble::Failed];
-        for failure in all.map(|trouble| failed(trouble(secret.to_owned()))) {
-            let english = failure.problem(Language::English);
-            assert_eq!((english.status, english.error.as_str()), (503, "AI service unavailable"));
-            assert_eq!(failure.problem(Language::French).error, "Service IA indisponible");
-            assert!(english.detail.contains("model iris.shop") && !english.detail.contains("10.1"));
-            assert_eq!((failure.retry_after(), failure.cause()), (Some(1), Some(secret)));
+fn write_trouble(f: &mut fmt::Formatter<'_>, model: &ModelRef, trouble: &Trouble) -> fmt::Result {
+    match trouble {
+        Trouble::Unreachable { .. } => write!(f, "no predictor of model {model} can be reached"),
+        Trouble::OutOfSockets { .. } => write!(
+            f,
+            "the gateway can open no connection to a predictor of model {model}; send fewer requests at once, \
+                     or later"
+        ),
+        Trouble::NoneReady => write!(f, "no predictor of model {model} is ready"),
+        Trouble::Overloaded => {
+            write!(f, "model {model} has more requests than it can answer in time; send fewer, or later")
         }
-        let problem = failed(Trouble::NoneReady).problem(Language::French);
-        assert_eq!((problem.status, problem.code.as_str()), (503, "not_ready"));
-        assert_eq!(problem.error, "Service IA indisponible");
-    }
-
-    #[test]
-    fn rows_that_a_pod_may_have_got_are_delivered() {
-        let why = String::new;
-        for (trouble, is_undelivered) in [
-            (Trouble::Unreachable { why: why(), delivered: false }, true),
-            (Trouble::Unreachable { why: why(), delivered: true }, false),
-            (Trouble::OutOfSockets { why: why(), delivered: false }, true),
-            (Trouble::OutOfSockets { why: why(), delivered: true }, false),
-            (Trouble::Failed(why()), false),
-            (Trouble::NotReady(why()), false),
-            (Trouble::Overloaded, false),
-        ] {
-            let failure = failed(trouble);
-            assert_eq!(failure.is_undelivered(), is_undelivered, "{failure:?}");
-            assert!(!failure.after_delivery().is_undelivered());
+        Trouble::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
+        Trouble::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
+        Trouble::Late { after } => {
+            write!(f, "the predictor of model {model} did not answer within {after:?}")
         }
-    }
-
-    #[test]
-    fn a_deadline_is_no_unavailable_service() {
-        let failure = failed(Trouble::Late { after: Duration::from_millis(1500) });
-        let problem = failure.problem(Language::French);
-        assert_eq!((problem.status, problem.code.as_str()), (504, "deadline_exceeded"));
-        assert_eq!(problem.detail, "the predictor of model iris.shop did not answer within 1.5s");
-        assert_eq!(failure.retry_after(), None);
-    }
-
-    #[test]
-    fn faults_are_told_by_field() {
-        let fault = |at: &[usize], fault| FieldFault::at("features", at, fault);
-        let length = Fault::WrongLength { expected: 4, found: 2 };
-        let problem = Failure::Faults(vec![fault(&[], length), fault(&[1], Fault::NotANumber)])
-            .problem(Language::English);
-        assert_eq!(problem.status, 422);
-        assert!(problem.detail.ends_with("but has 2, and 1 more in 'errors'"), "{}", problem.detail);
-        assert_eq!(problem.errors.keys().collect::<Vec<_>>(), ["features", "features.1"]);
-        assert_eq!(problem.errors["features.1"], ["must be a number"]);
     }
 }
+
+#[cfg(test)]
+mod tests;

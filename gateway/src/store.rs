@@ -27,7 +27,7 @@ mod migration;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{Database, DatabaseConnection, DbErr, EntityTrait as _, QueryOrder as _, RuntimeErr};
+use sea_orm::{Database, DatabaseConnection, DbErr, EntityTrait as _, QueryOrder as _, RuntimeErr, SqlErr};
 use sea_orm_migration::MigratorTrait as _;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -213,8 +213,17 @@ impl Records {
             return Ok(());
         }
         // On the heap: it is large, and needed once.
-        let migrating =
-            self.prepared.get_or_try_init(async || migration::Migrator::up(&self.connection, None).await);
+        let migrating = self.prepared.get_or_try_init(async || {
+            // Where several gateways make the tables at the same time, one of them loses each step and goes on from
+            // there.
+            for _ in migration::Migrator::migrations() {
+                match migration::Migrator::up(&self.connection, None).await {
+                    Err(why) if matches!(why.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {}
+                    made => return made,
+                }
+            }
+            migration::Migrator::up(&self.connection, None).await
+        });
         Box::pin(migrating).await.copied()
     }
 

@@ -21,7 +21,7 @@ use crate::shell::{AS_TESTS, cargo, command, run as run_command};
 use crate::{cluster, debian, generated};
 
 /// Which checks to run.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub(crate) struct Options {
     /// Runs only these.
     #[arg(long, conflicts_with = "without_cluster", value_name = "NAME", num_args = 1.., value_parser = PossibleValuesParser::new(CHECKS.map(|c| c.name)))]
@@ -77,8 +77,16 @@ const CHECKS: [Check; 13] = [
         shows: "static binaries serve in an empty root; with --full also that they are small",
         run: |options| empty_root::check(options.build()),
     },
-    Check { name: "cluster", shows: "a cluster comes up, and nothing of it is left", run: on_cluster::tool },
-    Check { name: "e2e", shows: "Canopy on a cluster does what it promises", run: on_cluster::e2e },
+    Check {
+        name: "cluster",
+        shows: "a cluster comes up, and nothing of it is left",
+        run: |options| on_cluster::tool(options.build()),
+    },
+    Check {
+        name: "e2e",
+        shows: "Canopy on a cluster does what it promises",
+        run: |options| on_cluster::e2e(options.build()),
+    },
 ];
 
 /// Runs tests on a cluster that stays up: those whose names have one of `filters` in them, or all.

@@ -74,7 +74,7 @@ fn a_dash_is_standard_output_and_the_report_goes_to_standard_error() -> Result<(
 
 /// A manifest whose table is this one, with the target `y`.
 fn manifest(table: &str, more: &str) -> String {
-    let table: String = table.lines().map(|line| format!("    {line}\n")).collect();
+    let table = table.lines().map(|line| format!("    {line}\n")).collect::<Vec<_>>().concat();
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: t}}\ndata:\n  t.csv: |\n{table}---\napiVersion: \
          canopy.rs/v1alpha1\nkind: PredictorModel\nmetadata: {{name: t}}\nspec:\n  version: a\n  train:\n    data: {{csv: \
@@ -85,8 +85,10 @@ fn manifest(table: &str, more: &str) -> String {
 #[test]
 fn what_looks_wrong_in_a_table_is_told_beside_the_model() -> Result<()> {
     let folder = Folder::new()?;
-    let rows: String =
-        (0..200).map(|row| format!("{},{},{}\n", row + 1, row % 2, ["b", "a"][row % 2])).collect();
+    let rows = (0..200)
+        .map(|row| format!("{},{},{}\n", row + 1, row % 2, ["b", "a"][row % 2]))
+        .collect::<Vec<_>>()
+        .concat();
     let text = manifest(&format!("Unnamed: 0,x,y\n{rows}"), "");
     let ended = run(&["train", "-f", "-", "-o", &folder.argument("t"), "--output", "json"], &text)?;
     let warning = "warning: t: column \"Unnamed: 0\" has a different whole number in each of 200 rows, so it looks like \

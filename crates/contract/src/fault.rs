@@ -145,6 +145,15 @@ impl FieldFault {
         let member = Some(quotable(name).into());
         Self { place: Place { member, indices: Vec::new() }, fault: Fault::UnknownMember }
     }
+
+    /// The place in words for a log, which must not have what a client made up: a name may hold anything.
+    pub fn place_to_log(&self) -> String {
+        if self.fault == Fault::UnknownMember {
+            "a member that is not known".to_owned()
+        } else {
+            self.place.to_string()
+        }
+    }
 }
 
 impl fmt::Display for FieldFault {

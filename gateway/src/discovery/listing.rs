@@ -27,19 +27,19 @@ impl Kept {
         M: Future<Output = Bytes> + Send + 'static,
     {
         let mut last = self.last.clone().lock_owned().await;
-        if let Some((made, list)) = &*last
-            && now.saturating_duration_since(*made) < self.keep
+        if let Some((since, list)) = &*last
+            && now.saturating_duration_since(*since) < self.keep
         {
             return Ok(list.clone());
         }
         let making = make();
         // A task of its own: clients that ask and leave must not have the work begun again and again.
-        let made = tokio::spawn(async move {
-            let list = making.await;
-            *last = Some((now, list.clone()));
-            list
+        let task = tokio::spawn(async move {
+            let bytes = making.await;
+            *last = Some((now, bytes.clone()));
+            bytes
         });
-        made.await.map_err(|_| Failure::Internal("the task that makes the list of models panicked"))
+        task.await.map_err(|_| Failure::Internal("the task that makes the list of models panicked"))
     }
 }
 

@@ -57,11 +57,16 @@ pub async fn apply(cluster: &Cluster, plan: &Plan, children: Children) -> Result
     // Those that are there already before those that are to come.
     others.sort_by_key(|children| children.is_new);
 
+    // Nothing is made for a first revision whose names are taken.
+    let mut is_free = true;
+    for children in serving.iter().filter(|children| children.is_new) {
+        is_free &= work.is_free(children, services.as_ref()).await?;
+    }
     // Before there are pods that it is to shield.
-    let is_shielded = work.network(network).await?;
+    let is_shielded = is_free && work.network(network).await?;
     let mut may_go_on = true;
     for children in serving {
-        may_go_on = !children.is_new || is_shielded && work.is_free(&children, services.as_ref()).await?;
+        may_go_on = !children.is_new || is_shielded;
         may_go_on = may_go_on && work.revision(children).await?;
     }
     let mut is_switched = services.is_none();

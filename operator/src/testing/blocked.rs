@@ -155,6 +155,8 @@ async fn data_that_may_not_be_read_stop_no_scaling_and_are_told() {
     bench.apply("{kind: ConfigMap, apiVersion: v1, metadata: {name: rows}, data: {rows.csv: \"a,species\\n1,x\\n2,y\\n\"}}");
     bench.settle().await;
     let serving = bench.asked();
+    // Data that were read before are not read again until they change.
+    bench.apply("{kind: ConfigMap, apiVersion: v1, metadata: {name: rows}, data: {rows.csv: \"a,species\\n3,x\\n4,y\\n\"}}");
     bench.disturb("GET", "configmaps/rows", usize::MAX, Disturbance::FailsBefore(403));
     bench.edit_spec(|spec| spec["replicas"] = 3.into());
     bench.settle().await;

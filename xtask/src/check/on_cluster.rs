@@ -5,7 +5,8 @@
 
 use anyhow::Result;
 
-use super::{Options, dashboards};
+use super::dashboards;
+use crate::binaries::Build;
 use crate::cluster::{self, Borrowed};
 use crate::shell::{AS_TESTS, CARGO_ENVIRONMENT, own_cargo, run};
 use crate::{debian, images};
@@ -16,51 +17,45 @@ const CLUSTER: &str = "canopy-e2e";
 const AT_ONCE: &str = "100";
 
 /// `cargo xtask cluster` does what it promises.
-pub(super) fn tool(options: &Options) -> Result<()> {
+pub(super) fn tool(build: Build) -> Result<()> {
     // An interrupted run of the other check leaves its cluster, and a trial wants the machine for itself.
     cluster::remove(CLUSTER)?;
-    cluster::try_out(options.full)
+    cluster::try_out(build == Build::Distribution)
 }
 
 /// Canopy does what it promises, from its images and by its chart.
-pub(super) fn e2e(options: &Options) -> Result<()> {
-    let nodes = nodes(options.full);
-    // What an interrupted run left of its cluster is no ground for another.
-    tests_on(&Borrowed::new(CLUSTER, nodes)?, options, &[])
+pub(super) fn e2e(build: Build) -> Result<()> {
+    // What an interrupted run left of its cluster is no ground for another. Of two workers one can be lost.
+    let nodes = if build == Build::Distribution { 3 } else { 1 };
+    tests_on(&Borrowed::new(CLUSTER, nodes)?, build, &[])
 }
 
 /// The same on a cluster that stays up, for those tests whose names have one of `filters` in them.
 pub(crate) fn some(filters: &[String]) -> Result<()> {
-    let options = Options::default();
-    let cluster = Borrowed::kept(CLUSTER, nodes(options.full))?;
+    let cluster = Borrowed::kept(CLUSTER, 1)?;
     // An installed Canopy goes on with the images that it was started from.
     let uninstall = ["uninstall", "canopy", "--namespace", "canopy-system", "--ignore-not-found", "--wait"];
     run(&mut cluster.command("helm", uninstall))?;
-    tests_on(&cluster, &options, filters)
+    tests_on(&cluster, Build::Quick, filters)
 }
 
-/// Of two workers one can be lost.
-fn nodes(full: bool) -> usize {
-    if full { 3 } else { 1 }
-}
-
-fn tests_on(cluster: &Borrowed, options: &Options, filters: &[String]) -> Result<()> {
+fn tests_on(cluster: &Borrowed, build: Build, filters: &[String]) -> Result<()> {
     debian::need("pg_ctlcluster", "postgresql")?;
     debian::need("promtool", "prometheus")?;
     dashboards::make_page()?;
     // An old builder needs nothing that would have to be pulled.
-    let images = images::build(options.build(), |arguments| {
+    let images = images::build(build, |arguments| {
         let mut docker = cluster.command("docker", arguments);
         docker.env("DOCKER_BUILDKIT", "0");
         docker
     })?;
     cluster.load(&images)?;
-    if options.full {
+    if build == Build::Distribution {
         cluster::find_backends()?;
     }
     run(&mut cluster.command("charts/render", ["--check"]))?;
     // Of the whole workspace, so that it stands on what the check of all other tests has built.
-    let features = if options.full { "canopy-tests/full" } else { "canopy-tests/cluster" };
+    let features = if build == Build::Distribution { "canopy-tests/full" } else { "canopy-tests/cluster" };
     let words = ["test", "--locked", "--workspace", "--features", features, "--test", "e2e"];
     let words = words.iter().chain(&AS_TESTS).chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
     let mut tests = cluster.command(own_cargo(), words);
