@@ -127,8 +127,8 @@ mod tests {
         let rows: Vec<String> = (0..40).map(|row| format!("{},{}\n", value(row), class(row))).collect();
         let samples = Samples::from_csv(format!("{name},y\n{}", rows.concat()).as_bytes(), "y").unwrap();
         let arrangement = Arrangement::new(&[], &[], &samples).unwrap();
-        let held_out = samples.targets().iter().step_by(3).map(|&class| (class, class));
-        let hold_out = HoldOut::compare(arrangement.classes(), held_out);
+        let pairs = samples.targets().iter().step_by(3).map(|&class| (class, class));
+        let hold_out = HoldOut::compare(arrangement.classes(), pairs);
         let merged = match name {
             "merged" => &[Merged { feature: 0, rows: 5, repeated: 0 }][..],
             "repeated" => &[Merged { feature: 0, rows: 2, repeated: 2 }],

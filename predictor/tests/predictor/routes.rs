@@ -9,7 +9,7 @@ use canopy_contract::rows::Rows;
 use canopy_predictor::error::ENDINGS;
 use canopy_predictor::serving::app::Limits;
 use canopy_predictor::serving::routes::openapi;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt, StreamExt as _};
 use http::{Method, Request};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -185,7 +185,7 @@ async fn bodies_that_are_half_sent_are_bounded_in_all_and_small_ones_still_pass(
     };
     let mut sending: Vec<_> = (0..10).map(|_| Box::pin(port.post(half()))).collect();
     // Those that there is no room for end when they are polled once; the others wait for the rest of their bodies.
-    let ended: Vec<_> = sending.iter_mut().filter_map(|sending| sending.now_or_never()).collect();
+    let ended: Vec<_> = sending.iter_mut().filter_map(FutureExt::now_or_never).collect();
     assert_eq!(ended.len(), 7, "there is room for three");
     for answer in ended {
         assert_eq!((answer.status, answer.headers["retry-after"].as_bytes()), (503, &b"1"[..]));
