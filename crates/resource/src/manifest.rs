@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn what_kubectl_get_writes_is_read() {
-        let indented = |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<String>();
+        let indented =
+            |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<Vec<_>>().concat();
         let item = |text: &str| indented(text).replacen("  apiVersion", "- apiVersion", 1);
         let model = DEMO.split_once("apiVersion").map(|(_, rest)| format!("apiVersion{rest}")).unwrap();
         let status = "status:\n  observedGeneration: 1\n  ofALaterVersion: 1\n";

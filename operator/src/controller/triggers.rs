@@ -393,7 +393,7 @@ mod tests {
             Event::Apply(bad.clone()),
             Event::Apply(model("later", "Accuracy")),
         ];
-        let (stores, names, told) = after(Writers::default(), listed).await;
+        let (stores, names, told) = Box::pin(after(Writers::default(), listed)).await;
         assert_eq!(names, ["good", "later"]);
         assert_eq!(told, ["bad"], "it is told once");
         assert!(stores.has_models("shop"));
@@ -405,17 +405,17 @@ mod tests {
             let first = [Event::Init, Event::InitApply(model("iris", "Accuracy")), Event::InitDone];
             first.into_iter().chain([Event::Apply(model("iris", "R2"))]).chain(last).collect::<Vec<_>>()
         };
-        let (stores, names, told) = after(Writers::default(), listed(None)).await;
+        let (stores, names, told) = Box::pin(after(Writers::default(), listed(None))).await;
         assert_eq!(
             (names, told, stores.unreadable.len()),
             (vec!["iris".to_owned()], vec!["iris".to_owned()], 1)
         );
         let deleted = Event::Delete(model("iris", "R2"));
-        let (stores, names, _) = after(Writers::default(), listed(Some(deleted))).await;
+        let (stores, names, _) = Box::pin(after(Writers::default(), listed(Some(deleted)))).await;
         assert_eq!((names, stores.unreadable.len()), (vec![], 0));
         assert!(!stores.has_models("shop"));
         let mended = Event::Apply(model("iris", "Accuracy"));
-        let (stores, names, _) = after(Writers::default(), listed(Some(mended))).await;
+        let (stores, names, _) = Box::pin(after(Writers::default(), listed(Some(mended)))).await;
         assert_eq!((names, stores.unreadable.len()), (vec!["iris".to_owned()], 0));
     }
 }

@@ -117,12 +117,12 @@ impl World {
 
     fn answer(&mut self, method: &Method, path: &str, kind: &str, body: Value) -> (StatusCode, Value) {
         let (key, sub) = address(path);
+        let absent = key.clone();
+        let not_found = || failure(StatusCode::NOT_FOUND, "NotFound", &absent);
         if *method == Method::GET {
             self.reads.push(format!("{} {}", key.0, key.2));
-            return match self.objects.get(&key) {
-                Some(object) => (StatusCode::OK, object.clone()),
-                None => failure(StatusCode::NOT_FOUND, "NotFound", &key),
-            };
+            let found = self.objects.get(&key).cloned();
+            return found.map_or_else(not_found, |object| (StatusCode::OK, object));
         }
         if key.0 == "leases" {
             return self.lease(method, key, body);
@@ -170,10 +170,7 @@ impl World {
             }
             ("DELETE", None) => {
                 self.writes.push(format!("delete {} {}", key.0, key.2));
-                match self.remove(&key) {
-                    Some(object) => (StatusCode::OK, object),
-                    None => failure(StatusCode::NOT_FOUND, "NotFound", &key),
-                }
+                self.remove(&key).map_or_else(not_found, |object| (StatusCode::OK, object))
             }
             (method, sub) => panic!("nobody told this API server what {method} {path} {sub:?} is"),
         }

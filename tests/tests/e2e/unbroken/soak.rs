@@ -19,7 +19,7 @@ use crate::model::{Model, PATIENCE, revision};
 use crate::strike::strike;
 
 /// For how long, unless the feature `full` is on.
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_mins(1);
 const TIME_FULL: Duration = Duration::from_mins(20);
 const SEED: u64 = 42;
 /// Between two things that happen.
