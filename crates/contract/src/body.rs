@@ -44,7 +44,7 @@ pub fn parse(body: &[u8]) -> Result<Rows, BodyError> {
     let read = deserializer.deserialize_map(BodyVisitor).and_then(|rows| deserializer.end().map(|()| rows));
     match read {
         Ok(rows) if !rows.is_empty() => Ok(rows),
-        Ok(_) | Err(_) => Err(diagnose(body)),
+        Ok(_) | Err(_) => diagnose(body),
     }
 }
 
@@ -150,21 +150,22 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
 
 /// Reads a body that [`parse`] could not: cells stay raw text, so that each is judged by itself. Raw text is
 /// skipped without recursion, so the depth of a body costs nothing.
-fn diagnose(body: &[u8]) -> BodyError {
+/// A member that is null counts as absent, as clients with typed bodies write it: the other one is then read alone.
+fn diagnose(body: &[u8]) -> Result<Rows, BodyError> {
     if let Some((_, words)) = MARKS.iter().find(|(mark, _)| body.starts_with(mark)) {
-        return BodyError::Malformed((*words).to_owned());
+        return Err(BodyError::Malformed((*words).to_owned()));
     }
     let whole: &RawValue = match serde_json::from_slice(body) {
         Ok(whole) => whole,
-        Err(error) => return BodyError::Malformed(error.to_string()),
+        Err(error) => return Err(BodyError::Malformed(error.to_string())),
     };
     if !whole.get().starts_with('{') {
         let place = Place { member: None, indices: Vec::new() };
-        return BodyError::Faults(vec![FieldFault { place, fault: Fault::NotAnObject }]);
+        return Err(BodyError::Faults(vec![FieldFault { place, fault: Fault::NotAnObject }]));
     }
     let members: RawMembers<'_> = match serde_json::from_slice(body) {
         Ok(members) => members,
-        Err(error) => return BodyError::Malformed(error.to_string()),
+        Err(error) => return Err(BodyError::Malformed(error.to_string())),
     };
     let mut faults = members.unknown;
     match (members.features, members.instances) {
@@ -175,11 +176,16 @@ fn diagnose(body: &[u8]) -> BodyError {
         (Some(row), None) => judge_row(FEATURES, &[], row, &mut faults),
         (None, Some(rows)) => judge_rows(rows, &mut faults),
     }
-    if faults.is_empty() {
-        // Each member is right by itself. The two passes disagree, which a client cannot mend.
-        return BodyError::Malformed("the body could not be read".to_owned());
+    if !faults.is_empty() {
+        return Err(BodyError::Faults(faults));
     }
-    BodyError::Faults(faults)
+    let alone = match (members.features, members.instances) {
+        (Some(row), None) if members.has_null => format!("{{\"{FEATURES}\":{}}}", row.get()),
+        (None, Some(rows)) if members.has_null => format!("{{\"{INSTANCES}\":{}}}", rows.get()),
+        // Each member is right by itself. The two passes disagree, which a client cannot mend.
+        _ => return Err(BodyError::Malformed("the body could not be read".to_owned())),
+    };
+    parse(alone.as_bytes())
 }
 
 /// The members of a body, each as raw text.
@@ -187,6 +193,8 @@ fn diagnose(body: &[u8]) -> BodyError {
 struct RawMembers<'a> {
     features: Option<&'a RawValue>,
     instances: Option<&'a RawValue>,
+    /// Whether one of the two is null.
+    has_null: bool,
     unknown: Vec<FieldFault>,
 }
 
@@ -211,6 +219,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         while let Some(name) = map.next_key::<String>()? {
             let value: &RawValue = map.next_value()?;
             let given = Some(value).filter(|value| value.get() != "null");
+            members.has_null |= given.is_none() && [FEATURES, INSTANCES].contains(&name.as_str());
             match name.as_str() {
                 FEATURES if has_features => return Err(A::Error::duplicate_field(FEATURES)),
                 INSTANCES if has_instances => return Err(A::Error::duplicate_field(INSTANCES)),
@@ -257,6 +266,20 @@ fn push(faults: &mut Vec<FieldFault>, fault: impl FnOnce() -> FieldFault) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_member_that_is_null_is_absent() {
+        for body in [
+            r#"{"features":[1,2],"instances":null}"#,
+            r#"{"instances":null,"features":[1,2]}"#,
+            r#"{"features":null,"instances":[[1,2]]}"#,
+        ] {
+            let rows = parse(body.as_bytes()).unwrap();
+            assert_eq!(rows.iter().map(<[f64]>::to_vec).collect::<Vec<_>>(), [vec![1.0, 2.0]], "{body}");
+        }
+        let both = parse(br#"{"features":null,"instances":null}"#).unwrap_err();
+        assert_eq!(both, BodyError::Faults(vec![FieldFault::at(FEATURES, &[], Fault::Missing)]));
+    }
 
     fn faults(body: &str) -> Vec<String> {
         match parse(body.as_bytes()) {

@@ -3,12 +3,15 @@
 //! A request costs a few relaxed operations on memory that only its connection uses; a timer that fires seldom compares
 //! the counts (`Watch`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
 /// How often in a row a head may be seen incomplete.
 const HEAD_LOOKS: u32 = 2;
+/// How often in a row long answers may be seen without a piece that was taken.
+const UNREAD_LOOKS: u32 = 2;
 
 /// What has happened on a connection so far.
 #[derive(Debug, Default)]
@@ -19,6 +22,10 @@ pub(crate) struct Activity {
     in_flight: AtomicU32,
     /// Times that bytes of answers were written.
     writes: AtomicU32,
+    /// Long answers that were not handed over to their end.
+    unread: AtomicU32,
+    /// Pieces of them that were handed over.
+    pieces: AtomicU32,
     /// HTTP/1: the request line of the current head has been read to its end.
     has_line: AtomicBool,
     /// HTTP/1: bytes of the next head have come.
@@ -87,6 +94,31 @@ impl Activity {
     }
 }
 
+/// A long answer that was not handed over to its end.
+#[derive(Debug)]
+pub(crate) struct Unread(Arc<Activity>);
+
+impl Activity {
+    /// A long answer is to be handed over; it is unread until the guard is dropped.
+    pub(crate) fn owes(this: &Arc<Self>) -> Unread {
+        this.unread.fetch_add(1, Ordering::Relaxed);
+        Unread(this.clone())
+    }
+}
+
+impl Unread {
+    /// A piece was handed over.
+    pub(crate) fn progressed(&self) {
+        self.0.pieces.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.0.unread.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A request that is being answered.
 #[derive(Debug)]
 pub(crate) struct InFlight<'a>(&'a Activity);
@@ -106,6 +138,8 @@ pub(crate) enum Finding {
     Active,
     /// The head of a request takes too long to arrive.
     SlowHead,
+    /// The client does not read the answers that it asked for.
+    Unread,
     /// Nothing has happened for too long.
     Idle,
 }
@@ -117,6 +151,8 @@ pub(crate) struct Watch {
     writes: u32,
     quiet: u32,
     heads: u32,
+    pieces: u32,
+    unread: u32,
 }
 
 impl Watch {
@@ -125,8 +161,15 @@ impl Watch {
         let requests = activity.requests.load(Ordering::Relaxed);
         let writes = activity.writes.load(Ordering::Relaxed);
         let is_in_flight = activity.in_flight.load(Ordering::Relaxed) > 0;
+        let pieces = activity.pieces.load(Ordering::Relaxed);
+        let is_stuck = activity.unread.load(Ordering::Relaxed) > 0 && pieces == self.pieces;
+        self.unread = if is_stuck { self.unread + 1 } else { 0 };
+        self.pieces = pieces;
+        if self.unread > UNREAD_LOOKS {
+            return Finding::Unread;
+        }
         if is_in_flight || requests != self.requests || writes != self.writes {
-            *self = Self { requests, writes, quiet: 0, heads: 0 };
+            *self = Self { requests, writes, quiet: 0, heads: 0, ..*self };
         }
         if !is_in_flight && activity.head_begun.load(Ordering::Relaxed) {
             self.heads += 1;
@@ -143,7 +186,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Finding::{Active, Idle, SlowHead};
+    use Finding::{Active, Idle, SlowHead, Unread};
 
     fn looks(watch: &mut Watch, activity: &Activity, count: usize) -> Vec<Finding> {
         (0..count).map(|_| watch.look(activity, 3)).collect()
@@ -166,6 +209,22 @@ mod tests {
         assert_eq!(looks(&mut watch, &activity, 20), [Active; 20]);
         drop(in_flight);
         assert_eq!(looks(&mut watch, &activity, 4), [Active, Active, Active, Idle]);
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_ends_its_connection_and_one_that_is_read_slowly_does_not() {
+        let (activity, mut watch) = (Arc::new(Activity::default()), Watch::default());
+        let unread = Activity::owes(&activity);
+        for _ in 0..20 {
+            unread.progressed();
+            assert_eq!(looks(&mut watch, &activity, 2), [Active, Active]);
+            // Pings and other answers are no sign that this one is read.
+            activity.wrote();
+            drop(activity.begins());
+        }
+        assert_eq!(looks(&mut watch, &activity, 2), [Active, Unread]);
+        drop(unread);
+        assert_eq!(watch.look(&activity, 3), Active);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tower::Service as _;
 
 use crate::activity::Activity;
 use crate::shutdown::Shutdown;
+use crate::written;
 
 /// How much of a body is read and thrown away so that its sender comes to read the answer, and for how long.
 pub(crate) const DRAIN_BYTES: usize = 64 << 20;
@@ -73,7 +74,7 @@ impl Answering {
             }
         }
         drop(in_flight);
-        answer
+        written::watched(answer, &self.activity)
     }
 }
 

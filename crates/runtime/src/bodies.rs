@@ -137,6 +137,13 @@ impl Held {
     }
 }
 
+impl Held {
+    /// How many bytes are counted.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let Inner { small, large, .. } = &*self.bodies.0;

@@ -219,6 +219,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
 enum End {
     ByItself(hyper::Result<()>),
     SlowHead,
+    Unread,
     Idle,
 }
 
@@ -264,6 +265,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
         match watch.look(activity, terms.timing.idle_intervals) {
             Finding::Active => {}
             Finding::SlowHead => return End::SlowHead,
+            Finding::Unread => return End::Unread,
             // The client may be about to send a request: over HTTP/2 it learns that it has to send it elsewhere.
             Finding::Idle if is_http2 && !is_told => {
                 is_told = true;
@@ -279,6 +281,7 @@ fn told(end: &End) {
         End::ByItself(Ok(())) => {}
         End::ByItself(Err(error)) => tracing::debug!(%error, "a connection ended early"),
         End::SlowHead => tracing::debug!("closed a connection whose request did not arrive in time"),
+        End::Unread => tracing::debug!("closed a connection whose client did not read its answers"),
         End::Idle => tracing::debug!("closed an idle connection"),
     }
 }
@@ -296,7 +299,7 @@ async fn close(mut stream: TcpStream, end: End, activity: &Activity) {
         End::ByItself(Ok(())) if activity.is_body_unread() => {
             drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await;
         }
-        End::ByItself(_) | End::Idle => {}
+        End::ByItself(_) | End::Unread | End::Idle => {}
     }
 }
 

@@ -23,6 +23,7 @@ pub mod connections;
 mod memory;
 pub mod bodies;
 mod activity;
+pub mod written;
 mod socket;
 mod answering;
 mod connection;

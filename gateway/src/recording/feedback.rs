@@ -168,6 +168,9 @@ fn are_numbers(classes: &[Class]) -> bool {
     classes.iter().all(|class| class.name().is_some_and(|name| number_of(name).is_some()))
 }
 
+/// From here on not every integer is a 64-bit float.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
 /// Whether the name of `class` is `number`, however either is written.
 fn is_called(class: &Class, number: &Number) -> bool {
     let Some(name) = class.name() else { return false };
@@ -175,6 +178,8 @@ fn is_called(class: &Class, number: &Number) -> bool {
     match (name.parse::<i128>(), told) {
         // Floats do not tell large integers apart.
         (Ok(name), Some(told)) => name == told,
+        // Beyond 64 bits the number was read as a float, which is also its neighbours'.
+        (Ok(_), None) if number.as_f64().is_none_or(|number| number.abs() >= EXACT_MAX) => false,
         _ => number_of(name).is_some_and(|name| number.as_f64() == Some(name)),
     }
 }
@@ -244,6 +249,8 @@ mod tests {
         assert_eq!(meant("0.5", &["0.25", "0.50"]), Ok(1));
         let large = ["1234567890123456788", "1234567890123456789"];
         assert_eq!(meant("1234567890123456789", &large), Ok(1));
+        // Read as a float, it would be its neighbour too.
+        assert!(meant("18446744073709551618", &["1", "18446744073709551617"]).is_err());
         assert_eq!(meant("1", &["1", "01"]), Ok(0), "the name that is written alike");
         let words = "actual 1.0 may be the name of several classes; give the name of the class as a string";
         assert_eq!(meant("1.0", &["1", "01"]), Err(words.to_owned()));

@@ -12,6 +12,7 @@ use axum::response::Response;
 use canopy_contract::names::{PREDICTION_ID_HEADER, REVISION_HEADER};
 use canopy_contract::predict::{Answer, PredictRequest};
 use canopy_contract::problem::{MEDIA_TYPE, Problem};
+use canopy_runtime::written;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -108,7 +109,7 @@ async fn predict(
 ) -> Result<Response, Failure> {
     exchange.is_about(served);
     let began = Instant::now();
-    let (rows, _held) = request_body::rows(body, &app.limits).await?;
+    let (rows, held) = request_body::rows(body, &app.limits).await?;
     // The time that the client takes for its body has a limit of its own.
     let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
     let Forwarded { known, answers } = forward(served, &rows, &exchange.span, deadline).await?;
@@ -130,7 +131,7 @@ async fn predict(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(&REVISION, known.revision.clone());
     headers.insert(&PREDICTION_ID, header);
-    Ok(response)
+    Ok(written::hold(response, held))
 }
 
 #[cfg(test)]

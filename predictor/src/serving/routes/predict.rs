@@ -15,6 +15,7 @@ use canopy_contract::names::TIMEOUT_HEADER;
 use canopy_contract::predict::{PredictRequest, PredictResponse};
 use canopy_runtime::bodies::Held;
 use canopy_runtime::trace::RequestSpan;
+use canopy_runtime::written;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt as _;
@@ -64,7 +65,10 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Respons
     match taken {
         Err(failure) => ask.finish(Err(failure)),
         Ok((engine, body)) if engine.is_heavy(&body.bytes) => heavy(ask, engine, body, head.headers).await,
-        Ok((engine, body)) => ask.answer(&engine, &body.bytes, &head.headers),
+        Ok((engine, body)) => {
+            let response = ask.answer(&engine, &body.bytes, &head.headers);
+            written::hold(response, body.held)
+        }
     }
 }
 
@@ -81,8 +85,8 @@ async fn heavy(ask: Ask, engine: Arc<Engine>, body: Taken, headers: HeaderMap) -
     let Ok(turn) = app.heavy().take(time).await else { return ask.finish(Err(Failure::Overloaded)) };
     let answering = spawn_blocking(move || {
         let response = ask.answer(&engine, &body.bytes, &headers);
-        drop((body, turn));
-        response
+        drop(turn);
+        written::hold(response, body.held)
     });
     answering.await.unwrap_or_else(|_| answer::failure(&app, &Failure::ModelFailed))
 }
@@ -95,15 +99,15 @@ async fn take(body: Body, app: &App) -> Result<Taken, Failure> {
     }
     let mut held = app.bodies().admit(&body.size_hint()).map_err(|_| Failure::Overloaded)?;
     match tokio::time::timeout(limits.body_timeout, collect(body, limits.body_bytes, &mut held)).await {
-        Ok(collected) => collected.map(|bytes| Taken { bytes, _held: held }),
+        Ok(collected) => collected.map(|bytes| Taken { bytes, held }),
         Err(_) => Err(Failure::TooSlow(limits.body_timeout)),
     }
 }
 
-/// A body, which counts as held until it is dropped.
+/// A body, which counts as held until its answer was written.
 struct Taken {
     bytes: Bytes,
-    _held: Held,
+    held: Held,
 }
 
 async fn collect(mut body: Body, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
