@@ -36,6 +36,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// No limit is ever reached.
 const NO_LIMIT: Timing = Timing { first_byte: NEVER, preface: NEVER, interval: NEVER, idle_intervals: 5 };
 
+/// More than the buffers of both sides of a connection hold.
+const LONG: usize = 32 << 20;
+
 struct Running {
     address: SocketAddr,
     registry: Registry,
@@ -44,6 +47,7 @@ struct Running {
 async fn start(timing: Timing, max: usize) -> Running {
     let router = Router::new()
         .route("/fast", get(|| async { "fast" }))
+        .route("/long", get(|| async { vec![b'x'; LONG] }))
         .route("/echo", post(|body: String| async move { body }))
         .route("/refuse", post(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "too large") }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -109,6 +113,42 @@ async fn a_head_that_comes_too_slowly_gets_408_and_an_idle_connection_is_closed(
         let answer = ended(server.address, request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("fast"), "{after:?}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_whose_long_answer_is_not_read_is_closed_over_both_protocols() {
+    let server = start(Timing { interval: SOON, idle_intervals: 1_000_000, ..NO_LIMIT }, 100).await;
+    let open = || server.registry.connections().open.get();
+    let until_closed = async || {
+        in_time(async {
+            while open() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let mut unread = TcpStream::connect(server.address).await.unwrap();
+    unread.write_all(b"GET /long HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    in_time(unread.read_exact(&mut first)).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    until_closed().await;
+
+    let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let (mut client, connection) = builder.initial_stream_window_size(1024).handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://test/long").body(Full::<&[u8]>::default()).unwrap();
+    let answer = client.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    until_closed().await;
+    drop(answer);
+    // It ended with an error, since the answer was cut.
+    let _ = in_time(connection).await.unwrap();
+
+    // One that is read is whole.
+    let read = ended(server.address, b"GET /long HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(read.matches('x').count(), LONG);
 }
 
 #[tokio::test]
