@@ -1,6 +1,6 @@
 //! The cap on open connections of a port, and the share of it that one address may hold.
 //!
-//! Invariant: a connection that was admitted is counted until its [`Open`] is dropped.
+//! Invariant: a connection that was admitted is counted until its `Open` is dropped.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

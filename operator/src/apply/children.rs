@@ -67,7 +67,7 @@ pub async fn apply(cluster: &Cluster, plan: &Plan, children: Children) -> Result
     let mut may_go_on = true;
     for children in serving {
         may_go_on = !children.is_new || is_shielded;
-        may_go_on = may_go_on && work.revision(children).await?;
+        may_go_on = may_go_on && Box::pin(work.revision(children)).await?;
     }
     let mut is_switched = services.is_none();
     if let Some(Services { endpoints, stable }) = services.filter(|_| may_go_on) {
@@ -84,7 +84,7 @@ pub async fn apply(cluster: &Cluster, plan: &Plan, children: Children) -> Result
     }
     for children in others {
         if !children.is_new || is_shielded && work.is_free(&children, None).await? {
-            work.revision(children).await?;
+            Box::pin(work.revision(children)).await?;
         }
     }
     work.applied.is_switched = is_switched;
@@ -144,15 +144,24 @@ impl Work<'_> {
             None => {}
         }
         let RevisionChildren { snapshot, data, config, deployment, is_new, .. } = children;
-        if !self.put(snapshot, Compared::Metadata).await? && is_new {
+        if !self.put_of(is_new, snapshot, Compared::Metadata).await? && is_new {
             return Ok(false);
         }
         for config_map in data.and_then(|data| data.config_map).into_iter().chain([config]) {
-            if !self.put(config_map, Compared::Metadata).await? && is_new {
+            if !self.put_of(is_new, config_map, Compared::Metadata).await? && is_new {
                 return Ok(false);
             }
         }
-        Ok(self.put(deployment, Compared::Everything).await? || !is_new)
+        Ok(self.put_of(is_new, deployment, Compared::Everything).await? || !is_new)
+    }
+
+    /// Whether a child of a revision is as it should be. All names of a new revision were claimed just before: to look
+    /// again would be a call for each.
+    async fn put_of<K>(&mut self, is_new: bool, child: K, compared: Compared) -> Result<bool, ApplyError>
+    where
+        K: Child + Serialize + DeserializeOwned + Debug,
+    {
+        if is_new { self.write(child, compared).await } else { self.put(child, compared).await }
     }
 
     /// Whether the child is as it should be.
@@ -164,7 +173,15 @@ impl Work<'_> {
         if self.note(cluster.claim(plan, Some(&child)).await)?.is_none() {
             return Ok(false);
         }
-        let put = Box::pin(cluster.put(plan, child, compared)).await;
+        self.write(child, compared).await
+    }
+
+    /// The same for a child whose name is claimed.
+    async fn write<K>(&mut self, child: K, compared: Compared) -> Result<bool, ApplyError>
+    where
+        K: Child + Serialize + DeserializeOwned + Debug,
+    {
+        let put = Box::pin(self.cluster.put(self.plan, child, compared)).await;
         match self.note(put)? {
             Some(Put::Done(repair)) => {
                 self.applied.repairs.extend(repair);
