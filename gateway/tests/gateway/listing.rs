@@ -163,15 +163,18 @@ async fn a_thousand_lists_ask_each_pod_once_and_have_no_model_watched() {
     let names: Vec<_> =
         first.json()["models"].as_array().unwrap().iter().map(|m| m["model"].clone()).collect();
     assert_eq!(names, ["iris", "wine"]);
+    // On a busy machine the resolver may ask twice for one answer.
+    let questions =
+        || ["_http-canopy._tcp.predictors.", "iris-pods.", "wine-pods."].map(|name| cluster.dns.times(name));
+    let asked = questions();
     for list in join_all((0..1000).map(|_| gateway.get("/api/models"))).await {
         assert_eq!(list.body, first.body);
     }
     assert_eq!(pods.each_ref().map(Predictor::descriptions), [1, 1]);
-    assert_eq!(cluster.dns.times("_http-canopy._tcp.predictors."), 1);
-    assert_eq!((cluster.dns.times("iris-pods."), cluster.dns.times("wine-pods.")), (1, 1));
+    assert_eq!(questions(), asked, "by the lists after the first");
     // A model that is watched has a series, and a task beside that of its pod's connection.
     assert_eq!(endpoints(&gateway), None);
     drop(pods);
     until("nothing goes on", async || tasks() <= before).await;
-    assert_eq!((cluster.dns.times("iris-pods."), cluster.dns.times("wine-pods.")), (1, 1));
+    assert_eq!(questions(), asked, "by a watch");
 }
