@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{is_operators, leads, writes};
 use crate::canopy::{alone, leader, measurements, rolled_out, scale_operators, without_operators};
+use crate::idle::{GONE_WITHIN, only_in};
 use crate::model::{PATIENCE, small};
 
 /// How many models there are, and how many there are in turn where the feature `full` is on.
@@ -68,6 +69,7 @@ async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
     let all = began.elapsed();
     rolled_out()?;
     let operator = leader()?;
+    until("the models of earlier tests to be gone", GONE_WITHIN, async || only_in(namespace)).await?;
     quiet(namespace, &operator).await?;
 
     let usage = async || -> Result<(f64, f64)> {
@@ -79,7 +81,9 @@ async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
     let after = usage().await?;
     let cpu = (after.0 - before.0) / since.elapsed().as_secs_f64();
     let log = writes()?;
-    let idle = log.iter().skip(mark).filter(|write| leads(write).is_some()).count();
+    let wrote = log.iter().skip(mark).filter(|write| leads(write).is_some());
+    let wrote: Vec<_> = wrote.map(|write| format!("{} {}", write["verb"], write["objectRef"])).collect();
+    let idle = wrote.len();
     let acted = changes(namespace, count).await?;
     let slowest = acted.iter().max().copied().unwrap_or_default();
     let median = acted[acted.len() / 2];
@@ -90,7 +94,7 @@ async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
         cpu * 100.0,
         after.1 / 1e6
     );
-    ensure!(idle == 0, "an idle operator wrote {idle} times");
+    ensure!(idle == 0, "an idle operator wrote {wrote:?}");
     ensure!(cpu < CPU_MAX, "an idle operator took {cpu} of a processor");
     ensure!(after.1 < BYTES_MAX, "an operator takes {} bytes", after.1);
     ensure!(slowest < ACTS_WITHIN, "an operator acted only after {slowest:?}");

@@ -28,7 +28,7 @@ const QUIET_FULL: Duration = Duration::from_mins(10);
 const BYTES_MOVED_MAX: f64 = 4e6;
 const LIMIT: Duration = Duration::from_mins(6);
 /// How long a namespace with a thousand models may take to go.
-const GONE_WITHIN: Duration = Duration::from_mins(15);
+pub(crate) const GONE_WITHIN: Duration = Duration::from_mins(15);
 const MEMORY: &str = "process_resident_memory_bytes";
 
 #[tokio::test]
@@ -131,11 +131,16 @@ fn settled(namespace: &Namespace) -> Result<()> {
 }
 
 /// While a namespace goes, its models do not all go at once, and the operator repairs those that are left.
-fn only_in(namespace: &Namespace) -> Result<()> {
+pub(crate) fn only_in(namespace: &Namespace) -> Result<()> {
     let columns = "jsonpath={range .items[*]}{.metadata.namespace}{'\\n'}{end}";
     let all = kubectl(&["get", "predictormodels", "--all-namespaces", "--output", columns])?;
     let others = all.lines().filter(|of| *of != namespace.name).count();
     ensure!(others == 0, "there are {others}");
+    // The operator removes the list of models of a namespace after its last model.
+    let lists = ["get", "services", "--all-namespaces", "--field-selector", "metadata.name=predictors"];
+    let all = kubectl(&[&lists[..], &["--output", columns]].concat())?;
+    let others: Vec<_> = all.lines().filter(|of| *of != namespace.name).collect();
+    ensure!(others.is_empty(), "there are lists of models in {others:?}");
     Ok(())
 }
 
