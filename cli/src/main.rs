@@ -4,7 +4,7 @@
 //! parts that also run in a cluster.
 
 mod arguments;
-mod refused;
+mod errors;
 mod console;
 mod input;
 mod manifests;
@@ -24,7 +24,7 @@ use canopy_runtime::process;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command, Part, REFUSED};
-use refused::Refused;
+use errors::Refused;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {

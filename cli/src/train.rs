@@ -11,7 +11,7 @@ use canopy_contract::report::Prepared;
 use canopy_predictor::files::Destination;
 use canopy_predictor::training::prepare::Preparation;
 use canopy_resource::model::PredictorModel;
-use canopy_resource::plan::Plan;
+use canopy_resource::resolve::ResolvedModel;
 use serde::Serialize;
 
 use crate::arguments::{Output, TrainArguments};
@@ -72,7 +72,7 @@ struct Trained<'a> {
     report: &'a Prepared,
 }
 
-fn for_programs(plan: &Plan, preparation: &Preparation) -> Result<String> {
+fn for_programs(plan: &ResolvedModel, preparation: &Preparation) -> Result<String> {
     let config = &plan.config;
     let trained = Trained {
         model: config.model.as_str(),

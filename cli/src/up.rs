@@ -4,7 +4,7 @@
 //! while another is refused.
 
 mod ports;
-mod workshop;
+mod local_models;
 mod summary;
 
 use std::path::Path;
@@ -20,7 +20,7 @@ use canopy_predictor::metrics::Metrics;
 use canopy_predictor::serving::app::Limits;
 use canopy_predictor::serving::server::Serving;
 use canopy_runtime::admin::LogControl;
-use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::readiness::{Readiness, ReadinessGate};
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics};
@@ -29,9 +29,9 @@ use tokio::net::TcpListener;
 
 use crate::arguments::{Output, UpArguments};
 use crate::{console, manifests};
+use local_models::TrainedModel;
 use ports::{Ports, reachable};
 use summary::{Served, Summary};
-use workshop::Made;
 
 /// The process's name on metrics and traces.
 pub(crate) const SERVICE: &str = "canopy";
@@ -50,7 +50,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Trains and serves until the process is told to stop.
 pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> {
     let manifests = manifests::load(&arguments.files)?;
-    let plans = workshop::plan(&manifests, &arguments.data)?;
+    let plans = local_models::plan(&manifests, &arguments.data)?;
     let Ports { gateway, admin, predictors } = Ports::take(arguments, plans.len()).await?;
 
     let readiness = Readiness::new();
@@ -63,7 +63,7 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
     admin::spawn(admin, house.readiness.clone(), house.registry.clone(), control);
 
     let made = tokio::select! {
-        made = workshop::train(plans) => made?,
+        made = local_models::train(plans) => made?,
         () = house.shutdown.triggered() => return Ok(()),
     };
 
@@ -74,7 +74,7 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
     let summary = Summary::new(reachable(&gateway)?, admin_address, served, default_model);
     let settings = Settings {
         namespaces: Some(namespaces(&made)),
-        default_model: made.get(default_model).map(Made::called).unwrap_or_default(),
+        default_model: made.get(default_model).map(TrainedModel::called).unwrap_or_default(),
         predictors: Predictors(
             made.iter()
                 .zip(addresses)
@@ -98,11 +98,11 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
 struct Parts {
     settings: Settings,
     gateway: TcpListener,
-    predictors: Vec<(Made, TcpListener)>,
+    predictors: Vec<(TrainedModel, TcpListener)>,
 }
 
 /// Serves all parts; once every one is ready, says so.
-async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Result<()> {
+async fn serve(parts: Parts, house: &Process, training: ReadinessGate, said: &str) -> Result<()> {
     let Parts { settings, gateway, predictors } = parts;
     let metrics = Metrics::register(&house.registry)?;
     // Predictors are told to stop only when the gateway has ended: it still asks them for what is in flight.
@@ -112,17 +112,18 @@ async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Res
         behind.trigger();
         anyhow::Ok(())
     };
-    let predictors = try_join_all(predictors.into_iter().map(|(Made { config, folder, .. }, listener)| {
-        // The other models go on.
-        let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
-        let process = canopy_predictor::serving::server::Process {
-            workers: house.workers.clone(),
-            metrics: metrics.clone(),
-            readiness: house.readiness.clone(),
-            shutdown: behind.clone(),
-        };
-        canopy_predictor::serving::server::run(serving, listener, process)
-    }));
+    let predictors =
+        try_join_all(predictors.into_iter().map(|(TrainedModel { config, folder, .. }, listener)| {
+            // The other models go on.
+            let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
+            let process = canopy_predictor::serving::server::Process {
+                workers: house.workers.clone(),
+                metrics: metrics.clone(),
+                readiness: house.readiness.clone(),
+                shutdown: behind.clone(),
+            };
+            canopy_predictor::serving::server::run(serving, listener, process)
+        }));
     let mut serving = pin!(async {
         tokio::try_join!(gateway, async { Ok(predictors.await?) })?;
         anyhow::Ok(())
@@ -137,7 +138,7 @@ async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Res
     serving.await
 }
 
-async fn all_ready(readiness: &Readiness, training: Gate) -> Result<()> {
+async fn all_ready(readiness: &Readiness, training: ReadinessGate) -> Result<()> {
     training.open();
     let started = Instant::now();
     while let Err(reason) = readiness.check() {
@@ -149,7 +150,7 @@ async fn all_ready(readiness: &Readiness, training: Gate) -> Result<()> {
     Ok(())
 }
 
-fn namespaces(made: &[Made]) -> String {
+fn namespaces(made: &[TrainedModel]) -> String {
     let mut namespaces: Vec<_> = made.iter().map(|made| made.config.namespace.as_str()).collect();
     namespaces.push(DEFAULT_NAMESPACE);
     namespaces.sort_unstable();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use canopy_resource::manifest::ConfigMaps;
 use canopy_resource::model::{PredictorModel, PredictorModelSpec, RESTARTED_AT};
-use canopy_resource::plan::Refusal;
+use canopy_resource::resolve::InvalidModel;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
@@ -41,7 +41,7 @@ struct Known {
     /// Where the data come from.
     source: Option<Name>,
     /// Nothing while they are being read: an event that comes meanwhile removes this entry.
-    read: Option<(Version, Result<Meant, Refusal>)>,
+    read: Option<(Version, Result<Meant, InvalidModel>)>,
 }
 
 impl Sources {
@@ -50,7 +50,7 @@ impl Sources {
         &self,
         model: &PredictorModel,
         cluster: &Cluster,
-    ) -> Result<Result<Meant, Refusal>, CallError> {
+    ) -> Result<Result<Meant, InvalidModel>, CallError> {
         let uid = model.uid().unwrap_or_default();
         let source = source(model);
         let restarted_at = model.annotations().get(RESTARTED_AT).cloned();
@@ -148,6 +148,6 @@ fn version_of_metadata(metadata: &ObjectMeta) -> Version {
     (metadata.uid.clone(), metadata.resource_version.clone())
 }
 
-fn without_text(meant: Result<Meant, Refusal>) -> Result<Meant, Refusal> {
+fn without_text(meant: Result<Meant, InvalidModel>) -> Result<Meant, InvalidModel> {
     meant.map(|meant| Meant { data: meant.data.map(|data| Data { text: None, ..data }), ..meant })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use canopy_contract::names::ModelName;
 use canopy_resource::model::PredictorModel;
-use canopy_resource::plan::Refusal;
+use canopy_resource::resolve::InvalidModel;
 use canopy_resource::status::PredictorModelStatus;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -283,7 +283,7 @@ async fn plan(
         Ok(meant) => Ok((plan(meant), None)),
         Err(error) if error.stops_all() => Err(error),
         Err(error) => {
-            let unknown = plan(Err(Refusal { faults: Vec::new() }));
+            let unknown = plan(Err(InvalidModel { faults: Vec::new() }));
             Ok((Plan { target: Err(error.as_trouble()), ..unknown }, Some(error)))
         }
     }

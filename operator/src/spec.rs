@@ -11,7 +11,7 @@ use canopy_contract::names::ModelName;
 use canopy_contract::serving::ServingConfig;
 use canopy_resource::manifest::ConfigMaps;
 use canopy_resource::model::{PredictorModel, REPLICAS, RETIRE_SECONDS, TRAIN_DEADLINE_SECONDS};
-use canopy_resource::plan::{self, Refusal};
+use canopy_resource::resolve::{File, InvalidModel, ResolvedModel};
 use canopy_resource::revision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
@@ -85,10 +85,10 @@ pub struct Target {
 
 impl Meant {
     /// What `model` means with these data.
-    pub fn new(model: &PredictorModel, config_maps: &ConfigMaps) -> Result<Self, Refusal> {
-        let plan::Plan { config, meaning, legacy, file } =
-            plan::Plan::new(model, config_maps, Path::new(DATA_FOLDER))?;
-        let data = file.map(|plan::File { path, text, sha256 }| {
+    pub fn new(model: &PredictorModel, config_maps: &ConfigMaps) -> Result<Self, InvalidModel> {
+        let ResolvedModel { config, meaning, legacy, file } =
+            ResolvedModel::new(model, config_maps, Path::new(DATA_FOLDER))?;
+        let data = file.map(|File { path, text, sha256 }| {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             Data { file: DataFile { file, sha256 }, text: Some(text) }
         });
@@ -101,7 +101,7 @@ impl Plan {
     pub fn new(
         (name, model): (ModelName, &PredictorModel),
         program: &Program,
-        meant: Result<Meant, Refusal>,
+        meant: Result<Meant, InvalidModel>,
         names: &Names,
     ) -> Self {
         let uid = model.uid().unwrap_or_default();
@@ -148,7 +148,7 @@ fn target(model: &PredictorModel, program: &Program, meant: Meant, names: &Names
 }
 
 /// What people are told where there is no revision to make.
-fn trouble(refusal: &Refusal) -> Trouble {
+fn trouble(refusal: &InvalidModel) -> Trouble {
     let is_data = |field: &str| field.starts_with(SOURCE_FIELD);
     let of_data = refusal.faults.iter().all(|fault| is_data(&fault.field));
     let reason = if of_data { Reason::DataUnavailable } else { Reason::SpecInvalid };

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::document::{self, Document};
-use crate::fault::{FAULTS_MAX, Fault, entry};
+use crate::field_error::{FIELD_ERRORS_MAX, FieldError, entry};
 use crate::model::PredictorModel;
 use crate::{rules, schema};
 
@@ -34,7 +34,7 @@ pub struct Manifests {
 
 impl Manifests {
     /// These and those of `more`; an object must not be in both.
-    pub fn join(&mut self, more: Self) -> Result<(), Vec<Fault>> {
+    pub fn join(&mut self, more: Self) -> Result<(), Vec<FieldError>> {
         let mut twice = Vec::new();
         for model in more.models {
             twice.extend(self.add(model).err());
@@ -45,7 +45,7 @@ impl Manifests {
         if twice.is_empty() { Ok(()) } else { Err(twice) }
     }
 
-    fn add(&mut self, model: PredictorModel) -> Result<(), Fault> {
+    fn add(&mut self, model: PredictorModel) -> Result<(), FieldError> {
         let identity = |model: &PredictorModel| (namespace(model), model.name_any());
         if self.models.iter().any(|other| identity(other) == identity(&model)) {
             return Err(twice("PredictorModel", &model));
@@ -61,7 +61,7 @@ pub struct ConfigMaps(BTreeMap<(String, String), ConfigMap>);
 
 impl ConfigMaps {
     /// One more, of another name than all before.
-    pub fn add(&mut self, config_map: ConfigMap) -> Result<(), Fault> {
+    pub fn add(&mut self, config_map: ConfigMap) -> Result<(), FieldError> {
         let identity = (namespace(&config_map), config_map.name_any());
         if self.0.contains_key(&identity) {
             return Err(twice("ConfigMap", &config_map));
@@ -80,9 +80,9 @@ fn namespace<T: kube::Resource>(object: &T) -> String {
     object.meta().namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
-fn twice<T: kube::Resource>(kind: &str, object: &T) -> Fault {
+fn twice<T: kube::Resource>(kind: &str, object: &T) -> FieldError {
     let (name, namespace) = (object.meta().name.clone().unwrap_or_default(), namespace(object));
-    Fault::at("metadata.name", format!("{kind} {name} in namespace {namespace} is given twice"))
+    FieldError::at("metadata.name", format!("{kind} {name} in namespace {namespace} is given twice"))
 }
 
 /// Why manifests could not be read.
@@ -102,7 +102,7 @@ pub struct Finding {
     /// The kind and the name of the object.
     pub object: String,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: FieldError,
 }
 
 impl fmt::Display for Finding {
@@ -138,7 +138,7 @@ pub fn read(text: &str) -> Result<Manifests, ManifestError> {
         }
     }
     findings.sort_by_key(|finding: &Finding| finding.line);
-    findings.truncate(FAULTS_MAX);
+    findings.truncate(FIELD_ERRORS_MAX);
     if findings.is_empty() { Ok(manifests) } else { Err(ManifestError::Faults(findings)) }
 }
 
@@ -160,7 +160,7 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    fn finding(&self, fault: Fault) -> Finding {
+    fn finding(&self, fault: FieldError) -> Finding {
         let Self { document, field, object } = self;
         let line = match (field.is_empty(), fault.field.is_empty()) {
             (true, _) => document.line(&fault.field),
@@ -171,7 +171,7 @@ impl At<'_> {
     }
 }
 
-fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fault>> {
+fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<FieldError>> {
     let said = |field: &str| document[field].as_str().unwrap_or_default();
     match (said("apiVersion"), said("kind")) {
         // There are no namespaces on a laptop, so nothing is to be made.
@@ -196,24 +196,24 @@ fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fa
         }
         (other, "PredictorModel") => Err(vec![wrong_version(other, MODEL_VERSION)]),
         (other, "ConfigMap") => Err(vec![wrong_version(other, CORE_VERSION)]),
-        (_, "") => Err(vec![Fault::at("kind", "is required: PredictorModel or ConfigMap")]),
+        (_, "") => Err(vec![FieldError::at("kind", "is required: PredictorModel or ConfigMap")]),
         (_, other) => {
             let why = format!("{other} is not read here; only PredictorModel, ConfigMap and Namespace are");
-            Err(vec![Fault::at("kind", why)])
+            Err(vec![FieldError::at("kind", why)])
         }
     }
 }
 
-fn wrong_version(found: &str, expected: &str) -> Fault {
-    Fault::at("apiVersion", format!("must be {expected}, but is {found:?}"))
+fn wrong_version(found: &str, expected: &str) -> FieldError {
+    FieldError::at("apiVersion", format!("must be {expected}, but is {found:?}"))
 }
 
-fn typed<T: DeserializeOwned>(document: &Value, schema: &Value) -> Result<T, Vec<Fault>> {
+fn typed<T: DeserializeOwned>(document: &Value, schema: &Value) -> Result<T, Vec<FieldError>> {
     let faults = schema::check(document, schema);
     if !faults.is_empty() {
         return Err(faults);
     }
-    T::deserialize(document).map_err(|error| vec![Fault::at("", error.to_string())])
+    T::deserialize(document).map_err(|error| vec![FieldError::at("", error.to_string())])
 }
 
 fn object_name(document: &Value) -> String {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
-use canopy_runtime::readiness::Gate;
+use canopy_runtime::readiness::ReadinessGate;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -99,7 +99,7 @@ impl Election {
 
     /// Returns when this process holds the Lease, with the fence open. The gate opens where this process leads or would
     /// be the next to lead; a process of a second installation keeps it closed.
-    pub async fn won(&mut self, gate: &Gate, fence: &Fence) {
+    pub async fn won(&mut self, gate: &ReadinessGate, fence: &Fence) {
         let mut told = None;
         loop {
             match timeout(RENEW_DEADLINE, self.attempt()).await {
@@ -300,7 +300,7 @@ fn late(limit: Duration) -> String {
     format!("there was no answer within {:.1} s", limit.as_secs_f64())
 }
 
-fn tell(holder: &Holder, gate: &Gate) {
+fn tell(holder: &Holder, gate: &ReadinessGate) {
     if holder.other_installation.is_some() {
         tracing::warn!(lease = NAME, "{holder}");
         gate.close(holder.to_string());

@@ -192,7 +192,7 @@ fn nothing_more<T: Serialize + PartialEq>(what: &str, found: &T, expected: &T) -
 mod tests {
     use super::*;
     use canopy_resource::manifest::{self, ConfigMaps};
-    use canopy_resource::plan::Plan;
+    use canopy_resource::resolve::ResolvedModel;
     use serde_json::json;
     use std::path::Path;
 
@@ -220,7 +220,7 @@ spec:
     /// A template as the operator makes it, with all that a model may ask for.
     fn template() -> Value {
         let model = manifest::read(MANIFEST).unwrap().models.remove(0);
-        let config = Plan::new(&model, &ConfigMaps::default(), Path::new("/data")).unwrap().config;
+        let config = ResolvedModel::new(&model, &ConfigMaps::default(), Path::new("/data")).unwrap().config;
         let program = Program {
             image: "predictor:1".to_owned(),
             variables: vec![("A", "b".to_owned())],

@@ -16,7 +16,7 @@ use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
 use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
-use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::readiness::{Readiness, ReadinessGate};
 use canopy_runtime::server::connections::{self, Connections};
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::server::{ServeOptions, Timing};
@@ -101,7 +101,7 @@ pub fn run(
 }
 
 async fn serve_behind(
-    gate: Gate,
+    gate: ReadinessGate,
     serving: Serving,
     listener: TcpListener,
     process: Process,
@@ -218,7 +218,7 @@ fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescriptio
 /// Asks the predictor itself until it answers; what it answers decides.
 async fn prove(
     app: &App,
-    gate: &Gate,
+    gate: &ReadinessGate,
     engine: Engine,
     golden: &Golden,
     address: SocketAddr,
@@ -252,7 +252,7 @@ async fn prove(
     Err(Refusal::new(Code::GoldenMismatch, refusal))
 }
 
-fn refuse(app: &App, gate: &Gate, refusal: &Refusal) {
+fn refuse(app: &App, gate: &ReadinessGate, refusal: &Refusal) {
     let Identity { model, version, .. } = app.identity();
     let Refusal { code, message } = refusal;
     tracing::error!(%model, version, code, "will not serve: {message}");

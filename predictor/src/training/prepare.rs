@@ -11,7 +11,7 @@ use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Source, Synthetic, Train};
+use canopy_contract::serving::{self, Algorithm, Data, QualityGate, ServingConfig, Source, Synthetic, Train};
 use canopy_forest::bagging;
 use canopy_forest::data::Samples;
 use canopy_forest::model::{Forest, ModelError};
@@ -216,8 +216,8 @@ fn grow(
     }
 }
 
-fn judge(gate: Option<&Gate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
-    let Some(Gate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
+fn judge(gate: Option<&QualityGate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
+    let Some(QualityGate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
     if quality.value >= *min {
         return Ok(());
     }
