@@ -34,9 +34,7 @@ fn main() -> ExitCode {
         }
         Command::Train(arguments) => ended(train::train(&arguments)),
         Command::Predict(arguments) => ended(predict::predict(&arguments)),
-        Command::Crd => {
-            ended(definition::yaml().map_err(Into::into).and_then(|text| Ok(console::print(&text)?)))
-        }
+        Command::Crd => ended(definition::yaml().map_err(Into::into).and_then(|text| console::print(&text))),
         Command::Openapi { part } => ended(describe(part)),
     }
 }
@@ -46,7 +44,7 @@ fn describe(part: Part) -> Result<()> {
         Part::Gateway => canopy_gateway::routes::openapi(),
         Part::Predictor => canopy_predictor::serving::routes::openapi(),
     };
-    Ok(console::print(&(serde_json::to_string_pretty(&api)? + "\n"))?)
+    console::print(&(serde_json::to_string_pretty(&api)? + "\n"))
 }
 
 /// The exit code of a command that ended so, and its words for people.

@@ -55,6 +55,8 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
         drain: Duration::from_secs(settings.drain_seconds),
         grace: grace(settings),
         on_panic: exchange::panicked,
+        hosts: settings.hosts.clone(),
+        on_wrong_host: exchange::misdirected,
         tells_peer: false,
     };
     serve(listener, routes::router(app.clone()), options, shutdown).await;

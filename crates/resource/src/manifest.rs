@@ -114,7 +114,14 @@ impl fmt::Display for Finding {
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax(error) => error.fmt(f),
+            Self::Syntax(error) => match error.without_snippet() {
+                serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+                    let (line, column) = (location.line(), location.column());
+                    let key = key.as_deref().unwrap_or("a key");
+                    write!(f, "line {line} column {column}: {key} is given twice in one object; remove one")
+                }
+                other => other.fmt(f),
+            },
             Self::Faults(findings) => {
                 let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
                 f.write_str(&lines.join("\n"))
@@ -145,11 +152,14 @@ pub fn read(text: &str) -> Result<Manifests, ManifestError> {
 /// The objects of a document, each with the field it is in: those of a list, as `kubectl get -o yaml` writes one, or the
 /// document itself.
 fn objects(document: &Value) -> Vec<(String, &Value)> {
-    let is_list = document["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
-    match document["items"].as_array().filter(|_| is_list) {
+    match document["items"].as_array().filter(|_| is_list(document)) {
         Some(items) => items.iter().enumerate().map(|(index, item)| (entry("items", index), item)).collect(),
         None => vec![(String::new(), document)],
     }
+}
+
+fn is_list(object: &Value) -> bool {
+    object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"))
 }
 
 /// Where an object stands.
@@ -196,6 +206,13 @@ fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fi
         }
         (other, "PredictorModel") => Err(vec![wrong_version(other, MODEL_VERSION)]),
         (other, "ConfigMap") => Err(vec![wrong_version(other, CORE_VERSION)]),
+        _ if is_list(document) && !document["items"].is_array() => {
+            Err(vec![FieldError::at("items", "is required in a List, and must be a list of objects")])
+        }
+        _ if is_list(document) => Err(vec![FieldError::at(
+            "kind",
+            "a List in a List is not read; put its items into the outer one",
+        )]),
         (_, "") => Err(vec![FieldError::at("kind", "is required: PredictorModel or ConfigMap")]),
         (_, other) => {
             let why = format!("{other} is not read here; only PredictorModel, ConfigMap and Namespace are");
@@ -268,8 +285,40 @@ mod tests {
         );
         check(
             &DEMO.replace("trees: 100", "trees: 0"),
-            "line 13: PredictorModel demo: spec.train.algorithm.randomForest.trees: must be at least 1, but is 0",
+            "line 14: PredictorModel demo: spec.train.algorithm.randomForest.trees: must be at least 1, but is 0",
         );
+    }
+
+    #[test]
+    fn a_list_without_items_or_in_another_list_is_refused() {
+        let expected = "line 1: List: items: is required in a List, and must be a list of objects";
+        for items in ["", "items:\n", "items: {}\n"] {
+            let text = format!("kind: List\napiVersion: v1\n{items}");
+            let said = read(&text).unwrap_err().to_string();
+            assert!(
+                said.ends_with("List: items: is required in a List, and must be a list of objects"),
+                "{said}"
+            );
+        }
+        check("kind: List\n", expected);
+        check(
+            "kind: List\nitems:\n- {kind: List, items: []}\n",
+            "line 3: List: kind: a List in a List is not read; put its items into the outer one",
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_given_twice_is_named() {
+        check("kind: a\nkind: b\n", "line 2 column 1: kind is given twice in one object; remove one");
+    }
+
+    #[test]
+    fn entries_without_a_name_are_not_compared() {
+        let features = "features: [a, b]\n";
+        let (before, rest) = DEMO.split_once("features:\n").unwrap();
+        let after: String = rest.lines().skip_while(|line| line.trim_start().starts_with("- ")).collect();
+        let said = read(&format!("{before}{features}{after}")).unwrap_err().to_string();
+        assert!(said.contains("spec.features[1]: must be an object") && !said.contains("null"), "{said}");
     }
 
     #[test]

@@ -177,8 +177,9 @@ fn text<'a>(
     if let Some(text) = config_map.data.as_ref().and_then(|data| data.get(key)) {
         return Ok(text);
     }
-    let why = if config_map.binary_data.as_ref().is_some_and(|data| data.contains_key(key)) {
-        format!("{key} of ConfigMap {name} is binary; put the table under data, as text")
+    let why = if let Some(bytes) = config_map.binary_data.as_ref().and_then(|data| data.get(key)) {
+        let (kind, advice) = binary_kind(&bytes.0);
+        format!("{key} of ConfigMap {name} is {kind}, but must be CSV as text under data: {advice}")
     } else {
         let keys: Vec<_> = config_map.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
         let keys =
@@ -186,6 +187,24 @@ fn text<'a>(
         format!("ConfigMap {name} has no key {key}; {keys}")
     };
     Err(FieldError::at(format!("{FIELD}.key"), why))
+}
+
+/// What a file under `binaryData` most likely is, and what to do; kubectl puts there what is not UTF-8.
+fn binary_kind(bytes: &[u8]) -> (&'static str, &'static str) {
+    const KINDS: [(&[u8], &str, &str); 8] = [
+        (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),
+        (b"\xfd7zXZ\0", "compressed by xz", "unpack it with unxz"),
+        (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it with unzstd"),
+        (b"BZh", "compressed by bzip2", "unpack it with bunzip2"),
+        (b"PK\x03\x04", "a zip archive or a workbook such as .xlsx", "export the table as CSV"),
+        (b"PAR1", "a Parquet file", "write it as CSV"),
+        (b"\xff\xfe", "text in UTF-16", "save it as UTF-8"),
+        (b"\xfe\xff", "text in UTF-16", "save it as UTF-8"),
+    ];
+    let found = KINDS.iter().find(|(magic, _, _)| bytes.starts_with(magic));
+    found.map_or(("binary, or text that is not UTF-8", "save it as UTF-8"), |&(_, kind, advice)| {
+        (kind, advice)
+    })
 }
 
 fn train(train: &model::Train, data: serving::Data) -> Result<serving::Train, FieldError> {
@@ -412,9 +431,10 @@ mod tests {
             &format!("{field}.key: ConfigMap iris-data has no key iris.csv; it has no data"),
         );
         check_refused(
-            &format!("{model}\nbinaryData: {{iris.csv: AAAA}}\n"),
+            &format!("{model}\nbinaryData: {{iris.csv: KLUv/QAA}}\n"),
             &format!(
-                "{field}.key: iris.csv of ConfigMap iris-data is binary; put the table under data, as text"
+                "{field}.key: iris.csv of ConfigMap iris-data is compressed by zstd, but must be CSV as text under data: \
+                 unpack it with unzstd"
             ),
         );
     }

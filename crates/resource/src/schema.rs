@@ -134,8 +134,12 @@ fn check_list(field: &str, entries: &[Value], schema: &Value, faults: &mut Vec<F
     let mut seen: Map<String, Value> = Map::new();
     for (index, value) in entries.iter().enumerate() {
         let key = key(&schema["x-kubernetes-list-map-keys"], value);
+        // An entry without its key has an error of its own.
+        if key.is_null() {
+            continue;
+        }
         if let Some(first) = seen.insert(key.to_string(), index.into()) {
-            let why = format!("{} stands in entry {first} already", shown(&key));
+            let why = format!("{} is already in entry {first}", shown(&key));
             faults.push(FieldError::at(entry(field, index), why));
         }
     }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use canopy_contract::body::malformed as malformed_reason;
 use canopy_contract::fault::{FAULTS_MAX, quotable};
 use canopy_contract::schema::Class;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -32,7 +33,7 @@ pub(crate) fn judge(
     answered: &[u32],
     is_one: bool,
 ) -> Result<Verdict, Failure> {
-    let malformed = |error: serde_json::Error| Failure::Malformed(error.to_string());
+    let malformed = |error: serde_json::Error| Failure::Malformed(malformed_reason(body, &error));
     let fault = |member: &str, words: String| Err(Failure::Feedback(vec![(member.to_owned(), words)]));
     if !body.trim_ascii_start().starts_with(b"{") {
         drop(serde_json::from_slice::<Value>(body).map_err(malformed)?);

@@ -18,6 +18,7 @@ use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
 use canopy_runtime::readiness::{Readiness, ReadinessGate};
 use canopy_runtime::server::connections::{self, Connections};
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::server::{ServeOptions, Timing};
 use canopy_runtime::shutdown::Shutdown;
@@ -52,6 +53,8 @@ pub struct Serving {
     /// After how long it ends where the artifact is not what was prepared, or does not answer as it did: whoever
     /// started the process then learns of it. A process with other models in it goes on.
     pub gives_up: Option<Duration>,
+    /// The hosts that requests may name.
+    pub hosts: AllowedHosts,
 }
 
 /// The process that a predictor lives in, perhaps with others.
@@ -106,7 +109,7 @@ async fn serve_behind(
     listener: TcpListener,
     process: Process,
 ) -> Result<(), ServeError> {
-    let Serving { config, folder, limits, drain, gives_up } = serving;
+    let Serving { config, folder, limits, drain, gives_up, hosts } = serving;
     let Process { workers, metrics, readiness: _, shutdown } = process;
     let address = listener.local_addr()?;
     let app = App::new(Identity::of(&config), limits, &metrics)?;
@@ -121,6 +124,8 @@ async fn serve_behind(
         drain,
         grace: GRACE,
         on_panic: routes::panicked,
+        hosts,
+        on_wrong_host: routes::misdirected,
         tells_peer: false,
     };
     let serving = canopy_runtime::server::serve(listener, routes::router(app.clone()), options, shutdown);
