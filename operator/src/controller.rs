@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use canopy_runtime::admin::LogControl;
-use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::listen::{ListenError, listen};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics as registries, telemetry};
 use futures::StreamExt as _;
@@ -79,7 +79,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     let mut election = Election::new(clients.calls.clone(), &settings.lease_namespace, candidate);
     tokio::select! {
         () = election.won(&gate, &fence) => {}
-        () = shutdown.ordered() => return Ok(ExitCode::SUCCESS),
+        () = shutdown.triggered() => return Ok(ExitCode::SUCCESS),
     }
     metrics.leads(true);
     tracing::info!(identity = settings.identity, installation = settings.installation, "this operator leads");
@@ -123,7 +123,7 @@ async fn act(
     let filled = async {
         tokio::select! {
             filled = stores.filled() => filled.map(|()| true).map_err(RunError::Stores),
-            () = shutdown.ordered() => Ok(false),
+            () = shutdown.triggered() => Ok(false),
         }
     };
     if !filled.await? {
@@ -151,7 +151,7 @@ async fn act(
         callers: settings.predictor_callers,
         ..Context::new(program, stores.clone(), cluster, metrics, sources)
     };
-    let stop = async move { shutdown.ordered().await };
+    let stop = async move { shutdown.triggered().await };
     let news = poll_fn(move |context| models.poll_recv(context)).map(Ok::<_, Infallible>).take_until(stop);
     let at_once = Config::default().concurrency(PASSES_AT_ONCE);
     let passes = applier(
