@@ -25,12 +25,16 @@ for uid in "$@"; do
 done"#;
 
 /// Sends `signal` to the predictors of `pods`, to those of one node at once.
-pub(crate) fn strike<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
-    strike_in("canopy", signal, pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str())))
+pub(crate) fn signal_predictors<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
+    signal_pods(
+        "canopy",
+        signal,
+        pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str())),
+    )
 }
 
 /// Sends `signal` to `program` in pods that are known by their node and uid.
-pub(crate) fn strike_in<'a>(
+pub(crate) fn signal_pods<'a>(
     program: &str,
     signal: &str,
     pods: impl Iterator<Item = (&'a str, &'a str)>,
