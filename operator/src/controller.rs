@@ -79,7 +79,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     let mut election = Election::new(clients.calls.clone(), &settings.lease_namespace, candidate);
     tokio::select! {
         () = election.acquire(&gate, &fence) => {}
-        () = shutdown.ordered() => return Ok(ExitCode::SUCCESS),
+        () = shutdown.triggered() => return Ok(ExitCode::SUCCESS),
     }
     metrics.set_leader(true);
     tracing::info!(identity = settings.identity, installation = settings.installation, "this operator leads");
@@ -123,7 +123,7 @@ async fn run_controller(
     let filled = async {
         tokio::select! {
             filled = stores.wait_until_ready() => filled.map(|()| true).map_err(RunError::Stores),
-            () = shutdown.ordered() => Ok(false),
+            () = shutdown.triggered() => Ok(false),
         }
     };
     if !filled.await? {
@@ -151,7 +151,7 @@ async fn run_controller(
         callers: settings.predictor_callers,
         ..Context::new(runtime, stores.clone(), cluster, metrics, spec_resolver)
     };
-    let stop = async move { shutdown.ordered().await };
+    let stop = async move { shutdown.triggered().await };
     let queue = poll_fn(move |context| models.poll_recv(context)).map(Ok::<_, Infallible>).take_until(stop);
     let config = Config::default().concurrency(MAX_CONCURRENT_RECONCILES);
     let reconciliations = applier(

@@ -41,11 +41,11 @@ struct Inner {
     max_per_peer: usize,
     figures: ConnectionFigures,
     // Locked when a connection opens and when it closes, never by a request.
-    open: Mutex<Held>,
+    open: Mutex<Reservation>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Reservation {
     all: usize,
     by_peer: HashMap<IpAddr, usize>,
 }

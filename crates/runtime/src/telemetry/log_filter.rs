@@ -10,7 +10,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{Directive, EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::reload;
 
-static OF_PROCESS: OnceLock<Levels> = OnceLock::new();
+static OF_PROCESS: OnceLock<LogFilter> = OnceLock::new();
 
 /// A text that is no filter, and which part of it.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +32,13 @@ pub enum ChangeError {
 }
 
 /// The levels of the process's log.
-pub struct Levels {
+pub struct LogFilter {
     filter: reload::Handle<EnvFilter, Registry>,
 }
 
-impl Levels {
+impl LogFilter {
     /// A filter that can be changed, and by what.
-    pub(crate) fn changeable(filter: EnvFilter) -> (reload::Layer<EnvFilter, Registry>, Self) {
+    pub(crate) fn reloadable(filter: EnvFilter) -> (reload::Layer<EnvFilter, Registry>, Self) {
         let (layer, filter) = reload::Layer::new(filter);
         (layer, Self { filter })
     }
@@ -63,16 +63,16 @@ impl Levels {
     }
 }
 
-impl fmt::Display for Levels {
+impl fmt::Display for LogFilter {
     /// The filter in force.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.filter.with_current(EnvFilter::to_string).map_or(Ok(()), |filter| f.write_str(&filter))
     }
 }
 
-impl fmt::Debug for Levels {
+impl fmt::Debug for LogFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Levels").field(&self.to_string()).finish()
+        f.debug_tuple("LogFilter").field(&self.to_string()).finish()
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_change_counts_from_then_on_and_a_wrong_text_changes_nothing() {
-        let (filter, levels) = Levels::changeable(parse("info").unwrap());
+        let (filter, levels) = LogFilter::reloadable(parse("info").unwrap());
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());

@@ -3,6 +3,17 @@
 //! Comes in: a listener and a router. Goes out: answers, over HTTP/1.1 and HTTP/2 without TLS. Never: a closed
 //! door while clients may still come; they are told to go elsewhere first.
 
+pub mod listen;
+pub mod workers;
+pub mod connections;
+mod memory_limit;
+pub mod body_memory;
+mod timeouts;
+pub mod response_body;
+mod socket;
+mod service;
+mod connection;
+
 use std::io;
 use std::net::{self, SocketAddr};
 use std::pin::pin;
@@ -16,11 +27,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use crate::connection::Timing;
-use crate::connection::{self, Terms};
-use crate::connections::Connections;
+use crate::server::connection::Terms;
+pub use crate::server::connection::Timing;
+use crate::server::connections::Connections;
+use crate::server::workers::Workers;
 use crate::shutdown::Shutdown;
-use crate::workers::Workers;
 
 /// How long to wait before accepting again when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -57,7 +68,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     let refusals = Arc::new(Semaphore::new(REFUSED_WITH_WORDS));
     let terms = Terms { on_panic, timing, shutdown: shutdown.clone(), closing: closing.clone() };
     let mut drained = pin!(async {
-        shutdown.ordered().await;
+        shutdown.triggered().await;
         tokio::time::sleep(drain).await;
     });
     loop {

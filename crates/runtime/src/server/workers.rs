@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// Which of the workers the caller's thread is, to pick what it shares with no other; 0 where it is none.
-pub fn place() -> usize {
+pub fn worker_index() -> usize {
     PLACE.get()
 }
 
@@ -137,7 +137,7 @@ mod tests {
                 let (end, ended) = oneshot::channel::<()>();
                 let tell = tell.clone();
                 workers.spawn(&tracker, async move {
-                    tell.send(place()).unwrap();
+                    tell.send(worker_index()).unwrap();
                     drop(ended.await);
                 });
                 ends.entry(told.recv().await.unwrap()).or_default().push(end);

@@ -12,8 +12,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use crate::activity::{Activity, Unread};
-use crate::bodies::Held;
+use crate::server::body_memory::Reservation;
+use crate::server::timeouts::{Activity, Unread};
 
 /// The most that is handed over at once.
 const PIECE: usize = 64 << 10;
@@ -21,7 +21,7 @@ const PIECE: usize = 64 << 10;
 const SMALL_REQUEST: usize = 1 << 10;
 
 /// Counts the bytes of a request as held until its answer was written.
-pub fn hold(answer: Response, held: Held) -> Response {
+pub fn hold_until_sent(answer: Response, held: Reservation) -> Response {
     if held.bytes() <= SMALL_REQUEST {
         return answer;
     }
@@ -29,7 +29,7 @@ pub fn hold(answer: Response, held: Held) -> Response {
 }
 
 /// Has `activity` see how a long answer is read.
-pub(crate) fn watched(answer: Response, activity: &Arc<Activity>) -> Response {
+pub(crate) fn track_progress(answer: Response, activity: &Arc<Activity>) -> Response {
     if answer.body().size_hint().lower() <= PIECE as u64 {
         return answer;
     }
@@ -42,7 +42,7 @@ trait OnPiece: Send + Unpin + 'static {
     fn piece(&self) {}
 }
 
-impl OnPiece for Held {}
+impl OnPiece for Reservation {}
 
 impl OnPiece for Unread {
     fn piece(&self) {
@@ -97,11 +97,11 @@ impl<T: OnPiece> HttpBody for InPieces<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bodies::Bodies;
     use crate::metrics::Registry;
+    use crate::server::body_memory::BodyMemory;
     use http_body_util::BodyExt as _;
 
-    fn held(bodies: &Bodies, bytes: usize) -> Held {
+    fn held(bodies: &BodyMemory, bytes: usize) -> Reservation {
         let mut held = bodies.admit(&SizeHint::with_exact(bytes as u64)).unwrap();
         held.grow(bytes).unwrap();
         held
@@ -109,9 +109,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_held_until_its_answer_was_handed_over_piece_by_piece() {
-        let bodies = Bodies::new(16 << 20, &Registry::new());
+        let bodies = BodyMemory::new(16 << 20, &Registry::new());
         let text = vec![b'x'; 3 * PIECE + 1];
-        let answer = hold(Response::new(Body::from(text.clone())), held(&bodies, 1 << 20));
+        let answer = hold_until_sent(Response::new(Body::from(text.clone())), held(&bodies, 1 << 20));
         let mut body = answer.into_body();
         assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
         let mut read = Vec::new();
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn the_request_of_one_row_is_let_go_at_once() {
-        let bodies = Bodies::new(16 << 20, &Registry::new());
-        let answer = hold(Response::new(Body::from("{}")), held(&bodies, 100));
+        let bodies = BodyMemory::new(16 << 20, &Registry::new());
+        let answer = hold_until_sent(Response::new(Body::from("{}")), held(&bodies, 100));
         assert_eq!(bodies.held(), 0);
         drop(answer);
     }

@@ -1,6 +1,6 @@
 //! How many bytes of request bodies a process holds at once, over all connections.
 //!
-//! Bodies are admitted before they are read. Small ones have a part of their own, counted by each worker for itself: a
+//! BodyMemory are admitted before they are read. Small ones have a part of their own, counted by each worker for itself: a
 //! request shares no counter with other workers, and large bodies cannot take the place of small ones.
 //!
 //! Invariant: the bytes held are at most the limit.
@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper::body::SizeHint;
 
-use crate::memory;
 use crate::metrics::{HoldsBytes, Registry};
-use crate::workers::place;
+use crate::server::memory_limit;
+use crate::server::workers::worker_index;
 
 /// A body of a known length up to this is small.
 const SMALL: usize = 16 << 10;
@@ -29,7 +29,7 @@ const DEFAULT_MAX: usize = 64 << 20;
 
 /// The bytes of bodies that a process holds.
 #[derive(Clone, Debug)]
-pub struct Bodies(Arc<Inner>);
+pub struct BodyMemory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -51,8 +51,8 @@ pub struct Full;
 
 /// The bytes of one body, counted until this is dropped.
 #[derive(Debug)]
-pub struct Held {
-    bodies: Bodies,
+pub struct Reservation {
+    bodies: BodyMemory,
     /// The counter of small bodies that this one is in.
     shard: Option<usize>,
     bytes: usize,
@@ -61,7 +61,7 @@ pub struct Held {
 /// How many bytes of bodies a process holds unless it is told otherwise: a sixteenth of the memory that its container
 /// may use, at most 64 MiB, and as many as one body may have.
 pub fn default_max(body_max: usize) -> usize {
-    max_for(memory::limit(), body_max)
+    max_for(memory_limit::limit(), body_max)
 }
 
 fn max_for(memory: Option<usize>, body_max: usize) -> usize {
@@ -70,7 +70,7 @@ fn max_for(memory: Option<usize>, body_max: usize) -> usize {
     max.max(body_max.saturating_add(body_max / (SMALL_PART - 1)).saturating_add(1))
 }
 
-impl Bodies {
+impl BodyMemory {
     /// Holds at most `max` bytes; `registry` tells how many there are.
     pub fn new(max: usize, registry: &Registry) -> Self {
         let small = max / SMALL_PART;
@@ -86,21 +86,21 @@ impl Bodies {
     }
 
     /// Takes in a body of the length that it declares. A small one is counted whole, another one as it arrives
-    /// ([`Held::grow`]): who only declares a length takes no room from others.
-    pub fn admit(&self, length: &SizeHint) -> Result<Held, Full> {
+    /// ([`Reservation::grow`]): who only declares a length takes no room from others.
+    pub fn admit(&self, length: &SizeHint) -> Result<Reservation, Full> {
         let Inner { small, small_max, large, large_max } = &*self.0;
         let declared = usize::try_from(length.lower()).unwrap_or(usize::MAX);
         if declared <= SMALL && length.exact().is_some() {
-            let shard = place() % SHARDS;
+            let shard = worker_index() % SHARDS;
             let Shard(held) = &small[shard];
             if add(held, declared, *small_max) {
-                return Ok(Held { bodies: self.clone(), shard: Some(shard), bytes: declared });
+                return Ok(Reservation { bodies: self.clone(), shard: Some(shard), bytes: declared });
             }
         }
         if large.load(Ordering::Relaxed).saturating_add(declared) > *large_max {
             return Err(Full);
         }
-        Ok(Held { bodies: self.clone(), shard: None, bytes: 0 })
+        Ok(Reservation { bodies: self.clone(), shard: None, bytes: 0 })
     }
 
     /// How many bytes are held.
@@ -122,7 +122,7 @@ impl HoldsBytes for Inner {
     }
 }
 
-impl Held {
+impl Reservation {
     /// So many bytes have arrived; nothing to count where the whole body was counted before.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         if self.shard.is_some() {
@@ -137,14 +137,14 @@ impl Held {
     }
 }
 
-impl Held {
+impl Reservation {
     /// How many bytes are counted.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let Inner { small, large, .. } = &*self.bodies.0;
         let counter = self.shard.map_or(large, |shard| &small[shard].0);
@@ -168,7 +168,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn admit(bodies: &Bodies, length: usize) -> Result<Held, Full> {
+    fn admit(bodies: &BodyMemory, length: usize) -> Result<Reservation, Full> {
         bodies.admit(&SizeHint::with_exact(length as u64))
     }
 
@@ -179,13 +179,13 @@ mod tests {
         check(Some(256 * MIB), 16 * MIB);
         check(Some(64 << 30), 64 * MIB);
         let least = max_for(Some(MIB), 2 * MIB);
-        let bodies = Bodies::new(least, &Registry::new());
+        let bodies = BodyMemory::new(least, &Registry::new());
         assert!(admit(&bodies, 2 * MIB).unwrap().grow(2 * MIB).is_ok(), "{least}");
     }
 
     #[test]
     fn large_bodies_are_counted_as_they_arrive_and_leave_room_for_small_ones() {
-        let bodies = Bodies::new(16 * MIB, &Registry::new());
+        let bodies = BodyMemory::new(16 * MIB, &Registry::new());
         let declared: Vec<_> = (0..100).map(|_| admit(&bodies, 2 * MIB).unwrap()).collect();
         assert_eq!(bodies.held(), 0, "nothing has arrived");
         drop(declared);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn no_more_is_held_than_the_limit() {
-        let bodies = Bodies::new(MIB, &Registry::new());
+        let bodies = BodyMemory::new(MIB, &Registry::new());
         let mut all = Vec::new();
         for length in [1, 10_000, 16_384, 40_000].iter().cycle().take(1000) {
             if let Ok(mut held) = admit(&bodies, *length) {

@@ -14,7 +14,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::activity::Activity;
+use crate::server::timeouts::Activity;
 
 /// How long a request line may be: method, path and query, version.
 pub(crate) const LINE_MAX: usize = 16 << 10;

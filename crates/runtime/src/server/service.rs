@@ -3,8 +3,8 @@
 //! An answer may come before the body of its request was read (404, 413). HTTP/2 then keeps the stream open until a
 //! bounded part of the rest has been read; over HTTP/1 the connection is closed after the answer, see `connection`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,15 +15,16 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Request;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 use tower::Service as _;
 
-use crate::activity::Activity;
+use crate::server::response_body;
+use crate::server::timeouts::Activity;
 use crate::shutdown::Shutdown;
-use crate::written;
 
 /// How much of a body is read and thrown away so that its sender comes to read the answer, and for how long.
 pub(crate) const DRAIN_BYTES: usize = 64 << 20;
@@ -33,7 +34,7 @@ pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(10);
 const SMALL_BODY: u64 = 8 << 10;
 
 /// Answers the requests of one connection.
-pub(crate) struct Answering {
+pub(crate) struct ConnectionService {
     pub(crate) router: Router,
     pub(crate) on_panic: fn() -> Response,
     pub(crate) shutdown: Shutdown,
@@ -41,7 +42,7 @@ pub(crate) struct Answering {
     pub(crate) is_http2: bool,
 }
 
-impl Answering {
+impl ConnectionService {
     /// The answer to `request`.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response {
         let in_flight = self.activity.begins();
@@ -62,19 +63,21 @@ impl Answering {
         let mut router = self.router.clone();
         let answering =
             async { router.call(Request::from_parts(head, body)).await.unwrap_or_else(|e| match e {}) };
-        let mut answer = catch_panic(answering).await.unwrap_or_else(self.on_panic);
+        // A panic in one request must not end others on the same worker.
+        let caught = AssertUnwindSafe(answering).catch_unwind().await;
+        let mut answer = caught.unwrap_or_else(|_| (self.on_panic)());
         if self.is_http2 {
             if let Some(rest) = rest.and_then(|rest| rest.take()) {
                 answer = answer.map(|body| Body::new(ThenDrained::new(body, rest)));
             }
         } else {
             let is_cut = self.activity.is_body_unread() && length.is_none_or(|length| length > SMALL_BODY);
-            if is_cut || self.shutdown.is_ordered() {
+            if is_cut || self.shutdown.is_triggered() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
         drop(in_flight);
-        written::watched(answer, &self.activity)
+        response_body::track_progress(answer, &self.activity)
     }
 }
 
@@ -188,19 +191,4 @@ async fn drain(mut body: Incoming) {
     };
     // What takes longer is reset, which is all that is left to do.
     drop(timeout(DRAIN_TIME, reading).await);
-}
-
-/// The future's output, or `None` where it panicked: one request's panic must not take others with it.
-async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        let polled: Result<Poll<F::Output>, _> =
-            catch_unwind(AssertUnwindSafe(|| Pin::as_mut(&mut future).poll(context)));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            Err(_) => Poll::Ready(None),
-        }
-    })
-    .await
 }

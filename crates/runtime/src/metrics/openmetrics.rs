@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
-use crate::exemplars::{Exemplar, Family, Series};
+use crate::metrics::exemplars::{Exemplar, Family, Series};
 
 /// The units that names end in, which the format wants to be told.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];

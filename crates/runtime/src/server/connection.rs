@@ -27,10 +27,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::activity::{Activity, Finding, Watch};
-use crate::answering::{Answering, DRAIN_BYTES, DRAIN_TIME};
+use crate::server::service::{ConnectionService, DRAIN_BYTES, DRAIN_TIME};
+use crate::server::socket::Socket;
+use crate::server::timeouts::{Activity, Finding, Watch};
 use crate::shutdown::Shutdown;
-use crate::socket::Socket;
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -116,7 +116,7 @@ pub(crate) async fn serve(stream: net::TcpStream, router: Router, terms: Terms) 
     };
     let Some((protocol, first)) = first else { return };
     let (activity, is_http2) = (Arc::new(Activity::default()), protocol == Protocol::Http2);
-    let answering = Arc::new(Answering {
+    let answering = Arc::new(ConnectionService {
         router,
         on_panic: terms.on_panic,
         shutdown: terms.shutdown.clone(),
@@ -242,7 +242,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
     let go_away = async {
         tokio::select! {
             () = terms.closing.cancelled() => {},
-            () = async { terms.shutdown.ordered().await; activity.first_request().await }, if is_http2 => {},
+            () = async { terms.shutdown.triggered().await; activity.first_request().await }, if is_http2 => {},
         }
         Event::GoAway
     };

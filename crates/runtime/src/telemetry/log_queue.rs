@@ -19,7 +19,7 @@ const LINES_MAX: usize = 4096;
 
 /// Where lines are put to be written.
 #[derive(Clone, Debug)]
-pub(crate) struct Lines {
+pub(crate) struct LogQueue {
     queue: SyncSender<Item>,
     /// Dropped since the last report.
     dropped: Arc<AtomicU64>,
@@ -32,7 +32,7 @@ enum Item {
     Flush(SyncSender<()>),
 }
 
-impl Lines {
+impl LogQueue {
     /// Starts the thread that writes to `stream`; `report` is the line that says how many were dropped.
     pub(crate) fn start<W>(stream: W, report: fn(u64) -> String) -> io::Result<Self>
     where
@@ -79,9 +79,9 @@ fn write(mut stream: impl Write, lines: &Receiver<Item>, dropped: &AtomicU64, re
 
 /// Takes one line, whole, as the formatter writes it.
 #[derive(Debug)]
-pub(crate) struct Line<'a>(&'a Lines);
+pub(crate) struct LogLine<'a>(&'a LogQueue);
 
-impl Write for Line<'_> {
+impl Write for LogLine<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.0.queue.try_send(Item::Line(line.to_vec())).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
@@ -95,11 +95,11 @@ impl Write for Line<'_> {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for LogQueue {
+    type Writer = LogLine<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
+    fn make_writer(&'a self) -> LogLine<'a> {
+        LogLine(self)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let (let_go, go_on) = channel();
         let (written, read) = sync_channel(3 * LINES_MAX);
         let report = |lost| format!("lost {lost}");
-        let lines = Lines::start(Stalled { go_on, written }, report).unwrap();
+        let lines = LogQueue::start(Stalled { go_on, written }, report).unwrap();
         // One is in the hands of the thread, perhaps not yet; the queue takes the next ones.
         for number in 0..2 * LINES_MAX {
             lines.make_writer().write_all(format!("{number}\n").as_bytes()).unwrap();
@@ -155,7 +155,7 @@ mod tests {
         let (written, read) = sync_channel(10);
         let (let_go, go_on) = channel();
         drop(let_go);
-        let lines = Lines::start(Stalled { go_on, written }, |lost| lost.to_string()).unwrap();
+        let lines = LogQueue::start(Stalled { go_on, written }, |lost| lost.to_string()).unwrap();
         lines.make_writer().write_all(b"last words\n").unwrap();
         lines.flush(Duration::from_secs(20));
         assert_eq!(read.try_recv().unwrap(), "last words\n");

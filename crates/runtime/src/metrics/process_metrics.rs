@@ -13,16 +13,16 @@ use rustix::time::{ClockId, clock_gettime};
 const CPU_SECONDS: &str = "process_cpu_seconds_total";
 
 /// The figures of this process.
-pub(crate) struct Own(ProcessCollector);
+pub(crate) struct ProcessMetrics(ProcessCollector);
 
-impl Own {
+impl ProcessMetrics {
     /// Of the process that asks.
     pub(crate) fn new() -> Self {
         Self(ProcessCollector::for_self())
     }
 }
 
-impl Collector for Own {
+impl Collector for ProcessMetrics {
     fn desc(&self) -> Vec<&Desc> {
         self.0.desc()
     }
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn the_processors_time_moves_by_less_than_a_second() {
         let seconds = || {
-            let families = Own::new().collect();
+            let families = ProcessMetrics::new().collect();
             let cpu = families.iter().find(|family| family.name() == CPU_SECONDS).unwrap();
             cpu.get_metric()[0].get_counter().get_value()
         };
