@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use canopy_runtime::admin::LogControl;
-use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::listen::{ListenError, listen};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics as registries, telemetry};
 use futures::StreamExt as _;
