@@ -1,7 +1,7 @@
 //! Everything that is known of a model at the end of a pass.
 //!
 //! Comes in: the plan, what is there, the decision, and what came of it. Goes out: answers to small questions.
-//! Never: a word for people; those are chosen in `cause` and `condition`.
+//! Never: a word for people; those are chosen in `blocker` and `condition`.
 
 use std::collections::BTreeSet;
 
@@ -10,43 +10,43 @@ use canopy_resource::status::RefusedRevision;
 use jiff::Timestamp;
 
 use crate::labels;
-use crate::reason::Trouble;
+use crate::reason::Diagnosis;
 use crate::rollout::revisions::Rollout;
-use crate::spec::{Plan, Target};
-use crate::state::{DeploymentSeen, Observed, PodSeen};
+use crate::spec::{DesiredState, Target};
+use crate::state::{ObservedDeployment, ObservedPod, ObservedState};
 
 /// What came of a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ApplyOutcome {
     /// The children are as they should be.
     Applied,
     /// `paused` is set: nothing was touched.
     Paused,
     /// An object could not be written.
-    Hindered(Trouble),
+    Blocked(Diagnosis),
 }
 
 /// Everything that is known of a model at the end of a pass.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct StatusInputs<'a> {
     /// What the spec asks for.
-    pub plan: &'a Plan,
+    pub desired: &'a DesiredState,
     /// What is there.
-    pub observed: &'a Observed,
+    pub observed: &'a ObservedState,
     /// What was decided.
     pub rollout: &'a Rollout,
     /// What came of it.
-    pub outcome: &'a Outcome,
+    pub outcome: &'a ApplyOutcome,
     /// The revision that is refused.
     pub refused: Option<&'a RefusedRevision>,
     /// The time.
     pub now: Timestamp,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> StatusInputs<'a> {
     /// The revision that the spec asks for.
     pub fn target(&self) -> Option<&'a Target> {
-        self.plan.target.as_ref().ok()
+        self.desired.target.as_ref().ok()
     }
 
     /// The revision that serves.
@@ -55,29 +55,29 @@ impl<'a> Facts<'a> {
     }
 
     /// The Deployment of a revision.
-    pub fn deployment(&self, revision: &str) -> Option<&'a DeploymentSeen> {
+    pub fn deployment(&self, revision: &str) -> Option<&'a ObservedDeployment> {
         self.observed.revisions.get(revision)?.deployment.as_ref()
     }
 
     /// The Service of those that clients use which selects something else than the pods of `revision`, as it was last
     /// seen. What was decided, or only just written, answers nobody yet.
     pub fn misdirected(&self, revision: &str) -> Option<String> {
-        let services = [self.plan.name.endpoints_service(), self.plan.name.stable_service()];
+        let services = [self.desired.name.endpoints_service(), self.desired.name.stable_service()];
         services.into_iter().find(|service| !self.selects(service, revision))
     }
 
     /// Whether requests that come through a gateway reach the pods of `revision`.
     pub fn is_routed(&self, revision: &str) -> bool {
-        self.selects(&self.plan.name.endpoints_service(), revision)
+        self.selects(&self.desired.name.endpoints_service(), revision)
     }
 
     fn selects(&self, service: &str, revision: &str) -> bool {
-        let wanted = labels::pods_of_revision(&self.plan.uid, revision);
+        let wanted = labels::pods_of_revision(&self.desired.uid, revision);
         self.observed.selectors.get(service) == Some(&wanted)
     }
 
     /// The pods of a revision.
-    pub fn pods(&self, revision: &str) -> &'a [PodSeen] {
+    pub fn pods(&self, revision: &str) -> &'a [ObservedPod] {
         self.observed.revisions.get(revision).map_or(&[], |seen| &seen.pods)
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 /// The resources of a container that trains and of one that serves.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sizes {
+pub struct DefaultResources {
     /// Of the container that trains.
     pub prepare: Resources,
     /// Of the container that serves.
@@ -24,34 +24,34 @@ pub struct Sizes {
     "must be JSON with the resources of both containers, as in \
      {{\"prepare\": {{\"limits\": {{\"memory\": \"2Gi\"}}}}, \"serve\": {{\"requests\": {{\"cpu\": \"10m\"}}}}}}: {0}"
 )]
-pub struct SizesError(String);
+pub struct DefaultResourcesError(String);
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Both {
-    prepare: Given,
-    serve: Given,
+#[serde(deny_unknown_fields, expecting = "an object with the members prepare and serve")]
+struct Document {
+    prepare: ContainerResources,
+    serve: ContainerResources,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Given {
+struct ContainerResources {
     requests: Option<BTreeMap<String, Quantity>>,
     limits: Option<BTreeMap<String, Quantity>>,
 }
 
-impl FromStr for Sizes {
-    type Err = SizesError;
+impl FromStr for DefaultResources {
+    type Err = DefaultResourcesError;
 
-    fn from_str(text: &str) -> Result<Self, SizesError> {
-        let Both { prepare, serve } =
-            serde_json::from_str(text).map_err(|error| SizesError(error.to_string()))?;
-        let resources = |Given { requests, limits }| Resources { requests, limits };
+    fn from_str(text: &str) -> Result<Self, DefaultResourcesError> {
+        let Document { prepare, serve } =
+            serde_json::from_str(text).map_err(|error| DefaultResourcesError(error.to_string()))?;
+        let resources = |ContainerResources { requests, limits }| Resources { requests, limits };
         Ok(Self { prepare: resources(prepare), serve: resources(serve) })
     }
 }
 
-impl Default for Sizes {
+impl Default for DefaultResources {
     /// Requests so small that a small cluster takes many small models, and no limit of CPU, which would slow them down.
     /// Training has a limit of memory: what it takes follows from data and trees, and is not the tenant's to know.
     fn default() -> Self {
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn what_is_given_replaces_the_default_of_both_containers() {
         let text = r#"{"prepare": {"limits": {"memory": "1Gi"}}, "serve": {}}"#;
-        let Sizes { prepare, serve } = text.parse().unwrap();
+        let DefaultResources { prepare, serve } = text.parse().unwrap();
         let limit = [("memory".to_owned(), Quantity("1Gi".to_owned()))];
         assert_eq!(prepare, Resources { requests: None, limits: Some(limit.into()) });
         assert_eq!(serve, Resources::default());
@@ -90,9 +90,9 @@ mod tests {
             (r#"{"prepare": {}}"#, "missing field `serve`"),
             (r#"{"prepare": {"limit": {}}, "serve": {}}"#, "unknown field `limit`"),
             (r#"{"prepare": {}, "serve": {}, "train": {}}"#, "unknown field `train`"),
-            ("2Gi", "expected struct Both"),
+            ("2Gi", "expected an object with the members prepare and serve"),
         ] {
-            let why = text.parse::<Sizes>().unwrap_err().to_string();
+            let why = text.parse::<DefaultResources>().unwrap_err().to_string();
             assert!(why.starts_with("must be JSON") && why.contains(told), "{why}");
         }
     }

@@ -16,15 +16,15 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::api::call::CallError;
 use crate::apply::cluster::Cluster;
 use crate::labels::MODEL_UID;
-use crate::spec::{Data, Meant};
+use crate::spec::{ResolvedSpec, TrainingData};
 
 /// What each model means, by its uid.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(Arc<Mutex<All>>);
+pub struct SpecResolver(Arc<Mutex<CacheState>>);
 
 #[derive(Debug, Default)]
-struct All {
-    known: HashMap<String, Known>,
+struct CacheState {
+    cached: HashMap<String, CachedSpec>,
     /// The users' `ConfigMap`s that a new list of them has shown so far.
     listed: Option<BTreeSet<Name>>,
 }
@@ -35,32 +35,34 @@ type Name = (String, String);
 type Version = (Option<String>, Option<String>);
 
 #[derive(Clone, Debug)]
-struct Known {
+struct CachedSpec {
     spec: PredictorModelSpec,
     restarted_at: Option<String>,
     /// Where the data come from.
     source: Option<Name>,
     /// Nothing while they are being read: an event that comes meanwhile removes this entry.
-    read: Option<(Version, Result<Meant, Refusal>)>,
+    resolved: Option<(Version, Result<ResolvedSpec, Refusal>)>,
 }
 
-impl Sources {
+impl SpecResolver {
     /// What `model` means. The text of the data is there only where they had to be read for it.
-    pub async fn meant(
+    pub async fn resolve(
         &self,
         model: &PredictorModel,
         cluster: &Cluster,
-    ) -> Result<Result<Meant, Refusal>, CallError> {
+    ) -> Result<Result<ResolvedSpec, Refusal>, CallError> {
         let uid = model.uid().unwrap_or_default();
         let source = source(model);
         let restarted_at = model.annotations().get(RESTARTED_AT).cloned();
-        let spec = meant_by(&model.spec);
-        let is_same = |known: &&Known| known.spec == spec && known.restarted_at == restarted_at;
-        if let Some((_, meant)) = self.all().known.get(&uid).filter(is_same).and_then(|k| k.read.clone()) {
-            return Ok(meant);
+        let spec = revision_inputs(&model.spec);
+        let is_same = |cached: &&CachedSpec| cached.spec == spec && cached.restarted_at == restarted_at;
+        if let Some((_, resolved)) =
+            self.state().cached.get(&uid).filter(is_same).and_then(|k| k.resolved.clone())
+        {
+            return Ok(resolved);
         }
-        let asked = Known { spec, restarted_at, source: source.clone(), read: None };
-        self.all().known.insert(uid.clone(), asked);
+        let asked = CachedSpec { spec, restarted_at, source: source.clone(), resolved: None };
+        self.state().cached.insert(uid.clone(), asked);
 
         let mut config_maps = ConfigMaps::default();
         let mut version = Some(Version::default());
@@ -71,62 +73,64 @@ impl Sources {
             // One alone is never given twice.
             drop(found.map(|found| config_maps.add(found)));
         }
-        let meant = Meant::new(model, &config_maps);
-        if let Some(known) = self.all().known.get_mut(&uid).filter(|known| known.source == source) {
-            known.read = version.map(|version| (version, without_text(meant.clone())));
+        let resolved = ResolvedSpec::new(model, &config_maps);
+        if let Some(cached) = self.state().cached.get_mut(&uid).filter(|cached| cached.source == source) {
+            cached.resolved = version.map(|version| (version, without_text(resolved.clone())));
         }
-        Ok(meant)
+        Ok(resolved)
     }
 
     /// Forgets what a model means, so that its data are read again.
     pub fn forget(&self, model: &PredictorModel) {
-        self.all().known.remove(&model.uid().unwrap_or_default());
+        self.state().cached.remove(&model.uid().unwrap_or_default());
     }
 
     /// Forgets models that are gone.
-    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
-        self.all().known.retain(|uid, _| is_there(uid));
+    pub fn retain(&self, is_known: impl Fn(&str) -> bool) {
+        self.state().cached.retain(|uid, _| is_known(uid));
     }
 
     /// A new list of users' `ConfigMap`s begins.
-    pub fn list_begins(&self) {
-        self.all().listed = Some(BTreeSet::new());
+    pub fn list_started(&self) {
+        self.state().listed = Some(BTreeSet::new());
     }
 
     /// A user's `ConfigMap` is there, in this version.
-    pub fn is_there(&self, metadata: &ObjectMeta) {
+    pub fn config_map_seen(&self, metadata: &ObjectMeta) {
         let (name, version) = (name_of(metadata), version_of_metadata(metadata));
-        let mut all = self.all();
-        all.known.retain(|_, known| {
-            known.source.as_ref() != Some(&name)
-                || known.read.as_ref().is_some_and(|(read, _)| *read == version)
+        let mut state = self.state();
+        state.cached.retain(|_, cached| {
+            cached.source.as_ref() != Some(&name)
+                || cached.resolved.as_ref().is_some_and(|(version_read, _)| *version_read == version)
         });
-        if let Some(listed) = &mut all.listed {
+        if let Some(listed) = &mut state.listed {
             listed.insert(name);
         }
     }
 
     /// A user's `ConfigMap` is gone.
-    pub fn is_gone(&self, metadata: &ObjectMeta) {
+    pub fn config_map_deleted(&self, metadata: &ObjectMeta) {
         let name = name_of(metadata);
-        self.all().known.retain(|_, known| known.source.as_ref() != Some(&name));
+        self.state().cached.retain(|_, cached| cached.source.as_ref() != Some(&name));
     }
 
     /// The list is complete: what was not in it is gone.
-    pub fn list_ends(&self) {
-        let mut all = self.all();
-        if let Some(listed) = all.listed.take() {
-            all.known.retain(|_, known| known.source.as_ref().is_none_or(|source| listed.contains(source)));
+    pub fn list_finished(&self) {
+        let mut state = self.state();
+        if let Some(listed) = state.listed.take() {
+            state
+                .cached
+                .retain(|_, cached| cached.source.as_ref().is_none_or(|source| listed.contains(source)));
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, All> {
+    fn state(&self) -> MutexGuard<'_, CacheState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The spec without what only says how many pods there are, and when they go.
-fn meant_by(spec: &PredictorModelSpec) -> PredictorModelSpec {
+fn revision_inputs(spec: &PredictorModelSpec) -> PredictorModelSpec {
     PredictorModelSpec { replicas: None, retire_seconds: None, paused: None, ..spec.clone() }
 }
 
@@ -148,6 +152,9 @@ fn version_of_metadata(metadata: &ObjectMeta) -> Version {
     (metadata.uid.clone(), metadata.resource_version.clone())
 }
 
-fn without_text(meant: Result<Meant, Refusal>) -> Result<Meant, Refusal> {
-    meant.map(|meant| Meant { data: meant.data.map(|data| Data { text: None, ..data }), ..meant })
+fn without_text(resolved: Result<ResolvedSpec, Refusal>) -> Result<ResolvedSpec, Refusal> {
+    resolved.map(|resolved| ResolvedSpec {
+        data: resolved.data.map(|data| TrainingData { text: None, ..data }),
+        ..resolved
+    })
 }

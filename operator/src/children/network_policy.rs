@@ -11,19 +11,19 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::children::meta::Family;
+use crate::children::meta::OwnerInfo;
 use crate::settings::callers::Callers;
 
 /// Admits `callers` to the pods of all revisions, each to its port, and nothing else. What pods call stays free.
-pub fn policy(family: Family<'_>, callers: &Callers) -> NetworkPolicy {
+pub fn build(owner: OwnerInfo<'_>, callers: &Callers) -> NetworkPolicy {
     let Callers { predict, metrics } = callers;
     let rules: Vec<_> =
         [(PREDICTOR_PORT, predict), (PREDICTOR_ADMIN_PORT, metrics)].into_iter().filter_map(rule).collect();
     NetworkPolicy {
-        metadata: family.child(family.name.network_policy(), family.labels(), BTreeMap::new()),
+        metadata: owner.child(owner.name.network_policy(), owner.labels(), BTreeMap::new()),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(LabelSelector {
-                match_labels: Some(family.pods()),
+                match_labels: Some(owner.pods()),
                 ..LabelSelector::default()
             }),
             policy_types: Some(vec!["Ingress".to_owned()]),

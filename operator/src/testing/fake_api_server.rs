@@ -14,11 +14,11 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::world::{Key, World, key};
+use super::fake_cluster::{FakeCluster, Key, key};
 
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Disturbance {
+pub(crate) enum Fault {
     /// Nothing is done, and this status is answered.
     FailsBefore(u16),
     /// All is done, and this status is answered.
@@ -35,31 +35,31 @@ pub(crate) enum Disturbance {
 
 /// Requests that something goes wrong with.
 #[derive(Clone, Debug)]
-pub(crate) struct Disturbed {
+pub(crate) struct InjectedFault {
     pub(crate) method: &'static str,
     /// A part of the path.
     pub(crate) path: String,
     /// How many more of them.
     pub(crate) times: usize,
-    pub(crate) how: Disturbance,
+    pub(crate) how: Fault,
 }
 
 /// A client of the world.
-pub(crate) fn client(world: Arc<Mutex<World>>) -> Client {
+pub(crate) fn client(cluster: Arc<Mutex<FakeCluster>>) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
-        let world = world.clone();
+        let cluster = cluster.clone();
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
             let kind = head.headers.get(CONTENT_TYPE).map_or("", |kind| kind.to_str().unwrap()).to_owned();
             let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-            let disturbance = world.lock().unwrap().disturbance(&method, &path);
+            let fault = cluster.lock().unwrap().fault(&method, &path);
             let act = {
-                let (world, method, path) = (world.clone(), method, path.clone());
-                move || world.lock().unwrap().answer(&method, &path, &kind, body)
+                let (cluster, method, path) = (cluster.clone(), method, path.clone());
+                move || cluster.lock().unwrap().answer(&method, &path, &kind, body)
             };
-            let (status, answer) = disturb(disturbance, act, &path).await;
+            let (status, answer) = inject_fault(fault, act, &path).await;
             let answer = Body::from(answer.to_string().into_bytes());
             Ok::<_, Infallible>(Response::builder().status(status).body(answer).unwrap())
         }
@@ -67,8 +67,8 @@ pub(crate) fn client(world: Arc<Mutex<World>>) -> Client {
     Client::new(service, "default")
 }
 
-async fn disturb(
-    disturbance: Option<Disturbance>,
+async fn inject_fault(
+    fault: Option<Fault>,
     act: impl FnOnce() -> (StatusCode, Value) + Send + 'static,
     path: &str,
 ) -> (StatusCode, Value) {
@@ -80,24 +80,24 @@ async fn disturb(
         }
         (status, body)
     };
-    match disturbance {
+    match fault {
         None => act(),
-        Some(Disturbance::FailsBefore(status)) => failed(status),
-        Some(Disturbance::FailsAfter(status)) => {
+        Some(Fault::FailsBefore(status)) => failed(status),
+        Some(Fault::FailsAfter(status)) => {
             act();
             failed(status)
         }
-        Some(Disturbance::HangsBefore) => pending().await,
-        Some(Disturbance::HangsAfter) => {
+        Some(Fault::HangsBefore) => pending().await,
+        Some(Fault::HangsAfter) => {
             act();
             pending().await
         }
-        Some(Disturbance::AnswersLate(time)) => {
+        Some(Fault::AnswersLate(time)) => {
             let answer = act();
             tokio::time::sleep(time).await;
             answer
         }
-        Some(Disturbance::ActsLate(time)) => {
+        Some(Fault::ActsLate(time)) => {
             let acting = tokio::spawn(async move {
                 tokio::time::sleep(time).await;
                 act()
@@ -107,12 +107,13 @@ async fn disturb(
     }
 }
 
-impl World {
-    fn disturbance(&mut self, method: &Method, path: &str) -> Option<Disturbance> {
-        let fits = |d: &&mut Disturbed| d.times > 0 && d.method == method.as_str() && path.contains(&d.path);
-        let disturbed = self.disturbed.iter_mut().find(fits)?;
-        disturbed.times -= 1;
-        Some(disturbed.how)
+impl FakeCluster {
+    fn fault(&mut self, method: &Method, path: &str) -> Option<Fault> {
+        let fits =
+            |d: &&mut InjectedFault| d.times > 0 && d.method == method.as_str() && path.contains(&d.path);
+        let injected_faults = self.injected_faults.iter_mut().find(fits)?;
+        injected_faults.times -= 1;
+        Some(injected_faults.how)
     }
 
     fn answer(&mut self, method: &Method, path: &str, kind: &str, body: Value) -> (StatusCode, Value) {
@@ -127,12 +128,15 @@ impl World {
         if key.0 == "leases" {
             return self.lease(method, key, body);
         }
-        if self.fails_after == Some(0) {
-            self.fails_after = None;
+        if self.fails_after_writes == Some(0) {
+            self.fails_after_writes = None;
             return failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &key);
         }
-        self.fails_after = self.fails_after.map(|writes| writes - 1);
-        if self.goes && matches!(*method, Method::POST | Method::PATCH) && !self.objects.contains_key(&key) {
+        self.fails_after_writes = self.fails_after_writes.map(|writes| writes - 1);
+        if self.is_namespace_terminating
+            && matches!(*method, Method::POST | Method::PATCH)
+            && !self.objects.contains_key(&key)
+        {
             self.writes.push(format!("refused {} {}", key.0, key.2));
             let (status, mut body) = failure(StatusCode::FORBIDDEN, "Forbidden", &key);
             body["details"] = json!({"causes": [{"reason": "NamespaceTerminating"}]});

@@ -5,24 +5,28 @@
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 
-use crate::children::meta::Family;
-use crate::labels::{Labels, MEANING};
-use crate::revision::snapshot::Frozen;
+use crate::children::meta::OwnerInfo;
+use crate::labels::{Labels, SPEC_DIGEST};
+use crate::revision::snapshot::Snapshot;
 
 /// Kubernetes asks for a number; the order of a model's revisions is not kept here.
 const NUMBER: i64 = 1;
 
 /// What a revision is made from, and what it means.
-pub fn snapshot(
-    family: Family<'_>,
+pub fn build(
+    owner: OwnerInfo<'_>,
     revision: &str,
     labels: Labels,
-    (frozen, meaning): (&Frozen, Option<&String>),
+    (snapshot, spec_digest): (&Snapshot, Option<&String>),
 ) -> ControllerRevision {
-    let meaning = meaning.map(|meaning| (MEANING.to_owned(), meaning.clone()));
+    let spec_digest = spec_digest.map(|spec_digest| (SPEC_DIGEST.to_owned(), spec_digest.clone()));
     ControllerRevision {
-        metadata: family.child(family.name.revision_object(revision), labels, meaning.into_iter().collect()),
-        data: RawExtension(frozen.written()),
+        metadata: owner.child(
+            owner.name.revision_object(revision),
+            labels,
+            spec_digest.into_iter().collect(),
+        ),
+        data: RawExtension(snapshot.to_json()),
         revision: Some(NUMBER),
     }
 }

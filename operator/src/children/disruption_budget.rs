@@ -8,16 +8,16 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::children::meta::Family;
+use crate::children::meta::OwnerInfo;
 
 /// One pod at a time.
-pub fn budget(family: Family<'_>, revision: &str) -> PodDisruptionBudget {
+pub fn build(owner: OwnerInfo<'_>, revision: &str) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: family.child(family.name.to_string(), family.labels(), BTreeMap::new()),
+        metadata: owner.child(owner.name.to_string(), owner.labels(), BTreeMap::new()),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(LabelSelector {
-                match_labels: Some(family.pods_of(revision)),
+                match_labels: Some(owner.pods_of(revision)),
                 ..LabelSelector::default()
             }),
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),

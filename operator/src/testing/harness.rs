@@ -15,17 +15,17 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::server::{Disturbance, Disturbed, client};
-use super::world::{Fate, World, key};
+use super::fake_api_server::{Fault, InjectedFault, client};
+use super::fake_cluster::{FakeCluster, PodBehavior, key};
 use crate::api::call::CallError;
 use crate::api::fence::Fence;
 use crate::apply::cluster::Cluster;
 use crate::caches::stores::Writers;
-use crate::data_sources::Sources;
 use crate::labels::REVISION;
 use crate::metrics::Metrics;
-use crate::pod::template::Program;
-use crate::reconcile::{Context, delay_after, pass};
+use crate::pod::template::PredictorRuntime;
+use crate::reconcile::{Context, reconcile_at, retry_delay};
+use crate::spec_resolver::SpecResolver;
 
 /// A model of made up rows, with two pods.
 pub(crate) const SYNTHETIC: &str = "
@@ -56,8 +56,8 @@ const KINDS: [&str; 7] = [
 ];
 
 /// An operator on a cluster in memory.
-pub(crate) struct Bench {
-    pub(crate) world: Arc<Mutex<World>>,
+pub(crate) struct Harness {
+    pub(crate) cluster: Arc<Mutex<FakeCluster>>,
     writers: Writers,
     context: Context,
     /// The revision that was selected when last looked at.
@@ -68,27 +68,27 @@ pub(crate) struct Bench {
     pub(crate) delays: Vec<Duration>,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) fn new(manifest: &str) -> Self {
-        let world = Arc::new(Mutex::new(World::new()));
-        let (writers, context) = operator(&world, program("predictor:1"));
-        let bench = Self { world, writers, context, selected: None, switches: 0, delays: vec![] };
-        bench.apply(manifest);
-        bench
+        let cluster = Arc::new(Mutex::new(FakeCluster::new()));
+        let (writers, context) = operator(&cluster, runtime("predictor:1"));
+        let harness = Self { cluster, writers, context, selected: None, switches: 0, delays: vec![] };
+        harness.apply(manifest);
+        harness
     }
 
     /// What writes for the operator.
-    pub(crate) fn cluster(&self) -> Cluster {
+    pub(crate) fn apply_cluster(&self) -> Cluster {
         self.context.cluster.clone()
     }
 
     /// Has the API server do this wrong with the next requests of this kind.
-    pub(crate) fn disturb(&self, method: &'static str, path: &str, times: usize, how: Disturbance) {
-        self.world().disturbed.push(Disturbed { method, path: path.to_owned(), times, how });
+    pub(crate) fn inject_fault(&self, method: &'static str, path: &str, times: usize, how: Fault) {
+        self.cluster().injected_faults.push(InjectedFault { method, path: path.to_owned(), times, how });
     }
 
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap()
+    pub(crate) fn cluster(&self) -> MutexGuard<'_, FakeCluster> {
+        self.cluster.lock().unwrap()
     }
 
     /// `kubectl apply`.
@@ -96,16 +96,16 @@ impl Bench {
         for manifest in serde_saphyr::from_multiple::<Value>(manifests).unwrap() {
             let plural = if manifest["kind"] == "ConfigMap" { "configmaps" } else { "predictormodels" };
             let name = manifest["metadata"]["name"].as_str().unwrap().to_owned();
-            self.world().store(key(plural, "shop", &name), manifest);
+            self.cluster().store(key(plural, "shop", &name), manifest);
         }
     }
 
     /// `kubectl edit`.
     pub(crate) fn edit(&self, plural: &str, name: &str, edit: impl FnOnce(&mut Value)) {
-        let mut world = self.world();
-        let mut object = world.get(plural, name).unwrap().clone();
+        let mut cluster = self.cluster();
+        let mut object = cluster.get(plural, name).unwrap().clone();
         edit(&mut object);
-        world.store(key(plural, "shop", name), object);
+        cluster.store(key(plural, "shop", name), object);
     }
 
     pub(crate) fn edit_spec(&self, edit: impl FnOnce(&mut Value)) {
@@ -114,99 +114,99 @@ impl Bench {
 
     /// `kubectl delete`.
     pub(crate) fn delete(&self, plural: &str, name: &str) {
-        self.world().remove(&key(plural, "shop", name)).unwrap();
+        self.cluster().remove(&key(plural, "shop", name)).unwrap();
     }
 
     /// What the pods of the revision that is asked for next will do.
-    pub(crate) fn fate_of_next(&self, fate: Fate) {
-        let revision = self.asked();
-        self.world().fates.insert(revision, fate);
+    pub(crate) fn set_next_behavior(&self, behavior: PodBehavior) {
+        let revision = self.target_revision();
+        self.cluster().behaviors.insert(revision, behavior);
     }
 
     /// The revision that the spec asks for.
-    pub(crate) fn asked(&self) -> String {
+    pub(crate) fn target_revision(&self) -> String {
         let model = self.model();
         let mut data = canopy_resource::manifest::ConfigMaps::default();
-        for config_map in self.world().of_kind("configmaps") {
+        for config_map in self.cluster().of_kind("configmaps") {
             data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
         }
-        crate::spec::Meant::new(&model, &data).unwrap().config.revision
+        crate::spec::ResolvedSpec::new(&model, &data).unwrap().config.revision
     }
 
     pub(crate) fn model(&self) -> PredictorModel {
-        serde_json::from_value(self.world().get("predictormodels", "iris").unwrap().clone()).unwrap()
+        serde_json::from_value(self.cluster().get("predictormodels", "iris").unwrap().clone()).unwrap()
     }
 
     /// The operator ends, and another starts, which runs another predictor.
     pub(crate) fn restart_operator(&mut self, image: &str) {
-        self.restart_operator_for(program(image));
+        self.restart_operator_with_runtime(runtime(image));
     }
 
     /// The same, for one that tells predictors more.
-    pub(crate) fn restart_operator_for(&mut self, program: Program) {
-        (self.writers, self.context) = operator(&self.world, program);
+    pub(crate) fn restart_operator_with_runtime(&mut self, runtime: PredictorRuntime) {
+        (self.writers, self.context) = operator(&self.cluster, runtime);
     }
 
     /// The operator ends, and another starts, which limits who may call predictors, or does not.
-    pub(crate) fn restart_operator_with(&mut self, callers: Option<&str>) {
+    pub(crate) fn restart_operator_with_callers(&mut self, callers: Option<&str>) {
         self.restart_operator("predictor:1");
         self.context.callers = callers.map(|callers| callers.parse().unwrap());
     }
 
     /// One pass on what is there.
-    pub(crate) async fn pass(&mut self) -> Result<Option<Duration>, CallError> {
+    pub(crate) async fn reconcile(&mut self) -> Result<Option<Duration>, CallError> {
         self.watch(&KINDS);
-        self.pass_without_watching().await
+        self.reconcile_without_watch_events().await
     }
 
     /// One pass on what the watches saw last.
-    pub(crate) async fn pass_without_watching(&mut self) -> Result<Option<Duration>, CallError> {
-        let now = self.world().now;
+    pub(crate) async fn reconcile_without_watch_events(&mut self) -> Result<Option<Duration>, CallError> {
+        let now = self.cluster().now;
         let ended = match self.context.stores.models.state().first() {
             Some(model) => {
                 let model = model.as_ref();
-                let ended = Box::pin(pass(model, &self.context, now)).await;
+                let ended = Box::pin(reconcile_at(model, &self.context, now)).await;
                 let uid = model.metadata.uid.as_deref().unwrap_or_default();
                 match &ended {
-                    Ok(_) => self.context.failures.clear(uid),
-                    Err(error) => self.delays.push(delay_after(model, error, &self.context)),
+                    Ok(_) => self.context.failures.reset(uid),
+                    Err(error) => self.delays.push(retry_delay(model, error, &self.context)),
                 }
                 ended
             }
             None => Ok(None),
         };
-        self.look();
+        self.check_invariants();
         ended
     }
 
     /// The watches of models and of these kinds catch up.
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
-        let world = self.world.clone();
-        let world = world.lock().unwrap();
+        let cluster = self.cluster.clone();
+        let cluster = cluster.lock().unwrap();
         let Writers {
             models,
             deployments,
-            snapshots,
+            controller_revisions,
             config_maps,
             services,
-            budgets,
-            policies,
+            disruption_budgets,
+            network_policies,
             pods,
-            unreadable: _,
+            undecodable: _,
         } = &mut self.writers;
-        fill(models, "predictormodels", &world);
+        fill(models, "predictormodels", &cluster);
         for plural in plurals {
             match *plural {
-                "deployments" => fill(deployments, plural, &world),
-                "controllerrevisions" => fill(snapshots, plural, &world),
+                "deployments" => fill(deployments, plural, &cluster),
+                "controllerrevisions" => fill(controller_revisions, plural, &cluster),
                 "configmaps" => {
-                    fill(config_maps, plural, &world);
-                    list(&self.context.sources, &world);
+                    fill(config_maps, plural, &cluster);
+                    list(&self.context.spec_resolver, &cluster);
                 }
-                "services" => fill(services, plural, &world),
-                "poddisruptionbudgets" => fill(budgets, plural, &world),
-                "networkpolicies" => fill(policies, plural, &world),
-                "pods" => fill(pods, plural, &world),
+                "services" => fill(services, plural, &cluster),
+                "poddisruptionbudgets" => fill(disruption_budgets, plural, &cluster),
+                "networkpolicies" => fill(network_policies, plural, &cluster),
+                "pods" => fill(pods, plural, &cluster),
                 other => panic!("{other} are not watched"),
             }
         }
@@ -215,23 +215,23 @@ impl Bench {
     /// Passes and steps of Kubernetes until neither changes anything; time stands still.
     pub(crate) async fn settle(&mut self) {
         for _ in 0..50 {
-            let before = self.world().objects.clone();
+            let before = self.cluster().objects.clone();
             // What failed is tried again.
-            let passed = self.pass().await.is_ok();
-            self.world().step();
-            self.look();
-            if passed && self.world().objects == before {
+            let passed = self.reconcile().await.is_ok();
+            self.cluster().step();
+            self.check_invariants();
+            if passed && self.cluster().objects == before {
                 return;
             }
         }
-        panic!("nothing settles: {:#?}", self.world().writes);
+        panic!("nothing settles: {:#?}", self.cluster().writes);
     }
 
     /// Checks what must never happen, whoever failed and when.
-    fn look(&mut self) {
+    fn check_invariants(&mut self) {
         let selected = self.selected_by("iris-pods");
-        let (before, world) = (self.selected.clone(), self.world.clone());
-        let world = world.lock().unwrap();
+        let (before, cluster) = (self.selected.clone(), self.cluster.clone());
+        let cluster = cluster.lock().unwrap();
         if selected == before || before.is_none() {
             self.selected = selected;
             return;
@@ -239,32 +239,32 @@ impl Bench {
         self.switches += 1;
         let ready = |revision: &Option<String>| {
             let name = format!("iris-{}", revision.as_deref().unwrap_or_default());
-            let deployment = world.get("deployments", &name);
+            let deployment = cluster.get("deployments", &name);
             deployment.map_or(0, |deployment| deployment["status"]["readyReplicas"].as_i64().unwrap_or(0))
         };
         if ready(&before) > 0 {
-            let model = world.get("predictormodels", "iris").unwrap();
+            let model = cluster.get("predictormodels", "iris").unwrap();
             let replicas = model["spec"]["replicas"].as_i64().unwrap();
             assert!(ready(&selected) >= replicas, "{selected:?} took over from {before:?} and is not up");
         }
         self.selected = selected;
     }
 
-    pub(crate) fn tells_of_no_repair(&self) {
-        let world = self.world();
-        assert!(!world.events.iter().any(|event| event.contains("Repaired")), "{:?}", world.events);
+    pub(crate) fn assert_no_repair_event(&self) {
+        let cluster = self.cluster();
+        assert!(!cluster.events.iter().any(|event| event.contains("Repaired")), "{:?}", cluster.events);
     }
 
     pub(crate) fn selected_by(&self, service: &str) -> Option<String> {
-        let world = self.world();
-        let service = world.get("services", service)?;
+        let cluster = self.cluster();
+        let service = cluster.get("services", service)?;
         Some(service["spec"]["selector"][REVISION].as_str()?.to_owned())
     }
 
     /// Each revision with its wanted and its ready pods.
     pub(crate) fn revisions(&self) -> BTreeMap<String, (i64, i64)> {
-        let world = self.world();
-        let deployments = world.of_kind("deployments").map(|deployment| {
+        let cluster = self.cluster();
+        let deployments = cluster.of_kind("deployments").map(|deployment| {
             let revision = deployment["metadata"]["labels"][REVISION].as_str().unwrap().to_owned();
             let ready = deployment["status"]["readyReplicas"].as_i64().unwrap_or(0);
             (revision, (deployment["spec"]["replicas"].as_i64().unwrap(), ready))
@@ -282,37 +282,40 @@ impl Bench {
     }
 }
 
-fn operator(world: &Arc<Mutex<World>>, program: Program) -> (Writers, Context) {
+fn operator(cluster: &Arc<Mutex<FakeCluster>>, runtime: PredictorRuntime) -> (Writers, Context) {
     let writers = Writers::default();
     let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
     let fence = Fence::default();
     fence.open_until(Instant::now() + Duration::from_hours(24));
-    let cluster = Cluster::new(client(world.clone()), fence, metrics.clone(), stores.clone());
+    let apply_cluster = Cluster::new(client(cluster.clone()), fence, metrics.clone(), stores.clone());
     let callers = Some(CALLERS.parse().unwrap());
-    (writers, Context { callers, ..Context::new(program, stores, cluster, metrics, Sources::default()) })
+    (
+        writers,
+        Context { callers, ..Context::new(runtime, stores, apply_cluster, metrics, SpecResolver::default()) },
+    )
 }
 
-fn program(image: &str) -> Program {
-    Program { image: image.to_owned(), ..Program::default() }
+fn runtime(image: &str) -> PredictorRuntime {
+    PredictorRuntime { image: image.to_owned(), ..PredictorRuntime::default() }
 }
 
 /// What the watch of users' `ConfigMap`s shows.
-fn list(sources: &Sources, world: &World) {
-    sources.list_begins();
-    for object in world.of_kind("configmaps") {
+fn list(spec_resolver: &SpecResolver, cluster: &FakeCluster) {
+    spec_resolver.list_started();
+    for object in cluster.of_kind("configmaps") {
         if object["metadata"]["labels"]["canopy.rs/model-uid"].is_null() {
-            sources.is_there(&serde_json::from_value(object["metadata"].clone()).unwrap());
+            spec_resolver.config_map_seen(&serde_json::from_value(object["metadata"].clone()).unwrap());
         }
     }
-    sources.list_ends();
+    spec_resolver.list_finished();
 }
 
-fn fill<K>(writer: &mut Writer<K>, plural: &str, world: &World)
+fn fill<K>(writer: &mut Writer<K>, plural: &str, cluster: &FakeCluster)
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static,
 {
     writer.apply_watcher_event(&Event::Init);
-    for object in world.of_kind(plural) {
+    for object in cluster.of_kind(plural) {
         // The operator watches its own objects alone, but all models.
         let label = &object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
         if plural == "predictormodels" || *label == json!("canopy-operator") {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::server::Disturbed;
+use super::fake_api_server::InjectedFault;
 use crate::labels::{MODEL_UID, REVISION};
 
 /// A plural, a namespace and a name.
@@ -15,66 +15,66 @@ pub(crate) type Key = (String, String, String);
 
 /// What becomes of the pods of a revision.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Fate {
+pub(crate) enum PodBehavior {
     /// They train and serve.
     #[default]
-    Good,
+    Healthy,
     /// They train and never get ready.
-    Unready,
+    NeverReady,
     /// They train for ever.
-    Slow,
+    TrainsForever,
     /// Their preparation refuses, for this word.
     Refused(&'static str),
     /// Those that are ready stay so; the preparation of others refuses, for this word.
-    Turned(&'static str),
+    RefusesReplacements(&'static str),
     /// They train, and `serve` ends again and again because it refuses, for this word.
-    Unproven(&'static str),
+    FailsSelfTest(&'static str),
     /// They stay in this status.
-    Stuck(Value),
+    HasStatus(Value),
     /// As good, with an artifact of each pod's own.
-    Different,
+    DifferentArtifacts,
 }
 
 /// A cluster.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct FakeCluster {
     pub(crate) objects: BTreeMap<Key, Value>,
     pub(crate) now: Timestamp,
-    pub(crate) fates: BTreeMap<String, Fate>,
+    pub(crate) behaviors: BTreeMap<String, PodBehavior>,
     /// Every write of the operator, as a verb and what it was done to.
     pub(crate) writes: Vec<String>,
     /// Every object that was read by its name, with its content or without.
     pub(crate) reads: Vec<String>,
     pub(crate) events: Vec<String>,
     /// After how many more writes the API server fails, once.
-    pub(crate) fails_after: Option<usize>,
-    /// Requests that something goes wrong with.
-    pub(crate) disturbed: Vec<Disturbed>,
+    pub(crate) fails_after_writes: Option<usize>,
+    /// Requests that something is_namespace_terminating wrong with.
+    pub(crate) injected_faults: Vec<InjectedFault>,
     /// A field of objects of this plural that a webhook sets at each apply.
     pub(crate) webhook: Option<(&'static str, &'static str, Value)>,
     /// What was applied to each object last.
     pub(crate) applied: BTreeMap<Key, Value>,
     /// The namespace is being deleted: nothing is made in it any more.
-    pub(crate) goes: bool,
+    pub(crate) is_namespace_terminating: bool,
     version: u64,
     /// How often an object of this name was removed.
     removed: BTreeMap<Key, usize>,
 }
 
-impl World {
+impl FakeCluster {
     pub(crate) fn new() -> Self {
         Self {
             objects: BTreeMap::new(),
             now: "2026-05-04T03:00:00Z".parse().unwrap(),
-            fates: BTreeMap::new(),
+            behaviors: BTreeMap::new(),
             writes: Vec::new(),
             reads: Vec::new(),
             events: Vec::new(),
-            fails_after: None,
-            disturbed: Vec::new(),
+            fails_after_writes: None,
+            injected_faults: Vec::new(),
             webhook: None,
             applied: BTreeMap::new(),
-            goes: false,
+            is_namespace_terminating: false,
             version: 100,
             removed: BTreeMap::new(),
         }
@@ -123,7 +123,7 @@ impl World {
         removed
     }
 
-    /// What has an owner that is gone goes too.
+    /// What has an owner that is gone is_namespace_terminating too.
     fn collect_garbage(&mut self) {
         loop {
             let uids: Vec<_> =
@@ -140,11 +140,11 @@ impl World {
     }
 
     /// Time passes.
-    pub(crate) fn wait(&mut self, seconds: i64) {
+    pub(crate) fn advance_time(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
     }
 
-    /// One step of Kubernetes: Deployments make and delete pods, and each pod goes one step towards its fate.
+    /// One step of Kubernetes: Deployments make and delete pods, and each pod is_namespace_terminating one step towards its fate.
     pub(crate) fn step(&mut self) {
         for key in self.keys("deployments") {
             let deployment = self.objects[&key].clone();
@@ -182,24 +182,28 @@ impl World {
     fn advance(&mut self, key: &Key) {
         let mut pod = self.objects[key].clone();
         let revision = pod["metadata"]["labels"][REVISION].as_str().unwrap().to_owned();
-        let fate = self.fates.get(&revision).cloned().unwrap_or_default();
+        let behavior = self.behaviors.get(&revision).cloned().unwrap_or_default();
         let prepare = &pod["status"]["initContainerStatuses"][0]["state"];
         let ended = &prepare["terminated"];
         // A pod prepares once.
         let is_refused = ended["message"].as_str().is_some_and(|message| message.contains("refused"));
-        if is_refused || (matches!(fate, Fate::Turned(_)) && is_ready(&pod)) {
+        if is_refused || (matches!(behavior, PodBehavior::RefusesReplacements(_)) && is_ready(&pod)) {
             return;
         }
         let since = ended["finishedAt"].as_str().map_or_else(|| self.now.to_string(), str::to_owned);
-        pod["status"] = match &fate {
-            Fate::Stuck(status) => status.clone(),
+        pod["status"] = match &behavior {
+            PodBehavior::HasStatus(status) => status.clone(),
             _ if prepare.is_null() => preparing(self.now),
-            Fate::Slow => return,
-            Fate::Refused(word) | Fate::Turned(word) => prepared(&refusal(word), false, &since),
-            Fate::Good => prepared(&report("d1"), true, &since),
-            Fate::Different => prepared(&report(&key.2[key.2.len() - 1..].repeat(64)), true, &since),
-            Fate::Unready => prepared(&report("d1"), false, &since),
-            Fate::Unproven(word) => {
+            PodBehavior::TrainsForever => return,
+            PodBehavior::Refused(word) | PodBehavior::RefusesReplacements(word) => {
+                prepared(&refusal(word), false, &since)
+            }
+            PodBehavior::Healthy => prepared(&report("d1"), true, &since),
+            PodBehavior::DifferentArtifacts => {
+                prepared(&report(&key.2[key.2.len() - 1..].repeat(64)), true, &since)
+            }
+            PodBehavior::NeverReady => prepared(&report("d1"), false, &since),
+            PodBehavior::FailsSelfTest(word) => {
                 let mut status = prepared(&report("d1"), false, &since);
                 let ended = json!({"exitCode": 1, "finishedAt": since, "message": refusal(word).to_string()});
                 status["containerStatuses"][0]["lastState"] = json!({ "terminated": ended });

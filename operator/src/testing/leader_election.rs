@@ -7,8 +7,8 @@ use canopy_runtime::readiness::Readiness;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::server::{Disturbance, Disturbed, client};
-use super::world::{World, key};
+use super::fake_api_server::{Fault, InjectedFault, client};
+use super::fake_cluster::{FakeCluster, key};
 use crate::api::fence::Fence;
 use crate::controller::leader::{Candidate, Election};
 
@@ -22,14 +22,14 @@ struct Process {
     readiness: Readiness,
 }
 
-fn new_world() -> Arc<Mutex<World>> {
-    Arc::new(Mutex::new(World::new()))
+fn new_cluster() -> Arc<Mutex<FakeCluster>> {
+    Arc::new(Mutex::new(FakeCluster::new()))
 }
 
-fn process(world: &Arc<Mutex<World>>, identity: &str, installation: &str) -> Process {
+fn process(cluster: &Arc<Mutex<FakeCluster>>, identity: &str, installation: &str) -> Process {
     let candidate = Candidate { identity: identity.to_owned(), installation: installation.to_owned() };
     Process {
-        election: Election::new(client(world.clone()), LEASES, candidate),
+        election: Election::new(client(cluster.clone()), LEASES, candidate),
         fence: Fence::default(),
         readiness: Readiness::new(),
     }
@@ -38,42 +38,48 @@ fn process(world: &Arc<Mutex<World>>, identity: &str, installation: &str) -> Pro
 impl Process {
     async fn wins(&mut self) {
         let gate = self.readiness.gate("lease", "not asked for yet");
-        self.election.won(&gate, &self.fence).await;
+        self.election.acquire(&gate, &self.fence).await;
     }
 }
 
-fn disturb(world: &Arc<Mutex<World>>, (method, path): (&'static str, &str), times: usize, how: Disturbance) {
-    world.lock().unwrap().disturbed.push(Disturbed { method, path: path.to_owned(), times, how });
+fn inject_fault(
+    cluster: &Arc<Mutex<FakeCluster>>,
+    (method, path): (&'static str, &str),
+    times: usize,
+    how: Fault,
+) {
+    cluster.lock().unwrap().injected_faults.push(InjectedFault { method, path: path.to_owned(), times, how });
 }
 
-fn holder(world: &Arc<Mutex<World>>) -> String {
-    let world = world.lock().unwrap();
-    let lease = &world.objects[&key("leases", LEASES, "canopy-operator")];
+fn holder(cluster: &Arc<Mutex<FakeCluster>>) -> String {
+    let cluster = cluster.lock().unwrap();
+    let lease = &cluster.objects[&key("leases", LEASES, "canopy-operator")];
     lease["spec"]["holderIdentity"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_is_silent_is_followed_by_another_after_the_time_of_the_lease() {
-    let world = new_world();
-    let mut first = process(&world, "a", "x");
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
     first.wins().await;
-    assert_eq!((first.fence.left(), first.readiness.check()), (10 * SECOND, Ok(())));
-    let (mut second, began) = (process(&world, "b", "x"), Instant::now());
+    assert_eq!((first.fence.remaining(), first.readiness.check()), (10 * SECOND, Ok(())));
+    let (mut second, began) = (process(&cluster, "b", "x"), Instant::now());
     second.wins().await;
     assert!(began.elapsed() >= 15 * SECOND && began.elapsed() <= 18 * SECOND, "{:?}", began.elapsed());
-    assert_eq!((holder(&world).as_str(), first.fence.left()), ("b", Duration::ZERO));
+    assert_eq!((holder(&cluster).as_str(), first.fence.remaining()), ("b", Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_renews_is_not_followed_until_it_lets_go() {
-    let world = new_world();
-    let mut first = process(&world, "a", "x");
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
     first.wins().await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let holding = tokio::spawn(first.election.hold(first.fence.clone(), async { drop(stopped.await) }));
-    let mut second = process(&world, "b", "x");
+    let holding =
+        tokio::spawn(first.election.renew_until(first.fence.clone(), async { drop(stopped.await) }));
+    let mut second = process(&cluster, "b", "x");
     assert!(timeout(300 * SECOND, second.wins()).await.is_err());
-    assert!(!first.fence.left().is_zero());
+    assert!(!first.fence.remaining().is_zero());
     assert_eq!(second.readiness.check(), Ok(()), "one that waits for its own installation is ready");
 
     drop(stop);
@@ -86,29 +92,30 @@ async fn a_holder_that_renews_is_not_followed_until_it_lets_go() {
 }
 
 /// What one thing that goes wrong with renewals costs.
-async fn renewals(method: &'static str, times: usize, how: Disturbance) -> (bool, Duration) {
-    let world = new_world();
-    let mut first = process(&world, "a", "x");
+async fn renewals(method: &'static str, times: usize, how: Fault) -> (bool, Duration) {
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
     first.wins().await;
     let began = Instant::now();
-    disturb(&world, (method, "leases"), times, how);
-    let held = timeout(120 * SECOND, first.election.hold(first.fence.clone(), std::future::pending())).await;
-    (held.is_err() && !first.fence.left().is_zero(), began.elapsed())
+    inject_fault(&cluster, (method, "leases"), times, how);
+    let held =
+        timeout(120 * SECOND, first.election.renew_until(first.fence.clone(), std::future::pending())).await;
+    (held.is_err() && !first.fence.remaining().is_zero(), began.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_renewal_that_goes_wrong_does_not_cost_the_lease() {
     for how in [
-        Disturbance::HangsBefore,
+        Fault::HangsBefore,
         // It was done: the next one meets a version of the Lease that it does not know, and looks who wrote it.
-        Disturbance::HangsAfter,
-        Disturbance::FailsBefore(500),
-        Disturbance::FailsAfter(504),
-        Disturbance::FailsBefore(409),
-        Disturbance::FailsAfter(409),
-        Disturbance::AnswersLate(2 * SECOND),
-        Disturbance::AnswersLate(20 * SECOND),
-        Disturbance::ActsLate(20 * SECOND),
+        Fault::HangsAfter,
+        Fault::FailsBefore(500),
+        Fault::FailsAfter(504),
+        Fault::FailsBefore(409),
+        Fault::FailsAfter(409),
+        Fault::AnswersLate(2 * SECOND),
+        Fault::AnswersLate(20 * SECOND),
+        Fault::ActsLate(20 * SECOND),
     ] {
         let (held, _) = renewals("PUT", 1, how).await;
         assert!(held, "{how:?}");
@@ -117,7 +124,7 @@ async fn one_renewal_that_goes_wrong_does_not_cost_the_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_whose_renewals_all_fail_stops_at_the_deadline() {
-    for how in [Disturbance::HangsBefore, Disturbance::HangsAfter, Disturbance::FailsBefore(500)] {
+    for how in [Fault::HangsBefore, Fault::HangsAfter, Fault::FailsBefore(500)] {
         let (held, after) = renewals("PUT", usize::MAX, how).await;
         assert!(!held && after == 10 * SECOND, "{how:?}: {held} after {after:?}");
     }
@@ -125,24 +132,24 @@ async fn a_holder_whose_renewals_all_fail_stops_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_deleted_is_made_again_by_its_holder() {
-    let world = new_world();
-    let mut first = process(&world, "a", "x");
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
     first.wins().await;
-    world.lock().unwrap().remove(&key("leases", LEASES, "canopy-operator")).unwrap();
-    let hold = first.election.hold(first.fence.clone(), sleep(60 * SECOND));
-    assert!(hold.await.is_some());
-    assert_eq!(holder(&world), "a");
+    cluster.lock().unwrap().remove(&key("leases", LEASES, "canopy-operator")).unwrap();
+    let renew_until = first.election.renew_until(first.fence.clone(), sleep(60 * SECOND));
+    assert!(renew_until.await.is_some());
+    assert_eq!(holder(&cluster), "a");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_lease_says_of_its_duration_neither_shortens_nor_lengthens_the_wait() {
     for seconds in [0, 1, 1_000_000] {
-        let world = new_world();
+        let cluster = new_cluster();
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": "canopy-operator"},
             "spec": {"holderIdentity": "z", "leaseDurationSeconds": seconds}});
-        world.lock().unwrap().store(key("leases", LEASES, "canopy-operator"), lease);
-        let (mut first, began) = (process(&world, "a", "x"), Instant::now());
+        cluster.lock().unwrap().store(key("leases", LEASES, "canopy-operator"), lease);
+        let (mut first, began) = (process(&cluster, "a", "x"), Instant::now());
         first.wins().await;
         let waited = began.elapsed();
         assert!(waited >= 15 * SECOND && waited <= 18 * SECOND, "{seconds}: {waited:?}");
@@ -151,10 +158,10 @@ async fn what_a_lease_says_of_its_duration_neither_shortens_nor_lengthens_the_wa
 
 #[tokio::test(start_paused = true)]
 async fn a_second_installation_says_why_it_does_not_lead_and_leads_once_the_first_is_gone() {
-    let world = new_world();
-    let mut first = process(&world, "a", "canopy-system/canopy");
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "canopy-system/canopy");
     first.wins().await;
-    let mut other = process(&world, "b", "elsewhere/canopy");
+    let mut other = process(&cluster, "b", "elsewhere/canopy");
     assert!(timeout(5 * SECOND, other.wins()).await.is_err());
     assert_eq!(
         other.readiness.check(),
@@ -164,60 +171,60 @@ async fn a_second_installation_says_why_it_does_not_lead_and_leads_once_the_firs
     );
 
     // The pods of the first are replaced: the next of them leads, though the other looks as often.
-    let election = first.election.hold(first.fence.clone(), std::future::ready(())).await.unwrap();
+    let election = first.election.renew_until(first.fence.clone(), std::future::ready(())).await.unwrap();
     first.fence.close();
     election.release().await;
-    let mut next = process(&world, "c", "canopy-system/canopy");
+    let mut next = process(&cluster, "c", "canopy-system/canopy");
     tokio::select! {
         () = next.wins() => {}
         () = other.wins() => panic!("a second installation took over"),
     }
-    assert_eq!(holder(&world), "c");
+    assert_eq!(holder(&cluster), "c");
 
     // The first is gone for good.
     other.wins().await;
-    assert_eq!((holder(&world).as_str(), other.readiness.check()), ("b", Ok(())));
+    assert_eq!((holder(&cluster).as_str(), other.readiness.check()), ("b", Ok(())));
 }
 
 /// A process that begins anew whenever it loses the Lease, as Kubernetes has it do. All its fences are kept.
 async fn live(
-    world: Arc<Mutex<World>>,
+    cluster: Arc<Mutex<FakeCluster>>,
     identity: &'static str,
     fences: Arc<Mutex<Vec<(&'static str, Fence)>>>,
 ) {
     loop {
-        let mut process = process(&world, identity, "x");
+        let mut process = process(&cluster, identity, "x");
         fences.lock().unwrap().push((identity, process.fence.clone()));
         process.wins().await;
-        drop(process.election.hold(process.fence, std::future::pending()).await);
+        drop(process.election.renew_until(process.fence, std::future::pending()).await);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn whatever_goes_wrong_no_two_processes_may_write_at_once_and_one_leads_in_the_end() {
     let late = [1, 4, 9, 12, 16, 20, 31].map(|seconds| seconds * SECOND);
-    let all = late.map(Disturbance::AnswersLate).into_iter().chain(late.map(Disturbance::ActsLate));
+    let all = late.map(Fault::AnswersLate).into_iter().chain(late.map(Fault::ActsLate));
     let all = all.chain([
-        Disturbance::HangsBefore,
-        Disturbance::HangsAfter,
-        Disturbance::FailsBefore(500),
-        Disturbance::FailsAfter(500),
-        Disturbance::FailsAfter(409),
+        Fault::HangsBefore,
+        Fault::HangsAfter,
+        Fault::FailsBefore(500),
+        Fault::FailsAfter(500),
+        Fault::FailsAfter(409),
     ]);
     for how in all {
         for (method, times) in [("POST", 1), ("PUT", 1), ("PUT", 4), ("GET", 1), ("GET", 5)] {
-            let (world, fences) = (new_world(), Arc::<Mutex<Vec<_>>>::default());
-            disturb(&world, (method, "leases"), times, how);
+            let (cluster, fences) = (new_cluster(), Arc::<Mutex<Vec<_>>>::default());
+            inject_fault(&cluster, (method, "leases"), times, how);
             let lives =
-                ["a", "b"].map(|identity| tokio::spawn(live(world.clone(), identity, fences.clone())));
+                ["a", "b"].map(|identity| tokio::spawn(live(cluster.clone(), identity, fences.clone())));
             for tenth in 0..1800 {
                 if tenth == 600 {
                     // And once more, while one leads.
-                    disturb(&world, (method, "leases"), times, how);
+                    inject_fault(&cluster, (method, "leases"), times, how);
                 }
                 sleep(SECOND / 10).await;
                 let fences = fences.lock().unwrap();
-                let open: Vec<_> = fences.iter().filter(|(_, fence)| !fence.left().is_zero()).collect();
+                let open: Vec<_> = fences.iter().filter(|(_, fence)| !fence.remaining().is_zero()).collect();
                 let who = || open.iter().map(|(identity, _)| identity).collect::<Vec<_>>();
                 assert!(open.len() <= 1, "{how:?} {method} {times}: {:?} at {tenth}", who());
                 assert!(tenth < 1799 || open.len() == 1, "{how:?} {method} {times}: nobody leads");
