@@ -6,6 +6,6 @@ pub(crate) mod window;
 pub(crate) mod outlier;
 pub(crate) mod concurrency_limit;
 pub(crate) mod latency;
-pub(crate) mod choice;
-pub(crate) mod endpoints;
+pub(crate) mod p2c;
+pub(crate) mod balancer;
 pub(crate) mod retry_budget;

@@ -14,33 +14,33 @@ use tokio::time::timeout;
 
 use crate::app::Limits;
 use crate::body::Pieces;
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// Reads `body` whole. Its bytes count as held until [`Held`] is dropped.
-pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Held), Failure> {
-    let late = Failure::SlowBody { after: limits.body_time };
+pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Held), ApiError> {
+    let late = ApiError::BodyTimeout { after: limits.body_time };
     timeout(limits.body_time, whole(body, limits)).await.map_err(|_| late)?
 }
 
 /// Reads `body` as rows of numbers, which no model has judged yet.
-pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Held), Failure> {
+pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Held), ApiError> {
     let (body, held) = bytes(body, limits).await?;
     let rows = parse(&body).map_err(|error| match error {
-        BodyError::Malformed(words) => Failure::Malformed(words),
-        BodyError::Faults(faults) => Failure::Faults(faults),
+        BodyError::Malformed(words) => ApiError::MalformedJson(words),
+        BodyError::Faults(faults) => ApiError::InvalidFeatures(faults),
     })?;
     Ok((rows, held))
 }
 
-async fn whole(mut body: Body, limits: &Limits) -> Result<(Bytes, Held), Failure> {
+async fn whole(mut body: Body, limits: &Limits) -> Result<(Bytes, Held), ApiError> {
     let max = limits.body_bytes;
-    let too_large = |_| Failure::TooLarge { limit: Some(max) };
+    let too_large = |_| ApiError::BodyTooLarge { limit: Some(max) };
     let mut pieces = Pieces::expecting(&body.size_hint(), max).map_err(too_large)?;
-    let mut held = limits.bodies.admit(&body.size_hint()).map_err(|_| Failure::Full)?;
+    let mut held = limits.bodies.admit(&body.size_hint()).map_err(|_| ApiError::BodyMemoryFull)?;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Failure::Malformed("the body broke off".to_owned()))?;
+        let frame = frame.map_err(|_| ApiError::MalformedJson("the body broke off".to_owned()))?;
         if let Ok(data) = frame.into_data() {
-            held.grow(data.len()).map_err(|_| Failure::Full)?;
+            held.grow(data.len()).map_err(|_| ApiError::BodyMemoryFull)?;
             pieces.add(data).map_err(too_large)?;
         }
     }
