@@ -7,5 +7,6 @@ pub(crate) mod outlier;
 pub(crate) mod concurrency_limit;
 pub(crate) mod latency;
 pub(crate) mod p2c;
+pub(crate) mod endpoint;
 pub(crate) mod balancer;
 pub(crate) mod retry_budget;

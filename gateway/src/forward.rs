@@ -21,8 +21,8 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tracing::Level;
 
-use crate::balance::balancer::{Endpoint, HedgeDecision, HedgeReason, InFlight};
 use crate::balance::clock::now;
+use crate::balance::endpoint::{Endpoint, HedgeDecision, HedgeReason, InFlight};
 use crate::error::{ApiError, UpstreamError};
 use crate::model::Model;
 use crate::revision::Revision;
@@ -202,7 +202,7 @@ impl Call<'_> {
         if let Ok(Ok(answered)) = at_first {
             return Ok(answered);
         }
-        tried.balancer.push(endpoint.shared());
+        tried.balancer.push(endpoint.endpoint());
         let reason = match at_first {
             Ok(failed) => return failed.inspect_err(|error| tried.failed(error)),
             Err(reason) => reason,
@@ -211,7 +211,7 @@ impl Call<'_> {
             Some(other) => other,
             None => return first.await.inspect_err(|error| tried.failed(error)),
         };
-        tried.balancer.push(other.shared());
+        tried.balancer.push(other.endpoint());
         // Seldom made, so it takes no room in the future of every request.
         let second = Box::pin(self.ask_endpoint(&other));
         let (ended, rest) = match select(first, second).await {

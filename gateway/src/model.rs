@@ -18,9 +18,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Level;
 
-use crate::balance::balancer::{Balancer, Endpoint, InFlight};
+use crate::balance::balancer::Balancer;
 use crate::balance::clock::{now, second};
 use crate::balance::concurrency_limit::ConcurrencyLimit;
+use crate::balance::endpoint::{Endpoint, InFlight};
 use crate::balance::latency::HedgeDelay;
 use crate::balance::retry_budget::RetryBudget;
 use crate::error::{ApiError, UpstreamError};
@@ -156,7 +157,7 @@ impl Model {
     ) {
         let now = now();
         endpoint.answered(revision, now);
-        endpoint.predicted(rows, took, now);
+        endpoint.record_latency(rows, took, now);
         self.hedge_delay.observe(rows, took);
         self.concurrency.record_response(now);
     }
@@ -226,7 +227,7 @@ impl Model {
     ) -> Result<Arc<Revision>, ApiError> {
         let endpoint = self.pick(&[]).ok_or_else(|| self.not_ready_error())?;
         match self.describe_endpoint(&endpoint, span, deadline).await {
-            Err(error) if error.is_retryable() => match self.pick(&[endpoint.shared()]) {
+            Err(error) if error.is_retryable() => match self.pick(&[endpoint.endpoint()]) {
                 Some(other) => self.describe_endpoint(&other, span, deadline).await,
                 None => Err(error),
             },

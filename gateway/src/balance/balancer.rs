@@ -1,180 +1,26 @@
-//! The pods of a model that are in use, and which of them is asked next.
-//!
-//! Comes in: addresses, and how each call went. Goes out: of two pods that chance has picked the better one, by requests
-//! in flight and latency; how long an answer is waited for. Never: a call, nor a second object for an address that is there
-//! already; its connections and counts outlive a look-up. Balancer that can be reached are never all out at once.
-//!
-//! To look at two is enough to keep loads even, and does not send everybody to the one that is best at the moment
+//! The endpoints of a model, and which of them gets the next request: the better of two random ones, by requests in flight
+//! and latency. Two choices keep the load even without sending every request to the endpoint that is best at the moment
 //! (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
+//!
+//! An endpoint whose address stays keeps its connections and statistics. Reachable endpoints are never all ejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 
-use crate::balance::clock::{millis, now};
-use crate::balance::latency::{Ewma, is_small};
-use crate::balance::outlier::{Availability, OutlierDetector, max_ejected};
-use crate::balance::p2c::{Load, choose_two, less_loaded};
+use crate::balance::clock::now;
+use crate::balance::endpoint::{Endpoint, InFlight};
+use crate::balance::outlier::{Availability, max_ejected};
+use crate::balance::p2c::{choose_two, less_loaded};
 use crate::error::UpstreamError;
-use crate::revision::Revision;
-use crate::upstream::describe::DescribeFlight;
 use crate::upstream::pool::ConnectionPool;
 
-/// For how long a pod is believed to be what it said it was.
-const RECENT: Duration = Duration::from_secs(5);
-/// As what a refusal counts among the times that answers take.
+/// The latency recorded for a request that an overloaded endpoint refuses. Otherwise fast refusals would make the endpoint
+/// look fast.
 const OVERLOADED_LATENCY: Duration = Duration::from_secs(1);
-
-/// One predictor of a model.
-pub(crate) struct Endpoint {
-    pub(crate) pool: Arc<ConnectionPool>,
-    pub(crate) describe_flight: DescribeFlight,
-    /// What it answered as when it last did.
-    revision: ArcSwapOption<Revision>,
-    /// When it last answered as that; see `clock`.
-    last_response: AtomicU64,
-    in_flight: AtomicU32,
-    outlier: OutlierDetector,
-    latency: Ewma,
-}
-
-impl Endpoint {
-    /// A pod of which nothing is known yet; its first failure shuts it out for `time_out`.
-    fn new(pool: Arc<ConnectionPool>, base_ejection_time: Duration, joins_others: bool) -> Self {
-        Self {
-            pool,
-            describe_flight: DescribeFlight::default(),
-            revision: ArcSwapOption::empty(),
-            last_response: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-            outlier: OutlierDetector::new(base_ejection_time, joins_others),
-            latency: Ewma::default(),
-        }
-    }
-
-    /// The revision that it answered as when it last did.
-    pub(crate) fn revision(&self) -> Option<Arc<Revision>> {
-        self.revision.load_full()
-    }
-
-    /// Whether it was `known` a moment ago.
-    pub(crate) fn was_recently(&self, revision: &Arc<Revision>) -> bool {
-        let is_same = self.revision.load().as_ref().is_some_and(|own| Arc::ptr_eq(own, revision));
-        is_same && now() < self.last_response.load(Ordering::Relaxed) + millis(RECENT)
-    }
-
-    /// It answered, as `known`.
-    pub(crate) fn answered(&self, revision: &Arc<Revision>, now: u64) {
-        if !self.revision.load().as_ref().is_some_and(|own| Arc::ptr_eq(own, revision)) {
-            self.revision.store(Some(revision.clone()));
-        }
-        self.last_response.store(now, Ordering::Relaxed);
-        self.outlier.record_success(now);
-    }
-
-    /// It predicted `rows` rows within `took`.
-    pub(crate) fn predicted(&self, rows: usize, took: Duration, now: u64) {
-        self.latency.observe(rows, took, now);
-    }
-
-    fn load(&self, now: u64) -> Load {
-        Load {
-            availability: self.outlier.availability(now, fastrand::f32),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-            latency_rank: self.latency.rank(now),
-        }
-    }
-}
-
-/// What there is to do about a request whose answer has not come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HedgeDecision {
-    /// To wait for this long, then look again.
-    Wait(Duration),
-    /// To ask another pod as well.
-    Hedge(HedgeReason),
-}
-
-/// Why another pod is asked as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HedgeReason {
-    /// The pod answers others, so it is well; but the request has few rows, and another pod may be faster.
-    Slow,
-    /// The pod answers no request.
-    Unresponsive,
-}
-
-/// A pod that is being asked; it has one request fewer in flight when this is dropped.
-pub(crate) struct InFlight {
-    endpoint: Arc<Endpoint>,
-    /// When it was picked; see `clock`.
-    pub(crate) at: u64,
-    /// Whether this request shows whether the pod answers again.
-    is_probe: bool,
-}
-
-impl InFlight {
-    fn new(endpoint: Arc<Endpoint>, availability: Availability, at: u64) -> Self {
-        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        let is_probe = availability == Availability::Probing && endpoint.outlier.begin_probe();
-        Self { endpoint, at, is_probe }
-    }
-
-    /// Whether the pod has answered any request since this one was sent to it.
-    fn has_answered_since(&self) -> bool {
-        self.last_response.load(Ordering::Relaxed) > self.at
-    }
-
-    /// What there is to do at `now` about this request, of `rows` rows, to a model whose pods may take `patience` for so
-    /// many. A pod is silent once it has answered nobody for that long. It is so sooner if it leaves several requests
-    /// waiting, or has failed before: then it is not one answer that takes long, unless this one is large.
-    pub(crate) fn hedge_decision(&self, rows: usize, hedge_delay: Duration, now: u64) -> HedgeDecision {
-        let since = self.at.max(self.last_response.load(Ordering::Relaxed));
-        let mut unresponsive_at = since + millis(hedge_delay);
-        let mut slow_at = u64::MAX;
-        if is_small(rows) {
-            slow_at = self.at + millis(hedge_delay);
-            if let Some(after) = self.latency.unresponsive_after() {
-                let may_be_unresponsive =
-                    self.in_flight.load(Ordering::Relaxed) > 1 || self.outlier.is_failing();
-                let since = if may_be_unresponsive { since } else { now };
-                unresponsive_at = unresponsive_at.min(since + millis(after));
-            }
-        }
-        match unresponsive_at.min(slow_at) {
-            until if now < until => HedgeDecision::Wait(Duration::from_millis(until - now)),
-            _ if now >= unresponsive_at => HedgeDecision::Hedge(HedgeReason::Unresponsive),
-            _ => HedgeDecision::Hedge(HedgeReason::Slow),
-        }
-    }
-
-    /// The pod, to remember that it was asked.
-    pub(crate) fn shared(&self) -> Arc<Endpoint> {
-        self.endpoint.clone()
-    }
-}
-
-impl Deref for InFlight {
-    type Target = Endpoint;
-
-    fn deref(&self) -> &Endpoint {
-        &self.endpoint
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if self.is_probe {
-            self.endpoint.outlier.end_probe();
-        }
-    }
-}
 
 /// The pods of a model that are in use.
 pub(crate) struct Balancer {
@@ -295,6 +141,8 @@ impl Balancer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::endpoint::HedgeDecision;
+    use std::sync::atomic::Ordering;
 
     fn at(last: u8) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, last], 8001))
@@ -325,10 +173,10 @@ mod tests {
         let balancer = Balancer::none(Duration::from_secs(1));
         assert!(balancer.pick(&[]).is_none());
         balancer.replace([at(1)].into_iter());
-        let mut tried = vec![balancer.pick(&[]).unwrap().shared()];
+        let mut tried = vec![balancer.pick(&[]).unwrap().endpoint()];
         assert!(balancer.pick(&tried).is_none());
         balancer.replace([at(1), at(2)].into_iter());
-        tried.push(balancer.pick(&tried).unwrap().shared());
+        tried.push(balancer.pick(&tried).unwrap().endpoint());
         assert_eq!(tried[1].pool.url(), "http://127.0.0.2:8001");
         assert!(balancer.pick(&tried).is_none());
     }
@@ -340,7 +188,7 @@ mod tests {
         let mut tried = Vec::new();
         let asked = (0..count).map(|_| {
             let asked = balancer.pick(&tried).unwrap();
-            tried.push(asked.shared());
+            tried.push(asked.endpoint());
             asked
         });
         let asked = asked.collect();
@@ -373,7 +221,7 @@ mod tests {
         let first = balancer.pick(&[]).unwrap();
         check_wait(&first, 1, 0, "2000 ms");
         check_wait(&first, 1, 1_900, "100 ms");
-        first.predicted(1, Duration::from_millis(100), first.at);
+        first.record_latency(1, Duration::from_millis(100), first.at);
         check_wait(&first, 1, 0, "400 ms");
         check_wait(&first, 1, 400, "400 ms");
         check_wait(&first, 1, 1_900, "100 ms");
@@ -453,7 +301,7 @@ mod tests {
         balancer.failed(&first, &invalid);
         assert_eq!(first.load(now()).availability, Availability::Healthy, "that may have been the rows");
         balancer.failed(&first, &invalid);
-        let tried = [first.shared()];
+        let tried = [first.endpoint()];
         let is_other = || !Arc::ptr_eq(&balancer.pick(&[]).unwrap().endpoint, &tried[0]);
         let busy: Vec<_> = (0..5).map(|_| balancer.pick(&tried).unwrap()).collect();
         assert!(is_other());

@@ -23,7 +23,7 @@ use canopy_runtime::trace::TraceContext;
 use canopy_runtime::workers;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -31,7 +31,6 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::body::Pieces;
 use crate::error::UpstreamError;
 use crate::settings::Address;
 
@@ -200,7 +199,7 @@ impl ConnectionPool {
             ExchangeError { error: upstream_error, has_begun: error.is_parse(), is_delivered: delivered }
         })?;
         let (head, body) = response.into_parts();
-        let body = connection.whole(body, request.response_max).await.map_err(|why| {
+        let body = connection.collect(body, request.response_max).await.map_err(|why| {
             let upstream_error = UpstreamError::Failed(format!("no whole answer from {}: {why}", self.url));
             ExchangeError { error: upstream_error, has_begun: true, is_delivered: true }
         })?;
@@ -346,16 +345,13 @@ impl Connection {
         }
     }
 
-    /// The whole of `body`, or why not.
-    async fn whole(&mut self, mut body: Incoming, max: usize) -> Result<Bytes, String> {
-        let mut pieces = Pieces::expecting(&body.size_hint(), max).map_err(|error| error.to_string())?;
-        while !body.is_end_stream() {
-            let Some(frame) = self.drive(body.frame()).await else { break };
-            if let Ok(data) = frame.map_err(|error| causes(&error))?.into_data() {
-                pieces.add(data).map_err(|error| error.to_string())?;
-            }
+    /// Reads `body` to its end, up to `max` bytes.
+    async fn collect(&mut self, body: Incoming, max: usize) -> Result<Bytes, String> {
+        if body.size_hint().lower() > max as u64 {
+            return Err(format!("longer than {max} bytes"));
         }
-        Ok(pieces.join())
+        let collected = self.drive(Limited::new(body, max).collect()).await;
+        collected.map(Collected::to_bytes).map_err(|error| causes(&*error))
     }
 }
 

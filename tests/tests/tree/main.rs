@@ -123,6 +123,7 @@ const DOORS: [Door; 11] = [
             "crates/runtime/src/trace.rs",
             "gateway/src/discovery/registry.rs",
             "gateway/src/balance/balancer.rs",
+            "gateway/src/balance/endpoint.rs",
             "gateway/src/routes/predict.rs",
         ],
     },
