@@ -7,7 +7,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use canopy_contract::body::{BodyError, parse};
 use canopy_contract::rows::Rows;
-use canopy_runtime::bodies::Held;
+use canopy_runtime::server::body_memory::Reservation;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use tokio::time::timeout;
@@ -15,14 +15,14 @@ use tokio::time::timeout;
 use crate::app::Limits;
 use crate::error::ApiError;
 
-/// Reads `body` whole. Its bytes count as held until [`Held`] is dropped.
-pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Held), ApiError> {
+/// Reads `body` whole. Its bytes count as held until [`Reservation`] is dropped.
+pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), ApiError> {
     let late = ApiError::BodyTimeout { after: limits.body_time };
     timeout(limits.body_time, collect(body, limits)).await.map_err(|_| late)?
 }
 
 /// Reads `body` as rows of numbers, which no model has judged yet.
-pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Held), ApiError> {
+pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Reservation), ApiError> {
     let (body, held) = bytes(body, limits).await?;
     let rows = parse(&body).map_err(|error| match error {
         BodyError::Malformed(words) => ApiError::MalformedJson(words),
@@ -31,7 +31,7 @@ pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Held), Ap
     Ok((rows, held))
 }
 
-async fn collect(body: Body, limits: &Limits) -> Result<(Bytes, Held), ApiError> {
+async fn collect(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), ApiError> {
     let max = limits.body_bytes;
     let too_large = || ApiError::BodyTooLarge { limit: Some(max) };
     if body.size_hint().lower() > max as u64 {

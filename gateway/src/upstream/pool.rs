@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use canopy_contract::names::{REVISION_HEADER, TIMEOUT_HEADER};
+use canopy_runtime::server::workers;
 use canopy_runtime::trace::TraceContext;
-use canopy_runtime::workers;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
@@ -45,7 +45,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// and after how many looks one is closed: before the predictor does, which closes connections that are idle for 75 s.
 const SWEEPS_MAX: u8 = 6;
 
-// Made once: to make one of a text takes a look at each of its letters.
+// Parsed once: parsing validates every byte.
 static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 
@@ -249,7 +249,7 @@ impl ConnectionPool {
 
 /// The place of this worker's connections.
 fn worker_slot() -> usize {
-    workers::place() % WORKER_SLOTS
+    workers::worker_index() % WORKER_SLOTS
 }
 
 fn lock(idle: &Mutex<IdleConnections>) -> MutexGuard<'_, IdleConnections> {
