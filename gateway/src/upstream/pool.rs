@@ -1,12 +1,9 @@
-//! One predictor's address, and a pool of connections to it. The only file that speaks HTTP as a client.
+//! The pool of connections to one predictor, and the exchange of a request and its response. The only file with an HTTP client.
 //!
-//! Comes in: a request and a deadline. Goes out: the whole answer, or why there is none. Never: a wait beyond
-//! the deadline, an answer longer than was asked for, or a second connection while one is idle.
+//! The task of a request drives its connection: a response wakes one task instead of two, and a cancelled request closes its
+//! connection. Each worker has idle connections of its own, so that a response wakes the worker that waits for it.
 //!
-//! A connection is driven by the request that uses it, not by a task of its own: an answer wakes one task
-//! instead of two, and what a client no longer waits for ends with its request. Each worker keeps connections of its
-//! own: one that another worker had opened would have that one wake up for every answer. While connections are idle, a task
-//! for each worker closes those that the other side has closed, and those that were not used for a minute.
+//! No exchange lasts beyond its deadline, and no connection is opened while an open one is idle.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
