@@ -134,8 +134,10 @@ fn prepare_anew(
                 report.samples,
                 preparation.hold_out,
             );
-            for warning in &report.warnings {
-                tracing::warn!(model, version, "{warning}");
+            if let Record::Prepared { report, .. } = &record {
+                for warning in &report.warnings {
+                    tracing::warn!(model, version, "{warning}");
+                }
             }
             record
         }
