@@ -359,7 +359,7 @@ mod tests {
                    at most 63 characters long, but is \"Bad_NS\"";
         check(
             &DEMO.replace("  name: demo\n", "  name: demo\n  namespace: Bad_NS\n"),
-            &format!("line 7: PredictorModel demo: metadata.namespace: {why}"),
+            &format!("line 8: PredictorModel demo: metadata.namespace: {why}"),
         );
         check(
             &DATA.replace("{name: a}", "{name: a, namespace: Bad_NS}"),
