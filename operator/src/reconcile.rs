@@ -39,6 +39,7 @@ use crate::state::{Objects, Observed, Remembered};
 use crate::status::conditions;
 use crate::status::events::{self, Announcement};
 use crate::status::facts::Outcome;
+use crate::status::reach::{self, Unreached};
 use crate::status::{remembered, status};
 use crate::tracing_spans;
 
@@ -70,6 +71,8 @@ pub struct Context {
     pub sources: Sources,
     /// Statuses that were written and that the watch has not shown yet.
     pub unseen: Unseen,
+    /// Models whose ready pods gateways do not find.
+    pub unreached: Unreached,
     /// Models whose passes fail.
     pub failures: Backoff,
 }
@@ -91,6 +94,7 @@ impl Context {
             metrics,
             sources,
             unseen: Unseen::default(),
+            unreached: Unreached::default(),
             failures: Backoff::new(FAILURES),
         }
     }
@@ -98,10 +102,12 @@ impl Context {
     /// Forgets what was known of models that are gone.
     fn forget(&self) {
         let models = self.stores.models.len();
-        if self.unseen.len() > models || self.failures.len() > models {
+        if [self.unseen.len(), self.unreached.len(), self.failures.len()].iter().any(|known| *known > models)
+        {
             let there: HashSet<_> =
                 self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
             self.unseen.keep(|uid| there.contains(uid));
+            self.unreached.keep(|uid| there.contains(uid));
             self.failures.keep(|uid| there.contains(uid));
         }
     }
@@ -190,6 +196,7 @@ async fn decide_and_write(
         refusal_policy::next(&plan, &observed, now),
         progress::next(&plan, &observed, now),
         renewal::next(&observed, now),
+        reach::next(&observed),
     ];
     let next = by_time.into_iter().chain([hindered, applied.again]);
     Ok(next.flatten().min())
@@ -254,7 +261,8 @@ async fn look(
             }
         }
     }
-    let observed = Observed::read(name, &objects, frozen, remembered);
+    let mut observed = Observed::read(name, &objects, frozen, remembered);
+    observed.reach = context.unreached.reach(model, name, &observed, now);
     Ok(Look { plan, observed, unread })
 }
 

@@ -10,6 +10,7 @@ mod additions;
 mod blocked;
 mod changes;
 mod crashes;
+mod endpoints;
 mod networks;
 mod pods;
 mod leading;

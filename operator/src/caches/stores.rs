@@ -8,6 +8,7 @@ use std::sync::Arc;
 use canopy_resource::model::PredictorModel;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -33,6 +34,8 @@ pub struct Stores {
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// Their Services, and those that list all models of a namespace.
     pub services: Store<Service>,
+    /// Which pods clients of those Services find.
+    pub slices: Store<EndpointSlice>,
     /// Their budgets.
     pub budgets: Store<PodDisruptionBudget>,
     /// Their `NetworkPolicies`.
@@ -56,6 +59,8 @@ pub struct Writers {
     pub config_maps: Writer<PartialObjectMeta<ConfigMap>>,
     /// Of the Services.
     pub services: Writer<Service>,
+    /// Of the `EndpointSlice`s.
+    pub slices: Writer<EndpointSlice>,
     /// Of the budgets.
     pub budgets: Writer<PodDisruptionBudget>,
     /// Of the `NetworkPolicies`.
@@ -75,6 +80,7 @@ impl Writers {
             snapshots,
             config_maps,
             services,
+            slices,
             budgets,
             policies,
             pods,
@@ -86,6 +92,7 @@ impl Writers {
             snapshots: snapshots.as_reader(),
             config_maps: config_maps.as_reader(),
             services: services.as_reader(),
+            slices: slices.as_reader(),
             budgets: budgets.as_reader(),
             policies: policies.as_reader(),
             pods: pods.as_reader(),
@@ -150,6 +157,7 @@ impl Stores {
             snapshots,
             config_maps,
             services,
+            slices,
             budgets,
             policies,
             pods,
@@ -160,6 +168,7 @@ impl Stores {
         snapshots.wait_until_ready().await?;
         config_maps.wait_until_ready().await?;
         services.wait_until_ready().await?;
+        slices.wait_until_ready().await?;
         budgets.wait_until_ready().await?;
         policies.wait_until_ready().await?;
         pods.wait_until_ready().await
@@ -174,6 +183,8 @@ impl Stores {
             snapshots: of_model(&self.snapshots, own, is_own),
             config_maps: of_model(&self.config_maps, own, is_own),
             services: of_model(&self.services, own, is_own),
+            // These belong to Services, and decide nothing.
+            slices: of_model(&self.slices, own, |_, _| true),
             // These belong to ReplicaSets: whether to one of the model's is looked at where their Deployment is known.
             pods: of_model(&self.pods, own, |_, _| true),
         }

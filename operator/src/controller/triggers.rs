@@ -10,7 +10,8 @@ use canopy_contract::names::CATALOGUE_SERVICE;
 use canopy_resource::model::PredictorModel;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, ObjectReference, Pod, PodSpec, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -28,6 +29,7 @@ use crate::caches::undecodable::Faulty;
 use crate::data_sources::Sources;
 use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
 use crate::metrics::Metrics;
+use crate::state;
 use crate::status::conditions;
 
 /// How many events may wait for a pass.
@@ -75,6 +77,7 @@ pub fn start(client: &Client, writers: Writers, sources: Sources, metrics: Metri
         snapshots,
         config_maps,
         services,
+        slices,
         budgets,
         policies,
         pods,
@@ -89,6 +92,7 @@ pub fn start(client: &Client, writers: Writers, sources: Sources, metrics: Metri
     spawn(&mut tasks, "ControllerRevisions", follow(own(client), snapshots, desk.clone(), pack));
     spawn(&mut tasks, "ConfigMaps", follow(own(client), config_maps, desk.clone(), |_| {}));
     spawn(&mut tasks, "Services", follow(own::<Service>(client), services, desk.clone(), |_| {}));
+    spawn(&mut tasks, "EndpointSlices", follow(own(client), slices, desk.clone(), drop_addresses));
     spawn(&mut tasks, "PodDisruptionBudgets", follow(own(client), budgets, desk.clone(), |_| {}));
     spawn(&mut tasks, "NetworkPolicies", follow(own(client), policies, desk.clone(), |_| {}));
     spawn(&mut tasks, "pods", follow(own(client), pods, desk.clone(), drop_spec));
@@ -253,6 +257,19 @@ fn drop_spec(pod: &mut Pod) {
         containers: names(&spec.containers),
         ..PodSpec::default()
     });
+}
+
+/// Only which pods are ready endpoints is read.
+fn drop_addresses(slice: &mut EndpointSlice) {
+    let endpoints = slice.endpoints.get_or_insert_default();
+    endpoints.retain(state::is_ready);
+    for endpoint in endpoints {
+        let pod = endpoint.target_ref.take().and_then(|pod| pod.name);
+        let target_ref = Some(ObjectReference { name: pod, ..ObjectReference::default() });
+        *endpoint = Endpoint { target_ref, ..Endpoint::default() };
+    }
+    slice.annotations_mut().clear();
+    slice.ports = None;
 }
 
 impl Desk {

@@ -4,7 +4,7 @@
 
 use crate::reason::{Reason, Trouble};
 use crate::rollout::progress;
-use crate::state::DeploymentSeen;
+use crate::state::{DeploymentSeen, Reach};
 use crate::status::facts::{Facts, Outcome};
 
 /// What keeps a model from being ready.
@@ -26,8 +26,20 @@ impl Cause {
 
 /// The cause, in order of what to look at first.
 pub fn of(facts: &Facts<'_>) -> Option<Cause> {
-    let fault = hindrance(facts).or_else(|| refusal(facts)).or_else(|| asleep(facts));
+    let fault =
+        unreached(facts).or_else(|| hindrance(facts)).or_else(|| refusal(facts)).or_else(|| asleep(facts));
     fault.or_else(|| pods_in_trouble(facts)).map(Cause::Fault).or_else(|| wait(facts).map(Cause::Time))
+}
+
+fn unreached(facts: &Facts<'_>) -> Option<Trouble> {
+    let revision = facts.observed.selected.as_deref()?;
+    let service = facts.plan.name.endpoints_service();
+    let message = format!(
+        "Service {service} has no ready endpoint although pods of revision {revision} are ready, so gateways do not find \
+         the model: see kubectl get endpointslices, and whether kube-controller-manager, which writes them, runs"
+    );
+    let is_lost = facts.plan.replicas > 0 && facts.observed.reach == Reach::Lost;
+    is_lost.then(|| Trouble::new(Reason::NoEndpoints, message))
 }
 
 fn hindrance(facts: &Facts<'_>) -> Option<Trouble> {
@@ -79,8 +91,14 @@ fn wait(facts: &Facts<'_>) -> Option<Trouble> {
     let replicas = facts.plan.replicas;
     let serves = facts.serving() == Some(revision);
     if serves && is_current && wanted == replicas && ready >= replicas {
-        let service = facts.misdirected(revision)?;
-        let message = format!("Service {service} does not select the pods of revision {revision} yet");
+        let message = match facts.misdirected(revision) {
+            Some(service) => format!("Service {service} does not select the pods of revision {revision} yet"),
+            None if !facts.is_reached(facts.was_ready) => {
+                let service = facts.plan.name.endpoints_service();
+                format!("Service {service} has no ready endpoint of revision {revision} yet")
+            }
+            None => return None,
+        };
         return Some(Trouble::new(Reason::Starting, message));
     }
     if ready == 0 && facts.prepared(revision).is_none() {

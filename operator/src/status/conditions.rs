@@ -15,7 +15,7 @@ use crate::status::blockers::Cause;
 use crate::status::facts::{Facts, Outcome};
 
 /// Whether any revision answers.
-const AVAILABLE: &str = "Available";
+pub const AVAILABLE: &str = "Available";
 /// Whether the revision of this generation answers with all its replicas.
 pub const READY: &str = "Ready";
 /// Whether that revision is trained and met its gate.
@@ -66,6 +66,11 @@ pub fn ready_of(status: &PredictorModelStatus) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.type_ == READY)
 }
 
+/// Whether a condition was True when a status was written.
+pub fn was_true(status: &PredictorModelStatus, type_: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == TRUE)
+}
+
 /// Whether a model is as its spec asks, and nothing is left to do.
 pub fn is_settled(status: &PredictorModelStatus) -> bool {
     let as_wished = |condition: &Condition| {
@@ -83,7 +88,8 @@ pub fn whole_seconds(now: Timestamp) -> Timestamp {
 fn available(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
     // While the Services are being changed, the revision that they still select answers.
     let candidates = [facts.serving(), facts.observed.selected.as_deref()];
-    let mut routed = candidates.into_iter().flatten().filter(|revision| facts.is_routed(revision));
+    let is_routed = |revision: &&str| facts.is_routed(revision) && facts.is_reached(facts.was_available);
+    let mut routed = candidates.into_iter().flatten().filter(is_routed);
     let answering = routed.find_map(|revision| {
         facts.deployment(revision).filter(|deployment| deployment.ready > 0).map(|found| (revision, found))
     });
@@ -140,7 +146,10 @@ fn prepared(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
         (Some(revision), None, _) if was_prepared(facts, revision) => {
             (TRUE, Trouble::new(Reason::Prepared, format!("revision {revision} was prepared before")))
         }
-        (_, _, Some(Cause::Fault(trouble))) if trouble.reason != Reason::ScaledToZero => {
+        // Why nothing serves may have nothing to do with how this revision was prepared.
+        (_, _, Some(Cause::Fault(trouble)))
+            if ![Reason::ScaledToZero, Reason::NoEndpoints].contains(&trouble.reason) =>
+        {
             (FALSE, trouble.clone())
         }
         (Some(_) | None, Some(_) | None, Some(_) | None) => (UNKNOWN, told(cause)),

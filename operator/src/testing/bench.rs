@@ -45,11 +45,12 @@ pub(crate) const CALLERS: &str = r#"{
     "metrics": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
 }"#;
 /// The kinds of children.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "deployments",
     "controllerrevisions",
     "configmaps",
     "services",
+    "endpointslices",
     "poddisruptionbudgets",
     "networkpolicies",
     "pods",
@@ -189,6 +190,7 @@ impl Bench {
             snapshots,
             config_maps,
             services,
+            slices,
             budgets,
             policies,
             pods,
@@ -204,6 +206,7 @@ impl Bench {
                     list(&self.context.sources, &world);
                 }
                 "services" => fill(services, plural, &world),
+                "endpointslices" => fill(slices, plural, &world),
                 "poddisruptionbudgets" => fill(budgets, plural, &world),
                 "networkpolicies" => fill(policies, plural, &world),
                 "pods" => fill(pods, plural, &world),

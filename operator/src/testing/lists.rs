@@ -49,9 +49,9 @@ async fn config_maps_are_listed_and_watched_by_their_metadata_alone_and_a_few_at
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
     let _news = triggers::start(&client(sender), Writers::default(), Sources::default(), metrics);
-    // Eight kinds of the operator's own, and the users' ConfigMaps: each is listed and then watched.
+    // Nine kinds of the operator's own, and the users' ConfigMaps: each is listed and then watched.
     let mut all = Vec::new();
-    while all.iter().filter(|asked: &&Asked| asked.query.contains("watch=true")).count() < 9 {
+    while all.iter().filter(|asked: &&Asked| asked.query.contains("watch=true")).count() < 10 {
         all.push(receiver.recv().await.unwrap());
     }
     let of_config_maps: Vec<_> = all.iter().filter(|asked| asked.plural == "configmaps").collect();

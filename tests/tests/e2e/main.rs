@@ -19,6 +19,7 @@ mod revisions;
 mod trouble;
 mod sources;
 mod blocked;
+mod endpoints;
 mod refusals;
 mod tenants;
 mod leading;
