@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use canopy_tests::namespace::in_namespace;
 use serde_json::json;
 
-use crate::canopy::alone;
+use crate::canopy::exclusive;
 use crate::model::{Model, small};
-use crate::strike::strike_control_plane;
+use crate::signals::signal_control_plane;
 
 /// The program that writes `EndpointSlices`.
 const CONTROLLERS: &str = "kube-controller-manager";
@@ -14,12 +14,12 @@ const REASON: &str = "NoEndpoints";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_reports_dead_endpoint_controllers_and_recovers_once_they_are_back() -> Result<()> {
-    let _turn = alone().await?;
+    let _turn = exclusive().await?;
     in_namespace("e2e-endpoints", async |namespace| {
         namespace.apply(&small("tiny", &json!({})))?;
         let model = Model { namespace, name: "tiny" };
         model.ready()?;
-        strike_control_plane(CONTROLLERS, "STOP")?;
+        signal_control_plane(CONTROLLERS, "STOP")?;
         let reported = async {
             let of_gateways = "kubernetes.io/service-name=tiny-pods";
             let deleted = namespace.kubectl(&[
@@ -30,17 +30,17 @@ async fn a_model_reports_dead_endpoint_controllers_and_recovers_once_they_are_ba
                 "--wait=false",
             ])?;
             ensure!(deleted.contains("tiny-pods"), "no EndpointSlice was deleted: {deleted}");
-            let message = model.says("Available", "False", REASON).await?;
+            let message = model.condition("Available", "False", REASON).await?;
             ensure!(message.contains("Service tiny-pods has no ready endpoint"), "{message}");
-            model.says("Ready", "False", REASON).await?;
-            model.is_told(REASON, &message).await
+            model.condition("Ready", "False", REASON).await?;
+            model.has_event(REASON, &message).await
         };
         let reported = reported.await;
         // Other tests need the controllers, whatever became of this one.
-        strike_control_plane(CONTROLLERS, "CONT")?;
+        signal_control_plane(CONTROLLERS, "CONT")?;
         reported?;
-        model.says("Available", "True", "Serving").await?;
-        model.says("Ready", "True", "Serving").await.map(drop)
+        model.condition("Available", "True", "Serving").await?;
+        model.condition("Ready", "True", "Serving").await.map(drop)
     })
     .await
 }

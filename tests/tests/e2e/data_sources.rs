@@ -7,10 +7,10 @@ use canopy_tests::wait::until;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::canopy::{alone, install, install_with, shared};
+use crate::canopy::{exclusive, install, install_with, shared};
+use crate::failures::{ROWS, csv_model, still_serves};
 use crate::files;
-use crate::model::{Model, PATIENCE, revision};
-use crate::trouble::{ROWS, csv_model, still_serves};
+use crate::model::{Model, TIMEOUT, revision};
 
 const REFUSED: &str = "data must not come from this address";
 const NOT_TOLD: &str = "no file could be read there";
@@ -22,7 +22,7 @@ fn digest(text: &str) -> String {
 #[tokio::test]
 async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
     const FILES: &str = "e2e-files-refused";
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     let host = "redirect http://127.0.0.1:10248/healthz";
     let api_server = "redirect https://kubernetes.default.svc/version";
     let base = files::serve(FILES, &[("host", host), ("api", api_server)])?;
@@ -44,7 +44,7 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
         ] {
             namespace.apply(&csv_model(name, &json!({"uri": uri, "sha256": "0".repeat(64)})))?;
             let model = Model { namespace, name };
-            let message = model.says_with("Ready", "False", reason, &[words]).await?;
+            let message = model.condition_with("Ready", "False", reason, &[words]).await?;
             for told in ["404", "refused (os", "certificate", "127.0.0.1:10248"] {
                 ensure!(!message.contains(told), "{name}: {message}");
             }
@@ -60,7 +60,7 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
 #[tokio::test]
 async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
     const FILES: &str = "e2e-files-networks";
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
     let outcome = in_namespace("e2e-networks", async |namespace| {
         let model = |name: &str, file: &str| {
@@ -69,18 +69,18 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
         install_with(&["operator.sources.deniedNetworks={0.0.0.0/0,::/0}".to_owned()])?;
         namespace.apply(&model("denied", "rows.csv"))?;
         let denied = Model { namespace, name: "denied" };
-        denied.says_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await?;
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await?;
 
         // Addresses of pods and Services of clusters by kind.
         install_with(&["operator.sources.allowedNetworks={10.0.0.0/8}".to_owned()])?;
         namespace.apply(&model("absent", "absent.csv"))?;
         let absent = Model { namespace, name: "absent" };
-        absent.says_with("Ready", "False", "DataUnavailable", &["404 Not Found"]).await?;
+        absent.condition_with("Ready", "False", "DataUnavailable", &["404 Not Found"]).await?;
         namespace.apply(&model("allowed", "rows.csv"))?;
         Model { namespace, name: "allowed" }.ready()?;
 
         // A revision keeps the networks that it was made with.
-        denied.says_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await.map(drop)
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await.map(drop)
     })
     .await;
     install()?;
@@ -91,7 +91,7 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
 #[tokio::test]
 async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
     const FILES: &str = "e2e-files-swapped";
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
     let outcome = in_namespace("e2e-swapped", async |namespace| {
         let source = json!({"uri": format!("{base}/rows.csv"), "sha256": digest(ROWS)});
@@ -104,8 +104,8 @@ async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
         files::serve(FILES, &[("rows.csv", &ROWS.replace("-3,0", "-4,0"))])?;
         let lost = tiny.pods(&serving)?.into_keys().next().context("there are no pods")?;
         namespace.kubectl(&["delete", "pod", &lost])?;
-        let message = tiny.says_with("Ready", "False", "DigestMismatch", &["another SHA-256"]).await?;
-        tiny.is_told("DigestMismatch", &message).await?;
+        let message = tiny.condition_with("Ready", "False", "DigestMismatch", &["another SHA-256"]).await?;
+        tiny.has_event("DigestMismatch", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await?;
 
         files::serve(FILES, &[("rows.csv", ROWS)])?;
@@ -126,7 +126,7 @@ const RESTART: &str = r#"crictl stopp "$(crictl pods --quiet --label "io.kuberne
 #[tokio::test]
 async fn a_pod_that_starts_again_needs_no_file_server() -> Result<()> {
     const FILES: &str = "e2e-files-gone";
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
     in_namespace("e2e-gone", async |namespace| {
         let source = json!({"uri": format!("{base}/rows.csv"), "sha256": digest(ROWS)});
@@ -137,7 +137,7 @@ async fn a_pod_that_starts_again_needs_no_file_server() -> Result<()> {
 
         let (name, before) = tiny.pods(&serving)?.into_iter().next().context("there are no pods")?;
         on_node(&before.node, RESTART, &[&before.uid])?;
-        until(&format!("{name} to be ready again"), PATIENCE, async || {
+        until(&format!("{name} to be ready again"), TIMEOUT, async || {
             let now = tiny.pods(&serving)?;
             let now = now.get(&name).context("the pod is gone")?;
             ensure!(now.uid == before.uid && now.restarts > before.restarts && now.is_ready, "it is {now:?}");

@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::Scene;
 use super::changes::{grow, replaced};
-use crate::canopy::{SYSTEM, alone, leader};
-use crate::model::{Model, PATIENCE, revision};
-use crate::strike::strike;
+use crate::canopy::{SYSTEM, exclusive, leader};
+use crate::model::{Model, TIMEOUT, revision};
+use crate::signals::signal_predictors;
 
 /// For how long, unless the feature `full` is on.
 const TIME: Duration = Duration::from_mins(1);
@@ -51,8 +51,8 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
         }
         1 => {
             let (name, pod) = any(chance)?;
-            strike("KILL", [&pod])?;
-            until("the pod to be back", PATIENCE, async || {
+            signal_predictors("KILL", [&pod])?;
+            until("the pod to be back", TIMEOUT, async || {
                 let now = model.pods(&serving)?;
                 let now = now.get(&name).context("it is gone")?;
                 ensure!(now.is_ready && now.restarts > pod.restarts, "{now:?}");
@@ -64,7 +64,7 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
         2 => {
             let (name, _) = any(chance)?;
             model.namespace.kubectl(&["delete", "pod", &name, "--wait=false"])?;
-            until("the pod to go", PATIENCE, async || {
+            until("the pod to go", TIMEOUT, async || {
                 let now = model.pods(&serving)?;
                 ensure!(!now.contains_key(&name), "it is still there");
                 Ok(())
@@ -82,14 +82,14 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
         }
         4 => {
             let (_, pod) = any(chance)?;
-            strike("STOP", [&pod])?;
+            signal_predictors("STOP", [&pod])?;
             pass(CALM).await;
-            strike("CONT", [&pod])?;
+            signal_predictors("CONT", [&pod])?;
             model.has_pods(&serving, 3).await?;
             Ok("a predictor hung")
         }
         _ => {
-            let leads = until("a leader", PATIENCE, async || leader()).await?;
+            let leads = until("a leader", TIMEOUT, async || leader()).await?;
             kubectl(&["delete", "pod", &leads, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
             Ok("an operator killed")
         }
@@ -98,12 +98,12 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-soak", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
         let time = if cfg!(feature = "full") { TIME_FULL } else { TIME };
         let mut chance = fastrand::Rng::with_seed(SEED);
-        let gateways = scene.front.admin().await?;
+        let gateways = scene.gateways.admin().await?;
         let mut load = scene.load().await?;
         let mut before = Vec::new();
         for gateway in &gateways {
@@ -127,7 +127,7 @@ async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
                 gateway.pod
             );
         }
-        until("a leader", PATIENCE, async || leader()).await?;
+        until("a leader", TIMEOUT, async || leader()).await?;
         load.stop().await.all_answered(&format!("soak of {time:?}, seed {SEED}, {number} things happened"))
     })
     .await

@@ -10,7 +10,7 @@ use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use serde_json::json;
 
-use crate::canopy::{SYSTEM, alone, leader, measurements, pods};
+use crate::canopy::{SYSTEM, exclusive, leader, measurements, pods};
 use crate::model::{Model, small};
 
 /// How long nobody may lead after a leader was lost without a word.
@@ -18,7 +18,7 @@ const TAKE_OVER: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn another_operator_takes_over_from_a_leader_that_is_killed() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-leader", async |namespace| {
         let first = until("a leader", TAKE_OVER, async || leader()).await?;
         for pod in pods("operator")? {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::load::{Answer, Load, Plan, Sent, Told};
+use canopy_tests::load::{Answer, Load, Plan, Report, Sent};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
 use super::{ROWS, Scene};
-use crate::canopy::in_peace;
-use crate::model::{Model, PATIENCE, found, revision};
+use crate::canopy::under_load;
+use crate::model::{Model, TIMEOUT, condition_of, revision};
 
 /// Changes the number of trees, which is another revision.
 pub(super) fn grow(model: &Model<'_>, trees: u32) -> Result<()> {
@@ -19,9 +19,9 @@ pub(super) fn grow(model: &Model<'_>, trees: u32) -> Result<()> {
 
 /// Returns when the present spec serves and nothing is left of the revision `old`.
 pub(super) async fn replaced(model: &Model<'_>, old: &str) -> Result<String> {
-    until(&format!("another revision than {old}"), PATIENCE, async || {
+    until(&format!("another revision than {old}"), TIMEOUT, async || {
         let now = model.read()?;
-        let (serving, ready) = (revision(&now)?, found(&now, "Ready")?);
+        let (serving, ready) = (revision(&now)?, condition_of(&now, "Ready")?);
         let is_current = ready["observedGeneration"] == now["metadata"]["generation"];
         ensure!(serving != old && is_current && ready["status"] == "True", "{serving} is {ready}");
         let left = model.namespace.kubectl(&["get", "deployments", "--output", "name"])?;
@@ -33,7 +33,7 @@ pub(super) async fn replaced(model: &Model<'_>, old: &str) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_changes_in_quick_succession_fail_no_request() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-quick", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let old = revision(&scene.model.read()?)?;
@@ -59,7 +59,7 @@ async fn three_changes_in_quick_succession_fail_no_request() -> Result<()> {
 
 /// Returns when the operator has taken up the present spec: a change that it never saw would be none.
 async fn taken_up(model: &Model<'_>) -> Result<()> {
-    until("the operator to see a change", PATIENCE, async || {
+    until("the operator to see a change", TIMEOUT, async || {
         let now = model.read()?;
         let (seen, present) = (&now["status"]["observedGeneration"], &now["metadata"]["generation"]);
         ensure!(seen == present, "it has seen {seen} of {present}");
@@ -75,7 +75,7 @@ const FAREWELL: Duration = Duration::from_secs(25);
 /// are ready, and the old ones go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_that_are_switched_before_pods_are_ready_fail_requests() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-order-off", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let old = format!("tiny-{}", revision(&scene.model.read()?)?);
@@ -100,10 +100,10 @@ async fn services_that_are_switched_before_pods_are_ready_fail_requests() -> Res
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_comes_to_take_other_rows_takes_one_kind_at_a_time_and_each_gateway_changes_once()
 -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-shape", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
-        let addresses = scene.front.each("tiny", ROWS[0].0).await?;
+        let addresses = scene.gateways.each("tiny", ROWS[0].0).await?;
         for (from, to) in [(4, 5), (5, 4)] {
             let old = revision(&scene.model.read()?)?;
             // The class is known of the first four features alone.
@@ -145,7 +145,7 @@ fn features_of(sent: &Sent, answer: &Answer) -> Result<usize> {
 /// Fails unless every row was answered by a model of one of both kinds, and after the first answer of the new kind
 /// no request that was sent later was answered by the old.
 #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-fn changed_once(told: &Told, from: usize, to: usize) -> Result<()> {
+fn changed_once(told: &Report, from: usize, to: usize) -> Result<()> {
     let (mut first_new, mut last_old, mut worst) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
     for sent in &told.sent {
         let answer = sent.outcome.as_ref().map_err(|why| anyhow::anyhow!("{why}: {sent:?}"))?;

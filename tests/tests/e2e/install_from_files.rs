@@ -8,7 +8,7 @@ use canopy_tests::kubernetes::{helm, kubectl};
 use canopy_tests::namespace::in_namespace;
 use serde_json::json;
 
-use crate::canopy::{SYSTEM, alone, gateways, install, rolled_out};
+use crate::canopy::{SYSTEM, exclusive, gateways, install, rolled_out};
 use crate::model::{Model, small};
 
 const DEFINITION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crd.yaml");
@@ -18,7 +18,7 @@ const DEFINED: &str = "predictormodels.canopy.rs";
 #[tokio::test]
 async fn two_files_install_canopy_its_gateways_serve_their_own_namespaces_only_and_models_outlive_it()
 -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     helm(&["uninstall", "canopy", "--namespace", SYSTEM, "--wait"])?;
     let defined = || kubectl(&["get", "crd", DEFINED, "--output", "jsonpath={.metadata.uid}"]);
     let before = defined()?;
@@ -51,7 +51,7 @@ async fn used() -> Result<()> {
         kubectl(&["set", "env", "deployment/canopy-gateway", "--namespace", SYSTEM, domain])?;
         rolled_out()?;
         for gateway in gateways().await? {
-            tiny.ask_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+            tiny.predict_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
         }
         namespace.kubectl(&["delete", "predictormodel", "tiny"]).map(drop)
     })

@@ -10,7 +10,7 @@ use canopy_tests::namespace::in_namespace;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::canopy::{SYSTEM, alone, gateways, rolled_out, shared};
+use crate::canopy::{SYSTEM, exclusive, gateways, rolled_out, shared};
 use crate::files;
 use crate::model::{Model, config_map, revision, small};
 
@@ -22,14 +22,14 @@ pub(crate) const ROWS: &str =
 
 #[tokio::test]
 async fn a_model_that_misses_its_gate_never_serves_and_says_by_how_much() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-gate", async |namespace| {
         namespace.apply(&small("tiny", &json!({"train": {"gate": {"metric": "Accuracy", "min": "1.0"}}})))?;
         let tiny = Model { namespace, name: "tiny" };
-        let message = tiny.says_with("Ready", "False", "GateMissed", &["below 1"]).await?;
-        tiny.says("Available", "False", "GateMissed").await?;
-        tiny.says("Prepared", "False", "GateMissed").await?;
-        tiny.is_told("GateMissed", &message).await?;
+        let message = tiny.condition_with("Ready", "False", "GateMissed", &["below 1"]).await?;
+        tiny.condition("Available", "False", "GateMissed").await?;
+        tiny.condition("Prepared", "False", "GateMissed").await?;
+        tiny.has_event("GateMissed", &message).await?;
         let pods =
             namespace.kubectl(&["get", "deployments", "--output", "jsonpath={.items[*].spec.replicas}"])?;
         ensure!(pods == "0", "a refused revision keeps {pods} pods");
@@ -42,21 +42,21 @@ async fn a_model_that_misses_its_gate_never_serves_and_says_by_how_much() -> Res
 
 #[tokio::test]
 async fn data_that_are_not_there_are_named_and_a_model_that_serves_goes_on() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-absent", async |namespace| {
         let source = json!({"configMap": {"name": "rows", "key": "rows.csv"}});
         namespace.apply(&csv_model("tiny", &source))?;
         let tiny = Model { namespace, name: "tiny" };
-        let message = tiny.says_with("Ready", "False", "DataUnavailable", &["rows"]).await?;
-        tiny.is_told("DataUnavailable", &message).await?;
+        let message = tiny.condition_with("Ready", "False", "DataUnavailable", &["rows"]).await?;
+        tiny.has_event("DataUnavailable", &message).await?;
 
         namespace.apply(&config_map("rows", "other.csv", ROWS))?;
-        tiny.says_with("Ready", "False", "DataUnavailable", &["has no key rows.csv"]).await?;
+        tiny.condition_with("Ready", "False", "DataUnavailable", &["has no key rows.csv"]).await?;
 
         namespace.apply(&config_map("rows", "rows.csv", ROWS))?;
         let serving = revision(&tiny.ready()?)?;
         namespace.kubectl(&["delete", "configmap", "rows"])?;
-        tiny.says("Ready", "False", "DataUnavailable").await?;
+        tiny.condition("Ready", "False", "DataUnavailable").await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await?;
 
         namespace.apply(&config_map("rows", "rows.csv", ROWS))?;
@@ -68,7 +68,7 @@ async fn data_that_are_not_there_are_named_and_a_model_that_serves_goes_on() -> 
 
 #[tokio::test]
 async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_another() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
     let outcome = in_namespace("e2e-http", async |namespace| {
         let digest = Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
@@ -80,15 +80,15 @@ async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_anothe
 
         let another = "0".repeat(64);
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"sha256": another}}}}}))?;
-        let message = tiny.says_with("Ready", "False", "DigestMismatch", &["another SHA-256", &another]).await?;
+        let message = tiny.condition_with("Ready", "False", "DigestMismatch", &["another SHA-256", &another]).await?;
         ensure!(!message.contains(&digest), "the digest of what was found is told: {message}");
-        tiny.is_told("DigestMismatch", &message).await?;
+        tiny.has_event("DigestMismatch", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await?;
 
         // Not there: it may come, so it is tried again.
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"uri": format!("{base}/absent.csv"), "sha256": digest}}}}}))?;
-        let message = tiny.says_with("Ready", "False", "DataUnavailable", &["absent.csv", "no file could be read there"]).await?;
-        tiny.is_told("DataUnavailable", &message).await?;
+        let message = tiny.condition_with("Ready", "False", "DataUnavailable", &["absent.csv", "no file could be read there"]).await?;
+        tiny.has_event("DataUnavailable", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await
     })
     .await;
@@ -98,15 +98,15 @@ async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_anothe
 
 #[tokio::test]
 async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-taken", async |namespace| {
         let stranger = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "tiny"},
             "spec": {"selector": {"app": "somebody"}, "ports": [{"port": 5432}]}});
         namespace.apply(&stranger.to_string())?;
         namespace.apply(&small("tiny", &json!({})))?;
         let tiny = Model { namespace, name: "tiny" };
-        let message = tiny.says_with("Ready", "False", "NameTaken", &["Service e2e-taken/tiny"]).await?;
-        tiny.is_told("NameTaken", &message).await?;
+        let message = tiny.condition_with("Ready", "False", "NameTaken", &["Service e2e-taken/tiny"]).await?;
+        tiny.has_event("NameTaken", &message).await?;
         let port =
             namespace.kubectl(&["get", "service", "tiny", "--output", "jsonpath={.spec.ports[0].port}"])?;
         ensure!(port == "5432", "somebody's Service was written over: its port is {port}");
@@ -118,7 +118,7 @@ async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> R
 
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_told_and_a_model_that_serves_goes_on() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     let outcome = in_namespace("e2e-image", async |namespace| {
         namespace.apply(&small("tiny", &json!({})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -126,11 +126,11 @@ async fn an_image_that_cannot_be_pulled_is_told_and_a_model_that_serves_goes_on(
         predictor_image("canopy-predictor:absent")?;
         // A newer operator does not touch what serves.
         still_serves(&tiny, &[1.0; 4], &serving).await?;
-        tiny.says("Ready", "True", "Serving").await?;
+        tiny.condition("Ready", "True", "Serving").await?;
         tiny.patch(&json!({"version": "2.0"}))?;
         let message =
-            tiny.says_with("Ready", "False", "ImageUnavailable", &["canopy-predictor:absent"]).await?;
-        tiny.is_told("ImageUnavailable", &message).await?;
+            tiny.condition_with("Ready", "False", "ImageUnavailable", &["canopy-predictor:absent"]).await?;
+        tiny.has_event("ImageUnavailable", &message).await?;
         still_serves(&tiny, &[1.0; 4], &serving).await
     })
     .await;
@@ -152,7 +152,7 @@ pub(crate) fn csv_model(name: &str, source: &Value) -> String {
 
 /// A condition and an Event say it.
 pub(crate) async fn still_serves(model: &Model<'_>, features: &[f64], revision: &str) -> Result<()> {
-    model.says("Available", "True", "Serving").await?;
+    model.condition("Available", "True", "Serving").await?;
     for gateway in gateways().await? {
         answers(model, &gateway, features, revision).await?;
     }
@@ -160,7 +160,7 @@ pub(crate) async fn still_serves(model: &Model<'_>, features: &[f64], revision: 
 }
 
 async fn answers(model: &Model<'_>, gateway: &Forward, features: &[f64], revision: &str) -> Result<()> {
-    let reply = model.ask_until(gateway, features, "a prediction", |r| r.status == 200).await?;
+    let reply = model.predict_until(gateway, features, "a prediction", |r| r.status == 200).await?;
     ensure!(reply.header("canopy-revision") == revision, "{:?} instead of {revision}", reply.headers);
     Ok(())
 }

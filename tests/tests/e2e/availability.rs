@@ -6,10 +6,10 @@
 mod changes;
 mod restarts;
 mod faults;
-mod children;
+mod repair;
 mod operators;
 mod control_plane;
-mod names;
+mod dns;
 mod evictions;
 mod overload;
 mod soak;
@@ -21,8 +21,8 @@ use canopy_tests::load::{Load, Plan};
 use canopy_tests::namespace::Namespace;
 use serde_json::Value;
 
-use crate::front::Front;
 use crate::model::{Model, small};
+use crate::test_gateways::TestGateways;
 
 /// A row of class 1, and one of class 0, for a model of four features.
 const ROWS: [(&[f64], u64); 2] = [(&[1.0; 4], 1), (&[-1.0; 4], 0)];
@@ -30,32 +30,32 @@ const ROWS: [(&[f64], u64); 2] = [(&[1.0; 4], 1), (&[-1.0; 4], 0)];
 /// A model that serves behind gateways of its own.
 struct Scene<'a> {
     model: Model<'a>,
-    front: Front<'a>,
+    gateways: TestGateways<'a>,
 }
 
 impl<'a> Scene<'a> {
     /// Makes it: a small model with `more` in its spec, and gateways with `settings`.
     async fn new(namespace: &'a Namespace, more: &Value, settings: &[(&str, &str)]) -> Result<Self> {
-        Self::before(namespace, more, Front::start(namespace, settings, None)?).await
+        Self::before(namespace, more, TestGateways::start(namespace, settings, None)?).await
     }
 
     /// The same, with both gateways on one node.
     #[cfg(feature = "full")]
     async fn on(namespace: &'a Namespace, more: &Value, node: &str) -> Result<Self> {
-        Self::before(namespace, more, Front::start(namespace, &[], Some(node))?).await
+        Self::before(namespace, more, TestGateways::start(namespace, &[], Some(node))?).await
     }
 
-    async fn before(namespace: &'a Namespace, more: &Value, front: Front<'a>) -> Result<Self> {
+    async fn before(namespace: &'a Namespace, more: &Value, gateways: TestGateways<'a>) -> Result<Self> {
         namespace.apply(&small("tiny", more))?;
         let model = Model { namespace, name: "tiny" };
         model.ready()?;
-        front.knows("tiny", ROWS[0].0).await?;
-        Ok(Self { model, front })
+        gateways.wait_until_known("tiny", ROWS[0].0).await?;
+        Ok(Self { model, gateways })
     }
 
     /// Requests for both classes, from before anything happens.
     async fn load(&self) -> Result<Load> {
-        let mut load = Load::start(Plan::predictions(self.front.address, "tiny", &ROWS))?;
+        let mut load = Load::start(Plan::predictions(self.gateways.address, "tiny", &ROWS))?;
         load.calm("before").await?;
         Ok(load)
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use canopy_tests::forward::Forward;
-use canopy_tests::load::{LATEST, Load, PHASE_MIN, Plan, Sent, Told};
+use canopy_tests::load::{LATEST, Load, PHASE_MIN, Plan, Report, Sent};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use serde_json::json;
 
 use super::Scene;
-use crate::canopy::alone;
-use crate::model::{PATIENCE, revision};
+use crate::canopy::exclusive;
+use crate::model::{TIMEOUT, revision};
 
 /// How many rows a request has: with the trees of the model it is more than a worker does by itself.
 const ROWS: usize = 600;
@@ -42,7 +42,7 @@ fn rate(sent: &[Sent]) -> f64 {
 /// Requests of many rows, so many a second.
 fn plan(scene: &Scene<'_>, per_second: f64, connections: usize) -> Result<Plan> {
     Ok(Plan {
-        address: scene.front.address,
+        address: scene.gateways.address,
         path: "/api/models/tiny/predict".to_owned(),
         bodies: vec![(json!({"instances": vec![[1.0; 4]; ROWS]}).to_string(), 1)],
         per_second: format!("{per_second:.0}").parse()?,
@@ -51,7 +51,7 @@ fn plan(scene: &Scene<'_>, per_second: f64, connections: usize) -> Result<Plan> 
 }
 
 async fn has_sent(load: &Load, least: usize) -> Result<()> {
-    until("requests", PATIENCE, async || {
+    until("requests", TIMEOUT, async || {
         let count = load.so_far().len();
         ensure!(count >= least, "there are {count}");
         Ok(())
@@ -61,7 +61,7 @@ async fn has_sent(load: &Load, least: usize) -> Result<()> {
 
 /// What was answered and refused of a flood.
 #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-fn judge(told: &Told, capacity: f64) -> Result<()> {
+fn judge(told: &Report, capacity: f64) -> Result<()> {
     let goodput = rate(&told.sent);
     let (mut good, refused): (Vec<_>, Vec<_>) = told.sent.iter().partition(|sent| is_answered(sent));
     ensure!(!good.is_empty(), "none of {} was answered", told.sent.len());
@@ -75,8 +75,9 @@ fn judge(told: &Told, capacity: f64) -> Result<()> {
         told.sent.len()
     );
     for sent in refused {
-        let is_told = |text: &str| text.contains("\"overloaded\"");
-        let is_refusal = matches!(&sent.outcome, Ok(answer) if answer.status == 503 && is_told(&answer.text));
+        let is_overloaded = |text: &str| text.contains("\"overloaded\"");
+        let is_refusal =
+            matches!(&sent.outcome, Ok(answer) if answer.status == 503 && is_overloaded(&answer.text));
         ensure!(is_refusal, "{sent:?}");
     }
     ensure!(goodput >= GOODPUT_MIN * capacity, "only {goodput:.1} of {capacity:.1} a second were answered");
@@ -105,7 +106,7 @@ async fn is_calm(scene: &Scene<'_>, capacity: f64) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-overload", async |namespace| {
         // Little of a processor, so that the requests of one test are too many.
         let spec = json!({

@@ -7,12 +7,12 @@ use canopy_tests::wait::until;
 use serde_json::json;
 
 use super::Scene;
-use crate::canopy::{SYSTEM, alone, in_peace, pods, rolled_out};
-use crate::model::{PATIENCE, revision};
+use crate::canopy::{SYSTEM, exclusive, pods, rolled_out, under_load};
+use crate::model::{TIMEOUT, revision};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_scale_from_one_to_four_to_two_fails_no_request() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-1-4-2", async |namespace| {
         // Without a second attempt: what is shown is that pods say farewell before they go.
         let scene = Scene::new(namespace, &json!({"replicas": 1}), &[("CANOPY_RETRY_PERCENT", "0")]).await?;
@@ -33,7 +33,7 @@ async fn kubectl_scale_from_one_to_four_to_two_fails_no_request() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_the_predictors_fails_no_request() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-roll", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let old = revision(&scene.model.read()?)?;
@@ -41,7 +41,7 @@ async fn a_rolling_restart_of_the_predictors_fails_no_request() -> Result<()> {
         let mut load = scene.load().await?;
         let restarted = async {
             namespace.kubectl(&["annotate", "predictormodel", "tiny", "canopy.rs/restartedAt=now"])?;
-            until("the old pods to go", PATIENCE, async || {
+            until("the old pods to go", TIMEOUT, async || {
                 let left = namespace.kubectl(&["get", "pods", "--output", "name"])?;
                 ensure!(before.keys().all(|pod| !left.contains(pod.as_str())), "there are still {left}");
                 Ok(())
@@ -58,11 +58,11 @@ async fn a_rolling_restart_of_the_predictors_fails_no_request() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_the_gateways_fails_no_request() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-front", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut load = scene.load().await?;
-        load.during("restart", async { scene.front.restart() }).await?;
+        load.during("restart", async { scene.gateways.restart() }).await?;
         load.calm("after").await?;
         load.stop().await.all_answered("a rolling restart of the gateways")
     })
@@ -71,11 +71,11 @@ async fn a_rolling_restart_of_the_gateways_fails_no_request() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_that_go_without_a_farewell_fail_requests() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-front-off", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[("CANOPY_DRAIN_SECONDS", "0")]).await?;
         let mut load = scene.load().await?;
-        load.during("restart", async { scene.front.restart() }).await?;
+        load.during("restart", async { scene.gateways.restart() }).await?;
         load.stop().await.some_failed("control: a rolling restart of gateways that do not drain")
     })
     .await
@@ -83,7 +83,7 @@ async fn gateways_that_go_without_a_farewell_fail_requests() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_the_operators_fails_no_request() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-roll-op", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let before = pods("operator")?;

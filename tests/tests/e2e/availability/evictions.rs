@@ -7,12 +7,12 @@ use canopy_tests::wait::until;
 use serde_json::json;
 
 use super::Scene;
-use crate::canopy::in_peace;
-use crate::model::{PATIENCE, revision};
+use crate::canopy::under_load;
+use crate::model::{TIMEOUT, revision};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_pod_is_not_evicted() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-evict", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let serving = revision(&scene.model.read()?)?;
@@ -29,7 +29,7 @@ async fn the_last_pod_is_not_evicted() -> Result<()> {
                 }
             }
             ensure!(held == 1, "of two evictions {held} were held back");
-            until("a pod to go", PATIENCE, async || {
+            until("a pod to go", TIMEOUT, async || {
                 let now = scene.model.pods(&serving)?;
                 ensure!(before.keys().any(|pod| !now.contains_key(pod)), "{now:?}");
                 Ok(())

@@ -17,12 +17,12 @@ const ASKED_MIN: u32 = 200;
 pub(crate) type Heard = BTreeMap<String, Vec<String>>;
 
 /// Somebody who asks all gateways all the time, one after the other.
-pub(crate) struct Asking {
+pub(crate) struct SteadyClient {
     enough: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<Result<(Vec<Forward>, Heard)>>,
 }
 
-impl Asking {
+impl SteadyClient {
     pub(crate) fn start(gateways: Vec<Forward>, model: String, features: Vec<f64>) -> Self {
         let enough = Arc::new(AtomicBool::new(false));
         let until = enough.clone();

@@ -14,12 +14,12 @@ use tokio::task::JoinHandle;
 
 /// A running liar.
 #[derive(Debug)]
-pub struct Liar {
+pub struct FakePredictor {
     asked: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
 
-impl Liar {
+impl FakePredictor {
     /// Starts to answer at `address`; after `bytes` the connection is closed.
     pub async fn start(address: SocketAddr, bytes: &[u8]) -> Result<Self> {
         let bytes: Arc<[u8]> = bytes.into();

@@ -9,14 +9,14 @@ use canopy_tests::wait::until;
 use serde_json::json;
 
 use crate::canopy::shared;
-use crate::model::{Model, PATIENCE, revision, small};
+use crate::model::{Model, TIMEOUT, revision, small};
 
 /// The policy that refuses new Deployments.
 const POLICY: &str = "e2e-blocked";
 
 #[tokio::test]
 async fn a_candidate_that_a_policy_refuses_stops_neither_repair_nor_scaling_of_what_serves() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     forget()?;
     let outcome = in_namespace("e2e-blocked", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
@@ -25,20 +25,20 @@ async fn a_candidate_that_a_policy_refuses_stops_neither_repair_nor_scaling_of_w
         refuse_deployments(namespace).await?;
 
         tiny.patch(&json!({"version": "2.0"}))?;
-        let message = tiny.says_with("Ready", "False", "ApplyRefused", &["Deployment"]).await?;
-        tiny.is_told("ApplyRefused", &message).await?;
-        tiny.says("Available", "True", "Serving").await?;
+        let message = tiny.condition_with("Ready", "False", "ApplyRefused", &["Deployment"]).await?;
+        tiny.has_event("ApplyRefused", &message).await?;
+        tiny.condition("Available", "True", "Serving").await?;
 
         tiny.scale(2)?;
         tiny.has_pods(&serving, 2).await?;
         for service in ["tiny", "tiny-pods"] {
             namespace.kubectl(&["delete", "service", service])?;
-            until("the Service to be there again", PATIENCE, async || {
+            until("the Service to be there again", TIMEOUT, async || {
                 namespace.kubectl(&["get", "service", service]).map(drop)
             })
             .await?;
         }
-        tiny.says("Available", "True", "Serving").await?;
+        tiny.condition("Available", "True", "Serving").await?;
 
         forget()?;
         let new = revision(&tiny.ready()?)?;
@@ -67,7 +67,7 @@ async fn refuse_deployments(namespace: &Namespace) -> Result<()> {
         "metadata": {"name": POLICY}, "spec": {"policyName": POLICY, "validationActions": ["Deny"]}});
     apply("default", &policy.to_string())?;
     apply("default", &binding.to_string())?;
-    until("the policy to be in force", PATIENCE, async || {
+    until("the policy to be in force", TIMEOUT, async || {
         let made =
             namespace.kubectl(&["create", "deployment", "probe", "--image", "probe", "--dry-run=server"]);
         let refused = made.err().map(|error| format!("{error:#}")).unwrap_or_default();

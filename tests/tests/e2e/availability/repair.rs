@@ -8,8 +8,8 @@ use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 use super::Scene;
-use crate::canopy::in_peace;
-use crate::model::{Model, PATIENCE, revision};
+use crate::canopy::under_load;
+use crate::model::{Model, TIMEOUT, revision};
 
 /// How long a repair may take.
 const SECONDS: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
         }
     };
     let began = Instant::now();
-    until(&format!("the repair of {kind} {name}"), PATIENCE, async || {
+    until(&format!("the repair of {kind} {name}"), TIMEOUT, async || {
         let now = read()?;
         ensure!(is_done(&now) && essence(&now) == essence(&before), "{now}");
         Ok(())
@@ -59,12 +59,12 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
     .await?;
     ensure!(began.elapsed() < SECONDS, "{kind} {name} was repaired after {:?}", began.elapsed());
     let told = format!("{}/{name} was {words} by somebody else", model.namespace.name);
-    model.is_told("Repaired", &told).await
+    model.has_event("Repaired", &told).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn children_that_are_edited_or_deleted_are_repaired_and_no_request_fails() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-children", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let model = &scene.model;
@@ -92,7 +92,7 @@ async fn children_that_are_edited_or_deleted_are_repaired_and_no_request_fails()
         for (what, child, deed) in deeds {
             load.during(what, repaired(model, child, deed)).await?;
         }
-        until("two pods in the place of those that went", PATIENCE, async || {
+        until("two pods in the place of those that went", TIMEOUT, async || {
             let now = model.pods(&serving)?;
             let new =
                 now.values().filter(|pod| pod.is_ready && before.values().all(|old| old.uid != pod.uid));

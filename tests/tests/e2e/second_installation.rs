@@ -8,15 +8,15 @@ use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use serde_json::json;
 
-use crate::canopy::{SYSTEM, alone, leader};
-use crate::model::{Model, PATIENCE, small};
+use crate::canopy::{SYSTEM, exclusive, leader};
+use crate::model::{Model, TIMEOUT, small};
 
 const OTHER: &str = "e2e-other";
 const LEASES: &str = "kube-system";
 
 #[tokio::test]
 async fn a_second_release_is_refused_by_helm() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
     let installed =
         helm(&["install", OTHER, chart, "--namespace", OTHER, "--create-namespace", "--skip-crds"]);
@@ -34,14 +34,14 @@ async fn a_second_release_is_refused_by_helm() -> Result<()> {
 
 #[tokio::test]
 async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     let outcome = in_namespace(OTHER, async |namespace| {
-        let first = until("a leader", PATIENCE, async || leader()).await?;
+        let first = until("a leader", TIMEOUT, async || leader()).await?;
         install_operator()?;
         let pod =
             ["get", "pods", "--selector", "app=second", "--output", "jsonpath={.items[0].metadata.name}"];
-        let pod = until("its pod", PATIENCE, async || namespace.kubectl(&pod)).await?;
-        until("it to say why it does not lead", PATIENCE, async || {
+        let pod = until("its pod", TIMEOUT, async || namespace.kubectl(&pod)).await?;
+        until("it to say why it does not lead", TIMEOUT, async || {
             let log = namespace.kubectl(&["logs", &pod])?;
             ensure!(log.contains("another installation of Canopy, canopy-system/canopy, leads"), "{log}");
             Ok(())

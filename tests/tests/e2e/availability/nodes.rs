@@ -9,12 +9,12 @@ use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
 use super::Scene;
-use crate::canopy::{alone, leader, rolled_out};
-use crate::model::{PATIENCE, revision};
+use crate::canopy::{exclusive, leader, rolled_out};
+use crate::model::{TIMEOUT, revision};
 
 /// After so long gateways leave the pods of a lost node alone.
 const EJECTED: Duration = Duration::from_secs(2);
-/// How long a lost node stays away: longer than gateways need to leave its pods alone, and shorter than Kubernetes
+/// How long a lost node stays away: longer than gateways need to leave its pods exclusive, and shorter than Kubernetes
 /// needs to know.
 const AWAY: Duration = Duration::from_secs(15);
 
@@ -30,7 +30,7 @@ fn workers() -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_drained_and_comes_back_fails_no_request() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-drain", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let serving = revision(&scene.model.read()?)?;
@@ -42,13 +42,13 @@ async fn a_node_that_is_drained_and_comes_back_fails_no_request() -> Result<()> 
             ensure!(now.values().all(|pod| pod.node != node), "there are still {now:?}");
             kubectl(&["uncordon", &node])?;
             scene.model.ready()?;
-            scene.front.rolled_out()
+            scene.gateways.rolled_out()
         };
         let outcome = load.during("a node drained", drained).await;
         kubectl(&["uncordon", &node])?;
         outcome?;
         rolled_out()?;
-        until("a leader", PATIENCE, async || leader()).await?;
+        until("a leader", TIMEOUT, async || leader()).await?;
         load.calm("after").await?;
         load.stop().await.all_answered("a node drained and back")
     })
@@ -57,7 +57,7 @@ async fn a_node_that_is_drained_and_comes_back_fails_no_request() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_lost_without_a_word_fails_requests_for_two_seconds_at_most() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-node", async |namespace| {
         let [with_gateways, lost] = <[String; 2]>::try_from(workers()?).map_err(|all| anyhow::anyhow!("{all:?}"))?;
         let spread = json!({"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "nodeTaintsPolicy": "Honor",
@@ -73,7 +73,7 @@ async fn a_node_that_is_lost_without_a_word_fails_requests_for_two_seconds_at_mo
             docker(&["kill", &lost])?;
             pass(AWAY).await;
             docker(&["start", &lost])?;
-            until("the node to be back", PATIENCE, async || {
+            until("the node to be back", TIMEOUT, async || {
                 let node = kubectl(&["get", "node", &lost, "--output", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"])?;
                 let now = scene.model.pods(&serving)?;
                 ensure!(node == "True" && now.values().filter(|pod| pod.is_ready).count() >= 4, "{node}, {now:?}");
@@ -86,7 +86,7 @@ async fn a_node_that_is_lost_without_a_word_fails_requests_for_two_seconds_at_mo
         outcome?;
         load.calm("after").await?;
         rolled_out()?;
-        until("a leader", PATIENCE, async || leader()).await?;
+        until("a leader", TIMEOUT, async || leader()).await?;
         let told = load.stop().await;
         told.all_answered_but_for("a node killed without a word", EJECTED)
     })

@@ -25,7 +25,7 @@ for uid in "$@"; do
 done"#;
 
 /// Sends a signal to every process of a program on a node and prints their ids.
-const STRIKE_ALL: &str = r#"
+const SIGNAL_ALL: &str = r#"
 for process in /proc/[0-9]*; do
     if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
         kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
@@ -34,21 +34,25 @@ done
 true"#;
 
 /// Sends `signal` to the processes of a program of the control plane, and returns their ids; fails where there is none.
-pub(crate) fn strike_control_plane(program: &str, signal: &str) -> Result<String> {
+pub(crate) fn signal_control_plane(program: &str, signal: &str) -> Result<String> {
     let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
     let node = nodes["items"][0]["metadata"]["name"].as_str().context("there is a control plane")?;
-    let struck = on_node(node, STRIKE_ALL, &[program, signal])?;
-    ensure!(!struck.is_empty(), "{node} runs no {program}");
-    Ok(struck)
+    let signalled = on_node(node, SIGNAL_ALL, &[program, signal])?;
+    ensure!(!signalled.is_empty(), "{node} runs no {program}");
+    Ok(signalled)
 }
 
 /// Sends `signal` to the predictors of `pods`, to those of one node at once.
-pub(crate) fn strike<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
-    strike_in("canopy", signal, pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str())))
+pub(crate) fn signal_predictors<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
+    signal_pods(
+        "canopy",
+        signal,
+        pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str())),
+    )
 }
 
 /// Sends `signal` to `program` in pods that are known by their node and uid.
-pub(crate) fn strike_in<'a>(
+pub(crate) fn signal_pods<'a>(
     program: &str,
     signal: &str,
     pods: impl Iterator<Item = (&'a str, &'a str)>,

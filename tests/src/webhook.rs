@@ -20,14 +20,14 @@ use crate::tls::Tls;
 
 /// A running webhook.
 #[derive(Debug)]
-pub struct Refuser {
+pub struct Webhook {
     address: SocketAddr,
     certificate: String,
     status: Arc<AtomicU16>,
     server: JoinHandle<()>,
 }
 
-impl Refuser {
+impl Webhook {
     /// Starts it at a free port of `ip`; it refuses nothing.
     pub async fn start(ip: IpAddr) -> Result<Self> {
         let tls = Tls::bind(SocketAddr::new(ip, 0)).await?;
@@ -45,17 +45,17 @@ impl Refuser {
     }
 
     /// From now on everything is refused with `status`.
-    pub fn refuses_with(&self, status: u16) {
+    pub fn refuse_with(&self, status: u16) {
         self.status.store(status, Ordering::Relaxed);
     }
 
     /// From now on nothing is refused.
-    pub fn refuses_nothing(&self) {
+    pub fn allow_all(&self) {
         self.status.store(0, Ordering::Relaxed);
     }
 }
 
-impl Drop for Refuser {
+impl Drop for Webhook {
     fn drop(&mut self) {
         self.server.abort();
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_refuses_what_it_is_told_to_and_says_so_in_the_api_servers_words() {
-        let refuser = Refuser::start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
+        let refuser = Webhook::start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
         let config = refuser.client_config();
         let certificate = BASE64.decode(config["caBundle"].as_str().unwrap().as_bytes()).unwrap();
         let client = client_that_trusts(&certificate).unwrap();
@@ -91,14 +91,14 @@ mod tests {
             send(request.header("content-type", "application/json")).await.unwrap().json().unwrap()
         };
         assert_eq!(ask().await["response"], json!({"uid": "u1", "allowed": true}));
-        refuser.refuses_with(429);
+        refuser.refuse_with(429);
         let answer = ask().await;
         assert_eq!(answer["response"]["status"]["code"], 429);
         assert_eq!(
             (&answer["response"]["uid"], &answer["response"]["allowed"]),
             (&json!("u1"), &json!(false))
         );
-        refuser.refuses_nothing();
+        refuser.allow_all();
         assert_eq!(ask().await["response"]["allowed"], true);
     }
 }

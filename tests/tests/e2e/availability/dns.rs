@@ -9,9 +9,9 @@ use canopy_tests::wait::{pass, until};
 use serde_json::{Value, json};
 
 use super::Scene;
-use crate::canopy::alone;
-use crate::model::PATIENCE;
-use crate::strike::strike_in;
+use crate::canopy::exclusive;
+use crate::model::TIMEOUT;
+use crate::signals::signal_pods;
 
 const SYSTEM: &str = "kube-system";
 const DNS: &str = "deployment/coredns";
@@ -26,7 +26,7 @@ const BETWEEN: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_becomes_of_dns_models_that_serve_go_on() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-dns", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let corefile = kubectl_json(&["get", "configmap", "coredns", "--namespace", SYSTEM])?;
@@ -64,7 +64,7 @@ fn pods() -> Result<Vec<Value>> {
 
 async fn gone() -> Result<()> {
     scale(0)?;
-    until("DNS to be gone", PATIENCE, async || {
+    until("DNS to be gone", TIMEOUT, async || {
         let left = pods()?;
         ensure!(left.is_empty(), "{} of its pods are there", left.len());
         Ok(())
@@ -84,7 +84,7 @@ async fn slow() -> Result<()> {
         running.iter().map(|pod| (word(&pod["spec"]["nodeName"]), word(&pod["metadata"]["uid"]))).collect();
     let signal = |signal| {
         let places = places.iter().map(|(node, uid)| (node.as_str(), uid.as_str()));
-        strike_in("coredns", signal, places)
+        signal_pods("coredns", signal, places)
     };
     for _ in 0..PAUSES {
         signal("STOP")?;

@@ -8,8 +8,8 @@ use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
-use crate::canopy::{SYSTEM, alone, install, install_with, rolled_out, shared};
-use crate::model::{Model, PATIENCE, small};
+use crate::canopy::{SYSTEM, exclusive, install, install_with, rolled_out, shared};
+use crate::model::{Model, TIMEOUT, small};
 
 const POLICY: &str = "tiny-pods";
 
@@ -33,7 +33,7 @@ fn port(number: u16) -> Value {
 
 #[tokio::test]
 async fn predictors_are_for_gateways_and_metrics_are_for_prometheus() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-networks", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -59,21 +59,21 @@ async fn predictors_are_for_gateways_and_metrics_are_for_prometheus() -> Result<
 
         let admit_all = json!([{"op": "add", "path": "/spec/ingress/-", "value": {}}]).to_string();
         namespace.kubectl(&["patch", "networkpolicy", POLICY, "--type", "json", "--patch", &admit_all])?;
-        until("the policy to be repaired", PATIENCE, async || {
+        until("the policy to be repaired", TIMEOUT, async || {
             let now = policy(namespace)?;
             ensure!(now.as_ref().is_some_and(|now| now["spec"] == *spec), "it is {now:?}");
             Ok(())
         })
         .await?;
         namespace.kubectl(&["delete", "networkpolicy", POLICY])?;
-        until("the policy to be back", PATIENCE, async || {
+        until("the policy to be back", TIMEOUT, async || {
             let now = policy(namespace)?;
             ensure!(now.as_ref().is_some_and(|now| now["spec"] == *spec), "it is {now:?}");
             Ok(())
         })
         .await?;
         namespace.kubectl(&["delete", "predictormodel", "tiny"])?;
-        until("the policy to go with its model", PATIENCE, async || {
+        until("the policy to go with its model", TIMEOUT, async || {
             let now = policy(namespace)?;
             ensure!(now.is_none(), "it is {now:?}");
             Ok(())
@@ -85,7 +85,7 @@ async fn predictors_are_for_gateways_and_metrics_are_for_prometheus() -> Result<
 
 #[tokio::test]
 async fn policies_that_are_switched_off_are_removed_and_no_pod_is_restarted() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     let outcome = in_namespace("e2e-no-networks", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -94,7 +94,7 @@ async fn policies_that_are_switched_off_are_removed_and_no_pod_is_restarted() ->
         let before = pods()?;
         install_with(&["networkPolicy.enabled=false".to_owned()])?;
         rolled_out()?;
-        until("the policy to go", PATIENCE, async || {
+        until("the policy to go", TIMEOUT, async || {
             let now = policy(namespace)?;
             ensure!(now.is_none(), "it is {now:?}");
             Ok(())
@@ -104,7 +104,7 @@ async fn policies_that_are_switched_off_are_removed_and_no_pod_is_restarted() ->
         ensure!(left["items"] == json!([]), "{left}");
         install()?;
         rolled_out()?;
-        until("the policy to come back", PATIENCE, async || {
+        until("the policy to come back", TIMEOUT, async || {
             ensure!(policy(namespace)?.is_some(), "there is none");
             Ok(())
         })

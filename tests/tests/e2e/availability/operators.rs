@@ -11,9 +11,9 @@ use serde_json::json;
 use super::Scene;
 use super::changes::{grow, replaced};
 use crate::audit::{leads, writes};
-use crate::canopy::{SYSTEM, alone, leader, rolled_out, scale_operators, without_operators};
-use crate::model::{PATIENCE, revision};
-use crate::strike::strike;
+use crate::canopy::{SYSTEM, exclusive, leader, rolled_out, scale_operators, without_operators};
+use crate::model::{TIMEOUT, revision};
+use crate::signals::signal_predictors;
 
 /// At how many moments an operator is killed, unless the feature `full` is on.
 const MOMENTS: u32 = 3;
@@ -25,7 +25,7 @@ const SEED: u64 = 42;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_operator_what_serves_goes_on_and_survives_the_loss_of_a_pod() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-no-op", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let serving = revision(&scene.model.read()?)?;
@@ -35,15 +35,15 @@ async fn without_any_operator_what_serves_goes_on_and_survives_the_loss_of_a_pod
             let lost = async {
                 let before = scene.model.pods(&serving)?;
                 let (name, killed) = before.iter().next().context("there is a pod")?;
-                strike("KILL", [killed])?;
-                until("the pod to serve again", PATIENCE, async || {
+                signal_predictors("KILL", [killed])?;
+                until("the pod to serve again", TIMEOUT, async || {
                     let now = scene.model.pods(&serving)?;
                     let pod = now.get(name).context("it is gone")?;
                     ensure!(pod.is_ready && pod.restarts > killed.restarts, "{pod:?}");
                     Ok(())
                 })
                 .await?;
-                scene.front.restart()
+                scene.gateways.restart()
             };
             load.during("a predictor killed, gateways replaced", lost).await?;
             load.calm("after").await?;
@@ -52,7 +52,7 @@ async fn without_any_operator_what_serves_goes_on_and_survives_the_loss_of_a_pod
         let outcome = outcome.await;
         scale_operators(2)?;
         rolled_out()?;
-        until("a leader", PATIENCE, async || leader()).await?;
+        until("a leader", TIMEOUT, async || leader()).await?;
         outcome
     })
     .await
@@ -60,7 +60,7 @@ async fn without_any_operator_what_serves_goes_on_and_survives_the_loss_of_a_pod
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_completes_whenever_its_operator_is_killed_and_no_two_operators_act_at_once() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-mid", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut chance = fastrand::Rng::with_seed(SEED);
@@ -71,7 +71,7 @@ async fn a_change_completes_whenever_its_operator_is_killed_and_no_two_operators
             let moment = CHANGE.mul_f64(chance.f64());
             let killed = async {
                 let old = revision(&scene.model.read()?)?;
-                let leads = until("a leader", PATIENCE, async || leader()).await?;
+                let leads = until("a leader", TIMEOUT, async || leader()).await?;
                 grow(&scene.model, 11 + number)?;
                 pass(moment).await;
                 kubectl(&["delete", "pod", &leads, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;

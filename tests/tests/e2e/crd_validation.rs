@@ -19,7 +19,7 @@ const AT_LEAST: usize = 12;
 
 #[tokio::test]
 async fn the_api_server_refuses_wrong_manifests_in_words_that_say_what_to_do() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-wrong", async |namespace| {
         let mut files: Vec<_> = std::fs::read_dir(MANIFESTS)?.collect::<Result<_, _>>()?;
         files.sort_by_key(std::fs::DirEntry::path);
@@ -44,7 +44,7 @@ async fn the_api_server_refuses_wrong_manifests_in_words_that_say_what_to_do() -
 
 #[tokio::test]
 async fn kubectl_explains_every_field() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     let all = kubectl(&["explain", "predictormodel", "--recursive"])?;
     ensure!(all.contains("retireSeconds") && all.contains("minSamplesLeaf"), "{all}");
     for path in [

@@ -5,7 +5,7 @@ use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::until;
 
 use crate::canopy::shared;
-use crate::model::PATIENCE;
+use crate::model::TIMEOUT;
 
 /// Whether somebody may do something with models of the namespace, or with a part of them that has a path of its own.
 fn may(namespace: &Namespace, user: &str, verb: &str, part: &str) -> bool {
@@ -16,12 +16,12 @@ fn may(namespace: &Namespace, user: &str, verb: &str, part: &str) -> bool {
 
 #[tokio::test]
 async fn viewers_read_models_and_editors_change_them_but_not_their_status() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-rights", async |namespace| {
         for (user, role) in [("e2e-vera", "view"), ("e2e-edda", "edit"), ("e2e-ada", "admin")] {
             namespace.kubectl(&["create", "rolebinding", user, "--clusterrole", role, "--user", user])?;
         }
-        until("the roles to have rights to models", PATIENCE, async || {
+        until("the roles to have rights to models", TIMEOUT, async || {
             for (user, verb) in [("e2e-vera", "watch"), ("e2e-edda", "create"), ("e2e-ada", "delete")] {
                 ensure!(may(namespace, user, verb, ""), "{user} may not {verb} models");
             }

@@ -14,7 +14,7 @@ use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 use crate::canopy::SYSTEM;
-use crate::model::PATIENCE;
+use crate::model::TIMEOUT;
 
 const NAME: &str = "front";
 const ADMIN_PORT: u16 = 9000;
@@ -22,13 +22,13 @@ const ADMIN_PORT: u16 = 9000;
 const ENOUGH: usize = 40;
 
 /// Two gateways behind a Service.
-pub(crate) struct Front<'a> {
+pub(crate) struct TestGateways<'a> {
     namespace: &'a Namespace,
     /// Where they answer by turns.
     pub(crate) address: SocketAddr,
 }
 
-impl<'a> Front<'a> {
+impl<'a> TestGateways<'a> {
     /// Starts them, perhaps all on one node, and returns when they are ready.
     pub(crate) fn start(
         namespace: &'a Namespace,
@@ -76,7 +76,7 @@ impl<'a> Front<'a> {
     }
 
     /// Returns when a model answers at every gateway.
-    pub(crate) async fn knows(&self, model: &str, features: &[f64]) -> Result<()> {
+    pub(crate) async fn wait_until_known(&self, model: &str, features: &[f64]) -> Result<()> {
         self.answers(self.address, model, features).await
     }
 
@@ -96,7 +96,7 @@ impl<'a> Front<'a> {
 
     async fn answers(&self, address: SocketAddr, model: &str, features: &[f64]) -> Result<()> {
         let body = json!({"features": features}).to_string();
-        until(&format!("predictions of {model} from {address}"), PATIENCE, async || {
+        until(&format!("predictions of {model} from {address}"), TIMEOUT, async || {
             for _ in 0..ENOUGH {
                 // A client of its own each time, so that it connects anew.
                 let request = client()?.post(format!("http://{address}/api/models/{model}/predict"));

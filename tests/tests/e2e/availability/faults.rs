@@ -9,10 +9,10 @@ use canopy_tests::wait::{pass, until};
 use serde_json::{Value, json};
 
 use super::Scene;
-use crate::canopy::in_peace;
-use crate::front::Front;
-use crate::model::{Model, PATIENCE, State, revision};
-use crate::strike::strike;
+use crate::canopy::under_load;
+use crate::model::{Model, State, TIMEOUT, revision};
+use crate::signals::signal_predictors;
+use crate::test_gateways::TestGateways;
 
 /// How long an impostor stays after it was asked: long enough to be tried again, and again.
 const STAYS: Duration = Duration::from_secs(10);
@@ -25,8 +25,8 @@ async fn kill(model: &Model<'_>, count: usize) -> Result<()> {
     let before = model.pods(&serving)?;
     ensure!(before.len() == 3 && before.values().all(|pod| pod.is_ready), "there are {before:?}");
     let lost: Vec<_> = before.iter().take(count).collect();
-    strike("KILL", lost.iter().map(|(_, pod)| *pod))?;
-    until("the pods to serve again", PATIENCE, async || {
+    signal_predictors("KILL", lost.iter().map(|(_, pod)| *pod))?;
+    until("the pods to serve again", TIMEOUT, async || {
         let now = model.pods(&serving)?;
         for (name, State { uid, restarts, .. }) in &lost {
             let pod = now.get(*name).with_context(|| format!("pod {name} is gone"))?;
@@ -40,7 +40,7 @@ async fn kill(model: &Model<'_>, count: usize) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_that_are_killed_fail_no_request_be_it_one_or_two_of_three() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-killed", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
         let mut load = scene.load().await?;
@@ -54,7 +54,7 @@ async fn pods_that_are_killed_fail_no_request_be_it_one_or_two_of_three() -> Res
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_that_are_killed_fail_requests_that_are_not_sent_again() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-killed-off", async |namespace| {
         let settings = [("CANOPY_RETRY_PERCENT", "0")];
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &settings).await?;
@@ -67,7 +67,7 @@ async fn pods_that_are_killed_fail_requests_that_are_not_sent_again() -> Result<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_hangs_for_twenty_seconds_fails_no_request() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace("e2e-hangs", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let serving = revision(&scene.model.read()?)?;
@@ -75,7 +75,7 @@ async fn a_pod_that_hangs_for_twenty_seconds_fails_no_request() -> Result<()> {
         let (name, hung) = before.iter().next().context("there is a pod")?;
         let mut load = scene.load().await?;
         let hangs = async {
-            strike("STOP", [hung])?;
+            signal_predictors("STOP", [hung])?;
             let unready = until("the pod to be unready", HANG, async || {
                 let now = scene.model.pods(&serving)?;
                 ensure!(now.get(name).is_some_and(|pod| !pod.is_ready), "{now:?}");
@@ -83,9 +83,9 @@ async fn a_pod_that_hangs_for_twenty_seconds_fails_no_request() -> Result<()> {
             });
             // Whatever comes of it, the process goes on.
             let (unready, ()) = tokio::join!(unready, pass(HANG));
-            strike("CONT", [hung])?;
+            signal_predictors("CONT", [hung])?;
             unready?;
-            until("the pod to be ready again", PATIENCE, async || {
+            until("the pod to be ready again", TIMEOUT, async || {
                 let now = scene.model.pods(&serving)?;
                 let pod = now.get(name).context("it is gone")?;
                 ensure!(pod.is_ready && pod.restarts == hung.restarts, "{pod:?}");
@@ -121,9 +121,9 @@ fn impostor(namespace: &Namespace, model: &Model<'_>, port: u16) -> Result<()> {
 }
 
 /// Returns when every gateway has asked the impostor: of what went wrong there is nothing else.
-async fn is_asked(front: &Front<'_>) -> Result<()> {
+async fn is_asked(front: &TestGateways<'_>) -> Result<()> {
     for gateway in front.admin().await? {
-        until("the impostor to be asked", PATIENCE, async || {
+        until("the impostor to be asked", TIMEOUT, async || {
             let attempts = Scrape(gateway.get("/metrics").await?.text);
             let count = |labels: &[&str]| attempts.count("canopy_gateway_upstream_requests_total", labels);
             // An attempt that was given up says nothing of its pod.
@@ -137,13 +137,13 @@ async fn is_asked(front: &Front<'_>) -> Result<()> {
 }
 
 async fn with_impostor(name: &str, port: u16, settings: &[(&str, &str)], good: Option<&str>) -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     in_namespace(name, async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), settings).await?;
         let mut load = scene.load().await?;
         load.phase("an impostor");
         impostor(namespace, &scene.model, port)?;
-        is_asked(&scene.front).await?;
+        is_asked(&scene.gateways).await?;
         let Some(case) = good else {
             load.fails().await?;
             return load.stop().await.some_failed("control: a pod that answers garbage is not left alone");

@@ -4,26 +4,26 @@
 use anyhow::{Result, ensure};
 use canopy_tests::kubernetes::{apply, kubectl, this_machine};
 use canopy_tests::namespace::in_namespace;
-use canopy_tests::refuser::Refuser;
 use canopy_tests::wait::until;
+use canopy_tests::webhook::Webhook;
 use serde_json::{Value, json};
 
 use super::Scene;
 use super::changes::{grow, replaced};
 use crate::audit::{is_operators, writes};
-use crate::canopy::{SYSTEM, alone, in_peace, leader, pods};
-use crate::model::{PATIENCE, revision};
-use crate::strike::strike_control_plane;
+use crate::canopy::{SYSTEM, exclusive, leader, pods, under_load};
+use crate::model::{TIMEOUT, revision};
+use crate::signals::signal_control_plane;
 
 /// The name of the webhook that refuses.
 const REFUSER: &str = "e2e-refuser";
 
 /// Kills a program of the control plane, and returns when another process is in its place and the API server is well.
 async fn killed(program: &str) -> Result<()> {
-    let before = strike_control_plane(program, "KILL")?;
-    until(&format!("another {program}"), PATIENCE, async || {
+    let before = signal_control_plane(program, "KILL")?;
+    until(&format!("another {program}"), TIMEOUT, async || {
         // Signal 0 only looks.
-        let now = strike_control_plane(program, "0")?;
+        let now = signal_control_plane(program, "0")?;
         ensure!(before.lines().all(|old| now.lines().all(|new| new != old)), "it is {now}");
         kubectl(&["get", "--raw", "/readyz", "--request-timeout", "2s"]).map(drop)
     })
@@ -49,7 +49,7 @@ fn leading_process() -> Result<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-etcd", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut load = scene.load().await?;
@@ -59,12 +59,12 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
             // Watches had to be begun anew: an operator that did not would never hear of this.
             let changed = async {
                 let old = revision(&scene.model.read()?)?;
-                until("a change that is taken", PATIENCE, async || grow(&scene.model, 11 + number as u32))
+                until("a change that is taken", TIMEOUT, async || grow(&scene.model, 11 + number as u32))
                     .await?;
                 replaced(&scene.model, &old).await.map(drop)
             };
             load.during("a change afterwards", changed).await?;
-            until("a leader", PATIENCE, async || leader()).await?;
+            until("a leader", TIMEOUT, async || leader()).await?;
             // What happened while there was no API server, the next one does not know. Unless that took so long that the
             // leader gave up: the watches of the next one are new.
             if program == "kube-apiserver" {
@@ -81,7 +81,7 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
 }
 
 /// Has `refuser` asked before every write to a Deployment of `namespace`.
-fn asked(refuser: &Refuser, namespace: &str) -> Value {
+fn asked(refuser: &Webhook, namespace: &str) -> Value {
     json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
     "metadata": {"name": REFUSER},
     "webhooks": [{
@@ -103,27 +103,27 @@ fn answered_with(status: u16, namespace: &str) -> Result<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result<()> {
-    let _turn = in_peace().await?;
+    let _lock = under_load().await?;
     // Left by a run that was interrupted, it would refuse what this one begins with.
     forget()?;
     in_namespace("e2e-refusing", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
-        let refuser = Refuser::start(this_machine()?).await?;
+        let refuser = Webhook::start(this_machine()?).await?;
         apply("default", &asked(&refuser, &namespace.name).to_string())?;
         let mut load = scene.load().await?;
         for (number, status) in [429, 409, 500].into_iter().enumerate() {
             let delayed = async {
                 let (old, mark) = (revision(&scene.model.read()?)?, answered_with(status, &namespace.name)?);
-                refuser.refuses_with(status);
+                refuser.refuse_with(status);
                 grow(&scene.model, 11 + number as u32)?;
-                until("an operator to be refused twice", PATIENCE, async || {
+                until("an operator to be refused twice", TIMEOUT, async || {
                     let count = answered_with(status, &namespace.name)? - mark;
                     ensure!(count > 1, "it was {count} times");
                     Ok(())
                 })
                 .await?;
                 let still = revision(&scene.model.read()?)?;
-                refuser.refuses_nothing();
+                refuser.allow_all();
                 ensure!(still == old, "the change was done although the API server refused it");
                 replaced(&scene.model, &old).await.map(drop)
             };
