@@ -14,23 +14,23 @@ use kube::ResourceExt as _;
 
 use crate::labels::{REVISION, pods_of_revision};
 use crate::reason::Reason;
-use crate::rollout::revisions::left;
-use crate::state::{Observed, Reach};
+use crate::rollout::revisions::remaining;
+use crate::state::{ObservedState, Reach};
 
 /// How long Kubernetes may take from a ready pod to its endpoint.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Since when each model whose ready pods are no endpoints has been so, by its uid.
 #[derive(Debug, Default)]
-pub struct Unreached(Mutex<HashMap<String, Timestamp>>);
+pub struct EndpointGaps(Mutex<HashMap<String, Timestamp>>);
 
-impl Unreached {
+impl EndpointGaps {
     /// Whether gateways find a pod of the model `name`.
     pub fn reach(
         &self,
         model: &PredictorModel,
         name: &ModelName,
-        observed: &Observed,
+        observed: &ObservedState,
         now: Timestamp,
     ) -> Reach {
         let uid = model.uid().unwrap_or_default();
@@ -39,7 +39,7 @@ impl Unreached {
             return Reach::Reached;
         }
         let since = *self.all().entry(uid).or_insert(now);
-        let left = left(since, GRACE, now);
+        let left = remaining(since, GRACE, now);
         if left.is_zero() || is_known(model) { Reach::Lost } else { Reach::Awaited(left) }
     }
 
@@ -54,7 +54,7 @@ impl Unreached {
     }
 
     /// Forgets models that are gone.
-    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         self.all().retain(|uid, _| is_there(uid));
     }
 
@@ -64,13 +64,13 @@ impl Unreached {
 }
 
 /// How long until the answer may be another though nothing happens.
-pub fn next(observed: &Observed) -> Option<Duration> {
+pub fn requeue_after(observed: &ObservedState) -> Option<Duration> {
     if let Reach::Awaited(left) = observed.reach { Some(left) } else { None }
 }
 
 /// Whether pods of the revision that the Service selects are ready, and none of them is an endpoint. Endpoints of pods
 /// that are gone do not count.
-fn lacks_endpoints(uid: &str, name: &ModelName, observed: &Observed) -> bool {
+fn lacks_endpoints(uid: &str, name: &ModelName, observed: &ObservedState) -> bool {
     let Some(selector) = observed.selectors.get(&name.endpoints_service()) else { return false };
     // A selector that others changed is repaired, and reported as such.
     let intact = selector.get(REVISION).filter(|revision| *selector == pods_of_revision(uid, revision));
