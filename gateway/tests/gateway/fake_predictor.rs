@@ -22,9 +22,9 @@ const BATCH: &str = r#"{"instances":"#;
 
 /// How a predictor answers.
 #[derive(Clone, Debug)]
-pub(crate) enum Manner {
+pub(crate) enum Behavior {
     /// As it should.
-    Honest,
+    Normal,
     /// As it should, after a while.
     Slow(Duration),
     /// With this status and body, and the header with its revision.
@@ -42,15 +42,15 @@ pub(crate) enum Manner {
     /// As it should, but requests of several rows only once they are let go.
     HoldBatches,
     /// Not at all: the request ends the process. The port refuses connections from then on.
-    Die,
+    Crash,
 }
 
 /// What a predictor is asked to do, and what it was asked.
 pub(crate) struct Script {
     /// `GET /model`.
     pub(crate) description: Mutex<Value>,
-    pub(crate) describes: Mutex<Manner>,
-    pub(crate) predicts: Mutex<Manner>,
+    pub(crate) describes: Mutex<Behavior>,
+    pub(crate) predicts: Mutex<Behavior>,
     /// The revision it gives when it predicts, where that is not the description's.
     pub(crate) revision: Mutex<Option<String>>,
     /// How many connections there were, how many descriptions and how many predictions were asked for.
@@ -62,29 +62,29 @@ pub(crate) struct Script {
     /// How many of the predictions were asked for by requests of several rows.
     pub(crate) batches: AtomicUsize,
     /// Whether batches are let go.
-    batches_go: watch::Sender<bool>,
+    release_batches: watch::Sender<bool>,
     /// Whether the process ends.
-    dies: watch::Sender<bool>,
+    crashes: watch::Sender<bool>,
     /// Changes when idle connections must end.
-    hang_up: watch::Sender<u32>,
+    close_connections: watch::Sender<u32>,
     /// How many connections are open.
     open: watch::Sender<usize>,
 }
 
 /// A predictor; it is gone when it is dropped.
-pub(crate) struct Predictor {
+pub(crate) struct FakePredictor {
     pub(crate) address: SocketAddr,
     pub(crate) script: Arc<Script>,
     serving: JoinHandle<()>,
 }
 
-impl Drop for Predictor {
+impl Drop for FakePredictor {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
-impl Predictor {
+impl FakePredictor {
     /// An honest predictor of `model` in the namespace `default`: four features between -10 and 10.
     pub(crate) async fn of(model: &str) -> Self {
         Self::at(model, SocketAddr::from(([127, 0, 0, 1], 0))).await
@@ -103,37 +103,37 @@ impl Predictor {
     }
 
     /// Ends the process, as it were: its port refuses connections, and those that were open are closed.
-    pub(crate) async fn die(mut self) -> Dead {
+    pub(crate) async fn stop(mut self) -> StoppedPredictor {
         let (address, script) = (self.address, self.script.clone());
         self.serving.abort();
         assert!((&mut self.serving).await.unwrap_err().is_cancelled());
         script.all_closed().await;
-        Dead { address, script }
+        StoppedPredictor { address, script }
     }
 
-    pub(crate) fn predicts(&self, manner: Manner) {
-        *self.script.predicts.lock().unwrap() = manner;
+    pub(crate) fn set_predict_behavior(&self, behavior: Behavior) {
+        *self.script.predicts.lock().unwrap() = behavior;
     }
 
-    pub(crate) fn describes(&self, manner: Manner) {
-        *self.script.describes.lock().unwrap() = manner;
+    pub(crate) fn set_describe_behavior(&self, behavior: Behavior) {
+        *self.script.describes.lock().unwrap() = behavior;
     }
 
     /// Becomes another revision of its model.
-    pub(crate) fn becomes(&self, revision: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn change_revision(&self, revision: &str, change: impl FnOnce(&mut Value)) {
         let mut description = self.script.description.lock().unwrap();
         description["revision"] = json!(revision);
         change(&mut description);
     }
 
     /// Closes every idle connection, and returns when no connection is open.
-    pub(crate) async fn hang_up(&self) {
-        self.script.hang_up.send_modify(|times| *times += 1);
+    pub(crate) async fn close_connections(&self) {
+        self.script.close_connections.send_modify(|times| *times += 1);
         self.script.all_closed().await;
     }
 
     /// Returns when no connection is open.
-    pub(crate) async fn is_left_alone(&self) {
+    pub(crate) async fn wait_disconnected(&self) {
         self.script.all_closed().await;
     }
 
@@ -154,21 +154,21 @@ impl Predictor {
     }
 
     /// Answers the requests of several rows that it holds, and those to come.
-    pub(crate) fn lets_batches_go(&self) {
-        self.script.batches_go.send_replace(true);
+    pub(crate) fn release_batches(&self) {
+        self.script.release_batches.send_replace(true);
     }
 }
 
 /// A predictor that is gone.
-pub(crate) struct Dead {
+pub(crate) struct StoppedPredictor {
     pub(crate) address: SocketAddr,
     script: Arc<Script>,
 }
 
-impl Dead {
+impl StoppedPredictor {
     /// Starts it again where it was.
-    pub(crate) async fn comes_back(self) -> Predictor {
-        Predictor::on(TcpListener::bind(self.address).await.unwrap(), self.script)
+    pub(crate) async fn restart(self) -> FakePredictor {
+        FakePredictor::on(TcpListener::bind(self.address).await.unwrap(), self.script)
     }
 }
 
@@ -183,17 +183,17 @@ impl Script {
         });
         Self {
             description: Mutex::new(description),
-            describes: Mutex::new(Manner::Honest),
-            predicts: Mutex::new(Manner::Honest),
+            describes: Mutex::new(Behavior::Normal),
+            predicts: Mutex::new(Behavior::Normal),
             revision: Mutex::default(),
             connections: AtomicUsize::new(0),
             descriptions: AtomicUsize::new(0),
             predictions: AtomicUsize::new(0),
             last: Mutex::default(),
             batches: AtomicUsize::new(0),
-            batches_go: watch::Sender::new(false),
-            dies: watch::Sender::new(false),
-            hang_up: watch::Sender::new(0),
+            release_batches: watch::Sender::new(false),
+            crashes: watch::Sender::new(false),
+            close_connections: watch::Sender::new(0),
             open: watch::Sender::new(0),
         }
     }
@@ -205,7 +205,7 @@ impl Script {
     }
 
     /// The answer to a request: status, revision, body.
-    fn honest(&self, path: &str, body: &str) -> (u16, String, String) {
+    fn normal(&self, path: &str, body: &str) -> (u16, String, String) {
         let description = self.description.lock().unwrap().clone();
         let described = description["revision"].as_str().unwrap().to_owned();
         if path == "/model" {
@@ -222,15 +222,15 @@ impl Script {
 
 async fn accept(listener: TcpListener, script: Arc<Script>) {
     let mut connections = JoinSet::new();
-    let mut dies = script.dies.subscribe();
+    let mut crashes = script.crashes.subscribe();
     loop {
         let accepted = tokio::select! {
-            _ = dies.wait_for(|&dies| dies) => return,
+            _ = crashes.wait_for(|&crashes| crashes) => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else { return };
         script.connections.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(converse(stream, script.clone()));
+        connections.spawn(serve_connection(stream, script.clone()));
     }
 }
 
@@ -243,16 +243,16 @@ impl Drop for Open {
     }
 }
 
-async fn converse(stream: TcpStream, script: Arc<Script>) {
+async fn serve_connection(stream: TcpStream, script: Arc<Script>) {
     script.open.send_modify(|open| *open += 1);
     // Declared before the stream, so that the stream is closed when the count goes down.
     let _open = Open(script.clone());
     let mut stream = stream;
-    let mut hang_up = script.hang_up.subscribe();
+    let mut close_connections = script.close_connections.subscribe();
     let mut requests = 0;
     loop {
         let (head, body) = tokio::select! {
-            _ = hang_up.changed() => return,
+            _ = close_connections.changed() => return,
             request = read(&mut stream) => match request {
                 Some(request) => request,
                 None => return,
@@ -260,7 +260,7 @@ async fn converse(stream: TcpStream, script: Arc<Script>) {
         };
         requests += 1;
         let path = head.split(' ').nth(1).unwrap().to_owned();
-        let manner = if path == "/model" {
+        let behavior = if path == "/model" {
             script.descriptions.fetch_add(1, Ordering::SeqCst);
             script.describes.lock().unwrap().clone()
         } else {
@@ -269,30 +269,30 @@ async fn converse(stream: TcpStream, script: Arc<Script>) {
             *script.last.lock().unwrap() = (head, body.clone());
             script.predicts.lock().unwrap().clone()
         };
-        let (mut status, revision, mut answer) = script.honest(&path, &body);
-        match manner {
-            Manner::Slow(time) => tokio::time::sleep(time).await,
-            Manner::Answer(other, text) => (status, answer) = (other, text),
-            Manner::Bytes(bytes) => {
+        let (mut status, revision, mut answer) = script.normal(&path, &body);
+        match behavior {
+            Behavior::Slow(time) => tokio::time::sleep(time).await,
+            Behavior::Answer(other, text) => (status, answer) = (other, text),
+            Behavior::Bytes(bytes) => {
                 drop(stream.write_all(&bytes).await);
                 return;
             }
-            Manner::Hang => std::future::pending().await,
-            Manner::Reset => {
+            Behavior::Hang => std::future::pending().await,
+            Behavior::Reset => {
                 stream.set_zero_linger().unwrap();
                 return;
             }
-            Manner::Close => return,
-            Manner::OncePerConnection if requests > 1 => return,
-            Manner::HoldBatches if body.starts_with(BATCH) => {
-                let mut go = script.batches_go.subscribe();
+            Behavior::Close => return,
+            Behavior::OncePerConnection if requests > 1 => return,
+            Behavior::HoldBatches if body.starts_with(BATCH) => {
+                let mut go = script.release_batches.subscribe();
                 go.wait_for(|&go| go).await.unwrap();
             }
-            Manner::Die => {
-                script.dies.send_replace(true);
+            Behavior::Crash => {
+                script.crashes.send_replace(true);
                 std::future::pending::<()>().await;
             }
-            Manner::Honest | Manner::OncePerConnection | Manner::HoldBatches => {}
+            Behavior::Normal | Behavior::OncePerConnection | Behavior::HoldBatches => {}
         }
         let length = answer.len();
         let text = format!(

@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::cluster::{Cluster, until};
-use crate::gateway::{Answered, Gateway, ROW};
-use crate::predictor::{Manner, Predictor};
+use crate::fake_predictor::{Behavior, FakePredictor};
+use crate::gateway::{Gateway, ROW, TestResponse};
 
 /// Becomes the next revision, which has names for its classes.
-fn renew(pod: &Predictor) {
-    pod.becomes("00000002", |model| {
+fn become_second_revision(pod: &FakePredictor) {
+    pod.change_revision("00000002", |model| {
         model["version"] = json!("2.0");
         model["classes"] = json!(["no", "yes"]);
     });
@@ -19,7 +19,7 @@ fn renew(pod: &Predictor) {
 
 /// That an answer is whole: its revision, version and class name belong together.
 #[track_caller]
-fn revision(answered: &Answered) -> String {
+fn revision(answered: &TestResponse) -> String {
     assert_eq!(answered.status, 200, "{answered:?}");
     let (revision, body) = (answered.header("canopy-revision").to_owned(), answered.json());
     let expected = match revision.as_str() {
@@ -34,10 +34,10 @@ fn revision(answered: &Answered) -> String {
 #[tokio::test]
 async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and_none_is_asked_for_twice() {
     let (cluster, pods) = Cluster::with_pods::<4>().await;
-    renew(&pods[1]);
-    renew(&pods[3]);
+    become_second_revision(&pods[1]);
+    become_second_revision(&pods[3]);
     for pod in &pods {
-        pod.predicts(Manner::Slow(Duration::from_millis(5)));
+        pod.set_predict_behavior(Behavior::Slow(Duration::from_millis(5)));
     }
     let gateway = cluster.gateway().await;
     let mut seen = [0, 0];
@@ -48,7 +48,7 @@ async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and
     }
     // By chance, and so not exactly half and half.
     assert!(seen.iter().all(|seen| (50..=110).contains(seen)), "{seen:?}");
-    assert_eq!(pods.iter().map(Predictor::predictions).sum::<usize>(), 160);
+    assert_eq!(pods.iter().map(FakePredictor::predictions).sum::<usize>(), 160);
     assert!(pods.iter().all(|pod| pod.descriptions() <= 1), "what a pod is, it is asked once");
     let counted = |version: &str, seen: usize| {
         format!(
@@ -64,10 +64,10 @@ async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and
 #[tokio::test]
 async fn no_request_fails_while_one_revision_replaces_another() {
     let (cluster, [one, two, three, four]) = Cluster::with_pods::<4>().await;
-    renew(&three);
-    renew(&four);
+    become_second_revision(&three);
+    become_second_revision(&four);
     cluster.ready("demo", &[1, 2]);
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     let send = async || {
         let all = join_all((0..10).map(|_| gateway.predict())).await;
         all.iter().map(revision).collect::<Vec<_>>()
@@ -90,8 +90,8 @@ async fn no_request_fails_while_one_revision_replaces_another() {
         one.predictions() + two.predictions() == before
     })
     .await;
-    one.die().await;
-    two.die().await;
+    one.stop().await;
+    two.stop().await;
     for _ in 0..10 {
         send().await;
     }
@@ -100,12 +100,12 @@ async fn no_request_fails_while_one_revision_replaces_another() {
 #[tokio::test]
 async fn an_old_pod_that_dies_after_its_answer_fails_no_request() {
     let (cluster, [old, new]) = Cluster::with_pods::<2>().await;
-    renew(&new);
+    become_second_revision(&new);
     cluster.ready("demo", &[2]);
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await;
     // It predicts, but cannot be asked any more what that means.
-    old.describes(Manner::Reset);
+    old.set_describe_behavior(Behavior::Reset);
     cluster.ready("demo", &[1, 2]);
     until("the old pod is asked", async || {
         assert_eq!(revision(&gateway.predict().await), "00000002");
@@ -118,13 +118,13 @@ async fn an_old_pod_that_dies_after_its_answer_fails_no_request() {
 #[tokio::test]
 async fn rows_of_the_new_shape_are_not_refused_by_the_old_description() {
     let (cluster, [old, new]) = Cluster::with_pods::<2>().await;
-    new.becomes("00000002", |model| model["features"] = json!([{"name": "a"}, {"name": "b"}]));
+    new.change_revision("00000002", |model| model["features"] = json!([{"name": "a"}, {"name": "b"}]));
     cluster.ready("demo", &[1]);
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await.class();
     gateway.post("/api/predict", r#"{"features":[1,2]}"#).await.problem(422, "invalid_features");
     cluster.ready("demo", &[2]);
-    cluster.dns.is_asked_again("demo-pods", 3).await;
+    cluster.dns.wait_queries("demo-pods", 3).await;
     let answered = gateway.post("/api/predict", r#"{"features":[1,2]}"#).await;
     assert_eq!(answered.class(), 1);
     gateway.post("/api/predict", ROW).await.problem(422, "invalid_features");

@@ -4,25 +4,25 @@
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 
-use crate::balance::outlier::Standing;
+use crate::balance::outlier::Availability;
 
 /// How busy a pod is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    pub(crate) standing: Standing,
+    pub(crate) availability: Availability,
     pub(crate) in_flight: u32,
-    pub(crate) slowness: Option<f32>,
+    pub(crate) latency_rank: Option<f32>,
 }
 
 impl Load {
     /// Whether one more request does better at this pod than at `other`; nothing where it is the same.
     fn is_better_than(&self, other: &Self) -> Option<bool> {
-        if self.standing != other.standing {
-            return Some(self.standing < other.standing);
+        if self.availability != other.availability {
+            return Some(self.availability < other.availability);
         }
         // A pod that has not answered yet is taken to be as fast as the other one.
-        let slowness = |of: &Self, or: &Self| of.slowness.or(or.slowness).unwrap_or(1.0);
-        let cost = |of: &Self, or: &Self| (of.in_flight + 1) as f32 * slowness(of, or);
+        let latency_rank = |of: &Self, or: &Self| of.latency_rank.or(or.latency_rank).unwrap_or(1.0);
+        let cost = |of: &Self, or: &Self| (of.in_flight + 1) as f32 * latency_rank(of, or);
         let (own, others) = (cost(self, other), cost(other, self));
         match own.total_cmp(&others) {
             Less => Some(true),
@@ -34,7 +34,10 @@ impl Load {
 
 /// Two of `all`, each as likely as any other, or the one that there is. `chance` gives a number below the one that it
 /// is given.
-pub(crate) fn two<T>(all: impl Iterator<Item = T>, mut chance: impl FnMut(usize) -> usize) -> [Option<T>; 2] {
+pub(crate) fn choose_two<T>(
+    all: impl Iterator<Item = T>,
+    mut chance: impl FnMut(usize) -> usize,
+) -> [Option<T>; 2] {
     let [mut first, mut second] = [None, None];
     for (seen, one) in all.enumerate() {
         match seen {
@@ -51,7 +54,7 @@ pub(crate) fn two<T>(all: impl Iterator<Item = T>, mut chance: impl FnMut(usize)
 }
 
 /// The better of two, or the one that there is.
-pub(crate) fn better<T>(
+pub(crate) fn less_loaded<T>(
     pair: [Option<(T, Load)>; 2],
     mut chance: impl FnMut(usize) -> usize,
 ) -> Option<(T, Load)> {
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    const LOAD: Load = Load { standing: Standing::InUse, in_flight: 0, slowness: None };
+    const LOAD: Load = Load { availability: Availability::Healthy, in_flight: 0, latency_rank: None };
 
     #[track_caller]
     fn check(one: Load, other: Load, expected: Option<bool>) {
@@ -82,7 +85,8 @@ mod tests {
         let busy = |in_flight: u32| Load { in_flight, ..LOAD };
         check(LOAD, LOAD, None);
         check(busy(1), busy(2), Some(true));
-        let takes = |slowness: f32, in_flight: u32| Load { slowness: Some(slowness), in_flight, ..LOAD };
+        let takes =
+            |latency_rank: f32, in_flight: u32| Load { latency_rank: Some(latency_rank), in_flight, ..LOAD };
         check(takes(1.0, 0), takes(2.0, 0), Some(true));
         check(takes(1.0, 6), takes(8.0, 0), Some(true));
         check(takes(1.0, 7), takes(8.0, 0), None);
@@ -91,12 +95,12 @@ mod tests {
 
     #[test]
     fn a_trial_comes_first_and_who_is_out_comes_last() {
-        let stands = |standing: Standing, in_flight: u32| Load { standing, in_flight, ..LOAD };
-        check(stands(Standing::OnTrial, 9), LOAD, Some(true));
-        check(stands(Standing::HeldBack, 0), stands(Standing::InUse, 9), Some(false));
-        check(stands(Standing::HeldBack, 0), stands(Standing::HeldBack, 1), Some(true));
-        check(stands(Standing::Out, 0), stands(Standing::InUse, 100), Some(false));
-        check(stands(Standing::Out, 0), stands(Standing::Out, 1), Some(true));
+        let stands = |availability: Availability, in_flight: u32| Load { availability, in_flight, ..LOAD };
+        check(stands(Availability::Probing, 9), LOAD, Some(true));
+        check(stands(Availability::SlowStart, 0), stands(Availability::Healthy, 9), Some(false));
+        check(stands(Availability::SlowStart, 0), stands(Availability::SlowStart, 1), Some(true));
+        check(stands(Availability::Ejected, 0), stands(Availability::Healthy, 100), Some(false));
+        check(stands(Availability::Ejected, 0), stands(Availability::Ejected, 1), Some(true));
     }
 
     #[test]
@@ -104,14 +108,14 @@ mod tests {
         let mut chance = fastrand::Rng::with_seed(1);
         let mut times = BTreeMap::new();
         for _ in 0..30_000 {
-            let [Some(first), Some(second)] = two(0..4, |below| chance.usize(..below)) else {
+            let [Some(first), Some(second)] = choose_two(0..4, |below| chance.usize(..below)) else {
                 unreachable!()
             };
             *times.entry((first.min(second), first.max(second))).or_insert(0) += 1;
         }
         assert_eq!(times.len(), 6);
         assert!(times.values().all(|times| (4_700..5_300).contains(times)), "{times:?}");
-        assert_eq!(two(0..0, |_| 0), [None, None]);
-        assert_eq!(two(0..1, |_| 0), [Some(0), None]);
+        assert_eq!(choose_two(0..0, |_| 0), [None, None]);
+        assert_eq!(choose_two(0..1, |_| 0), [Some(0), None]);
     }
 }

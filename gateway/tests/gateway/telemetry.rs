@@ -2,19 +2,19 @@
 
 use http::Request;
 
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW};
-use crate::predictor::{Manner, Predictor};
 
 #[tokio::test]
 async fn requests_are_counted_by_model_version_code_and_reason() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    predictor.describes(Manner::Answer(503, "{}".into()));
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    predictor.set_describe_behavior(Behavior::Answer(503, "{}".into()));
     gateway.predict().await.problem(503, "not_ready");
-    predictor.describes(Manner::Honest);
+    predictor.set_describe_behavior(Behavior::Normal);
     gateway.predict().await.class();
     gateway.post("/api/predict", "{}").await.problem(422, "invalid_features");
-    predictor.predicts(Manner::Answer(500, "{}".into()));
+    predictor.set_predict_behavior(Behavior::Answer(500, "{}".into()));
     gateway.predict().await.problem(503, "predictor_failed");
     gateway.get("/api/test").await.json();
     gateway.get("/nothing").await.problem(404, "unknown_path");
@@ -39,8 +39,8 @@ async fn requests_are_counted_by_model_version_code_and_reason() {
 
 #[tokio::test]
 async fn ten_thousand_unknown_models_and_paths_make_no_series() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.get("/api/models/none").await.problem(404, "unknown_model");
     gateway.get("/none").await.problem(404, "unknown_path");
     let before = gateway.metrics().lines().count();
@@ -54,8 +54,8 @@ async fn ten_thousand_unknown_models_and_paths_make_no_series() {
 
 #[tokio::test]
 async fn the_callers_trace_goes_on_to_the_predictor() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     let sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let request = Request::post("/api/predict").header("traceparent", sent).header("tracestate", "a=1");
     gateway.send(request.body(ROW.into()).unwrap()).await.class();

@@ -11,9 +11,9 @@ use canopy_contract::names::ModelRef;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::sleep;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::store::{Feedback, Records, Unanswered};
+use crate::store::{FeedbackRow, SqlStore, StoreQueryError};
 
 /// How often a truth is looked for of which it is not known whether it is stored.
 const CHECKS: u32 = 12;
@@ -25,8 +25,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const CHECKING_MAX: usize = 256;
 
 /// A truth, and what it says about the answer.
-pub(crate) struct Judged {
-    pub(crate) told: Feedback,
+pub(crate) struct EvaluatedFeedback {
+    pub(crate) feedback: FeedbackRow,
     pub(crate) model: ModelRef,
     pub(crate) version: String,
     pub(crate) correct: u64,
@@ -35,60 +35,60 @@ pub(crate) struct Judged {
 
 /// Stores truths and counts them.
 #[derive(Clone)]
-pub(crate) struct Tally {
-    records: Records,
+pub(crate) struct FeedbackRecorder {
+    store: SqlStore,
     metrics: Arc<Metrics>,
     checking: Arc<Semaphore>,
 }
 
-impl Tally {
-    pub(crate) fn new(records: &Records, metrics: &Arc<Metrics>) -> Self {
+impl FeedbackRecorder {
+    pub(crate) fn new(store: &SqlStore, metrics: &Arc<Metrics>) -> Self {
         let checking = Arc::new(Semaphore::new(CHECKING_MAX));
-        Self { records: records.clone(), metrics: metrics.clone(), checking }
+        Self { store: store.clone(), metrics: metrics.clone(), checking }
     }
 
     /// Stores and counts `judged`; false where a truth about the same answer was stored before.
-    pub(crate) async fn keep(&self, judged: Judged) -> Result<bool, Failure> {
+    pub(crate) async fn record(&self, evaluated: EvaluatedFeedback) -> Result<bool, ApiError> {
         let (answer, answered) = oneshot::channel();
-        let tally = self.clone();
+        let recorder = self.clone();
         // A task of its own goes on when the client has left.
         tokio::spawn(async move {
-            let kept = tally.records.tell(judged.told.clone()).await;
+            let kept = recorder.store.insert_feedback(evaluated.feedback.clone()).await;
             if matches!(kept, Ok(true)) {
-                tally.count(&judged);
+                recorder.count(&evaluated);
             }
-            let may_be_done = kept.as_ref().is_err_and(Unanswered::may_be_done);
+            let may_have_been_applied = kept.as_ref().is_err_and(StoreQueryError::may_have_been_applied);
             // Nobody waits for the answer where the client has left.
             let _ = answer.send(kept);
-            if may_be_done {
-                tally.find_out(&judged).await;
+            if may_have_been_applied {
+                recorder.reconcile(&evaluated).await;
             }
         });
         match answered.await {
-            Ok(kept) => kept.map_err(|why| Failure::Store(why.to_string())),
-            Err(_) => Err(Failure::Internal("the task that keeps a truth panicked")),
+            Ok(kept) => kept.map_err(|why| ApiError::StoreUnavailable(why.to_string())),
+            Err(_) => Err(ApiError::Internal("the task that keeps a truth panicked")),
         }
     }
 
     /// Counts `judged` if the database has stored it all the same.
-    async fn find_out(&self, judged: &Judged) {
+    async fn reconcile(&self, evaluated: &EvaluatedFeedback) {
         let Ok(_place) = self.checking.try_acquire() else { return };
         let mut pause = PAUSE_MIN;
         for _ in 0..CHECKS {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
             // What is not there yet may come: the server may hold the statement while others have the table.
-            if let Ok(Some(stored)) = self.records.told(&judged.told.id).await {
-                if stored == judged.told {
-                    self.count(judged);
+            if let Ok(Some(stored)) = self.store.feedback_of(&evaluated.feedback.id).await {
+                if stored == evaluated.feedback {
+                    self.count(evaluated);
                 }
                 return;
             }
         }
     }
 
-    fn count(&self, judged: &Judged) {
-        let Judged { model, version, correct, wrong, .. } = judged;
-        self.metrics.judged(model, version, *correct, *wrong);
+    fn count(&self, evaluated: &EvaluatedFeedback) {
+        let EvaluatedFeedback { model, version, correct, wrong, .. } = evaluated;
+        self.metrics.count_feedback(model, version, *correct, *wrong);
     }
 }

@@ -12,18 +12,18 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, endpoints};
-use crate::dns::Say;
+use crate::database_server::{DatabaseServer, Kind};
+use crate::fake_dns::DnsReply;
+use crate::fake_predictor::FakePredictor;
 use crate::feedback::recording;
 use crate::gateway::{Gateway, ROW};
-use crate::predictor::Predictor;
 use crate::recording::{SOON, count, until};
-use crate::server::{Kind, Server};
 
 const DROPPED: &str = "canopy_gateway_records_dropped_total";
 
-async fn here() -> (TempDir, Predictor, Gateway, DatabaseConnection) {
+async fn setup() -> (TempDir, FakePredictor, Gateway, DatabaseConnection) {
     let folder = tempfile::tempdir().unwrap();
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let path = folder.path().join("canopy.db");
     let gateway = Gateway::new(&recording(&predictor, &path)).await;
     let database = Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap();
@@ -37,7 +37,7 @@ fn judged(gateway: &Gateway) -> u64 {
             r#"canopy_feedback_total{{model="demo",model_namespace="default",result="{result}",version="1.0"}}"#
         )
     };
-    gateway.counted(&series("correct")) + gateway.counted(&series("wrong"))
+    gateway.metric(&series("correct")) + gateway.metric(&series("wrong"))
 }
 
 /// Asks, and leaves when the answer was waited for `times` times; whether it came before.
@@ -55,13 +55,13 @@ async fn leaves_after<T>(times: usize, asked: impl Future<Output = T>) -> Option
 
 #[tokio::test]
 async fn a_client_may_leave_at_any_moment_and_what_is_stored_is_counted() {
-    let (_folder, _predictor, gateway, database) = here().await;
+    let (_folder, _predictor, gateway, database) = setup().await;
     let mut stays = 0;
     for waits in 1..200 {
-        let id = gateway.predicted().await;
+        let id = gateway.predict_id().await;
         // Once it is written, there is one way less to go.
         gateway.get(&format!("/api/predictions/{id}")).await.json();
-        if leaves_after(waits, gateway.tell(&id, r#"{"actual":1}"#)).await.is_some() {
+        if leaves_after(waits, gateway.send_feedback(&id, r#"{"actual":1}"#)).await.is_some() {
             stays += 1;
         }
         if stays == 5 {
@@ -77,13 +77,13 @@ async fn a_client_may_leave_at_any_moment_and_what_is_stored_is_counted() {
 }
 
 async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once(kind: Kind) {
-    let server = Server::start(kind).await;
-    let predictor = Predictor::of("demo").await;
+    let server = DatabaseServer::start(kind).await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = crate::gateway::settings(&[("demo", &predictor)]);
     settings.database_url = Some(server.url());
-    settings.recording.habits.patience = Duration::from_secs(1);
+    settings.recording.tuning.query_timeout = Duration::from_secs(1);
     let gateway = Gateway::new(&settings).await;
-    let id = gateway.predicted().await;
+    let id = gateway.predict_id().await;
     until("the answer to be there", async || {
         gateway.get(&format!("/api/predictions/{id}")).await.status == 200
     })
@@ -97,13 +97,13 @@ async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once(k
     };
     let sql = format!("INSERT INTO prediction_feedback (id, actual, given_at) VALUES ({bytes}, '0', 0)");
     other.execute_unprepared(&sql).await.unwrap();
-    gateway.tell(&id, r#"{"actual":1}"#).await.problem(503, "store_unavailable");
+    gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(503, "store_unavailable");
     assert_eq!(judged(&gateway), 0);
     other.rollback().await.unwrap();
     until("the truth to be stored", async || count(&database, "prediction_feedback").await == 1).await;
-    gateway.tell(&id, r#"{"actual":0}"#).await.problem(409, "feedback_given");
+    gateway.send_feedback(&id, r#"{"actual":0}"#).await.problem(409, "feedback_given");
     until("it to be counted", async || judged(&gateway) == 1).await;
-    gateway.tell(&id, r#"{"actual":1}"#).await.problem(409, "feedback_given");
+    gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(409, "feedback_given");
     assert_eq!(judged(&gateway), 1);
 }
 
@@ -121,35 +121,38 @@ async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once_w
 async fn a_flood_of_ids_that_nobody_gave_has_no_answer_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &path);
-    settings.recording.habits.queue = 20;
-    settings.recording.habits.patience = SOON;
+    settings.recording.tuning.queue_capacity = 20;
+    settings.recording.tuning.query_timeout = SOON;
     let gateway = Gateway::new(&settings).await;
     let database = Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap();
     let mut answers = 0;
     for _ in 0..5 {
         // One answer is on its way, so each of these ids could be, too.
-        gateway.predicted().await;
+        gateway.predict_id().await;
         let flood = join_all((0..200).map(async |number| {
             let id = Uuid::now_v7();
             let path = format!("/api/predictions/{id}");
             if number % 2 == 0 {
                 gateway.get(&path).await.problem(404, "unknown_prediction");
             } else {
-                gateway.tell(&id.to_string(), r#"{"actual":1}"#).await.problem(404, "unknown_prediction");
+                gateway
+                    .send_feedback(&id.to_string(), r#"{"actual":1}"#)
+                    .await
+                    .problem(404, "unknown_prediction");
             }
         }));
         let predicts = async {
             for _ in 0..15 {
-                gateway.predicted().await;
+                gateway.predict_id().await;
             }
         };
         tokio::join!(flood, predicts);
         answers += 16;
     }
     gateway.close(SOON).await;
-    assert_eq!(gateway.counted(DROPPED), 0);
+    assert_eq!(gateway.metric(DROPPED), 0);
     assert_eq!(count(&database, "predictions").await, answers);
 }
 
@@ -168,10 +171,10 @@ async fn pages(gateway: &Gateway, filter: &str) -> (Vec<String>, usize) {
 
 #[tokio::test]
 async fn a_list_goes_on_behind_answers_whose_revision_is_lost() {
-    let (_folder, _predictor, gateway, database) = here().await;
+    let (_folder, _predictor, gateway, database) = setup().await;
     let mut ids = Vec::new();
     for _ in 0..8 {
-        ids.push(gateway.predicted().await);
+        ids.push(gateway.predict_id().await);
     }
     ids.reverse();
     gateway.get(&format!("/api/predictions/{}", ids[0])).await.json();
@@ -191,13 +194,13 @@ async fn a_list_goes_on_behind_answers_whose_revision_is_lost() {
 async fn a_list_of_several_namespaces_has_the_latest_of_each_in_their_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &path);
     settings.namespaces = Some("default,shop,empty".to_owned());
     let gateway = Gateway::new(&settings).await;
     let mut ids = Vec::new();
     for _ in 0..7 {
-        ids.push(gateway.predicted().await);
+        ids.push(gateway.predict_id().await);
     }
     gateway.get(&format!("/api/predictions/{}", ids[6])).await.json();
     let database = Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap();
@@ -226,11 +229,11 @@ async fn the_series_of_a_model_go_when_it_is_gone_and_stay_while_it_is_idle() {
     let (_iris, _wine) = (cluster.pod("iris", 1).await, cluster.pod("wine", 2).await);
     cluster.ready("iris", &[1]);
     cluster.ready("wine", &[2]);
-    let mut settings = cluster.hasty();
-    settings.habits.forget = Duration::ZERO;
-    settings.habits.keep_vanished = Duration::ZERO;
-    settings.habits.check_series = Duration::from_millis(10);
-    settings.habits.keep_series = Duration::from_millis(100);
+    let mut settings = cluster.fast_refresh();
+    settings.tuning.idle_ttl = Duration::ZERO;
+    settings.tuning.vanished_grace = Duration::ZERO;
+    settings.tuning.series_check_interval = Duration::from_millis(10);
+    settings.tuning.series_retention = Duration::from_millis(100);
     let gateway = Gateway::new(&settings).await;
     for model in ["iris", "wine"] {
         gateway.post(&format!("/api/models/{model}/predict"), ROW).await.class();
@@ -239,19 +242,19 @@ async fn the_series_of_a_model_go_when_it_is_gone_and_stay_while_it_is_idle() {
     let has = |model: &str| gateway.metrics().contains(&format!("model=\"{model}\""));
     assert!(has("iris") && has("wine"));
     cluster.exists("iris", false);
-    cluster.addresses("iris", Say::NoName);
+    cluster.addresses("iris", DnsReply::NxDomain);
     until("the series to go", async || !has("iris")).await;
     assert!(has("wine"), "it is only idle");
-    let asked = cluster.dns.times("wine-pods.");
-    cluster.dns.is_asked_again("wine-pods.", 20).await;
-    assert!(has("wine") && cluster.dns.times("wine-pods.") >= asked + 20);
+    let asked = cluster.dns.query_count("wine-pods.");
+    cluster.dns.wait_queries("wine-pods.", 20).await;
+    assert!(has("wine") && cluster.dns.query_count("wine-pods.") >= asked + 20);
     // While DNS fails, nothing is known to be gone.
-    cluster.dns.say_of_all(Some(Say::Failure));
-    cluster.dns.is_asked_again("wine-pods.", 20).await;
+    cluster.dns.set_all(Some(DnsReply::ServFail));
+    cluster.dns.wait_queries("wine-pods.", 20).await;
     assert!(has("wine"));
-    cluster.dns.say_of_all(None);
+    cluster.dns.set_all(None);
     cluster.ready("iris", &[1]);
     gateway.post("/api/models/iris/predict", ROW).await.class();
     let counted = r#"canopy_gateway_requests_total{code="200",model="iris",model_namespace="default",reason="ok",version="1.0"}"#;
-    assert_eq!(gateway.counted(counted), 1, "{}", json!(gateway.metrics()));
+    assert_eq!(gateway.metric(counted), 1, "{}", json!(gateway.metrics()));
 }

@@ -19,10 +19,10 @@ use tracing::Level;
 
 use crate::app::App;
 use crate::error::language::Language;
-use crate::error::{Failure, told_back};
-use crate::metrics::InFlight;
-use crate::model::Served;
-use crate::revision::Known;
+use crate::error::{ApiError, truncated};
+use crate::metrics::RequestInFlight;
+use crate::model::Model;
+use crate::revision::Revision;
 
 static CALLERS_FAULTS: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
@@ -30,77 +30,77 @@ static CALLERS_FAULTS: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 pub(crate) const NO_ROUTE: &str = "unknown";
 
 /// A request that is being answered.
-pub(crate) struct Exchange<'a> {
+pub(crate) struct RequestContext<'a> {
     app: &'a App,
     route: &'static str,
     /// The request's part of its trace.
     pub(crate) span: RequestSpan,
     started: Instant,
-    about: Option<Arc<Served>>,
-    answered_by: Option<Arc<Known>>,
+    model: Option<Arc<Model>>,
+    revision: Option<Arc<Revision>>,
     finished: bool,
     /// In flight until the exchange is dropped.
-    _in_flight: InFlight,
+    _in_flight: RequestInFlight,
 }
 
 /// Answers `request`, which came to `route`, by `work`.
 pub(crate) async fn handle<W>(app: &App, route: &'static str, request: Request, work: W) -> Response
 where
-    W: AsyncFnOnce(&mut Exchange<'_>, Body) -> Result<Response, Failure>,
+    W: AsyncFnOnce(&mut RequestContext<'_>, Body) -> Result<Response, ApiError>,
 {
     let (head, body) = request.into_parts();
-    let mut exchange = Exchange {
+    let mut context = RequestContext {
         app,
         route,
         span: RequestSpan::server(&head, (route != NO_ROUTE).then_some(route)),
         started: Instant::now(),
-        about: None,
-        answered_by: None,
+        model: None,
+        revision: None,
         finished: false,
-        _in_flight: app.metrics.came(),
+        _in_flight: app.metrics.request_started(),
     };
-    match work(&mut exchange, body).await {
+    match work(&mut context, body).await {
         Ok(response) => {
             let is_accepted = response.status() == StatusCode::ACCEPTED;
-            exchange.finish(if is_accepted { Code::Accepted } else { Code::Ok });
+            context.finish(if is_accepted { Code::Accepted } else { Code::Ok });
             response
         }
-        Err(failure) => {
-            let failure = rather(failure, &head.headers);
-            exchange.tell(&failure);
-            exchange.finish(failure.code());
-            problem(&failure, Language::preferred(&head.headers))
+        Err(error) => {
+            let error = explain_compressed(error, &head.headers);
+            context.log(&error);
+            context.finish(error.code());
+            problem(&error, Language::preferred(&head.headers))
         }
     }
 }
 
-impl Exchange<'_> {
+impl RequestContext<'_> {
     /// The request is about `served`, and counts as such from here on.
-    pub(crate) fn is_about(&mut self, served: &Arc<Served>) {
-        self.about = Some(served.clone());
+    pub(crate) fn set_model(&mut self, model: &Arc<Model>) {
+        self.model = Some(model.clone());
     }
 
     /// The revision that answered, under whose version the request counts.
-    pub(crate) fn is_answered_by(&mut self, known: &Arc<Known>) {
-        self.answered_by = Some(known.clone());
+    pub(crate) fn set_revision(&mut self, revision: &Arc<Revision>) {
+        self.revision = Some(revision.clone());
     }
 
     fn finish(&mut self, code: Code) {
         self.finished = true;
         let took = self.started.elapsed();
-        match &self.about {
-            None => self.app.series.answered(code, took, self.span.context()),
-            Some(served) => match self.answered_by.take().or_else(|| served.known_so_far()) {
-                None => served.series().answered(code, took, self.span.context()),
-                Some(known) => known.series.answered(code, took, self.span.context()),
+        match &self.model {
+            None => self.app.series.record_request(code, took, self.span.context()),
+            Some(model) => match self.revision.take().or_else(|| model.latest_revision()) {
+                None => model.series().record_request(code, took, self.span.context()),
+                Some(revision) => revision.series.record_request(code, took, self.span.context()),
             },
         }
         self.span.finish(code.status(), (code.status() >= 500).then_some(code.as_str()));
     }
 
     /// One line for a failure, if there is room for it.
-    fn tell(&self, failure: &Failure) {
-        let is_callers = failure.code().status() < 500;
+    fn log(&self, error: &ApiError) {
+        let is_callers = error.code().status() < 500;
         // Warnings are kept few by the log itself.
         let left_out = if is_callers {
             let admitted = tracing::enabled!(Level::INFO).then(|| CALLERS_FAULTS.admit()).flatten();
@@ -111,21 +111,21 @@ impl Exchange<'_> {
         } else {
             return;
         };
-        let known = self.about.as_ref().and_then(|served| served.known_so_far());
+        let revision = self.model.as_ref().and_then(|model| model.latest_revision());
         let trace_id = self.span.context();
-        let model = self.about.as_ref().map(|served| served.model.name.as_str());
-        let namespace = self.about.as_ref().map(|served| served.model.namespace.as_str());
-        let version = known.as_ref().map(|known| known.description.version.as_str());
-        let endpoint = failure.endpoint().unwrap_or(self.route);
-        let code = failure.code().as_str();
+        let model = self.model.as_ref().map(|model| model.id.name.as_str());
+        let namespace = self.model.as_ref().map(|model| model.id.namespace.as_str());
+        let version = revision.as_ref().map(|revision| revision.description.version.as_str());
+        let endpoint = error.endpoint().unwrap_or(self.route);
+        let code = error.code().as_str();
         let duration_ms = self.started.elapsed().as_secs_f64() * 1000.0;
-        let what = failure.told_to_log();
+        let what = error.log_message();
         if is_callers {
             tracing::info!(
                 %trace_id, model, namespace, version, endpoint, code, duration_ms, left_out, "refused: {what}",
             );
         } else {
-            let cause = failure.cause();
+            let cause = error.cause();
             tracing::warn!(
                 %trace_id, model, namespace, version, endpoint, code, cause, duration_ms, "failed: {what}",
             );
@@ -133,14 +133,14 @@ impl Exchange<'_> {
     }
 }
 
-impl Drop for Exchange<'_> {
+impl Drop for RequestContext<'_> {
     fn drop(&mut self) {
         if self.finished {
             return;
         }
         if std::thread::panicking() {
             // Whoever serves the router answers for the panic; it is counted where the model is known.
-            self.tell(&Failure::Internal("a panic; the line before has its place"));
+            self.log(&ApiError::Internal("a panic; the line before has its place"));
             self.finish(Code::Internal);
         } else {
             // The connection, or the stream of HTTP/2, is gone, and the work with it.
@@ -151,29 +151,29 @@ impl Drop for Exchange<'_> {
 
 /// What is wrong with a body that is no JSON where it is so since it is compressed. Looked at then only: no body that
 /// is compressed passes for JSON.
-fn rather(failure: Failure, headers: &HeaderMap) -> Failure {
+fn explain_compressed(error: ApiError, headers: &HeaderMap) -> ApiError {
     let encoding = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
-    match (&failure, encoding) {
-        (Failure::Malformed(_), Some(encoding)) => {
-            Failure::Encoding(told_back(&String::from_utf8_lossy(encoding.as_bytes())))
+    match (&error, encoding) {
+        (ApiError::MalformedJson(_), Some(encoding)) => {
+            ApiError::UnsupportedEncoding(truncated(&String::from_utf8_lossy(encoding.as_bytes())))
         }
-        _ => failure,
+        _ => error,
     }
 }
 
 /// The answer to a request whose work panicked.
 pub(crate) fn panicked() -> Response {
-    problem(&Failure::Internal("a panic"), Language::preferred(&HeaderMap::new()))
+    problem(&ApiError::Internal("a panic"), Language::preferred(&HeaderMap::new()))
 }
 
-fn problem(failure: &Failure, language: Language) -> Response {
-    let problem = failure.problem(language);
+fn problem(error: &ApiError, language: Language) -> Response {
+    let problem = error.problem(language);
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    if let Some(seconds) = failure.retry_after() {
+    if let Some(seconds) = error.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
         // What it says to people depends on their language.
         headers.insert(VARY, HeaderValue::from(ACCEPT_LANGUAGE));

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, settings};
-use crate::predictor::{Manner, Predictor};
 
 #[tokio::test]
 async fn a_connection_is_used_again() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     for _ in 0..50 {
         gateway.predict().await.class();
     }
@@ -17,20 +17,20 @@ async fn a_connection_is_used_again() {
 
 #[tokio::test]
 async fn an_idle_connection_that_was_closed_is_not_used() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     for round in 1..=10 {
         gateway.predict().await.class();
         assert_eq!((predictor.connections(), predictor.predictions()), (round, round));
-        predictor.hang_up().await;
+        predictor.close_connections().await;
     }
 }
 
 #[tokio::test]
 async fn a_request_that_meets_the_end_of_an_idle_connection_is_sent_again_on_a_new_one() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    predictor.predicts(Manner::OncePerConnection);
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    predictor.set_predict_behavior(Behavior::OncePerConnection);
     // The description comes over the first connection, so that each prediction meets one that ends.
     for round in 1..=10 {
         gateway.predict().await.class();
@@ -42,20 +42,20 @@ async fn a_request_that_meets_the_end_of_an_idle_connection_is_sent_again_on_a_n
 
 #[tokio::test]
 async fn a_fresh_connection_that_ends_is_not_tried_again() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
-    predictor.predicts(Manner::Close);
+    predictor.set_predict_behavior(Behavior::Close);
     gateway.predict().await.problem(503, "predictor_failed");
     assert_eq!((predictor.connections(), predictor.predictions()), (2, 3), "one idle, one fresh");
 }
 
 #[tokio::test]
 async fn requests_at_the_same_time_have_a_connection_each_and_share_the_first_description() {
-    let predictor = Predictor::of("demo").await;
-    predictor.predicts(Manner::Slow(Duration::from_millis(100)));
-    predictor.describes(Manner::Slow(Duration::from_millis(100)));
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    predictor.set_predict_behavior(Behavior::Slow(Duration::from_millis(100)));
+    predictor.set_describe_behavior(Behavior::Slow(Duration::from_millis(100)));
+    let gateway = Gateway::with_predictor(&predictor).await;
     let all = futures_util::future::join_all((0..20).map(|_| gateway.predict())).await;
     assert!(all.iter().all(|answered| answered.class() == 1));
     assert_eq!((predictor.descriptions(), predictor.predictions()), (1, 20));
@@ -65,9 +65,9 @@ async fn requests_at_the_same_time_have_a_connection_each_and_share_the_first_de
 
 #[tokio::test]
 async fn requests_that_wait_for_a_description_share_its_failure() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    predictor.describes(Manner::Slow(Duration::from_millis(100)));
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    predictor.set_describe_behavior(Behavior::Slow(Duration::from_millis(100)));
     *predictor.script.description.lock().unwrap() = serde_json::json!({"revision": "nonsense"});
     let all = futures_util::future::join_all((0..20).map(|_| gateway.predict())).await;
     assert!(all.iter().all(|answered| answered.problem(503, "predictor_failed").status == 503));
@@ -76,9 +76,9 @@ async fn requests_that_wait_for_a_description_share_its_failure() {
 
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_request_to_the_predictor_with_it() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    predictor.predicts(Manner::Hang);
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    predictor.set_predict_behavior(Behavior::Hang);
     let mut asked = Box::pin(gateway.predict());
     let begun = async {
         while predictor.predictions() == 0 {
@@ -92,7 +92,7 @@ async fn a_client_that_leaves_takes_its_request_to_the_predictor_with_it() {
     assert!(gateway.metrics().contains("canopy_gateway_requests_in_flight 1\n"));
     drop(asked);
     assert!(gateway.metrics().contains("canopy_gateway_requests_in_flight 0\n"));
-    predictor.predicts(Manner::Honest);
+    predictor.set_predict_behavior(Behavior::Normal);
     gateway.predict().await.class();
     assert_eq!(
         predictor.connections(),

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW};
-use crate::predictor::{Manner, Predictor};
 
 #[tokio::test]
 async fn an_answer_of_a_new_revision_is_told_with_what_the_new_revision_is() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     assert_eq!(gateway.predict().await.header("canopy-revision"), "6f3a9c1e");
-    predictor.becomes("00000002", |model| {
+    predictor.change_revision("00000002", |model| {
         model["version"] = json!("2.0");
         model["classes"] = json!(["no", "yes"]);
     });
@@ -25,10 +25,10 @@ async fn an_answer_of_a_new_revision_is_told_with_what_the_new_revision_is() {
 
 #[tokio::test]
 async fn rows_that_a_new_revision_does_not_admit_are_refused_even_if_it_answered_them() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
-    predictor.becomes("00000002", |model| model["features"][1]["max"] = json!(1.5));
+    predictor.change_revision("00000002", |model| model["features"][1]["max"] = json!(1.5));
     let answered = gateway.predict().await;
     answered.problem(422, "invalid_features");
     let errors = json!({"features.1": ["b must be between -10 and 1.5, but is 2"]});
@@ -37,26 +37,26 @@ async fn rows_that_a_new_revision_does_not_admit_are_refused_even_if_it_answered
 
 #[tokio::test]
 async fn a_refusal_by_a_new_revision_is_explained_by_what_it_takes() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
-    predictor.becomes("00000002", |model| model["features"] = json!([{"name": "a"}, {"name": "b"}]));
-    predictor.predicts(Manner::Answer(400, r#"{"detail":"Invalid features"}"#.into()));
+    predictor.change_revision("00000002", |model| model["features"] = json!([{"name": "a"}, {"name": "b"}]));
+    predictor.set_predict_behavior(Behavior::Answer(400, r#"{"detail":"Invalid features"}"#.into()));
     let answered = gateway.predict().await;
     answered.problem(422, "invalid_features");
     let length = "must have 2 values, one per feature of the model, but has 4";
     assert_eq!(answered.json()["errors"], json!({"features": [length]}));
-    predictor.predicts(Manner::Honest);
+    predictor.set_predict_behavior(Behavior::Normal);
     gateway.post("/api/predict", r#"{"features":[1,2]}"#).await.class();
 }
 
 #[tokio::test]
 async fn rows_that_the_new_revision_takes_are_sent_to_it_again() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
-    predictor.becomes("00000002", |_| ());
-    predictor.predicts(Manner::Answer(400, r#"{"detail":"Invalid features"}"#.into()));
+    predictor.change_revision("00000002", |_| ());
+    predictor.set_predict_behavior(Behavior::Answer(400, r#"{"detail":"Invalid features"}"#.into()));
     // The same revision refuses the same rows again, and that is then its word.
     gateway.predict().await.problem(422, "invalid_features");
     assert_eq!((predictor.descriptions(), predictor.predictions()), (2, 3));
@@ -64,8 +64,8 @@ async fn rows_that_the_new_revision_takes_are_sent_to_it_again() {
 
 #[tokio::test]
 async fn a_predictor_that_never_answers_as_what_it_describes_has_failed() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     *predictor.script.revision.lock().unwrap() = Some("00000009".to_owned());
     gateway.predict().await.problem(503, "predictor_failed");
     assert_eq!(predictor.predictions(), 3, "the attempts are bounded");
@@ -75,10 +75,10 @@ async fn a_predictor_that_never_answers_as_what_it_describes_has_failed() {
 
 #[tokio::test]
 async fn a_listing_tells_of_a_new_revision_without_a_prediction() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
-    predictor.becomes("00000002", |_| ());
+    predictor.change_revision("00000002", |_| ());
     assert_eq!(gateway.get("/api/models/demo").await.json()["revision"], "00000002");
     assert_eq!(gateway.get("/api/models").await.json()["models"][0]["revision"], "00000002");
 }

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::cluster::{Cluster, until};
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW};
-use crate::predictor::{Manner, Predictor};
 
 /// The least time for which a pod that is silent is waited for.
-const PATIENCE: Duration = Duration::from_millis(100);
+const HEDGE_DELAY_MIN: Duration = Duration::from_millis(100);
 /// What no answer may take on a machine that does much else, and far less than the deadline of 20 s.
 const SOON: Duration = Duration::from_secs(3);
 
 /// A gateway that knows both pods, and how long their answers take.
-async fn acquainted(gateway: &Gateway, pods: &[Predictor; 2]) {
+async fn warm_up(gateway: &Gateway, pods: &[FakePredictor; 2]) {
     while pods.iter().any(|pod| pod.predictions() < 5) {
         gateway.predict().await.class();
     }
@@ -25,11 +25,11 @@ async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answer
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let mut settings = cluster.settings();
     // Far more than the requests take that must not come to it.
-    settings.protection.eject_time = Duration::from_secs(4);
+    settings.resilience.eject_time = Duration::from_secs(4);
     let gateway = Gateway::new(&settings).await;
-    acquainted(&gateway, &pods).await;
+    warm_up(&gateway, &pods).await;
     let [good, hung] = &pods;
-    hung.predicts(Manner::Hang);
+    hung.set_predict_behavior(Behavior::Hang);
     let (before, started) = (hung.predictions(), Instant::now());
     until("the pod is asked", async || {
         gateway.predict().await.class();
@@ -43,10 +43,10 @@ async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answer
     assert_eq!(hung.predictions() - before, 1, "one request was enough to know");
     let attempts = |outcome: &str| {
         let labels = format!(r#"model="demo",model_namespace="default",outcome="{outcome}",version="1.0""#);
-        gateway.counted(&format!("canopy_gateway_upstream_requests_total{{{labels}}}"))
+        gateway.metric(&format!("canopy_gateway_upstream_requests_total{{{labels}}}"))
     };
     assert_eq!((attempts("cancelled"), attempts("deadline_exceeded")), (1, 0), "{}", gateway.metrics());
-    hung.predicts(Manner::Honest);
+    hung.set_predict_behavior(Behavior::Normal);
     let served = good.predictions();
     while hung.predictions() < before + 10 {
         gateway.predict().await.class();
@@ -59,8 +59,8 @@ async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answer
 async fn many_requests_at_once_to_a_pod_that_hangs_are_all_answered() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    acquainted(&gateway, &pods).await;
-    pods[1].predicts(Manner::Hang);
+    warm_up(&gateway, &pods).await;
+    pods[1].set_predict_behavior(Behavior::Hang);
     let started = Instant::now();
     for answered in join_all((0..50).map(|_| gateway.predict())).await {
         answered.class();
@@ -74,11 +74,11 @@ async fn a_pod_that_answers_nobody_is_not_given_the_time_of_slow_answers() {
     let gateway = cluster.gateway().await;
     // After such first answers one that takes two seconds is nothing unusual.
     for pod in &pods {
-        pod.predicts(Manner::Slow(PATIENCE * 3 / 2));
+        pod.set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 3 / 2));
     }
-    acquainted(&gateway, &pods).await;
-    pods[0].predicts(Manner::Honest);
-    pods[1].predicts(Manner::Hang);
+    warm_up(&gateway, &pods).await;
+    pods[0].set_predict_behavior(Behavior::Normal);
+    pods[1].set_predict_behavior(Behavior::Hang);
     let started = Instant::now();
     for answered in join_all((0..20).map(|_| gateway.predict())).await {
         answered.class();
@@ -91,13 +91,13 @@ async fn a_pod_that_answers_nobody_is_not_given_the_time_of_slow_answers() {
 async fn who_is_slow_is_not_given_up_and_the_first_answer_counts() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    acquainted(&gateway, &pods).await;
+    warm_up(&gateway, &pods).await;
     // Whoever is asked first is silent for longer than usual; and one of them for ever.
-    pods[0].predicts(Manner::Slow(PATIENCE * 4));
-    pods[1].predicts(Manner::Hang);
-    let (before, started) = (pods.each_ref().map(Predictor::predictions), Instant::now());
+    pods[0].set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 4));
+    pods[1].set_predict_behavior(Behavior::Hang);
+    let (before, started) = (pods.each_ref().map(FakePredictor::predictions), Instant::now());
     gateway.predict().await.class();
-    assert!(started.elapsed() >= PATIENCE * 4 && started.elapsed() < SOON, "{:?}", started.elapsed());
+    assert!(started.elapsed() >= HEDGE_DELAY_MIN * 4 && started.elapsed() < SOON, "{:?}", started.elapsed());
     let asked = [0, 1].map(|place| pods[place].predictions() - before[place]);
     assert_eq!(asked, [1, 1]);
 }
@@ -106,9 +106,9 @@ async fn who_is_slow_is_not_given_up_and_the_first_answer_counts() {
 async fn a_failure_of_one_of_two_that_are_asked_leaves_the_other() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    acquainted(&gateway, &pods).await;
-    pods[0].predicts(Manner::Slow(PATIENCE * 4));
-    pods[1].predicts(Manner::Answer(500, "{}".to_owned()));
+    warm_up(&gateway, &pods).await;
+    pods[0].set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 4));
+    pods[1].set_predict_behavior(Behavior::Answer(500, "{}".to_owned()));
     let before = pods[1].predictions();
     until("a request is at both", async || {
         let asked = pods[1].predictions();
@@ -127,7 +127,7 @@ async fn a_pod_that_is_alone_is_waited_for() {
     for _ in 0..5 {
         gateway.predict().await.class();
     }
-    only.predicts(Manner::Slow(PATIENCE * 4));
+    only.set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 4));
     let before = only.predictions();
     gateway.predict().await.class();
     assert_eq!(only.predictions(), before + 1);
@@ -138,12 +138,12 @@ async fn a_model_that_always_takes_long_is_not_asked_twice_for_it() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     for pod in &pods {
-        pod.predicts(Manner::Slow(PATIENCE * 2));
+        pod.set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 2));
     }
     for _ in 0..10 {
         gateway.predict().await.class();
     }
-    let asked: usize = pods.iter().map(Predictor::predictions).sum();
+    let asked: usize = pods.iter().map(FakePredictor::predictions).sum();
     assert_eq!(asked, 10, "its first answers say how long it takes");
 }
 
@@ -151,11 +151,11 @@ async fn a_model_that_always_takes_long_is_not_asked_twice_for_it() {
 async fn without_retries_who_is_silent_is_waited_for_until_the_deadline() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let mut settings = cluster.settings();
-    settings.protection.retry_percent = 0;
-    settings.upstream_timeout = PATIENCE * 4;
+    settings.resilience.retry_percent = 0;
+    settings.upstream_timeout = HEDGE_DELAY_MIN * 4;
     let gateway = Gateway::new(&settings).await;
-    acquainted(&gateway, &pods).await;
-    pods[1].predicts(Manner::Hang);
+    warm_up(&gateway, &pods).await;
+    pods[1].set_predict_behavior(Behavior::Hang);
     let before = pods[1].predictions();
     let all = join_all((0..20).map(|_| gateway.post("/api/predict", ROW))).await;
     let late = all.iter().filter(|answered| answered.status == 504).count();
@@ -164,17 +164,17 @@ async fn without_retries_who_is_silent_is_waited_for_until_the_deadline() {
 }
 
 /// Several rows at once, so that a pod which has something to do is asked too.
-async fn ask_a_few(gateway: &Gateway) {
+async fn predict_concurrently(gateway: &Gateway) {
     join_all((0..4).map(|_| gateway.predict())).await.iter().for_each(|answered| {
         answered.class();
     });
 }
 
 /// Awaits that `pod` answers 20 requests more.
-async fn goes_on(gateway: &Gateway, pod: &Predictor) {
+async fn wait_for_predictions(gateway: &Gateway, pod: &FakePredictor) {
     let enough = pod.predictions() + 20;
     until("the pod has more answers", async || {
-        ask_a_few(gateway).await;
+        predict_concurrently(gateway).await;
         pod.predictions() >= enough
     })
     .await;
@@ -184,17 +184,17 @@ async fn goes_on(gateway: &Gateway, pod: &Predictor) {
 /// that pod, then the request is let go.
 async fn while_a_batch_is_held(
     gateway: &Gateway,
-    pods: &[Predictor; 2],
+    pods: &[FakePredictor; 2],
     rows: usize,
     check: impl AsyncFnOnce(usize),
 ) {
     for pod in pods {
-        pod.predicts(Manner::HoldBatches);
+        pod.set_predict_behavior(Behavior::HoldBatches);
     }
     let held = async {
         until("a pod has the batch", async || pods.iter().any(|pod| pod.batches() > 0)).await;
         check(usize::from(pods[1].batches() > 0)).await;
-        pods.iter().for_each(Predictor::lets_batches_go);
+        pods.iter().for_each(FakePredictor::release_batches);
     };
     let (batch, ()) = tokio::join!(gateway.predict_rows(rows), held);
     assert_eq!(batch.status, 200, "{batch:?}");
@@ -204,16 +204,16 @@ async fn while_a_batch_is_held(
 async fn a_batch_that_takes_long_leaves_its_pod_in_use_and_is_sent_once() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    acquainted(&gateway, &pods).await;
+    warm_up(&gateway, &pods).await;
     while_a_batch_is_held(&gateway, &pods, 100, async |holder| {
         let started = Instant::now();
         until("three times the patience is over", async || {
-            ask_a_few(&gateway).await;
-            started.elapsed() > PATIENCE * 3
+            predict_concurrently(&gateway).await;
+            started.elapsed() > HEDGE_DELAY_MIN * 3
         })
         .await;
-        goes_on(&gateway, &pods[holder]).await;
-        assert_eq!(pods.iter().map(Predictor::batches).sum::<usize>(), 1);
+        wait_for_predictions(&gateway, &pods[holder]).await;
+        assert_eq!(pods.iter().map(FakePredictor::batches).sum::<usize>(), 1);
     })
     .await;
 }
@@ -222,21 +222,21 @@ async fn a_batch_that_takes_long_leaves_its_pod_in_use_and_is_sent_once() {
 async fn a_few_rows_that_take_long_are_sent_to_another_pod_and_leave_the_first_in_use() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let mut settings = cluster.settings();
-    settings.habits.ask_again = Duration::from_mins(1);
+    settings.tuning.resolve_interval = Duration::from_mins(1);
     let gateway = Gateway::new(&settings).await;
     // Slow first answers make the patience more than a second, which no answer takes by accident.
     for pod in &pods {
-        pod.predicts(Manner::Slow(PATIENCE));
+        pod.set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN));
     }
-    acquainted(&gateway, &pods).await;
+    warm_up(&gateway, &pods).await;
     while_a_batch_is_held(&gateway, &pods, 2, async |holder| {
         until("the other pod has them too", async || {
-            ask_a_few(&gateway).await;
+            predict_concurrently(&gateway).await;
             pods[1 - holder].batches() == 1
         })
         .await;
-        goes_on(&gateway, &pods[holder]).await;
-        assert_eq!(cluster.dns.times("demo-pods"), 1, "a pod that answers is no reason to ask DNS");
+        wait_for_predictions(&gateway, &pods[holder]).await;
+        assert_eq!(cluster.dns.query_count("demo-pods"), 1, "a pod that answers is no reason to ask DNS");
     })
     .await;
 }
@@ -248,7 +248,7 @@ async fn a_batch_at_a_pod_that_answers_nobody_is_sent_to_another_one() {
     while pods.iter().any(|pod| pod.batches() < 3) {
         assert_eq!(gateway.predict_rows(100).await.status, 200);
     }
-    pods[1].predicts(Manner::Hang);
+    pods[1].set_predict_behavior(Behavior::Hang);
     let before = pods[1].batches();
     let started = Instant::now();
     while pods[1].batches() == before {

@@ -2,42 +2,42 @@
 
 use std::time::{Duration, Instant};
 
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, settings};
-use crate::predictor::{Manner, Predictor};
 
-fn answer(status: u16, body: &str) -> Manner {
-    Manner::Answer(status, body.to_owned())
+fn answer(status: u16, body: &str) -> Behavior {
+    Behavior::Answer(status, body.to_owned())
 }
 
-fn bytes(text: &str) -> Manner {
-    Manner::Bytes(text.as_bytes().to_vec())
+fn bytes(text: &str) -> Behavior {
+    Behavior::Bytes(text.as_bytes().to_vec())
 }
 
 /// What a predictor that behaves in `manner` comes to, and that the gateway is over it at once.
-async fn check(gateway: &Gateway, predictor: &Predictor, manner: Manner, code: &str) {
-    predictor.predicts(manner.clone());
+async fn check(gateway: &Gateway, predictor: &FakePredictor, behavior: Behavior, code: &str) {
+    predictor.set_predict_behavior(behavior.clone());
     let problem = gateway.predict().await.problem(503, code);
-    assert_eq!(problem.error, "AI service unavailable", "{manner:?}");
-    assert!(problem.detail.contains("model demo.default"), "{manner:?}: {}", problem.detail);
-    predictor.predicts(Manner::Honest);
-    assert_eq!(gateway.predict().await.class(), 1, "after {manner:?}");
+    assert_eq!(problem.error, "AI service unavailable", "{behavior:?}");
+    assert!(problem.detail.contains("model demo.default"), "{behavior:?}: {}", problem.detail);
+    predictor.set_predict_behavior(Behavior::Normal);
+    assert_eq!(gateway.predict().await.class(), 1, "after {behavior:?}");
 }
 
 #[tokio::test]
 async fn a_predictor_that_resets_the_connection_is_unavailable() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    check(&gateway, &predictor, Manner::Reset, "predictor_unavailable").await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    check(&gateway, &predictor, Behavior::Reset, "predictor_unavailable").await;
 }
 
 #[tokio::test]
 async fn what_is_no_answer_is_a_failure_of_the_predictor() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     let long = format!(r#"{{"prediction":1,"confidence":0.5,"more":"{}"}}"#, "x".repeat(100_000));
-    for manner in [
+    for behavior in [
         // No HTTP, or half of it, or nothing.
-        Manner::Close,
+        Behavior::Close,
         bytes("HTTP/1.1 200"),
         bytes("HTTP/1.1 200 OK\r\ncontent-"),
         bytes("SSH-2.0-OpenSSH_9.2\r\n\r\n"),
@@ -66,93 +66,93 @@ async fn what_is_no_answer_is_a_failure_of_the_predictor() {
         answer(500, r#"{"detail":"Model error"}"#),
         answer(502, "Bad Gateway"),
     ] {
-        check(&gateway, &predictor, manner, "predictor_failed").await;
+        check(&gateway, &predictor, behavior, "predictor_failed").await;
     }
 }
 
 #[tokio::test]
 async fn a_predictor_that_says_it_is_not_ready_is_taken_at_its_word() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     check(&gateway, &predictor, answer(503, r#"{"detail":"not proven yet"}"#), "not_ready").await;
 }
 
 #[tokio::test]
 async fn the_wrong_number_of_rows_is_no_answer() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    predictor.predicts(answer(200, r#"{"predictions":[{"prediction":1,"confidence":0.5}]}"#));
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    predictor.set_predict_behavior(answer(200, r#"{"predictions":[{"prediction":1,"confidence":0.5}]}"#));
     let two = r#"{"instances":[[1,2,3,4],[1,2,3,4]]}"#;
     gateway.post("/api/predict", two).await.problem(503, "predictor_failed");
-    predictor.predicts(Manner::Honest);
+    predictor.set_predict_behavior(Behavior::Normal);
     assert_eq!(gateway.post("/api/predict", two).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_predictor_that_hangs_ends_at_the_deadline_and_one_that_is_slow_does_not() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.upstream_timeout = Duration::from_millis(400);
     let gateway = Gateway::new(&settings).await;
-    predictor.predicts(Manner::Slow(Duration::from_millis(50)));
+    predictor.set_predict_behavior(Behavior::Slow(Duration::from_millis(50)));
     gateway.predict().await.class();
-    predictor.predicts(Manner::Hang);
+    predictor.set_predict_behavior(Behavior::Hang);
     let started = Instant::now();
     let problem = gateway.predict().await.problem(504, "deadline_exceeded");
     let took = started.elapsed();
     assert!((Duration::from_millis(400)..Duration::from_secs(2)).contains(&took), "{took:?}");
     assert_eq!(problem.detail, "the predictor of model demo.default did not answer within 400ms");
-    predictor.predicts(Manner::Honest);
+    predictor.set_predict_behavior(Behavior::Normal);
     gateway.predict().await.class();
 }
 
 #[tokio::test]
 async fn a_predictor_that_is_gone_is_used_as_soon_as_it_is_back() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
-    let dead = predictor.die().await;
+    let stopped = predictor.stop().await;
     for _ in 0..3 {
         gateway.predict().await.problem(503, "predictor_unavailable");
     }
-    let predictor = dead.comes_back().await;
+    let predictor = stopped.restart().await;
     assert_eq!(gateway.predict().await.class(), 1);
     assert_eq!(predictor.descriptions(), 1, "what is known of a model outlives its predictor");
 }
 
 #[tokio::test]
 async fn a_predictor_that_comes_late_is_learned_of_by_the_first_request_that_finds_it() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    let dead = predictor.die().await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    let stopped = predictor.stop().await;
     gateway.predict().await.problem(503, "predictor_unavailable");
     gateway.get("/api/models/demo").await.problem(503, "predictor_unavailable");
-    let predictor = dead.comes_back().await;
-    for (manner, code) in [
+    let predictor = stopped.restart().await;
+    for (behavior, code) in [
         (answer(503, r#"{"detail":"loading"}"#), "not_ready"),
         (answer(200, "{}"), "predictor_failed"),
         (answer(404, ""), "predictor_failed"),
-        (Manner::Reset, "predictor_unavailable"),
+        (Behavior::Reset, "predictor_unavailable"),
     ] {
-        predictor.describes(manner);
+        predictor.set_describe_behavior(behavior);
         gateway.predict().await.problem(503, code);
     }
-    predictor.describes(Manner::Honest);
+    predictor.set_describe_behavior(Behavior::Normal);
     assert_eq!(gateway.predict().await.class(), 1);
 }
 
 #[tokio::test]
 async fn a_predictor_of_another_model_is_not_asked_for_predictions() {
-    let predictor = Predictor::of("iris").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("iris").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.problem(503, "predictor_failed");
     assert_eq!(predictor.predictions(), 0);
 }
 
 #[tokio::test]
 async fn one_models_predictor_does_not_hold_up_anothers() {
-    let (demo, iris) = (Predictor::of("demo").await, Predictor::of("iris").await);
-    iris.describes(Manner::Hang);
+    let (demo, iris) = (FakePredictor::of("demo").await, FakePredictor::of("iris").await);
+    iris.set_describe_behavior(Behavior::Hang);
     let mut settings = settings(&[("demo", &demo), ("iris", &iris)]);
     settings.upstream_timeout = Duration::from_millis(400);
     let gateway = Gateway::new(&settings).await;

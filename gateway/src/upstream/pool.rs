@@ -1,12 +1,9 @@
-//! One predictor's address, and a pool of connections to it. The only file that speaks HTTP as a client.
+//! The pool of connections to one predictor, and the exchange of a request and its response. The only file with an HTTP client.
 //!
-//! Comes in: a request and a deadline. Goes out: the whole answer, or why there is none. Never: a wait beyond
-//! the deadline, an answer longer than was asked for, or a second connection while one is idle.
+//! The task of a request drives its connection: a response wakes one task instead of two, and a cancelled request closes its
+//! connection. Each worker has idle connections of its own, so that a response wakes the worker that waits for it.
 //!
-//! A connection is driven by the request that uses it, not by a task of its own: an answer wakes one task
-//! instead of two, and what a client no longer waits for ends with its request. Each worker keeps connections of its
-//! own: one that another worker had opened would have that one wake up for every answer. While connections are idle, a task
-//! for each worker closes those that the other side has closed, and those that were not used for a minute.
+//! No exchange lasts beyond its deadline, and no connection is opened while an open one is idle.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -23,7 +20,7 @@ use canopy_runtime::server::workers;
 use canopy_runtime::trace::TraceContext;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -31,8 +28,7 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::body::Pieces;
-use crate::error::Trouble;
+use crate::error::UpstreamError;
 use crate::settings::Address;
 
 /// How long a predictor may take to accept a connection.
@@ -40,13 +36,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many connections a worker keeps for later; more are closed when their request ends.
 const IDLE_MAX: usize = 128;
 /// How many workers keep connections apart from all others; of more, some share.
-const APART: usize = 8;
+const WORKER_SLOTS: usize = 8;
 /// How often idle connections are looked at,
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// and after how many looks one is closed: before the predictor does, which closes connections that are idle for 75 s.
 const SWEEPS_MAX: u8 = 6;
 
-// Made once: to make one of a text takes a look at each of its letters.
+// Parsed once: parsing validates every byte.
 static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 
@@ -65,18 +61,18 @@ impl Deadline {
 }
 
 /// What a predictor is asked.
-pub(crate) struct Question<'a> {
+pub(crate) struct UpstreamRequest<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) body: Bytes,
     pub(crate) trace: &'a TraceContext,
     /// How many bytes the body of the answer may have.
-    pub(crate) answer_max: usize,
+    pub(crate) response_max: usize,
 }
 
 /// What a predictor answered.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct UpstreamResponse {
     pub(crate) status: StatusCode,
     pub(crate) revision: Option<HeaderValue>,
     /// Whether it has more to do than it can, if its status says that it does not serve.
@@ -85,24 +81,24 @@ pub(crate) struct Reply {
 }
 
 /// Where a predictor listens, and the connections to it that are idle.
-pub(crate) struct Endpoint {
+pub(crate) struct ConnectionPool {
     address: Address,
     host: HeaderValue,
     url: String,
     /// By worker.
-    idle: Arc<[Mutex<Idle>; APART]>,
+    idle: Arc<[Mutex<IdleConnections>; WORKER_SLOTS]>,
 }
 
 /// The idle connections of a worker.
 #[derive(Default)]
-struct Idle {
+struct IdleConnections {
     /// The one used last is at the back, and is used first.
     connections: VecDeque<Connection>,
     /// Whether a task looks at them.
     is_swept: bool,
 }
 
-impl Endpoint {
+impl ConnectionPool {
     /// The endpoint at `address`; nothing if its host cannot stand in a header.
     pub(crate) fn new(address: Address) -> Option<Self> {
         let host = HeaderValue::try_from(address.to_string()).ok()?;
@@ -115,29 +111,39 @@ impl Endpoint {
     }
 
     /// Asks and waits for the whole answer.
-    pub(crate) async fn ask(&self, question: &Question<'_>, deadline: Deadline) -> Result<Reply, Trouble> {
+    pub(crate) async fn send(
+        &self,
+        request: &UpstreamRequest<'_>,
+        deadline: Deadline,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let Deadline { at, after } = deadline;
-        timeout_at(at, self.attempt(question, at)).await.unwrap_or(Err(Trouble::Late { after }))
+        timeout_at(at, self.attempt(request, at))
+            .await
+            .unwrap_or(Err(UpstreamError::DeadlineExceeded { after }))
     }
 
-    async fn attempt(&self, question: &Question<'_>, until: Instant) -> Result<Reply, Trouble> {
+    async fn attempt(
+        &self,
+        request: &UpstreamRequest<'_>,
+        until: Instant,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let mut was_delivered = false;
         if let Some(idle) = self.idle_connection() {
             // An idle connection may be closed at the very moment it is used. Nothing was answered, and to
             // predict twice does no harm, so this says nothing about the predictor yet.
-            match self.exchange(idle, question, until).await {
-                Err(Broken { has_begun: false, is_delivered, .. }) => was_delivered = is_delivered,
-                other => return other.map_err(|broken| broken.trouble),
+            match self.exchange(idle, request, until).await {
+                Err(ExchangeError { has_begun: false, is_delivered, .. }) => was_delivered = is_delivered,
+                other => return other.map_err(|failed| failed.error),
             }
         }
         let fresh = self.connect(was_delivered).await?;
-        self.exchange(fresh, question, until).await.map_err(|broken| broken.trouble)
+        self.exchange(fresh, request, until).await.map_err(|failed| failed.error)
     }
 
     /// A connection that was used before and is not known to be closed.
     fn idle_connection(&self) -> Option<Connection> {
         loop {
-            let mut last = lock(&self.idle[place()]).connections.pop_back()?;
+            let mut last = lock(&self.idle[worker_slot()]).connections.pop_back()?;
             if last.is_open() {
                 return Some(last);
             }
@@ -145,61 +151,67 @@ impl Endpoint {
     }
 
     /// A new connection. `delivered` is whether the predictor may have got the question before.
-    async fn connect(&self, delivered: bool) -> Result<Connection, Trouble> {
+    async fn connect(&self, delivered: bool) -> Result<Connection, UpstreamError> {
         let to = (self.address.host.as_str(), self.address.port);
         let failed = |why: &dyn Display| format!("failed to connect to {}: {why}", self.url);
-        let trouble = |error: io::Error| {
+        let upstream_error = |error: io::Error| {
             let why = failed(&error);
             if is_local(&error) {
-                Trouble::OutOfSockets { why, delivered }
+                UpstreamError::OutOfSockets { why, delivered }
             } else {
-                Trouble::Unreachable { why, delivered }
+                UpstreamError::Unreachable { why, delivered }
             }
         };
         let Ok(connected) = timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await else {
             let why = failed(&format_args!("not accepted within {CONNECT_TIMEOUT:?}"));
-            return Err(Trouble::Unreachable { why, delivered });
+            return Err(UpstreamError::Unreachable { why, delivered });
         };
-        let stream = connected.map_err(trouble)?;
+        let stream = connected.map_err(upstream_error)?;
         // Requests are small and written whole: waiting to fill a packet only adds delay.
-        stream.set_nodelay(true).map_err(trouble)?;
+        stream.set_nodelay(true).map_err(upstream_error)?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, driver) =
-            handshake.map_err(|error| Trouble::Unreachable { why: failed(&error), delivered })?;
+            handshake.map_err(|error| UpstreamError::Unreachable { why: failed(&error), delivered })?;
         Ok(Connection { sender, driver: Some(Box::new(driver)), sweeps: 0 })
     }
 
     async fn exchange(
         &self,
         mut connection: Connection,
-        question: &Question<'_>,
+        request: &UpstreamRequest<'_>,
         until: Instant,
-    ) -> Result<Reply, Broken> {
-        let request = self.request(question, until);
-        let sent = connection.sender.send_request(request);
-        let answer = connection.drive(sent).await.map_err(|error| {
+    ) -> Result<UpstreamResponse, ExchangeError> {
+        let sent = connection.sender.send_request(self.http_request(request, until));
+        let response = connection.drive(sent).await.map_err(|error| {
             let why = format!("no answer from {}: {}", self.url, causes(&error));
             // A question without a body has no rows. Only one that was given back was surely not written.
-            let delivered = !question.body.is_empty() && !error.is_canceled();
+            let delivered = !request.body.is_empty() && !error.is_canceled();
             // Who hangs up on a request was there to do so, and who resets may be gone.
             let is_there = error.is_parse() || error.is_incomplete_message();
-            let trouble =
-                if is_there { Trouble::Failed(why) } else { Trouble::Unreachable { why, delivered } };
-            Broken { trouble, has_begun: error.is_parse(), is_delivered: delivered }
+            let upstream_error = if is_there {
+                UpstreamError::Failed(why)
+            } else {
+                UpstreamError::Unreachable { why, delivered }
+            };
+            ExchangeError { error: upstream_error, has_begun: error.is_parse(), is_delivered: delivered }
         })?;
-        let status = answer.status();
-        let (head, body) = answer.into_parts();
-        let body = connection.whole(body, question.answer_max).await.map_err(|why| {
-            let trouble = Trouble::Failed(format!("no whole answer from {}: {why}", self.url));
-            Broken { trouble, has_begun: true, is_delivered: true }
+        let (head, body) = response.into_parts();
+        let body = connection.collect(body, request.response_max).await.map_err(|why| {
+            let upstream_error = UpstreamError::Failed(format!("no whole answer from {}: {why}", self.url));
+            ExchangeError { error: upstream_error, has_begun: true, is_delivered: true }
         })?;
         self.keep(connection);
         let is_overloaded = head.headers.contains_key(RETRY_AFTER);
-        Ok(Reply { status, revision: head.headers.get(&REVISION).cloned(), is_overloaded, body })
+        Ok(UpstreamResponse {
+            status: head.status,
+            revision: head.headers.get(&REVISION).cloned(),
+            is_overloaded,
+            body,
+        })
     }
 
-    fn request(&self, question: &Question<'_>, until: Instant) -> Request<Full<Bytes>> {
-        let Question { method, path, body, trace, answer_max: _ } = question;
+    fn http_request(&self, request: &UpstreamRequest<'_>, until: Instant) -> Request<Full<Bytes>> {
+        let UpstreamRequest { method, path, body, trace, response_max: _ } = request;
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = method.clone();
         *request.uri_mut() = http::Uri::from_static(path);
@@ -219,34 +231,34 @@ impl Endpoint {
         if connection.driver.is_none() {
             return;
         }
-        let place = place();
-        let mut idle = lock(&self.idle[place]);
+        let slot = worker_slot();
+        let mut idle = lock(&self.idle[slot]);
         if idle.connections.len() == IDLE_MAX {
             idle.connections.pop_front();
         }
         idle.connections.push_back(Connection { sweeps: 0, ..connection });
         if !idle.is_swept {
             idle.is_swept = true;
-            tokio::spawn(sweep(Arc::downgrade(&self.idle), place, SWEEP_EVERY));
+            tokio::spawn(sweep(Arc::downgrade(&self.idle), slot, SWEEP_EVERY));
         }
     }
 }
 
 /// The place of this worker's connections.
-fn place() -> usize {
-    workers::worker_index() % APART
+fn worker_slot() -> usize {
+    workers::worker_index() % WORKER_SLOTS
 }
 
-fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+fn lock(idle: &Mutex<IdleConnections>) -> MutexGuard<'_, IdleConnections> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks at the idle connections of one worker until there are none, or their endpoint is gone.
-async fn sweep(idle: Weak<[Mutex<Idle>; APART]>, place: usize, every: Duration) {
+async fn sweep(idle: Weak<[Mutex<IdleConnections>; WORKER_SLOTS]>, slot: usize, every: Duration) {
     loop {
         sleep(every).await;
         let Some(idle) = idle.upgrade() else { return };
-        let mut idle = lock(&idle[place]);
+        let mut idle = lock(&idle[slot]);
         idle.sweep();
         if idle.connections.is_empty() {
             idle.is_swept = false;
@@ -255,7 +267,7 @@ async fn sweep(idle: Weak<[Mutex<Idle>; APART]>, place: usize, every: Duration) 
     }
 }
 
-impl Idle {
+impl IdleConnections {
     /// Closes the connections that the other side has closed, and those that were idle for too long.
     fn sweep(&mut self) {
         self.connections.retain_mut(|connection| {
@@ -283,8 +295,8 @@ fn is_local(error: &io::Error) -> bool {
 }
 
 /// How an exchange ended without an answer.
-struct Broken {
-    trouble: Trouble,
+struct ExchangeError {
+    error: UpstreamError,
     /// Whether some of an answer had come.
     has_begun: bool,
     /// Whether the predictor may have got rows.
@@ -330,16 +342,13 @@ impl Connection {
         }
     }
 
-    /// The whole of `body`, or why not.
-    async fn whole(&mut self, mut body: Incoming, max: usize) -> Result<Bytes, String> {
-        let mut pieces = Pieces::expecting(&body.size_hint(), max).map_err(|error| error.to_string())?;
-        while !body.is_end_stream() {
-            let Some(frame) = self.drive(body.frame()).await else { break };
-            if let Ok(data) = frame.map_err(|error| causes(&error))?.into_data() {
-                pieces.add(data).map_err(|error| error.to_string())?;
-            }
+    /// Reads `body` to its end, up to `max` bytes.
+    async fn collect(&mut self, body: Incoming, max: usize) -> Result<Bytes, String> {
+        if body.size_hint().lower() > max as u64 {
+            return Err(format!("longer than {max} bytes"));
         }
-        Ok(pieces.join())
+        let collected = self.drive(Limited::new(body, max).collect()).await;
+        collected.map(Collected::to_bytes).map_err(|error| causes(&*error))
     }
 }
 
@@ -358,16 +367,16 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(10);
 
     /// An endpoint, and the other side of its one connection, over which one answer has come.
-    async fn asked() -> (Endpoint, TcpStream) {
+    async fn asked() -> (ConnectionPool, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint::new(listener.local_addr().unwrap().into()).unwrap();
+        let pool = ConnectionPool::new(listener.local_addr().unwrap().into()).unwrap();
         let trace = TraceContext::from_headers(&http::HeaderMap::new());
-        let question = Question {
+        let request = UpstreamRequest {
             method: Method::GET,
             path: "/model",
             body: Bytes::new(),
             trace: &trace,
-            answer_max: 9,
+            response_max: 9,
         };
         let answers = async {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -378,31 +387,31 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
             stream
         };
-        let (reply, stream) = tokio::join!(endpoint.ask(&question, Deadline::in_(DEADLINE)), answers);
-        assert_eq!(reply.unwrap().body, "{}");
-        (endpoint, stream)
+        let (response, stream) = tokio::join!(pool.send(&request, Deadline::in_(DEADLINE)), answers);
+        assert_eq!(response.unwrap().body, "{}");
+        (pool, stream)
     }
 
-    fn idle(endpoint: &Endpoint) -> usize {
-        lock(&endpoint.idle[place()]).connections.len()
+    fn idle(pool: &ConnectionPool) -> usize {
+        lock(&pool.idle[worker_slot()]).connections.len()
     }
 
-    fn sweep_once(endpoint: &Endpoint) {
-        lock(&endpoint.idle[place()]).sweep();
+    fn sweep_once(pool: &ConnectionPool) {
+        lock(&pool.idle[worker_slot()]).sweep();
     }
 
     #[tokio::test]
     async fn an_idle_connection_that_the_other_side_closes_is_closed_at_the_next_look() {
-        let (endpoint, mut stream) = asked().await;
-        sweep_once(&endpoint);
-        assert_eq!(idle(&endpoint), 1, "it is open");
+        let (pool, mut stream) = asked().await;
+        sweep_once(&pool);
+        assert_eq!(idle(&pool), 1, "it is open");
         stream.shutdown().await.unwrap();
         let closed = async {
-            while idle(&endpoint) > 0 {
+            while idle(&pool) > 0 {
                 tokio::task::yield_now().await;
                 // As often as it takes, it is not closed for its age.
-                lock(&endpoint.idle[place()]).connections.iter_mut().for_each(|idle| idle.sweeps = 0);
-                sweep_once(&endpoint);
+                lock(&pool.idle[worker_slot()]).connections.iter_mut().for_each(|idle| idle.sweeps = 0);
+                sweep_once(&pool);
             }
             stream.read(&mut [0]).await.unwrap()
         };
@@ -411,16 +420,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_is_closed_after_a_minute_of_looks_by_a_task_that_then_ends() {
-        let (endpoint, _stream) = asked().await;
-        assert!(lock(&endpoint.idle[place()]).is_swept, "a task has begun to look");
+        let (pool, _stream) = asked().await;
+        assert!(lock(&pool.idle[worker_slot()]).is_swept, "a task has begun to look");
         for _ in 2..SWEEPS_MAX {
-            sweep_once(&endpoint);
-            assert_eq!(idle(&endpoint), 1);
+            sweep_once(&pool);
+            assert_eq!(idle(&pool), 1);
         }
-        let task = sweep(Arc::downgrade(&endpoint.idle), place(), Duration::from_millis(1));
+        let task = sweep(Arc::downgrade(&pool.idle), worker_slot(), Duration::from_millis(1));
         timeout(DEADLINE, task).await.unwrap();
-        assert_eq!(idle(&endpoint), 0);
-        assert!(!lock(&endpoint.idle[place()]).is_swept);
+        assert_eq!(idle(&pool), 0);
+        assert!(!lock(&pool.idle[worker_slot()]).is_swept);
         assert!(
             (Duration::from_secs(50)..Duration::from_secs(75)).contains(&(SWEEP_EVERY * SWEEPS_MAX.into()))
         );

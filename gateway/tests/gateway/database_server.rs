@@ -20,9 +20,9 @@ use crate::recording::until;
 const NOBODY: u32 = 65534;
 
 /// How far apart the ports of two servers begin: one that is away for a moment must find its own free when it comes back.
-const APART: usize = 100;
+const PORT_SPACING: usize = 100;
 /// How many servers were made before.
-static BEFORE: AtomicUsize = AtomicUsize::new(0);
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +32,14 @@ pub(crate) enum Kind {
 }
 
 /// A server with an empty database `canopy`.
-pub(crate) struct Server {
+pub(crate) struct DatabaseServer {
     kind: Kind,
     folder: TempDir,
     port: u16,
     child: Option<Child>,
 }
 
-impl Server {
+impl DatabaseServer {
     /// Makes a server, and returns when it answers.
     pub(crate) async fn start(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -47,14 +47,15 @@ impl Server {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
         // Free at this moment, and below the range that is given to those who ask for any.
-        let begin = std::process::id() as usize % 5_000 + BEFORE.fetch_add(1, Ordering::Relaxed) * APART;
+        let begin =
+            std::process::id() as usize % 5_000 + STARTED.fetch_add(1, Ordering::Relaxed) * PORT_SPACING;
         let port = (20_000..32_000)
             .skip(begin)
             .find(|&port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok())
             .unwrap();
         let mut server = Self { kind, folder, port, child: None };
         server.initialise();
-        server.start_again().await;
+        server.restart().await;
         server
     }
 
@@ -74,7 +75,7 @@ impl Server {
     }
 
     /// Starts it where it was, and returns when it answers.
-    pub(crate) async fn start_again(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let (folder, port) = (self.path(""), self.port.to_string());
         // One that was killed may leave children that hold its memory for a moment.
         until("the server to answer", async || {
@@ -123,7 +124,7 @@ impl Server {
     }
 
     /// Has it, and all that belongs to it, hold still; or go on.
-    pub(crate) fn hold_still(&self, still: bool) {
+    pub(crate) fn set_stopped(&self, still: bool) {
         for id in self.processes() {
             // A child may have ended by itself.
             let _ = kill_process(id, if still { Signal::STOP } else { Signal::CONT });
@@ -199,9 +200,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for DatabaseServer {
     fn drop(&mut self) {
-        self.hold_still(false);
+        self.set_stopped(false);
         self.kill();
     }
 }

@@ -13,22 +13,22 @@ use sea_orm::{
 use super::{feedback, prediction, revision};
 
 /// An answer with all that is known of it.
-pub(crate) struct Recorded {
+pub(crate) struct PredictionRecord {
     pub(crate) prediction: prediction::Model,
     pub(crate) revision: revision::Model,
     pub(crate) feedback: Option<feedback::Model>,
 }
 
 /// Which answers are asked for: those of one model, or of some namespaces, or all.
-pub(crate) enum Of<'a> {
+pub(crate) enum PredictionFilter<'a> {
     Model { namespace: &'a str, model: &'a str },
-    Namespaces(&'a BTreeSet<String>),
+    NamespacePolicy(&'a BTreeSet<String>),
     All,
 }
 
 /// Some of the answers that were asked for.
 pub(crate) struct Page {
-    pub(crate) answers: Vec<Recorded>,
+    pub(crate) answers: Vec<PredictionRecord>,
     /// The last row that was read, where there may be more: also one that cannot be shown, since its revision is lost.
     pub(crate) next: Option<Vec<u8>>,
 }
@@ -48,27 +48,30 @@ pub(super) async fn write(
 }
 
 /// The answer `id`.
-pub(super) async fn find(database: &DatabaseConnection, id: &[u8]) -> Result<Option<Recorded>, DbErr> {
+pub(super) async fn find(
+    database: &DatabaseConnection,
+    id: &[u8],
+) -> Result<Option<PredictionRecord>, DbErr> {
     let Some(prediction) = prediction::Entity::find_by_id(id).one(database).await? else { return Ok(None) };
     let Some(revision) = revision_of(database, &prediction).await? else { return Ok(None) };
     let feedback = feedback::Entity::find_by_id(id).one(database).await?;
-    Ok(Some(Recorded { prediction, revision, feedback }))
+    Ok(Some(PredictionRecord { prediction, revision, feedback }))
 }
 
 /// At most `limit` answers, the latest first, of those before `after` where that is given.
 pub(super) async fn list(
     database: &DatabaseConnection,
-    of: &Of<'_>,
+    filter: &PredictionFilter<'_>,
     after: Option<&[u8]>,
     limit: u64,
 ) -> Result<Page, DbErr> {
     let latest = latest(after, limit);
-    let query = match of {
-        Of::All => latest,
-        Of::Model { namespace, model } => {
+    let query = match filter {
+        PredictionFilter::All => latest,
+        PredictionFilter::Model { namespace, model } => {
             in_namespace(latest, namespace).filter(prediction::Column::Model.eq(*model))
         }
-        Of::Namespaces(namespaces) => {
+        PredictionFilter::NamespacePolicy(namespaces) => {
             let mut ids = Vec::new();
             for namespace in *namespaces {
                 ids.extend(ids_in_namespace(latest.clone(), namespace).into_tuple().all(database).await?);
@@ -81,11 +84,11 @@ pub(super) async fn list(
     let found = query.all(database).await?;
     let next = found.last().filter(|_| found.len() as u64 == limit).map(|last| last.id.clone());
     let ids = found.iter().map(|prediction| prediction.id.clone());
-    let told = feedback::Entity::find().filter(feedback::Column::Id.is_in(ids)).all(database).await?;
+    let feedback = feedback::Entity::find().filter(feedback::Column::Id.is_in(ids)).all(database).await?;
     let mut revisions: Vec<revision::Model> = Vec::new();
     let mut all = Vec::with_capacity(found.len());
     for prediction in found {
-        let known = revisions.iter().find(|known| is_of(&prediction, known)).cloned();
+        let known = revisions.iter().find(|known| is_answered_by(&prediction, known)).cloned();
         let revision = match known {
             Some(known) => known,
             None => match revision_of(database, &prediction).await? {
@@ -96,8 +99,8 @@ pub(super) async fn list(
                 None => continue,
             },
         };
-        let feedback = told.iter().find(|told| told.id == prediction.id).cloned();
-        all.push(Recorded { prediction, revision, feedback });
+        let feedback = feedback.iter().find(|feedback| feedback.id == prediction.id).cloned();
+        all.push(PredictionRecord { prediction, revision, feedback });
     }
     Ok(Page { answers: all, next })
 }
@@ -121,13 +124,19 @@ fn ids_in_namespace(query: Select<prediction::Entity>, namespace: &str) -> Selec
 }
 
 /// What was told about the answer `id`.
-pub(super) async fn told(database: &DatabaseConnection, id: &[u8]) -> Result<Option<feedback::Model>, DbErr> {
+pub(super) async fn feedback_of(
+    database: &DatabaseConnection,
+    id: &[u8],
+) -> Result<Option<feedback::Model>, DbErr> {
     feedback::Entity::find_by_id(id).one(database).await
 }
 
 /// Keeps what was told about an answer; false where something was told before.
-pub(super) async fn tell(database: &DatabaseConnection, told: feedback::Model) -> Result<bool, DbErr> {
-    match feedback::Entity::insert(told.into_active_model()).exec_without_returning(database).await {
+pub(super) async fn insert_feedback(
+    database: &DatabaseConnection,
+    feedback: feedback::Model,
+) -> Result<bool, DbErr> {
+    match feedback::Entity::insert(feedback.into_active_model()).exec_without_returning(database).await {
         Ok(_) => Ok(true),
         Err(why) if matches!(why.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(false),
         Err(why) => Err(why),
@@ -136,13 +145,17 @@ pub(super) async fn tell(database: &DatabaseConnection, told: feedback::Model) -
 
 /// Deletes at most `most` of the answers before the id `before`, the oldest first, and what was told about them.
 /// Returns how many answers were deleted; several gateways may do so at once.
-pub(super) async fn forget(database: &DatabaseConnection, before: &[u8], most: u64) -> Result<u64, DbErr> {
+pub(super) async fn delete_before(
+    database: &DatabaseConnection,
+    before: &[u8],
+    limit: u64,
+) -> Result<u64, DbErr> {
     let next: Option<Vec<u8>> = prediction::Entity::find()
         .select_only()
         .column(prediction::Column::Id)
         .filter(prediction::Column::Id.lt(before))
         .order_by_asc(prediction::Column::Id)
-        .offset(most)
+        .offset(limit)
         .limit(1)
         .into_tuple()
         .one(database)
@@ -163,7 +176,7 @@ async fn revision_of(
     revision::Entity::find_by_id(key).one(database).await
 }
 
-fn is_of(prediction: &prediction::Model, known: &revision::Model) -> bool {
+fn is_answered_by(prediction: &prediction::Model, known: &revision::Model) -> bool {
     prediction.revision == known.revision
         && prediction.model == known.model
         && prediction.namespace == known.namespace

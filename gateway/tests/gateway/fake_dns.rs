@@ -21,53 +21,53 @@ const PACKET: usize = 1232;
 
 /// What is said about a name.
 #[derive(Clone, Debug)]
-pub(crate) enum Say {
+pub(crate) enum DnsReply {
     /// These addresses, for so many seconds.
-    At(Vec<IpAddr>, u32),
+    Addresses(Vec<IpAddr>, u32),
     /// These addresses, for so many seconds, and that there are more, also over TCP.
-    SomeOf(Vec<IpAddr>, u32),
+    TruncatedAddresses(Vec<IpAddr>, u32),
     /// These targets.
     Targets(Vec<String>),
     /// These targets, and that there are more, also over TCP.
-    SomeTargets(Vec<String>),
+    TruncatedTargets(Vec<String>),
     /// The name exists, without records of the kind.
     Empty,
     /// The name does not exist.
-    NoName,
+    NxDomain,
     /// The server failed.
-    Failure,
+    ServFail,
     /// Nothing at all.
-    Silence,
+    Timeout,
 }
 
 /// A question that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct DnsQuery {
     pub(crate) name: String,
     pub(crate) kind: RecordType,
-    pub(crate) by_tcp: bool,
+    pub(crate) over_tcp: bool,
 }
 
 struct Script {
-    says: Mutex<HashMap<(String, RecordType), Say>>,
+    replies: Mutex<HashMap<(String, RecordType), DnsReply>>,
     /// Said instead of all else.
-    about_all: Mutex<Option<Say>>,
-    asked: watch::Sender<Vec<Asked>>,
+    reply_to_all: Mutex<Option<DnsReply>>,
+    queries: watch::Sender<Vec<DnsQuery>>,
 }
 
 /// The server; it is gone when it is dropped.
-pub(crate) struct Dns {
+pub(crate) struct FakeDns {
     pub(crate) address: SocketAddr,
     script: Arc<Script>,
     _serving: JoinSet<()>,
 }
 
-impl Dns {
+impl FakeDns {
     pub(crate) async fn start() -> Self {
         let script = Arc::new(Script {
-            says: Mutex::default(),
-            about_all: Mutex::default(),
-            asked: watch::Sender::new(Vec::new()),
+            replies: Mutex::default(),
+            reply_to_all: Mutex::default(),
+            queries: watch::Sender::new(Vec::new()),
         });
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -84,47 +84,48 @@ impl Dns {
     }
 
     /// From now on says `say` of `name`, which is meant to be below the domain.
-    pub(crate) fn say(&self, name: &str, kind: RecordType, say: Say) {
-        self.script.says.lock().unwrap().insert((format!("{name}."), kind), say);
+    pub(crate) fn set(&self, name: &str, kind: RecordType, reply: DnsReply) {
+        self.script.replies.lock().unwrap().insert((format!("{name}."), kind), reply);
     }
 
     /// From now on says the same of every name, or no more.
-    pub(crate) fn say_of_all(&self, say: Option<Say>) {
-        *self.script.about_all.lock().unwrap() = say;
+    pub(crate) fn set_all(&self, reply: Option<DnsReply>) {
+        *self.script.reply_to_all.lock().unwrap() = reply;
     }
 
     /// What was asked so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.script.asked.borrow().clone()
+    pub(crate) fn queries(&self) -> Vec<DnsQuery> {
+        self.script.queries.borrow().clone()
     }
 
     /// How often a name was asked for that begins with `name`.
-    pub(crate) fn times(&self, name: &str) -> usize {
-        self.script.asked.borrow().iter().filter(|asked| asked.name.starts_with(name)).count()
+    pub(crate) fn query_count(&self, name: &str) -> usize {
+        self.script.queries.borrow().iter().filter(|queries| queries.name.starts_with(name)).count()
     }
 
     /// Returns when that name was asked for `more` times more than now.
-    pub(crate) async fn is_asked_again(&self, name: &str, more: usize) {
-        let enough = self.times(name) + more;
-        let mut asked = self.script.asked.subscribe();
-        let is_enough =
-            |asked: &Vec<Asked>| asked.iter().filter(|asked| asked.name.starts_with(name)).count() >= enough;
-        tokio::time::timeout(Duration::from_secs(20), asked.wait_for(is_enough)).await.unwrap().unwrap();
+    pub(crate) async fn wait_queries(&self, name: &str, more: usize) {
+        let enough = self.query_count(name) + more;
+        let mut queries = self.script.queries.subscribe();
+        let is_enough = |queries: &Vec<DnsQuery>| {
+            queries.iter().filter(|queries| queries.name.starts_with(name)).count() >= enough
+        };
+        tokio::time::timeout(Duration::from_secs(20), queries.wait_for(is_enough)).await.unwrap().unwrap();
     }
 }
 
 impl Script {
     /// The answer to a message, if there is one.
-    fn answer(&self, bytes: &[u8], by_tcp: bool) -> Option<Vec<u8>> {
+    fn answer(&self, bytes: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
         let question = Message::from_vec(bytes).unwrap();
         let query = question.queries[0].clone();
         let (name, kind) = (query.name().to_ascii(), query.query_type());
-        self.asked.send_modify(|all| all.push(Asked { name: name.clone(), kind, by_tcp }));
-        let about_all = self.about_all.lock().unwrap().clone();
-        let say = about_all.or_else(|| self.says.lock().unwrap().get(&(name, kind)).cloned());
-        let mut answer = message(question.metadata.id, &query, say.unwrap_or(Say::NoName))?;
+        self.queries.send_modify(|all| all.push(DnsQuery { name: name.clone(), kind, over_tcp }));
+        let reply_to_all = self.reply_to_all.lock().unwrap().clone();
+        let reply = reply_to_all.or_else(|| self.replies.lock().unwrap().get(&(name, kind)).cloned());
+        let mut answer = message(question.metadata.id, &query, reply.unwrap_or(DnsReply::NxDomain))?;
         let written = answer.to_vec().unwrap();
-        if by_tcp || written.len() <= PACKET {
+        if over_tcp || written.len() <= PACKET {
             return Some(written);
         }
         answer.metadata.truncation = true;
@@ -133,32 +134,32 @@ impl Script {
     }
 }
 
-fn message(id: u16, query: &Query, say: Say) -> Option<Message> {
+fn message(id: u16, query: &Query, reply: DnsReply) -> Option<Message> {
     let mut message = Message::response(id, OpCode::Query);
     message.add_query(query.clone());
     let record = |ttl, data| Record::from_rdata(query.name().clone(), ttl, data);
     let target =
         |target: &String| record(30, RData::SRV(SRV::new(0, 100, 8001, Name::from_ascii(target).unwrap())));
-    let is_cut = matches!(say, Say::SomeOf(..));
-    match say {
-        Say::At(addresses, ttl) | Say::SomeOf(addresses, ttl) => {
+    let is_cut = matches!(reply, DnsReply::TruncatedAddresses(..));
+    match reply {
+        DnsReply::Addresses(addresses, ttl) | DnsReply::TruncatedAddresses(addresses, ttl) => {
             message.metadata.truncation = is_cut;
             message.add_answers(addresses.into_iter().map(|address| match address {
                 IpAddr::V4(address) => record(ttl, RData::A(A(address))),
                 IpAddr::V6(address) => record(ttl, RData::AAAA(AAAA(address))),
             }));
         }
-        Say::Targets(targets) => {
+        DnsReply::Targets(targets) => {
             message.add_answers(targets.iter().map(target));
         }
-        Say::SomeTargets(targets) => {
+        DnsReply::TruncatedTargets(targets) => {
             message.add_answers(targets.iter().map(target));
             message.metadata.truncation = true;
         }
-        Say::Empty => {}
-        Say::NoName => message.metadata.response_code = ResponseCode::NXDomain,
-        Say::Failure => message.metadata.response_code = ResponseCode::ServFail,
-        Say::Silence => return None,
+        DnsReply::Empty => {}
+        DnsReply::NxDomain => message.metadata.response_code = ResponseCode::NXDomain,
+        DnsReply::ServFail => message.metadata.response_code = ResponseCode::ServFail,
+        DnsReply::Timeout => return None,
     }
     Some(message)
 }
