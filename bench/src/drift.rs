@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use canopy_contract::rows::Rows;
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use canopy_forest::scale::Scaler;
-use canopy_forest::train::RandomForest;
+use canopy_forest::train::parameters::RandomForest;
 use canopy_predictor::baseline::drift::Drift;
 use canopy_predictor::baseline::reference::Reference;
 use canopy_predictor::engine::pipeline::Pipeline;

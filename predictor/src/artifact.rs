@@ -11,7 +11,7 @@ use std::path::Path;
 use canopy_contract::describe::Quality;
 use canopy_contract::names::ModelName;
 use canopy_contract::schema::{Class, Feature};
-use canopy_forest::model::{Forest, ModelError, Parts};
+use canopy_forest::ensemble::{Forest, ForestError, RawForest};
 use canopy_forest::scale::Scaler;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -82,7 +82,7 @@ pub enum ArtifactError {
     Card(#[from] serde_json::Error),
     /// Its nodes are no forest.
     #[error("artifact has no usable forest: {0}")]
-    Forest(#[from] ModelError),
+    Forest(#[from] ForestError),
     /// Its parts do not belong together.
     #[error("artifact is of {features} features and {classes} classes, but its parts are not")]
     Mismatch {
@@ -166,7 +166,7 @@ impl Artifact {
             return Err(ArtifactError::Checksum);
         }
         // Not as a `Forest` at once: postcard would keep to itself what is wrong with it.
-        let Content { card, scaler, reference, forest } = postcard::from_bytes::<Content<Parts>>(rest)?;
+        let Content { card, scaler, reference, forest } = postcard::from_bytes::<Content<RawForest>>(rest)?;
         Self::new(serde_json::from_str(&card)?, scaler, reference, Forest::new(forest)?)
     }
 

@@ -262,7 +262,7 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use canopy_forest::data::Samples;
+    use canopy_forest::data::samples::Samples;
     use canopy_runtime::metrics::encode;
 
     const DEMO: ModelLabels<'_> = ["demo", "default", "1.0"];

@@ -8,8 +8,8 @@
 //! these equal, they are left out of the choice of the scale: they become the largest 32-bit float, as does every value
 //! beyond it.
 
-use crate::data::Samples;
-use crate::precision::Merged;
+use crate::data::precision::{Merged, shown};
+use crate::data::samples::Samples;
 use crate::scale::{ScaleError, Scaler};
 
 /// Features as trees compare them.
@@ -49,7 +49,7 @@ pub fn narrow(samples: &Samples) -> Result<Narrowed, ScaleError> {
         let largest = self::merged(&values, map).max_by_key(|run| run.len());
         if let Some([first, .., last]) = largest {
             let repeated = repeated_rows(&values, map);
-            let example = [first, last].map(|value| format!("{value:?}"));
+            let example = [first, last].map(|value| shown(*value));
             merged.push(Merged { feature, rows, repeated, example });
         }
     }
@@ -127,7 +127,7 @@ fn merged(sorted: &[f64], map: Map) -> impl Iterator<Item = &[f64]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ClassNames;
+    use crate::data::samples::ClassNames;
     use proptest::prelude::*;
 
     fn samples(values: &[f64]) -> Samples {
@@ -216,7 +216,7 @@ mod tests {
         assert!((4..7).contains(&rows), "{rows} of {found:?}");
         let Narrowed { merged, .. } = narrow(&samples(&close)).unwrap();
         // Only 1 is there twice.
-        let example = ["1.0", "1.000000000001"].map(str::to_owned);
+        let example = ["1", "1.000000000001"].map(str::to_owned);
         assert_eq!(merged, [Merged { feature: 0, rows, repeated: 2, example }]);
     }
 

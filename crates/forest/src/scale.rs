@@ -7,8 +7,8 @@ use linfa_preprocessing::linear_scaling::LinearScaler;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::data::Samples;
-use crate::seen::Seen;
+use crate::data::samples::Samples;
+use crate::data::seen::Seen;
 
 /// What is taken from each feature, and what it is then multiplied with: `(x - offset) * scale`, in 64 bits.
 ///

@@ -7,9 +7,9 @@ use std::cell::RefCell;
 
 use canopy_contract::predict::RowAnswer;
 use canopy_contract::rows::Rows;
-use canopy_forest::layout::Packed;
-use canopy_forest::model::Forest;
-use canopy_forest::predict::{PredictError, class_of};
+use canopy_forest::compiled::layout::CompiledForest;
+use canopy_forest::compiled::walk::{PredictError, class_of};
+use canopy_forest::ensemble::Forest;
 use canopy_forest::scale::Scaler;
 
 /// So many rows at a time: what lies between rows and answers stays small enough for a CPU's cache.
@@ -24,14 +24,14 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     scaler: Scaler,
-    forest: Packed,
+    forest: CompiledForest,
     trees: usize,
 }
 
 impl Pipeline {
     /// Lays a model out to be walked fast.
     pub fn new(scaler: &Scaler, forest: &Forest) -> Self {
-        Self { scaler: scaler.clone(), forest: Packed::new(forest), trees: forest.trees().len() }
+        Self { scaler: scaler.clone(), forest: CompiledForest::new(forest), trees: forest.trees().len() }
     }
 
     /// How many trees a row walks through.

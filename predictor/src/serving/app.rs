@@ -18,7 +18,7 @@ use http::header::{HeaderName, HeaderValue};
 use crate::engine::model::Engine;
 use crate::error::Failure;
 use crate::metrics::{Metrics, ModelLabels, RequestMetrics};
-use crate::serving::admission::Turns;
+use crate::serving::admission::Admission;
 
 /// The header with which the proof asks a model that nobody else may ask yet.
 pub const PROOF_HEADER: HeaderName = HeaderName::from_static("canopy-proof");
@@ -105,7 +105,7 @@ struct Inner {
     bodies: Bodies,
     requests: RequestMetrics,
     lines: Budget,
-    heavy: Turns,
+    heavy: Admission,
     /// Set once, when the model is proven: a request costs one load and no lock.
     proven: OnceLock<Arc<Engine>>,
     stage: Mutex<Stage>,
@@ -133,7 +133,7 @@ impl App {
             revision,
             limits,
             lines: Budget::new(LINES_PER_SECOND),
-            heavy: Turns::new(heavy),
+            heavy: Admission::new(heavy),
             proven: OnceLock::new(),
             stage: Mutex::new(Stage::Loading),
         })))
@@ -223,8 +223,8 @@ impl App {
         &self.0.lines
     }
 
-    /// Turns at heavy work.
-    pub fn heavy(&self) -> &Turns {
+    /// Admission of heavy work.
+    pub fn heavy(&self) -> &Admission {
         &self.0.heavy
     }
 

@@ -12,14 +12,14 @@ use canopy_contract::report::{Prepared, Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
 use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Source, Synthetic, Train};
-use canopy_forest::bagging;
-use canopy_forest::data::Samples;
-use canopy_forest::model::{Forest, ModelError};
+use canopy_forest::compiled::walk::PredictError;
+use canopy_forest::data::holdout::TrainTest;
+use canopy_forest::data::samples::Samples;
+use canopy_forest::ensemble::{Forest, ForestError};
 use canopy_forest::narrow::{Narrowed, narrow};
-use canopy_forest::predict::PredictError;
 use canopy_forest::scale::{ScaleError, Scaler};
-use canopy_forest::split::Split;
-use canopy_forest::train::{self, TrainError};
+use canopy_forest::train::linfa_backend;
+use canopy_forest::train::parameters::{self, TrainError};
 use serde::Serialize;
 
 use crate::artifact::{self, Artifact, ArtifactError, Card};
@@ -79,7 +79,7 @@ pub enum PrepareError {
     Predict(#[from] PredictError),
     /// What was trained could not be brought into the config's order.
     #[error("failed to arrange the new model: {0}")]
-    Model(#[from] ModelError),
+    Model(#[from] ForestError),
 }
 
 impl Preparation {
@@ -114,7 +114,7 @@ pub fn prepare_from(
         &config.train;
     let samples = read(data, sources, &config.classes)?;
     let arrangement = Arrangement::new(&config.features, &config.classes, &samples).map_err(Refused::from)?;
-    let Split { train, test } =
+    let TrainTest { train, test } =
         samples.split(u32::from(*test_percent), algorithm.seed).map_err(Refused::from)?;
 
     let (Narrowed { scaler, merged }, scaled) =
@@ -208,11 +208,11 @@ fn grow(
     let serving::RandomForest { trees, max_depth, min_samples_leaf, max_features, bootstrap, seed } =
         *algorithm;
     let max_features = match max_features {
-        serving::MaxFeatures::Sqrt => train::MaxFeatures::Sqrt,
-        serving::MaxFeatures::Log2 => train::MaxFeatures::Log2,
-        serving::MaxFeatures::All => train::MaxFeatures::All,
+        serving::MaxFeatures::Sqrt => parameters::MaxFeatures::Sqrt,
+        serving::MaxFeatures::Log2 => parameters::MaxFeatures::Log2,
+        serving::MaxFeatures::All => parameters::MaxFeatures::All,
     };
-    let parameters = train::RandomForest::params()
+    let parameters = parameters::RandomForest::params()
         .trees(trees)
         .max_depth(max_depth)
         .min_samples_leaf(min_samples_leaf)
@@ -221,7 +221,7 @@ fn grow(
         .seed(seed);
     match trainer {
         Trainer::Native => parameters.train(samples, progress),
-        Trainer::Linfa => bagging::train(&parameters, samples),
+        Trainer::Linfa => linfa_backend::train(&parameters, samples),
     }
 }
 

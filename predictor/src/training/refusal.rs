@@ -7,9 +7,9 @@ use std::error::Error as _;
 
 use canopy_contract::code::Code;
 use canopy_contract::report::Refusal;
-use canopy_forest::data::DataError;
+use canopy_forest::data::error::DataError;
 use canopy_forest::scale::ScaleError;
-use canopy_forest::train::TrainError;
+use canopy_forest::train::parameters::TrainError;
 
 use crate::training::schema_mapping::Disagreement;
 
@@ -86,7 +86,7 @@ impl From<TrainError> for Refused {
 mod tests {
     use super::*;
     use canopy_contract::schema::Feature;
-    use canopy_forest::data::Samples;
+    use canopy_forest::data::samples::Samples;
 
     use crate::training::schema_mapping::Arrangement;
 

@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 
 use canopy_contract::schema::{Class, Feature};
-use canopy_forest::data::{ClassNames, Samples};
-use canopy_forest::labels::whole;
-use canopy_forest::model::{Forest, ModelError, Node, Parts};
+use canopy_forest::data::labels::whole;
+use canopy_forest::data::samples::{ClassNames, Samples};
+use canopy_forest::data::seen::{Names, Seen};
+use canopy_forest::ensemble::{Forest, ForestError, Node, RawForest};
 use canopy_forest::scale::{ScaleError, Scaler};
-use canopy_forest::seen::{Names, Seen};
 
 /// Where the config and the data disagree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,12 +121,12 @@ impl Arrangement {
     }
 
     /// A forest that was trained on the data as one that asks for the model's features and answers its classes.
-    pub fn forest(&self, forest: Forest) -> Result<Forest, ModelError> {
+    pub fn forest(&self, forest: Forest) -> Result<Forest, ForestError> {
         let mut feature_of = vec![0; self.columns.len()];
         for (feature, &column) in self.columns.iter().enumerate() {
             feature_of[column] = feature as u32;
         }
-        let mut parts = Parts::from(forest);
+        let mut parts = RawForest::from(forest);
         for node in parts.trees.iter_mut().flatten() {
             if let Node::Split { feature, .. } = node {
                 *feature = feature_of[*feature as usize];

@@ -1,8 +1,8 @@
 //! An artifact that was changed is found out, whatever was changed.
 
 use canopy_contract::rows::Rows;
-use canopy_forest::data::Samples;
-use canopy_forest::model::{Builder, Node};
+use canopy_forest::data::samples::Samples;
+use canopy_forest::ensemble::{Builder, Node};
 use canopy_forest::scale::Scaler;
 use canopy_predictor::artifact::{Artifact, ArtifactError};
 use canopy_predictor::baseline::reference::Reference;

@@ -11,7 +11,7 @@ use canopy_contract::report::Refusal;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{Class, Feature};
 use canopy_contract::serving::ServingConfig;
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use canopy_predictor::baseline::reference::Reference;
 use canopy_predictor::engine::model::{Engine, Model};
 use canopy_predictor::metrics::{Loaded, Metrics};

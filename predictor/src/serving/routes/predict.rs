@@ -78,14 +78,14 @@ fn granted(headers: &HeaderMap, since: Instant) -> Duration {
     told.map_or(Duration::MAX, Duration::from_millis).saturating_sub(since.elapsed())
 }
 
-/// Answers away from the workers, if there is a turn within `time`.
+/// Answers on the blocking thread pool, away from the workers, if a permit is free in time.
 async fn heavy(ask: Ask, engine: Arc<Engine>, body: Taken, headers: HeaderMap) -> Response {
     let time = granted(&headers, ask.started);
     let app = ask.app.clone();
-    let Ok(turn) = app.heavy().take(time).await else { return ask.finish(Err(Failure::Overloaded)) };
+    let Ok(permit) = app.heavy().acquire(time).await else { return ask.finish(Err(Failure::Overloaded)) };
     let answering = spawn_blocking(move || {
         let response = ask.answer(&engine, &body.bytes, &headers);
-        drop(turn);
+        drop(permit);
         written::hold(response, body.held)
     });
     answering.await.unwrap_or_else(|_| answer::failure(&app, &Failure::ModelFailed))

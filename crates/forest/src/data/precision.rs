@@ -70,12 +70,17 @@ impl<'a> RoundedCells<'a> {
             let Some(&place) = places.get(&bits(row)) else { continue };
             let cell = match rounded.next_if(|(rounded, _)| *rounded == row) {
                 Some((_, cell)) => cell.clone(),
-                None => Cow::Owned(format!("{value:?}")),
+                None => Cow::Owned(shown(*value)),
             };
             groups[place].push(cell);
         }
         groups
     }
+}
+
+/// A value as people write it, with an exponent only where there would be many zeros.
+pub(crate) fn shown(value: f64) -> String {
+    if (1e-5..1e21).contains(&value.abs()) { value.to_string() } else { format!("{value:?}") }
 }
 
 /// Whether `cell` is not the shortest text of the float that it was read as. Two cells that are the shortest text of the
@@ -126,7 +131,7 @@ impl Decimal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Samples;
+    use crate::data::samples::Samples;
 
     fn read(cells: &[String]) -> Vec<Merged> {
         let rows: Vec<String> =
@@ -163,7 +168,7 @@ mod tests {
     fn rows_with_the_same_text_are_repeated_and_other_rows_are_not_counted() {
         let cells =
             ["9007199254740992", "9007199254740993", "9007199254740993.0", "9007199254740994", "7", "7"];
-        let example = ["9007199254740992.0", "9007199254740993"].map(str::to_owned);
+        let example = ["9007199254740992", "9007199254740993.0"].map(str::to_owned);
         let expected = Merged { feature: 1, rows: 3, repeated: 2, example };
         assert_eq!(read(&cells.map(str::to_owned)), [expected]);
     }
