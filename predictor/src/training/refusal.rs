@@ -11,6 +11,7 @@ use canopy_forest::data::error::DataError;
 use canopy_forest::scale::ScaleError;
 use canopy_forest::train::parameters::TrainError;
 
+use crate::engine::training::TrainingError;
 use crate::training::schema_mapping::Disagreement;
 
 /// Why there will be no model for a config and its data.
@@ -57,6 +58,15 @@ impl From<ScaleError> for Refused {
         let told = matches!(error, ScaleError::TooLarge { .. })
             .then(|| "a column cannot be standardised: its values are too large or too far apart".to_owned());
         Self::of_data(error.to_string(), told)
+    }
+}
+
+impl From<TrainingError> for Refused {
+    fn from(error: TrainingError) -> Self {
+        match error {
+            TrainingError::Scale(error) => error.into(),
+            TrainingError::Train(error) => error.into(),
+        }
     }
 }
 
