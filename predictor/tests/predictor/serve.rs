@@ -11,7 +11,7 @@ use canopy_predictor::files;
 use canopy_predictor::metrics::Metrics;
 use canopy_predictor::serving::app::Limits;
 use canopy_predictor::serving::server::{Process, ServeError, Serving, run};
-use canopy_predictor::training::prepare::{Preparation, PrepareError, Trainer, prepare};
+use canopy_predictor::training::prepare::{Preparation, PrepareError, prepare};
 use canopy_predictor::training::record::Record;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
