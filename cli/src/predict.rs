@@ -6,7 +6,6 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use canopy_contract::schema::Class;
 use canopy_predictor::artifact::Artifact;
 use canopy_predictor::engine::head::Answer;
 use serde::Serialize;

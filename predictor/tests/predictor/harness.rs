@@ -13,7 +13,7 @@ use canopy_contract::schema::{Class, Feature};
 use canopy_contract::serving::ServingConfig;
 use canopy_forest::data::samples::Samples;
 use canopy_predictor::baseline::reference::Reference;
-use canopy_predictor::engine::head::Answer;
+use canopy_predictor::engine::head;
 use canopy_predictor::metrics::{Loaded, Metrics};
 use canopy_predictor::serving::app::{App, Identity, Limits};
 use canopy_predictor::serving::routes;
@@ -28,7 +28,7 @@ use tower::ServiceExt as _;
 /// Nothing that a test waits for takes longer, unless it never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) type Predicted = Result<Vec<Answer>, Box<dyn Error + Send + Sync>>;
+pub(crate) type Predicted = Result<Vec<head::Answer>, Box<dyn Error + Send + Sync>>;
 
 /// A model that is a function.
 pub(crate) struct Told<F>(pub(crate) F);
@@ -48,7 +48,7 @@ impl<F: Fn(&Rows) -> Predicted + Send + Sync> Model for Told<F> {
 pub(crate) fn sum(rows: &Rows) -> Predicted {
     let answer = |row: &[f64]| {
         let sum: f64 = row.iter().sum();
-        Answer::Class(RowAnswer {
+        head::Answer::Class(RowAnswer {
             prediction: u32::from(sum > 0.0),
             confidence: sum.abs().min(100.0) / 100.0,
         })

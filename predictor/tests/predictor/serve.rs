@@ -7,6 +7,7 @@ use std::time::Duration;
 use canopy_contract::report::Refusal;
 use canopy_contract::serving::ServingConfig;
 use canopy_predictor::artifact;
+use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::files;
 use canopy_predictor::metrics::Metrics;
 use canopy_predictor::serving::app::Limits;

@@ -5,7 +5,7 @@
 
 use crate::data::error::DataError;
 use crate::data::samples::Samples;
-use crate::rng::{Purpose, Rng};
+use crate::rng::{Purpose, SeededRng};
 
 /// Samples in two parts; each row is in one of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ impl Samples {
         }
         let by_class = self.rows_by_class();
         let sizes: Vec<usize> = by_class.iter().map(Vec::len).collect();
-        let mut random = Rng::new(seed, Purpose::Split);
+        let mut random = SeededRng::new(seed, Purpose::Split);
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for (mut rows, held_out) in by_class.into_iter().zip(held_out(&sizes, test_percent)) {
             random.shuffle(&mut rows);

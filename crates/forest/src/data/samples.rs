@@ -117,36 +117,3 @@ impl Samples {
         Dataset::new(records, Array1::from(self.targets.clone())).with_feature_names(self.features.clone())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_can_be_told_without_any_text_of_the_table() {
-        let column = || Column::new("secret", 1);
-        let text = || Seen::new("secret");
-        let (row, line, characters) = (1, 2, 3);
-        let found = Names::new(["secret"]);
-        for error in [
-            DataError::DuplicateColumn { column: column() },
-            DataError::NoTarget { target: Seen::new("y"), found, separator: None, nearly: Some(text()) },
-            DataError::EmptyCell { row, line, column: column() },
-            DataError::NotANumber { row, line, column: column(), text: text() },
-            DataError::NotFinite { row, line, column: column(), text: text() },
-            DataError::MissingLabel { row, line, column: column(), text: text() },
-            DataError::LongLabel { row, line, column: column(), characters },
-            DataError::SameNumber { row, line, column: column(), text: text(), other: text() },
-            DataError::OneClass { class: text() },
-        ] {
-            assert!(error.to_string().contains("secret"), "{error}");
-            let told = error.without_contents().to_string();
-            assert!(!told.contains("secret"), "{told}");
-        }
-        let error = DataError::NotANumber { row, line, column: column(), text: text() };
-        assert_eq!(
-            error.without_contents().to_string(),
-            "row 1 (line 2) column 2 must be a number, but is (not shown)"
-        );
-    }
-}

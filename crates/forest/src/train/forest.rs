@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::data::samples::{CLASSES_MAX, ROWS_MAX, Samples};
 use crate::ensemble::{Builder, Forest, ForestError, Node};
-use crate::rng::{Purpose, Rng};
+use crate::rng::{Purpose, SeededRng};
 use crate::train::ordinal::{Column, Table};
 use crate::train::parameters::{MaxFeatures, RandomForest, RandomForestParams, TrainError};
 use crate::train::tree::{Grown, Limits, grow};
@@ -69,7 +69,7 @@ impl RandomForest {
 
     /// Each tree draws from a stream of its own, so that it does not matter which thread grows it, and when.
     fn tree(&self, table: &Table, tree: u64) -> Grown {
-        let mut random = Rng::new(self.seed, Purpose::Tree(tree));
+        let mut random = SeededRng::new(self.seed, Purpose::Tree(tree));
         let rows = if self.bootstrap {
             (0..table.rows).map(|_| random.below(table.rows) as u32).collect()
         } else {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::ensemble::Node;
-use crate::rng::Rng;
+use crate::rng::SeededRng;
 use crate::train::ordinal::{Table, class, rank};
 use crate::train::split_search::{Boundary, best, is_constant};
 
@@ -26,7 +26,7 @@ pub(crate) struct Grown {
 }
 
 /// Grows a tree on `rows`; a row that is there twice counts twice.
-pub(crate) fn grow(table: &Table, rows: Vec<u32>, limits: Limits, random: Rng) -> Grown {
+pub(crate) fn grow(table: &Table, rows: Vec<u32>, limits: Limits, random: SeededRng) -> Grown {
     let features = (0..table.columns.len()).collect();
     let mut growth = Growth { table, limits, random, features, keys: Vec::new(), rows };
     let mut grown = Grown { nodes: vec![UNDECIDED], leaves: Vec::new() };
@@ -69,7 +69,7 @@ struct BestSplit {
 struct Growth<'a> {
     table: &'a Table,
     limits: Limits,
-    random: Rng,
+    random: SeededRng,
     /// All features, in the order that the last draw left them in.
     features: Vec<usize>,
     /// Room for the keys of the rows of a node.
@@ -134,11 +134,11 @@ impl Growth<'_> {
 struct Draw<'a> {
     features: &'a mut [usize],
     drawn: usize,
-    random: &'a mut Rng,
+    random: &'a mut SeededRng,
 }
 
 impl<'a> Draw<'a> {
-    fn new(features: &'a mut [usize], random: &'a mut Rng) -> Self {
+    fn new(features: &'a mut [usize], random: &'a mut SeededRng) -> Self {
         Self { features, drawn: 0, random }
     }
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn grown(table: &Table, limits: Limits, seed: u64) -> Grown {
-        grow(table, (0..table.rows as u32).collect(), limits, Rng::new(seed, Purpose::Tree(0)))
+        grow(table, (0..table.rows as u32).collect(), limits, SeededRng::new(seed, Purpose::Tree(0)))
     }
 
     /// How often each of `features` features is the root's.
@@ -266,7 +266,7 @@ mod tests {
         #[test]
         fn a_draw_has_every_feature_once(features in 0..40_usize, seed in any::<u64>(), draws in 1..4) {
             let mut order: Vec<usize> = (0..features).collect();
-            let mut random = Rng::new(seed, Purpose::Tree(0));
+            let mut random = SeededRng::new(seed, Purpose::Tree(0));
             for _ in 0..draws {
                 let mut drawn: Vec<usize> = Draw::new(&mut order, &mut random).collect();
                 drawn.sort_unstable();
