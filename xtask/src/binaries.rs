@@ -1,4 +1,4 @@
-//! Our own programs, built for a purpose.
+//! Builds of the project's programs.
 //!
 //! Every build of a check selects the whole workspace, with the target and flags of `shell::cargo`, so that third-party
 //! crates are compiled once for tests, for the laptop and for images.
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::shell::{TARGET, capture, cargo, command, root, run};
 
-/// A test whose dependencies, built beside a program, select the features that `cargo test --workspace` selects.
+/// Building this test beside a program selects the features that `cargo test --workspace` selects.
 const SELECTS_FEATURES: [&str; 3] = ["--workspace", "--test", "traces"];
 
 /// The command line tool, as quick to build as `cargo run --release` builds it.
@@ -19,8 +19,8 @@ pub(crate) fn canopy() -> Result<PathBuf> {
     Ok(folder("release").join("canopy"))
 }
 
-/// What `canopy` prints when asked with `arguments`.
-pub(crate) fn canopy_says(arguments: &[&str]) -> Result<Vec<u8>> {
+/// The output of `canopy` with `arguments`.
+pub(crate) fn output_of_canopy(arguments: &[&str]) -> Result<Vec<u8>> {
     capture(&mut command(canopy()?, arguments))
 }
 
@@ -29,11 +29,11 @@ pub(crate) fn canopy_says(arguments: &[&str]) -> Result<Vec<u8>> {
 pub(crate) enum Build {
     /// Quickly, from what the tests have compiled already: for the checks of every change.
     Quick,
-    /// Small and fast, from nothing: for people, and for `check --full`.
+    /// Small and fast: for people, and for `check --full=dist`.
     Distribution,
 }
 
-/// The programs that go into images, with everything they need inside.
+/// The programs of images, statically linked.
 pub(crate) struct Static {
     pub(crate) canopy: PathBuf,
     pub(crate) operator: PathBuf,
