@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use canopy_contract::names::{ModelRef, NameError};
-use canopy_runtime::bodies::Bodies;
 use canopy_runtime::metrics::Registry;
+use canopy_runtime::server::body_memory::BodyMemory;
 
 use crate::discovery::catalogue::Catalogue;
 use crate::discovery::dns::{Dns, SetupError};
@@ -65,7 +65,7 @@ pub struct App {
 pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
     /// Those of all requests.
-    pub(crate) bodies: Bodies,
+    pub(crate) bodies: BodyMemory,
     pub(crate) body_time: Duration,
     pub(crate) upstream_time: Duration,
 }
@@ -99,7 +99,7 @@ impl App {
             default_model: catalogue.directory.default_model.clone(),
             limits: Limits {
                 body_bytes: settings.max_body_bytes,
-                bodies: Bodies::new(settings.body_memory(), registry),
+                bodies: BodyMemory::new(settings.body_memory(), registry),
                 body_time: settings.body_timeout,
                 upstream_time: settings.upstream_timeout,
             },

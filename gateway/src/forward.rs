@@ -13,7 +13,7 @@ use canopy_contract::code::Code;
 use canopy_contract::names::REVISION_HEADER;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema;
-use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
+use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use canopy_runtime::trace::RequestSpan;
 use futures_util::future::{Either, select};
 use http::{Method, StatusCode};
@@ -39,7 +39,7 @@ const TRIED_MAX: usize = 4;
 /// How much of a predictor's words a caller is told.
 const WORDS_MAX: usize = 500;
 
-static LINES: Budget = Budget::new(LINES_PER_SECOND);
+static LINES: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
 /// What came back.
 pub(crate) struct Forwarded {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use canopy_contract::code::Code;
 use canopy_contract::names::ModelRef;
-use canopy_runtime::exemplars::{Seconds, SecondsVec};
+use canopy_runtime::metrics::exemplars::{Seconds, SecondsVec};
 use canopy_runtime::metrics::{REQUEST_SECONDS, Registry};
 use canopy_runtime::trace::TraceContext;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};

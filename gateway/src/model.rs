@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
-use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
+use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use canopy_runtime::trace::RequestSpan;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
@@ -36,7 +36,7 @@ const DESCRIPTION_MAX: usize = 4 << 20;
 /// How many revisions are remembered: two are there while one replaces the other, and one may be taken back.
 const REVISIONS_MAX: usize = 4;
 
-static LINES: Budget = Budget::new(LINES_PER_SECOND);
+static LINES: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
 /// A model, its pods, and what is known of it.
 pub(crate) struct Served {

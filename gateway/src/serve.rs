@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use canopy_runtime::connections::Connections;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::{ServeOptions, Timing, serve};
+use canopy_runtime::server::connections::Connections;
+use canopy_runtime::server::workers::Workers;
+use canopy_runtime::server::{ServeOptions, Timing, serve};
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use tokio::net::TcpListener;
 
 use crate::app::{App, OpenError};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use canopy_contract::body::BODY_MAX_BYTES;
 use canopy_contract::duration;
 use canopy_contract::names::{DEFAULT_NAMESPACE, PREDICTOR_PORT};
-use canopy_runtime::{bodies, connections};
+use canopy_runtime::server::{body_memory, connections};
 use http::Uri;
 
 /// What a gateway can be told.
@@ -244,7 +244,7 @@ impl Default for Habits {
 impl Settings {
     /// How many bytes of bodies may be held at once.
     pub(crate) fn body_memory(&self) -> usize {
-        self.body_memory_bytes.unwrap_or_else(|| bodies::default_max(self.max_body_bytes))
+        self.body_memory_bytes.unwrap_or_else(|| body_memory::default_max(self.max_body_bytes))
     }
 
     /// How many connections may be open at once.

@@ -1,6 +1,5 @@
-// The page that draws dashboards, as one script.
-//
-// Comes in: page/, and Grafana's packages. Goes out: target/dashboards/page. Never: a font or icon from another host.
+// Bundles page/ and Grafana's packages into target/dashboards/page, with all fonts and icons, so that the page needs no other
+// host.
 import { build } from 'esbuild';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -20,17 +19,17 @@ await build({
   jsx: 'automatic',
   define: { 'process.env.NODE_ENV': '"production"', global: 'window' },
   loader: { '.svg': 'dataurl', '.woff2': 'dataurl', '.ttf': 'dataurl', '.png': 'dataurl' },
-  // A package of this name only hands on what newer routers have themselves.
+  // This package only re-exports what newer versions of the router have.
   alias: { 'react-router-dom-v5-compat': 'react-router-dom' },
   logLevel: 'error',
 });
 const icons = 'public/build/img/icons';
 cpSync(path.join(packages, '@grafana/ui/dist/public/img/icons'), path.join(page, icons), { recursive: true });
-// One icon is in Grafana's application alone: its twin, mirrored.
+// This icon is only in Grafana's application, not in its packages. It is the mirror image of another one.
 const unicons = path.join(page, icons, 'unicons');
 const twin = readFileSync(path.join(unicons, 'angle-double-right.svg'), 'utf8');
 writeFileSync(path.join(unicons, 'angle-double-left.svg'), twin.replaceAll('<path ', '<path transform="matrix(-1 0 0 1 24 0)" '));
-// The files that Grafana's styles name, by the package that has the typeface.
+// Font files named by Grafana's styles, and the packages that contain them.
 const fonts = {
   'inter/Inter-Regular': 'inter/files/inter-latin-400-normal',
   'inter/Inter-Medium': 'inter/files/inter-latin-500-normal',

@@ -1,7 +1,5 @@
-// The dashboards of the chart against Grafana's own types, by the TypeScript compiler.
-//
-// Comes in: charts/canopy/files/dashboards/*.json. Goes out: one line per fault, with the line of the JSON it is in, and an
-// exit code. Never: a change to a dashboard.
+// Type-checks charts/canopy/files/dashboards/*.json against dashboard.ts with the TypeScript compiler. Prints each error with
+// its line in the JSON, and exits with 1 if there is one.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -14,8 +12,8 @@ const made = path.join(root, 'target/dashboards/types');
 
 rmSync(made, { recursive: true, force: true });
 mkdirSync(made, { recursive: true });
-// Only for a literal does the compiler tell keys that its type does not have, so each JSON is made part of a program:
-// before its first character, that the lines keep their numbers.
+// The compiler reports unknown keys for object literals only, so each JSON becomes a literal in a program. The declaration is
+// put before it on the same line, so line numbers stay the same.
 const type = path.relative(made, path.join(here, 'dashboard.ts'));
 const files = readdirSync(dashboards).filter((file) => file.endsWith('.json'));
 const programs = files.map((file) => {

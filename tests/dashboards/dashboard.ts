@@ -1,14 +1,12 @@
-// What a dashboard of Canopy may be: Grafana's own types, as they are in JSON.
-//
-// Comes in: the types of @grafana/schema. Goes out: `Dashboard`, which a dashboard's JSON is checked against. Never: a key
-// that Grafana does not know, or a kind of panel that no dashboard has; add it to `Kinds` with the first one.
+// The type of a dashboard's JSON, derived from the types of @grafana/schema. It rejects keys that Grafana does not know. A
+// new kind of panel must be added to `Kinds`.
 import type * as Grafana from '@grafana/schema';
 import type * as Heatmap from '@grafana/schema/dist/esm/raw/composable/heatmap/panelcfg/x/HeatmapPanelCfg_types.gen';
 import type * as Stat from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
 import type * as Table from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
 import type * as TimeSeries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
 
-/** A value as JSON has it: the words of an enum instead of its members. What is left out has Grafana's default. */
+/** The JSON form of a type: enum values are strings, and all members are optional, because Grafana has defaults. */
 type Json<T> = unknown extends T
   ? T
   : T extends string
@@ -19,7 +17,7 @@ type Json<T> = unknown extends T
         ? Json<Item>[]
         : { [Key in keyof T]?: Json<T[Key]> };
 
-/** The options of each kind of panel, and what it adds to the options of its fields. */
+/** The panel options and custom field options of each kind of panel. */
 interface Kinds {
   heatmap: { options: Heatmap.Options; field: Heatmap.FieldConfig };
   stat: { options: Stat.Options; field: Record<never, never> };
@@ -27,7 +25,7 @@ interface Kinds {
   timeseries: { options: TimeSeries.Options; field: TimeSeries.FieldConfig };
 }
 
-/** A query in PromQL: what Grafana's Prometheus data source reads. @grafana/schema has no types of data sources. */
+/** A PromQL query of Grafana's Prometheus data source, for which @grafana/schema has no type. */
 interface Query {
   refId: string;
   expr: string;

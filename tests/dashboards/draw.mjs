@@ -1,8 +1,10 @@
-// A dashboard drawn in Chromium from a Prometheus that runs, and looked at: `node draw.mjs PROMETHEUS DASHBOARD PICTURE
-// [NAME=VALUE …]`, with `scrape=` and `from=` beside the dashboard's own variables.
+// Renders a dashboard in Chromium with data of a running Prometheus and takes a screenshot:
 //
-// Comes in: the address of a Prometheus, a dashboard's file, values. Goes out: a picture, a line for each panel, and an exit
-// code: 1 where a panel failed, is empty or is not drawn. Never: a request to any other host.
+//     node draw.mjs PROMETHEUS DASHBOARD PICTURE [NAME=VALUE …]
+//
+// Values are variables of the dashboard, `scrape` (the scrape interval in seconds) and `from` (the start of the time range).
+// Prints a line per panel, and exits with 1 if a panel failed, is empty or is not drawn, or if the page sent a request to
+// another host.
 import http from 'node:http';
 import { createReadStream, existsSync } from 'node:fs';
 import path from 'node:path';
@@ -13,11 +15,11 @@ const [prometheus, file, picture, ...values] = process.argv.slice(2);
 const here = path.dirname(fileURLToPath(import.meta.url));
 const page = path.resolve(here, '../../target/dashboards/page');
 const types = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
-const PATIENCE = 60_000;
-/** For so many milliseconds nothing is drawn any more. */
+const DEADLINE = 60_000;
+/** The dashboard is complete when it has not changed for this many milliseconds. */
 const STILL = 500;
 
-/** The page, the dashboard, and Prometheus under one address. */
+/** Serves the page and the dashboard, and forwards queries to Prometheus, on one address. */
 function serve(request, response) {
   const { pathname, search } = new URL(request.url, 'http://page');
   if (pathname.startsWith('/prometheus/')) {
@@ -40,7 +42,7 @@ function serve(request, response) {
   createReadStream(wanted).pipe(response);
 }
 
-/** What is wrong with a panel; nothing where it is drawn. */
+/** The error of a panel, or an empty string if it is drawn. */
 async function fault(shown, panel) {
   if (panel.error) {
     return panel.error;
@@ -58,7 +60,7 @@ async function fault(shown, panel) {
   return isDrawn && !saysNothing && !isBlank ? '' : 'nothing is drawn';
 }
 
-/** Whether a canvas has more on it than the grey of axes and grids. Runs in the page. */
+/** Whether a canvas has coloured pixels, not only grey axes and grids. Runs in the page. */
 function isInked(canvas) {
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
   let inked = 0;
@@ -69,7 +71,7 @@ function isInked(canvas) {
   return inked >= 20;
 }
 
-/** Whether every panel has its data, and all of them have looked the same for a while. Runs in the page. */
+/** Whether every panel has its data, and no canvas has changed for `time` milliseconds. Runs in the page. */
 function isStill(time) {
   const panels = window.drawn?.panels() ?? [];
   if (panels.length === 0 || !panels.every(({ state }) => state === 'Done' || state === 'Error')) {
@@ -90,21 +92,21 @@ const arguments_ = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disabl
 const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: arguments_ });
 try {
   const shown = await browser.newPage({ viewport: { width: 1600, height: 900 } });
-  shown.on('console', (line) => line.type() === 'error' && faults.push(`the page says: ${line.text()} ${line.location().url}`));
-  shown.on('pageerror', (error) => faults.push(`the page failed: ${error.stack}`));
-  shown.on('request', (request) => request.url().startsWith('http') && !request.url().startsWith(address) && faults.push(`asked elsewhere: ${request.url()}`));
+  shown.on('console', (line) => line.type() === 'error' && faults.push(`error in the console of the page: ${line.text()} ${line.location().url}`));
+  shown.on('pageerror', (error) => faults.push(`uncaught error in the page: ${error.stack}`));
+  shown.on('request', (request) => request.url().startsWith('http') && !request.url().startsWith(address) && faults.push(`request to another host: ${request.url()}`));
   const query = new URLSearchParams([['dashboard', '/dashboard.json'], ...values.map((value) => value.split(/=(.*)/s).slice(0, 2))]);
   await shown.goto(`${address}/?${query}`);
   const still = () =>
-    shown.waitForFunction(isStill, STILL, { timeout: PATIENCE, polling: 100 }).catch(() => faults.push('not every panel is drawn in time'));
+    shown.waitForFunction(isStill, STILL, { timeout: DEADLINE, polling: 100 }).catch(() => faults.push(`not every panel was drawn within ${DEADLINE / 1000} s`));
   await still();
-  // The whole dashboard, not only what a screen shows of it.
+  // Enlarge the viewport to the whole dashboard.
   const height = await shown.evaluate(() => document.documentElement.scrollHeight);
   await shown.setViewportSize({ width: 1600, height });
   await shown.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
   await still();
   const { cannot, panels } = await shown.evaluate(() => ({ cannot: window.drawn?.cannot ?? [], panels: window.drawn?.panels() ?? [] }));
-  faults.push(...cannot.map((what) => `cannot be drawn: ${what}`));
+  faults.push(...cannot.map((what) => `not supported by the page: ${what}`));
   for (const panel of panels) {
     const why = await fault(shown, panel);
     console.log(`${why ? 'FAILED' : 'ok    '} ${String(panel.rows).padStart(6)} rows  ${panel.title}${why && `: ${why}`}`);

@@ -202,25 +202,25 @@ impl Load {
     }
 
     /// Stops it; what is on its way is awaited.
-    pub async fn stop(mut self) -> Told {
+    pub async fn stop(mut self) -> Report {
         self.shared.enough.store(true, Ordering::Relaxed);
         while self.senders.join_next().await.is_some() {}
         let mut sent = self.so_far();
         sent.sort_by_key(|sent| sent.due);
-        Told { phases: self.phases, bodies: self.shared.plan.bodies.clone(), sent }
+        Report { phases: self.phases, bodies: self.shared.plan.bodies.clone(), sent }
     }
 }
 
 /// What became of a load.
 #[derive(Debug)]
-pub struct Told {
+pub struct Report {
     phases: Vec<String>,
     bodies: Vec<(String, u64)>,
     /// By when they were due.
     pub sent: Vec<Sent>,
 }
 
-impl Told {
+impl Report {
     /// Every request that failed, with its phase and why.
     pub fn failed(&self) -> Vec<String> {
         let told = |sent: &Sent| {
@@ -269,7 +269,7 @@ impl Told {
     }
 }
 
-impl Display for Told {
+impl Display for Report {
     /// One line for each phase.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, name) in self.phases.iter().enumerate() {

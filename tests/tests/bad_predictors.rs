@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use canopy_tests::fake_predictor::FakePredictor;
 use canopy_tests::http::Reply;
-use canopy_tests::liar::Liar;
-use canopy_tests::line::{Model, REVISION, Server, row};
 use canopy_tests::process::Signal;
+use canopy_tests::test_server::{Model, REVISION, Server, row};
 use canopy_tests::wait::{SOON, until};
 
 /// How long the gateway waits for a predictor in these tests, in seconds.
@@ -100,7 +100,7 @@ async fn a_predictor_that_talks_nonsense_is_503_until_it_is_itself_again() -> Re
     let (model, mut predictor, gateway) = line().await?;
     for lie in lies {
         predictor.process.kill()?;
-        let liar = Liar::start(predictor.address, lie.as_bytes()).await?;
+        let liar = FakePredictor::start(predictor.address, lie.as_bytes()).await?;
         let reply = fails(&gateway, 503, "predictor_failed").await?;
         let told = format!("{} for {lie:?}", reply.text);
         assert!(liar.asked() > 0, "nobody asked: {told}");

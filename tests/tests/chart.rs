@@ -1,4 +1,4 @@
-//! The chart without helm: its files agree with each other. What helm makes of it is shown in `e2e/rendering.rs`.
+//! The chart without helm: its files agree with each other. What helm makes of it is shown in `e2e/chart_values.rs`.
 
 use std::path::{Path, PathBuf};
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use canopy_tests::http::{client, send};
-use canopy_tests::line::{Model, Server, row};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::process::Signal;
+use canopy_tests::test_server::{Model, Server, row};
 use canopy_tests::wait::{SOON, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

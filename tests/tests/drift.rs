@@ -5,8 +5,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_forest::data::Samples;
-use canopy_tests::line::{Model, Server};
 use canopy_tests::metrics::Scrape;
+use canopy_tests::test_server::{Model, Server};
 use serde_json::json;
 
 const DEMO: [&str; 3] = ["model=\"demo\"", "model_namespace=\"default\"", "version=\"1.0\""];

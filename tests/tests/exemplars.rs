@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 use canopy_tests::http::{Reply, client, send};
-use canopy_tests::line::{Model, Server, row};
+use canopy_tests::test_server::{Model, Server, row};
 
 /// As Prometheus 2.42 asks.
 const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";

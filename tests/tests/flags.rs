@@ -7,9 +7,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::line::{Model, Server};
 use canopy_tests::process::{Process, free_address};
 use canopy_tests::programs::program;
+use canopy_tests::test_server::{Model, Server};
 use canopy_tests::wait::{SOON, until};
 
 const PROGRAMS: [(&str, &[&str]); 2] = [("canopy-gateway", &[]), ("canopy-predictor", &["serve"])];

@@ -5,9 +5,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::http::{client, send};
-use canopy_tests::line::{Server, row};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::process::{Signal, free_address};
+use canopy_tests::test_server::{Server, row};
 use canopy_tests::wait::{SOON, until};
 use serde_json::Value;
 use tokio::task::JoinSet;

@@ -4,10 +4,10 @@
 //! of a feature in any of them.
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::fake_predictor::FakePredictor;
 use canopy_tests::http::{Reply, client, send};
-use canopy_tests::liar::Liar;
-use canopy_tests::line::{Model, REVISION, Server, row};
 use canopy_tests::process::Signal;
+use canopy_tests::test_server::{Model, REVISION, Server, row};
 use canopy_tests::wait::{SOON, until};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -170,7 +170,7 @@ async fn no_line_has_the_value_of_a_feature_whatever_fails() -> Result<()> {
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nCanopy-Revision: {REVISION}\r\nContent-Length: {length}\r\n\r\n{detail}"
     );
-    let liar = Liar::start(predictor.address, answer.as_bytes()).await?;
+    let liar = FakePredictor::start(predictor.address, answer.as_bytes()).await?;
     assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 422);
     liar.stop().await;
     assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 503);

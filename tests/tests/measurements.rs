@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use canopy_tests::line::{Model, Server, row};
 use canopy_tests::metrics::Scrape;
+use canopy_tests::test_server::{Model, Server, row};
 use canopy_tests::wait::pass;
 use futures_util::future::{try_join, try_join_all};
 use serde_json::{Value, json};

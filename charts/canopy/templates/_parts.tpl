@@ -1,6 +1,6 @@
 {{- /*
-The values, with the chart's own for each section and key that is missing: `helm upgrade --reuse-values` brings values of
-an earlier chart, which lack what is new.
+The values, with this chart's default for each missing section and key: with `helm upgrade --reuse-values` the values are
+those of an earlier chart, which has no newer keys.
 */}}
 {{- define "canopy.values" -}}
 {{- $given := .Values }}
@@ -47,7 +47,7 @@ priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* The peer that may read metrics, as JSON. */}}
+{{- /* The NetworkPolicy peer that may read metrics, as JSON. */}}
 {{- define "canopy.prometheus" -}}
 {{- $given := .values.networkPolicy.prometheus | default dict }}
 {{- $namespaces := get $given "namespaceSelector" }}
@@ -61,7 +61,7 @@ priorityClassName: {{ . | quote }}
 {{- dict "namespaceSelector" $namespaces "podSelector" $pods | toJson }}
 {{- end }}
 
-{{- /* Who may call predictors, as the operator takes it. */}}
+{{- /* The peers that may call predictors, as JSON for CANOPY_PREDICTOR_CALLERS. */}}
 {{- define "canopy.callers" -}}
 {{- $gateway := include "canopy.selector" (dict "root" .root "name" "gateway") | fromYaml }}
 {{- $system := dict "matchLabels" (dict "kubernetes.io/metadata.name" .root.Release.Namespace) }}

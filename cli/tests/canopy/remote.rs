@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use canopy_predictor::artifact;
-use canopy_tests::liar::Liar;
+use canopy_tests::fake_predictor::FakePredictor;
 use canopy_tests::process::free_address;
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -23,10 +23,10 @@ fn model(uri: &str, sha256: &str) -> Result<String> {
 }
 
 /// A machine that answers every request with this status and this text.
-async fn machine(status: &str, text: &str) -> Result<(Liar, String)> {
+async fn machine(status: &str, text: &str) -> Result<(FakePredictor, String)> {
     let address = free_address()?;
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
-    let liar = Liar::start(address, format!("{head}{text}").as_bytes()).await?;
+    let liar = FakePredictor::start(address, format!("{head}{text}").as_bytes()).await?;
     Ok((liar, format!("http://user:secret@{address}/iris.csv?signature=secret")))
 }
 

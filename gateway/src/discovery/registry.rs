@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use canopy_contract::names::ModelRef;
-use canopy_runtime::budget::Budget;
+use canopy_runtime::telemetry::log_limit::LogLimit;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -29,7 +29,7 @@ const HUSH_MAX: Duration = Duration::from_secs(5);
 /// Look-ups come earlier by up to this part of the time, by chance: else gateways that begin together ask together.
 const JITTER: f64 = 0.1;
 
-static LINES: Budget = Budget::new(10);
+static LINES: LogLimit = LogLimit::per_second(10);
 
 /// Why there is no model to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

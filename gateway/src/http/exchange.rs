@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use canopy_contract::code::Code;
 use canopy_contract::problem::MEDIA_TYPE;
-use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
+use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use canopy_runtime::trace::RequestSpan;
 use http::header::{ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderMap, StatusCode};
@@ -24,7 +24,7 @@ use crate::metrics::InFlight;
 use crate::model::Served;
 use crate::revision::Known;
 
-static CALLERS_FAULTS: Budget = Budget::new(LINES_PER_SECOND);
+static CALLERS_FAULTS: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
 /// Instead of a route, for a request that none takes.
 pub(crate) const NO_ROUTE: &str = "unknown";
@@ -188,11 +188,11 @@ mod tests {
     use axum::Router;
     use axum::extract::State;
     use axum::routing::get;
-    use canopy_runtime::connections::Connections;
     use canopy_runtime::readiness::Readiness;
-    use canopy_runtime::serve::{ServeOptions, Timing, serve};
+    use canopy_runtime::server::connections::Connections;
+    use canopy_runtime::server::workers::Workers;
+    use canopy_runtime::server::{ServeOptions, Timing, serve};
     use canopy_runtime::shutdown::Shutdown;
-    use canopy_runtime::workers::Workers;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -232,7 +232,7 @@ mod tests {
             assert!(metrics.contains(&counted), "{metrics}");
             assert!(metrics.contains("canopy_gateway_requests_in_flight 0\n"), "{metrics}");
         }
-        shutdown.order();
+        shutdown.trigger();
         serving.await.unwrap();
     }
 }

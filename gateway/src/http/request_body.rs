@@ -7,7 +7,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use canopy_contract::body::{BodyError, parse};
 use canopy_contract::rows::Rows;
-use canopy_runtime::bodies::Held;
+use canopy_runtime::server::body_memory::Reservation;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::time::timeout;
@@ -16,14 +16,14 @@ use crate::app::Limits;
 use crate::body::Pieces;
 use crate::error::Failure;
 
-/// Reads `body` whole. Its bytes count as held until [`Held`] is dropped.
-pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Held), Failure> {
+/// Reads `body` whole. Its bytes count as held until [`Reservation`] is dropped.
+pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), Failure> {
     let late = Failure::SlowBody { after: limits.body_time };
     timeout(limits.body_time, whole(body, limits)).await.map_err(|_| late)?
 }
 
 /// Reads `body` as rows of numbers, which no model has judged yet.
-pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Held), Failure> {
+pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Reservation), Failure> {
     let (body, held) = bytes(body, limits).await?;
     let rows = parse(&body).map_err(|error| match error {
         BodyError::Malformed(words) => Failure::Malformed(words),
@@ -32,7 +32,7 @@ pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Held), Fa
     Ok((rows, held))
 }
 
-async fn whole(mut body: Body, limits: &Limits) -> Result<(Bytes, Held), Failure> {
+async fn whole(mut body: Body, limits: &Limits) -> Result<(Bytes, Reservation), Failure> {
     let max = limits.body_bytes;
     let too_large = |_| Failure::TooLarge { limit: Some(max) };
     let mut pieces = Pieces::expecting(&body.size_hint(), max).map_err(too_large)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use canopy_contract::rows::Rows;
-use canopy_runtime::budget::Budget;
+use canopy_runtime::telemetry::log_limit::LogLimit;
 use prometheus::IntCounter;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -37,7 +37,7 @@ const WAITING_MAX: usize = 1024;
 const DISORDER: u64 = 10_000;
 
 /// One line a second is enough to say that answers are dropped.
-static DROPS: Budget = Budget::new(1);
+static DROPS: LogLimit = LogLimit::per_second(1);
 
 /// Takes answers in, for a task of its own to write.
 pub(crate) struct Recorder {

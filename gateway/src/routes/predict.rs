@@ -12,7 +12,7 @@ use axum::response::Response;
 use canopy_contract::names::{PREDICTION_ID_HEADER, REVISION_HEADER};
 use canopy_contract::predict::{Answer, PredictRequest};
 use canopy_contract::problem::{MEDIA_TYPE, Problem};
-use canopy_runtime::written;
+use canopy_runtime::server::response_body;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -131,7 +131,7 @@ async fn predict(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(&REVISION, known.revision.clone());
     headers.insert(&PREDICTION_ID, header);
-    Ok(written::hold(response, held))
+    Ok(response_body::hold_until_sent(response, held))
 }
 
 #[cfg(test)]

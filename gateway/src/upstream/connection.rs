@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use canopy_contract::names::{REVISION_HEADER, TIMEOUT_HEADER};
+use canopy_runtime::server::workers;
 use canopy_runtime::trace::TraceContext;
-use canopy_runtime::workers;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -234,7 +234,7 @@ impl Endpoint {
 
 /// The place of this worker's connections.
 fn place() -> usize {
-    workers::place() % APART
+    workers::worker_index() % APART
 }
 
 fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {

@@ -9,8 +9,8 @@ use canopy_gateway::serve::{self, Process};
 use canopy_gateway::settings::Settings;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use futures_util::stream::{self, StreamExt as _};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
@@ -226,7 +226,7 @@ async fn what_was_accepted_is_answered_after_the_order_to_stop() {
     })
     .await;
     assert_eq!(served.readiness.check(), Ok(()));
-    served.shutdown.order();
+    served.shutdown.trigger();
     assert_eq!(served.readiness.check(), Err("shutting down".to_owned()));
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
     in_time(served.ended).await.unwrap().unwrap();

@@ -1,6 +1,5 @@
-// What Grafana's application hands to its libraries when it starts: a theme, registries, and a way to ask data sources.
-//
-// Comes in: nothing. Goes out: libraries that draw; import this before them. Never: a data source or plugin of Grafana's own.
+// Initialises Grafana's libraries as Grafana's application does at start: theme, registries and the query runner. Import it
+// before the libraries are used.
 import {
   booleanOverrideProcessor,
   createTheme,
@@ -34,7 +33,7 @@ import { Observable } from 'rxjs';
 
 export const theme = createTheme({ colors: { mode: 'dark' } });
 
-/** Options that any field has, by the part of `FieldConfig` they are kept in, and how each is read. */
+/** The standard field options, by their key in `FieldConfig`, with their override processors. */
 const standard = {
   unit: unitOverrideProcessor,
   min: numberOverrideProcessor,
@@ -53,7 +52,7 @@ const defaults: Record<string, unknown> = {
   thresholds: { mode: 'absolute', steps: [{ value: -Infinity, color: 'green' }, { value: 80, color: 'red' }] },
 };
 
-/** An option that is read and never edited. */
+/** A field option without an editor. */
 export function option(id: string, process: unknown, defaultValue?: unknown) {
   const none = () => null;
   return { id, path: id, name: id, process, defaultValue, editor: none, override: none, shouldApply: () => true };
@@ -69,7 +68,7 @@ standardFieldConfigEditorRegistry.setInit(
       category: ['Standard options'],
     })) as unknown as FieldConfigPropertyItem[],
 );
-// Some are there under two names.
+// Some transformers are listed under two names.
 const transformers = new Map(Object.values(standardTransformers).map((one) => [one.id, one]));
 standardTransformersRegistry.setInit(
   () =>

@@ -1,4 +1,4 @@
-// What the application's first page leaves for the libraries to find. Import this before anything of Grafana's.
+// Sets the global boot data that Grafana's libraries read when they are loaded. Import it before any of them.
 Object.assign(window, {
   grafanaBootData: {
     settings: { featureToggles: {}, buildInfo: { version: '0', env: 'production' }, datasources: {}, panels: {}, apps: {} },

@@ -1,7 +1,6 @@
-// A dashboard as a page: Grafana's engine of dashboards on a real Prometheus.
-//
-// Comes in: ?dashboard= (a path), ?scrape= (seconds), and a value of a variable by its name. Goes out: the page, and
-// `drawn`, which draw.mjs reads. Never: a part of a dashboard left out in silence; what cannot be drawn is in `drawn`.
+// Renders a dashboard with Grafana's scenes library and data of a Prometheus. Parameters of the URL: `dashboard` (a path),
+// `scrape` (seconds), `from`, and values of variables by name. `window.drawn` has the state of the panels, and the parts of
+// the dashboard that this page does not support, for draw.mjs.
 import './boot';
 import { theme } from './application';
 import { FieldType, ThemeContext } from '@grafana/data';
@@ -83,7 +82,7 @@ function panel(of: Panel) {
   return new SceneGridItem({ x, y, width, height, body });
 }
 
-/** Panels stand in the row that stands before them; all rows are open. */
+/** A panel belongs to the row before it. All rows are expanded. */
 function rows(panels: Dashboard['panels']) {
   const top: (SceneGridItem | SceneGridRow)[] = [];
   let row: SceneGridRow | undefined;
@@ -117,7 +116,7 @@ registerPanels();
 const dashboard: Dashboard = await (await fetch(asked.get('dashboard') ?? '')).json();
 const shown = scene(dashboard);
 
-/** How many numbers of a field stand one after the other at most: a line needs two, and one alone is not seen. */
+/** The length of the longest run of finite numbers. A line needs at least two; a single point is not visible. */
 function longest(values: unknown[]) {
   let [most, now] = [0, 0];
   for (const value of values) {

@@ -1,7 +1,5 @@
-// The kinds of panels that dashboard.ts knows. They live in Grafana's application, not in its packages: here is a thin one
-// of each kind over the same parts of @grafana/ui.
-//
-// Comes in: frames and a panel's options. Goes out: what is drawn. Never: a kind that no dashboard has.
+// The kinds of panels that dashboard.ts allows. Grafana's packages do not contain its panels, so these are thin ones, built
+// from the same components of @grafana/ui.
 import {
   cacheFieldDisplayNames,
   type DataFrame,
@@ -22,13 +20,13 @@ import { TableNG } from '@grafana/ui/unstable';
 import { type ComponentType, useMemo } from 'react';
 import { option } from './application';
 
-// biome-ignore lint: the options of a panel are checked by dashboard.ts, and again by nobody.
+// biome-ignore lint: dashboard.ts checks the options of a panel.
 type Props = PanelProps<any>;
 
 const Nothing = () => <div data-nothing>No data</div>;
 const plain = ((text: string) => text) as never;
 
-/** What is no number is a gap, as Grafana's application has it before it draws lines. */
+/** Replaces values that are not numbers by gaps, as Grafana's application does. */
 function withGaps(frame: DataFrame) {
   const gaps = (values: unknown[]) => values.map((value) => (Number.isFinite(value) ? value : null));
   const field = (one: DataFrame['fields'][number]) =>
@@ -91,14 +89,14 @@ function Table({ data, options, fieldConfig, timeRange, width, height }: Props) 
   if (!frame?.length) {
     return <Nothing />;
   }
-  // The headers read the names that this keeps.
+  // The table headers read the cached names.
   cacheFieldDisplayNames(data.series);
   const { sortBy, cellHeight } = options;
   const { structureRev } = data;
   return <TableNG data={frame} {...{ width, height, sortBy, cellHeight, timeRange, fieldConfig, structureRev }} />;
 }
 
-/** From little to much, on a dark ground: ColorBrewer's Oranges, the one scheme of these dashboards. */
+/** ColorBrewer's Oranges from low to high on a dark background, the only colour scheme of these dashboards. */
 const ORANGES = [
   [127, 39, 4],
   [253, 141, 60],
@@ -147,7 +145,7 @@ function heatmap(frame: DataFrame, { options, timeRange, timeZone, height, theme
     range: [0, buckets.length],
   });
   const format = getValueFormat(options.yAxis.unit);
-  // As many bounds as there is room for.
+  // Show as many bucket bounds as fit.
   const every = Math.ceil(buckets.length / Math.max(1, Math.floor(height / 22)));
   const bound = (row: number) => {
     const name = buckets[row - 1]?.name ?? '';
@@ -185,7 +183,7 @@ function heatmap(frame: DataFrame, { options, timeRange, timeZone, height, theme
   return builder;
 }
 
-/** What Grafana takes for an option of a series that a dashboard leaves out. */
+/** Grafana's defaults for the custom options of time series. */
 const series = {
   drawStyle: 'line',
   lineInterpolation: 'linear',

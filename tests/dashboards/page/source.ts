@@ -1,7 +1,5 @@
-// Prometheus as a data source: what Grafana's own does in its server, as far as these dashboards ask for it.
-//
-// Comes in: the queries of panels and variables. Goes out: frames, and a list of all that was asked. Never: an answer
-// that Prometheus did not give.
+// A Prometheus data source in the page, with the features of Grafana's own that these dashboards use. It also lists the
+// queries it has run.
 import {
   type DataFrame,
   type DataQueryRequest,
@@ -15,7 +13,7 @@ import { RuntimeDataSource, type SceneObject, sceneGraph } from '@grafana/scenes
 
 export const SOURCE = 'prometheus-of-the-page';
 
-/** A query, as dashboard.ts has it. */
+/** The part of dashboard.ts' `Query` that is used here. */
 interface Target {
   refId: string;
   expr: string;
@@ -57,7 +55,7 @@ export class Prometheus extends RuntimeDataSource<never> {
   }
 
   private async frames(request: DataQueryRequest<never>, target: Target, isOneOfTables: boolean): Promise<DataFrame[]> {
-    // As Grafana's does: a step of whole scrapes, on which both ends of the range are put.
+    // As in Grafana's data source, the step is at least the scrape interval, and both ends of the range are aligned to it.
     const step = Math.max(request.intervalMs, this.scrape);
     const [from, to] = [request.range.from, request.range.to].map((end) => Math.floor(end.valueOf() / step) * step);
     const expr = this.expression(request.scopedVars, target.expr, step, to - from);
@@ -88,7 +86,7 @@ export class Prometheus extends RuntimeDataSource<never> {
     return interpolated(scene, expr, { ...scoped, ...variables });
   }
 
-  /** The values of a variable: `label_values(selector, label)`. */
+  /** The values of a variable of the form `label_values(selector, label)`. */
   async metricFindQuery(query: string | { query: string }, options?: { scopedVars?: ScopedVars }): Promise<MetricFindValue[]> {
     const text = typeof query === 'string' ? query : query.query;
     const scoped = options?.scopedVars ?? {};
@@ -104,7 +102,7 @@ export class Prometheus extends RuntimeDataSource<never> {
   }
 }
 
-/** Several values of a variable become one regular expression. */
+/** Interpolates variables. Multiple values become one regular expression. */
 function interpolated(scene: SceneObject, text: string, scoped: ScopedVars) {
   const escape = (value: unknown) => String(value).replace(/[\\^$*+?.()|[\]{}]/g, '\\\\$&');
   const several = (value: unknown) => (Array.isArray(value) ? `(${value.map(escape).join('|')})` : String(value));
@@ -147,7 +145,7 @@ function table(target: Target, series: Series[], isOneOfTables: boolean) {
   });
 }
 
-/** Buckets that add up, by their upper bound `le`, become one field for each bucket by itself. */
+/** Converts cumulative histogram buckets (`le`) to one field per bucket. */
 function heatmap(target: Target, series: Series[], step: number) {
   const buckets = series.filter(({ metric }) => metric.le).sort((a, b) => number(a.metric.le) - number(b.metric.le));
   const times = [...new Set(buckets.flatMap(({ values }) => values.map(([at]) => at)))].sort((a, b) => a - b);

@@ -39,7 +39,7 @@ static INSTALLED: OnceCell<()> = OnceCell::const_new();
 static SHARING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
 /// A part of what may go on at once, until this is dropped.
-pub(crate) struct Turn {
+pub(crate) struct Lock {
     _permit: SemaphorePermit<'static>,
     _counted: Option<Counted>,
 }
@@ -61,26 +61,26 @@ impl Drop for Counted {
 }
 
 /// Canopy, while nobody changes it.
-pub(crate) async fn shared() -> Result<Turn> {
+pub(crate) async fn shared() -> Result<Lock> {
     turn(1, Some(Counted::new())).await
 }
 
 /// The same for a test that shows how long answers take: less goes on beside it.
-pub(crate) async fn in_peace() -> Result<Turn> {
+pub(crate) async fn under_load() -> Result<Lock> {
     turn(*SCENE, Some(Counted::new())).await
 }
 
-/// Canopy for one test alone, which may change it and leaves it as it was. Those that share it go first: to let one test
+/// Canopy for one test exclusive, which may change it and leaves it as it was. Those that share it go first: to let one test
 /// end before another begins is time in which nothing happens.
-pub(crate) async fn alone() -> Result<Turn> {
+pub(crate) async fn exclusive() -> Result<Lock> {
     SHARING.subscribe().wait_for(|count| *count == 0).await?;
     turn(ALL, None).await
 }
 
-async fn turn(weight: u32, counted: Option<Counted>) -> Result<Turn> {
+async fn turn(weight: u32, counted: Option<Counted>) -> Result<Lock> {
     let permit = TURNS.acquire_many(weight).await?;
     INSTALLED.get_or_try_init(async || install()).await?;
-    Ok(Turn { _permit: permit, _counted: counted })
+    Ok(Lock { _permit: permit, _counted: counted })
 }
 
 /// Installs the chart, or brings what is installed to its present state.

@@ -16,9 +16,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::audit::{is_operators, leads, writes};
-use crate::canopy::{alone, leader, measurements, rolled_out, scale_operators, without_operators};
+use crate::canopy::{exclusive, leader, measurements, rolled_out, scale_operators, without_operators};
 use crate::idle::{GONE_WITHIN, only_in};
-use crate::model::{PATIENCE, small};
+use crate::model::{TIMEOUT, small};
 
 /// How many models there are, and how many there are in turn where the slice `scale` runs.
 const MODELS: &[usize] = &[100];
@@ -59,7 +59,7 @@ fn reconciled(namespace: &Namespace) -> Result<usize> {
 async fn measured(namespace: &Namespace, count: usize) -> Result<()> {
     let began = Instant::now();
     scale_operators(2)?;
-    until("an operator", PATIENCE, async || leader()).await?;
+    until("an operator", TIMEOUT, async || leader()).await?;
     let leading = began.elapsed();
     until("all models to be reconciled", LIMIT, async || {
         let done = reconciled(namespace)?;
@@ -130,7 +130,7 @@ async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
         let patch = json!({"spec": {"version": format!("{count}.0")}}).to_string();
         namespace.kubectl(&["patch", "predictormodel", name, "--type", "merge", "--patch", &patch])?;
     }
-    let acted = until("all changes to reach their Deployments", PATIENCE, async || {
+    let acted = until("all changes to reach their Deployments", TIMEOUT, async || {
         let log = writes()?;
         let (mut asked, mut acted) = (BTreeMap::new(), Vec::new());
         for write in log.iter().skip(mark).filter(|write| write["objectRef"]["namespace"] == *namespace.name)
@@ -156,7 +156,7 @@ async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
 
 #[tokio::test]
 async fn an_operator_grows_slowly_with_its_models_and_does_nothing_when_idle() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-growth", async |namespace| {
         let stages = if Slice::Scale.runs() { MODELS_FULL } else { MODELS };
         let mut there = 0;

@@ -15,7 +15,7 @@ use canopy_tests::wait::{pass, until};
 use serde_json::{Value, json};
 
 use crate::audit::{is_operators, writes};
-use crate::canopy::{SYSTEM, alone, gateways, leader, measurements};
+use crate::canopy::{SYSTEM, exclusive, gateways, leader, measurements};
 use crate::model::{Model, small};
 
 const MODELS: usize = 50;
@@ -34,7 +34,7 @@ const MEMORY: &str = "process_resident_memory_bytes";
 
 #[tokio::test]
 async fn fifty_models_are_served_and_then_the_operator_writes_nothing_but_its_lease() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     let gateway = gateways().await?.remove(0);
     // Figures for people, which assert no more than the test below.
     let fewer: &[usize] = if is_full() { &[1, 10] } else { &[] };

@@ -8,8 +8,10 @@ use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::until;
 use serde_json::json;
 
-use crate::canopy::{SYSTEM, alone, leader, measurements, rolled_out, scale_operators, without_operators};
-use crate::model::{PATIENCE, config_map, small};
+use crate::canopy::{
+    SYSTEM, exclusive, leader, measurements, rolled_out, scale_operators, without_operators,
+};
+use crate::model::{TIMEOUT, config_map, small};
 
 /// As many as make 180 MB of data, and as much again in copies.
 const MODELS: usize = 200;
@@ -61,7 +63,7 @@ fn tell(bytes: f64) {
 
 #[tokio::test]
 async fn an_operator_starts_within_its_memory_where_many_models_have_large_data() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-large-data", async |namespace| {
         make(namespace)?;
         until("all copies to be made", LIMIT, async || {
@@ -73,7 +75,7 @@ async fn an_operator_starts_within_its_memory_where_many_models_have_large_data(
         without_operators().await?;
         scale_operators(2)?;
         rolled_out()?;
-        let operator = until("an operator", PATIENCE, async || leader()).await?;
+        let operator = until("an operator", TIMEOUT, async || leader()).await?;
         // A pass over each model has read what it had to.
         let used = until("a pass over each model", LIMIT, async || {
             let scrape = measurements(&operator).await?;

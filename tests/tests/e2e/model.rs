@@ -13,7 +13,7 @@ use canopy_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
 /// How long a model may take until its condition is as awaited, on a machine that runs other tests too.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// On this label of a selector it depends which revision serves.
 pub(crate) const REVISION: &str = "canopy.rs/revision";
@@ -96,27 +96,27 @@ impl Model<'_> {
     /// Waits as people do until the model is ready.
     pub(crate) fn ready(&self) -> Result<Value> {
         let model = format!("predictormodel/{}", self.name);
-        let limit = format!("{}s", PATIENCE.as_secs());
+        let limit = format!("{}s", TIMEOUT.as_secs());
         self.namespace.kubectl(&["wait", "--for=condition=Ready", &model, "--timeout", &limit])?;
         self.read()
     }
 
     /// Waits until a condition has a status and a reason that speak of the present spec, and returns its message.
-    pub(crate) async fn says(&self, condition: &str, status: &str, reason: &str) -> Result<String> {
-        self.says_with(condition, status, reason, &[]).await
+    pub(crate) async fn condition(&self, condition: &str, status: &str, reason: &str) -> Result<String> {
+        self.condition_with(condition, status, reason, &[]).await
     }
 
     /// The same, with words that the message must have.
-    pub(crate) async fn says_with(
+    pub(crate) async fn condition_with(
         &self,
         condition: &str,
         status: &str,
         reason: &str,
         words: &[&str],
     ) -> Result<String> {
-        until(&format!("{condition} {status} {reason} of {}", self.name), PATIENCE, async || {
+        until(&format!("{condition} {status} {reason} of {}", self.name), TIMEOUT, async || {
             let model = self.read()?;
-            let found = found(&model, condition)?;
+            let found = condition_of(&model, condition)?;
             let current = found["observedGeneration"] == model["metadata"]["generation"];
             let as_awaited = found["status"] == status && found["reason"] == reason;
             let message = found["message"].as_str().unwrap_or_default();
@@ -132,7 +132,7 @@ impl Model<'_> {
     }
 
     /// `kubectl describe` tells it, in the condition and, a moment later, in an Event.
-    pub(crate) async fn is_told(&self, reason: &str, message: &str) -> Result<()> {
+    pub(crate) async fn has_event(&self, reason: &str, message: &str) -> Result<()> {
         // An Event may be cut.
         let start: String = message.chars().take(60).collect();
         until("an Event", SOON, async || {
@@ -169,7 +169,7 @@ impl Model<'_> {
 
     /// Returns when a revision has so many pods, all of them ready.
     pub(crate) async fn has_pods(&self, revision: &str, count: usize) -> Result<()> {
-        until(&format!("{count} pods of {revision}"), PATIENCE, async || {
+        until(&format!("{count} pods of {revision}"), TIMEOUT, async || {
             let pods = self.pods(revision)?;
             ensure!(pods.len() == count && pods.values().all(|pod| pod.is_ready), "there are {pods:?}");
             Ok(())
@@ -196,7 +196,7 @@ impl Model<'_> {
     }
 
     /// Asks a gateway until it has an answer: what it knows is up to five seconds old.
-    pub(crate) async fn ask_until(
+    pub(crate) async fn predict_until(
         &self,
         gateway: &Forward,
         features: &[f64],
@@ -213,7 +213,7 @@ impl Model<'_> {
 }
 
 /// The condition of a model.
-pub(crate) fn found<'a>(model: &'a Value, condition: &str) -> Result<&'a Value> {
+pub(crate) fn condition_of<'a>(model: &'a Value, condition: &str) -> Result<&'a Value> {
     let all = model["status"]["conditions"].as_array().context("there are no conditions yet")?;
     all.iter().find(|one| one["type"] == condition).with_context(|| format!("there is no {condition}"))
 }

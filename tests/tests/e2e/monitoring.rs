@@ -22,9 +22,9 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::canopy::{SYSTEM, alone, gateways, install, install_with, measurements, pods, rolled_out};
+use crate::canopy::{SYSTEM, exclusive, gateways, install, install_with, measurements, pods, rolled_out};
 use crate::model::{Model, revision, small};
-use crate::strike::strike;
+use crate::signals::signal_predictors;
 
 /// By when every query has found something: rates need two scrapes after a change.
 const SEEN_WITHIN: Duration = Duration::from_mins(2);
@@ -180,10 +180,10 @@ async fn tell(gateway: &Forward, answer: &Value) -> Result<()> {
 /// Asks more than can wait, of a pod that hangs meanwhile: some requests are refused, the others are late.
 async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
     let (pods, name) = (model.pods(&revision(&model.read()?)?)?, model.full_name());
-    strike("STOP", pods.values())?;
+    signal_predictors("STOP", pods.values())?;
     let mut asked: FuturesUnordered<_> = (0..TOO_MANY).map(|_| gateway.predict(&name, &ROW)).collect();
     let first = asked.next().await;
-    strike("CONT", pods.values())?;
+    signal_predictors("CONT", pods.values())?;
     let first = first.context("there are requests")??;
     ensure!(
         first.status == 503 && first.json()?["code"] == "overloaded",
@@ -337,7 +337,7 @@ async fn traces(store: &TraceStore, model: &Model<'_>, gateway: &Forward) -> Res
 
 #[tokio::test]
 async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> Result<()> {
-    let _turn = alone().await?;
+    let _lock = exclusive().await?;
     let here = this_machine()?;
     let (store, postgres) = (TraceStore::start(here).await?, Postgres::start(here).await?);
     // Left by a run that was interrupted.
@@ -350,7 +350,7 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
         model.ready()?;
         let gateways = gateways().await?;
         for gateway in &gateways {
-            model.ask_until(gateway, &ROW, "a prediction", |reply| reply.status == 200).await?;
+            model.predict_until(gateway, &ROW, "a prediction", |reply| reply.status == 200).await?;
         }
         for operator in pods("operator")? {
             let faults = faults(&measurements(&operator).await?.0).await?;

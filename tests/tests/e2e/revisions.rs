@@ -12,16 +12,16 @@ use canopy_tests::wait::until;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::asking::Asking;
 use crate::canopy::{gateways, shared};
-use crate::model::{Model, PATIENCE, REVISION, State, config_map, found, revision, small};
+use crate::model::{Model, REVISION, State, TIMEOUT, condition_of, config_map, revision, small};
+use crate::steady_client::SteadyClient;
 use crate::watch::{Event, Watch};
 
 const RETIRE_SECONDS: i64 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_spec_becomes_a_new_revision_and_no_request_fails_meanwhile() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-spec", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 2, "retireSeconds": RETIRE_SECONDS})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -40,7 +40,7 @@ async fn a_changed_spec_becomes_a_new_revision_and_no_request_fails_meanwhile() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edited_config_map_becomes_a_new_revision_and_no_request_fails_meanwhile() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-data", async |namespace| {
         namespace.apply(&config_map("rows", "rows.csv", &csv(60)))?;
         namespace.apply(&small("tiny", &json!({
@@ -56,7 +56,7 @@ async fn an_edited_config_map_becomes_a_new_revision_and_no_request_fails_meanwh
 
 #[tokio::test]
 async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_was() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-refused", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -64,15 +64,15 @@ async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_wa
         let (old, digest) = (revision(&before)?, before["status"]["artifact"]["sha256"].clone());
 
         tiny.patch(&json!({"version": "2.0", "train": {"gate": {"metric": "Accuracy", "min": "1.0"}}}))?;
-        let message = tiny.says_with("Ready", "False", "GateMissed", &["below 1"]).await?;
-        tiny.is_told("GateMissed", &message).await?;
-        tiny.says("Available", "True", "Serving").await?;
+        let message = tiny.condition_with("Ready", "False", "GateMissed", &["below 1"]).await?;
+        tiny.has_event("GateMissed", &message).await?;
+        tiny.condition("Available", "True", "Serving").await?;
         let refused = tiny.read()?["status"]["refused"].clone();
         ensure!(refused["reason"] == "GateMissed" && refused["revision"] != *old, "{refused}");
 
         let killed = tiny.pods(&old)?.into_iter().next().context("the old revision has a pod")?;
         namespace.kubectl(&["delete", "pod", &killed.0, "--grace-period", "0", "--force"])?;
-        let back = until("a pod in its place", PATIENCE, async || {
+        let back = until("a pod in its place", TIMEOUT, async || {
             let pods = tiny.pods(&old)?;
             let back = pods.iter().find(|(_, pod)| pod.uid != killed.1.uid && pod.is_ready);
             Ok(back.with_context(|| format!("there are only {pods:?}"))?.0.clone())
@@ -84,7 +84,7 @@ async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_wa
             "{described} instead of {digest}"
         );
         for gateway in gateways().await? {
-            let reply = tiny.ask_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+            let reply = tiny.predict_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
             ensure!(
                 reply.header("canopy-revision") == old && reply.json()?["version"] == "1.0",
                 "{}",
@@ -107,23 +107,23 @@ async fn proven(
     let (old_pods, gateways) = (model.pods(&old)?, gateways().await?);
     ensure!(old_pods.len() == 2, "the old revision has {old_pods:?}");
     for gateway in &gateways {
-        model.ask_until(gateway, features, "a prediction", |r| r.status == 200).await?;
+        model.predict_until(gateway, features, "a prediction", |r| r.status == 200).await?;
     }
     let deployments = Watch::start(model.namespace, "deployments").await?;
     let services = Watch::start(model.namespace, "services").await?;
     let pod_events = Watch::start(model.namespace, "pods").await?;
 
-    let asking = Asking::start(gateways, model.full_name(), features.to_vec());
+    let asking = SteadyClient::start(gateways, model.full_name(), features.to_vec());
     change()?;
-    let after = until("a new revision", PATIENCE, async || {
+    let after = until("a new revision", TIMEOUT, async || {
         let after = model.read()?;
         let new = revision(&after)?;
-        let ready = found(&after, "Ready")?;
+        let ready = condition_of(&after, "Ready")?;
         ensure!(new != old && ready["status"] == "True", "{new} after {old} is {ready}");
         Ok(new)
     })
     .await?;
-    until("the end of the old revision", PATIENCE, async || {
+    until("the end of the old revision", TIMEOUT, async || {
         let left = model.namespace.kubectl(&["get", "deployments", "--output", "name"])?;
         ensure!(!left.contains(&old), "there is still {left}");
         Ok(())
@@ -203,7 +203,7 @@ async fn stayed(old_pods: &BTreeMap<String, State>, pod_events: &Watch, since: T
 /// The first event of an object that is so. A watch tells a moment after the fact, and the garbage collector acts a
 /// moment after the operator.
 async fn first(watch: &Watch, name: &str, is: impl Fn(&Event) -> bool) -> Result<Event> {
-    until(&format!("an event of {name}"), PATIENCE, async || {
+    until(&format!("an event of {name}"), TIMEOUT, async || {
         let events = watch.events_of(name)?;
         let count = events.len();
         events.into_iter().find(&is).with_context(|| format!("none of {count} events is the one"))

@@ -8,11 +8,11 @@ use canopy_tests::wait::until;
 use serde_json::json;
 
 use crate::canopy::{gateways, shared};
-use crate::model::{Model, PATIENCE, revision, small};
+use crate::model::{Model, TIMEOUT, revision, small};
 
 #[tokio::test]
 async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-scale", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -26,20 +26,20 @@ async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> 
             let budgets = namespace.kubectl(&["get", "poddisruptionbudgets", "--output", "name"])?;
             ensure!(budgets.is_empty() == (replicas == 1), "{replicas} pods and the budgets {budgets:?}");
             for gateway in &gateways {
-                tiny.ask_until(gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+                tiny.predict_until(gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
             }
         }
         scale(&tiny, 0).await?;
-        tiny.says("Ready", "False", "ScaledToZero").await?;
+        tiny.condition("Ready", "False", "ScaledToZero").await?;
         for gateway in &gateways {
             // It exists, and nobody answers for it.
-            let reply = tiny.ask_until(gateway, &[1.0; 4], "503", |r| r.status == 503).await?;
+            let reply = tiny.predict_until(gateway, &[1.0; 4], "503", |r| r.status == 503).await?;
             ensure!(!reply.header("retry-after").is_empty(), "{:?}", reply.headers);
         }
         scale(&tiny, 1).await?;
         ensure!(revision(&tiny.ready()?)? == first, "sleep made a new revision");
         for gateway in &gateways {
-            tiny.ask_until(gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+            tiny.predict_until(gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
         }
         Ok(())
     })
@@ -48,7 +48,7 @@ async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> 
 
 async fn scale(model: &Model<'_>, replicas: usize) -> Result<()> {
     model.scale(replicas)?;
-    until(&format!("{replicas} pods"), PATIENCE, async || {
+    until(&format!("{replicas} pods"), TIMEOUT, async || {
         let status = model.read()?["status"].clone();
         ensure!(status["replicas"] == replicas && status["readyReplicas"] == replicas, "{status}");
         Ok(())

@@ -9,21 +9,22 @@ use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 use crate::canopy::{DEFAULT, gateways, shared};
-use crate::model::{Model, PATIENCE, revision, small};
+use crate::model::{Model, TIMEOUT, revision, small};
 
 const DEMO: &str = include_str!("../../../deploy/samples/demo.yaml");
 const IRIS: &str = include_str!("../../../deploy/samples/iris.yaml");
 
 #[tokio::test]
 async fn the_demo_model_answers_through_every_gateway_and_wrong_input_is_refused_by_field() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace(DEFAULT, async |namespace| {
         namespace.apply(DEMO)?;
         let demo = Model { namespace, name: "demo" };
         let ready = demo.ready()?;
         for gateway in gateways().await? {
-            let reply =
-                demo.ask_until(&gateway, &[2.0, 2.0, 0.0, 0.0], "a prediction", |r| r.status == 200).await?;
+            let reply = demo
+                .predict_until(&gateway, &[2.0, 2.0, 0.0, 0.0], "a prediction", |r| r.status == 200)
+                .await?;
             let answer = reply.json()?;
             ensure!(answer["prediction"]["class"] == 1 && answer["version"] == "1.0", "{answer}");
             ensure!(answer["service"] == "demo", "{answer}");
@@ -67,19 +68,20 @@ async fn the_demo_model_answers_through_every_gateway_and_wrong_input_is_refused
 
 #[tokio::test]
 async fn iris_from_a_config_map_answers_with_class_names_and_reads_well() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-iris", async |namespace| {
         namespace.apply(IRIS)?;
         let iris = Model { namespace, name: "iris" };
         let ready = iris.ready()?;
         for gateway in gateways().await? {
             for (features, label) in [([5.1, 3.5, 1.4, 0.2], "setosa"), ([6.5, 3.0, 5.8, 2.2], "virginica")] {
-                let reply = iris.ask_until(&gateway, &features, "a prediction", |r| r.status == 200).await?;
+                let reply =
+                    iris.predict_until(&gateway, &features, "a prediction", |r| r.status == 200).await?;
                 ensure!(reply.json()?["prediction"]["label"] == label, "{}", reply.text);
             }
         }
         for condition in ["Available", "Ready", "Prepared"] {
-            iris.says(condition, "True", if condition == "Prepared" { "Prepared" } else { "Serving" })
+            iris.condition(condition, "True", if condition == "Prepared" { "Prepared" } else { "Serving" })
                 .await?;
         }
         let quality = &ready["status"]["quality"];
@@ -98,7 +100,7 @@ async fn iris_from_a_config_map_answers_with_class_names_and_reads_well() -> Res
 
 #[tokio::test]
 async fn its_pods_have_no_privilege_no_token_and_no_writable_root() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     // The namespace admits pods of the restricted level only, so that they are there at all says most of it.
     in_namespace("e2e-restricted", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
@@ -123,7 +125,7 @@ async fn its_pods_have_no_privilege_no_token_and_no_writable_root() -> Result<()
 
 #[tokio::test]
 async fn nothing_is_left_of_a_deleted_model() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-delete", async |namespace| {
         let before = objects(&namespace.name)?;
         for name in ["first", "second"] {
@@ -133,11 +135,11 @@ async fn nothing_is_left_of_a_deleted_model() -> Result<()> {
         first.ready()?;
         second.ready()?;
         let gateway = gateways().await?.remove(0);
-        first.ask_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+        first.predict_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
 
         namespace.kubectl(&["delete", "predictormodel", "first"])?;
         // The list of models stays while there is one.
-        until("the end of the first model", PATIENCE, async || {
+        until("the end of the first model", TIMEOUT, async || {
             let left = objects(&namespace.name)?;
             let of_first = left.iter().any(|object| object.contains("/first"));
             ensure!(!of_first, "there is still {left:?}");
@@ -145,11 +147,11 @@ async fn nothing_is_left_of_a_deleted_model() -> Result<()> {
             Ok(())
         })
         .await?;
-        first.ask_until(&gateway, &[1.0; 4], "404", |r| r.status == 404).await?;
-        second.ask_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+        first.predict_until(&gateway, &[1.0; 4], "404", |r| r.status == 404).await?;
+        second.predict_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
 
         namespace.kubectl(&["delete", "predictormodel", "second"])?;
-        until("nothing", PATIENCE, async || {
+        until("nothing", TIMEOUT, async || {
             let left = objects(&namespace.name)?;
             ensure!(left == before, "there is still {left:?}");
             Ok(())

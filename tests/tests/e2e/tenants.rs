@@ -8,7 +8,7 @@ use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 use crate::canopy::shared;
-use crate::model::{Model, PATIENCE, revision, small};
+use crate::model::{Model, TIMEOUT, revision, small};
 
 /// A `ServiceAccount` of a namespace with rights to `ConfigMap`s and models alone.
 struct Tenant<'a> {
@@ -113,7 +113,7 @@ fn content(namespace: &Namespace, revision: &str) -> Result<Value> {
 
 #[tokio::test]
 async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-tenant", async |namespace| {
         let tenant = Tenant::new(namespace)?;
         ensure!(
@@ -128,7 +128,7 @@ async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> 
             &small("tiny", &json!({"replicas": 1, "paused": true})),
         )?;
         let tiny = Model { namespace, name: "tiny" };
-        tiny.says("Progressing", "False", "Paused").await?;
+        tiny.condition("Progressing", "False", "Paused").await?;
         let uid = uid(&tiny)?;
         tenant.put(&forged(&uid, &serving))?;
         tenant.pause("tiny", false)?;
@@ -139,11 +139,11 @@ async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> 
 
         // Again, of a revision that has served. (While it is not paused, the operator is there before the tenant.)
         tenant.pause("tiny", true)?;
-        tiny.says("Progressing", "False", "Paused").await?;
+        tiny.condition("Progressing", "False", "Paused").await?;
         tenant.put(&forged(&uid, &serving))?;
         tenant.pause("tiny", false)?;
         replaced(namespace, &serving, &as_made).await?;
-        tiny.is_told("Repaired", "was not what the operator wrote and was replaced").await?;
+        tiny.has_event("Repaired", "was not what the operator wrote and was replaced").await?;
         check_templates(namespace)?;
         let after = tiny.ready()?;
         ensure!(revision(&after)? == serving, "the revision that serves is another");
@@ -153,7 +153,7 @@ async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> 
 }
 
 async fn replaced(namespace: &Namespace, revision: &str, as_made: &Value) -> Result<()> {
-    until("the tenant's ConfigMap to be replaced", PATIENCE, async || {
+    until("the tenant's ConfigMap to be replaced", TIMEOUT, async || {
         let now = content(namespace, revision)?;
         ensure!(now == *as_made, "there is {now}");
         Ok(())
@@ -163,7 +163,7 @@ async fn replaced(namespace: &Namespace, revision: &str, as_made: &Value) -> Res
 
 #[tokio::test]
 async fn a_tenant_of_another_namespace_changes_nothing_of_a_model() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-victim", async |namespace| {
         in_namespace("e2e-attacker", async |other| {
             namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
@@ -172,7 +172,7 @@ async fn a_tenant_of_another_namespace_changes_nothing_of_a_model() -> Result<()
             let uid = uid(&tiny)?;
             Tenant::new(other)?.put(&forged(&uid, &serving))?;
             other.apply(&stuck(&uid, &serving))?;
-            until("a pod that cannot start", PATIENCE, async || {
+            until("a pod that cannot start", TIMEOUT, async || {
                 let pod = other.kubectl(&["get", "pod", "forged", "--output", "json"])?;
                 ensure!(pod.contains("ErrImageNeverPull"), "{pod}");
                 Ok(())
@@ -181,7 +181,7 @@ async fn a_tenant_of_another_namespace_changes_nothing_of_a_model() -> Result<()
             // The operator looks at the model again, with all that there is now.
             tiny.scale(2)?;
             tiny.has_pods(&serving, 2).await?;
-            tiny.says_with("Ready", "True", "Serving", &["with all 2 pods"]).await?;
+            tiny.condition_with("Ready", "True", "Serving", &["with all 2 pods"]).await?;
             check_templates(namespace)?;
             check_templates(other)?;
             let deployments = other.kubectl(&["get", "deployments", "--output", "name"])?;
@@ -217,7 +217,7 @@ fn stuck(uid: &str, revision: &str) -> String {
 
 #[tokio::test]
 async fn the_built_in_role_edit_may_not_write_what_decides_what_runs() -> Result<()> {
-    let _turn = shared().await?;
+    let _lock = shared().await?;
     in_namespace("e2e-editor", async |namespace| {
         namespace.kubectl(&["create", "serviceaccount", "editor"])?;
         let editor = format!("{}:editor", namespace.name);

@@ -73,7 +73,7 @@ const DOORS: [Door; 11] = [
     Door {
         kind: "files",
         words: &["std::fs", "tokio::fs"],
-        files: &["crates/runtime/src/memory.rs", "predictor/src/files.rs"],
+        files: &["crates/runtime/src/server/memory_limit.rs", "predictor/src/files.rs"],
     },
     Door {
         kind: "SQL",
@@ -95,7 +95,11 @@ const DOORS: [Door; 11] = [
         files: &["gateway/src/upstream/connection.rs", "predictor/src/serving/self_test.rs"],
     },
     Door { kind: "DNS", words: &["hickory_resolver"], files: &["gateway/src/discovery/dns.rs"] },
-    Door { kind: "listening", words: &["TcpListener::bind"], files: &["crates/runtime/src/listen.rs"] },
+    Door {
+        kind: "listening",
+        words: &["TcpListener::bind"],
+        files: &["crates/runtime/src/server/listen.rs"],
+    },
     Door {
         kind: "export of traces",
         words: &["opentelemetry_sdk", "opentelemetry_otlp"],

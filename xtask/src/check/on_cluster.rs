@@ -15,7 +15,7 @@ const CLUSTER: &str = "canopy-e2e";
 /// More than there are tests: each waits for its turn, and the turns depend on what the others need.
 const AT_ONCE: &str = "100";
 /// Tests of these modules need the slice of that name: more nodes than one.
-const NEEDS_NODES: &str = "unbroken::nodes";
+const NEEDS_NODES: &str = "availability::nodes";
 /// Tells the tests which slice of the long checks runs.
 const SLICE: &str = "CANOPY_SLICE";
 /// Lines of tests that begin so are figures for people.

@@ -15,6 +15,20 @@ use crate::shell::{capture, command};
 
 /// The longest a slice may run.
 const LIMIT: Duration = Duration::from_mins(45);
+/// Tests under load with faults, on three nodes.
+const ON_NODES: &[&str] = &[
+    "availability::nodes",
+    "availability::restarts",
+    "availability::faults",
+    "availability::changes",
+    "availability::evictions",
+];
+const SOAK: &[&str] = &["availability::soak", "availability::operators"];
+const SCALE: &[&str] = &["idle::", "growth::"];
+/// Beside the main tests.
+const DIST: &[&str] = &["monitoring::", "install_from_files::"];
+const OLD_KUBERNETES: &[&str] =
+    &["monitoring::", "install_from_files::", "network_policies::", "availability::restarts"];
 
 /// A part of the long checks.
 pub(super) struct Slice {
@@ -32,15 +46,15 @@ struct Record {
     figures: Vec<String>,
 }
 
-/// What Canopy is for, in tests that need no particular cluster.
+/// The end-to-end tests of what Canopy is for.
 const MAIN: &[&str] = &[
     "serving::",
     "scaling::",
     "revisions::",
-    "trouble::",
-    "refusals::",
-    "rights::",
-    "rendering::",
+    "failures::",
+    "crd_validation::",
+    "rbac::",
+    "chart_values::",
     "tenants::",
 ];
 
@@ -157,37 +171,29 @@ fn tests(record: &mut Record, tests: &Tests) -> Result<()> {
 
 fn nodes(record: &mut Record) -> Result<()> {
     on_cluster::tool_with_killed_ups()?;
-    // Faults on three nodes, with gateways and predictors apart.
-    let filters = &[
-        "unbroken::nodes",
-        "unbroken::restarts",
-        "unbroken::faults",
-        "unbroken::changes",
-        "unbroken::evictions",
-    ];
-    tests(record, &Tests { slice: "nodes", nodes: 3, filters, ..Tests::default() })
+    tests(record, &Tests { slice: "nodes", nodes: 3, filters: ON_NODES, ..Tests::default() })
 }
 
 fn soak(record: &mut Record) -> Result<()> {
     tests(
         record,
-        &Tests { slice: "soak", filters: &["unbroken::soak", "unbroken::operators"], ..Tests::default() },
+        &Tests { slice: "soak", filters: SOAK, ..Tests::default() },
     )
 }
 
 fn scale(record: &mut Record) -> Result<()> {
-    tests(record, &Tests { slice: "scale", filters: &["idle::", "growth::"], ..Tests::default() })
+    tests(record, &Tests { slice: "scale", filters: SCALE, ..Tests::default() })
 }
 
 fn dist(record: &mut Record) -> Result<()> {
     laptop::first_command_of_the_readme()?;
     record.figures.extend(empty_root::check_distribution()?);
-    let filters = [MAIN, &["monitoring::", "installing::"]].concat();
+    let filters = [MAIN, DIST].concat();
     tests(record, &Tests { slice: "dist", build: Build::Distribution, filters: &filters, ..Tests::default() })
 }
 
 fn old_kubernetes(record: &mut Record) -> Result<()> {
-    let filters = [MAIN, &["monitoring::", "installing::", "networks::", "unbroken::restarts"]].concat();
+    let filters = [MAIN, OLD_KUBERNETES].concat();
     tests(
         record,
         &Tests {
@@ -202,6 +208,17 @@ fn old_kubernetes(record: &mut Record) -> Result<()> {
 #[cfg(test)]
 mod unit_tests {
     use super::*;
+
+    /// A filter that matches no test would pass without showing anything.
+    #[test]
+    fn each_filter_names_a_module_of_the_tests_on_a_cluster() {
+        let folder = crate::shell::root().join("tests/tests/e2e");
+        for filter in [MAIN, ON_NODES, SOAK, SCALE, DIST, OLD_KUBERNETES].concat() {
+            let file = folder.join(filter.trim_end_matches("::").replace("::", "/")).with_extension("rs");
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            assert!(text.contains("#[tokio::test") || text.contains("#[test]"), "no test in {}", file.display());
+        }
+    }
 
     #[test]
     fn each_slice_fits_into_45_minutes_and_has_a_name_of_its_own() {

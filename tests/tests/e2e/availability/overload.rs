@@ -1,0 +1,137 @@
+//! Five times as many requests as a model can answer: those that can be answered in time are, the others are told at
+//! once, and afterwards all is as before.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::load::{LATEST, Load, PHASE_MIN, Plan, Report, Sent};
+use canopy_tests::namespace::in_namespace;
+use canopy_tests::wait::until;
+use serde_json::json;
+
+use super::Scene;
+use crate::canopy::exclusive;
+use crate::model::{TIMEOUT, revision};
+
+/// How many rows a request has: with the trees of the model it is more than a worker does by itself.
+const ROWS: usize = 600;
+const TREES: u32 = 500;
+const TIMES: f64 = 5.0;
+/// Of what is answered without overload, so much is answered with it.
+const GOODPUT_MIN: f64 = 0.9;
+/// Of so many requests it is known how many can be answered a second: a limit of CPU comes in pieces of 100 ms.
+const CAPACITY_BY: usize = 500;
+/// How many requests a flood has at least.
+const FLOOD: usize = 2 * PHASE_MIN;
+/// How long after the flood all is as before.
+const NORMAL_WITHIN: Duration = Duration::from_secs(5);
+
+fn is_answered(sent: &Sent) -> bool {
+    matches!(&sent.outcome, Ok(answer) if answer.status == 200)
+}
+
+/// How many requests were answered a second.
+fn rate(sent: &[Sent]) -> f64 {
+    let first = sent.iter().map(|sent| sent.began).min().unwrap_or_default();
+    let last = sent.iter().map(|sent| sent.due + sent.took).max().unwrap_or_default();
+    let answered = sent.iter().filter(|sent| is_answered(sent)).count();
+    answered as f64 / last.saturating_sub(first).as_secs_f64()
+}
+
+/// Requests of many rows, so many a second.
+fn plan(scene: &Scene<'_>, per_second: f64, connections: usize) -> Result<Plan> {
+    Ok(Plan {
+        address: scene.gateways.address,
+        path: "/api/models/tiny/predict".to_owned(),
+        bodies: vec![(json!({"instances": vec![[1.0; 4]; ROWS]}).to_string(), 1)],
+        per_second: format!("{per_second:.0}").parse()?,
+        connections,
+    })
+}
+
+async fn has_sent(load: &Load, least: usize) -> Result<()> {
+    until("requests", TIMEOUT, async || {
+        let count = load.so_far().len();
+        ensure!(count >= least, "there are {count}");
+        Ok(())
+    })
+    .await
+}
+
+/// What was answered and refused of a flood.
+#[expect(clippy::print_stdout, reason = "a case tells what it saw")]
+fn judge(told: &Report, capacity: f64) -> Result<()> {
+    let goodput = rate(&told.sent);
+    let (mut good, refused): (Vec<_>, Vec<_>) = told.sent.iter().partition(|sent| is_answered(sent));
+    ensure!(!good.is_empty(), "none of {} was answered", told.sent.len());
+    good.sort_by_key(|sent| sent.took);
+    let p99 = good[(good.len() - 1) * 99 / 100].took;
+    let slowest = refused.iter().map(|sent| sent.took).max().unwrap_or_default();
+    println!(
+        "overload: {capacity:.1} requests/s can be answered; of {TIMES} times as many {goodput:.1} a second were ({:.0} %), p99 {p99:.2?}; {} of {} were refused, the last of them after {slowest:.2?}",
+        100.0 * goodput / capacity,
+        refused.len(),
+        told.sent.len()
+    );
+    for sent in refused {
+        let is_overloaded = |text: &str| text.contains("\"overloaded\"");
+        let is_refusal =
+            matches!(&sent.outcome, Ok(answer) if answer.status == 503 && is_overloaded(&answer.text));
+        ensure!(is_refusal, "{sent:?}");
+    }
+    ensure!(goodput >= GOODPUT_MIN * capacity, "only {goodput:.1} of {capacity:.1} a second were answered");
+    ensure!(p99 <= LATEST, "1 of 100 answers took {p99:?}");
+    Ok(())
+}
+
+/// Half of what it can do is answered soon, and all of it from then on.
+async fn is_calm(scene: &Scene<'_>, capacity: f64) -> Result<()> {
+    let mut load = Load::start(plan(scene, capacity / 2.0, 16)?)?;
+    until("calm", NORMAL_WITHIN, async || {
+        let sent = load.so_far();
+        let recent = &sent[sent.len().saturating_sub(10)..];
+        let are_soon = recent.iter().all(|sent| is_answered(sent) && sent.took < LATEST / 2);
+        ensure!(recent.len() == 10 && are_soon, "{recent:?}");
+        Ok(())
+    })
+    .await?;
+    load.phase("after the flood");
+    has_sent(&load, 100).await?;
+    let told = load.stop().await;
+    let failed = told.sent.iter().filter(|sent| sent.phase == 1 && !is_answered(sent)).count();
+    ensure!(failed == 0, "{failed} failed\n{told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Result<()> {
+    let _lock = exclusive().await?;
+    in_namespace("e2e-overload", async |namespace| {
+        // Little of a processor, so that the requests of one test are too many.
+        let spec = json!({
+            "replicas": 2,
+            "resources": {"limits": {"cpu": "200m"}},
+            "train": {"algorithm": {"randomForest": {"trees": TREES}}},
+        });
+        let scene = Scene::new(namespace, &spec, &[]).await?;
+        let serving = revision(&scene.model.read()?)?;
+
+        // As fast as they are answered, by as many as keep both pods busy and do not wait for each other.
+        let load = Load::start(plan(&scene, 2000.0, 8)?)?;
+        has_sent(&load, CAPACITY_BY).await?;
+        let told = load.stop().await;
+        ensure!(told.sent.iter().all(is_answered), "without overload some failed:\n{told}");
+        let capacity = rate(&told.sent);
+
+        let load = Load::start(plan(&scene, capacity * TIMES, 400)?)?;
+        for (pod, _) in scene.model.pods(&serving)? {
+            let live = Forward::open(&namespace.name, &pod, 9001).await?.get("/live").await?;
+            ensure!(live.status == 200, "the admin port of {pod} answers {}", live.status);
+        }
+        has_sent(&load, FLOOD).await?;
+        judge(&load.stop().await, capacity)?;
+        is_calm(&scene, capacity).await
+    })
+    .await
+}

@@ -1,0 +1,135 @@
+//! Many things one after the other, at random, for as long as it takes to see what grows.
+//!
+//! The seed says what happens and when: a soak that failed can be had again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::kubernetes::kubectl;
+use canopy_tests::metrics::Scrape;
+use canopy_tests::namespace::in_namespace;
+use canopy_tests::slice::Slice;
+use canopy_tests::wait::{pass, until};
+use serde_json::json;
+
+use super::Scene;
+use super::changes::{grow, replaced};
+use crate::canopy::{SYSTEM, exclusive, leader};
+use crate::model::{Model, TIMEOUT, revision};
+use crate::signals::signal_predictors;
+
+/// For how long, unless the slice `soak` runs.
+const TIME: Duration = Duration::from_mins(1);
+const TIME_FULL: Duration = Duration::from_mins(20);
+const SEED: u64 = 42;
+/// Between two things that happen.
+const CALM: Duration = Duration::from_secs(5);
+/// What a gateway's memory and files may grow by while nothing but requests, changes and faults comes.
+const BYTES_MAX: f64 = 6e6;
+const FILES_MAX: f64 = 40.0;
+
+/// Resident bytes and open files of a process.
+async fn uses(admin: &Forward) -> Result<(f64, f64)> {
+    let scrape = Scrape(admin.get("/metrics").await?.text);
+    Ok((scrape.sum("process_resident_memory_bytes", &[])?, scrape.sum("process_open_fds", &[])?))
+}
+
+/// One thing that happens, and is over when this returns.
+async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> Result<&'static str> {
+    let model: &Model<'_> = &scene.model;
+    let serving = revision(&model.read()?)?;
+    let any = |chance: &mut fastrand::Rng| {
+        let pods = model.pods(&serving)?;
+        let place = chance.usize(..pods.len().max(1));
+        pods.into_iter().nth(place).context("there is a pod")
+    };
+    match chance.u32(..6) {
+        0 => {
+            grow(model, 11 + number % 20)?;
+            replaced(model, &serving).await?;
+            Ok("a change")
+        }
+        1 => {
+            let (name, pod) = any(chance)?;
+            signal_predictors("KILL", [&pod])?;
+            until("the pod to be back", TIMEOUT, async || {
+                let now = model.pods(&serving)?;
+                let now = now.get(&name).context("it is gone")?;
+                ensure!(now.is_ready && now.restarts > pod.restarts, "{now:?}");
+                Ok(())
+            })
+            .await?;
+            Ok("a predictor killed")
+        }
+        2 => {
+            let (name, _) = any(chance)?;
+            model.namespace.kubectl(&["delete", "pod", &name, "--wait=false"])?;
+            until("the pod to go", TIMEOUT, async || {
+                let now = model.pods(&serving)?;
+                ensure!(!now.contains_key(&name), "it is still there");
+                Ok(())
+            })
+            .await?;
+            model.has_pods(&serving, 3).await?;
+            Ok("a predictor deleted")
+        }
+        3 => {
+            for replicas in [4, 3] {
+                model.scale(replicas)?;
+                model.has_pods(&serving, replicas).await?;
+            }
+            Ok("scaled up and down")
+        }
+        4 => {
+            let (_, pod) = any(chance)?;
+            signal_predictors("STOP", [&pod])?;
+            pass(CALM).await;
+            signal_predictors("CONT", [&pod])?;
+            model.has_pods(&serving, 3).await?;
+            Ok("a predictor hung")
+        }
+        _ => {
+            let leads = until("a leader", TIMEOUT, async || leader()).await?;
+            kubectl(&["delete", "pod", &leads, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
+            Ok("an operator killed")
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
+    let _lock = exclusive().await?;
+    in_namespace("e2e-soak", async |namespace| {
+        let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
+        let time = if Slice::Soak.runs() { TIME_FULL } else { TIME };
+        let mut chance = fastrand::Rng::with_seed(SEED);
+        let gateways = scene.gateways.admin().await?;
+        let mut load = scene.load().await?;
+        let mut before = Vec::new();
+        for gateway in &gateways {
+            before.push(uses(gateway).await?);
+        }
+        let (start, mut number) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            load.phase(&format!("{number}"));
+            let what = happens(&scene, &mut chance, number).await?;
+            load.rename(&format!("{number}: {what}"));
+            pass(CALM).await;
+            number += 1;
+        }
+        load.calm("after").await?;
+        for (gateway, before) in gateways.iter().zip(before) {
+            let after = uses(gateway).await?;
+            println!("soak: {} went from {before:?} to {after:?} (resident bytes, open files)", gateway.pod);
+            ensure!(
+                after.0 - before.0 < BYTES_MAX && after.1 - before.1 < FILES_MAX,
+                "{} grows",
+                gateway.pod
+            );
+        }
+        until("a leader", TIMEOUT, async || leader()).await?;
+        load.stop().await.all_answered(&format!("soak of {time:?}, seed {SEED}, {number} things happened"))
+    })
+    .await
+}

@@ -1,0 +1,69 @@
+//! The definition of the resource, as the real API server keeps it.
+//!
+//! Comes in: manifests with one fault each. Goes out: the API server's refusals. Never: a fault that only the operator
+//! would find, when it is too late to say no.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::kubernetes::kubectl;
+use canopy_tests::namespace::in_namespace;
+
+use crate::canopy::shared;
+
+/// One file per fault; its first line says which words the refusal must have.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/refusals");
+const FIRST_LINE: &str = "# refused: ";
+/// So many faults there must be at the least, lest a folder that was moved proves everything.
+const AT_LEAST: usize = 12;
+
+#[tokio::test]
+async fn the_api_server_refuses_wrong_manifests_in_words_that_say_what_to_do() -> Result<()> {
+    let _lock = shared().await?;
+    in_namespace("e2e-wrong", async |namespace| {
+        let mut files: Vec<_> = std::fs::read_dir(MANIFESTS)?.collect::<Result<_, _>>()?;
+        files.sort_by_key(std::fs::DirEntry::path);
+        ensure!(files.len() >= AT_LEAST, "there are only {} wrong manifests", files.len());
+        for file in files {
+            let text = std::fs::read_to_string(file.path())?;
+            let name = file.file_name().display().to_string();
+            let first = text.lines().next().and_then(|line| line.strip_prefix(FIRST_LINE));
+            let words = first.with_context(|| format!("{name} does not begin with {FIRST_LINE}"))?;
+            let refusal = match namespace.apply(&text) {
+                Ok(said) => anyhow::bail!("{name} was not refused: {said}"),
+                Err(refusal) => format!("{refusal:#}"),
+            };
+            ensure!(refusal.contains(words), "{name} was refused in other words than {words:?}: {refusal}");
+        }
+        let made = namespace.kubectl(&["get", "predictormodels", "--output", "name"])?;
+        ensure!(made.is_empty(), "{made}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn kubectl_explains_every_field() -> Result<()> {
+    let _lock = shared().await?;
+    let all = kubectl(&["explain", "predictormodel", "--recursive"])?;
+    ensure!(all.contains("retireSeconds") && all.contains("minSamplesLeaf"), "{all}");
+    for path in [
+        "",
+        ".spec",
+        ".spec.train",
+        ".spec.train.data",
+        ".spec.train.data.csv",
+        ".spec.train.data.csv.source",
+        ".spec.train.algorithm.randomForest",
+        ".spec.features",
+        ".spec.resources",
+        ".spec.scheduling",
+        ".status",
+    ] {
+        let told = kubectl(&["explain", &format!("predictormodel{path}")])?;
+        ensure!(!told.contains("<no description>"), "kubectl explain predictormodel{path}:\n{told}");
+    }
+    let definition = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crd.yaml"));
+    ensure!(definition.metadata()?.len() < 100_000, "the definition is too large for a plain kubectl apply");
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Data from other machines: what a spec cannot reach, and how a model outlives the loss and the change of its file.
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::kubernetes::{apply, on_node};
+use canopy_tests::namespace::in_namespace;
+use canopy_tests::wait::until;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::canopy::{exclusive, install, install_with, shared};
+use crate::failures::{ROWS, csv_model, still_serves};
+use crate::files;
+use crate::model::{Model, TIMEOUT, revision};
+
+const REFUSED: &str = "data must not come from this address";
+const NOT_TOLD: &str = "no file could be read there";
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+#[tokio::test]
+async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
+    const FILES: &str = "e2e-files-refused";
+    let _lock = shared().await?;
+    let host = "redirect http://127.0.0.1:10248/healthz";
+    let api_server = "redirect https://kubernetes.default.svc/version";
+    let base = files::serve(FILES, &[("host", host), ("api", api_server)])?;
+    // A name of the tenant's own that resolves to the API server.
+    let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias"},
+        "spec": {"type": "ExternalName", "externalName": "kubernetes.default.svc.cluster.local"}});
+    apply(FILES, &alias.to_string())?;
+    let outcome = in_namespace("e2e-refused-addresses", async |namespace| {
+        for (name, uri, reason, words) in [
+            ("metadata", "http://169.254.169.254/latest/meta-data/".to_owned(), "DataInvalid", REFUSED),
+            ("mapped", "http://[::ffff:169.254.169.254]/".to_owned(), "DataInvalid", REFUSED),
+            ("loopback", "http://0x7f.1:9001/metrics".to_owned(), "DataInvalid", REFUSED),
+            ("api", "https://kubernetes.default.svc/version".to_owned(), "DataInvalid", REFUSED),
+            ("alias", format!("https://alias.{FILES}.svc/version"), "DataUnavailable", NOT_TOLD),
+            ("to-host", format!("{base}/host"), "DataUnavailable", NOT_TOLD),
+            ("to-api", format!("{base}/api"), "DataUnavailable", NOT_TOLD),
+            ("absent", format!("{base}/absent.csv"), "DataUnavailable", NOT_TOLD),
+            ("closed", format!("{base}:9/rows.csv"), "DataUnavailable", NOT_TOLD),
+        ] {
+            namespace.apply(&csv_model(name, &json!({"uri": uri, "sha256": "0".repeat(64)})))?;
+            let model = Model { namespace, name };
+            let message = model.condition_with("Ready", "False", reason, &[words]).await?;
+            for told in ["404", "refused (os", "certificate", "127.0.0.1:10248"] {
+                ensure!(!message.contains(told), "{name}: {message}");
+            }
+            namespace.kubectl(&["delete", "predictormodel", name])?;
+        }
+        Ok(())
+    })
+    .await;
+    files::stop(FILES)?;
+    outcome
+}
+
+#[tokio::test]
+async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
+    const FILES: &str = "e2e-files-networks";
+    let _lock = exclusive().await?;
+    let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
+    let outcome = in_namespace("e2e-networks", async |namespace| {
+        let model = |name: &str, file: &str| {
+            csv_model(name, &json!({"uri": format!("{base}/{file}"), "sha256": digest(ROWS)}))
+        };
+        install_with(&["operator.sources.deniedNetworks={0.0.0.0/0,::/0}".to_owned()])?;
+        namespace.apply(&model("denied", "rows.csv"))?;
+        let denied = Model { namespace, name: "denied" };
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await?;
+
+        // Addresses of pods and Services of clusters by kind.
+        install_with(&["operator.sources.allowedNetworks={10.0.0.0/8}".to_owned()])?;
+        namespace.apply(&model("absent", "absent.csv"))?;
+        let absent = Model { namespace, name: "absent" };
+        absent.condition_with("Ready", "False", "DataUnavailable", &["404 Not Found"]).await?;
+        namespace.apply(&model("allowed", "rows.csv"))?;
+        Model { namespace, name: "allowed" }.ready()?;
+
+        // A revision keeps the networks that it was made with.
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await.map(drop)
+    })
+    .await;
+    install()?;
+    files::stop(FILES)?;
+    outcome
+}
+
+#[tokio::test]
+async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
+    const FILES: &str = "e2e-files-swapped";
+    let _lock = shared().await?;
+    let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
+    let outcome = in_namespace("e2e-swapped", async |namespace| {
+        let source = json!({"uri": format!("{base}/rows.csv"), "sha256": digest(ROWS)});
+        namespace.apply(&csv_model("tiny", &source))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let serving = revision(&tiny.ready()?)?;
+        tiny.scale(2)?;
+        tiny.has_pods(&serving, 2).await?;
+
+        files::serve(FILES, &[("rows.csv", &ROWS.replace("-3,0", "-4,0"))])?;
+        let lost = tiny.pods(&serving)?.into_keys().next().context("there are no pods")?;
+        namespace.kubectl(&["delete", "pod", &lost])?;
+        let message = tiny.condition_with("Ready", "False", "DigestMismatch", &["another SHA-256"]).await?;
+        tiny.has_event("DigestMismatch", &message).await?;
+        still_serves(&tiny, &[2.0, 1.0], &serving).await?;
+
+        files::serve(FILES, &[("rows.csv", ROWS)])?;
+        tiny.has_pods(&serving, 2).await?;
+        let model = tiny.ready()?;
+        ensure!(revision(&model)? == serving, "it recovered as another revision: {model}");
+        Ok(())
+    })
+    .await;
+    files::stop(FILES)?;
+    outcome
+}
+
+/// Ends the sandbox of the pod with a uid, as a restart of its node does: its containers start again, `prepare` first,
+/// with the volumes that it had.
+const RESTART: &str = r#"crictl stopp "$(crictl pods --quiet --label "io.kubernetes.pod.uid=$1")""#;
+
+#[tokio::test]
+async fn a_pod_that_starts_again_needs_no_file_server() -> Result<()> {
+    const FILES: &str = "e2e-files-gone";
+    let _lock = shared().await?;
+    let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
+    in_namespace("e2e-gone", async |namespace| {
+        let source = json!({"uri": format!("{base}/rows.csv"), "sha256": digest(ROWS)});
+        namespace.apply(&csv_model("tiny", &source))?;
+        let tiny = Model { namespace, name: "tiny" };
+        let serving = revision(&tiny.ready()?)?;
+        files::stop(FILES)?;
+
+        let (name, before) = tiny.pods(&serving)?.into_iter().next().context("there are no pods")?;
+        on_node(&before.node, RESTART, &[&before.uid])?;
+        until(&format!("{name} to be ready again"), TIMEOUT, async || {
+            let now = tiny.pods(&serving)?;
+            let now = now.get(&name).context("the pod is gone")?;
+            ensure!(now.uid == before.uid && now.restarts > before.restarts && now.is_ready, "it is {now:?}");
+            Ok(())
+        })
+        .await?;
+        let log = namespace.kubectl(&["logs", &name, "--container", "prepare"])?;
+        ensure!(log.contains("prepared before, and kept"), "{log}");
+        still_serves(&tiny, &[2.0, 1.0], &serving).await
+    })
+    .await
+}

@@ -1,0 +1,145 @@
+//! Gateways of one test alone: as the chart installs them, with what the test changes of their settings.
+//!
+//! Comes in: a namespace, perhaps settings. Goes out: an address at which they answer by turns, or each by itself.
+//! Never: a change of the gateways that other tests ask.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::forward::Forward;
+use canopy_tests::http::{client, send};
+use canopy_tests::kubernetes::kubectl_json;
+use canopy_tests::namespace::Namespace;
+use canopy_tests::wait::until;
+use serde_json::{Value, json};
+
+use crate::canopy::SYSTEM;
+use crate::model::TIMEOUT;
+
+const NAME: &str = "front";
+const ADMIN_PORT: u16 = 9000;
+/// So many answers in a row show that every gateway knows the model.
+const ENOUGH: usize = 40;
+
+/// Two gateways behind a Service.
+pub(crate) struct TestGateways<'a> {
+    namespace: &'a Namespace,
+    /// Where they answer by turns.
+    pub(crate) address: SocketAddr,
+}
+
+impl<'a> TestGateways<'a> {
+    /// Starts them, perhaps all on one node, and returns when they are ready.
+    pub(crate) fn start(
+        namespace: &'a Namespace,
+        settings: &[(&str, &str)],
+        node: Option<&str>,
+    ) -> Result<Self> {
+        let installed = kubectl_json(&["get", "deployment", "canopy-gateway", "--namespace", SYSTEM])?;
+        let labels = json!({"app.kubernetes.io/name": NAME});
+        let mut spec = installed["spec"].clone();
+        spec["replicas"] = json!(2);
+        spec["selector"] = json!({"matchLabels": labels});
+        spec["template"]["metadata"] = json!({"labels": labels});
+        for rule in spec["template"]["spec"]["topologySpreadConstraints"].as_array_mut().into_iter().flatten()
+        {
+            rule["labelSelector"] = json!({"matchLabels": labels});
+        }
+        if let Some(node) = node {
+            spec["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        }
+        let environment = spec["template"]["spec"]["containers"][0]["env"].as_array_mut();
+        let environment = environment.context("the gateway has an environment")?;
+        environment.retain(|set| settings.iter().all(|(name, _)| set["name"] != *name));
+        environment.extend(settings.iter().map(|(name, value)| json!({"name": name, "value": value})));
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME, "labels": labels}, "spec": spec});
+        namespace.apply(&deployment.to_string())?;
+        let address = service(namespace, NAME, &labels)?;
+        let front = Self { namespace, address };
+        front.rolled_out()?;
+        Ok(front)
+    }
+
+    /// Returns when all of them are there as they should be, and no others.
+    pub(crate) fn rolled_out(&self) -> Result<()> {
+        self.namespace.kubectl(&["rollout", "status", "deployment", NAME, "--timeout", "120s"]).map(drop)
+    }
+
+    /// Replaces them one after the other.
+    pub(crate) fn restart(&self) -> Result<()> {
+        let before = self.pods()?;
+        self.namespace.kubectl(&["rollout", "restart", "deployment", NAME])?;
+        self.rolled_out()?;
+        let after = self.pods()?;
+        ensure!(after.iter().all(|pod| !before.contains(pod)), "{before:?} are still among {after:?}");
+        Ok(())
+    }
+
+    /// Returns when a model answers at every gateway.
+    pub(crate) async fn wait_until_known(&self, model: &str, features: &[f64]) -> Result<()> {
+        self.answers(self.address, model, features).await
+    }
+
+    /// A Service for each gateway: where it answers by itself.
+    pub(crate) async fn each(&self, model: &str, features: &[f64]) -> Result<Vec<SocketAddr>> {
+        let mut all = Vec::new();
+        for (number, pod) in self.pods()?.iter().enumerate() {
+            let (name, label) = (format!("{NAME}-{number}"), format!("only={number}"));
+            self.namespace.kubectl(&["label", "pod", pod, &label])?;
+            let address = service(self.namespace, &name, &json!({"only": number.to_string()}))?;
+            self.answers(address, model, features).await?;
+            all.push(address);
+        }
+        ensure!(all.len() == 2, "there are not two gateways but {all:?}");
+        Ok(all)
+    }
+
+    async fn answers(&self, address: SocketAddr, model: &str, features: &[f64]) -> Result<()> {
+        let body = json!({"features": features}).to_string();
+        until(&format!("predictions of {model} from {address}"), TIMEOUT, async || {
+            for _ in 0..ENOUGH {
+                // A client of its own each time, so that it connects anew.
+                let request = client()?.post(format!("http://{address}/api/models/{model}/predict"));
+                let request = request.header("content-type", "application/json").body(body.clone());
+                let reply = send(request).await?;
+                ensure!(reply.status == 200, "{}: {}", reply.status, reply.text);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// A tunnel to the admin port of each.
+    pub(crate) async fn admin(&self) -> Result<Vec<Forward>> {
+        let mut all = Vec::new();
+        for pod in self.pods()? {
+            all.push(Forward::open(&self.namespace.name, &pod, ADMIN_PORT).await?);
+        }
+        Ok(all)
+    }
+
+    /// The names of their pods.
+    pub(crate) fn pods(&self) -> Result<Vec<String>> {
+        let selector = format!("app.kubernetes.io/name={NAME}");
+        let list = self.namespace.kubectl(&["get", "pods", "--selector", &selector, "--output", "json"])?;
+        let list: Value = serde_json::from_str(&list)?;
+        let stay = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let pods = list["items"].as_array().context("a list has items")?.iter().filter(stay);
+        Ok(pods.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    }
+}
+
+/// Makes a Service that answers at a port of every node; returns its address.
+fn service(namespace: &Namespace, name: &str, selector: &Value) -> Result<SocketAddr> {
+    let manifest = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"type": "NodePort", "selector": selector, "ports": [{"port": 80, "targetPort": "http"}]}});
+    namespace.apply(&manifest.to_string())?;
+    let made: Value =
+        serde_json::from_str(&namespace.kubectl(&["get", "service", name, "--output", "json"])?)?;
+    let port = made["spec"]["ports"][0]["nodePort"].as_u64().context("the Service has a port of the node")?;
+    let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
+    let addresses = nodes["items"][0]["status"]["addresses"].as_array().context("a node has addresses")?;
+    let internal = addresses.iter().find(|address| address["type"] == "InternalIP");
+    let ip = internal.and_then(|address| address["address"].as_str()).context("a node has an address")?;
+    Ok(SocketAddr::new(ip.parse()?, u16::try_from(port)?))
+}
