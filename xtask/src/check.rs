@@ -20,6 +20,7 @@ use clap::builder::PossibleValuesParser;
 
 use needs::{BESIDE_CLUSTER, CERTIFICATES, CHROMIUM, NPM, POSTGRESQL, PROMETHEUS, PROMTOOL, foresee};
 
+use crate::binaries::tests_are_built;
 use crate::requirements::Requirement::{self, Program};
 use crate::shell::{AS_TESTS, cargo, command, run as run_command};
 use crate::{debian, generated};
@@ -293,7 +294,9 @@ fn test() -> Result<()> {
     // Tests start servers of both kinds, each in a folder of its own.
     debian::need("mariadbd", "mariadb-server")?;
     debian::need("pg_ctlcluster", "postgresql")?;
-    run_command(cargo(["test", "--workspace", "--locked"]).args(AS_TESTS))
+    run_command(cargo(["test", "--workspace", "--locked"]).args(AS_TESTS))?;
+    tests_are_built();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -175,10 +175,7 @@ fn nodes(record: &mut Record) -> Result<()> {
 }
 
 fn soak(record: &mut Record) -> Result<()> {
-    tests(
-        record,
-        &Tests { slice: "soak", filters: SOAK, ..Tests::default() },
-    )
+    tests(record, &Tests { slice: "soak", filters: SOAK, ..Tests::default() })
 }
 
 fn scale(record: &mut Record) -> Result<()> {
@@ -216,7 +213,11 @@ mod unit_tests {
         for filter in [MAIN, ON_NODES, SOAK, SCALE, DIST, OLD_KUBERNETES].concat() {
             let file = folder.join(filter.trim_end_matches("::").replace("::", "/")).with_extension("rs");
             let text = std::fs::read_to_string(&file).unwrap_or_default();
-            assert!(text.contains("#[tokio::test") || text.contains("#[test]"), "no test in {}", file.display());
+            assert!(
+                text.contains("#[tokio::test") || text.contains("#[test]"),
+                "no test in {}",
+                file.display()
+            );
         }
     }
 
