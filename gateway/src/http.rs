@@ -1,5 +1,5 @@
-//! What every request passes: the limits of its body, then trace, count and log.
+//! What every request passes: body limits, query parameters, tracing, metrics and logging.
 
 pub(crate) mod request_body;
 pub(crate) mod query;
-pub(crate) mod exchange;
+pub(crate) mod request_context;

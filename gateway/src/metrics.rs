@@ -1,7 +1,4 @@
-//! What the gateway counts and times: every name, and the handles by which it is done.
-//!
-//! Comes in: what happened. Goes out: Prometheus series. Never: a label that a client can make up; a model
-//! that is not known to exist counts as none, with empty labels.
+//! The metrics of the gateway. Clients cannot create labels: a request for an unknown model counts with empty labels.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,58 +11,61 @@ use canopy_runtime::trace::TraceContext;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use tokio::time::Instant;
 
-use crate::versions::Versions;
+use crate::versions::SeriesVersions;
 
-/// The outcome of an attempt that was given up, since another pod answered first or the client left. It is no failure of
-/// the predictor, and no request ends with it.
+/// The outcome of an attempt that was cancelled because another endpoint responded first or the client disconnected. It is not a
+/// failure of the predictor, and no request ends with it.
 const CANCELLED: &str = "cancelled";
 
-/// The families of the gateway.
+/// The metrics of the gateway.
 pub(crate) struct Metrics {
     families: Families,
-    /// Requests that are being answered.
+    /// Requests in progress.
     in_flight: IntGauge,
-    /// Pods in use of the models that DNS knows.
+    /// Endpoints in use, of models discovered by DNS.
     endpoints: IntGaugeVec,
-    /// Answers that were to be recorded and are not.
+    /// Predictions that were not recorded although they should have been.
     records_dropped: IntCounter,
-    /// Rows whose truth was told, by whether the answer was right.
+    /// Rows with feedback, by result.
     feedback: IntCounterVec,
-    /// What has series of requests.
-    served: Mutex<Versions>,
-    /// What has series of feedback: apart, since it may be about versions that nothing serves any more.
-    judged: Mutex<Versions>,
+    /// The versions that have series of requests.
+    request_versions: Mutex<SeriesVersions>,
+    /// The versions that have series of feedback. Feedback may be about versions that are no longer served.
+    feedback_versions: Mutex<SeriesVersions>,
 }
 
-/// Whether an answer was right.
+/// The results of feedback.
 const RESULTS: [&str; 2] = ["correct", "wrong"];
-/// Whether a request was answered as asked.
-const ENDS: [&str; 2] = ["ok", "error"];
+/// The results of requests.
+const OUTCOMES: [&str; 2] = ["ok", "error"];
 
 #[derive(Clone)]
 struct Families {
-    /// Requests answered; those about no known model have empty labels.
+    /// Requests, with empty labels if the model is unknown.
     requests: IntCounterVec,
-    /// Seconds from a request's head to its answer.
+    /// Seconds from the head of a request to its response.
     duration: SecondsVec,
-    /// Attempts to get predictions from a predictor; `outcome` is `ok`, `cancelled` or the word for what went wrong.
+    /// Attempts to predict, by outcome: `ok`, `cancelled` or the error code.
     upstream_requests: IntCounterVec,
-    /// Seconds such an attempt took, however it ended.
+    /// Seconds per attempt, whatever its outcome.
     upstream_duration: SecondsVec,
 }
 
 impl Metrics {
-    /// Adds the families to `registry`.
+    /// Registers the metrics.
     pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
         let requests = IntCounterVec::new(
             Opts::new(
                 "canopy_gateway_requests_total",
-                "Requests answered; those about no known model have empty labels.",
+                "Requests, with empty labels if the model is unknown.",
             ),
             &["model", "model_namespace", "version", "code", "reason"],
         )?;
         let duration = registry.seconds(
-            ("canopy_gateway_request_duration_seconds", "Seconds from a request's head to its answer."),
+            (
+                "canopy_gateway_request_duration_seconds",
+                "Seconds from the head of a request to its response.",
+            ),
             &REQUEST_SECONDS,
             &["model", "model_namespace", "version", "result"],
         )?;
@@ -80,29 +80,25 @@ impl Metrics {
         let upstream_duration = registry.seconds(
             (
                 "canopy_gateway_upstream_duration_seconds",
-                "Seconds an attempt to get predictions from a predictor took, however it ended.",
+                "Seconds per attempt to get predictions from a predictor, whatever its outcome.",
             ),
             &REQUEST_SECONDS,
             &["model", "model_namespace", "version"],
         )?;
-        let in_flight =
-            IntGauge::new("canopy_gateway_requests_in_flight", "Requests that are being answered.")?;
+        let in_flight = IntGauge::new("canopy_gateway_requests_in_flight", "Requests in progress.")?;
         let endpoints = IntGaugeVec::new(
             Opts::new(
                 "canopy_gateway_discovery_endpoints",
-                "Pods in use of a model that was found by DNS and asked for lately.",
+                "Endpoints in use, of models that were discovered by DNS and used recently.",
             ),
             &["model", "model_namespace", "version"],
         )?;
         let records_dropped = IntCounter::new(
             "canopy_gateway_records_dropped_total",
-            "Answers that were to be recorded and are not, since the database did not keep up.",
+            "Predictions that were not recorded because the database did not keep up.",
         )?;
         let feedback = IntCounterVec::new(
-            Opts::new(
-                "canopy_feedback_total",
-                "Rows whose truth was told by feedback, by whether the answer was right.",
-            ),
+            Opts::new("canopy_feedback_total", "Rows with feedback, by whether the prediction was correct."),
             &["model", "model_namespace", "version", "result"],
         )?;
         registry.register(Box::new(records_dropped.clone()))?;
@@ -112,41 +108,48 @@ impl Metrics {
         registry.register(Box::new(upstream_requests.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         let families = Families { requests, duration, upstream_requests, upstream_duration };
-        let (served, judged) = (Mutex::default(), Mutex::default());
-        Ok(Self { families, in_flight, endpoints, records_dropped, feedback, served, judged })
+        let (request_versions, feedback_versions) = (Mutex::default(), Mutex::default());
+        Ok(Self {
+            families,
+            in_flight,
+            endpoints,
+            records_dropped,
+            feedback,
+            request_versions,
+            feedback_versions,
+        })
     }
 
-    /// A request has come; it is in flight until the guard is dropped.
-    pub(crate) fn came(&self) -> InFlight {
+    /// Counts a request as in progress until the guard is dropped.
+    pub(crate) fn request_started(&self) -> RequestInFlight {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        RequestInFlight(self.in_flight.clone())
     }
 
-    /// The series of requests that are about no model, or about none that exists.
-    pub(crate) fn of_no_model(&self) -> Series {
+    /// The series of requests without a known model.
+    pub(crate) fn series_without_model(&self) -> Series {
         self.series([String::new(), String::new(), String::new()])
     }
 
-    /// The series of one version of a model; the version is empty until a predictor has told it.
-    pub(crate) fn of(&self, model: &ModelRef, version: &str) -> Series {
-        let too_many = lock(&self.served).is_used(model, version);
-        if let Some(version) = too_many {
+    /// The series of one version of a model; the version is empty while it is unknown.
+    pub(crate) fn series_of(&self, model: &ModelRef, version: &str) -> Series {
+        let evicted = lock(&self.request_versions).touch(model, version);
+        if let Some(version) = evicted {
             self.families.remove(model, &version);
         }
         self.series([model.name.as_str().to_owned(), model.namespace.clone(), version.to_owned()])
     }
 
-    /// Counts answers that were to be recorded and are not.
+    /// The counter of predictions that were not recorded.
     pub(crate) fn records_dropped(&self) -> IntCounter {
         self.records_dropped.clone()
     }
 
-    /// The truth was told about `correct` rows that were answered right and `wrong` that were not. Both series are
-    /// there from the first feedback on, so that a share can be worked out of them.
-    pub(crate) fn judged(&self, model: &ModelRef, version: &str, correct: u64, wrong: u64) {
-        let too_many = lock(&self.judged).is_used(model, version);
-        if let Some(version) = too_many {
-            self.remove_judged(model, &version);
+    /// Counts feedback. Creates both series, so that their ratio can be computed from the first feedback on.
+    pub(crate) fn count_feedback(&self, model: &ModelRef, version: &str, correct: u64, wrong: u64) {
+        let evicted = lock(&self.feedback_versions).touch(model, version);
+        if let Some(version) = evicted {
+            self.remove_feedback(model, &version);
         }
         for (result, rows) in RESULTS.into_iter().zip([correct, wrong]) {
             let labels = [model.name.as_str(), &model.namespace, version, result];
@@ -156,43 +159,43 @@ impl Metrics {
 
     /// Every model that has series.
     pub(crate) fn models(&self) -> Vec<ModelRef> {
-        let mut models = lock(&self.served).models();
-        models.extend(lock(&self.judged).models());
+        let mut models = lock(&self.request_versions).models();
+        models.extend(lock(&self.feedback_versions).models());
         models.sort_unstable();
         models.dedup();
         models
     }
 
-    /// Discovery knows `model`.
-    pub(crate) fn is_there(&self, model: &ModelRef) {
-        lock(&self.served).is_there(model);
-        lock(&self.judged).is_there(model);
+    /// Records that `model` exists.
+    pub(crate) fn mark_present(&self, model: &ModelRef) {
+        lock(&self.request_versions).mark_present(model);
+        lock(&self.feedback_versions).mark_present(model);
     }
 
-    /// Discovery does not know `model` at `now`. Its series go once that is so for `keep`.
-    pub(crate) fn is_absent(&self, model: &ModelRef, now: Instant, keep: Duration) {
-        let gone = lock(&self.served).is_absent(model, now, keep);
+    /// Records that `model` is unknown at `now`, and removes its series when it has been unknown for `keep`.
+    pub(crate) fn mark_absent(&self, model: &ModelRef, now: Instant, keep: Duration) {
+        let gone = lock(&self.request_versions).mark_absent(model, now, keep);
         for version in gone.into_iter().flatten() {
             self.families.remove(model, &version);
         }
-        let gone = lock(&self.judged).is_absent(model, now, keep);
+        let gone = lock(&self.feedback_versions).mark_absent(model, now, keep);
         for version in gone.into_iter().flatten() {
-            self.remove_judged(model, &version);
+            self.remove_feedback(model, &version);
         }
     }
 
-    fn remove_judged(&self, model: &ModelRef, version: &str) {
+    fn remove_feedback(&self, model: &ModelRef, version: &str) {
         for result in RESULTS {
-            // It fails only if the series is not there, which is what is wanted.
+            // Fails only if the series does not exist.
             let _ =
                 self.feedback.remove_label_values(&[model.name.as_str(), &model.namespace, version, result]);
         }
     }
 
-    /// The series with the number of pods of `model`.
-    pub(crate) fn endpoints(&self, model: &ModelRef) -> Endpoints {
+    /// The gauge of endpoints of `model`.
+    pub(crate) fn endpoints(&self, model: &ModelRef) -> EndpointGauge {
         let model = [model.name.as_str().to_owned(), model.namespace.clone()];
-        Endpoints { family: self.endpoints.clone(), model, version: Mutex::new(None) }
+        EndpointGauge { family: self.endpoints.clone(), model, version: Mutex::new(None) }
     }
 
     fn series(&self, labels: [String; 3]) -> Series {
@@ -209,7 +212,7 @@ impl Metrics {
 }
 
 impl Families {
-    /// Removes every series of one version of `model`. To remove one that is not there fails, which is what is wanted.
+    /// Removes every series of one version of `model`. Removing a series that does not exist fails without effect.
     fn remove(&self, model: &ModelRef, version: &str) {
         let (name, namespace) = (model.name.as_str(), model.namespace.as_str());
         for code in Code::ALL {
@@ -217,36 +220,36 @@ impl Families {
             let _ = self.requests.remove_label_values(&[name, namespace, version, &status, code.as_str()]);
             let _ = self.upstream_requests.remove_label_values(&[name, namespace, version, code.as_str()]);
         }
-        for result in ENDS {
+        for result in OUTCOMES {
             self.duration.remove_label_values(&[name, namespace, version, result]);
         }
         self.upstream_duration.remove_label_values(&[name, namespace, version]);
     }
 }
 
-fn lock(versions: &Mutex<Versions>) -> MutexGuard<'_, Versions> {
+fn lock(versions: &Mutex<SeriesVersions>) -> MutexGuard<'_, SeriesVersions> {
     versions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request that is being answered.
-pub(crate) struct InFlight(IntGauge);
+/// A request in progress.
+pub(crate) struct RequestInFlight(IntGauge);
 
-impl Drop for InFlight {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-/// How many pods of a model are in use, under the version that they serve: one series at a time.
-pub(crate) struct Endpoints {
+/// The number of endpoints of a model, as one series with the version that they serve.
+pub(crate) struct EndpointGauge {
     family: IntGaugeVec,
     model: [String; 2],
-    /// Of the series that is there.
+    /// The version of the current series.
     version: Mutex<Option<String>>,
 }
 
-impl Endpoints {
-    /// There are `count`, of `version`.
+impl EndpointGauge {
+    /// Sets the number of endpoints that serve `version`.
     pub(crate) fn set(&self, version: &str, count: usize) {
         let mut before = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         if before.as_deref() != Some(version) {
@@ -258,7 +261,7 @@ impl Endpoints {
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Nobody looks any more.
+    /// Removes the series.
     pub(crate) fn clear(&self) {
         self.remove(self.version.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -266,28 +269,28 @@ impl Endpoints {
     fn remove(&self, version: Option<String>) {
         let [model, namespace] = &self.model;
         if let Some(version) = version {
-            // It fails only if the series is not there, which is what is wanted.
+            // Fails only if the series does not exist.
             let _ = self.family.remove_label_values(&[model.as_str(), namespace, &version]);
         }
     }
 }
 
-/// The series of one version of a model. Each is looked up when it is first needed and never again: a look-up
-/// costs more than all else that a request does here, and a series that stays at 0 is only noise.
+/// The series of one version of a model. Each is looked up once, when it is first used: a look-up is expensive, and unused series
+/// do not appear.
 pub(crate) struct Series {
     families: Families,
     labels: [String; 3],
     requests: [OnceLock<IntCounter>; Code::ALL.len()],
     duration: [OnceLock<Seconds>; 2],
     upstream_requests: [OnceLock<IntCounter>; Code::ALL.len()],
-    /// Of the attempts that were given up.
+    /// Cancelled attempts.
     cancelled: OnceLock<IntCounter>,
     upstream_duration: OnceLock<Seconds>,
 }
 
 impl Series {
-    /// A request was answered.
-    pub(crate) fn answered(&self, code: Code, took: Duration, trace: &TraceContext) {
+    /// Records a request and its duration.
+    pub(crate) fn record_request(&self, code: Code, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let requests = self.requests[code as usize].get_or_init(|| {
             let status = code.status().to_string();
@@ -295,7 +298,7 @@ impl Series {
             self.families.requests.with_label_values(&labels)
         });
         let index = usize::from(!code.is_success());
-        let result = ENDS[index];
+        let result = OUTCOMES[index];
         let duration = self.duration[index].get_or_init(|| {
             self.families.duration.with_label_values(&[model.as_str(), namespace, version, result])
         });
@@ -303,8 +306,8 @@ impl Series {
         duration.observe(took, trace);
     }
 
-    /// A predictor was asked for predictions; what came of it, or nothing where it was given up.
-    pub(crate) fn asked(&self, outcome: Option<Code>, took: Duration, trace: &TraceContext) {
+    /// Records an attempt to predict; `None` if it was cancelled.
+    pub(crate) fn record_attempt(&self, outcome: Option<Code>, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let (counter, word) = match outcome {
             Some(code) => (&self.upstream_requests[code as usize], code.as_str()),
@@ -327,11 +330,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pods_of_a_model_are_told_under_one_version_at_a_time() {
+    fn the_endpoints_of_a_model_are_reported_under_one_version_at_a_time() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let endpoints = metrics.endpoints(&ModelRef::parse("iris.shop", "default").unwrap());
-        let told = || {
+        let reported = || {
             let text = canopy_runtime::metrics::encode(&registry).unwrap();
             let lines =
                 text.lines().filter_map(|line| line.strip_prefix("canopy_gateway_discovery_endpoints"));
@@ -340,34 +343,34 @@ mod tests {
         let series = |version, count| {
             vec![format!(r#"{{model="iris",model_namespace="shop",version="{version}"}} {count}"#)]
         };
-        assert!(told().is_empty());
+        assert!(reported().is_empty());
         endpoints.set("", 2);
-        assert_eq!(told(), series("", 2));
+        assert_eq!(reported(), series("", 2));
         endpoints.set("1.0", 2);
         endpoints.set("1.0", 0);
-        assert_eq!(told(), series("1.0", 0));
+        assert_eq!(reported(), series("1.0", 0));
         endpoints.clear();
         endpoints.clear();
-        assert!(told().is_empty());
+        assert!(reported().is_empty());
     }
 
     #[test]
-    fn a_series_exists_once_something_happened_and_counts_under_its_words() {
+    fn a_series_appears_with_its_first_event() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        let series = metrics.of(&ModelRef::parse("iris.shop", "default").unwrap(), "1.0");
+        let series = metrics.series_of(&ModelRef::parse("iris.shop", "default").unwrap(), "1.0");
         let text = || canopy_runtime::metrics::encode(&registry).unwrap();
         assert!(!text().contains("iris"), "{}", text());
 
-        let guard = metrics.came();
+        let guard = metrics.request_started();
         assert!(text().contains("canopy_gateway_requests_in_flight 1\n"), "{}", text());
         drop(guard);
         let (took, trace) = (Duration::from_millis(1), TraceContext::from_headers(&http::HeaderMap::new()));
-        series.answered(Code::Ok, took, &trace);
-        series.answered(Code::NotReady, took, &trace);
-        series.asked(Some(Code::PredictorFailed), took, &trace);
-        series.asked(None, took, &trace);
-        metrics.of_no_model().answered(Code::UnknownModel, Duration::ZERO, &trace);
+        series.record_request(Code::Ok, took, &trace);
+        series.record_request(Code::NotReady, took, &trace);
+        series.record_attempt(Some(Code::PredictorFailed), took, &trace);
+        series.record_attempt(None, took, &trace);
+        metrics.series_without_model().record_request(Code::UnknownModel, Duration::ZERO, &trace);
         let labels = r#"model="iris",model_namespace="shop""#;
         for line in [
             format!(r#"canopy_gateway_requests_total{{code="200",{labels},reason="ok",version="1.0"}} 1"#),

@@ -1,7 +1,4 @@
-//! The public API: which path is answered by what.
-//!
-//! Comes in: a gateway. Goes out: its router, and the description of the same routes. Never: work; each file
-//! below answers one kind of question.
+//! The routes of the public API and their OpenAPI description. Each module below handles one resource.
 
 mod alive;
 mod models;
@@ -20,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::error::{Failure, told_back};
-use crate::http::exchange;
+use crate::error::{ApiError, truncated};
+use crate::http::request_context;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -31,7 +28,7 @@ use crate::http::exchange;
 ))]
 struct Api;
 
-/// Everything the gateway answers.
+/// The router of the gateway.
 pub fn router(app: Arc<App>) -> Router {
     described()
         .split_for_parts()
@@ -42,7 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The same in words for machines.
+/// The OpenAPI description of the routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     described().into_openapi()
 }
@@ -62,11 +59,11 @@ fn described() -> OpenApiRouter<Arc<App>> {
 }
 
 async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response {
-    let failure = Failure::UnknownPath(told_back(request.uri().path()));
-    exchange::handle(&app, exchange::NO_ROUTE, request, async |_, _| Err(failure)).await
+    let error = ApiError::UnknownPath(truncated(request.uri().path()));
+    request_context::handle(&app, request_context::NO_ROUTE, request, async |_, _| Err(error)).await
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
-    let failure = Failure::Method(told_back(request.method().as_str()));
-    exchange::handle(&app, exchange::NO_ROUTE, request, async |_, _| Err(failure)).await
+    let error = ApiError::MethodNotAllowed(truncated(request.method().as_str()));
+    request_context::handle(&app, request_context::NO_ROUTE, request, async |_, _| Err(error)).await
 }

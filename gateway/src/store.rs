@@ -1,7 +1,5 @@
-//! What outlives a process: users, answers, and the truth about them. The only file that speaks SQL, with those below it.
-//!
-//! Comes in: a URL, then rows and questions. Goes out: rows. Never: a change to what a person changed in a database that
-//! has been set up before; only a new one is filled. Nor a wait without end: a database that is silent is one that is away.
+//! The database: users, predictions and feedback. SQL is used only here and in the submodules. Only a new database is filled with
+//! example users. Every query has a time limit.
 
 mod seed;
 mod address;
@@ -21,7 +19,7 @@ mod prediction;
 mod revision;
 #[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
 mod feedback;
-mod ledger;
+mod predictions;
 mod migration;
 
 use std::sync::Arc;
@@ -34,64 +32,64 @@ use tokio::time::timeout;
 
 use address::{Address, AddressError};
 
-pub(crate) use ledger::{Of, Page, Recorded};
+pub(crate) use predictions::{Page, PredictionFilter, PredictionRecord};
 
 /// A user.
 pub(crate) type User = user::Model;
-/// An answer.
-pub(crate) type Prediction = prediction::Model;
-/// A revision that has answered.
-pub(crate) type Revision = revision::Model;
-/// What was told about an answer.
-pub(crate) type Feedback = feedback::Model;
+/// A recorded prediction.
+pub(crate) type PredictionRow = prediction::Model;
+/// A revision with recorded predictions.
+pub(crate) type RevisionRow = revision::Model;
+/// Feedback on a prediction.
+pub(crate) type FeedbackRow = feedback::Model;
 
-/// How long the tables may take to be made: an index of a large table takes minutes.
-const PREPARE_TIME: Duration = Duration::from_mins(5);
-/// How long it may take to delete some answers.
-const FORGET_TIME: Duration = Duration::from_secs(30);
+/// The time limit of migrations: indexing a large table takes minutes.
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
+/// The time limit for deleting a batch of predictions.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It is of a kind that is not spoken.
+    /// The kind of database is not supported.
     #[error(
         "a database at {scheme}: is not supported; CANOPY_DATABASE_URL must be sqlite://PATH, mysql://… or postgres://…"
     )]
     Kind {
-        /// What the URL begins with; the rest may hold a password.
+        /// The scheme of the URL; the rest may contain a password.
         scheme: String,
     },
-    /// Its URL cannot be read.
+    /// The URL is invalid.
     #[error(
-        "CANOPY_DATABASE_URL cannot be read: {why}; it must be {scheme}://USER:PASSWORD@HOST:PORT/NAME, with signs that \
-         mean something in a URL as %XX"
+        "CANOPY_DATABASE_URL is invalid: {why}; it must be {scheme}://USER:PASSWORD@HOST:PORT/NAME, with characters that \
+         are special in a URL as %XX"
     )]
     Unreadable {
-        /// What the URL begins with; the rest may hold a password.
+        /// The scheme of the URL; the rest may contain a password.
         scheme: String,
-        /// In the reader's words.
+        /// The parser's error.
         why: String,
     },
-    /// It cannot be opened.
+    /// The database cannot be opened.
     #[error(
-        "failed to open database {url}: {why}; is its folder there, may this process write to it, and is the \
-         file a database? Mend it, or name another in CANOPY_DATABASE_URL"
+        "failed to open database {url}: {why}; check that its folder exists, that this process may write to it, and that the \
+         file is a database, or change CANOPY_DATABASE_URL"
     )]
     Open {
-        /// Which.
+        /// The URL without password.
         url: String,
-        /// In the driver's words.
+        /// The driver's error.
         why: DbErr,
     },
-    /// Its tables cannot be brought to the form that this program knows.
+    /// The tables cannot be migrated.
     #[error(
-        "failed to prepare the tables of database {url}: {why}; this process must be allowed to write to it, and \
-         one made by a later version of Canopy needs that version; else name another in CANOPY_DATABASE_URL"
+        "failed to migrate the tables of database {url}: {why}; this process must be allowed to write to it, and \
+         a database of a later version of Canopy needs that version; otherwise change CANOPY_DATABASE_URL"
     )]
     Tables {
-        /// Which.
+        /// The URL without password.
         url: String,
-        /// In the driver's words.
+        /// The driver's error.
         why: DbErr,
     },
 }
@@ -105,22 +103,22 @@ impl From<AddressError> for StoreError {
     }
 }
 
-/// Why a database that was opened gave no answer.
+/// Why a query failed.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Unanswered {
-    /// It is silent.
-    #[error("the database did not answer within {0:?}")]
-    Late(Duration),
-    /// Nobody is there, or all connections are busy.
-    #[error("no connection to the database can be had")]
+pub(crate) enum StoreQueryError {
+    /// No response within the time limit.
+    #[error("the database did not respond within {0:?}")]
+    Timeout(Duration),
+    /// The server is unreachable, or all connections are in use.
+    #[error("no connection to the database is available")]
     NoConnection,
-    /// In the driver's words.
+    /// The driver's error.
     #[error("{0}")]
     Failed(DbErr),
 }
 
-impl Unanswered {
-    /// Whether the database was there and would not: the same again may meet with the same.
+impl StoreQueryError {
+    /// Whether the database rejected the statement, so that a retry is likely to fail as well.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Failed(DbErr::Exec(RuntimeErr::SqlxError(why)) | DbErr::Query(RuntimeErr::SqlxError(why))) =
             self
@@ -130,51 +128,51 @@ impl Unanswered {
         matches!(**why, sea_orm::SqlxError::Database(_) | sea_orm::SqlxError::Encode(_))
     }
 
-    /// Whether the database may have done what it was asked all the same: it was asked, and did not say.
-    pub(crate) fn may_be_done(&self) -> bool {
+    /// Whether the statement may have been applied, because its result is unknown.
+    pub(crate) fn may_have_been_applied(&self) -> bool {
         match self {
-            Self::Late(_) => true,
+            Self::Timeout(_) => true,
             Self::NoConnection => false,
             Self::Failed(_) => !self.is_refusal(),
         }
     }
 }
 
-/// Where rows come from.
+/// Where data is stored.
 #[derive(Clone)]
 pub(crate) enum Store {
-    /// No database: the fixed list of users.
+    /// No database: a fixed list of users.
     Seed,
     /// A database.
-    Database(Records),
+    Database(SqlStore),
 }
 
-/// A database.
+/// A SQL database.
 #[derive(Clone)]
-pub(crate) struct Records {
+pub(crate) struct SqlStore {
     connection: DatabaseConnection,
-    /// Set once the tables are there.
+    /// Set when the tables are migrated.
     prepared: Arc<OnceCell<()>>,
-    /// How long an answer may take.
-    patience: Duration,
+    /// The time limit of the queries that a request waits for.
+    query_timeout: Duration,
 }
 
 impl Store {
-    /// Opens the database at `url`, makes what is missing in it, and fills it if it is new. A server that is away is
-    /// no failure: its tables are made once it is there.
-    pub(crate) async fn open(url: Option<&str>, patience: Duration) -> Result<Self, StoreError> {
+    /// Opens the database at `url`, and creates and fills what is missing. A server that is unavailable is no error: its tables are
+    /// migrated later.
+    pub(crate) async fn open(url: Option<&str>, query_timeout: Duration) -> Result<Self, StoreError> {
         let Some(url) = url.map(str::trim).filter(|url| !url.is_empty()) else {
             return Ok(Self::Seed);
         };
         let address = Address::read(url)?;
-        let connection = Box::pin(Database::connect(address.options(patience)))
+        let connection = Box::pin(Database::connect(address.options(query_timeout)))
             .await
             .map_err(|why| StoreError::Open { url: address.to_string(), why })?;
-        let records = Records { connection, prepared: Arc::default(), patience };
+        let store = SqlStore { connection, prepared: Arc::default(), query_timeout };
         if !address.is_server() {
-            records.migrate().await.map_err(|why| {
+            store.migrate().await.map_err(|why| {
                 let url = address.to_string();
-                // SQLite opens any file and looks into it only when it is first asked something.
+                // SQLite opens any file, and reads it with the first statement only.
                 if why.to_string().contains("not a database") {
                     StoreError::Open { url, why }
                 } else {
@@ -182,40 +180,39 @@ impl Store {
                 }
             })?;
         }
-        Ok(Self::Database(records))
+        Ok(Self::Database(store))
     }
 
-    /// All users, in the order of their ids.
-    pub(crate) async fn users(&self) -> Result<Vec<User>, Unanswered> {
+    /// All users, ordered by id.
+    pub(crate) async fn users(&self) -> Result<Vec<User>, StoreQueryError> {
         match self {
             Self::Seed => Ok(seed()),
-            Self::Database(records) => {
-                let all = user::Entity::find().order_by_asc(user::Column::Id).all(&records.connection);
-                records.ask(records.patience, all).await
+            Self::Database(store) => {
+                let all = user::Entity::find().order_by_asc(user::Column::Id).all(&store.connection);
+                store.query(store.query_timeout, all).await
             }
         }
     }
 
-    /// The user with `id`, where there is one.
-    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>, Unanswered> {
+    /// The user with `id`, if it exists.
+    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>, StoreQueryError> {
         match self {
             Self::Seed => Ok(seed().into_iter().find(|user| user.id == id)),
-            Self::Database(records) => {
-                records.ask(records.patience, user::Entity::find_by_id(id).one(&records.connection)).await
+            Self::Database(store) => {
+                store.query(store.query_timeout, user::Entity::find_by_id(id).one(&store.connection)).await
             }
         }
     }
 }
 
-impl Records {
+impl SqlStore {
     async fn migrate(&self) -> Result<(), DbErr> {
         if self.prepared.initialized() {
             return Ok(());
         }
-        // On the heap: it is large, and needed once.
+        // Boxed: it is large and used once.
         let migrating = self.prepared.get_or_try_init(async || {
-            // Where several gateways make the tables at the same time, one of them loses each step and goes on from
-            // there.
+            // Of several gateways that migrate at once, one wins each step, and the others continue after it.
             for _ in migration::Migrator::migrations() {
                 match migration::Migrator::up(&self.connection, None).await {
                     Err(why) if matches!(why.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {}
@@ -227,74 +224,75 @@ impl Records {
         Box::pin(migrating).await.copied()
     }
 
-    /// Makes the tables, where that was not done yet.
-    pub(crate) async fn prepare(&self) -> Result<(), Unanswered> {
-        in_time(PREPARE_TIME, self.migrate()).await
+    /// Migrates the tables, unless that is done.
+    pub(crate) async fn prepare(&self) -> Result<(), StoreQueryError> {
+        with_timeout(MIGRATION_TIMEOUT, self.migrate()).await
     }
 
-    /// The answer to `question`, once the tables are there, unless it takes longer than `limit`.
-    async fn ask<T>(
+    /// Runs `query` after the migration, within `limit`.
+    async fn query<T>(
         &self,
         limit: Duration,
-        question: impl Future<Output = Result<T, DbErr>>,
-    ) -> Result<T, Unanswered> {
-        in_time(limit, async {
+        query: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, StoreQueryError> {
+        with_timeout(limit, async {
             self.migrate().await?;
-            question.await
+            query.await
         })
         .await
     }
 
-    /// Writes answers and what they mean; twice is as good as once.
+    /// Writes predictions and their revisions. Repeating a write has no effect.
     pub(crate) async fn write(
         &self,
-        predictions: &[Prediction],
-        revisions: &[Revision],
+        predictions: &[PredictionRow],
+        revisions: &[RevisionRow],
         limit: Duration,
-    ) -> Result<(), Unanswered> {
-        // On the heap: it is large, and one for many answers.
-        self.ask(limit, Box::pin(ledger::write(&self.connection, predictions, revisions))).await
+    ) -> Result<(), StoreQueryError> {
+        // Boxed: it is large, and one serves many predictions.
+        self.query(limit, Box::pin(predictions::write(&self.connection, predictions, revisions))).await
     }
 
-    /// The answer `id`, where it is recorded.
-    pub(crate) async fn find(&self, id: &[u8]) -> Result<Option<Recorded>, Unanswered> {
-        self.ask(self.patience, ledger::find(&self.connection, id)).await
+    /// The prediction `id`, if it is recorded.
+    pub(crate) async fn find(&self, id: &[u8]) -> Result<Option<PredictionRecord>, StoreQueryError> {
+        self.query(self.query_timeout, predictions::find(&self.connection, id)).await
     }
 
-    /// At most `limit` answers, the latest first, of those before `after` where that is given.
+    /// At most `limit` predictions before `after`, latest first.
     pub(crate) async fn list(
         &self,
-        of: &Of<'_>,
+        filter: &PredictionFilter<'_>,
         after: Option<&[u8]>,
         limit: u64,
-    ) -> Result<Page, Unanswered> {
-        self.ask(self.patience, ledger::list(&self.connection, of, after, limit)).await
+    ) -> Result<Page, StoreQueryError> {
+        self.query(self.query_timeout, predictions::list(&self.connection, filter, after, limit)).await
     }
 
-    /// Keeps what was told about an answer; false where something was told before, by whichever gateway.
-    pub(crate) async fn tell(&self, told: Feedback) -> Result<bool, Unanswered> {
-        self.ask(self.patience, Box::pin(ledger::tell(&self.connection, told))).await
+    /// Stores feedback. Returns false if the prediction has feedback already.
+    pub(crate) async fn insert_feedback(&self, feedback: FeedbackRow) -> Result<bool, StoreQueryError> {
+        self.query(self.query_timeout, Box::pin(predictions::insert_feedback(&self.connection, feedback)))
+            .await
     }
 
-    /// What was told about the answer `id`.
-    pub(crate) async fn told(&self, id: &[u8]) -> Result<Option<Feedback>, Unanswered> {
-        self.ask(self.patience, ledger::told(&self.connection, id)).await
+    /// The feedback on prediction `id`.
+    pub(crate) async fn feedback_of(&self, id: &[u8]) -> Result<Option<FeedbackRow>, StoreQueryError> {
+        self.query(self.query_timeout, predictions::feedback_of(&self.connection, id)).await
     }
 
-    /// Deletes at most `most` of the answers before the id `before`; returns how many.
-    pub(crate) async fn forget(&self, before: &[u8], most: u64) -> Result<u64, Unanswered> {
-        self.ask(FORGET_TIME, ledger::forget(&self.connection, before, most)).await
+    /// Deletes at most `limit` predictions before the id `before`. Returns how many.
+    pub(crate) async fn delete_before(&self, before: &[u8], limit: u64) -> Result<u64, StoreQueryError> {
+        self.query(DELETE_TIMEOUT, predictions::delete_before(&self.connection, before, limit)).await
     }
 }
 
-async fn in_time<T>(
+async fn with_timeout<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, DbErr>>,
-) -> Result<T, Unanswered> {
+) -> Result<T, StoreQueryError> {
     match timeout(limit, answer).await {
-        Err(_) => Err(Unanswered::Late(limit)),
-        Ok(Err(DbErr::ConnectionAcquire(_))) => Err(Unanswered::NoConnection),
-        Ok(answer) => answer.map_err(Unanswered::Failed),
+        Err(_) => Err(StoreQueryError::Timeout(limit)),
+        Ok(Err(DbErr::ConnectionAcquire(_))) => Err(StoreQueryError::NoConnection),
+        Ok(answer) => answer.map_err(StoreQueryError::Failed),
     }
 }
 

@@ -1,25 +1,26 @@
-//! The parameters of a request's URL: each known, and given once at most.
+//! Parses the query parameters of a URL. Unknown and repeated parameters are rejected.
 
 use axum::extract::Query;
 use canopy_contract::fault::quotable;
 use http::Uri;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
-/// The values of the parameters `names`, in their order. Any other parameter is refused by its name: one that is
-/// misspelt would otherwise be ignored.
+/// The values of the parameters `names`, in their order. An unknown parameter is rejected, since a misspelt one would otherwise be
+/// ignored.
 pub(crate) fn parameters<const N: usize>(
     uri: &Uri,
     names: [&str; N],
-) -> Result<[Option<String>; N], Failure> {
-    let unreadable = |_| Failure::Query("query".to_owned(), "must be NAME=VALUE, joined by &".to_owned());
+) -> Result<[Option<String>; N], ApiError> {
+    let unreadable =
+        |_| ApiError::InvalidQuery("query".to_owned(), "must be NAME=VALUE, joined by &".to_owned());
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(unreadable)?;
     let mut values = [const { None }; N];
     for (name, value) in pairs {
         match names.iter().position(|known| *known == name) {
-            None => return Err(Failure::Query(quotable(&name), unknown(&names))),
+            None => return Err(ApiError::InvalidQuery(quotable(&name), unknown(&names))),
             Some(place) if values[place].is_some() => {
-                return Err(Failure::Query(name, "must be given once".to_owned()));
+                return Err(ApiError::InvalidQuery(name, "must be given once".to_owned()));
             }
             Some(place) => values[place] = Some(value),
         }
@@ -40,11 +41,11 @@ mod tests {
 
     fn read(query: &str) -> Result<[Option<String>; 2], String> {
         let uri: Uri = format!("/list?{query}").parse().unwrap();
-        parameters(&uri, ["limit", "after"]).map_err(|failure| failure.to_string())
+        parameters(&uri, ["limit", "after"]).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn each_parameter_has_its_place_and_its_value_is_decoded() {
+    fn parameters_are_returned_in_order_and_decoded() {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(read(""), Ok([None, None]));
         assert_eq!(read("after=a%20b&limit=5"), Ok([text("5"), text("a b")]));
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_and_one_that_is_given_twice_are_named() {
+    fn unknown_and_repeated_parameters_are_rejected_by_name() {
         let check = |query: &str, words: &str| assert_eq!(read(query).unwrap_err(), words);
         check("foo=1", "foo is unknown; this path takes limit, after");
         check("limit=1&LIMIT=2", "LIMIT is unknown; this path takes limit, after");

@@ -1,7 +1,4 @@
-//! Listing: what can be predicted.
-//!
-//! Comes in: the name of a model, or none. Goes out: what predictors say of their models, a few seconds ago at most.
-//! Never: what was known of a model whose predictor is gone; it cannot be asked for predictions either.
+//! `GET /api/models` and `GET /api/models/{model}`: descriptions as predictors give them, at most a few seconds old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,67 +21,67 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::discovery::catalogue::{AT_ONCE, Gap};
-use crate::http::exchange;
+use crate::discovery::catalogue::{LIST_CONCURRENCY, ListGap};
 use crate::http::query;
-use crate::upstream::connection::Deadline;
+use crate::http::request_context;
+use crate::upstream::pool::Deadline;
 
-/// How long the list waits for a predictor: it should not take as long as the slowest prediction may.
+/// How long the list waits for predictors, which is less than a prediction may take.
 const LISTING_TIME: Duration = Duration::from_secs(2);
 
-/// Every model that this gateway was told of, and in a cluster those of its namespaces that have ready predictors.
+/// The static models, and the discovered models with ready predictors.
 #[derive(Serialize, ToSchema)]
 struct Listing {
-    /// Those that can be predicted, by name.
+    /// Models that are available, by name.
     models: Vec<ModelDescription>,
-    /// Those whose predictors do not answer, as MODEL.NAMESPACE.
+    /// Models whose predictors do not respond, as MODEL.NAMESPACE.
     #[schema(example = json!([]))]
     unavailable: Vec<String>,
-    /// Namespaces that may have more models than are listed, and why.
+    /// Namespaces that may have more models, and why.
     #[schema(example = json!([]))]
     incomplete: Vec<Incomplete>,
 }
 
-/// A namespace that may have more models than are listed.
+/// A namespace that may have more models.
 #[derive(Serialize, ToSchema)]
 struct Incomplete {
-    /// The namespace; `*` stands for all that have no name in the settings of the gateway.
+    /// The namespace; `*` for all namespaces that the gateway's settings do not name.
     #[schema(example = "shop")]
     namespace: String,
-    /// Why: `cut`, `no_answer` or `unlisted`.
+    /// The reason: `cut`, `no_answer` or `unlisted`.
     #[schema(example = "no_answer")]
     reason: &'static str,
-    /// The same for people.
-    #[schema(example = "DNS did not answer")]
+    /// The reason as text.
+    #[schema(example = "DNS did not respond")]
     detail: &'static str,
 }
 
 impl Incomplete {
-    fn new((namespace, gap): (String, Gap)) -> Self {
+    fn new((namespace, gap): (String, ListGap)) -> Self {
         let (reason, detail) = match gap {
-            Gap::Cut => {
-                ("cut", "DNS cuts an answer at 64 KB; a model that is not listed can be asked by its name")
+            ListGap::Cut => {
+                ("cut", "DNS truncates a response at 64 KB; models that are not listed are available by name")
             }
-            Gap::NoAnswer => ("no_answer", "DNS did not answer"),
-            Gap::Unlisted => (
+            ListGap::NoAnswer => ("no_answer", "DNS did not respond"),
+            ListGap::Unlisted => (
                 "unlisted",
-                "DNS cannot tell which namespaces there are; CANOPY_NAMESPACES lists those that it names",
+                "DNS cannot enumerate namespaces; only namespaces named in CANOPY_NAMESPACES are listed",
             ),
         };
         Self { namespace, reason, detail }
     }
 }
 
-/// Lists what can be predicted.
+/// Lists the available models.
 #[utoipa::path(get, path = "/api/models", tag = "models", responses(
     (status = 200, body = Listing),
     (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown; `errors` names it"),
 ))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), []);
-    exchange::handle(&app, "/api/models", request, async |exchange, _| {
+    request_context::handle(&app, "/api/models", request, async |context, _| {
         let [] = parameters?;
-        let list = app.list.get(Instant::now(), || make(app.clone(), exchange.span.clone())).await?;
+        let list = app.listing.get(Instant::now(), || make(app.clone(), context.span.clone())).await?;
         let mut response = Response::new(Body::from(list));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
@@ -92,34 +89,35 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// Asks DNS and the predictors, some of them at once.
+/// Queries DNS and the predictors, several at once.
 async fn make(app: Arc<App>, span: RequestSpan) -> Bytes {
     let deadline = Deadline::in_(app.limits.upstream_time.min(LISTING_TIME));
     let listing = app.catalogue.list(deadline).await;
-    let ask = async |model: &ModelRef| match app.catalogue.glance(model, deadline).await {
-        Ok(served) => (model.to_string(), served.describe(&span, deadline).await.ok()),
-        Err(_) => (model.to_string(), None),
+    let ask = async |id: &ModelRef| match app.catalogue.find_once(id, deadline).await {
+        Ok(model) => (id.to_string(), model.describe(&span, deadline).await.ok()),
+        Err(_) => (id.to_string(), None),
     };
-    let mut asked: Vec<_> = stream::iter(&listing.models).map(ask).buffer_unordered(AT_ONCE).collect().await;
+    let mut asked: Vec<_> =
+        stream::iter(&listing.models).map(ask).buffer_unordered(LIST_CONCURRENCY).collect().await;
     asked.sort_by(|(one, _), (other, _)| one.cmp(other));
     let incomplete = listing.incomplete.into_iter().map(Incomplete::new).collect();
     let mut all = Listing { models: Vec::new(), unavailable: Vec::new(), incomplete };
-    for (model, known) in asked {
-        match known {
-            Some(known) => all.models.push(known.description.clone()),
+    for (model, revision) in asked {
+        match revision {
+            Some(revision) => all.models.push(revision.description.clone()),
             None => all.unavailable.push(model),
         }
     }
     serde_json::to_vec(&all).unwrap_or_default().into()
 }
 
-/// Tells what a model takes and answers.
+/// Describes a model: its features, classes and quality.
 #[utoipa::path(get, path = "/api/models/{model}", tag = "models",
     params(("model" = String, Path, description = "MODEL, or MODEL.NAMESPACE", example = "demo")),
     responses(
         (status = 200, body = ModelDescription),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such model"),
-        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "No predictor can be asked"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "No predictor is available"),
         (status = 504, body = Problem, content_type = MEDIA_TYPE, description = "The predictor is too slow"),
     ),
 )]
@@ -128,12 +126,12 @@ pub(crate) async fn one(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    exchange::handle(&app, "/api/models/{model}", request, async |exchange, _| {
+    request_context::handle(&app, "/api/models/{model}", request, async |context, _| {
         let deadline = Deadline::in_(app.limits.upstream_time);
-        let served = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
-        exchange.is_about(&served);
-        let known = served.describe(&exchange.span, deadline).await?;
-        Ok(Json(&known.description).into_response())
+        let model = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
+        context.set_model(&model);
+        let revision = model.describe(&context.span, deadline).await?;
+        Ok(Json(&revision.description).into_response())
     })
     .await
 }

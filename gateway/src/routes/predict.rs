@@ -1,7 +1,4 @@
-//! Predictions.
-//!
-//! Comes in: the name of a model, or none for the default, and rows. Goes out: one prediction per row. Never:
-//! rows sent on that the model does not take.
+//! `POST /api/predict` and `POST /api/models/{model}/predict`. Rows are validated before they are forwarded.
 
 use std::sync::Arc;
 
@@ -18,12 +15,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::forward::{Forwarded, forward};
-use crate::http::exchange::{self, Exchange};
 use crate::http::request_body;
-use crate::model::Served;
-use crate::upstream::connection::Deadline;
+use crate::http::request_context::{self, RequestContext};
+use crate::model::Model;
+use crate::upstream::pool::Deadline;
 
 static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 static PREDICTION_ID: HeaderName = HeaderName::from_static(PREDICTION_ID_HEADER);
@@ -34,7 +31,7 @@ enum Failures {
     /// The body is not JSON.
     #[response(status = 400, content_type = MEDIA_TYPE)]
     Malformed(#[to_schema] Problem),
-    /// No such model.
+    /// The model is unknown.
     #[response(status = 404, content_type = MEDIA_TYPE)]
     Unknown(#[to_schema] Problem),
     /// The body took too long to arrive.
@@ -46,43 +43,43 @@ enum Failures {
     /// The body is compressed.
     #[response(status = 415, content_type = MEDIA_TYPE)]
     Encoded(#[to_schema] Problem),
-    /// The features do not fit the model; `errors` names each.
+    /// The features do not match the model; `errors` has each error.
     #[response(status = 422, content_type = MEDIA_TYPE)]
     Invalid(#[to_schema] Problem),
-    /// No predictor gave an answer.
+    /// No predictor is available.
     #[response(status = 503, content_type = MEDIA_TYPE)]
     Unavailable(#[to_schema] Problem),
-    /// The predictor did not answer in time.
+    /// The predictor did not respond in time.
     #[response(status = 504, content_type = MEDIA_TYPE)]
     Late(#[to_schema] Problem),
 }
 
-/// Asks the default model.
+/// Predicts with the default model.
 #[utoipa::path(post, path = "/api/predict", tag = "predictions", request_body = PredictRequest,
     responses(
         (status = 200, body = Answer, headers(
-            ("Canopy-Revision" = String, description = "The revision of the model that answered"),
-            ("Canopy-Prediction-Id" = String, description = "The answer's `id`"),
+            ("Canopy-Revision" = String, description = "The revision of the model that predicted"),
+            ("Canopy-Prediction-Id" = String, description = "The prediction's `id`"),
         )),
         Failures,
     ),
 )]
 pub(crate) async fn default_model(State(app): State<Arc<App>>, request: Request) -> Response {
-    exchange::handle(&app, "/api/predict", request, async |exchange, body| {
+    request_context::handle(&app, "/api/predict", request, async |context, body| {
         let deadline = Deadline::in_(app.limits.upstream_time);
-        let served = app.default(deadline).await?;
-        predict(&app, &served, exchange, body, deadline).await
+        let model = app.default(deadline).await?;
+        predict(&app, &model, context, body, deadline).await
     })
     .await
 }
 
-/// Asks a model by name.
+/// Predicts with a model by name.
 #[utoipa::path(post, path = "/api/models/{model}/predict", tag = "predictions", request_body = PredictRequest,
     params(("model" = String, Path, description = "MODEL, or MODEL.NAMESPACE", example = "demo")),
     responses(
         (status = 200, body = Answer, headers(
-            ("Canopy-Revision" = String, description = "The revision of the model that answered"),
-            ("Canopy-Prediction-Id" = String, description = "The answer's `id`"),
+            ("Canopy-Revision" = String, description = "The revision of the model that predicted"),
+            ("Canopy-Prediction-Id" = String, description = "The prediction's `id`"),
         )),
         Failures,
     ),
@@ -92,44 +89,45 @@ pub(crate) async fn named_model(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    exchange::handle(&app, "/api/models/{model}/predict", request, async |exchange, body| {
+    request_context::handle(&app, "/api/models/{model}/predict", request, async |context, body| {
         let deadline = Deadline::in_(app.limits.upstream_time);
-        let served = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
-        predict(&app, &served, exchange, body, deadline).await
+        let model = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
+        predict(&app, &model, context, body, deadline).await
     })
     .await
 }
 
 async fn predict(
     app: &App,
-    served: &Arc<Served>,
-    exchange: &mut Exchange<'_>,
+    model: &Arc<Model>,
+    context: &mut RequestContext<'_>,
     body: Body,
     deadline: Deadline,
-) -> Result<Response, Failure> {
-    exchange.is_about(served);
+) -> Result<Response, ApiError> {
+    context.set_model(model);
     let began = Instant::now();
     let (rows, held) = request_body::rows(body, &app.limits).await?;
-    // The time that the client takes for its body has a limit of its own.
+    // The time for receiving the body has its own limit.
     let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
-    let Forwarded { known, answers } = forward(served, &rows, &exchange.span, deadline).await?;
-    exchange.is_answered_by(&known);
-    exchange.span.model(served.model.name.as_str(), &known.description.version, rows.len());
+    let Forwarded { revision, answers } = forward(model, &rows, &context.span, deadline).await?;
+    context.set_revision(&revision);
+    context.span.model(model.id.name.as_str(), &revision.description.version, rows.len());
 
     let mut buffer = Uuid::encode_buffer();
     let prediction = Uuid::now_v7();
     let id: &str = prediction.hyphenated().encode_lower(&mut buffer);
-    let header = HeaderValue::from_str(id).map_err(|_| Failure::Internal("an id cannot be a header"))?;
+    let header =
+        HeaderValue::from_str(id).map_err(|_| ApiError::Internal("an id is no valid header value"))?;
     let body = answers
-        .write(&known.description, id)
-        .map_err(|_| Failure::Internal("an answer cannot be written as JSON"))?;
+        .write(&revision.description, id)
+        .map_err(|_| ApiError::Internal("failed to encode a response as JSON"))?;
     if let Some(recorder) = &app.recorder {
-        recorder.offer(prediction, &known, answers, rows);
+        recorder.offer(prediction, &revision, answers, rows);
     }
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(&REVISION, known.revision.clone());
+    headers.insert(&REVISION, revision.header.clone());
     headers.insert(&PREDICTION_ID, header);
     Ok(response_body::hold_until_sent(response, held))
 }
@@ -139,11 +137,11 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    /// How much is moved and allocated for each request.
+    /// Every request moves and allocates its future.
     const SIZE_MAX: usize = 4 << 10;
 
     #[tokio::test]
-    async fn what_is_seldom_done_takes_no_room_in_the_future_of_each_request() {
+    async fn the_future_of_a_request_stays_small() {
         let registry = canopy_runtime::metrics::Registry::new();
         let app = App::open(&Settings::default(), &registry).await.unwrap();
         let answering = default_model(State(app), Request::new(Body::empty()));

@@ -1,7 +1,5 @@
-//! What a predictor says of its model, asked for once however many wait for it.
-//!
-//! Comes in: a lesson that somebody would take now. Goes out: its outcome, or that of one which began later than
-//! the wish. Never: two lessons at once, nor a memory of failure; who comes next tries again.
+//! Single flight for `GET /model`: requests that arrive during a call share its result. Results are not cached, so a request that
+//! arrives after a failed call makes a new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,37 +7,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
-use crate::error::Trouble;
-use crate::revision::Known;
-use crate::upstream::connection::Deadline;
+use crate::error::UpstreamError;
+use crate::revision::Revision;
+use crate::upstream::pool::Deadline;
 
-/// What a lesson comes to.
-pub(crate) type Lesson = Result<Arc<Known>, Trouble>;
+/// The result of `GET /model`.
+pub(crate) type DescribeResult = Result<Arc<Revision>, UpstreamError>;
 
-/// The lessons that one predictor has given.
+/// The calls of `GET /model` to one predictor, one at a time.
 #[derive(Default)]
-pub(crate) struct Lessons {
-    /// How many have ended.
+pub(crate) struct DescribeFlight {
+    /// How many calls have ended.
     ended: AtomicU64,
-    last: Mutex<Option<Lesson>>,
+    last: Mutex<Option<DescribeResult>>,
 }
 
-impl Lessons {
-    /// The outcome of `lesson`, or of the one that is under way.
-    pub(crate) async fn share(&self, deadline: Deadline, lesson: impl Future<Output = Lesson>) -> Lesson {
+impl DescribeFlight {
+    /// Runs `call`, or returns the result of the call that was running when this began.
+    pub(crate) async fn share(
+        &self,
+        deadline: Deadline,
+        call: impl Future<Output = DescribeResult>,
+    ) -> DescribeResult {
         let ended_before = self.ended.load(Ordering::Acquire);
-        let late = Trouble::Late { after: deadline.after };
+        let late = UpstreamError::DeadlineExceeded { after: deadline.after };
         let mut last = timeout_at(deadline.at, self.last.lock()).await.map_err(|_| late)?;
         if self.ended.load(Ordering::Acquire) != ended_before {
             match &*last {
-                // Its deadline was not ours.
-                None | Some(Err(Trouble::Late { .. })) => {}
+                // The other caller's deadline is not this one's.
+                None | Some(Err(UpstreamError::DeadlineExceeded { .. })) => {}
                 Some(shared) => return shared.clone(),
             }
         }
-        let lesson = lesson.await;
-        *last = Some(lesson.clone());
+        let call = call.await;
+        *last = Some(call.clone());
         self.ended.fetch_add(1, Ordering::Release);
-        lesson
+        call
     }
 }
