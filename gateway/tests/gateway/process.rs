@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
 
+use crate::cluster::Cluster;
 use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::recording::count;
 
@@ -358,4 +359,22 @@ async fn each_prediction_and_each_failure_has_one_log_line_with_its_fields() {
     let cause = format!("{url}/predict: status 500 Internal Server Error: Model error");
     let failed = json!({"level": "WARN", "code": "predictor_failed", "endpoint": url, "cause": cause});
     check(&next_line(&mut log).await, &failed);
+}
+
+#[tokio::test]
+async fn a_change_of_endpoints_has_one_log_line_with_the_model() {
+    let cluster = Cluster::new().await;
+    cluster.ready("demo", &[]);
+    let server = cluster.dns.address.to_string();
+    let GatewayProcess { child: _child, mut log, address, .. } =
+        GatewayProcess::start(&["--cluster-domain", "cluster.test", "--dns-server", &server]).await;
+    assert!(predict(address, r#"{"features":[1,2,0,0]}"#).await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(next_line(&mut log).await["code"], "not_ready");
+    cluster.ready("demo", &[1]);
+    let line = next_line(&mut log).await;
+    let expected = json!({"message": "the endpoints changed", "model": "demo", "namespace": "default"});
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&line[field], value, "{field} of {line}");
+    }
+    assert_eq!((&line["before"], &line["endpoints"]), (&json!(0), &json!(1)), "{line}");
 }
