@@ -10,15 +10,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use data_encoding::BASE64;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::api::Credentials;
 use crate::http::{client, send};
-use crate::kubernetes::kubectl_json;
 use crate::pod_list::PodList;
 use crate::process::{Process, free_address};
 use crate::programs::found;
@@ -135,19 +134,11 @@ pub async fn faults(metrics: &str) -> Result<String> {
 
 /// Where to find the API server, whom to ask through it, and what to work out of the answers.
 fn configuration(pods: &Pods, (rules, list): (&Path, &PodList), folder: &Path) -> Result<Value> {
-    let seen = kubectl_json(&["config", "view", "--raw", "--minify", "--flatten"])?;
-    let (cluster, user) = (&seen["clusters"][0]["cluster"], &seen["users"][0]["user"]);
-    let server = cluster["server"].as_str().and_then(|server| server.strip_prefix("https://"));
-    let server = server.context("the API server has an address")?;
+    let Credentials { server, authority, certificate, key } = Credentials::read()?;
     let mut tls = json!({});
-    for (name, value) in [
-        ("ca_file", &cluster["certificate-authority-data"]),
-        ("cert_file", &user["client-certificate-data"]),
-        ("key_file", &user["client-key-data"]),
-    ] {
-        let text = value.as_str().with_context(|| format!("KUBECONFIG has what goes into {name}"))?;
+    for (name, pem) in [("ca_file", authority), ("cert_file", certificate), ("key_file", key)] {
         let file = folder.join(name);
-        fs::write(&file, BASE64.decode(text.as_bytes())?)?;
+        fs::write(&file, pem)?;
         tls[name] = json!(file);
     }
     let Pods { job, names, port, path } = pods;

@@ -6,6 +6,7 @@
 mod changes;
 mod restarts;
 mod faults;
+mod gateway_faults;
 mod repair;
 mod operators;
 mod control_plane;

@@ -6,9 +6,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use canopy_tests::api;
 use canopy_tests::forward::Forward;
-use canopy_tests::kubernetes::{helm, kubectl, kubectl_json};
+use canopy_tests::kubernetes::{helm, kubectl};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::wait::until;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
@@ -29,11 +30,12 @@ const ALL: u32 = 6;
 /// Of that, a test whose answers must come in time while others start pods. On three nodes each pod starts more slowly.
 const SCENE: u32 = if cfg!(feature = "full") { 3 } else { 2 };
 
-/// Tests have gateways of their own, in their namespaces.
-const FRONTS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"front"}}}]"#;
+/// Admits the gateways of single tests, which are in the tests' namespaces.
+const TEST_GATEWAYS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"test-gateway"}}}]"#;
 
 static TURNS: Semaphore = Semaphore::const_new(ALL as usize);
-static INSTALLED: OnceCell<()> = OnceCell::const_new();
+/// The outcome of the installation, also where it failed: no later test tries again.
+static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
 /// How many tests share Canopy or wait to.
 static SHARING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
@@ -78,7 +80,8 @@ pub(crate) async fn exclusive() -> Result<Lock> {
 
 async fn turn(weight: u32, counted: Option<Counted>) -> Result<Lock> {
     let permit = TURNS.acquire_many(weight).await?;
-    INSTALLED.get_or_try_init(async || install()).await?;
+    let installed = INSTALLED.get_or_init(async || install().map_err(|error| format!("{error:#}"))).await;
+    installed.as_ref().map_err(|error| anyhow!("Canopy was not installed: {error}"))?;
     Ok(Lock { _permit: permit, _counted: counted })
 }
 
@@ -95,7 +98,7 @@ pub(crate) fn install_with(set: &[String]) -> Result<()> {
     let install = ["upgrade", "--install", "canopy", chart, "--namespace", SYSTEM, "--create-namespace"];
     let set = [&namespaces, &default].into_iter().chain(set).flat_map(|value| ["--set", value.as_str()]);
     let set: Vec<_> = set.collect();
-    helm(&[&install[..], &set, &["--set-json", FRONTS, "--wait", "--timeout", "3m"]].concat())?;
+    helm(&[&install[..], &set, &["--set-json", TEST_GATEWAYS, "--wait", "--timeout", "3m"]].concat())?;
     Ok(())
 }
 
@@ -128,9 +131,8 @@ pub(crate) async fn without_operators() -> Result<()> {
 /// The pods of one part of Canopy that are there to stay.
 pub(crate) fn pods(part: &str) -> Result<Vec<String>> {
     let selector = format!("app.kubernetes.io/name=canopy-{part}");
-    let list = kubectl_json(&["get", "pods", "--namespace", SYSTEM, "--selector", &selector])?;
-    let items = list["items"].as_array().context("a list has items")?;
-    let stay = items.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let pods = api::list("pods", Some(SYSTEM), &selector)?;
+    let stay = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     Ok(stay.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
 }
 
@@ -153,16 +155,11 @@ pub(crate) async fn measurements(pod: &str) -> Result<Scrape> {
 
 /// The operator that holds the Lease.
 pub(crate) fn leader() -> Result<String> {
-    let holder = [
-        "get",
-        "lease",
-        "canopy-operator",
-        "--namespace",
-        "kube-system",
-        "--output",
-        "jsonpath={.spec.holderIdentity}",
-    ];
-    let holder = kubectl(&holder)?;
-    ensure!(pods("operator")?.contains(&holder), "the Lease is held by {holder:?}, which is not there");
+    let lease = api::get("leases", "kube-system", "canopy-operator")?;
+    let holder = lease["spec"]["holderIdentity"].as_str().context("the Lease has no holder")?.to_owned();
+    ensure!(
+        pods("operator")?.contains(&holder),
+        "the holder of the Lease, {holder:?}, is no pod of the operator"
+    );
     Ok(holder)
 }

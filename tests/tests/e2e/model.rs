@@ -74,23 +74,12 @@ fn merge(into: &mut Value, more: &Value) {
 impl Model<'_> {
     /// The model as the API server has it.
     pub(crate) fn read(&self) -> Result<Value> {
-        let text = self.namespace.kubectl(&["get", "predictormodel", self.name, "--output", "json"])?;
-        serde_json::from_str(&text).context("kubectl prints JSON")
+        self.namespace.json("predictormodels", self.name)
     }
 
     /// Changes the spec.
     pub(crate) fn patch(&self, spec: &Value) -> Result<()> {
-        let patch = json!({"spec": spec}).to_string();
-        self.namespace.kubectl(&[
-            "patch",
-            "predictormodel",
-            self.name,
-            "--type",
-            "merge",
-            "--patch",
-            &patch,
-        ])?;
-        Ok(())
+        self.namespace.patch("predictormodels", self.name, &json!({"spec": spec}))
     }
 
     /// Waits as people do until the model is ready.
@@ -150,21 +139,7 @@ impl Model<'_> {
     /// The pods of a revision, by name.
     pub(crate) fn pods(&self, revision: &str) -> Result<BTreeMap<String, State>> {
         let selector = format!("{REVISION}={revision},app.kubernetes.io/instance={}", self.name);
-        let list = self.namespace.kubectl(&["get", "pods", "--selector", &selector, "--output", "json"])?;
-        let list: Value = serde_json::from_str(&list)?;
-        let read = |pod: &Value| {
-            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-            let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-            let state = State {
-                uid: word(&pod["metadata"]["uid"]),
-                node: word(&pod["spec"]["nodeName"]),
-                is_ready: conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True"),
-                restarts: containers.filter_map(|container| container["restartCount"].as_u64()).sum(),
-            };
-            (word(&pod["metadata"]["name"]), state)
-        };
-        Ok(list["items"].as_array().context("a list has items")?.iter().map(read).collect())
+        pod_states(self.namespace, &selector)
     }
 
     /// Returns when a revision has so many pods, all of them ready.
@@ -210,6 +185,24 @@ impl Model<'_> {
         })
         .await
     }
+}
+
+/// The pods that a label selector matches, by name.
+pub(crate) fn pod_states(namespace: &Namespace, selector: &str) -> Result<BTreeMap<String, State>> {
+    let pods = namespace.list("pods", selector)?;
+    let read = |pod: &Value| {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        let state = State {
+            uid: word(&pod["metadata"]["uid"]),
+            node: word(&pod["spec"]["nodeName"]),
+            is_ready: conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True"),
+            restarts: containers.filter_map(|container| container["restartCount"].as_u64()).sum(),
+        };
+        (word(&pod["metadata"]["name"]), state)
+    };
+    Ok(pods.iter().map(read).collect())
 }
 
 /// The condition of a model.

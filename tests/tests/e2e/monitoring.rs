@@ -24,7 +24,7 @@ use tokio::process::Command;
 
 use crate::canopy::{SYSTEM, exclusive, gateways, install, install_with, measurements, pods, rolled_out};
 use crate::model::{Model, revision, small};
-use crate::signals::signal_predictors;
+use crate::signals::signal_pods;
 
 /// By when every query has found something: rates need two scrapes after a change.
 const SEEN_WITHIN: Duration = Duration::from_mins(2);
@@ -180,10 +180,10 @@ async fn tell(gateway: &Forward, answer: &Value) -> Result<()> {
 /// Asks more than can wait, of a pod that hangs meanwhile: some requests are refused, the others are late.
 async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
     let (pods, name) = (model.pods(&revision(&model.read()?)?)?, model.full_name());
-    signal_predictors("STOP", pods.values())?;
+    signal_pods("STOP", pods.values())?;
     let mut asked: FuturesUnordered<_> = (0..TOO_MANY).map(|_| gateway.predict(&name, &ROW)).collect();
     let first = asked.next().await;
-    signal_predictors("CONT", pods.values())?;
+    signal_pods("CONT", pods.values())?;
     let first = first.context("there are requests")??;
     ensure!(
         first.status == 503 && first.json()?["code"] == "overloaded",

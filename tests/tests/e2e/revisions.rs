@@ -124,8 +124,11 @@ async fn proven(
     })
     .await?;
     until("the end of the old revision", TIMEOUT, async || {
-        let left = model.namespace.kubectl(&["get", "deployments", "--output", "name"])?;
-        ensure!(!left.contains(&old), "there is still {left}");
+        let left = model.namespace.names("deployments")?;
+        ensure!(
+            left.iter().all(|name| !name.contains(&old)),
+            "expected no Deployment of {old}, got {left:?}"
+        );
         Ok(())
     })
     .await?;

@@ -105,8 +105,8 @@ async fn its_pods_have_no_privilege_no_token_and_no_writable_root() -> Result<()
     in_namespace("e2e-restricted", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         Model { namespace, name: "tiny" }.ready()?;
-        let pods: Value = serde_json::from_str(&namespace.kubectl(&["get", "pods", "--output", "json"])?)?;
-        let spec = &pods["items"][0]["spec"];
+        let pods = namespace.list("pods", "")?;
+        let spec = &pods.first().context("the model has no pods")?["spec"];
         ensure!(spec["automountServiceAccountToken"] == false, "{spec}");
         let volumes = spec["volumes"].as_array().context("a pod has volumes")?;
         ensure!(

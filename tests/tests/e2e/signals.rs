@@ -1,7 +1,4 @@
-//! Processes of pods, struck where the API server cannot reach them.
-//!
-//! Comes in: a signal and pods. Goes out: it was sent to the program of each, whatever node it is on. Never: the process
-//! that only holds a pod's network.
+//! Sends signals to the programs of pods, from the nodes that they run on.
 
 use std::collections::BTreeMap;
 
@@ -10,31 +7,28 @@ use canopy_tests::kubernetes::on_node;
 
 use crate::model::State;
 
-/// Sends a signal to the program of every pod that is named by its uid; fails where a pod has none.
-const STRIKE: &str = r#"
+/// Sends a signal to the program of each pod, by the pod's uid; fails if a pod does not run the program.
+const SIGNAL: &str = r#"
 program=$1; signal=$2; shift 2
 for uid in "$@"; do
-    struck=
+    sent=
     for group in $(grep -lE "pod($uid|$(echo "$uid" | tr - _))" /proc/[0-9]*/cgroup); do
         process=${group%/cgroup}
         case $(readlink "$process/exe") in
-            */"$program") kill -"$signal" "${process#/proc/}" && struck=yes ;;
+            */"$program") kill -"$signal" "${process#/proc/}" && sent=yes ;;
         esac
     done
-    [ "$struck" ] || { echo "pod $uid has no $program to send $signal to" >&2; exit 1; }
+    [ "$sent" ] || { echo "pod $uid does not run $program" >&2; exit 1; }
 done"#;
 
-/// Sends `signal` to the predictors of `pods`, to those of one node at once.
-pub(crate) fn signal_predictors<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
-    signal_pods(
-        "canopy",
-        signal,
-        pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str())),
-    )
+/// Sends `signal` to the program of Canopy in each of `pods`; pods of one node get it at once.
+pub(crate) fn signal_pods<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
+    let places = pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str()));
+    signal_program("canopy", signal, places)
 }
 
-/// Sends `signal` to `program` in pods that are known by their node and uid.
-pub(crate) fn signal_pods<'a>(
+/// Sends `signal` to `program` in pods that are given by their node and uid.
+pub(crate) fn signal_program<'a>(
     program: &str,
     signal: &str,
     pods: impl Iterator<Item = (&'a str, &'a str)>,
@@ -44,7 +38,7 @@ pub(crate) fn signal_pods<'a>(
         nodes.entry(node).or_default().push(uid);
     }
     for (node, uids) in nodes {
-        on_node(node, STRIKE, &[&[program, signal], &uids[..]].concat())?;
+        on_node(node, SIGNAL, &[&[program, signal], &uids[..]].concat())?;
     }
     Ok(())
 }

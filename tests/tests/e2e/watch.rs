@@ -39,8 +39,7 @@ impl Watch {
             "json",
         ];
         let watch = Self { process: kubectl_running(&words)? };
-        let there: Value = serde_json::from_str(&namespace.kubectl(&["get", kind, "--output", "json"])?)?;
-        let there = there["items"].as_array().map_or(0, Vec::len);
+        let there = namespace.list(kind, "")?.len();
         until(&format!("a watch of {kind}"), SOON, async || {
             let told = watch.events()?.len();
             ensure!(told >= there, "it told of {told} objects of {there}");

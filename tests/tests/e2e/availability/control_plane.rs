@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Scene;
 use super::changes::{grow, replaced};
-use crate::audit::{is_operators, writes};
+use crate::audit::{Mark, is_operators};
 use crate::canopy::{SYSTEM, exclusive, leader, pods, under_load};
 use crate::model::{TIMEOUT, revision};
 
@@ -105,13 +105,13 @@ fn asked(refuser: &Webhook, namespace: &str) -> Value {
     }]})
 }
 
-/// How many writes of the operators in `namespace` the API server has answered with `status`.
-fn answered_with(status: u16, namespace: &str) -> Result<usize> {
+/// The number of writes of the operators in `namespace` that the API server has answered with `status` since `mark`.
+fn answered_with(status: u16, namespace: &str, mark: &Mark) -> Result<usize> {
     let is_one = |write: &&Value| {
         let is_here = write["objectRef"]["namespace"] == namespace;
         is_here && is_operators(write) && write["responseStatus"]["code"] == status
     };
-    Ok(writes()?.iter().filter(is_one).count())
+    Ok(mark.writes()?.iter().filter(is_one).count())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,12 +126,12 @@ async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result
         let mut load = scene.load().await?;
         for (number, status) in [429, 409, 500].into_iter().enumerate() {
             let delayed = async {
-                let (old, mark) = (revision(&scene.model.read()?)?, answered_with(status, &namespace.name)?);
+                let (old, mark) = (revision(&scene.model.read()?)?, Mark::now()?);
                 refuser.refuse_with(status);
                 grow(&scene.model, 11 + number as u32)?;
                 until("an operator to be refused twice", TIMEOUT, async || {
-                    let count = answered_with(status, &namespace.name)? - mark;
-                    ensure!(count > 1, "it was {count} times");
+                    let count = answered_with(status, &namespace.name, &mark)?;
+                    ensure!(count > 1, "expected two answers with {status}, got {count}");
                     Ok(())
                 })
                 .await?;

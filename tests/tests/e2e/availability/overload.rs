@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use canopy_tests::forward::Forward;
-use canopy_tests::load::{LATEST, Load, PHASE_MIN, Plan, Report, Sent};
+use canopy_tests::load::{Load, PHASE_MIN, Plan};
 use canopy_tests::namespace::in_namespace;
+use canopy_tests::report::{LATEST, Report, Sent};
 use canopy_tests::wait::until;
 use serde_json::json;
 
@@ -52,8 +53,8 @@ fn plan(scene: &Scene<'_>, per_second: f64, connections: usize) -> Result<Plan> 
 
 async fn has_sent(load: &Load, least: usize) -> Result<()> {
     until("requests", TIMEOUT, async || {
-        let count = load.so_far().len();
-        ensure!(count >= least, "there are {count}");
+        let count = load.count();
+        ensure!(count >= least, "expected {least} requests, got {count}");
         Ok(())
     })
     .await

@@ -23,9 +23,7 @@ enum Deed {
 
 /// Does it, and returns when all is as it was, and told.
 async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> Result<()> {
-    let read = || -> Result<Value> {
-        Ok(serde_json::from_str(&model.namespace.kubectl(&["get", kind, name, "--output", "json"])?)?)
-    };
+    let read = || model.namespace.json(kind, name);
     let essence = |of: &Value| {
         let metadata = &of["metadata"];
         json!([
@@ -41,8 +39,7 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
     let before = read()?;
     let (is_done, words): (&dyn Fn(&Value) -> bool, _) = match &deed {
         Deed::Patch(patch) => {
-            let patch = patch.to_string();
-            model.namespace.kubectl(&["patch", kind, name, "--type", "merge", "--patch", &patch])?;
+            model.namespace.patch(kind, name, patch)?;
             (&|now| now["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"], "changed")
         }
         Deed::Delete => {
@@ -76,17 +73,17 @@ async fn children_that_are_edited_or_deleted_are_repaired_and_no_request_fails()
         let pinned = json!({"spec": {"template": {"spec": {"nodeSelector": {"x": "y"}}}}});
         let orphan = || Deed::Patch(json!({"metadata": {"ownerReferences": null}}));
         let deeds = [
-            ("a selector changed", ("service", "tiny-pods"), Deed::Patch(nobody.clone())),
-            ("the other selector changed", ("service", "tiny"), Deed::Patch(nobody)),
-            ("a selector added to", ("service", "tiny-pods"), Deed::Patch(added.clone())),
-            ("the other selector added to", ("service", "tiny"), Deed::Patch(added)),
-            ("pods pinned to a node", ("deployment", of_revision.as_str()), Deed::Patch(pinned)),
-            ("the owner forgotten", ("deployment", of_revision.as_str()), orphan()),
-            ("scaled by hand", ("deployment", &of_revision), Deed::Patch(json!({"spec": {"replicas": 1}}))),
-            ("a Service deleted", ("service", "tiny-pods"), Deed::Delete),
-            ("the other Service deleted", ("service", "tiny"), Deed::Delete),
-            ("the config deleted", ("configmap", &of_revision), Deed::Delete),
-            ("the Deployment deleted", ("deployment", &of_revision), Deed::Delete),
+            ("a selector changed", ("services", "tiny-pods"), Deed::Patch(nobody.clone())),
+            ("the other selector changed", ("services", "tiny"), Deed::Patch(nobody)),
+            ("a selector added to", ("services", "tiny-pods"), Deed::Patch(added.clone())),
+            ("the other selector added to", ("services", "tiny"), Deed::Patch(added)),
+            ("pods pinned to a node", ("deployments", of_revision.as_str()), Deed::Patch(pinned)),
+            ("the owner forgotten", ("deployments", of_revision.as_str()), orphan()),
+            ("scaled by hand", ("deployments", &of_revision), Deed::Patch(json!({"spec": {"replicas": 1}}))),
+            ("a Service deleted", ("services", "tiny-pods"), Deed::Delete),
+            ("the other Service deleted", ("services", "tiny"), Deed::Delete),
+            ("the config deleted", ("configmaps", &of_revision), Deed::Delete),
+            ("the Deployment deleted", ("deployments", &of_revision), Deed::Delete),
         ];
         let mut load = scene.load().await?;
         for (what, child, deed) in deeds {
