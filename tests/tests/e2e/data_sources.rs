@@ -1,13 +1,14 @@
 //! Data from other machines: what a spec cannot reach, and how a model outlives the loss and the change of its file.
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{apply, on_node};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::canopy::{exclusive, install, install_with, shared};
+use crate::canopy::{exclusive, install, install_with, rolled_out, shared};
 use crate::failures::{ROWS, csv_model, still_serves};
 use crate::files;
 use crate::model::{Model, TIMEOUT, revision};
@@ -30,7 +31,7 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
     let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias"},
         "spec": {"type": "ExternalName", "externalName": "kubernetes.default.svc.cluster.local"}});
     apply(FILES, &alias.to_string())?;
-    let outcome = in_namespace("e2e-refused-addresses", async |namespace| {
+    let test = in_namespace("e2e-refused-addresses", async |namespace| {
         for (name, uri, reason, words) in [
             ("metadata", "http://169.254.169.254/latest/meta-data/".to_owned(), "DataInvalid", REFUSED),
             ("mapped", "http://[::ffff:169.254.169.254]/".to_owned(), "DataInvalid", REFUSED),
@@ -51,10 +52,8 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
             namespace.kubectl(&["delete", "predictormodel", name])?;
         }
         Ok(())
-    })
-    .await;
-    files::stop(FILES)?;
-    outcome
+    });
+    with_cleanup(test, async || files::stop(FILES)).await
 }
 
 #[tokio::test]
@@ -62,7 +61,7 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
     const FILES: &str = "e2e-files-networks";
     let _lock = exclusive().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let outcome = in_namespace("e2e-networks", async |namespace| {
+    let test = in_namespace("e2e-networks", async |namespace| {
         let model = |name: &str, file: &str| {
             csv_model(name, &json!({"uri": format!("{base}/{file}"), "sha256": digest(ROWS)}))
         };
@@ -81,11 +80,13 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
 
         // A revision keeps the networks that it was made with.
         denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await.map(drop)
+    });
+    with_cleanup(test, async || {
+        install()?;
+        rolled_out()?;
+        files::stop(FILES)
     })
-    .await;
-    install()?;
-    files::stop(FILES)?;
-    outcome
+    .await
 }
 
 #[tokio::test]
@@ -93,7 +94,7 @@ async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
     const FILES: &str = "e2e-files-swapped";
     let _lock = shared().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let outcome = in_namespace("e2e-swapped", async |namespace| {
+    let test = in_namespace("e2e-swapped", async |namespace| {
         let source = json!({"uri": format!("{base}/rows.csv"), "sha256": digest(ROWS)});
         namespace.apply(&csv_model("tiny", &source))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -113,10 +114,8 @@ async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
         let model = tiny.ready()?;
         ensure!(revision(&model)? == serving, "it recovered as another revision: {model}");
         Ok(())
-    })
-    .await;
-    files::stop(FILES)?;
-    outcome
+    });
+    with_cleanup(test, async || files::stop(FILES)).await
 }
 
 /// Ends the sandbox of the pod with a uid, as a restart of its node does: its containers start again, `prepare` first,

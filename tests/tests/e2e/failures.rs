@@ -4,6 +4,7 @@
 //! that stops serving because another cannot.
 
 use anyhow::{Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::namespace::in_namespace;
@@ -70,8 +71,9 @@ async fn data_that_are_not_there_are_named_and_a_model_that_serves_goes_on() -> 
 async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_another() -> Result<()> {
     let _lock = shared().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let outcome = in_namespace("e2e-http", async |namespace| {
-        let digest = Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    let test = in_namespace("e2e-http", async |namespace| {
+        let digest =
+            Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let uri = format!("{base}/rows.csv");
         namespace.apply(&csv_model("tiny", &json!({"uri": uri, "sha256": digest})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -80,20 +82,26 @@ async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_anothe
 
         let another = "0".repeat(64);
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"sha256": another}}}}}))?;
-        let message = tiny.condition_with("Ready", "False", "DigestMismatch", &["another SHA-256", &another]).await?;
+        let message =
+            tiny.condition_with("Ready", "False", "DigestMismatch", &["another SHA-256", &another]).await?;
         ensure!(!message.contains(&digest), "the digest of what was found is told: {message}");
         tiny.has_event("DigestMismatch", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await?;
 
         // Not there: it may come, so it is tried again.
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"uri": format!("{base}/absent.csv"), "sha256": digest}}}}}))?;
-        let message = tiny.condition_with("Ready", "False", "DataUnavailable", &["absent.csv", "no file could be read there"]).await?;
+        let message = tiny
+            .condition_with(
+                "Ready",
+                "False",
+                "DataUnavailable",
+                &["absent.csv", "no file could be read there"],
+            )
+            .await?;
         tiny.has_event("DataUnavailable", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await
-    })
-    .await;
-    files::stop(FILES)?;
-    outcome
+    });
+    with_cleanup(test, async || files::stop(FILES)).await
 }
 
 #[tokio::test]
@@ -119,7 +127,7 @@ async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> R
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_told_and_a_model_that_serves_goes_on() -> Result<()> {
     let _lock = exclusive().await?;
-    let outcome = in_namespace("e2e-image", async |namespace| {
+    let test = in_namespace("e2e-image", async |namespace| {
         namespace.apply(&small("tiny", &json!({})))?;
         let tiny = Model { namespace, name: "tiny" };
         let serving = revision(&tiny.ready()?)?;
@@ -132,10 +140,9 @@ async fn an_image_that_cannot_be_pulled_is_told_and_a_model_that_serves_goes_on(
             tiny.condition_with("Ready", "False", "ImageUnavailable", &["canopy-predictor:absent"]).await?;
         tiny.has_event("ImageUnavailable", &message).await?;
         still_serves(&tiny, &[1.0; 4], &serving).await
-    })
-    .await;
-    predictor_image(concat!("canopy-predictor:", env!("CARGO_PKG_VERSION")))?;
-    outcome
+    });
+    with_cleanup(test, async || predictor_image(concat!("canopy-predictor:", env!("CARGO_PKG_VERSION"))))
+        .await
 }
 
 /// Sets the operator's image of the predictor, and returns when an operator runs with it.

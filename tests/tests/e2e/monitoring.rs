@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::forward::Forward;
 use canopy_tests::jaeger::Span;
 use canopy_tests::kubernetes::{helm, kubectl, this_machine};
@@ -211,7 +212,7 @@ fn observe(store: &TraceStore, postgres: &Postgres) -> Result<()> {
     ])
 }
 
-fn forget_secret() -> Result<()> {
+fn delete_secret() -> Result<()> {
     kubectl(&["delete", "secret", SECRET, "--namespace", SYSTEM, "--ignore-not-found"]).map(drop)
 }
 
@@ -341,9 +342,9 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
     let here = this_machine()?;
     let (store, postgres) = (TraceStore::start(here).await?, Postgres::start(here).await?);
     // Left by a run that was interrupted.
-    forget_secret()?;
-    observe(&store, &postgres)?;
-    let seen = in_namespace("e2e-monitoring", async |namespace| {
+    delete_secret()?;
+    let test = in_namespace("e2e-monitoring", async |namespace| {
+        observe(&store, &postgres)?;
         rolled_out()?;
         namespace.apply(&small("seen", &json!({"replicas": 1})))?;
         let model = Model { namespace, name: "seen" };
@@ -358,13 +359,13 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
         }
         traces(&store, &model, &gateways[0]).await?;
         every_query(&model, &gateways, &store).await
-    })
-    .await;
-    // Whatever came of it, the others find Canopy as it was.
-    install()?;
-    forget_secret()?;
-    rolled_out()?;
-    seen.with_context(|| postgres.lines().join("\n"))
+    });
+    let seen = with_cleanup(test, async || {
+        install()?;
+        delete_secret()?;
+        rolled_out()
+    });
+    seen.await.with_context(|| postgres.lines().join("\n"))
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Invariant: only one of them acts, and the other one says so.
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{apply, helm, kubectl, kubectl_json};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
@@ -35,7 +36,7 @@ async fn a_second_release_is_refused_by_helm() -> Result<()> {
 #[tokio::test]
 async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Result<()> {
     let _lock = exclusive().await?;
-    let outcome = in_namespace(OTHER, async |namespace| {
+    let test = in_namespace(OTHER, async |namespace| {
         let first = until("a leader", TIMEOUT, async || leader()).await?;
         install_operator()?;
         let pod =
@@ -59,11 +60,12 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
         ensure!(told.lines().count() == 1, "told twice: {told}");
         ensure!(leader()? == first, "another operator leads");
         Ok(())
+    });
+    with_cleanup(test, async || {
+        kubectl(&["delete", "clusterrolebinding", OTHER, "--ignore-not-found"])?;
+        kubectl(&["delete", "rolebinding", OTHER, "--namespace", LEASES, "--ignore-not-found"]).map(drop)
     })
-    .await;
-    kubectl(&["delete", "clusterrolebinding", OTHER, "--ignore-not-found"])?;
-    kubectl(&["delete", "rolebinding", OTHER, "--namespace", LEASES, "--ignore-not-found"])?;
-    outcome
+    .await
 }
 
 /// An operator like the one that is installed, by hand and so past Helm, in the namespace of the test.

@@ -2,6 +2,7 @@
 //! asked for meanwhile is done afterwards.
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{apply, kubectl, kubectl_json, on_node, this_machine};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
@@ -15,7 +16,7 @@ use crate::canopy::{SYSTEM, exclusive, leader, pods, under_load};
 use crate::model::{TIMEOUT, revision};
 
 /// The name of the webhook that refuses.
-const REFUSER: &str = "e2e-refuser";
+const WEBHOOK: &str = "e2e-webhook";
 
 /// Sends a signal to every process of a program on a node and prints which those are; signal 0 only looks.
 const STRIKE: &str = r#"
@@ -93,13 +94,13 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
     .await
 }
 
-/// Has `refuser` asked before every write to a Deployment of `namespace`.
-fn asked(refuser: &Webhook, namespace: &str) -> Value {
+/// Makes the API server call `webhook` before every write to a Deployment of `namespace`.
+fn configuration(webhook: &Webhook, namespace: &str) -> Value {
     json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-    "metadata": {"name": REFUSER},
+    "metadata": {"name": WEBHOOK},
     "webhooks": [{
-        "name": "refuser.e2e.canopy.rs", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        "failurePolicy": "Fail", "timeoutSeconds": 5, "clientConfig": refuser.client_config(),
+        "name": "webhook.e2e.canopy.rs", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Fail", "timeoutSeconds": 5, "clientConfig": webhook.client_config(),
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}],
     }]})
@@ -118,16 +119,16 @@ fn answered_with(status: u16, namespace: &str, mark: &Mark) -> Result<usize> {
 async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result<()> {
     let _lock = under_load().await?;
     // Left by a run that was interrupted, it would refuse what this one begins with.
-    forget()?;
-    in_namespace("e2e-refusing", async |namespace| {
+    delete_webhook()?;
+    let test = in_namespace("e2e-refusing", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
-        let refuser = Webhook::start(this_machine()?).await?;
-        apply("default", &asked(&refuser, &namespace.name).to_string())?;
+        let webhook = Webhook::start(this_machine()?).await?;
+        apply("default", &configuration(&webhook, &namespace.name).to_string())?;
         let mut load = scene.load().await?;
         for (number, status) in [429, 409, 500].into_iter().enumerate() {
             let delayed = async {
                 let (old, mark) = (revision(&scene.model.read()?)?, Mark::now()?);
-                refuser.refuse_with(status);
+                webhook.refuse_with(status);
                 grow(&scene.model, 11 + number as u32)?;
                 until("an operator to be refused twice", TIMEOUT, async || {
                     let count = answered_with(status, &namespace.name, &mark)?;
@@ -136,23 +137,19 @@ async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result
                 })
                 .await?;
                 let still = revision(&scene.model.read()?)?;
-                refuser.allow_all();
+                webhook.allow_all();
                 ensure!(still == old, "the change was done although the API server refused it");
                 replaced(&scene.model, &old).await.map(drop)
             };
-            let outcome = load.during(&format!("{status} for a while"), delayed).await;
-            if outcome.is_err() {
-                forget()?;
-            }
-            outcome?;
+            load.during(&format!("{status} for a while"), delayed).await?;
         }
-        forget()?;
+        delete_webhook()?;
         load.calm("after").await?;
         load.stop().await.all_answered("an API server that answers 429, 409 and 500")
-    })
-    .await
+    });
+    with_cleanup(test, async || delete_webhook()).await
 }
 
-fn forget() -> Result<()> {
-    kubectl(&["delete", "validatingwebhookconfiguration", REFUSER, "--ignore-not-found"]).map(drop)
+fn delete_webhook() -> Result<()> {
+    kubectl(&["delete", "validatingwebhookconfiguration", WEBHOOK, "--ignore-not-found"]).map(drop)
 }

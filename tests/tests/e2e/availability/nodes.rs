@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{docker, kubectl, kubectl_json};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::{pass, until};
@@ -44,9 +45,8 @@ async fn a_node_that_is_drained_and_comes_back_fails_no_request() -> Result<()> 
             scene.model.ready()?;
             scene.gateways.rolled_out()
         };
-        let outcome = load.during("a node drained", drained).await;
-        kubectl(&["uncordon", &node])?;
-        outcome?;
+        let drained = load.during("a node drained", drained);
+        with_cleanup(drained, async || kubectl(&["uncordon", &node]).map(drop)).await?;
         rolled_out()?;
         until("a leader", TIMEOUT, async || leader()).await?;
         load.calm("after").await?;
@@ -81,9 +81,8 @@ async fn a_node_that_is_lost_without_a_word_fails_requests_for_two_seconds_at_mo
             })
             .await
         };
-        let outcome = load.during("a node lost", killed).await;
-        docker(&["start", &lost])?;
-        outcome?;
+        let killed = load.during("a node lost", killed);
+        with_cleanup(killed, async || docker(&["start", &lost]).map(drop)).await?;
         load.calm("after").await?;
         rolled_out()?;
         until("a leader", TIMEOUT, async || leader()).await?;
