@@ -197,8 +197,8 @@ async fn send_when_due(shared: Arc<Shared>, sender: usize) {
         }
         // Every sender sends all of the bodies.
         let body = (number / connections + number) % bodies.len();
-        let asked = timeout(GIVEN_UP, shared.ask(&mut kept, &bodies[body].0)).await;
-        let outcome = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {GIVEN_UP:?}")));
+        let answer = timeout(GIVEN_UP, shared.send(&mut kept, &bodies[body].0)).await;
+        let outcome = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {GIVEN_UP:?}")));
         if outcome.is_err() {
             kept = None;
         }
@@ -218,7 +218,7 @@ async fn send_when_due(shared: Arc<Shared>, sender: usize) {
 
 impl Shared {
     /// Sends a request over the kept connection, if it is still open, or over a new one.
-    async fn ask(&self, kept: &mut Option<SendRequest<Full<Bytes>>>, body: &str) -> Result<Answer> {
+    async fn send(&self, kept: &mut Option<SendRequest<Full<Bytes>>>, body: &str) -> Result<Answer> {
         let mut open = None;
         if let Some(mut before) = kept.take() {
             // A server that has closed it did so while no request was on it: nothing is sent twice.

@@ -1,7 +1,6 @@
-//! A real Prometheus that finds pods of a cluster, and asks them.
+//! A real Prometheus that scrapes the pods of a cluster, and `promtool`.
 //!
-//! Comes in: `KUBECONFIG`, which pods it is to ask, a file of rules. Goes out: answers to queries, and what `promtool` says.
-//! Never: a way to the pods of its own: it asks them through the API server, for it runs beside the cluster and not in it.
+//! It runs beside the cluster, and so reaches the pods through the API server.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -110,7 +109,7 @@ impl Prometheus {
         format!("http://{}", self.address)
     }
 
-    /// What it printed, for whoever reads why a test failed.
+    /// Its output so far, for the report of a failed test.
     pub fn lines(&self) -> Vec<String> {
         self.process.lines()
     }

@@ -1,6 +1,4 @@
-//! A revision that the cluster does not let in, beside one that serves.
-//!
-//! Invariant: what serves is repaired and scaled as if the other were not there.
+//! A revision that an admission policy refuses, beside one that serves, which is repaired and scaled as before.
 
 use anyhow::{Result, ensure};
 use canopy_tests::cleanup::with_cleanup;

@@ -1,7 +1,4 @@
-//! The Canopy that the tests ask: installed once by its chart, shared by most, changed by one at a time.
-//!
-//! Comes in: a test that wants it for itself or with others. Goes out: a turn, and tunnels to its pods. Never: a
-//! change beside a test that did not expect one.
+//! The installation of Canopy that the tests share: made once with the chart, and changed only by tests that run alone.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,36 +13,36 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
 /// Where Canopy is installed.
 pub(crate) const SYSTEM: &str = "canopy-system";
-/// The namespace of the model that gateways ask where a request names none.
+/// The namespace of the default model.
 pub(crate) const DEFAULT: &str = "e2e-demo";
 
 const GATEWAY_PORT: u16 = 8000;
 const OPERATOR_ADMIN_PORT: u16 = 9002;
 
-/// How long operators that are told to go may take.
+/// The longest time for operators to end.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
 
-/// How much may go on at once: so many tests that do little, and start few pods.
+/// How many light tests may run at once.
 const ALL: u32 = 6;
-/// Of that, a test whose answers must come in time while others start pods. On three nodes each pod starts more slowly.
-const SCENE: u32 = if cfg!(feature = "full") { 3 } else { 2 };
+/// The share of a test under load, whose answers must be in time while others start pods. Pods of three nodes start more slowly.
+const UNDER_LOAD: u32 = if cfg!(feature = "full") { 3 } else { 2 };
 
 /// Admits the gateways of single tests, which are in the tests' namespaces.
 const TEST_GATEWAYS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"test-gateway"}}}]"#;
 
-static TURNS: Semaphore = Semaphore::const_new(ALL as usize);
+static PERMITS: Semaphore = Semaphore::const_new(ALL as usize);
 /// The outcome of the installation, also where it failed: no later test tries again.
 static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
-/// How many tests share Canopy or wait to.
+/// How many tests share Canopy, or wait for it.
 static SHARING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
-/// A part of what may go on at once, until this is dropped.
+/// A share of the cluster, until it is dropped.
 pub(crate) struct Lock {
     _permit: SemaphorePermit<'static>,
     _counted: Option<Counted>,
 }
 
-/// One of the tests that share Canopy, from when it waits for its turn.
+/// Counts a test among those that share Canopy, from the time when it waits.
 struct Counted;
 
 impl Counted {
@@ -61,25 +58,25 @@ impl Drop for Counted {
     }
 }
 
-/// Canopy, while nobody changes it.
+/// Canopy for a test that does not change it.
 pub(crate) async fn shared() -> Result<Lock> {
-    turn(1, Some(Counted::new())).await
+    lock(1, Some(Counted::new())).await
 }
 
-/// The same for a test that shows how long answers take: less goes on beside it.
+/// The same for a test that measures the time of answers: fewer others run beside it.
 pub(crate) async fn under_load() -> Result<Lock> {
-    turn(SCENE, Some(Counted::new())).await
+    lock(UNDER_LOAD, Some(Counted::new())).await
 }
 
 /// Canopy for one test exclusive, which may change it and leaves it as it was. Those that share it go first: to let one test
 /// end before another begins is time in which nothing happens.
 pub(crate) async fn exclusive() -> Result<Lock> {
     SHARING.subscribe().wait_for(|count| *count == 0).await?;
-    turn(ALL, None).await
+    lock(ALL, None).await
 }
 
-async fn turn(weight: u32, counted: Option<Counted>) -> Result<Lock> {
-    let permit = TURNS.acquire_many(weight).await?;
+async fn lock(weight: u32, counted: Option<Counted>) -> Result<Lock> {
+    let permit = PERMITS.acquire_many(weight).await?;
     let installed = INSTALLED.get_or_init(async || install().map_err(|error| format!("{error:#}"))).await;
     installed.as_ref().map_err(|error| anyhow!("Canopy was not installed: {error}"))?;
     Ok(Lock { _permit: permit, _counted: counted })
@@ -122,13 +119,13 @@ pub(crate) async fn without_operators() -> Result<()> {
     scale_operators(0)?;
     until("the operators to go", GONE_WITHIN, async || {
         let left = pods("operator")?;
-        ensure!(left.is_empty(), "there are still {left:?}");
+        ensure!(left.is_empty(), "expected no operators, got {left:?}");
         Ok(())
     })
     .await
 }
 
-/// The pods of one part of Canopy that are there to stay.
+/// The pods of one part of Canopy, without those that are being deleted.
 pub(crate) fn pods(part: &str) -> Result<Vec<String>> {
     let selector = format!("app.kubernetes.io/name=canopy-{part}");
     let pods = api::list("pods", Some(SYSTEM), &selector)?;
@@ -142,11 +139,11 @@ pub(crate) async fn gateways() -> Result<Vec<Forward>> {
     for pod in pods("gateway")? {
         open.push(Forward::open(SYSTEM, &pod, GATEWAY_PORT).await?);
     }
-    ensure!(open.len() == 2, "there are not two gateways but {open:?}");
+    ensure!(open.len() == 2, "expected two gateways, got {open:?}");
     Ok(open)
 }
 
-/// What an operator measures.
+/// The metrics of an operator.
 pub(crate) async fn measurements(pod: &str) -> Result<Scrape> {
     let reply = Forward::open(SYSTEM, pod, OPERATOR_ADMIN_PORT).await?.get("/metrics").await?;
     ensure!(reply.status == 200, "/metrics of {pod} answered {}", reply.status);

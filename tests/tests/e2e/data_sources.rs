@@ -1,4 +1,4 @@
-//! Data from other machines: what a spec cannot reach, and how a model outlives the loss and the change of its file.
+//! Data from other machines: addresses that a spec cannot reach, and models whose file changes or is lost.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
@@ -14,7 +14,7 @@ use crate::files;
 use crate::model::{Model, TIMEOUT, revision};
 
 const REFUSED: &str = "data must not come from this address";
-const NOT_TOLD: &str = "no file could be read there";
+const NO_DETAILS: &str = "no file could be read there";
 
 fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
@@ -37,17 +37,20 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
             ("mapped", "http://[::ffff:169.254.169.254]/".to_owned(), "DataInvalid", REFUSED),
             ("loopback", "http://0x7f.1:9001/metrics".to_owned(), "DataInvalid", REFUSED),
             ("api", "https://kubernetes.default.svc/version".to_owned(), "DataInvalid", REFUSED),
-            ("alias", format!("https://alias.{FILES}.svc/version"), "DataUnavailable", NOT_TOLD),
-            ("to-host", format!("{base}/host"), "DataUnavailable", NOT_TOLD),
-            ("to-api", format!("{base}/api"), "DataUnavailable", NOT_TOLD),
-            ("absent", format!("{base}/absent.csv"), "DataUnavailable", NOT_TOLD),
-            ("closed", format!("{base}:9/rows.csv"), "DataUnavailable", NOT_TOLD),
+            ("alias", format!("https://alias.{FILES}.svc/version"), "DataUnavailable", NO_DETAILS),
+            ("to-host", format!("{base}/host"), "DataUnavailable", NO_DETAILS),
+            ("to-api", format!("{base}/api"), "DataUnavailable", NO_DETAILS),
+            ("absent", format!("{base}/absent.csv"), "DataUnavailable", NO_DETAILS),
+            ("closed", format!("{base}:9/rows.csv"), "DataUnavailable", NO_DETAILS),
         ] {
             namespace.apply(&csv_model(name, &json!({"uri": uri, "sha256": "0".repeat(64)})))?;
             let model = Model { namespace, name };
             let message = model.condition_with("Ready", "False", reason, &[words]).await?;
-            for told in ["404", "refused (os", "certificate", "127.0.0.1:10248"] {
-                ensure!(!message.contains(told), "{name}: {message}");
+            for detail in ["404", "refused (os", "certificate", "127.0.0.1:10248"] {
+                ensure!(
+                    !message.contains(detail),
+                    "the message of {name} must not have {detail:?}: {message}"
+                );
             }
             namespace.kubectl(&["delete", "predictormodel", name])?;
         }
@@ -68,7 +71,7 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
         install_with(&["operator.sources.deniedNetworks={0.0.0.0/0,::/0}".to_owned()])?;
         namespace.apply(&model("denied", "rows.csv"))?;
         let denied = Model { namespace, name: "denied" };
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await?;
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await?;
 
         // Addresses of pods and Services of clusters by kind.
         install_with(&["operator.sources.allowedNetworks={10.0.0.0/8}".to_owned()])?;
@@ -79,7 +82,7 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
         Model { namespace, name: "allowed" }.ready()?;
 
         // A revision keeps the networks that it was made with.
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await.map(drop)
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await.map(drop)
     });
     with_cleanup(test, async || {
         install()?;

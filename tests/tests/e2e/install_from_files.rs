@@ -1,7 +1,4 @@
-//! The two ways to install Canopy: by helm, as for all other tests, and by two files.
-//!
-//! Comes in: a cluster with Canopy. Goes out: the same cluster, after Canopy was removed, installed from the files,
-//! used, removed and installed again by helm. Never: a leftover of one way that hinders the other.
+//! Installs Canopy from its two files instead of with helm, uses it, removes it, and installs it with helm again.
 
 use anyhow::{Result, ensure};
 use canopy_tests::cleanup::with_cleanup;

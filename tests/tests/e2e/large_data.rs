@@ -1,4 +1,4 @@
-//! How much memory an operator takes at its start where many models have large data in `ConfigMap`s.
+//! The memory of an operator that starts where many models have large data in `ConfigMap`s.
 
 use std::time::Duration;
 

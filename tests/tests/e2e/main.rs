@@ -1,8 +1,7 @@
-//! Canopy on a real cluster: what people do with it, by the commands they use.
+//! Canopy on a real cluster, with the commands that users type.
 //!
-//! Comes in: `KUBECONFIG`, a cluster by kind that has Canopy's images, its `docker`, `kubectl` and `helm`. Goes out: one outcome per promise,
-//! with evidence where one is not kept. Never: a namespace that two tests share; a test that changes what others
-//! stand on runs alone.
+//! `KUBECONFIG` names a kind cluster that has Canopy's images. Each test has namespaces of its own; a test that changes what
+//! others rely on runs alone.
 
 mod canopy;
 mod watch;

@@ -1,4 +1,4 @@
-//! `NetworkPolicy` objects on a real cluster: which there are, and that they are put right and removed.
+//! `NetworkPolicy` objects on a real cluster: they exist, and are repaired and removed.
 //!
 //! The network of the offline cluster enforces none (`deploy/kind/README.md`), so these tests look at the objects.
 

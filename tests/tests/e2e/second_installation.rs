@@ -1,6 +1,4 @@
-//! A second installation of Canopy in one cluster.
-//!
-//! Invariant: only one of them acts, and the other one says so.
+//! A second installation of Canopy in one cluster: only the first acts, and the second reports why it does not.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
@@ -42,7 +40,7 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
         let pod =
             ["get", "pods", "--selector", "app=second", "--output", "jsonpath={.items[0].metadata.name}"];
         let pod = until("its pod", TIMEOUT, async || namespace.kubectl(&pod)).await?;
-        until("it to say why it does not lead", TIMEOUT, async || {
+        until("the reason why it does not lead", TIMEOUT, async || {
             let log = namespace.kubectl(&["logs", &pod])?;
             ensure!(log.contains("another installation of Canopy, canopy-system/canopy, leads"), "{log}");
             Ok(())
@@ -51,13 +49,13 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
         let ready = ["get", "pod", &pod, "--output", "jsonpath={.status.containerStatuses[0].ready}"];
         ensure!(namespace.kubectl(&ready)? == "false", "{pod} is ready");
 
-        // A model is told of once, and by the first.
+        // Only the first reports on a model.
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
         tiny.ready()?;
         let events = ["get", "events", "--field-selector", "reason=Serving", "--output", "name"];
-        let told = namespace.kubectl(&events)?;
-        ensure!(told.lines().count() == 1, "told twice: {told}");
+        let reported = namespace.kubectl(&events)?;
+        ensure!(reported.lines().count() == 1, "expected one Event, got {reported}");
         ensure!(leader()? == first, "another operator leads");
         Ok(())
     });

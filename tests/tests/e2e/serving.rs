@@ -1,6 +1,4 @@
-//! Models that serve: from `kubectl apply` to answers with class names, and their end.
-//!
-//! Comes in: the samples. Goes out: answers of every gateway. Never: an answer of only one gateway.
+//! Models that serve: from `kubectl apply` of the samples to answers of every gateway, and to their deletion.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::{kubectl, kubectl_json};

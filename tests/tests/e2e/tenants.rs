@@ -1,5 +1,5 @@
-//! A tenant who may write `ConfigMap`s and models and nothing else gets no pod of its own making, and changes nothing of
-//! another tenant's model.
+//! A tenant with rights to `ConfigMap`s and models alone gets no pod of its own making, and changes nothing of another tenant's
+//! model.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::{kubectl, kubectl_as};

@@ -1,7 +1,4 @@
-//! Gateways of one test alone: as the chart installs them, with what the test changes of their settings.
-//!
-//! Comes in: a namespace, perhaps settings. Goes out: an address at which they answer by turns, or each by itself.
-//! Never: a change of the gateways that other tests ask.
+//! Gateways of one test, as the chart installs them, with other settings. They leave the gateways of other tests alone.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

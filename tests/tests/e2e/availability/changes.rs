@@ -1,4 +1,4 @@
-//! Changes of a model, one by one and in quick succession, and one after which it takes other rows.
+//! Changes of a model: in quick succession, in the wrong order by hand, and to another number of features.
 
 use std::time::Duration;
 
@@ -43,23 +43,26 @@ async fn three_changes_in_quick_succession_fail_no_request() -> Result<()> {
             .during("three changes", async {
                 for trees in [11, 12, 13] {
                     grow(&scene.model, trees)?;
-                    taken_up(&scene.model).await?;
+                    observed(&scene.model).await?;
                 }
                 replaced(&scene.model, &old).await
             })
             .await?;
         load.calm("after").await?;
-        let told = load.stop().await;
-        let last =
-            told.sent.last().and_then(|sent| sent.outcome.as_ref().ok()).context("nothing was sent")?;
+        let report = load.stop().await;
+        let last = report
+            .sent
+            .last()
+            .and_then(|sent| sent.outcome.as_ref().ok())
+            .context("the last request has no answer")?;
         ensure!(last.revision == new, "{last:?} is not of {new}");
-        told.all_answered("three changes in quick succession")
+        report.all_answered("three changes in quick succession")
     })
     .await
 }
 
-/// Returns when the operator has taken up the present spec: a change that it never saw would be none.
-async fn taken_up(model: &Model<'_>) -> Result<()> {
+/// Returns when the operator has observed the present spec.
+async fn observed(model: &Model<'_>) -> Result<()> {
     until("the operator to see a change", TIMEOUT, async || {
         let now = model.read()?;
         let (seen, present) = (&now["status"]["observedGeneration"], &now["metadata"]["generation"]);
@@ -87,7 +90,7 @@ async fn a_revision_without_ready_pods_gets_no_requests_but_services_that_are_sw
         let unschedulable = json!({"version": "2.0", "scheduling": {"nodeSelector": {"e2e": "none"}}});
         let waits = async {
             scene.model.patch(&unschedulable)?;
-            taken_up(&scene.model).await?;
+            observed(&scene.model).await?;
             until("a Deployment of the new revision", TIMEOUT, async || {
                 let names = namespace.names("deployments")?;
                 let new = names.iter().find(|name| **name != old);
@@ -104,7 +107,7 @@ async fn a_revision_without_ready_pods_gets_no_requests_but_services_that_are_sw
 
         let switched = async {
             scene.model.patch(&json!({"paused": true}))?;
-            taken_up(&scene.model).await?;
+            observed(&scene.model).await?;
             for service in ["tiny", "tiny-pods"] {
                 namespace.patch("services", service, &json!({"spec": {"selector": {REVISION: new}}}))?;
             }
@@ -173,9 +176,9 @@ fn features_of(sent: &Sent, answer: &Answer) -> Result<usize> {
 /// Fails unless every row was answered by a model of one of both kinds, and after the first answer of the new kind
 /// no request that was sent later was answered by the old.
 #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-fn changed_once(told: &Report, from: usize, to: usize) -> Result<()> {
+fn changed_once(report: &Report, from: usize, to: usize) -> Result<()> {
     let (mut first_new, mut last_old, mut worst) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
-    for sent in &told.sent {
+    for sent in &report.sent {
         let answer = sent.outcome.as_ref().map_err(|why| anyhow::anyhow!("{why}: {sent:?}"))?;
         let features = features_of(sent, answer)?;
         worst = worst.max(sent.took);
@@ -188,7 +191,7 @@ fn changed_once(told: &Report, from: usize, to: usize) -> Result<()> {
     }
     println!(
         "from {from} to {to} features: {} sent, 0 failed, worst {worst:.1?}; first of the new {first_new:.2?}, last of the old sent at {last_old:.2?}",
-        told.sent.len()
+        report.sent.len()
     );
     ensure!(worst <= LATEST, "an answer took {worst:?}");
     ensure!(first_new < Duration::MAX && last_old <= first_new, "the old kind answered after the new");

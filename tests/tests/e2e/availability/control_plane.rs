@@ -1,5 +1,5 @@
-//! The API server and etcd killed, watches that expire, and an API server that refuses: what serves goes on, and what was
-//! asked for meanwhile is done afterwards.
+//! The API server and etcd killed, expired watches, and an API server that refuses writes: predictions continue, and changes
+//! are made afterwards.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
@@ -19,7 +19,7 @@ use crate::model::{TIMEOUT, revision};
 const WEBHOOK: &str = "e2e-webhook";
 
 /// Sends a signal to every process of a program on a node and prints which those are; signal 0 only looks.
-const STRIKE: &str = r#"
+const SIGNAL: &str = r#"
 for process in /proc/[0-9]*; do
     if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
         kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
@@ -31,13 +31,13 @@ true"#;
 async fn killed(program: &str) -> Result<()> {
     let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
     let node = nodes["items"][0]["metadata"]["name"].as_str().context("there is a control plane")?;
-    let before = on_node(node, STRIKE, &[program, "KILL"])?;
+    let before = on_node(node, SIGNAL, &[program, "KILL"])?;
     ensure!(!before.is_empty(), "{node} runs no {program}");
     until(&format!("another {program}"), TIMEOUT, async || {
-        let now = on_node(node, STRIKE, &[program, "0"])?;
+        let now = on_node(node, SIGNAL, &[program, "0"])?;
         ensure!(
             !now.is_empty() && before.lines().all(|old| now.lines().all(|new| new != old)),
-            "it is {now}"
+            "expected other processes than {before}, got {now}"
         );
         kubectl(&["get", "--raw", "/readyz", "--request-timeout", "2s"]).map(drop)
     })
@@ -47,10 +47,10 @@ async fn killed(program: &str) -> Result<()> {
 /// What the API server says of watches that go on from where it cannot know what happened since: status 410.
 const EXPIRED: &str = "too old resource version";
 
-/// How often operators were told so by now.
-fn expired() -> Result<usize> {
-    let told = |pod: &String| Ok(kubectl(&["logs", pod, "--namespace", SYSTEM])?.matches(EXPIRED).count());
-    pods("operator")?.iter().map(told).sum()
+/// How often operators got that answer so far.
+fn expired_watches() -> Result<usize> {
+    let count = |pod: &String| Ok(kubectl(&["logs", pod, "--namespace", SYSTEM])?.matches(EXPIRED).count());
+    pods("operator")?.iter().map(count).sum()
 }
 
 /// The operator that holds the Lease, and how often it was started anew.
@@ -68,7 +68,7 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut load = scene.load().await?;
         for (number, program) in ["kube-apiserver", "etcd"].into_iter().enumerate() {
-            let (mark, leads) = (expired()?, leading_process()?);
+            let (mark, leads) = (expired_watches()?, leading_process()?);
             load.during(&format!("{program} killed"), killed(program)).await?;
             // Watches had to be begun anew: an operator that did not would never hear of this.
             let changed = async {
@@ -82,11 +82,12 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
             // What happened while there was no API server, the next one does not know. Unless that took so long that the
             // leader gave up: the watches of the next one are new.
             if program == "kube-apiserver" {
-                let (told, is_same) = (expired()?.saturating_sub(mark), leading_process()? == leads);
+                let (expired, is_same) =
+                    (expired_watches()?.saturating_sub(mark), leading_process()? == leads);
                 println!(
-                    "API server killed: {told} watches expired, of the leader that still is one: {is_same}"
+                    "API server killed: {expired} watches expired, of the leader that still is one: {is_same}"
                 );
-                ensure!(told > 0 || !is_same, "no operator was told {EXPIRED:?}");
+                ensure!(expired > 0 || !is_same, "expected {EXPIRED:?} in the log of an operator, got none");
             }
         }
         load.stop().await.all_answered("API server and etcd killed")

@@ -1,4 +1,4 @@
-//! Nodes that are drained, come back, and are lost without a word.
+//! Nodes that are drained and come back, and nodes that are lost.
 
 use std::time::Duration;
 
@@ -86,8 +86,8 @@ async fn a_node_that_is_lost_without_a_word_fails_requests_for_two_seconds_at_mo
         load.calm("after").await?;
         rolled_out()?;
         until("a leader", TIMEOUT, async || leader()).await?;
-        let told = load.stop().await;
-        told.all_answered_but_for("a node killed without a word", EJECTED)
+        let report = load.stop().await;
+        report.all_answered_but_for("a node killed", EJECTED)
     })
     .await
 }

@@ -1,6 +1,4 @@
-//! Many things one after the other, at random, for as long as it takes to see what grows.
-//!
-//! The seed says what happens and when: a soak that failed can be had again.
+//! Random faults and changes one after the other, for as long as it takes to see growth. The seed repeats a run.
 
 use std::time::{Duration, Instant};
 
