@@ -21,8 +21,8 @@ use canopy_predictor::serving::app::Limits;
 use canopy_predictor::serving::server::Serving;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, metrics};
 use futures_util::future::try_join_all;
 use tokio::net::TcpListener;
@@ -64,7 +64,7 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
 
     let made = tokio::select! {
         made = workshop::train(plans) => made?,
-        () = house.shutdown.ordered() => return Ok(()),
+        () = house.shutdown.triggered() => return Ok(()),
     };
 
     let default_model = made.iter().position(|model| model.called() == "demo").unwrap_or(0);
@@ -109,7 +109,7 @@ async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Res
     let behind = Shutdown::new(Readiness::new());
     let gateway = async {
         canopy_gateway::serve::run(&settings, gateway, house.clone()).await?;
-        behind.order();
+        behind.trigger();
         anyhow::Ok(())
     };
     let predictors = try_join_all(predictors.into_iter().map(|(Made { config, folder, .. }, listener)| {

@@ -11,9 +11,10 @@ use canopy_gateway::serve::{Process, run};
 use canopy_gateway::settings::Settings;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::listen;
+use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
-use canopy_runtime::{admin, listen, metrics, process};
+use canopy_runtime::{admin, metrics, process};
 use clap::Parser;
 
 const SERVICE: &str = "canopy-gateway";

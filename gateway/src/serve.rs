@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-use canopy_runtime::connections::Connections;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::{ServeOptions, Timing, serve};
+use canopy_runtime::server::connections::Connections;
+use canopy_runtime::server::workers::Workers;
+use canopy_runtime::server::{ServeOptions, Timing, serve};
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use tokio::net::TcpListener;
 
 use crate::app::{App, OpenError};
-use crate::http::exchange;
+use crate::http::request_context;
 use crate::routes;
 use crate::settings::Settings;
 
@@ -54,7 +54,7 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
         timing: Timing::default(),
         drain: Duration::from_secs(settings.drain_seconds),
         grace: grace(settings),
-        on_panic: exchange::panicked,
+        on_panic: request_context::panicked,
         tells_peer: false,
     };
     serve(listener, routes::router(app.clone()), options, shutdown).await;

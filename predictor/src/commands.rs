@@ -10,10 +10,10 @@ use canopy_contract::code::Code;
 use canopy_contract::report::{Prepared, Refusal, Report};
 use canopy_contract::serving::ServingConfig;
 use canopy_runtime::admin::LogControl;
-use canopy_runtime::listen::{ListenError, listen};
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::listen::{ListenError, listen};
+use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use canopy_runtime::{admin, metrics};
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -64,7 +64,7 @@ pub async fn prepare(arguments: PrepareArguments) -> Result<ExitCode, CommandErr
     let preparing = spawn_blocking(move || prepare_and_tell(&arguments));
     tokio::select! {
         ended = preparing => ended?,
-        () = shutdown.ordered() => Ok(ExitCode::FAILURE),
+        () = shutdown.triggered() => Ok(ExitCode::FAILURE),
     }
 }
 
@@ -133,8 +133,10 @@ fn prepare_anew(
                 report.samples,
                 preparation.hold_out,
             );
-            for warning in &report.warnings {
-                tracing::warn!(model, version, "{warning}");
+            if let Record::Prepared { report, .. } = &record {
+                for warning in &report.warnings {
+                    tracing::warn!(model, version, "{warning}");
+                }
             }
             record
         }

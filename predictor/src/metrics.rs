@@ -10,7 +10,7 @@ use canopy_contract::code::Code;
 use canopy_contract::predict::RowAnswer;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{Class, Feature};
-use canopy_runtime::exemplars::{Seconds, SecondsVec};
+use canopy_runtime::metrics::exemplars::{Seconds, SecondsVec};
 use canopy_runtime::metrics::{COMPUTE_SECONDS, Registry};
 use canopy_runtime::trace::TraceContext;
 use prometheus::core::{Collector, Desc};

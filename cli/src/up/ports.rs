@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use canopy_runtime::listen::{self, listen};
+use canopy_runtime::server::listen::{self, listen};
 use tokio::net::TcpListener;
 
 use crate::arguments::UpArguments;

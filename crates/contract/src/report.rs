@@ -60,6 +60,9 @@ pub struct Warning {
     pub name: String,
     /// How many rows or classes it is about.
     pub count: usize,
+    /// Values of the data that show what is meant, cut where they are long. Only the owner of the data may see them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<String>,
 }
 
 /// The kinds of warnings.
@@ -71,25 +74,37 @@ pub enum WarningKind {
     LooksLikeAQuantity,
     /// No row of a class was held out, so nothing is known of how well it is found.
     ClassNotJudged,
-    /// Different values of a feature are equal as the 32-bit numbers that a forest compares.
+    /// Different values of a feature are equal as floating-point numbers: as the 64-bit ones that they are read as, or as
+    /// the 32-bit ones that a forest compares.
     ValuesMadeEqual,
 }
 
 impl Warning {
     /// A warning about the column or class `name`.
     pub fn new(kind: WarningKind, name: &str, count: usize) -> Self {
-        let mut name = name.to_owned();
-        if let Some((cut, _)) = name.char_indices().nth(WARNING_NAME_MAX) {
-            name.truncate(cut);
-            name.push('…');
-        }
-        Self { kind, name, count }
+        Self { kind, name: cut(name, WARNING_NAME_MAX), count, example: None }
+    }
+
+    /// The same warning with an example from the data.
+    #[must_use]
+    pub fn with_example(self, example: &str) -> Self {
+        Self { example: Some(cut(example, 2 * WARNING_NAME_MAX)), ..self }
+    }
+}
+
+/// The text, cut where it has more than `characters`.
+fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
     }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, name, count } = self;
+        let Self { kind, name, count, example } = self;
+        let example =
+            example.as_ref().map_or_else(String::new, |example| format!(" (for example {example})"));
         match kind {
             WarningKind::LooksLikeAnId => write!(
                 f,
@@ -108,8 +123,9 @@ impl fmt::Display for Warning {
             ),
             WarningKind::ValuesMadeEqual => write!(
                 f,
-                "column {name:?} has different values that are equal as 32-bit numbers, in {count} rows: the model \
-                 cannot tell these apart; take a constant off the column, or leave digits out"
+                "column {name:?} has different values that are equal as floating-point numbers, in {count} \
+                 rows{example}: the model cannot tell them apart; subtract a constant from the column, round it to \
+                 fewer digits, or remove it if it is an id"
             ),
         }
     }
@@ -152,7 +168,7 @@ mod tests {
                 quality: Quality { metric: Metric::Accuracy, value: 1.0 / 3.0, samples: usize::MAX },
                 samples: usize::MAX,
                 seconds: 1.0 / 3.0,
-                warnings: vec![warning; WARNINGS_MAX],
+                warnings: vec![warning.with_example(&"8".repeat(100)); WARNINGS_MAX],
             });
             let json = serde_json::to_vec(&report).unwrap();
             assert!(json.len() <= REPORT_MAX_BYTES, "{name:?} gives {} bytes", json.len());

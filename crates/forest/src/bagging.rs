@@ -206,7 +206,8 @@ mod tests {
         let refused = |parameters: RandomForestParams, values: Vec<f64>| {
             let targets = (0..values.len()).map(|row| row % 2).collect();
             let features = vec!["a".into()];
-            let samples = Samples { features, values, targets, classes: ClassNames::Unnamed(2) };
+            let samples =
+                Samples { features, values, targets, classes: ClassNames::Unnamed(2), merged: vec![] };
             train(&parameters, &samples).unwrap_err().to_string()
         };
         assert_eq!(refused(small(), vec![]), "training data has no rows");

@@ -7,6 +7,7 @@ use linfa::Dataset;
 use ndarray::{Array1, Array2, Ix1};
 use thiserror::Error;
 
+use crate::precision::Merged;
 use crate::seen::{Column, Names, Seen};
 
 /// The most characters that the name of a column or of a class has.
@@ -52,9 +53,16 @@ pub struct Samples {
     /// The index of the class of each row.
     pub(crate) targets: Vec<usize>,
     pub(crate) classes: ClassNames,
+    pub(crate) merged: Vec<Merged>,
 }
 
 impl Samples {
+    /// The features in which different numbers of the table became equal when they were read, because a 64-bit float
+    /// cannot hold their digits. Only a whole table has them, not a part of it.
+    pub fn merged(&self) -> &[Merged] {
+        &self.merged
+    }
+
     /// The names of the features, in the order of the columns.
     pub fn features(&self) -> &[String] {
         &self.features
@@ -99,7 +107,8 @@ impl Samples {
         let width = self.features.len();
         let values = rows.iter().flat_map(|row| &self.values[row * width..][..width]).copied().collect();
         let targets = rows.iter().map(|&row| self.targets[row]).collect();
-        Self { features: self.features.clone(), values, targets, classes: self.classes.clone() }
+        let (features, classes) = (self.features.clone(), self.classes.clone());
+        Self { features, values, targets, classes, merged: Vec::new() }
     }
 
     /// The same as a data set of linfa: records of shape (rows, features), targets of shape (rows).

@@ -5,6 +5,7 @@
 
 mod random;
 pub mod seen;
+pub mod precision;
 pub mod data;
 pub mod cells;
 pub mod labels;

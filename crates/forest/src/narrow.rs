@@ -1,12 +1,15 @@
 //! From the 64-bit values of a table to the 32-bit ones that trees compare, so that different values stay different.
 //!
-//! A tree sees only the order of the values of a feature. It may be moved and scaled without any effect on the tree,
-//! and must be where 32 bits would make different values equal: times in seconds, or values beyond the range of 32
-//! bits. Moving to the mean and scaling to the variance, as for linear models, is no help: one value that stands for a
-//! missing one, such as 9999999999, decides both. So a feature is left as it is where that keeps its values apart;
-//! else it is scaled by a power of two, or moved by its median before that.
+//! A tree uses only the order of the values of a feature, so a feature may be moved and scaled without any effect on the
+//! tree. It has to be where 32 bits would make different values equal: times in seconds, or values beyond the range of
+//! 32 bits. The mean and the standard deviation are of no use here: one value that stands for a missing one, such as
+//! 9999999999, decides both. So a feature is left as it is where that keeps its values apart; otherwise it is scaled by a
+//! power of two, or moved by its median before that. Where a few values far from the others, such as 1e300, would make
+//! these equal, they are left out of the choice of the scale: they become the largest 32-bit float, as does every value
+//! beyond it.
 
 use crate::data::Samples;
+use crate::precision::{Merged, shown};
 use crate::scale::{ScaleError, Scaler};
 
 /// Features as trees compare them.
@@ -18,16 +21,18 @@ pub struct Narrowed {
     pub merged: Vec<Merged>,
 }
 
-/// A feature in which different values become equal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Merged {
-    /// The index of the feature.
-    pub feature: usize,
-    /// How many rows have a value that is equal to a different one after this.
-    pub rows: usize,
-    /// How many of these rows have a value that is equal to one of another row, too: so values are no measurements with
-    /// many digits, of which two may be close by chance.
-    pub repeated: usize,
+impl Narrowed {
+    /// The samples to train on: scaled, with values beyond the range of 32 bits at its end.
+    pub fn transform(&self, samples: &Samples) -> Samples {
+        let mut scaled = self.scaler.transform(samples);
+        scaled.values.iter_mut().for_each(|value| *value = f64::from(saturated(*value)));
+        scaled
+    }
+}
+
+/// The nearest 32-bit float that is finite.
+fn saturated(value: f64) -> f32 {
+    (value as f32).clamp(f32::MIN, f32::MAX)
 }
 
 /// Decides for each feature of `samples` what is done to its values.
@@ -38,12 +43,14 @@ pub fn narrow(samples: &Samples) -> Result<Narrowed, ScaleError> {
         values.clear();
         values.extend(samples.rows().map(|row| row[feature] + 0.0));
         values.sort_unstable_by(f64::total_cmp);
-        let (Map { offset, scale }, rows) = best(&values);
-        offsets.push(offset);
-        scales.push(scale);
-        if rows > 0 {
-            let repeated = repeated_rows(&values, Map { offset, scale });
-            merged.push(Merged { feature, rows, repeated });
+        let (map, rows) = best(&values);
+        offsets.push(map.offset);
+        scales.push(map.scale);
+        let largest = self::merged(&values, map).max_by_key(|run| run.len());
+        if let Some([first, .., last]) = largest {
+            let repeated = repeated_rows(&values, map);
+            let example = [first, last].map(|value| shown(*value));
+            merged.push(Merged { feature, rows, repeated, example });
         }
     }
     Ok(Narrowed { scaler: Scaler::new(offsets, scales)?, merged })
@@ -57,27 +64,40 @@ struct Map {
 }
 
 impl Map {
+    /// Whether the value stays finite.
+    fn is_within(self, value: f64) -> bool {
+        (((value - self.offset) * self.scale) as f32).is_finite()
+    }
+
     fn apply(self, value: f64) -> f32 {
-        ((value - self.offset) * self.scale) as f32
+        saturated((value - self.offset) * self.scale)
     }
 }
 
-/// The map that makes the fewest different values equal, the first of several; and how many rows it makes equal.
+/// The map that makes the fewest different values equal, the first of several; and how many rows it makes equal. The
+/// maps that leave every value finite come before those that do not.
 fn best(sorted: &[f64]) -> (Map, usize) {
     let identity = Map { offset: 0.0, scale: 1.0 };
-    let mut best = (identity, merged_rows(sorted, identity).unwrap_or(usize::MAX));
-    if best.1 == 0 {
-        return best;
-    }
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
-    for offset in [0.0, median] {
-        let map = Map { offset, scale: scale(sorted, offset) };
-        if let Some(rows) = merged_rows(sorted, map).filter(|&rows| rows < best.1) {
-            best = (map, rows);
+    let central = TAILS.map(|tail| &sorted[sorted.len() / tail..sorted.len() - sorted.len() / tail]);
+    let all = [0.0, median].map(|offset| Map { offset, scale: scale(sorted, offset) });
+    let most = central
+        .iter()
+        .flat_map(|central| [0.0, median].map(|offset| Map { offset, scale: scale(central, offset) }));
+    let is_within = |map: &Map| sorted.iter().all(|value| map.is_within(*value));
+    let whole = [identity].into_iter().chain(all).filter(is_within);
+    let mut best = (identity, usize::MAX);
+    for map in whole.chain([identity]).chain(most) {
+        if best.1 > 0 {
+            let rows = merged(sorted, map).map(<[f64]>::len).sum();
+            best = if rows < best.1 { (map, rows) } else { best };
         }
     }
     best
 }
+
+/// Which part of the values at either end may be left out of the choice of a scale: one in so many.
+const TAILS: [usize; 2] = [100, 10];
 
 /// The power of two that makes the largest value one of about 2^120. So all of the range of 32 bits is used for small
 /// values, and values a hundred times as large, which may be asked about later, are still finite.
@@ -89,12 +109,6 @@ fn scale(sorted: &[f64], offset: f64) -> f64 {
     // A power of two is its exponent only; beyond these it would not be finite, or lose bits.
     let power = (LARGEST - exponent).clamp(-1022, 1023);
     f64::from_bits((power + 1023).unsigned_abs() << 52)
-}
-
-/// How many rows have a value that `map` makes equal to a different one; none where it makes one infinite.
-fn merged_rows(sorted: &[f64], map: Map) -> Option<usize> {
-    let mut ends = [sorted.first(), sorted.last()].into_iter().flatten();
-    ends.all(|end| map.apply(*end).is_finite()).then(|| merged(sorted, map).map(<[f64]>::len).sum())
 }
 
 /// How many of these rows have a value that is equal to one of another row before.
@@ -123,15 +137,15 @@ mod tests {
             values: values.to_vec(),
             targets,
             classes: ClassNames::Unnamed(2),
+            merged: vec![],
         }
     }
 
     /// What becomes of `values`, and how many rows are made equal.
     fn narrowed(values: &[f64]) -> (Vec<f32>, usize) {
-        let Narrowed { scaler, merged } = narrow(&samples(values)).unwrap();
-        let mut found = Vec::new();
-        scaler.apply(values, &mut found);
-        (found, merged.iter().map(|merged| merged.rows).sum())
+        let narrowed = narrow(&samples(values)).unwrap();
+        let found = narrowed.transform(&samples(values)).values().iter().map(|&value| value as f32).collect();
+        (found, narrowed.merged.iter().map(|merged| merged.rows).sum())
     }
 
     #[track_caller]
@@ -181,13 +195,29 @@ mod tests {
     }
 
     #[test]
+    fn a_value_far_from_all_others_does_not_make_these_equal() {
+        let far = [1e300, f64::MAX, f64::MIN, -3.4e200, 9.9e37, f64::from(f32::MAX)];
+        for sentinel in far {
+            let times = (0..99).map(|row| 1.7e9 + f64::from(row));
+            let shares = (0..99).map(|row| f64::from(row) / 99.0);
+            let small = (0..90).map(|row| 1e-46 * f64::from(row + 1)).chain([1e-30; 9]);
+            let parts: [Vec<f64>; 3] = [times.collect(), shares.collect(), small.collect()];
+            for mut values in parts {
+                values.extend([sentinel; 2]);
+                assert_eq!(narrowed(&values).1, 0, "{sentinel} among {values:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_no_map_keeps_apart_is_counted() {
         let close = [1.0, 1.0 + 1e-12, 1.0, 1e6, 1e6 + 1e-9, 1e12, 1e12 + 1e-3];
         let (found, rows) = narrowed(&close);
         assert!((4..7).contains(&rows), "{rows} of {found:?}");
         let Narrowed { merged, .. } = narrow(&samples(&close)).unwrap();
         // Only 1 is there twice.
-        assert_eq!(merged, [Merged { feature: 0, rows, repeated: 2 }]);
+        let example = ["1", "1.000000000001"].map(str::to_owned);
+        assert_eq!(merged, [Merged { feature: 0, rows, repeated: 2, example }]);
     }
 
     proptest! {

@@ -92,6 +92,7 @@ mod tests {
             values: (0..targets.len()).map(|row| row as f64).collect(),
             targets,
             classes: ClassNames::Unnamed(sizes.len()),
+            merged: vec![],
         }
     }
 

@@ -31,7 +31,7 @@ impl Samples {
             return Err(DataError::OneClass { class: Seen::new(&targets[0].to_string()) });
         }
         let names = (0..features).map(|feature| format!("x{feature}")).collect();
-        Ok(Self { features: names, values, targets, classes: ClassNames::Unnamed(2) })
+        Ok(Self { features: names, values, targets, classes: ClassNames::Unnamed(2), merged: vec![] })
     }
 }
 

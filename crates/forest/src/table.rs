@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use crate::cells::{self, Lines};
 use crate::data::{DataError, NAME_MAX, ROWS_MAX, Samples};
 use crate::labels::{Labels, Place};
+use crate::precision::RoundedCells;
 use crate::seen::{Column, Names, Seen};
 
 impl Samples {
@@ -28,6 +29,8 @@ impl Samples {
         let header = Header::new(&cells, target)?;
         let mut values = Vec::new();
         let mut labels = Labels::new((target, header.target), listed);
+        let mut rounded: Vec<RoundedCells<'_>> = Vec::new();
+        rounded.resize_with(header.columns.len(), RoundedCells::default);
         while let Some(line) = lines.read(&mut cells)? {
             let row = labels.len() + 1;
             if row > ROWS_MAX {
@@ -42,12 +45,20 @@ impl Samples {
                 if index == header.target {
                     labels.push(cell, place)?;
                 } else {
-                    values.push(header.number(cell, index, place)?);
+                    let number = header.number(cell, index, place)?;
+                    rounded[index].note(row - 1, cell, number);
+                    values.push(number);
                 }
             }
         }
         let (classes, targets) = labels.classes()?;
-        Ok(Self { features: header.into_features(), values, targets, classes })
+        rounded.remove(header.target);
+        let features = header.into_features();
+        let merged = rounded.iter().enumerate().filter_map(|(feature, cells)| {
+            cells.merged(feature, values.iter().skip(feature).step_by(features.len()).copied())
+        });
+        let merged = merged.collect();
+        Ok(Self { features, values, targets, classes, merged })
     }
 }
 

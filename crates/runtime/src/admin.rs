@@ -18,14 +18,14 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::accept::prefers_openmetrics;
-use crate::connections::Connections;
-use crate::levels::{ChangeError, Levels};
 use crate::metrics::{self, Registry};
+use crate::negotiation::prefers_openmetrics;
 use crate::readiness::Readiness;
-use crate::serve::{Peer, ServeOptions, Timing, serve};
+use crate::server::connections::Connections;
+use crate::server::workers::Workers;
+use crate::server::{Peer, ServeOptions, Timing, serve};
 use crate::shutdown::Shutdown;
-use crate::workers::Workers;
+use crate::telemetry::log_filter::{ChangeError, LogFilter};
 
 /// How many connections there may be: probes and scrapes come from a few clients.
 const CONNECTIONS_MAX: usize = 256;
@@ -87,7 +87,7 @@ pub fn router(readiness: Readiness, registry: Registry, control: LogControl) -> 
 
 /// The filter of the log, as `RUST_LOG` would have it.
 fn log() -> Response {
-    Levels::of_process().map_or_else(no_log, |levels| format!("{levels}\n").into_response())
+    LogFilter::of_process().map_or_else(no_log, |levels| format!("{levels}\n").into_response())
 }
 
 async fn change_log(control: LogControl, peer: Option<Extension<Peer>>, body: Body) -> Response {
@@ -115,7 +115,7 @@ async fn change_log(control: LogControl, peer: Option<Extension<Peer>>, body: Bo
     let Ok(filter) = std::str::from_utf8(&filter) else {
         return problem(StatusCode::BAD_REQUEST, "the filter is not UTF-8");
     };
-    match Levels::of_process().map(|levels| levels.change(filter)) {
+    match LogFilter::of_process().map(|levels| levels.change(filter)) {
         Some(Ok(())) => log(),
         Some(Err(error @ ChangeError::Filter(_))) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
         Some(Err(error @ ChangeError::NoLog(_))) => problem(StatusCode::CONFLICT, &error.to_string()),

@@ -3,15 +3,19 @@
 //! Comes in: collectors that each part registers. Goes out: Prometheus' text, or `OpenMetrics` with exemplars. Never:
 //! the name of a metric that belongs to one part; each declares its own in its `metrics` file.
 
+pub mod exemplars;
+mod openmetrics;
+mod process_metrics;
+
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Error, IntCounter, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
-use crate::exemplars::{Family, SecondsVec};
-use crate::openmetrics;
-use crate::own::Own;
+use crate::metrics::exemplars::{Family, SecondsVec};
+
+use crate::metrics::process_metrics::ProcessMetrics;
 
 /// Seconds that resolve a request of 50 µs as well as one of 30 s.
 pub const REQUEST_SECONDS: [f64; 19] = [
@@ -151,7 +155,7 @@ impl Registry {
 /// A registry that already has the process's own figures: `process_*` and `canopy_build_info`.
 pub fn registry(process: &str) -> Result<Registry, Error> {
     let registry = Registry::new();
-    registry.register(Box::new(Own::new()))?;
+    registry.register(Box::new(ProcessMetrics::new()))?;
     let build = IntGaugeVec::new(
         Opts::new("canopy_build_info", "Which Canopy process this is, and its version; always 1."),
         &["process", "version"],

@@ -9,8 +9,8 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::server::workers::{Threads, Workers};
 use crate::telemetry::Telemetry;
-use crate::workers::{Threads, Workers};
 
 /// More workers than this serve small models no faster.
 const WORKERS_MAX: usize = 4;

@@ -15,15 +15,15 @@ use crate::readiness::Readiness;
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     readiness: Readiness,
-    ordered: CancellationToken,
+    token: CancellationToken,
     /// The same, for those who only look: the token has a lock, and every answer looks.
-    is_ordered: Arc<AtomicBool>,
+    is_triggered: Arc<AtomicBool>,
 }
 
 impl Shutdown {
     /// Nobody has ordered it yet.
     pub fn new(readiness: Readiness) -> Self {
-        Self { readiness, ordered: CancellationToken::new(), is_ordered: Arc::default() }
+        Self { readiness, token: CancellationToken::new(), is_triggered: Arc::default() }
     }
 
     /// Hears SIGTERM and SIGINT from now on.
@@ -31,29 +31,29 @@ impl Shutdown {
         let shutdown = Self::new(readiness);
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let ordered = shutdown.clone();
+        let triggered = shutdown.clone();
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::info!("shutting down");
-            ordered.order();
+            triggered.trigger();
         });
         Ok(shutdown)
     }
 
     /// Gives the order: `/ready` fails from this moment.
-    pub fn order(&self) {
+    pub fn trigger(&self) {
         self.readiness.leave();
-        self.is_ordered.store(true, Ordering::Release);
-        self.ordered.cancel();
+        self.is_triggered.store(true, Ordering::Release);
+        self.token.cancel();
     }
 
     /// Whether the order was given.
-    pub fn is_ordered(&self) -> bool {
-        self.is_ordered.load(Ordering::Acquire)
+    pub fn is_triggered(&self) -> bool {
+        self.is_triggered.load(Ordering::Acquire)
     }
 
     /// Returns when the order is given.
-    pub async fn ordered(&self) {
-        self.ordered.cancelled().await;
+    pub async fn triggered(&self) {
+        self.token.cancelled().await;
     }
 }

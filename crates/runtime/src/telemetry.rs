@@ -3,6 +3,11 @@
 //! Comes in: `RUST_LOG`, `CANOPY_LOG_FORMAT` and the standard `OTEL_…` variables. Goes out: lines on standard
 //! error, spans to a collector. Never: an exporter, a thread or a span where no collector is configured.
 
+pub mod log_filter;
+pub mod log_limit;
+mod log_format;
+mod log_queue;
+
 use std::env;
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
@@ -19,9 +24,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::levels::{self, FilterError, Levels};
-use crate::lines::Lines;
-use crate::sparing::{Places, Sparing};
+use crate::telemetry::log_filter::{FilterError, LogFilter};
+use crate::telemetry::log_format::{CallsiteLimits, LimitedFormat};
+use crate::telemetry::log_queue::LogQueue;
 use crate::trace;
 
 /// How long spans that are still waiting may take to leave when the process ends.
@@ -62,14 +67,14 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
-    places: Places,
+    limits: CallsiteLimits,
     // Dropped last, after the last words.
     _written: Written,
 }
 
 /// Has the log written when it is dropped, also where the process ends by a panic.
 #[derive(Debug)]
-struct Written(Lines);
+struct Written(LogQueue);
 
 impl Drop for Written {
     fn drop(&mut self) {
@@ -82,8 +87,8 @@ impl Telemetry {
     /// asynchronous runtime is there: the exporter brings a thread of its own.
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
         let (provider, sampler) = exporting(service)?.unzip();
-        let places = Places::default();
-        let (logs, levels, lines) = logs(&places)?;
+        let limits = CallsiteLimits::default();
+        let (logs, levels, lines) = logs(&limits)?;
         let logs = tracing_subscriber::registry().with(logs);
         // Added only where spans go somewhere: a layer that is none has every span made.
         if let Some(provider) = &provider {
@@ -108,7 +113,7 @@ impl Telemetry {
             let what = panic.payload_as_str().unwrap_or("no message");
             tracing::error!(place, "panicked: {what}");
         }));
-        Ok(Self { provider, places, _written: Written(lines) })
+        Ok(Self { provider, limits, _written: Written(lines) })
     }
 
     /// Sends the spans that still wait, for at most a few seconds, and says which lines have been left out since the
@@ -118,20 +123,25 @@ impl Telemetry {
         {
             tracing::warn!(%error, "failed to send the last spans");
         }
-        let untold = self.places.untold();
-        if !untold.is_empty() {
-            let suppressed: u64 = untold.iter().map(|(_, count)| count).sum();
-            let places: Vec<_> = untold.iter().map(|(place, count)| format!("{count} of {place}")).collect();
-            tracing::warn!(suppressed, places = places.join(", "), "lines were left out until the end");
+        let suppressed = self.limits.suppressed();
+        if !suppressed.is_empty() {
+            let count: u64 = suppressed.iter().map(|(_, count)| count).sum();
+            let places: Vec<_> =
+                suppressed.iter().map(|(place, count)| format!("{count} of {place}")).collect();
+            tracing::warn!(
+                suppressed = count,
+                places = places.join(", "),
+                "lines were left out until the end"
+            );
         }
     }
 }
 
 type Logs = Box<dyn Layer<Registry> + Send + Sync>;
 
-fn logs(places: &Places) -> Result<(Logs, Levels, Lines), TelemetryError> {
+fn logs(limits: &CallsiteLimits) -> Result<(Logs, LogFilter, LogQueue), TelemetryError> {
     let chosen = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let (filter, levels) = Levels::changeable(levels::parse(&chosen)?);
+    let (filter, levels) = LogFilter::reloadable(log_filter::parse(&chosen)?);
     // Spans first: they are then never looked at again, whatever the levels are.
     let filter = filter_fn(|of| of.target() != trace::TARGET).and(filter);
     let pretty = match env::var("CANOPY_LOG_FORMAT").as_deref() {
@@ -140,15 +150,15 @@ fn logs(places: &Places) -> Result<(Logs, Levels, Lines), TelemetryError> {
         Ok("") | Err(_) => stderr().is_terminal(),
         Ok(other) => return Err(TelemetryError::Format(other.to_owned())),
     };
-    let queue = Lines::start(stderr(), if pretty { dropped_pretty } else { dropped_json })?;
+    let queue = LogQueue::start(stderr(), if pretty { dropped_pretty } else { dropped_json })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone());
     let lines = if pretty {
         let lines = lines.with_ansi(stderr().is_terminal());
-        let lines = lines.map_event_format(|format| Sparing::new(format, false, places.clone()));
+        let lines = lines.map_event_format(|format| LimitedFormat::new(format, false, limits.clone()));
         lines.with_filter(filter).boxed()
     } else {
         let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-        let lines = lines.map_event_format(|format| Sparing::new(format, true, places.clone()));
+        let lines = lines.map_event_format(|format| LimitedFormat::new(format, true, limits.clone()));
         lines.with_filter(filter).boxed()
     };
     Ok((lines, levels, queue))

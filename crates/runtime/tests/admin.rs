@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::Peer;
+use canopy_runtime::server::Peer;
 use canopy_runtime::{admin, docs, metrics};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;

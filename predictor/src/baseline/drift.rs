@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use canopy_contract::rows::Rows;
-use canopy_runtime::workers;
+use canopy_runtime::server::workers;
 
 use crate::baseline::reference::{Reference, Ruler, Tally, psi};
 
@@ -83,7 +83,7 @@ impl Drift {
     /// Counts rows and the classes they were given.
     pub fn count(&self, rows: &Rows, classes: impl Iterator<Item = u32>, now: Instant) {
         let slot = self.slot(now);
-        let place = &self.places[workers::place() % APART];
+        let place = &self.places[workers::worker_index() % APART];
         let mut rows = rows.iter().zip(classes).peekable();
         while rows.peek().is_some() {
             let mut running = lock(&place.0);

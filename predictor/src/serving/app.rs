@@ -10,8 +10,8 @@ use canopy_contract::names::{ModelName, REVISION_HEADER};
 use canopy_contract::predict::Health;
 use canopy_contract::report::Refusal;
 use canopy_contract::serving::ServingConfig;
-use canopy_runtime::bodies::{self, Bodies};
-use canopy_runtime::budget::{Budget, LINES_PER_SECOND};
+use canopy_runtime::server::body_memory::{self, BodyMemory};
+use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
@@ -102,9 +102,9 @@ struct Inner {
     identity: Identity,
     revision: HeaderValue,
     limits: Limits,
-    bodies: Bodies,
+    bodies: BodyMemory,
     requests: RequestMetrics,
-    lines: Budget,
+    lines: LogLimit,
     heavy: Turns,
     /// Set once, when the model is proven: a request costs one load and no lock.
     proven: OnceLock<Arc<Engine>>,
@@ -125,14 +125,14 @@ impl App {
             .map_err(|_| InvalidRevision(identity.revision.clone()))?;
         // Heavy requests share the CPUs; more of them at once would only be slower together.
         let heavy = std::thread::available_parallelism().map_or(1, usize::from);
-        let body_memory = limits.body_memory.unwrap_or_else(|| bodies::default_max(limits.body_bytes));
+        let body_memory = limits.body_memory.unwrap_or_else(|| body_memory::default_max(limits.body_bytes));
         Ok(Self(Arc::new(Inner {
-            bodies: Bodies::new(body_memory, metrics.registry()),
+            bodies: BodyMemory::new(body_memory, metrics.registry()),
             requests: metrics.requests(identity.labels()),
             identity,
             revision,
             limits,
-            lines: Budget::new(LINES_PER_SECOND),
+            lines: LogLimit::per_second(LINES_PER_SECOND),
             heavy: Turns::new(heavy),
             proven: OnceLock::new(),
             stage: Mutex::new(Stage::Loading),
@@ -204,7 +204,7 @@ impl App {
     }
 
     /// The bodies that are held.
-    pub fn bodies(&self) -> &Bodies {
+    pub fn bodies(&self) -> &BodyMemory {
         &self.0.bodies
     }
 
@@ -219,7 +219,7 @@ impl App {
     }
 
     /// How many lines of log predictions may have.
-    pub fn lines(&self) -> &Budget {
+    pub fn lines(&self) -> &LogLimit {
         &self.0.lines
     }
 

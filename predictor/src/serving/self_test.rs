@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use canopy_contract::predict::{PredictRequest, RowAnswer};
-use canopy_runtime::listen::reachable;
+use canopy_runtime::server::listen::reachable;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};

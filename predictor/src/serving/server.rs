@@ -16,11 +16,11 @@ use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
 use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
-use canopy_runtime::connections::{self, Connections};
 use canopy_runtime::readiness::{Gate, Readiness};
-use canopy_runtime::serve::{ServeOptions, Timing};
+use canopy_runtime::server::connections::{self, Connections};
+use canopy_runtime::server::workers::Workers;
+use canopy_runtime::server::{ServeOptions, Timing};
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
@@ -123,7 +123,7 @@ async fn serve_behind(
         on_panic: routes::panicked,
         tells_peer: false,
     };
-    let serving = canopy_runtime::serve::serve(listener, routes::router(app.clone()), options, shutdown);
+    let serving = canopy_runtime::server::serve(listener, routes::router(app.clone()), options, shutdown);
     let mut serving = pin!(serving);
     let becoming_ready = async {
         let identity = app.identity().clone();

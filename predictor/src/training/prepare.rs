@@ -83,9 +83,12 @@ pub enum PrepareError {
 }
 
 impl Preparation {
-    /// The record to leave beside the artifact.
+    /// The record to leave beside the artifact. Its warnings have no values of the data, because people read it who may
+    /// not read the data.
     pub fn record(&self) -> Record {
-        Record::Prepared { report: self.report.clone(), golden: self.golden.clone(), made_from: None }
+        let mut report = self.report.clone();
+        report.warnings.iter_mut().for_each(|warning| warning.example = None);
+        Record::Prepared { report, golden: self.golden.clone(), made_from: None }
     }
 }
 
@@ -114,8 +117,9 @@ pub fn prepare_from(
     let Split { train, test } =
         samples.split(u32::from(*test_percent), algorithm.seed).map_err(Refused::from)?;
 
-    let Narrowed { scaler, merged } = scaling(trainer, &config.train, &train).map_err(Refused::from)?;
-    let forest = grow(trainer, algorithm, &scaler.transform(&train), progress).map_err(Refused::from)?;
+    let (Narrowed { scaler, merged }, scaled) =
+        scaled(trainer, &config.train, &train).map_err(Refused::from)?;
+    let forest = grow(trainer, algorithm, &scaled, progress).map_err(Refused::from)?;
     let (scaler, forest) = (arrangement.scaler(&scaler).map_err(Refused::from)?, arrangement.forest(forest)?);
 
     let pipeline = Pipeline::new(&scaler, &forest);
@@ -180,14 +184,19 @@ fn read(data: &Data, sources: &Sources, classes: &[String]) -> Result<Samples, P
 
 /// What is done to the values of each feature before a forest sees them. The order of values is all that our own trees
 /// see, so standardising has no use for them: their values are only kept apart as 32-bit numbers.
-fn scaling(trainer: Trainer, config: &Train, train: &Samples) -> Result<Narrowed, ScaleError> {
-    let merged = Vec::new();
-    match trainer {
-        Trainer::Native => narrow(train),
+fn scaled(trainer: Trainer, config: &Train, train: &Samples) -> Result<(Narrowed, Samples), ScaleError> {
+    let scaler = match trainer {
+        Trainer::Native => {
+            let narrowed = narrow(train)?;
+            let scaled = narrowed.transform(train);
+            return Ok((narrowed, scaled));
+        }
         // linfa takes values that differ by less than 0.00001 as equal.
-        Trainer::Linfa if config.standardize => Ok(Narrowed { scaler: Scaler::fit(train)?, merged }),
-        Trainer::Linfa => Ok(Narrowed { scaler: Scaler::identity(train.features().len()), merged }),
-    }
+        Trainer::Linfa if config.standardize => Scaler::fit(train)?,
+        Trainer::Linfa => Scaler::identity(train.features().len()),
+    };
+    let scaled = scaler.transform(train);
+    Ok((Narrowed { scaler, merged: Vec::new() }, scaled))
 }
 
 fn grow(
@@ -225,7 +234,7 @@ fn judge(gate: Option<&Gate>, quality: &Quality, warnings: &[Warning]) -> Result
     let rounded = (quality.value * 1e4).round() / 1e4;
     let value = if rounded < *min { rounded } else { quality.value };
     let quantity = warnings.iter().find(|warning| warning.kind == WarningKind::LooksLikeAQuantity);
-    let cause = quantity.map_or_else(String::new, |Warning { kind: _, name: _, count }| {
+    let cause = quantity.map_or_else(String::new, |Warning { kind: _, name: _, count, .. }| {
         format!(
             ": the target has {count} different numbers, so it looks like a quantity and not like a class"
         )

@@ -6,7 +6,7 @@
 use canopy_contract::report::{WARNINGS_MAX, Warning, WarningKind};
 use canopy_contract::schema::Class;
 use canopy_forest::data::Samples;
-use canopy_forest::narrow::Merged;
+use canopy_forest::precision::Merged;
 
 use crate::training::evaluation::{HoldOut, name};
 use crate::training::schema_mapping::Arrangement;
@@ -33,7 +33,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) arrangement: &'a Arrangement,
     /// How the model did.
     pub(crate) hold_out: &'a HoldOut,
-    /// The features in which values became equal.
+    /// The features in which values became equal as 32-bit numbers.
     pub(crate) merged: &'a [Merged],
     /// The column to predict, where the config leaves the classes to the data.
     pub(crate) target: Option<&'a str>,
@@ -106,16 +106,20 @@ fn is_whole(number: f64) -> bool {
     number.fract().abs() < f64::MIN_POSITIVE
 }
 
+/// Values became equal either when the table was read or when they were made 32-bit numbers. If both happened to a
+/// feature, the first is reported.
 fn made_equal(Facts { samples, merged, .. }: &Facts<'_>) -> Vec<Warning> {
     let rows = samples.len();
     let is_many =
         |merged: &&Merged| merged.rows * MERGED_ROWS_PER > rows || merged.repeated * REPEATED_ROWS_PER > rows;
-    let many = merged.iter().filter(is_many);
-    many.map(|merged| {
-        let name = &samples.features()[merged.feature];
-        Warning::new(WarningKind::ValuesMadeEqual, name, merged.rows)
-    })
-    .collect()
+    let mut many: Vec<&Merged> = samples.merged().iter().chain(*merged).filter(is_many).collect();
+    many.sort_by_key(|merged| merged.feature);
+    many.dedup_by_key(|merged| merged.feature);
+    let warning = |Merged { feature, rows, example: [one, other], .. }: &Merged| {
+        let warning = Warning::new(WarningKind::ValuesMadeEqual, &samples.features()[*feature], *rows);
+        warning.with_example(&format!("{one} and {other}"))
+    };
+    many.into_iter().map(warning).collect()
 }
 
 #[cfg(test)]
@@ -129,12 +133,15 @@ mod tests {
         let arrangement = Arrangement::new(&[], &[], &samples).unwrap();
         let pairs = samples.targets().iter().step_by(3).map(|&class| (class, class));
         let hold_out = HoldOut::compare(arrangement.classes(), pairs);
-        let merged = match name {
-            "merged" => &[Merged { feature: 0, rows: 5, repeated: 0 }][..],
-            "repeated" => &[Merged { feature: 0, rows: 2, repeated: 2 }],
-            "by chance" => &[Merged { feature: 0, rows: 4, repeated: 0 }],
-            _ => &[],
+        let merged_rows = match name {
+            "merged" => vec![(5, 0)],
+            "repeated" => vec![(2, 2)],
+            "by chance" => vec![(4, 0)],
+            _ => vec![],
         };
+        let example = ["1", "2"].map(str::to_owned);
+        let merged = |(rows, repeated)| Merged { feature: 0, rows, repeated, example: example.clone() };
+        let merged = &merged_rows.into_iter().map(merged).collect::<Vec<_>>();
         let target = Some("y");
         warnings(&Facts { samples: &samples, arrangement: &arrangement, hold_out: &hold_out, merged, target })
     }
@@ -183,8 +190,10 @@ mod tests {
     #[test]
     fn values_that_became_equal_are_told() {
         let value = |row: usize| (row % 5).to_string();
-        check(&of("merged", value, two), WarningKind::ValuesMadeEqual, "merged", 5);
-        check(&of("repeated", value, two), WarningKind::ValuesMadeEqual, "repeated", 2);
+        let warning =
+            |name, rows| Warning::new(WarningKind::ValuesMadeEqual, name, rows).with_example("1 and 2");
+        assert_eq!(of("merged", value, two), [warning("merged", 5)]);
+        assert_eq!(of("repeated", value, two), [warning("repeated", 2)]);
         assert_eq!(of("by chance", value, two), []);
     }
 }

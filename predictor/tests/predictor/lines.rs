@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use canopy_contract::rows::Rows;
-use canopy_runtime::budget::LINES_PER_SECOND;
+use canopy_runtime::telemetry::log_limit::LINES_PER_SECOND;
 use http::Request;
 use serde_json::Value;
 

@@ -201,6 +201,9 @@ fn a_value_that_stands_for_a_missing_one_takes_nothing_from_a_column() {
         ("0", ["1e-46", "2e-46"]),
         ("9999999999", ["1e-50", "2e-50"]),
         ("9999999999", ["1700000000", "1700000001"]),
+        ("1e300", ["0", "1"]),
+        ("1.7976931348623157e308", ["1700000000", "1700000001"]),
+        ("-1.7976931348623157e308", ["0.1", "0.1000001"]),
     ] {
         let csv = with_sentinel(sentinel, values);
         let quality = |standardize: bool, trainer: Trainer| {
@@ -226,6 +229,29 @@ fn values_that_no_conversion_keeps_apart_are_told() {
     let warnings = prepared(&of_csv(folder.path(), &csv, &json!({}))).report.warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert_eq!((warnings[0].kind, warnings[0].name.as_str()), (WarningKind::ValuesMadeEqual, "a"));
+}
+
+#[test]
+fn a_warning_names_digits_that_a_64_bit_float_cannot_hold_and_the_record_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let ids: [fn(u64) -> u64; 3] = [
+        |row| 1_700_000_000_000_000_000 + 3 * row,
+        |row| 90_000_000_000_000_000 + row,
+        |row| 9_000_000_000_000_000_000 + row,
+    ];
+    for id in ids {
+        let row = |row: u64| format!("c{},{},{}\n", row % 2, id(row), row % 7);
+        let csv = format!("label,a,b\n{}", (0..500).map(row).collect::<String>());
+        let preparation = prepared(&of_csv(folder.path(), &csv, &json!({})));
+        let [warning] = &preparation.report.warnings[..] else { panic!("{:?}", preparation.report.warnings) };
+        assert_eq!((warning.kind, &*warning.name, warning.count), (WarningKind::ValuesMadeEqual, "a", 500));
+        let example = warning.example.as_ref().unwrap();
+        assert!(example.starts_with(&id(0).to_string()[..12]) && example.contains(" and "), "{example}");
+        let message = warning.to_string();
+        assert!(message.contains(&format!("(for example {example})")), "{message}");
+        let record = serde_json::to_string(&preparation.record().report()).unwrap();
+        assert!(record.contains("ValuesMadeEqual") && !record.contains(example), "{record}");
+    }
 }
 
 #[test]

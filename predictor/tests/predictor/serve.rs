@@ -15,8 +15,8 @@ use canopy_predictor::training::prepare::{Preparation, PrepareError, Trainer, pr
 use canopy_predictor::training::record::Record;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
-use canopy_runtime::workers::Workers;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
@@ -87,7 +87,7 @@ impl Predictor {
     }
 
     async fn end(self) {
-        self.shutdown.order();
+        self.shutdown.trigger();
         timeout(PATIENCE, self.ended).await.expect("it does not end").unwrap().unwrap();
     }
 }
@@ -410,7 +410,7 @@ async fn while_it_drains_it_answers_and_says_goodbye() {
     send(&mut kept, "POST /predict", ROW).await;
     assert!(!receive(&mut kept).await.head.contains("connection: close"));
 
-    predictor.shutdown.order();
+    predictor.shutdown.trigger();
     assert_eq!(predictor.readiness.check(), Err("shutting down".to_owned()));
     let mut new = TcpStream::connect(predictor.address).await.unwrap();
     for stream in [&mut kept, &mut new] {

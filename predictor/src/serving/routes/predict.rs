@@ -13,9 +13,9 @@ use bytes::{Bytes, BytesMut};
 use canopy_contract::code::Code;
 use canopy_contract::names::TIMEOUT_HEADER;
 use canopy_contract::predict::{PredictRequest, PredictResponse};
-use canopy_runtime::bodies::Held;
+use canopy_runtime::server::body_memory::Reservation;
+use canopy_runtime::server::response_body;
 use canopy_runtime::trace::RequestSpan;
-use canopy_runtime::written;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt as _;
@@ -67,7 +67,7 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Respons
         Ok((engine, body)) if engine.is_heavy(&body.bytes) => heavy(ask, engine, body, head.headers).await,
         Ok((engine, body)) => {
             let response = ask.answer(&engine, &body.bytes, &head.headers);
-            written::hold(response, body.held)
+            response_body::hold_until_sent(response, body.held)
         }
     }
 }
@@ -86,7 +86,7 @@ async fn heavy(ask: Ask, engine: Arc<Engine>, body: Taken, headers: HeaderMap) -
     let answering = spawn_blocking(move || {
         let response = ask.answer(&engine, &body.bytes, &headers);
         drop(turn);
-        written::hold(response, body.held)
+        response_body::hold_until_sent(response, body.held)
     });
     answering.await.unwrap_or_else(|_| answer::failure(&app, &Failure::ModelFailed))
 }
@@ -107,10 +107,10 @@ async fn take(body: Body, app: &App) -> Result<Taken, Failure> {
 /// A body, which counts as held until its answer was written.
 struct Taken {
     bytes: Bytes,
-    held: Held,
+    held: Reservation,
 }
 
-async fn collect(mut body: Body, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
+async fn collect(mut body: Body, limit: usize, held: &mut Reservation) -> Result<Bytes, Failure> {
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         // The client has left or broken off, so nobody will read these words.

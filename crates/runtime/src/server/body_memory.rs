@@ -1,0 +1,222 @@
+//! How many bytes of request bodies a process holds at once, over all connections.
+//!
+//! BodyMemory are admitted before they are read. Small ones have a part of their own, counted by each worker for itself: a
+//! request shares no counter with other workers, and large bodies cannot take the place of small ones.
+//!
+//! Invariant: the bytes held are at most the limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::body::SizeHint;
+
+use crate::metrics::{HoldsBytes, Registry};
+use crate::server::memory_limit;
+use crate::server::workers::worker_index;
+
+/// A body of a known length up to this is small.
+const SMALL: usize = 16 << 10;
+/// Counters of small bodies; workers beyond share them.
+const SHARDS: usize = 8;
+/// Workers among whom the part for small bodies is divided.
+const WORKERS: usize = 4;
+/// Which part of the limit is for small bodies: one in so many.
+const SMALL_PART: usize = 4;
+/// A body of numbers takes up to eight times its length until it is answered; that half of the memory is then left.
+const MEMORY_PART: usize = 16;
+/// The limit where nothing limits the memory of the process.
+const DEFAULT_MAX: usize = 64 << 20;
+
+/// The bytes of bodies that a process holds.
+#[derive(Clone, Debug)]
+pub struct BodyMemory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    small: [Shard; SHARDS],
+    small_max: usize,
+    large: AtomicUsize,
+    large_max: usize,
+}
+
+/// A counter with a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(AtomicUsize);
+
+/// There is no room for a body at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("as many bytes of requests are held as memory allows")]
+pub struct Full;
+
+/// The bytes of one body, counted until this is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    bodies: BodyMemory,
+    /// The counter of small bodies that this one is in.
+    shard: Option<usize>,
+    bytes: usize,
+}
+
+/// How many bytes of bodies a process holds unless it is told otherwise: a sixteenth of the memory that its container
+/// may use, at most 64 MiB, and as many as one body may have.
+pub fn default_max(body_max: usize) -> usize {
+    max_for(memory_limit::limit(), body_max)
+}
+
+fn max_for(memory: Option<usize>, body_max: usize) -> usize {
+    let max = memory.map_or(DEFAULT_MAX, |memory| (memory / MEMORY_PART).min(DEFAULT_MAX));
+    // The part for large bodies must have room for one.
+    max.max(body_max.saturating_add(body_max / (SMALL_PART - 1)).saturating_add(1))
+}
+
+impl BodyMemory {
+    /// Holds at most `max` bytes; `registry` tells how many there are.
+    pub fn new(max: usize, registry: &Registry) -> Self {
+        let small = max / SMALL_PART;
+        let bodies = Self(Arc::new(Inner {
+            small: Default::default(),
+            small_max: small / WORKERS,
+            large: AtomicUsize::new(0),
+            large_max: max - small,
+        }));
+        let holder: Arc<dyn HoldsBytes> = bodies.0.clone();
+        registry.bodies().watch(Arc::downgrade(&holder));
+        bodies
+    }
+
+    /// Takes in a body of the length that it declares. A small one is counted whole, another one as it arrives
+    /// ([`Reservation::grow`]): who only declares a length takes no room from others.
+    pub fn admit(&self, length: &SizeHint) -> Result<Reservation, Full> {
+        let Inner { small, small_max, large, large_max } = &*self.0;
+        let declared = usize::try_from(length.lower()).unwrap_or(usize::MAX);
+        if declared <= SMALL && length.exact().is_some() {
+            let shard = worker_index() % SHARDS;
+            let Shard(held) = &small[shard];
+            if add(held, declared, *small_max) {
+                return Ok(Reservation { bodies: self.clone(), shard: Some(shard), bytes: declared });
+            }
+        }
+        if large.load(Ordering::Relaxed).saturating_add(declared) > *large_max {
+            return Err(Full);
+        }
+        Ok(Reservation { bodies: self.clone(), shard: None, bytes: 0 })
+    }
+
+    /// How many bytes are held.
+    pub fn held(&self) -> usize {
+        self.0.held()
+    }
+}
+
+impl Inner {
+    fn held(&self) -> usize {
+        let small: usize = self.small.iter().map(|Shard(held)| held.load(Ordering::Relaxed)).sum();
+        small + self.large.load(Ordering::Relaxed)
+    }
+}
+
+impl HoldsBytes for Inner {
+    fn bytes(&self) -> usize {
+        self.held()
+    }
+}
+
+impl Reservation {
+    /// So many bytes have arrived; nothing to count where the whole body was counted before.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
+        if self.shard.is_some() {
+            return Ok(());
+        }
+        let Inner { large, large_max, .. } = &*self.bodies.0;
+        if !add(large, bytes, *large_max) {
+            return Err(Full);
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Reservation {
+    /// How many bytes are counted.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let Inner { small, large, .. } = &*self.bodies.0;
+        let counter = self.shard.map_or(large, |shard| &small[shard].0);
+        counter.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Adds to a counter unless it would be more than `max`.
+fn add(counter: &AtomicUsize, bytes: usize, max: usize) -> bool {
+    let before = counter.fetch_add(bytes, Ordering::Relaxed);
+    let is_room = before.saturating_add(bytes) <= max;
+    if !is_room {
+        counter.fetch_sub(bytes, Ordering::Relaxed);
+    }
+    is_room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn admit(bodies: &BodyMemory, length: usize) -> Result<Reservation, Full> {
+        bodies.admit(&SizeHint::with_exact(length as u64))
+    }
+
+    #[test]
+    fn the_limit_follows_from_the_memory_and_has_room_for_a_body() {
+        let check = |memory, expected| assert_eq!(max_for(memory, 2 * MIB), expected, "{memory:?}");
+        check(None, 64 * MIB);
+        check(Some(256 * MIB), 16 * MIB);
+        check(Some(64 << 30), 64 * MIB);
+        let least = max_for(Some(MIB), 2 * MIB);
+        let bodies = BodyMemory::new(least, &Registry::new());
+        assert!(admit(&bodies, 2 * MIB).unwrap().grow(2 * MIB).is_ok(), "{least}");
+    }
+
+    #[test]
+    fn large_bodies_are_counted_as_they_arrive_and_leave_room_for_small_ones() {
+        let bodies = BodyMemory::new(16 * MIB, &Registry::new());
+        let declared: Vec<_> = (0..100).map(|_| admit(&bodies, 2 * MIB).unwrap()).collect();
+        assert_eq!(bodies.held(), 0, "nothing has arrived");
+        drop(declared);
+
+        let mut large = Vec::new();
+        while let Ok(mut held) = admit(&bodies, 2 * MIB) {
+            held.grow(2 * MIB).unwrap();
+            large.push(held);
+        }
+        assert_eq!((large.len(), bodies.held()), (6, 12 * MIB));
+        let mut unknown = bodies.admit(&SizeHint::new()).unwrap();
+        assert_eq!(unknown.grow(1), Err(Full), "of a length that is not known");
+
+        let small: Vec<_> = (0..100).map_while(|_| admit(&bodies, 10_000).ok()).collect();
+        assert_eq!(small.len(), 100);
+        assert_eq!(bodies.held(), 12 * MIB + 1_000_000);
+        drop((large, small));
+        assert_eq!(bodies.held(), 0);
+    }
+
+    #[test]
+    fn no_more_is_held_than_the_limit() {
+        let bodies = BodyMemory::new(MIB, &Registry::new());
+        let mut all = Vec::new();
+        for length in [1, 10_000, 16_384, 40_000].iter().cycle().take(1000) {
+            if let Ok(mut held) = admit(&bodies, *length) {
+                // What arrives of one that there is no room for is refused there.
+                let _ = held.grow(*length);
+                all.push(held);
+            }
+            assert!(bodies.held() <= MIB, "{}", bodies.held());
+        }
+    }
+}

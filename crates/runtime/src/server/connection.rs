@@ -1,0 +1,339 @@
+//! One connection from its first byte to its end, over HTTP/1.1 or HTTP/2 without TLS.
+//!
+//! Invariants: a connection that sends nothing, or sends too slowly, is closed; what is buffered for it is bounded; an
+//! answer that was given is read by a client that goes on sending, within limits.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::iter;
+use std::net;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::FuturesUnordered;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::server::service::{ConnectionService, DRAIN_BYTES, DRAIN_TIME};
+use crate::server::socket::Socket;
+use crate::server::timeouts::{Activity, Finding, Watch};
+use crate::shutdown::Shutdown;
+
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much is read to learn the protocol: mostly the whole request.
+const FIRST_READ: usize = 1024;
+
+/// What hyper may buffer of a head, of a body and of an answer: each, on each connection of HTTP/1.
+const BUFFER_MAX: usize = 64 << 10;
+
+/// Requests at once on a connection of HTTP/2.
+const STREAMS_MAX: u32 = 128;
+/// What a client may send of one request before it has been read, and of all requests of a connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+const FRAME_MAX: u32 = 16 << 10;
+const HEADERS_MAX: u32 = 16 << 10;
+const HEADER_TABLE: u32 = 4096;
+/// Streams that the client has reset and that were not taken up yet; those that were reset for its errors.
+const RESETS_MAX: usize = 20;
+const ERROR_RESETS_MAX: usize = 128;
+/// How often a client of HTTP/2 is asked whether it is still there, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a client that is answered early may send nothing before the connection is closed.
+const DRAIN_PAUSE: Duration = Duration::from_secs(2);
+/// How long writing an answer without hyper may take.
+const WRITE_TIME: Duration = Duration::from_secs(1);
+
+const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const LONG_LINE: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 39\r\n\r\ntoo many connections; try again later\r\n";
+
+/// How long a connection may be quiet.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Until its first byte.
+    pub first_byte: Duration,
+    /// From its first byte until it is clear which protocol it speaks.
+    pub preface: Duration,
+    /// How often it is looked at. A head may take one to two intervals,
+    pub interval: Duration,
+    /// and so many intervals, and at most one more, may pass without a request.
+    pub idle_intervals: u32,
+}
+
+impl Default for Timing {
+    /// A head has 15 to 30 seconds, an idle connection 75 to 90.
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(30),
+            preface: Duration::from_secs(10),
+            interval: Duration::from_secs(15),
+            idle_intervals: 5,
+        }
+    }
+}
+
+/// What all connections of a server share.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) on_panic: fn() -> Response,
+    pub(crate) timing: Timing,
+    pub(crate) shutdown: Shutdown,
+    /// Cancelled when the listener has been closed.
+    pub(crate) closing: CancellationToken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves `stream` until it ends.
+pub(crate) async fn serve(stream: net::TcpStream, router: Router, terms: Terms) {
+    let Some(mut stream) = taken_in(stream) else { return };
+    let first = tokio::select! {
+        biased;
+        first = first_bytes(&mut stream, &terms.timing) => first,
+        () = terms.closing.cancelled() => None,
+    };
+    let Some((protocol, first)) = first else { return };
+    let (activity, is_http2) = (Arc::new(Activity::default()), protocol == Protocol::Http2);
+    let answering = Arc::new(ConnectionService {
+        router,
+        on_panic: terms.on_panic,
+        shutdown: terms.shutdown.clone(),
+        activity: activity.clone(),
+        is_http2,
+    });
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answering = answering.clone();
+        async move { Ok::<_, Infallible>(answering.answer(request).await) }
+    });
+    let socket = Socket::new(stream, first, !is_http2, activity.clone());
+    if is_http2 {
+        let mut connection = pin!(http2().serve_connection(socket, service));
+        let shut = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+        told(&until_end(connection.as_mut(), shut, &activity, &terms, is_http2).await);
+    } else {
+        let mut connection = http1().serve_connection(socket, service);
+        let shut = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
+        let end = until_end(Pin::new(&mut connection), shut, &activity, &terms, is_http2).await;
+        told(&end);
+        let stream = connection.into_parts().io.into_stream();
+        // Seldom much, so it takes no room in the future of every connection.
+        Box::pin(close(stream, end, &activity)).await;
+    }
+}
+
+/// Refuses `stream`, since there are too many connections: with words where the client speaks HTTP/1.
+pub(crate) async fn refuse(stream: net::TcpStream) {
+    let Some(mut stream) = taken_in(stream) else { return };
+    let timing = Timing { first_byte: WRITE_TIME, preface: WRITE_TIME, ..Timing::default() };
+    if let Some((Protocol::Http1, _)) = first_bytes(&mut stream, &timing).await {
+        say(&mut stream, TOO_MANY).await;
+        drain(&mut stream, BUFFER_MAX, WRITE_TIME).await;
+    }
+}
+
+fn taken_in(stream: net::TcpStream) -> Option<TcpStream> {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => {
+            // Answers are small and written whole: waiting to fill a packet only adds delay.
+            drop(stream.set_nodelay(true));
+            Some(stream)
+        }
+        Err(error) => {
+            tracing::error!(%error, "failed to serve a connection");
+            None
+        }
+    }
+}
+
+/// What comes first, and the protocol that it is of; nothing where too little comes in time.
+async fn first_bytes(stream: &mut TcpStream, timing: &Timing) -> Option<(Protocol, Bytes)> {
+    let mut bytes = Vec::with_capacity(FIRST_READ);
+    let mut limit = Instant::now() + timing.first_byte;
+    loop {
+        let read = timeout_at(limit, stream.read_buf(&mut bytes)).await.ok()?.ok()?;
+        if read == 0 {
+            return None;
+        }
+        let known = bytes.len().min(PREFACE.len());
+        if bytes[..known] != PREFACE[..known] {
+            return Some((Protocol::Http1, bytes.into()));
+        }
+        if known == PREFACE.len() {
+            return Some((Protocol::Http2, bytes.into()));
+        }
+        if read == bytes.len() {
+            limit = Instant::now() + timing.preface;
+        }
+    }
+}
+
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Heads have the limit of `Watch`, which costs no timer for each of them. Without vectors a head and a body
+    // are written as one, and at once, whatever else has come from the client.
+    builder.header_read_timeout(None).max_buf_size(BUFFER_MAX).writev(false);
+    builder
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_MAX)
+        .max_header_list_size(HEADERS_MAX)
+        .header_table_size(HEADER_TABLE)
+        .max_send_buf_size(BUFFER_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX);
+    builder
+}
+
+/// How a connection came to its end.
+enum End {
+    ByItself(hyper::Result<()>),
+    SlowHead,
+    Unread,
+    Idle,
+}
+
+enum Event {
+    /// Clients are to be told to go.
+    GoAway,
+    /// An interval is over.
+    Look,
+}
+
+async fn until_end<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    shut: impl Fn(Pin<&mut C>),
+    activity: &Activity,
+    terms: &Terms,
+    is_http2: bool,
+) -> End {
+    // HTTP/2 has a word for "no new requests, but go on with these"; in HTTP/1 that is a header of each answer,
+    // and an idle connection must not be closed under a client that is about to use it.
+    let go_away = async {
+        tokio::select! {
+            () = terms.closing.cancelled() => {},
+            () = async { terms.shutdown.triggered().await; activity.first_request().await }, if is_http2 => {},
+        }
+        Event::GoAway
+    };
+    let look = || -> BoxFuture<'_, Event> { sleep(terms.timing.interval).map(|()| Event::Look).boxed() };
+    // Polled when one has woken up, not whenever a byte comes: each look takes locks that all connections share.
+    let mut events: FuturesUnordered<_> = iter::once(go_away.boxed()).chain([look()]).collect();
+    let (mut watch, mut is_told) = (Watch::default(), false);
+    loop {
+        let event = tokio::select! {
+            biased;
+            ended = connection.as_mut() => return End::ByItself(ended),
+            Some(event) = events.next() => event,
+        };
+        if matches!(event, Event::GoAway) {
+            is_told = true;
+            shut(connection.as_mut());
+            continue;
+        }
+        events.push(look());
+        match watch.look(activity, terms.timing.idle_intervals) {
+            Finding::Active => {}
+            Finding::SlowHead => return End::SlowHead,
+            Finding::Unread => return End::Unread,
+            // The client may be about to send a request: over HTTP/2 it learns that it has to send it elsewhere.
+            Finding::Idle if is_http2 && !is_told => {
+                is_told = true;
+                shut(connection.as_mut());
+            }
+            Finding::Idle => return End::Idle,
+        }
+    }
+}
+
+fn told(end: &End) {
+    match end {
+        End::ByItself(Ok(())) => {}
+        End::ByItself(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+        End::SlowHead => tracing::debug!("closed a connection whose request did not arrive in time"),
+        End::Unread => tracing::debug!("closed a connection whose client did not read its answers"),
+        End::Idle => tracing::debug!("closed an idle connection"),
+    }
+}
+
+/// Closes a connection of HTTP/1 so that what was answered last is read.
+async fn close(mut stream: TcpStream, end: End, activity: &Activity) {
+    match end {
+        End::SlowHead => say(&mut stream, SLOW_HEAD).await,
+        End::ByItself(Err(_)) if activity.is_line_too_long() => {
+            say(&mut stream, LONG_LINE).await;
+            drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await;
+        }
+        // hyper has answered what it could not parse.
+        End::ByItself(Err(error)) if error.is_parse() => drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await,
+        End::ByItself(Ok(())) if activity.is_body_unread() => {
+            drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await;
+        }
+        End::ByItself(_) | End::Unread | End::Idle => {}
+    }
+}
+
+/// Writes an answer that hyper does not write, and that is the last one.
+async fn say(stream: &mut TcpStream, answer: &[u8]) {
+    // A client that is gone, or does not read, cannot be helped.
+    drop(timeout(WRITE_TIME, stream.write_all(answer)).await);
+    drop(stream.shutdown().await);
+}
+
+/// Reads and drops what the client still sends. The system would reset a connection that is closed with bytes unread,
+/// and the client would lose the answer.
+async fn drain(stream: &mut TcpStream, most: usize, longest: Duration) {
+    let reading = async {
+        let (mut chunk, mut left) = (vec![0; BUFFER_MAX], most);
+        loop {
+            match timeout(DRAIN_PAUSE, stream.read(&mut chunk)).await {
+                Ok(Ok(read)) if read > 0 && read <= left => left -= read,
+                _ => return,
+            }
+        }
+    };
+    drop(timeout(longest, reading).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_without_hyper_has_its_length() {
+        for answer in [SLOW_HEAD, LONG_LINE, TOO_MANY] {
+            let (head, body) = std::str::from_utf8(answer).unwrap().split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}", body.len())), "{head}: {}", body.len());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Answers that are long: they are handed over in pieces, and what they hold is let go when the last piece was.
+//!
+//! hyper takes the next piece only where its buffers have room, so an answer that the client does not read keeps what it
+//! holds, and the connection can see that it makes no progress.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, HttpBody};
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use crate::server::body_memory::Reservation;
+use crate::server::timeouts::{Activity, Unread};
+
+/// The most that is handed over at once.
+const PIECE: usize = 64 << 10;
+/// A request no longer than this has an answer that is not worth counting.
+const SMALL_REQUEST: usize = 1 << 10;
+
+/// Counts the bytes of a request as held until its answer was written.
+pub fn hold_until_sent(answer: Response, held: Reservation) -> Response {
+    if held.bytes() <= SMALL_REQUEST {
+        return answer;
+    }
+    answer.map(|body| Body::new(InPieces { body, rest: Bytes::new(), on_piece: held }))
+}
+
+/// Has `activity` see how a long answer is read.
+pub(crate) fn track_progress(answer: Response, activity: &Arc<Activity>) -> Response {
+    if answer.body().size_hint().lower() <= PIECE as u64 {
+        return answer;
+    }
+    let unread = Activity::owes(activity);
+    answer.map(|body| Body::new(InPieces { body, rest: Bytes::new(), on_piece: unread }))
+}
+
+/// What follows how an answer is handed over.
+trait OnPiece: Send + Unpin + 'static {
+    fn piece(&self) {}
+}
+
+impl OnPiece for Reservation {}
+
+impl OnPiece for Unread {
+    fn piece(&self) {
+        self.progressed();
+    }
+}
+
+struct InPieces<T> {
+    body: Body,
+    /// What is left of the last piece of `body`.
+    rest: Bytes,
+    on_piece: T,
+}
+
+impl<T: OnPiece> HttpBody for InPieces<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let length = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(length);
+        self.on_piece.piece();
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Registry;
+    use crate::server::body_memory::BodyMemory;
+    use http_body_util::BodyExt as _;
+
+    fn held(bodies: &BodyMemory, bytes: usize) -> Reservation {
+        let mut held = bodies.admit(&SizeHint::with_exact(bytes as u64)).unwrap();
+        held.grow(bytes).unwrap();
+        held
+    }
+
+    #[tokio::test]
+    async fn a_request_is_held_until_its_answer_was_handed_over_piece_by_piece() {
+        let bodies = BodyMemory::new(16 << 20, &Registry::new());
+        let text = vec![b'x'; 3 * PIECE + 1];
+        let answer = hold_until_sent(Response::new(Body::from(text.clone())), held(&bodies, 1 << 20));
+        let mut body = answer.into_body();
+        assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let data = frame.unwrap().into_data().unwrap();
+            assert!(data.len() <= PIECE, "{}", data.len());
+            read.extend_from_slice(&data);
+            assert_eq!(bodies.held(), 1 << 20);
+            assert_eq!(body.size_hint().exact(), Some((text.len() - read.len()) as u64));
+        }
+        assert_eq!(read, text);
+        drop(body);
+        assert_eq!(bodies.held(), 0);
+    }
+
+    #[test]
+    fn the_request_of_one_row_is_let_go_at_once() {
+        let bodies = BodyMemory::new(16 << 20, &Registry::new());
+        let answer = hold_until_sent(Response::new(Body::from("{}")), held(&bodies, 100));
+        assert_eq!(bodies.held(), 0);
+        drop(answer);
+    }
+}
