@@ -93,8 +93,8 @@ async fn a_revision_without_ready_pods_gets_no_requests_but_services_that_are_sw
             observed(&scene.model).await?;
             until("a Deployment of the new revision", TIMEOUT, async || {
                 let names = namespace.names("deployments")?;
-                let new = names.iter().find(|name| **name != old);
-                let new = new.and_then(|name| name.strip_prefix("tiny-"));
+                let new =
+                    names.iter().filter(|name| **name != old).find_map(|name| name.strip_prefix("tiny-"));
                 Ok(new
                     .with_context(|| format!("expected another Deployment than {old}, got {names:?}"))?
                     .to_owned())
