@@ -68,8 +68,8 @@ pub(crate) async fn under_load() -> Result<Lock> {
     lock(UNDER_LOAD, Some(Counted::new())).await
 }
 
-/// Canopy for one test exclusive, which may change it and leaves it as it was. Those that share it go first: to let one test
-/// end before another begins is time in which nothing happens.
+/// Canopy for one test alone, which may change it and leaves it as it was. All tests that share it run first, so that the
+/// cluster is never idle between them.
 pub(crate) async fn exclusive() -> Result<Lock> {
     SHARING.subscribe().wait_for(|count| *count == 0).await?;
     lock(ALL, None).await

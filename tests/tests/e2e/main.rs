@@ -18,6 +18,7 @@ mod revisions;
 mod failures;
 mod data_sources;
 mod admission_policy;
+mod endpoints;
 mod crd_validation;
 mod tenants;
 mod second_installation;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::api;
 use canopy_tests::kubernetes::on_node;
 
 use crate::model::State;
@@ -20,6 +21,25 @@ for uid in "$@"; do
     done
     [ "$sent" ] || { echo "pod $uid does not run $program" >&2; exit 1; }
 done"#;
+
+/// Sends a signal to every process of a program on a node, and prints their ids.
+const SIGNAL_BY_NAME: &str = r#"
+for process in /proc/[0-9]*; do
+    if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
+        kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
+    fi
+done
+true"#;
+
+/// Sends `signal` to the processes of a program of the control plane, and returns their ids; fails where there is none.
+pub(crate) fn signal_control_plane(program: &str, signal: &str) -> Result<String> {
+    let nodes = api::list("nodes", None, "node-role.kubernetes.io/control-plane")?;
+    let node = nodes.first().and_then(|node| node["metadata"]["name"].as_str());
+    let node = node.context("the cluster has no control plane")?;
+    let signalled = on_node(node, SIGNAL_BY_NAME, &[program, signal])?;
+    ensure!(!signalled.is_empty(), "{node} runs no {program}");
+    Ok(signalled)
+}
 
 /// Sends `signal` to the program of Canopy in each of `pods`; pods of one node get it at once.
 pub(crate) fn signal_pods<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {

@@ -71,23 +71,36 @@ async fn children_that_are_edited_or_deleted_are_repaired_and_no_request_fails()
         let selects_none = json!({"spec": {"selector": {"canopy.rs/revision": "none"}}});
         let added = json!({"spec": {"selector": {"x": "y"}}});
         let pinned = json!({"spec": {"template": {"spec": {"nodeSelector": {"x": "y"}}}}});
-        let orphan = || Edit::Patch(json!({"metadata": {"ownerReferences": null}}));
-        let edits = [
-            ("a selector changed", ("services", "tiny-pods"), Edit::Patch(selects_none.clone())),
-            ("the other selector changed", ("services", "tiny"), Edit::Patch(selects_none)),
-            ("a selector added to", ("services", "tiny-pods"), Edit::Patch(added.clone())),
-            ("the other selector added to", ("services", "tiny"), Edit::Patch(added)),
-            ("pods pinned to a node", ("deployments", of_revision.as_str()), Edit::Patch(pinned)),
-            ("the owner forgotten", ("deployments", of_revision.as_str()), orphan()),
-            ("scaled by hand", ("deployments", &of_revision), Edit::Patch(json!({"spec": {"replicas": 1}}))),
-            ("a Service deleted", ("services", "tiny-pods"), Edit::Delete),
-            ("the other Service deleted", ("services", "tiny"), Edit::Delete),
-            ("the config deleted", ("configmaps", &of_revision), Edit::Delete),
-            ("the Deployment deleted", ("deployments", &of_revision), Edit::Delete),
+        let (list, service) = (("services", "tiny-pods"), ("services", "tiny"));
+        let (deployment, config) =
+            (("deployments", of_revision.as_str()), ("configmaps", of_revision.as_str()));
+        let scaled = json!({"spec": {"replicas": 1}});
+        let orphaned = json!({"metadata": {"ownerReferences": null}});
+        let patch = |patch: &Value| Edit::Patch(patch.clone());
+        let phases = [
+            ("selectors changed", vec![(list, patch(&selects_none)), (service, patch(&selects_none))]),
+            ("selectors extended", vec![(list, patch(&added)), (service, patch(&added))]),
+            (
+                "the Deployment pinned to a node, orphaned, scaled",
+                vec![
+                    (deployment, patch(&pinned)),
+                    (deployment, patch(&orphaned)),
+                    (deployment, patch(&scaled)),
+                ],
+            ),
+            ("Services deleted", vec![(list, Edit::Delete), (service, Edit::Delete)]),
+            ("the config deleted", vec![(config, Edit::Delete)]),
+            ("the Deployment deleted", vec![(deployment, Edit::Delete)]),
         ];
         let mut load = scene.load().await?;
-        for (what, child, edit) in edits {
-            load.during(what, repaired(model, child, edit)).await?;
+        for (phase, edits) in phases {
+            let all_repaired = async {
+                for (child, edit) in edits {
+                    repaired(model, child, edit).await?;
+                }
+                Ok(())
+            };
+            load.during(phase, all_repaired).await?;
         }
         until("two pods in the place of those that went", TIMEOUT, async || {
             let now = model.pods(&serving)?;
