@@ -2,6 +2,7 @@
 //!
 //! No process, port or file outlives its test.
 
+pub mod slice;
 pub mod wait;
 pub mod report;
 pub mod load;

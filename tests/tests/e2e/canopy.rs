@@ -8,6 +8,7 @@ use canopy_tests::api;
 use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::{helm, kubectl};
 use canopy_tests::metrics::Scrape;
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::until;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
@@ -25,7 +26,7 @@ const GONE_WITHIN: Duration = Duration::from_mins(2);
 /// How many light tests may run at once.
 const ALL: u32 = 6;
 /// The share of a test under load, whose answers must be in time while others start pods. Pods of three nodes start more slowly.
-const UNDER_LOAD: u32 = if cfg!(feature = "full") { 3 } else { 2 };
+static UNDER_LOAD: LazyLock<u32> = LazyLock::new(|| if Slice::Nodes.runs() { 3 } else { 2 });
 
 /// Admits the gateways of single tests, which are in the tests' namespaces.
 const TEST_GATEWAYS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"test-gateway"}}}]"#;
@@ -65,7 +66,7 @@ pub(crate) async fn shared() -> Result<Lock> {
 
 /// The same for a test that measures the time of answers: fewer others run beside it.
 pub(crate) async fn under_load() -> Result<Lock> {
-    lock(UNDER_LOAD, Some(Counted::new())).await
+    lock(*UNDER_LOAD, Some(Counted::new())).await
 }
 
 /// Canopy for one test alone, which may change it and leaves it as it was. All tests that share it run first, so that the

@@ -13,6 +13,7 @@ use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::{pass, until};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -23,20 +24,22 @@ use crate::canopy::{
 };
 use crate::model::{Model, TIMEOUT, condition_of, small};
 
-const IS_FULL: bool = cfg!(feature = "full");
 /// The models with a pod each.
 const SERVED: usize = 50;
 /// The models with those that have no pods, in turn.
-const MODELS: &[usize] = if IS_FULL { &[100, 1000] } else { &[100] };
+const MODELS: &[usize] = &[100];
+const MODELS_FULL: &[usize] = &[100, 1000];
 /// The models of one manifest.
 const AT_ONCE: usize = 100;
 /// `ConfigMap`s that have nothing to do with Canopy, and their size.
-const CONFIG_MAPS: usize = if IS_FULL { 2_000 } else { 400 };
+const CONFIG_MAPS: usize = 400;
+const CONFIG_MAPS_FULL: usize = 2_000;
 const CONFIG_MAP_BYTES: usize = 100_000;
 /// The namespace that they are in.
 const STRANGERS: &str = "e2e-strangers";
 /// The length of the idle window.
-const IDLE: Duration = if IS_FULL { Duration::from_mins(10) } else { Duration::from_secs(30) };
+const IDLE: Duration = Duration::from_secs(30);
+const IDLE_FULL: Duration = Duration::from_mins(10);
 /// The models that are changed, one after the other.
 const CHANGES: usize = 20;
 const LIMIT: Duration = Duration::from_mins(6);
@@ -55,7 +58,7 @@ async fn an_operator_with_many_models_writes_nothing_when_idle_and_acts_on_a_cha
 -> Result<()> {
     let _lock = exclusive().await?;
     let gateway = gateways().await?.remove(0);
-    let fewer: &[usize] = if IS_FULL { &[1, 10] } else { &[] };
+    let fewer: &[usize] = if is_full() { &[1, 10] } else { &[] };
     for &count in fewer {
         in_namespace(&format!("e2e-many-{count}"), async |namespace| {
             served(namespace, &gateway, count).await
@@ -65,7 +68,7 @@ async fn an_operator_with_many_models_writes_nothing_when_idle_and_acts_on_a_cha
     let test = in_namespace("e2e-many", async |namespace| {
         served(namespace, &gateway, SERVED).await?;
         let mut there = SERVED;
-        for &count in MODELS {
+        for &count in if is_full() { MODELS_FULL } else { MODELS } {
             without_operators().await?;
             apply(namespace, there, count)?;
             cold_start(namespace, count).await?;
@@ -80,6 +83,15 @@ async fn an_operator_with_many_models_writes_nothing_when_idle_and_acts_on_a_cha
         rolled_out()
     })
     .await
+}
+
+/// Whether the slice `scale` runs: more models, more `ConfigMap`s, and a longer window.
+fn is_full() -> bool {
+    Slice::Scale.runs()
+}
+
+fn config_map_count() -> usize {
+    if is_full() { CONFIG_MAPS_FULL } else { CONFIG_MAPS }
 }
 
 /// Applies models with a pod each, and prints the seconds until the first and the last of them answered.
@@ -170,7 +182,7 @@ async fn idle(namespace: &Namespace, count: usize) -> Result<()> {
     quiet(namespace, &operator).await?;
 
     let (mark, before, since) = (Mark::now()?, usage().await?, Instant::now());
-    pass(IDLE).await;
+    pass(if is_full() { IDLE_FULL } else { IDLE }).await;
     let after = usage().await?;
     let cpu = (after.0 - before.0) / since.elapsed().as_secs_f64();
     let writes = mark.writes()?;
@@ -180,11 +192,12 @@ async fn idle(namespace: &Namespace, count: usize) -> Result<()> {
     let acted = changes(namespace, count).await?;
     let (median, slowest) = (acted[acted.len() / 2], acted[acted.len() - 1]);
     println!(
-        "figure: {count} models: idle: {renewals} renewals of the Lease, {} other writes, {:.2} % of a processor, {:.1} MB, which were {:.1} MB before {CONFIG_MAPS} other ConfigMaps; a change reaches its Deployment after {median:.0?} (median) and {slowest:.0?} (slowest of {CHANGES})",
+        "figure: {count} models: idle: {renewals} renewals of the Lease, {} other writes, {:.2} % of a processor, {:.1} MB, which were {:.1} MB before {} other ConfigMaps; a change reaches its Deployment after {median:.0?} (median) and {slowest:.0?} (slowest of {CHANGES})",
         others.len(),
         cpu * 100.0,
         after.1 / 1e6,
-        bytes_before / 1e6
+        bytes_before / 1e6,
+        config_map_count()
     );
     ensure!(
         renewals > 0,
@@ -272,7 +285,9 @@ fn config_maps() -> Result<()> {
     };
     std::thread::scope(|scope| {
         let creators: Vec<_> = (0..CREATORS)
-            .map(|first| scope.spawn(move || (first..CONFIG_MAPS).step_by(CREATORS).try_for_each(create)))
+            .map(|first| {
+                scope.spawn(move || (first..config_map_count()).step_by(CREATORS).try_for_each(create))
+            })
             .collect();
         creators.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a creator panicked")))
     })

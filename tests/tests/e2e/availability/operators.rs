@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::namespace::in_namespace;
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
@@ -18,7 +19,7 @@ use crate::canopy::{
 use crate::model::{TIMEOUT, revision};
 use crate::signals::signal_pods;
 
-/// At how many moments an operator is killed, unless the feature `full` is on.
+/// At how many moments an operator is killed, unless the slice `soak` runs.
 const MOMENTS: u32 = 3;
 const MOMENTS_FULL: u32 = 10;
 /// The usual length of a change.
@@ -83,7 +84,7 @@ async fn operators_that_are_replaced_killed_or_gone_fail_no_request_and_no_two_a
     in_namespace("e2e-operators", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut chance = fastrand::Rng::with_seed(SEED);
-        let moments = if cfg!(feature = "full") { MOMENTS_FULL } else { MOMENTS };
+        let moments = if Slice::Soak.runs() { MOMENTS_FULL } else { MOMENTS };
         let mark = Mark::now()?;
         let mut load = scene.load().await?;
         load.during("operators restarted", async { restart() }).await?;
