@@ -10,7 +10,7 @@ use std::path::Path;
 use canopy_contract::describe::Quality;
 use canopy_contract::names::ModelName;
 use canopy_contract::schema::{Class, Feature};
-use canopy_forest::ensemble::RawForest;
+use canopy_forest::ensemble::forest::RawForest;
 use canopy_forest::scale::Scaler;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -199,7 +199,7 @@ impl Artifact {
         }
         // Unchecked at first: postcard would not pass on what is wrong with a forest.
         let Content2 { card, scaler, reference, forest } = postcard::from_bytes(rest)?;
-        Self::new(serde_json::from_str(&card)?, scaler, reference, Payload::forest(forest)?)
+        Self::new(serde_json::from_str(&card)?, scaler, reference, Payload::of_forest(forest)?)
     }
 
     /// Writes it to a file, whole or not at all.

@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 
 use canopy_forest::data::samples::Samples;
-use canopy_forest::ensemble::Forest;
+use canopy_forest::ensemble::forest::Forest;
 use canopy_forest::train::parameters::{MaxFeatures, RandomForest, RandomForestParams, TrainError};
 use linfa::traits::{Fit, Predict};
 use linfa::{Dataset, ParamGuard};

@@ -2,7 +2,8 @@
 
 use canopy_contract::rows::Rows;
 use canopy_forest::data::samples::Samples;
-use canopy_forest::ensemble::{Builder, Node};
+use canopy_forest::ensemble::forest::{Builder, Node};
+use canopy_forest::ensemble::form::Ensemble;
 use canopy_forest::scale::Scaler;
 use canopy_predictor::artifact::{Artifact, ArtifactError};
 use canopy_predictor::baseline::reference::Reference;
@@ -59,7 +60,7 @@ fn a_payload_of_an_unknown_kind_is_refused_by_name() {
     let error = Payload::decode("tensors", b"").unwrap_err().to_string();
     assert_eq!(
         error,
-        "a model of kind \"tensors\", but this program has engines for the kind \"forest\" only: use a newer version"
+        "a model of kind \"tensors\", but this program has engines for the kind \"trees\" only: use a newer version"
     );
 }
 
@@ -84,7 +85,10 @@ fn a_model_with_a_scaler_answers_as_before_scalers_were_left_out() {
     let reference = Reference::learn(&train, &[0], vec![1, 1]);
     let scaler = Scaler::new(vec![10.0], vec![0.1]).unwrap();
     let bytes =
-        Artifact::new(card.unwrap(), scaler, reference, Payload::Forest(forest)).unwrap().encode().unwrap();
+        Artifact::new(card.unwrap(), scaler, reference, Payload::Trees(Ensemble::try_from(forest).unwrap()))
+            .unwrap()
+            .encode()
+            .unwrap();
     assert_eq!(bytes[8..12], 3_u32.to_le_bytes());
     let model = Artifact::decode(&bytes).unwrap().load();
     let answers = model.probabilities(&Rows::instances([[15.0], [15.1]])).unwrap();

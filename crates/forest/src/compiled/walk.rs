@@ -1,7 +1,4 @@
-//! Predictions of a forest, of one row and of many: bit by bit the same.
-//!
-//! Comes in: scaled rows. Goes out: a probability per class. Never: an allocation, or a failure that the lengths
-//! of the arguments do not explain.
+//! Predictions of a forest for one row and for many, bit by bit the same, without an allocation.
 
 use linfa::traits::PredictInplace;
 use ndarray::{Array1, ArrayBase, Data, Ix2};
@@ -9,7 +6,8 @@ use thiserror::Error;
 
 use crate::compiled::layout::{CompiledForest, Nodes, Step};
 use crate::data::samples::Samples;
-use crate::ensemble::Forest;
+use crate::ensemble::forest::Forest;
+use crate::ensemble::form::Combine;
 use crate::scale::Scaler;
 
 /// How many paths are walked at a time: while one waits for memory, the others go on. With 16, which do not all
@@ -49,12 +47,12 @@ impl CompiledForest {
             return Err(PredictError::Room { room: probabilities.len(), classes: self.classes });
         }
         self.check(row, probabilities)?;
-        probabilities.fill(0.0);
+        self.begin(probabilities);
         match &self.nodes {
             Nodes::Small(nodes) => self.sum_trees(nodes, row, probabilities),
             Nodes::Wide(nodes) => self.sum_trees(nodes, row, probabilities),
         }
-        self.divide(probabilities);
+        self.finish(probabilities);
         Ok(())
     }
 
@@ -68,7 +66,7 @@ impl CompiledForest {
         for (row, answer) in rest.chunks_exact(self.features).zip(answers.chunks_exact_mut(self.classes)) {
             self.predict_row(row, answer)?;
         }
-        probabilities.fill(0.0);
+        self.begin(probabilities);
         let blocks = rows.chunks(BLOCK * self.features).zip(probabilities.chunks_mut(BLOCK * self.classes));
         for (rows, sums) in blocks {
             match &self.nodes {
@@ -76,7 +74,7 @@ impl CompiledForest {
                 Nodes::Wide(nodes) => self.sum_rows(nodes, rows, sums),
             }
         }
-        self.divide(probabilities);
+        self.finish(probabilities);
         Ok(())
     }
 
@@ -142,10 +140,19 @@ impl CompiledForest {
         }
     }
 
-    fn divide(&self, sums: &mut [f64]) {
-        let trees = self.roots.len() as f64;
-        for sum in sums {
-            *sum /= trees;
+    fn begin(&self, sums: &mut [f64]) {
+        match &self.combine {
+            Combine::Mean => sums.fill(0.0),
+            Combine::Sum { base } => {
+                sums.chunks_exact_mut(self.classes).for_each(|sums| sums.copy_from_slice(base));
+            }
+        }
+    }
+
+    fn finish(&self, sums: &mut [f64]) {
+        if self.combine == Combine::Mean {
+            let trees = self.roots.len() as f64;
+            sums.iter_mut().for_each(|sum| *sum /= trees);
         }
     }
 }
@@ -216,7 +223,7 @@ impl<D: Data<Elem = f64>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ensemble::{Builder, Node};
+    use crate::ensemble::forest::{Builder, Node};
     use crate::train::parameters::RandomForest;
     use proptest::prelude::*;
 

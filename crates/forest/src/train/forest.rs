@@ -11,7 +11,7 @@ use ndarray::{ArrayBase, ArrayView1, ArrayView2, Data, Ix2};
 use rayon::prelude::*;
 
 use crate::data::samples::{CLASSES_MAX, ROWS_MAX, Samples};
-use crate::ensemble::{Builder, Forest, ForestError, Node};
+use crate::ensemble::forest::{Builder, Forest, ForestError, Node};
 use crate::rng::{Purpose, SeededRng};
 use crate::train::ordinal::{Column, Table};
 use crate::train::parameters::{MaxFeatures, RandomForest, RandomForestParams, TrainError};

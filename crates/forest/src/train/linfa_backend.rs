@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::data::samples::Samples;
-use crate::ensemble::{Builder, Forest, ForestError, Node, Tree};
+use crate::ensemble::forest::{Builder, Forest, ForestError, Node, Tree};
 use crate::train::parameters::{RandomForest, RandomForestParams, TrainError};
 
 /// A random forest as linfa grows it.

@@ -4,7 +4,7 @@ use linfa::ParamGuard;
 use thiserror::Error;
 
 use crate::data::samples::{CLASSES_MAX, ROWS_MAX};
-use crate::ensemble::ForestError;
+use crate::ensemble::forest::ForestError;
 
 /// The most trees a forest has: more make no better predictions, only slower ones.
 pub const TREES_MAX: u32 = 10_000;

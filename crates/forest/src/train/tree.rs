@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::ensemble::Node;
+use crate::ensemble::forest::Node;
 use crate::rng::SeededRng;
 use crate::train::ordinal::{Table, class, rank};
 use crate::train::split_search::{Boundary, best, is_constant};

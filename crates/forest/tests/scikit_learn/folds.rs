@@ -5,7 +5,7 @@
 
 use canopy_forest::compiled::layout::CompiledForest;
 use canopy_forest::data::samples::Samples;
-use canopy_forest::ensemble::Forest;
+use canopy_forest::ensemble::forest::Forest;
 use canopy_forest::scale::Scaler;
 use canopy_forest::train::parameters::TrainError;
 

@@ -5,7 +5,7 @@
 
 use canopy_forest::compiled::layout::CompiledForest;
 use canopy_forest::compiled::walk::class_of;
-use canopy_forest::ensemble::{Builder, Forest, Node};
+use canopy_forest::ensemble::forest::{Builder, Forest, Node};
 use canopy_forest::scale::Scaler;
 
 use crate::golden::{self, GoldenForest, GoldenNode, SETS};
