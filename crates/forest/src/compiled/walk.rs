@@ -10,14 +10,14 @@ use crate::ensemble::forest::Forest;
 use crate::ensemble::form::Combine;
 use crate::scale::Scaler;
 
-/// How many paths are walked at a time: while one waits for memory, the others go on. With 16, which do not all
+/// How many paths are walked at a time, so that one can wait for memory while the others go on. With 16, which do not all
 /// stay in registers, a row took four tenths longer.
 const LANES: usize = 8;
 
 /// How many rows go through a tree before the next tree: as many as stay in the cache beside it.
 const BLOCK: usize = 512;
 
-/// Why there is no prediction.
+/// Why rows have no prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PredictError {
     /// The rows are not as long as the forest has features.
@@ -253,7 +253,7 @@ mod tests {
         builder.finish().unwrap()
     }
 
-    /// The answer by the definition: each tree asked by itself, the sums in the order of the trees.
+    /// The answer by the definition: each tree by itself, summed in the order of the trees.
     fn expected(forest: &Forest, row: &[f32]) -> Vec<f64> {
         let distributions: Vec<&[f64]> = forest.distributions().collect();
         let mut sums = vec![0.0; forest.classes()];
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_numbers_have_an_answer_too() {
+    fn nan_and_infinities_have_an_answer_too() {
         check(&forest(&[5, 9], 2), &[f32::NAN, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
     }
 

@@ -1,8 +1,8 @@
-//! Bytes of a table to cells, line by line: one line is one row.
+//! Reads a table's bytes as cells. One line is one row.
 //!
-//! The format is RFC 4180 in UTF-8, but for two things. A cell may not have a line break: a quote that is left open by
-//! mistake would otherwise take in the rows after it without a word. Spaces around a cell, and around its quotes, are
-//! no part of it. Every fault has the number of its line.
+//! The format is RFC 4180 in UTF-8, with two exceptions. A cell has no line break, because a quote that was left open by
+//! mistake would otherwise swallow the following rows. Spaces around a cell, and around its quotes, are ignored. Every
+//! error has the number of its line.
 
 use std::borrow::Cow;
 

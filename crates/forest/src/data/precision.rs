@@ -99,7 +99,7 @@ struct Decimal {
     is_negative: bool,
     /// The power of ten of the last digit.
     exponent: i64,
-    /// The digits without zeros at the end; of more than 38, which nobody writes, the number modulo 2^128.
+    /// The digits without zeros at the end, modulo 2^128, which matters beyond 38 digits only.
     digits: u128,
 }
 

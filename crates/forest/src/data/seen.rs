@@ -1,6 +1,5 @@
-//! Text that stood in a table, as messages show it: in quotes, with control characters escaped, cut where it is long.
-//!
-//! A message can be made without such text, for readers who may not see what is in the table.
+//! Text from a table in an error message: quoted, control characters escaped, cut if it is long. It can be hidden from
+//! readers who may not see what is in the table.
 
 use std::fmt;
 

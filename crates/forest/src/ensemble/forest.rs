@@ -149,7 +149,7 @@ pub enum ForestError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NodeFault {
     /// There is no such feature.
-    #[error("asks for a feature that rows do not have")]
+    #[error("has a feature that rows do not have")]
     Feature,
     /// The threshold is NaN or an infinity.
     #[error("has a threshold that is not finite")]
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_wrong_node_is_refused_with_its_tree() {
-        let feature = "asks for a feature that rows do not have";
+        let feature = "has a feature that rows do not have";
         let threshold = "has a threshold that is not finite";
         let child = "has a child that is not after it in the tree";
         let distribution = "has a distribution that the forest does not have";
