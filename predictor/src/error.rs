@@ -1,7 +1,4 @@
-//! What can go wrong between a request and its answer, and what the caller is told of it.
-//!
-//! Comes in: what a part found. Goes out: a status, a word of the closed list, and a body `{"detail": …}`.
-//! Never: anything of the inside; the log has that.
+//! Failures of a request: status, error code, and a body `{"detail": …}` without internals, which only the log has.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,7 +1,5 @@
-//! The predictor's files: the only place that reads or writes one.
-//!
-//! Comes in: paths and bytes. Goes out: bytes, or an error that names the file and the system's reason. Never:
-//! half a file under its final name; and no more is read than the caller allows.
+//! Files: the only module that reads or writes them. An error names the file and the system's reason. No more is read than
+//! the caller allows, and no partial file ever has its final name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};

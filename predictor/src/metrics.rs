@@ -1,7 +1,5 @@
-//! Everything the predictor measures: the only file that names its metrics.
-//!
-//! Comes in: what happened. Goes out: counters and histograms in a registry. Never: a label that a caller can
-//! choose; labels are the model, its classes, and words of closed lists.
+//! The predictor's metrics: the only module that names them. Labels are the model, its classes, and words of closed lists,
+//! never text that a client chooses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

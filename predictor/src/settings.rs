@@ -1,7 +1,4 @@
-//! Flags and environment of the predictor, listed once.
-//!
-//! Comes in: arguments and `CANOPY_…` variables. Goes out: settings that the commands take. Never: a default that
-//! is written elsewhere too.
+//! Flags and environment variables of the predictor, with their defaults.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,6 @@
-//! What rows were like when the model was prepared, and how far others are from that.
+//! The distribution of the training rows by bins, and the population stability index of other rows against it.
 //!
-//! Comes in: the rows that the model was trained on and the classes it gave rows held out; then live rows. Goes out:
-//! counts by bin, and the population stability index between two of them. Never: a row itself; a clock.
-//!
-//! [`Bins`] says how a feature is cut into bins, [`psi`] how far two distributions over them are apart.
+//! [`Bins`] describes how a feature is cut into bins, [`psi`] how far two distributions over them are apart.
 
 use canopy_forest::data::samples::Samples;
 use serde::{Deserialize, Serialize};

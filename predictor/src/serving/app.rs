@@ -1,7 +1,5 @@
-//! One model's place in a process, from the moment its port is open: waiting, proving itself, serving, or refused.
-//!
-//! Comes in: what the model is called, and each step towards serving. Goes out: the model for a request, or why
-//! there is none. Never: a step back from serving; another revision is another process.
+//! The state of one model in a process: loading, in self-test, serving, or refused. Once it serves it stays so; another
+//! revision is another process.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;

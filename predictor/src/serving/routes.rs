@@ -1,6 +1,4 @@
-//! URL to handler, failure to response: one screen.
-//!
-//! Comes in: one model's app. Goes out: the router of its port. Never: work; the handlers do it.
+//! The router of a model's port, and the responses for requests that no handler takes.
 
 mod answer;
 mod predict;

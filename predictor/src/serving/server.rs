@@ -1,8 +1,7 @@
-//! One predictor from an open port to its end: load, prove, serve, drain.
+//! One predictor from start to end: load, self-test, serve, drain.
 //!
-//! Comes in: what to serve, a listener, and the process it lives in. Goes out: nothing; when it returns, every
-//! request is answered. Never: an end of the process because `prepare` refused a model; it stays, unready, and says
-//! why. Where the artifact itself is bad, it ends a while later if it was told to.
+//! If `prepare` refused the model, the process stays, unready, and reports why. If the artifact itself is bad, it ends after
+//! a while, if it is configured to.
 
 use std::io;
 use std::net::SocketAddr;

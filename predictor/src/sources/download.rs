@@ -1,9 +1,7 @@
-//! Files from other machines: the only place that asks one for something.
+//! Downloads: the only module that opens connections for them.
 //!
-//! Comes in: an address, the digest its file must have, and which networks may be reached. Goes out: the bytes, or
-//! why there are none, with the address as anybody may see it. Never: bytes of another digest; more of them, or more
-//! time, than allowed; a password or a signature in a message; a connection to an address that was not admitted; a
-//! word of what was found in a network that was not allowed by name.
+//! Bytes have the expected digest, and are limited in number and time. Only admitted addresses are connected to. A message
+//! has no password or signature of the address, and nothing of what was found in a network that was not allowed by name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,6 +1,4 @@
-//! What leaves: status, headers and body of every answer but the pages of the API.
-//!
-//! Comes in: an answer or a failure. Goes out: a response. Never: a value that JSON has no word for.
+//! Responses: status, headers and body.
 
 use axum::Json;
 use axum::body::Body;

@@ -1,7 +1,4 @@
-//! The life of a prediction: find the model, read the body, answer, count, log.
-//!
-//! Comes in: a request. Goes out: a response with the revision that gave it. Never: more than the limit of a body
-//! in memory, nor heavy work on a worker that serves connections.
+//! `POST /predict`: reads the body, predicts, counts and logs. Heavy work runs on the blocking thread pool.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
