@@ -11,28 +11,28 @@ use canopy_runtime::metrics::Registry;
 use canopy_runtime::server::body_memory::BodyMemory;
 
 use crate::discovery::catalogue::Catalogue;
-use crate::discovery::dns::{Dns, SetupError};
-use crate::discovery::listing::Kept;
-use crate::discovery::registry::{Found, Missing};
+use crate::discovery::dns::{Dns, DnsSetupError};
+use crate::discovery::listing::CachedListing;
+use crate::discovery::registry::{LookupError, ModelRegistry};
 use crate::discovery::series_retirement::retire;
-use crate::discovery::static_models::{Directory, DirectoryError};
-use crate::error::{Failure, Trouble, told_back};
+use crate::discovery::static_models::{StaticModels, StaticModelsError};
+use crate::error::{ApiError, UpstreamError, truncated};
 use crate::metrics::{Metrics, Series};
-use crate::model::Served;
+use crate::model::Model;
 use crate::recording::queue::Recorder;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
-use crate::upstream::connection::Deadline;
+use crate::upstream::pool::Deadline;
 
 /// Why a gateway could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The settings name models that cannot be.
     #[error(transparent)]
-    Directory(#[from] DirectoryError),
+    StaticModels(#[from] StaticModelsError),
     /// The cluster's DNS cannot be asked.
     #[error(transparent)]
-    Dns(#[from] SetupError),
+    Dns(#[from] DnsSetupError),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -46,11 +46,11 @@ pub struct App {
     namespace: String,
     default_model: ModelRef,
     /// As it is told to who asked for it without a name.
-    default_told: String,
+    default_model_name: String,
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
     /// The list of all models.
-    pub(crate) list: Kept,
+    pub(crate) listing: CachedListing,
     pub(crate) store: Store,
     /// Whether clients may see what the database has.
     shows_records: bool,
@@ -74,29 +74,31 @@ impl App {
     /// The gateway that `settings` describe; its metrics go into `registry`. Returns when the database is
     /// ready; predictors are not asked before somebody asks for their models.
     pub async fn open(settings: &Settings, registry: &Registry) -> Result<Arc<Self>, OpenError> {
-        let directory = Directory::new(settings)?;
-        for model in directory.outside() {
+        let static_models = StaticModels::new(settings)?;
+        for model in static_models.not_served() {
             tracing::warn!(%model, "named in CANOPY_PREDICTORS but not served: CANOPY_NAMESPACES lacks its namespace");
         }
         let metrics = Arc::new(Metrics::register(registry)?);
         let dns = Dns::new(settings)?;
-        let store = Store::open(settings.database_url.as_deref(), settings.recording.habits.patience).await?;
+        let store =
+            Store::open(settings.database_url.as_deref(), settings.recording.tuning.query_timeout).await?;
         let recorder = match &store {
             Store::Seed => None,
             Store::Database(records) => Some(Recorder::start(records, &settings.recording, &metrics)),
         };
-        let found = dns.map(|dns| Found::new(dns, &settings.habits, settings.protection, &metrics));
-        let watched = found.as_ref().map(Arc::downgrade);
-        let catalogue = Catalogue::new(directory, found, settings.protection, &metrics);
-        if let Some(found) = watched {
-            let named = catalogue.names();
-            let is_named = move |model: &ModelRef| named.contains(model);
-            tokio::spawn(retire(found, is_named, metrics.clone(), settings.habits.clone()));
+        let model_registry =
+            dns.map(|dns| ModelRegistry::new(dns, &settings.tuning, settings.resilience, &metrics));
+        let weak_registry = model_registry.as_ref().map(Arc::downgrade);
+        let catalogue = Catalogue::new(static_models, model_registry, settings.resilience, &metrics);
+        if let Some(weak_registry) = weak_registry {
+            let static_names = catalogue.static_names();
+            let is_static = move |model: &ModelRef| static_names.contains(model);
+            tokio::spawn(retire(weak_registry, is_static, metrics.clone(), settings.tuning.clone()));
         }
         Ok(Arc::new(Self {
             namespace: settings.namespace.clone(),
-            default_told: catalogue.directory.default_model.to_string(),
-            default_model: catalogue.directory.default_model.clone(),
+            default_model_name: catalogue.static_models.default_model.to_string(),
+            default_model: catalogue.static_models.default_model.clone(),
             limits: Limits {
                 body_bytes: settings.max_body_bytes,
                 bodies: BodyMemory::new(settings.body_memory(), registry),
@@ -104,11 +106,11 @@ impl App {
                 upstream_time: settings.upstream_timeout,
             },
             catalogue,
-            list: Kept::new(settings.habits.list_for),
+            listing: CachedListing::new(settings.tuning.listing_ttl),
             store,
             shows_records: settings.list_predictions,
             recorder,
-            series: metrics.of_no_model(),
+            series: metrics.series_without_model(),
             metrics,
         }))
     }
@@ -121,20 +123,20 @@ impl App {
     }
 
     /// The recorder, where answers are recorded.
-    pub(crate) fn recorder(&self) -> Result<&Recorder, Failure> {
-        self.recorder.as_ref().ok_or(Failure::NoStore)
+    pub(crate) fn recorder(&self) -> Result<&Recorder, ApiError> {
+        self.recorder.as_ref().ok_or(ApiError::StoreNotConfigured)
     }
 
     /// Refuses to show what the database has, unless that is switched on: nothing tells one client from another.
-    pub(crate) fn may_show_records(&self) -> Result<(), Failure> {
-        if self.shows_records { Ok(()) } else { Err(Failure::ListingOff) }
+    pub(crate) fn may_show_records(&self) -> Result<(), ApiError> {
+        if self.shows_records { Ok(()) } else { Err(ApiError::ListingDisabled) }
     }
 
     /// The model that a caller calls `name`. A name that cannot be one is as unknown as any other.
-    pub(crate) async fn named(&self, name: &str, deadline: Deadline) -> Result<Arc<Served>, Failure> {
+    pub(crate) async fn named(&self, name: &str, deadline: Deadline) -> Result<Arc<Model>, ApiError> {
         match self.reference(name) {
             Ok(model) => self.find(&model, name, deadline).await,
-            Err(_) => Err(Failure::UnknownModel(told_back(name))),
+            Err(_) => Err(ApiError::UnknownModel(truncated(name))),
         }
     }
 
@@ -144,20 +146,20 @@ impl App {
     }
 
     /// The model that a caller who names none asks for.
-    pub(crate) async fn default(&self, deadline: Deadline) -> Result<Arc<Served>, Failure> {
-        self.find(&self.default_model, &self.default_told, deadline).await
+    pub(crate) async fn default(&self, deadline: Deadline) -> Result<Arc<Model>, ApiError> {
+        self.find(&self.default_model, &self.default_model_name, deadline).await
     }
 
-    async fn find(&self, model: &ModelRef, asked: &str, deadline: Deadline) -> Result<Arc<Served>, Failure> {
-        let found = self.catalogue.find(model, deadline).await;
-        let served = found.map_err(|missing| match missing {
-            Missing::Unknown => Failure::UnknownModel(told_back(asked)),
-            Missing::NotSaid(why) => {
-                let trouble = Trouble::Unreachable { why, delivered: false };
-                Failure::Predictor { model: model.clone(), endpoint: None, trouble }
+    async fn find(&self, id: &ModelRef, asked: &str, deadline: Deadline) -> Result<Arc<Model>, ApiError> {
+        let found = self.catalogue.find(id, deadline).await;
+        let model = found.map_err(|missing| match missing {
+            LookupError::Unknown => ApiError::UnknownModel(truncated(asked)),
+            LookupError::DnsFailed(why) => {
+                let error = UpstreamError::Unreachable { why, delivered: false };
+                ApiError::Upstream { model: id.clone(), endpoint: None, error }
             }
         })?;
-        served.is_used();
-        Ok(served)
+        model.touch();
+        Ok(model)
     }
 }

@@ -22,34 +22,34 @@ use crate::settings::Ratio;
 const FEEDBACK_MEMBER: &str = "actual";
 
 /// How much of what a caller asked for is told back to it.
-const TOLD_BACK_MAX: usize = 100;
+const QUOTED_MAX: usize = 100;
 
 /// What a caller asked for, cut where it is long.
-pub(crate) fn told_back(asked: &str) -> String {
-    asked.chars().take(TOLD_BACK_MAX).collect()
+pub(crate) fn truncated(asked: &str) -> String {
+    asked.chars().take(QUOTED_MAX).collect()
 }
 
 /// Why a request got no answer.
 #[derive(Clone, Debug)]
-pub(crate) enum Failure {
+pub(crate) enum ApiError {
     /// The body is not JSON, or did not arrive whole.
-    Malformed(String),
+    MalformedJson(String),
     /// The body's fields are not what the model takes.
-    Faults(Vec<FieldFault>),
+    InvalidFeatures(Vec<FieldFault>),
     /// The predictor found fault with what the gateway let pass; the member of the body, and its words.
-    Refused { member: &'static str, words: String },
+    RefusedByPredictor { member: &'static str, words: String },
     /// The body is too long, for the gateway or for the predictor.
-    TooLarge { limit: Option<usize> },
+    BodyTooLarge { limit: Option<usize> },
     /// The body has an encoding that is not read; which one.
-    Encoding(String),
+    UnsupportedEncoding(String),
     /// As many bytes of bodies are held as memory allows.
-    Full,
+    BodyMemoryFull,
     /// The body did not arrive in time.
-    SlowBody { after: Duration },
+    BodyTimeout { after: Duration },
     /// Nothing is served at the path.
     UnknownPath(String),
     /// The path does not take the method.
-    Method(String),
+    MethodNotAllowed(String),
     /// There is no such model; as it was asked for, cut where it is long.
     UnknownModel(String),
     /// There is no such user.
@@ -61,26 +61,26 @@ pub(crate) enum Failure {
     /// The truth for this answer was told before.
     FeedbackGiven(Uuid),
     /// What was told is no truth for the answer: the members of the body, and what is wrong with each.
-    Feedback(Vec<(String, String)>),
+    InvalidFeedback(Vec<(String, String)>),
     /// A parameter of the URL is wrong or unknown: its name, and what is wrong with it.
-    Query(String, String),
+    InvalidQuery(String, String),
     /// The content type of the body, where there is one, is not JSON.
-    MediaType(Option<String>),
+    UnsupportedMediaType(Option<String>),
     /// What is recorded is not shown.
-    ListingOff,
+    ListingDisabled,
     /// There is no database.
-    NoStore,
+    StoreNotConfigured,
     /// A predictor could not be asked, or did not answer; where it listens, if one was asked.
-    Predictor { model: ModelRef, endpoint: Option<String>, trouble: Trouble },
+    Upstream { model: ModelRef, endpoint: Option<String>, error: UpstreamError },
     /// The database could not be asked.
-    Store(String),
+    StoreUnavailable(String),
     /// A fault of Canopy itself.
     Internal(&'static str),
 }
 
 /// Why a predictor gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum UpstreamError {
     /// There was no connection, or it was reset; whether the pod may have got the rows before that.
     Unreachable { why: String, delivered: bool },
     /// This process can open no connection, whatever the pod does; whether the pod may have got the rows before, over
@@ -95,10 +95,10 @@ pub(crate) enum Trouble {
     /// It failed, or what it answered is no answer.
     Failed(String),
     /// It did not answer in time.
-    Late { after: Duration },
+    DeadlineExceeded { after: Duration },
 }
 
-impl Trouble {
+impl UpstreamError {
     /// The word for it.
     pub(crate) fn code(&self) -> Code {
         match self {
@@ -107,35 +107,35 @@ impl Trouble {
             Self::NotReady(_) | Self::NoneReady => Code::NotReady,
             Self::Overloaded => Code::Overloaded,
             Self::Failed(_) => Code::PredictorFailed,
-            Self::Late { .. } => Code::DeadlineExceeded,
+            Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
         }
     }
 }
 
-impl Failure {
+impl ApiError {
     /// The word for it.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => Code::MalformedJson,
-            Self::Faults(_) | Self::Refused { .. } => Code::InvalidFeatures,
-            Self::TooLarge { .. } => Code::BodyTooLarge,
-            Self::Encoding(_) => Code::UnsupportedEncoding,
-            Self::Full => Code::Overloaded,
-            Self::SlowBody { .. } => Code::RequestTimeout,
+            Self::MalformedJson(_) => Code::MalformedJson,
+            Self::InvalidFeatures(_) | Self::RefusedByPredictor { .. } => Code::InvalidFeatures,
+            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
+            Self::UnsupportedEncoding(_) => Code::UnsupportedEncoding,
+            Self::BodyMemoryFull => Code::Overloaded,
+            Self::BodyTimeout { .. } => Code::RequestTimeout,
             Self::UnknownPath(_) => Code::UnknownPath,
-            Self::Method(_) => Code::MethodNotAllowed,
+            Self::MethodNotAllowed(_) => Code::MethodNotAllowed,
             Self::UnknownModel(_) => Code::UnknownModel,
             Self::UnknownUser(_) => Code::UnknownUser,
             Self::UnknownPrediction(_) => Code::UnknownPrediction,
             Self::NotRecorded { .. } => Code::NotRecorded,
             Self::FeedbackGiven(_) => Code::FeedbackGiven,
-            Self::Feedback(_) => Code::InvalidFeedback,
-            Self::Query(..) => Code::InvalidQuery,
-            Self::MediaType(_) => Code::UnsupportedMediaType,
-            Self::ListingOff => Code::ListingDisabled,
-            Self::NoStore => Code::StoreNotConfigured,
-            Self::Predictor { trouble, .. } => trouble.code(),
-            Self::Store(_) => Code::StoreUnavailable,
+            Self::InvalidFeedback(_) => Code::InvalidFeedback,
+            Self::InvalidQuery(..) => Code::InvalidQuery,
+            Self::UnsupportedMediaType(_) => Code::UnsupportedMediaType,
+            Self::ListingDisabled => Code::ListingDisabled,
+            Self::StoreNotConfigured => Code::StoreNotConfigured,
+            Self::Upstream { error, .. } => error.code(),
+            Self::StoreUnavailable(_) => Code::StoreUnavailable,
             Self::Internal(_) => Code::Internal,
         }
     }
@@ -147,16 +147,16 @@ impl Failure {
     }
 
     /// Whether it says nothing about the other predictors of the model.
-    pub(crate) fn is_of_one_pod(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Predictor {
+            Self::Upstream {
                 endpoint: Some(_),
-                trouble: Trouble::Unreachable { .. }
-                    | Trouble::OutOfSockets { .. }
-                    | Trouble::NotReady(_)
-                    | Trouble::Failed(_)
-                    | Trouble::Overloaded,
+                error: UpstreamError::Unreachable { .. }
+                    | UpstreamError::OutOfSockets { .. }
+                    | UpstreamError::NotReady(_)
+                    | UpstreamError::Failed(_)
+                    | UpstreamError::Overloaded,
                 ..
             }
         )
@@ -166,9 +166,9 @@ impl Failure {
     pub(crate) fn is_undelivered(&self) -> bool {
         matches!(
             self,
-            Self::Predictor {
-                trouble: Trouble::Unreachable { delivered: false, .. }
-                    | Trouble::OutOfSockets { delivered: false, .. },
+            Self::Upstream {
+                error: UpstreamError::Unreachable { delivered: false, .. }
+                    | UpstreamError::OutOfSockets { delivered: false, .. },
                 ..
             }
         )
@@ -176,8 +176,9 @@ impl Failure {
 
     /// The same of a pod that got the rows earlier.
     pub(crate) fn after_delivery(mut self) -> Self {
-        if let Self::Predictor {
-            trouble: Trouble::Unreachable { delivered, .. } | Trouble::OutOfSockets { delivered, .. },
+        if let Self::Upstream {
+            error:
+                UpstreamError::Unreachable { delivered, .. } | UpstreamError::OutOfSockets { delivered, .. },
             ..
         } = &mut self
         {
@@ -188,57 +189,58 @@ impl Failure {
 
     /// Where the predictor listens that gave no answer.
     pub(crate) fn endpoint(&self) -> Option<&str> {
-        if let Self::Predictor { endpoint, .. } = self { endpoint.as_deref() } else { None }
+        if let Self::Upstream { endpoint, .. } = self { endpoint.as_deref() } else { None }
     }
 
     /// What the log is told and the caller is not.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
-            Self::Predictor {
-                trouble:
-                    Trouble::Unreachable { why, .. }
-                    | Trouble::OutOfSockets { why, .. }
-                    | Trouble::NotReady(why)
-                    | Trouble::Failed(why),
+            Self::Upstream {
+                error:
+                    UpstreamError::Unreachable { why, .. }
+                    | UpstreamError::OutOfSockets { why, .. }
+                    | UpstreamError::NotReady(why)
+                    | UpstreamError::Failed(why),
                 ..
             }
-            | Self::Store(why) => Some(why),
+            | Self::StoreUnavailable(why) => Some(why),
             Self::Internal(why) => Some(why),
-            Self::Predictor {
-                trouble: Trouble::NoneReady | Trouble::Overloaded | Trouble::Late { .. },
+            Self::Upstream {
+                error:
+                    UpstreamError::NoneReady | UpstreamError::Overloaded | UpstreamError::DeadlineExceeded { .. },
                 ..
             }
-            | Self::Malformed(_)
-            | Self::Faults(_)
-            | Self::Refused { .. }
-            | Self::TooLarge { .. }
-            | Self::Encoding(_)
-            | Self::Full
-            | Self::SlowBody { .. }
+            | Self::MalformedJson(_)
+            | Self::InvalidFeatures(_)
+            | Self::RefusedByPredictor { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedEncoding(_)
+            | Self::BodyMemoryFull
+            | Self::BodyTimeout { .. }
             | Self::UnknownPath(_)
-            | Self::Method(_)
+            | Self::MethodNotAllowed(_)
             | Self::UnknownModel(_)
             | Self::UnknownUser(_)
             | Self::UnknownPrediction(_)
             | Self::NotRecorded { .. }
             | Self::FeedbackGiven(_)
-            | Self::Feedback(_)
-            | Self::Query(..)
-            | Self::MediaType(_)
-            | Self::ListingOff
-            | Self::NoStore => None,
+            | Self::InvalidFeedback(_)
+            | Self::InvalidQuery(..)
+            | Self::UnsupportedMediaType(_)
+            | Self::ListingDisabled
+            | Self::StoreNotConfigured => None,
         }
     }
 
     /// This occurrence, in words for the log, which must not have the values of features.
-    pub(crate) fn told_to_log(&self) -> String {
+    pub(crate) fn log_message(&self) -> String {
         match self {
-            Self::Faults(faults) => {
+            Self::InvalidFeatures(faults) => {
                 let places: Vec<_> = faults.iter().map(FieldFault::place_to_log).collect();
                 format!("faults at {}", places.join(", "))
             }
-            Self::Refused { member, .. } => format!("the predictor does not take the {member}"),
-            Self::Feedback(faults) => {
+            Self::RefusedByPredictor { member, .. } => format!("the predictor does not take the {member}"),
+            Self::InvalidFeedback(faults) => {
                 // A name that a client made up may hold anything.
                 let known = |member: &str| member.starts_with(FEEDBACK_MEMBER).then(|| member.to_owned());
                 let members = faults.iter().map(|(member, _)| known(member));
@@ -247,24 +249,24 @@ impl Failure {
                     .collect();
                 format!("faults at {}", members.join(", "))
             }
-            Self::Malformed(_)
-            | Self::TooLarge { .. }
-            | Self::Encoding(_)
-            | Self::Full
-            | Self::SlowBody { .. }
+            Self::MalformedJson(_)
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedEncoding(_)
+            | Self::BodyMemoryFull
+            | Self::BodyTimeout { .. }
             | Self::UnknownPath(_)
-            | Self::Method(_)
+            | Self::MethodNotAllowed(_)
             | Self::UnknownModel(_)
             | Self::UnknownUser(_)
             | Self::UnknownPrediction(_)
             | Self::NotRecorded { .. }
             | Self::FeedbackGiven(_)
-            | Self::Query(..)
-            | Self::MediaType(_)
-            | Self::ListingOff
-            | Self::NoStore
-            | Self::Predictor { .. }
-            | Self::Store(_)
+            | Self::InvalidQuery(..)
+            | Self::UnsupportedMediaType(_)
+            | Self::ListingDisabled
+            | Self::StoreNotConfigured
+            | Self::Upstream { .. }
+            | Self::StoreUnavailable(_)
             | Self::Internal(_) => self.to_string(),
         }
     }
@@ -273,8 +275,8 @@ impl Failure {
     pub(crate) fn problem(&self, language: Language) -> Problem {
         let mut problem = Problem::new(self.code(), self.to_string());
         problem.errors = self.errors();
-        if let Self::Predictor { trouble, .. } = self
-            && trouble.code().status() == 503
+        if let Self::Upstream { error, .. } = self
+            && error.code().status() == 503
         {
             let words = match language {
                 Language::English => "AI service unavailable",
@@ -289,70 +291,70 @@ impl Failure {
     fn errors(&self) -> BTreeMap<String, Vec<String>> {
         let mut errors: BTreeMap<String, Vec<String>> = BTreeMap::new();
         match self {
-            Self::Faults(faults) => {
+            Self::InvalidFeatures(faults) => {
                 for FieldFault { place, fault } in faults {
                     errors.entry(place.to_string()).or_default().push(fault.to_string());
                 }
             }
-            Self::Refused { member, words } => {
+            Self::RefusedByPredictor { member, words } => {
                 errors.insert((*member).to_owned(), vec![words.clone()]);
             }
-            Self::Query(parameter, words) => {
+            Self::InvalidQuery(parameter, words) => {
                 errors.insert(parameter.clone(), vec![words.clone()]);
             }
-            Self::Feedback(faults) => {
+            Self::InvalidFeedback(faults) => {
                 for (member, words) in faults {
                     errors.entry(member.clone()).or_default().push(words.clone());
                 }
             }
-            Self::Malformed(_)
-            | Self::TooLarge { .. }
-            | Self::Encoding(_)
-            | Self::Full
-            | Self::SlowBody { .. }
+            Self::MalformedJson(_)
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedEncoding(_)
+            | Self::BodyMemoryFull
+            | Self::BodyTimeout { .. }
             | Self::UnknownPath(_)
-            | Self::Method(_)
+            | Self::MethodNotAllowed(_)
             | Self::UnknownModel(_)
             | Self::UnknownUser(_)
             | Self::UnknownPrediction(_)
             | Self::NotRecorded { .. }
             | Self::FeedbackGiven(_)
-            | Self::MediaType(_)
-            | Self::ListingOff
-            | Self::NoStore
-            | Self::Predictor { .. }
-            | Self::Store(_)
+            | Self::UnsupportedMediaType(_)
+            | Self::ListingDisabled
+            | Self::StoreNotConfigured
+            | Self::Upstream { .. }
+            | Self::StoreUnavailable(_)
             | Self::Internal(_) => {}
         }
         errors
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ApiError {
     /// This occurrence, in words that the caller may read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(words) | Self::Refused { words, .. } => f.write_str(words),
-            Self::Faults(faults) => match faults.as_slice() {
+            Self::MalformedJson(words) | Self::RefusedByPredictor { words, .. } => f.write_str(words),
+            Self::InvalidFeatures(faults) => match faults.as_slice() {
                 [] => f.write_str("the body does not fit the model"),
                 [only] => write!(f, "{only}"),
                 [first, rest @ ..] => write!(f, "{first}, and {} more in 'errors'", rest.len()),
             },
-            Self::TooLarge { limit: Some(limit) } => {
+            Self::BodyTooLarge { limit: Some(limit) } => {
                 write!(f, "the body may have at most {limit} bytes; send fewer rows at once")
             }
-            Self::TooLarge { limit: None } => {
+            Self::BodyTooLarge { limit: None } => {
                 f.write_str("the body is longer than the predictor takes; send fewer rows at once")
             }
-            Self::Encoding(encoding) => {
+            Self::UnsupportedEncoding(encoding) => {
                 write!(f, "the body has the encoding {encoding:?}; send JSON without Content-Encoding")
             }
-            Self::Full => f.write_str(
+            Self::BodyMemoryFull => f.write_str(
                 "the gateway holds as many bytes of requests as its memory allows; send fewer rows at once, or later",
             ),
-            Self::SlowBody { after } => write!(f, "the body did not arrive within {after:?}"),
+            Self::BodyTimeout { after } => write!(f, "the body did not arrive within {after:?}"),
             Self::UnknownPath(path) => write!(f, "nothing is served at {path}; /docs lists every route"),
-            Self::Method(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),
+            Self::MethodNotAllowed(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),
             Self::UnknownModel(name) => write!(f, "no model {name}; /api/models lists the models there are"),
             Self::UnknownUser(id) => write!(f, "no user {id}; /api/users lists the users there are"),
             Self::UnknownPrediction(id) => write!(f, "no prediction {id} is recorded"),
@@ -360,46 +362,46 @@ impl fmt::Display for Failure {
                 write!(f, "prediction {id} is not of the share that is recorded, which is {ratio} of all")
             }
             Self::FeedbackGiven(id) => write!(f, "the truth for prediction {id} was told before, and stays"),
-            Self::Feedback(faults) => match faults.as_slice() {
+            Self::InvalidFeedback(faults) => match faults.as_slice() {
                 [] => f.write_str("the body does not fit the prediction"),
                 [(member, words)] => write!(f, "{member} {words}"),
                 [(member, words), rest @ ..] => {
                     write!(f, "{member} {words}, and {} more in 'errors'", rest.len())
                 }
             },
-            Self::Query(parameter, words) => write!(f, "{parameter} {words}"),
-            Self::MediaType(Some(found)) => {
+            Self::InvalidQuery(parameter, words) => write!(f, "{parameter} {words}"),
+            Self::UnsupportedMediaType(Some(found)) => {
                 write!(f, "the content type must be application/json, but is {found}")
             }
-            Self::MediaType(None) => {
+            Self::UnsupportedMediaType(None) => {
                 f.write_str("the content type must be application/json, but none is given")
             }
-            Self::ListingOff => f.write_str(
+            Self::ListingDisabled => f.write_str(
                 "recorded data is not shown by this gateway; CANOPY_LIST_PREDICTIONS=true switches it on",
             ),
-            Self::NoStore => f.write_str("nothing is recorded here: CANOPY_DATABASE_URL is not set"),
-            Self::Predictor { model, endpoint: _, trouble } => write_trouble(f, model, trouble),
-            Self::Store(_) => f.write_str("the database cannot be asked at the moment"),
+            Self::StoreNotConfigured => f.write_str("nothing is recorded here: CANOPY_DATABASE_URL is not set"),
+            Self::Upstream { model, endpoint: _, error } => write_upstream_error(f, model, error),
+            Self::StoreUnavailable(_) => f.write_str("the database cannot be asked at the moment"),
             Self::Internal(_) => f.write_str("the fault is in the log of the gateway"),
         }
     }
 }
 
-fn write_trouble(f: &mut fmt::Formatter<'_>, model: &ModelRef, trouble: &Trouble) -> fmt::Result {
-    match trouble {
-        Trouble::Unreachable { .. } => write!(f, "no predictor of model {model} can be reached"),
-        Trouble::OutOfSockets { .. } => write!(
+fn write_upstream_error(f: &mut fmt::Formatter<'_>, model: &ModelRef, error: &UpstreamError) -> fmt::Result {
+    match error {
+        UpstreamError::Unreachable { .. } => write!(f, "no predictor of model {model} can be reached"),
+        UpstreamError::OutOfSockets { .. } => write!(
             f,
             "the gateway can open no connection to a predictor of model {model}; send fewer requests at once, \
                      or later"
         ),
-        Trouble::NoneReady => write!(f, "no predictor of model {model} is ready"),
-        Trouble::Overloaded => {
+        UpstreamError::NoneReady => write!(f, "no predictor of model {model} is ready"),
+        UpstreamError::Overloaded => {
             write!(f, "model {model} has more requests than it can answer in time; send fewer, or later")
         }
-        Trouble::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
-        Trouble::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
-        Trouble::Late { after } => {
+        UpstreamError::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
+        UpstreamError::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
+        UpstreamError::DeadlineExceeded { after } => {
             write!(f, "the predictor of model {model} did not answer within {after:?}")
         }
     }

@@ -2,4 +2,4 @@
 
 pub(crate) mod request_body;
 pub(crate) mod query;
-pub(crate) mod exchange;
+pub(crate) mod request_context;

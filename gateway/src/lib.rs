@@ -6,7 +6,6 @@ pub mod settings;
 mod error;
 mod versions;
 mod metrics;
-mod body;
 mod revision;
 mod upstream;
 mod balance;

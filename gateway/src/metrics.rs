@@ -14,7 +14,7 @@ use canopy_runtime::trace::TraceContext;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use tokio::time::Instant;
 
-use crate::versions::Versions;
+use crate::versions::SeriesVersions;
 
 /// The outcome of an attempt that was given up, since another pod answered first or the client left. It is no failure of
 /// the predictor, and no request ends with it.
@@ -25,22 +25,22 @@ pub(crate) struct Metrics {
     families: Families,
     /// Requests that are being answered.
     in_flight: IntGauge,
-    /// Pods in use of the models that DNS knows.
+    /// Balancer in use of the models that DNS knows.
     endpoints: IntGaugeVec,
     /// Answers that were to be recorded and are not.
     records_dropped: IntCounter,
     /// Rows whose truth was told, by whether the answer was right.
     feedback: IntCounterVec,
     /// What has series of requests.
-    served: Mutex<Versions>,
+    request_versions: Mutex<SeriesVersions>,
     /// What has series of feedback: apart, since it may be about versions that nothing serves any more.
-    judged: Mutex<Versions>,
+    feedback_versions: Mutex<SeriesVersions>,
 }
 
 /// Whether an answer was right.
 const RESULTS: [&str; 2] = ["correct", "wrong"];
 /// Whether a request was answered as asked.
-const ENDS: [&str; 2] = ["ok", "error"];
+const OUTCOMES: [&str; 2] = ["ok", "error"];
 
 #[derive(Clone)]
 struct Families {
@@ -112,25 +112,33 @@ impl Metrics {
         registry.register(Box::new(upstream_requests.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         let families = Families { requests, duration, upstream_requests, upstream_duration };
-        let (served, judged) = (Mutex::default(), Mutex::default());
-        Ok(Self { families, in_flight, endpoints, records_dropped, feedback, served, judged })
+        let (request_versions, feedback_versions) = (Mutex::default(), Mutex::default());
+        Ok(Self {
+            families,
+            in_flight,
+            endpoints,
+            records_dropped,
+            feedback,
+            request_versions,
+            feedback_versions,
+        })
     }
 
     /// A request has come; it is in flight until the guard is dropped.
-    pub(crate) fn came(&self) -> InFlight {
+    pub(crate) fn request_started(&self) -> RequestInFlight {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        RequestInFlight(self.in_flight.clone())
     }
 
     /// The series of requests that are about no model, or about none that exists.
-    pub(crate) fn of_no_model(&self) -> Series {
+    pub(crate) fn series_without_model(&self) -> Series {
         self.series([String::new(), String::new(), String::new()])
     }
 
     /// The series of one version of a model; the version is empty until a predictor has told it.
-    pub(crate) fn of(&self, model: &ModelRef, version: &str) -> Series {
-        let too_many = lock(&self.served).is_used(model, version);
-        if let Some(version) = too_many {
+    pub(crate) fn series_of(&self, model: &ModelRef, version: &str) -> Series {
+        let evicted = lock(&self.request_versions).touch(model, version);
+        if let Some(version) = evicted {
             self.families.remove(model, &version);
         }
         self.series([model.name.as_str().to_owned(), model.namespace.clone(), version.to_owned()])
@@ -143,10 +151,10 @@ impl Metrics {
 
     /// The truth was told about `correct` rows that were answered right and `wrong` that were not. Both series are
     /// there from the first feedback on, so that a share can be worked out of them.
-    pub(crate) fn judged(&self, model: &ModelRef, version: &str, correct: u64, wrong: u64) {
-        let too_many = lock(&self.judged).is_used(model, version);
-        if let Some(version) = too_many {
-            self.remove_judged(model, &version);
+    pub(crate) fn count_feedback(&self, model: &ModelRef, version: &str, correct: u64, wrong: u64) {
+        let evicted = lock(&self.feedback_versions).touch(model, version);
+        if let Some(version) = evicted {
+            self.remove_feedback(model, &version);
         }
         for (result, rows) in RESULTS.into_iter().zip([correct, wrong]) {
             let labels = [model.name.as_str(), &model.namespace, version, result];
@@ -156,32 +164,32 @@ impl Metrics {
 
     /// Every model that has series.
     pub(crate) fn models(&self) -> Vec<ModelRef> {
-        let mut models = lock(&self.served).models();
-        models.extend(lock(&self.judged).models());
+        let mut models = lock(&self.request_versions).models();
+        models.extend(lock(&self.feedback_versions).models());
         models.sort_unstable();
         models.dedup();
         models
     }
 
     /// Discovery knows `model`.
-    pub(crate) fn is_there(&self, model: &ModelRef) {
-        lock(&self.served).is_there(model);
-        lock(&self.judged).is_there(model);
+    pub(crate) fn mark_present(&self, model: &ModelRef) {
+        lock(&self.request_versions).mark_present(model);
+        lock(&self.feedback_versions).mark_present(model);
     }
 
     /// Discovery does not know `model` at `now`. Its series go once that is so for `keep`.
-    pub(crate) fn is_absent(&self, model: &ModelRef, now: Instant, keep: Duration) {
-        let gone = lock(&self.served).is_absent(model, now, keep);
+    pub(crate) fn mark_absent(&self, model: &ModelRef, now: Instant, keep: Duration) {
+        let gone = lock(&self.request_versions).mark_absent(model, now, keep);
         for version in gone.into_iter().flatten() {
             self.families.remove(model, &version);
         }
-        let gone = lock(&self.judged).is_absent(model, now, keep);
+        let gone = lock(&self.feedback_versions).mark_absent(model, now, keep);
         for version in gone.into_iter().flatten() {
-            self.remove_judged(model, &version);
+            self.remove_feedback(model, &version);
         }
     }
 
-    fn remove_judged(&self, model: &ModelRef, version: &str) {
+    fn remove_feedback(&self, model: &ModelRef, version: &str) {
         for result in RESULTS {
             // It fails only if the series is not there, which is what is wanted.
             let _ =
@@ -190,9 +198,9 @@ impl Metrics {
     }
 
     /// The series with the number of pods of `model`.
-    pub(crate) fn endpoints(&self, model: &ModelRef) -> Endpoints {
+    pub(crate) fn endpoints(&self, model: &ModelRef) -> EndpointGauge {
         let model = [model.name.as_str().to_owned(), model.namespace.clone()];
-        Endpoints { family: self.endpoints.clone(), model, version: Mutex::new(None) }
+        EndpointGauge { family: self.endpoints.clone(), model, version: Mutex::new(None) }
     }
 
     fn series(&self, labels: [String; 3]) -> Series {
@@ -217,35 +225,35 @@ impl Families {
             let _ = self.requests.remove_label_values(&[name, namespace, version, &status, code.as_str()]);
             let _ = self.upstream_requests.remove_label_values(&[name, namespace, version, code.as_str()]);
         }
-        for result in ENDS {
+        for result in OUTCOMES {
             self.duration.remove_label_values(&[name, namespace, version, result]);
         }
         self.upstream_duration.remove_label_values(&[name, namespace, version]);
     }
 }
 
-fn lock(versions: &Mutex<Versions>) -> MutexGuard<'_, Versions> {
+fn lock(versions: &Mutex<SeriesVersions>) -> MutexGuard<'_, SeriesVersions> {
     versions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request that is being answered.
-pub(crate) struct InFlight(IntGauge);
+pub(crate) struct RequestInFlight(IntGauge);
 
-impl Drop for InFlight {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 /// How many pods of a model are in use, under the version that they serve: one series at a time.
-pub(crate) struct Endpoints {
+pub(crate) struct EndpointGauge {
     family: IntGaugeVec,
     model: [String; 2],
     /// Of the series that is there.
     version: Mutex<Option<String>>,
 }
 
-impl Endpoints {
+impl EndpointGauge {
     /// There are `count`, of `version`.
     pub(crate) fn set(&self, version: &str, count: usize) {
         let mut before = self.version.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,7 +295,7 @@ pub(crate) struct Series {
 
 impl Series {
     /// A request was answered.
-    pub(crate) fn answered(&self, code: Code, took: Duration, trace: &TraceContext) {
+    pub(crate) fn record_request(&self, code: Code, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let requests = self.requests[code as usize].get_or_init(|| {
             let status = code.status().to_string();
@@ -295,7 +303,7 @@ impl Series {
             self.families.requests.with_label_values(&labels)
         });
         let index = usize::from(!code.is_success());
-        let result = ENDS[index];
+        let result = OUTCOMES[index];
         let duration = self.duration[index].get_or_init(|| {
             self.families.duration.with_label_values(&[model.as_str(), namespace, version, result])
         });
@@ -304,7 +312,7 @@ impl Series {
     }
 
     /// A predictor was asked for predictions; what came of it, or nothing where it was given up.
-    pub(crate) fn asked(&self, outcome: Option<Code>, took: Duration, trace: &TraceContext) {
+    pub(crate) fn record_attempt(&self, outcome: Option<Code>, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let (counter, word) = match outcome {
             Some(code) => (&self.upstream_requests[code as usize], code.as_str()),
@@ -331,7 +339,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let endpoints = metrics.endpoints(&ModelRef::parse("iris.shop", "default").unwrap());
-        let told = || {
+        let reported = || {
             let text = canopy_runtime::metrics::encode(&registry).unwrap();
             let lines =
                 text.lines().filter_map(|line| line.strip_prefix("canopy_gateway_discovery_endpoints"));
@@ -340,34 +348,34 @@ mod tests {
         let series = |version, count| {
             vec![format!(r#"{{model="iris",model_namespace="shop",version="{version}"}} {count}"#)]
         };
-        assert!(told().is_empty());
+        assert!(reported().is_empty());
         endpoints.set("", 2);
-        assert_eq!(told(), series("", 2));
+        assert_eq!(reported(), series("", 2));
         endpoints.set("1.0", 2);
         endpoints.set("1.0", 0);
-        assert_eq!(told(), series("1.0", 0));
+        assert_eq!(reported(), series("1.0", 0));
         endpoints.clear();
         endpoints.clear();
-        assert!(told().is_empty());
+        assert!(reported().is_empty());
     }
 
     #[test]
     fn a_series_exists_once_something_happened_and_counts_under_its_words() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        let series = metrics.of(&ModelRef::parse("iris.shop", "default").unwrap(), "1.0");
+        let series = metrics.series_of(&ModelRef::parse("iris.shop", "default").unwrap(), "1.0");
         let text = || canopy_runtime::metrics::encode(&registry).unwrap();
         assert!(!text().contains("iris"), "{}", text());
 
-        let guard = metrics.came();
+        let guard = metrics.request_started();
         assert!(text().contains("canopy_gateway_requests_in_flight 1\n"), "{}", text());
         drop(guard);
         let (took, trace) = (Duration::from_millis(1), TraceContext::from_headers(&http::HeaderMap::new()));
-        series.answered(Code::Ok, took, &trace);
-        series.answered(Code::NotReady, took, &trace);
-        series.asked(Some(Code::PredictorFailed), took, &trace);
-        series.asked(None, took, &trace);
-        metrics.of_no_model().answered(Code::UnknownModel, Duration::ZERO, &trace);
+        series.record_request(Code::Ok, took, &trace);
+        series.record_request(Code::NotReady, took, &trace);
+        series.record_attempt(Some(Code::PredictorFailed), took, &trace);
+        series.record_attempt(None, took, &trace);
+        metrics.series_without_model().record_request(Code::UnknownModel, Duration::ZERO, &trace);
         let labels = r#"model="iris",model_namespace="shop""#;
         for line in [
             format!(r#"canopy_gateway_requests_total{{code="200",{labels},reason="ok",version="1.0"}} 1"#),

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
 use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use canopy_runtime::trace::RequestSpan;
@@ -19,17 +18,18 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Level;
 
+use crate::balance::balancer::Balancer;
 use crate::balance::clock::{now, second};
-use crate::balance::concurrency_limit::Share;
-use crate::balance::endpoints::{Asked, Pod, Pods};
-use crate::balance::latency::Patience;
-use crate::balance::retry_budget::Retries;
-use crate::error::{Failure, Trouble};
-use crate::metrics::{Endpoints, Metrics, Series};
-use crate::revision::Known;
-use crate::settings::Protection;
-use crate::upstream::connection::{Deadline, Endpoint, Question, Reply};
-use crate::upstream::describe::Lesson;
+use crate::balance::concurrency_limit::ConcurrencyLimit;
+use crate::balance::endpoint::{Endpoint, InFlight};
+use crate::balance::latency::HedgeDelay;
+use crate::balance::retry_budget::RetryBudget;
+use crate::error::{ApiError, UpstreamError};
+use crate::metrics::{EndpointGauge, Metrics, Series};
+use crate::revision::Revision;
+use crate::settings::Resilience;
+use crate::upstream::describe::DescribeResult;
+use crate::upstream::pool::{ConnectionPool, Deadline, UpstreamRequest, UpstreamResponse};
 
 /// How long the description of a model may be: thousands of features with long names.
 const DESCRIPTION_MAX: usize = 4 << 20;
@@ -39,78 +39,78 @@ const REVISIONS_MAX: usize = 4;
 static LINES: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
 /// A model, its pods, and what is known of it.
-pub(crate) struct Served {
-    pub(crate) model: ModelRef,
-    pub(crate) pods: Pods,
-    pub(crate) retries: Retries,
-    pub(crate) patience: Patience,
-    pub(crate) share: Share,
+pub(crate) struct Model {
+    pub(crate) id: ModelRef,
+    pub(crate) balancer: Balancer,
+    pub(crate) retry_budget: RetryBudget,
+    pub(crate) hedge_delay: HedgeDelay,
+    pub(crate) concurrency: ConcurrencyLimit,
     /// Rung when a pod could not be reached: DNS may know better by now.
-    pub(crate) alarm: Arc<Notify>,
+    pub(crate) re_resolve: Arc<Notify>,
     metrics: Arc<Metrics>,
     /// For what happens while no version is known.
     series: Series,
-    endpoints: Option<Endpoints>,
+    endpoints: Option<EndpointGauge>,
     /// What a pod said last: what a pod that has said nothing yet is taken for.
-    latest: ArcSwapOption<Known>,
+    latest_revision: ArcSwapOption<Revision>,
     /// The latest is at the back.
-    revisions: Mutex<VecDeque<Arc<Known>>>,
+    revisions: Mutex<VecDeque<Arc<Revision>>>,
     /// In which second somebody asked for it last.
-    used: AtomicU64,
+    last_used: AtomicU64,
 }
 
-impl Served {
+impl Model {
     /// A model whose predictor was named to the gateway.
-    pub(crate) fn named(
-        model: ModelRef,
-        endpoint: Arc<Endpoint>,
-        protection: Protection,
+    pub(crate) fn fixed(
+        id: ModelRef,
+        endpoint: Arc<ConnectionPool>,
+        resilience: Resilience,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let pods = Pods::one(endpoint, protection.eject_time);
-        Self { pods, endpoints: None, ..Self::found(model, protection, metrics) }
+        let balancer = Balancer::one(endpoint, resilience.eject_time);
+        Self { balancer, endpoints: None, ..Self::discovered(id, resilience, metrics) }
     }
 
     /// A model that DNS knows, without pods so far.
-    pub(crate) fn found(model: ModelRef, protection: Protection, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn discovered(id: ModelRef, resilience: Resilience, metrics: &Arc<Metrics>) -> Self {
         Self {
-            pods: Pods::none(protection.eject_time),
-            retries: Retries::new(protection.retry_percent),
-            patience: Patience::default(),
-            share: Share::default(),
-            alarm: Arc::default(),
+            balancer: Balancer::none(resilience.eject_time),
+            retry_budget: RetryBudget::new(resilience.retry_percent),
+            hedge_delay: HedgeDelay::default(),
+            concurrency: ConcurrencyLimit::default(),
+            re_resolve: Arc::default(),
             metrics: metrics.clone(),
-            series: metrics.of(&model, ""),
-            endpoints: Some(metrics.endpoints(&model)),
-            latest: ArcSwapOption::empty(),
+            series: metrics.series_of(&id, ""),
+            endpoints: Some(metrics.endpoints(&id)),
+            latest_revision: ArcSwapOption::empty(),
             revisions: Mutex::default(),
-            used: AtomicU64::new(second(now())),
-            model,
+            last_used: AtomicU64::new(second(now())),
+            id,
         }
     }
 
     /// Somebody asks for the model.
-    pub(crate) fn is_used(&self) {
+    pub(crate) fn touch(&self) {
         let now = second(now());
-        if self.used.load(Ordering::Relaxed) != now {
-            self.used.store(now, Ordering::Relaxed);
+        if self.last_used.load(Ordering::Relaxed) != now {
+            self.last_used.store(now, Ordering::Relaxed);
         }
     }
 
     /// Whether nobody asked for the model for `time`.
     pub(crate) fn is_idle(&self, time: Duration) -> bool {
         // A request may have read a later clock than this.
-        second(now()).saturating_sub(self.used.load(Ordering::Relaxed)) > time.as_secs()
+        second(now()).saturating_sub(self.last_used.load(Ordering::Relaxed)) > time.as_secs()
     }
 
     /// The pod to ask now, or another one than were tried.
-    pub(crate) fn pick(&self, tried: &[Arc<Pod>]) -> Option<Asked> {
-        self.pods.pick(tried)
+    pub(crate) fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<InFlight> {
+        self.balancer.pick(tried)
     }
 
     /// What is known without asking.
-    pub(crate) fn known_so_far(&self) -> Option<Arc<Known>> {
-        self.latest.load_full()
+    pub(crate) fn latest_revision(&self) -> Option<Arc<Revision>> {
+        self.latest_revision.load_full()
     }
 
     /// The series to count under while no version is known.
@@ -119,50 +119,58 @@ impl Served {
     }
 
     /// The failure to answer for this model, because of what happened at `pod`.
-    pub(crate) fn failure(&self, pod: &Pod, trouble: Trouble) -> Failure {
-        let endpoint = Some(pod.endpoint.url().to_owned());
-        Failure::Predictor { model: self.model.clone(), endpoint, trouble }
+    pub(crate) fn error_at(&self, endpoint: &Endpoint, error: UpstreamError) -> ApiError {
+        let endpoint = Some(endpoint.pool.url().to_owned());
+        ApiError::Upstream { model: self.id.clone(), endpoint, error }
     }
 
     /// The failure where there is no pod to ask.
-    pub(crate) fn none_ready(&self) -> Failure {
-        Failure::Predictor { model: self.model.clone(), endpoint: None, trouble: Trouble::NoneReady }
+    pub(crate) fn not_ready_error(&self) -> ApiError {
+        ApiError::Upstream { model: self.id.clone(), endpoint: None, error: UpstreamError::NoneReady }
     }
 
     /// The failure where there is more to do than can be done in time.
-    pub(crate) fn overloaded(&self) -> Failure {
-        Failure::Predictor { model: self.model.clone(), endpoint: None, trouble: Trouble::Overloaded }
+    pub(crate) fn overloaded_error(&self) -> ApiError {
+        ApiError::Upstream { model: self.id.clone(), endpoint: None, error: UpstreamError::Overloaded }
     }
 
     /// A call to `pod` failed.
-    pub(crate) fn went_wrong(&self, pod: &Asked, trouble: &Trouble) {
-        self.pods.failed(pod, trouble);
-        match trouble {
-            Trouble::Unreachable { .. } | Trouble::NotReady(_) => self.alarm.notify_one(),
-            Trouble::Overloaded => self.share.refused(now()),
-            Trouble::NoneReady | Trouble::OutOfSockets { .. } | Trouble::Failed(_) | Trouble::Late { .. } => {
-            }
+    pub(crate) fn record_failure(&self, endpoint: &InFlight, error: &UpstreamError) {
+        self.balancer.failed(endpoint, error);
+        match error {
+            UpstreamError::Unreachable { .. } | UpstreamError::NotReady(_) => self.re_resolve.notify_one(),
+            UpstreamError::Overloaded => self.concurrency.record_overload(now()),
+            UpstreamError::NoneReady
+            | UpstreamError::OutOfSockets { .. }
+            | UpstreamError::Failed(_)
+            | UpstreamError::DeadlineExceeded { .. } => {}
         }
     }
 
     /// `pod` predicted `rows` rows within `took`, as `known`.
-    pub(crate) fn predicted(&self, pod: &Pod, known: &Arc<Known>, rows: usize, took: Duration) {
+    pub(crate) fn record_prediction(
+        &self,
+        endpoint: &Endpoint,
+        revision: &Arc<Revision>,
+        rows: usize,
+        took: Duration,
+    ) {
         let now = now();
-        pod.answered(known, now);
-        pod.predicted(rows, took, now);
-        self.patience.observe(rows, took);
-        self.share.answered(now);
+        endpoint.answered(revision, now);
+        endpoint.record_latency(rows, took, now);
+        self.hedge_delay.observe(rows, took);
+        self.concurrency.record_response(now);
     }
 
     /// `pod` has not answered about `rows` rows for `waited`, nor anybody else.
-    pub(crate) fn was_silent(&self, pod: &Asked, rows: usize, waited: Duration) {
-        self.pods.was_silent(pod);
-        self.patience.observe(rows, waited);
-        self.alarm.notify_one();
+    pub(crate) fn record_unresponsive(&self, endpoint: &InFlight, rows: usize, waited: Duration) {
+        self.balancer.record_unresponsive(endpoint);
+        self.hedge_delay.observe(rows, waited);
+        self.re_resolve.notify_one();
         tracing::warn!(
-            model = self.model.name.as_str(),
-            namespace = self.model.namespace,
-            endpoint = pod.endpoint.url(),
+            model = self.id.name.as_str(),
+            namespace = self.id.namespace,
+            endpoint = endpoint.pool.url(),
             rows,
             duration_ms = waited.as_secs_f64() * 1000.0,
             "a predictor is silent",
@@ -170,12 +178,12 @@ impl Served {
     }
 
     /// `pod`, which answers others, has not answered about `rows` rows for `waited`.
-    pub(crate) fn was_slow(&self, pod: &Asked, rows: usize, waited: Duration) {
-        self.patience.observe(rows, waited);
+    pub(crate) fn record_slow(&self, endpoint: &InFlight, rows: usize, waited: Duration) {
+        self.hedge_delay.observe(rows, waited);
         tracing::debug!(
-            model = self.model.name.as_str(),
-            namespace = self.model.namespace,
-            endpoint = pod.endpoint.url(),
+            model = self.id.name.as_str(),
+            namespace = self.id.namespace,
+            endpoint = endpoint.pool.url(),
             rows,
             duration_ms = waited.as_secs_f64() * 1000.0,
             "a predictor takes long for one request: another one is asked too",
@@ -183,29 +191,32 @@ impl Served {
     }
 
     /// What `pod` serves, as far as that is known: as it said itself, or as another pod said last.
-    pub(crate) fn known_of(&self, pod: &Pod) -> Option<Arc<Known>> {
-        pod.known().or_else(|| self.known_so_far())
+    pub(crate) fn revision_of(&self, endpoint: &Endpoint) -> Option<Arc<Revision>> {
+        endpoint.revision().or_else(|| self.latest_revision())
     }
 
     /// `pod` has answered as `revision`; what that is, if any pod has told.
-    pub(crate) fn recall(&self, pod: &Pod, revision: &HeaderValue) -> Option<Arc<Known>> {
+    pub(crate) fn find_revision(&self, endpoint: &Endpoint, header: &HeaderValue) -> Option<Arc<Revision>> {
         let revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = revisions.iter().rev().find(|known| known.revision == *revision)?.clone();
+        let revision = revisions.iter().rev().find(|revision| revision.header == *header)?.clone();
         drop(revisions);
-        pod.answered(&known, now());
-        Some(known)
+        endpoint.answered(&revision, now());
+        Some(revision)
     }
 
     /// Asks `pod` what it serves now. Whoever comes while that call is under way shares its outcome.
-    pub(crate) async fn learn(
+    pub(crate) async fn describe_endpoint(
         &self,
-        pod: &Asked,
+        endpoint: &InFlight,
         span: &RequestSpan,
         deadline: Deadline,
-    ) -> Result<Arc<Known>, Failure> {
+    ) -> Result<Arc<Revision>, ApiError> {
         // Seldom made, so it takes no room in the future of every request.
-        let lesson = Box::pin(pod.lessons.share(deadline, self.lesson(pod, span, deadline))).await;
-        lesson.map_err(|trouble| self.failure(pod, trouble))
+        let described = Box::pin(
+            endpoint.describe_flight.share(deadline, self.fetch_description(endpoint, span, deadline)),
+        )
+        .await;
+        described.map_err(|error| self.error_at(endpoint, error))
     }
 
     /// Asks any pod what the model is now, and another if that one cannot say.
@@ -213,91 +224,105 @@ impl Served {
         &self,
         span: &RequestSpan,
         deadline: Deadline,
-    ) -> Result<Arc<Known>, Failure> {
-        let pod = self.pick(&[]).ok_or_else(|| self.none_ready())?;
-        match self.learn(&pod, span, deadline).await {
-            Err(failure) if failure.is_of_one_pod() => match self.pick(&[pod.shared()]) {
-                Some(other) => self.learn(&other, span, deadline).await,
-                None => Err(failure),
+    ) -> Result<Arc<Revision>, ApiError> {
+        let endpoint = self.pick(&[]).ok_or_else(|| self.not_ready_error())?;
+        match self.describe_endpoint(&endpoint, span, deadline).await {
+            Err(error) if error.is_retryable() => match self.pick(&[endpoint.endpoint()]) {
+                Some(other) => self.describe_endpoint(&other, span, deadline).await,
+                None => Err(error),
             },
             told => told,
         }
     }
 
-    async fn lesson(&self, pod: &Asked, span: &RequestSpan, deadline: Deadline) -> Lesson {
+    async fn fetch_description(
+        &self,
+        endpoint: &InFlight,
+        span: &RequestSpan,
+        deadline: Deadline,
+    ) -> DescribeResult {
         let started = Instant::now();
-        let span = span.client(&Method::GET, "/model", pod.endpoint.url());
-        let question = Question {
+        let span = span.client(&Method::GET, "/model", endpoint.pool.url());
+        let request = UpstreamRequest {
             method: Method::GET,
             path: "/model",
             body: Bytes::new(),
             trace: span.context(),
-            answer_max: DESCRIPTION_MAX,
+            response_max: DESCRIPTION_MAX,
         };
-        let read = pod.endpoint.ask(&question, deadline).await.and_then(|reply| self.read(pod, &reply));
+        let read = endpoint
+            .pool
+            .send(&request, deadline)
+            .await
+            .and_then(|response| self.parse_description(endpoint, &response));
         match &read {
             Ok(_) => span.finish(200, None),
-            Err(trouble) => {
-                self.went_wrong(pod, trouble);
-                span.finish(None, Some(trouble.code().as_str()));
+            Err(error) => {
+                self.record_failure(endpoint, error);
+                span.finish(None, Some(error.code().as_str()));
             }
         }
-        let known = read?;
-        let ModelDescription { version, revision, .. } = &known.description;
+        let revision = read?;
+        let about = &revision.description;
         if tracing::enabled!(Level::INFO)
             && let Some(left_out) = LINES.admit()
         {
             tracing::info!(
-                trace_id = %span.context(), model = self.model.name.as_str(), namespace = self.model.namespace,
-                version, revision, endpoint = pod.endpoint.url(),
+                trace_id = %span.context(), model = self.id.name.as_str(), namespace = self.id.namespace,
+                version = about.version, revision = about.revision, endpoint = endpoint.pool.url(),
                 duration_ms = started.elapsed().as_secs_f64() * 1000.0, left_out, "learned what the model is",
             );
         }
-        Ok(known)
+        Ok(revision)
     }
 
     /// What `pod` says it is, in `reply`, which is the latest that any pod has said.
-    fn read(&self, pod: &Pod, reply: &Reply) -> Lesson {
-        let url = pod.endpoint.url();
-        match reply.status {
+    fn parse_description(&self, endpoint: &Endpoint, response: &UpstreamResponse) -> DescribeResult {
+        let url = endpoint.pool.url();
+        match response.status {
             StatusCode::OK => {}
-            StatusCode::SERVICE_UNAVAILABLE if reply.is_overloaded => return Err(Trouble::Overloaded),
-            StatusCode::SERVICE_UNAVAILABLE => {
-                return Err(Trouble::NotReady(format!("{url} has no model to describe yet")));
+            StatusCode::SERVICE_UNAVAILABLE if response.is_overloaded => {
+                return Err(UpstreamError::Overloaded);
             }
-            other => return Err(Trouble::Failed(format!("{url}/model answered {other}"))),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                return Err(UpstreamError::NotReady(format!("{url} has no model to describe yet")));
+            }
+            other => return Err(UpstreamError::Failed(format!("{url}/model answered {other}"))),
         }
-        let known = Known::read(&reply.body, &self.model, &self.metrics)
-            .map_err(|why| Trouble::Failed(format!("{url} is no predictor of the model: {why}")))?;
-        let known = self.remember(known);
-        pod.answered(&known, now());
-        self.latest.store(Some(known.clone()));
+        let revision = Revision::parse(&response.body, &self.id, &self.metrics)
+            .map_err(|why| UpstreamError::Failed(format!("{url} is no predictor of the model: {why}")))?;
+        let revision = self.intern(revision);
+        endpoint.answered(&revision, now());
+        self.latest_revision.store(Some(revision.clone()));
         self.count_endpoints();
-        Ok(known)
+        Ok(revision)
     }
 
     /// `known`, or the object that is the same: what is the same stays so, with its series.
-    fn remember(&self, known: Known) -> Arc<Known> {
+    fn intern(&self, revision: Revision) -> Arc<Revision> {
         let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = revisions.iter().position(|before| before.description == known.description);
-        let known = match same.and_then(|place| revisions.remove(place)) {
+        let same = revisions.iter().position(|before| before.description == revision.description);
+        let revision = match same.and_then(|place| revisions.remove(place)) {
             Some(before) => before,
-            None => Arc::new(known),
+            None => Arc::new(revision),
         };
         // Another description of the same revision replaces it.
-        revisions.retain(|before| before.revision != known.revision);
+        revisions.retain(|before| before.header != revision.header);
         if revisions.len() == REVISIONS_MAX {
             revisions.pop_front();
         }
-        revisions.push_back(known.clone());
-        known
+        revisions.push_back(revision.clone());
+        revision
     }
 
     /// Tells how many pods there are, if DNS told of them.
     pub(crate) fn count_endpoints(&self) {
         if let Some(endpoints) = &self.endpoints {
-            let known = self.known_so_far();
-            endpoints.set(known.as_ref().map_or("", |known| &known.description.version), self.pods.len());
+            let revision = self.latest_revision();
+            endpoints.set(
+                revision.as_ref().map_or("", |revision| &revision.description.version),
+                self.balancer.len(),
+            );
         }
     }
 
@@ -316,12 +341,12 @@ mod tests {
     #[test]
     fn a_model_is_idle_only_after_the_time_even_where_a_request_read_a_later_clock() {
         let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
-        let model = ModelRef::parse("iris", "shop").unwrap();
-        let served = Served::found(model, Protection::default(), &Arc::new(metrics));
+        let id = ModelRef::parse("iris", "shop").unwrap();
+        let model = Model::discovered(id, Resilience::default(), &Arc::new(metrics));
         let now = second(now());
-        served.used.store(now + 2, Ordering::Relaxed);
-        assert!(!served.is_idle(Duration::ZERO));
-        served.used.store(now - 1, Ordering::Relaxed);
-        assert!(served.is_idle(Duration::ZERO) && !served.is_idle(Duration::from_mins(5)));
+        model.last_used.store(now + 2, Ordering::Relaxed);
+        assert!(!model.is_idle(Duration::ZERO));
+        model.last_used.store(now - 1, Ordering::Relaxed);
+        assert!(model.is_idle(Duration::ZERO) && !model.is_idle(Duration::from_mins(5)));
     }
 }

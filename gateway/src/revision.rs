@@ -15,16 +15,16 @@ const VERSION_MAX: usize = 128;
 const REVISION_MAX: usize = 63;
 
 /// One revision of a model.
-pub(crate) struct Known {
+pub(crate) struct Revision {
     pub(crate) description: ModelDescription,
     /// The description's revision, as a header.
-    pub(crate) revision: HeaderValue,
+    pub(crate) header: HeaderValue,
     pub(crate) series: Series,
 }
 
-impl Known {
+impl Revision {
     /// Takes the body of a predictor's `GET /model`, if it is about `model`.
-    pub(crate) fn read(body: &[u8], model: &ModelRef, metrics: &Metrics) -> Result<Self, String> {
+    pub(crate) fn parse(body: &[u8], model: &ModelRef, metrics: &Metrics) -> Result<Self, String> {
         let description: ModelDescription = serde_json::from_slice(body)
             .map_err(|error| format!("its /model is no description of a model: {error}"))?;
         let ModelDescription { model: name, namespace, version, revision, features, classes, .. } =
@@ -44,7 +44,7 @@ impl Known {
         }
         let header = HeaderValue::from_str(revision)
             .map_err(|_| format!("its /model has the revision {revision:?}, which cannot be a header"))?;
-        Ok(Self { revision: header, series: metrics.of(model, version), description })
+        Ok(Self { header, series: metrics.series_of(model, version), description })
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn read(change: impl FnOnce(&mut Value)) -> Result<Known, String> {
+    fn read(change: impl FnOnce(&mut Value)) -> Result<Revision, String> {
         let mut body = json!({
             "model": "iris", "namespace": "shop", "version": "1.0", "revision": "6f3a9c1e",
             "task": "Classification", "features": [{"name": "x"}], "classes": [0, 1],
@@ -61,12 +61,12 @@ mod tests {
         });
         change(&mut body);
         let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
-        Known::read(body.to_string().as_bytes(), &ModelRef::parse("iris", "shop").unwrap(), &metrics)
+        Revision::parse(body.to_string().as_bytes(), &ModelRef::parse("iris", "shop").unwrap(), &metrics)
     }
 
     #[test]
     fn a_description_of_the_model_is_taken() {
-        assert_eq!(read(|_| ()).unwrap().revision, "6f3a9c1e");
+        assert_eq!(read(|_| ()).unwrap().header, "6f3a9c1e");
         assert!(read(|body| body["version"] = json!("ä".repeat(128))).is_ok());
     }
 

@@ -20,8 +20,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::error::{Failure, told_back};
-use crate::http::exchange;
+use crate::error::{ApiError, truncated};
+use crate::http::request_context;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -62,11 +62,11 @@ fn described() -> OpenApiRouter<Arc<App>> {
 }
 
 async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> Response {
-    let failure = Failure::UnknownPath(told_back(request.uri().path()));
-    exchange::handle(&app, exchange::NO_ROUTE, request, async |_, _| Err(failure)).await
+    let error = ApiError::UnknownPath(truncated(request.uri().path()));
+    request_context::handle(&app, request_context::NO_ROUTE, request, async |_, _| Err(error)).await
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
-    let failure = Failure::Method(told_back(request.method().as_str()));
-    exchange::handle(&app, exchange::NO_ROUTE, request, async |_, _| Err(failure)).await
+    let error = ApiError::MethodNotAllowed(truncated(request.method().as_str()));
+    request_context::handle(&app, request_context::NO_ROUTE, request, async |_, _| Err(error)).await
 }

@@ -14,7 +14,7 @@ use canopy_runtime::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 use crate::app::{App, OpenError};
-use crate::http::exchange;
+use crate::http::request_context;
 use crate::routes;
 use crate::settings::Settings;
 
@@ -54,7 +54,7 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
         timing: Timing::default(),
         drain: Duration::from_secs(settings.drain_seconds),
         grace: grace(settings),
-        on_panic: exchange::panicked,
+        on_panic: request_context::panicked,
         tells_peer: false,
     };
     serve(listener, routes::router(app.clone()), options, shutdown).await;

@@ -21,7 +21,7 @@ pub struct Settings {
     #[arg(long, env = "CANOPY_NAMESPACE", value_name = "NAME", default_value = DEFAULT_NAMESPACE)]
     pub namespace: String,
 
-    /// Namespaces whose models may be asked for, separated by commas; '*' is every namespace
+    /// NamespacePolicy whose models may be asked for, separated by commas; '*' is every namespace
     /// [default: the gateway's own and the default model's]
     #[arg(long, env = "CANOPY_NAMESPACES", value_name = "NAMES")]
     pub namespaces: Option<String>,
@@ -48,7 +48,7 @@ pub struct Settings {
 
     /// How the gateway shields clients from pods that fail.
     #[command(flatten)]
-    pub protection: Protection,
+    pub resilience: Resilience,
 
     /// How long a client may take to send the body of a request, as in 500ms or 10s
     #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
@@ -89,12 +89,12 @@ pub struct Settings {
 
     /// What is the same in every cluster, and so is no flag.
     #[arg(skip)]
-    pub habits: Habits,
+    pub tuning: Tuning,
 }
 
 /// How clients are shielded from pods that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
-pub struct Protection {
+pub struct Resilience {
     /// Of a hundred requests of the last ten seconds so many may be sent once more, to another pod, and ten a second
     /// in any case; 0 is none at all
     #[arg(long, env = "CANOPY_RETRY_PERCENT", value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
@@ -117,13 +117,13 @@ pub struct Recording {
     #[arg(long = "record-retention-seconds", env = "CANOPY_RECORD_RETENTION_SECONDS", value_name = "SECONDS", default_value_t = 30 * 24 * 60 * 60)]
     pub retention_seconds: u64,
 
-    /// Records the values of features, too
+    /// SqlStore the values of features, too
     #[arg(long = "record-features", env = "CANOPY_RECORD_FEATURES")]
     pub features: bool,
 
     /// What is the same everywhere, and so is no flag.
     #[arg(skip)]
-    pub habits: RecordingHabits,
+    pub tuning: RecordingTuning,
 }
 
 impl Default for Recording {
@@ -132,34 +132,34 @@ impl Default for Recording {
             ratio: Ratio::ALL,
             retention_seconds: 30 * 24 * 60 * 60,
             features: false,
-            habits: RecordingHabits::default(),
+            tuning: RecordingTuning::default(),
         }
     }
 }
 
 /// How answers come into the database; tests are in more of a hurry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordingHabits {
+pub struct RecordingTuning {
     /// How many answers may wait to be written.
-    pub queue: usize,
+    pub queue_capacity: usize,
     /// How many are written at once.
-    pub batch: usize,
+    pub batch_size: usize,
     /// How long an answer waits for others that are written with it.
-    pub age: Duration,
+    pub batch_delay: Duration,
     /// How long the database may take for what a request waits for.
-    pub patience: Duration,
+    pub query_timeout: Duration,
     /// How often it is looked whether there are answers that are older than they are kept.
-    pub forget_every: Duration,
+    pub expiry_interval: Duration,
 }
 
-impl Default for RecordingHabits {
+impl Default for RecordingTuning {
     fn default() -> Self {
         Self {
-            queue: 32_768,
-            batch: 1000,
-            age: Duration::from_millis(100),
-            patience: Duration::from_secs(2),
-            forget_every: Duration::from_mins(1),
+            queue_capacity: 32_768,
+            batch_size: 1000,
+            batch_delay: Duration::from_millis(100),
+            query_timeout: Duration::from_secs(2),
+            expiry_interval: Duration::from_mins(1),
         }
     }
 }
@@ -168,16 +168,16 @@ impl Default for RecordingHabits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ratio {
     /// Of 2^32.
-    part: u64,
+    threshold: u64,
 }
 
 impl Ratio {
     /// Every id.
-    pub const ALL: Self = Self { part: 1 << 32 };
+    pub const ALL: Self = Self { threshold: 1 << 32 };
 
     /// Whether an id whose last bytes, which are random, are `random` is of the share.
-    pub fn admits(self, random: u32) -> bool {
-        u64::from(random) < self.part
+    pub fn includes(self, random: u32) -> bool {
+        u64::from(random) < self.threshold
     }
 }
 
@@ -188,18 +188,18 @@ impl FromStr for Ratio {
         let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
         let share = share.ok_or_else(|| format!("{text:?} must be a number from 0 to 1, as in 0.1"))?;
         #[expect(clippy::cast_sign_loss, reason = "it was looked at above")]
-        let part = (share * Self::ALL.part as f64).round() as u64;
-        Ok(Self { part })
+        let threshold = (share * Self::ALL.threshold as f64).round() as u64;
+        Ok(Self { threshold })
     }
 }
 
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.part as f64 / Self::ALL.part as f64)
+        write!(f, "{}", self.threshold as f64 / Self::ALL.threshold as f64)
     }
 }
 
-impl Default for Protection {
+impl Default for Resilience {
     fn default() -> Self {
         Self { retry_percent: 10, eject_time: Duration::from_secs(1) }
     }
@@ -207,36 +207,36 @@ impl Default for Protection {
 
 /// What is the same in every cluster; tests are in more of a hurry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Habits {
+pub struct Tuning {
     /// The port of every predictor that DNS knows.
     pub predictor_port: u16,
     /// How long an answer of DNS counts at most while its model is in use.
-    pub ask_again: Duration,
+    pub resolve_interval: Duration,
     /// How long it counts that DNS knows nothing, or could not be asked.
-    pub ask_again_for_nothing: Duration,
+    pub negative_ttl: Duration,
     /// How long the pods of a model stay in use after DNS names none any more.
-    pub keep_vanished: Duration,
+    pub vanished_grace: Duration,
     /// How long a model that nobody asks for is remembered.
-    pub forget: Duration,
+    pub idle_ttl: Duration,
     /// How long a list of models is shown before a new one is made.
-    pub list_for: Duration,
+    pub listing_ttl: Duration,
     /// How often DNS is asked whether models that have series still exist.
-    pub check_series: Duration,
+    pub series_check_interval: Duration,
     /// How long the series of a model stay after DNS reports it as unknown.
-    pub keep_series: Duration,
+    pub series_retention: Duration,
 }
 
-impl Default for Habits {
+impl Default for Tuning {
     fn default() -> Self {
         Self {
             predictor_port: PREDICTOR_PORT,
-            ask_again: Duration::from_secs(5),
-            ask_again_for_nothing: Duration::from_secs(1),
-            keep_vanished: Duration::from_secs(15),
-            forget: Duration::from_mins(5),
-            list_for: Duration::from_secs(3),
-            check_series: Duration::from_mins(10),
-            keep_series: Duration::from_hours(1),
+            resolve_interval: Duration::from_secs(5),
+            negative_ttl: Duration::from_secs(1),
+            vanished_grace: Duration::from_secs(15),
+            idle_ttl: Duration::from_mins(5),
+            listing_ttl: Duration::from_secs(3),
+            series_check_interval: Duration::from_mins(10),
+            series_retention: Duration::from_hours(1),
         }
     }
 }
@@ -264,7 +264,7 @@ impl Default for Settings {
             dns_server: None,
             predictors: Predictors::default(),
             upstream_timeout: Duration::from_secs(30),
-            protection: Protection::default(),
+            resilience: Resilience::default(),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: BODY_MAX_BYTES,
             body_memory_bytes: None,
@@ -273,7 +273,7 @@ impl Default for Settings {
             recording: Recording::default(),
             list_predictions: false,
             drain_seconds: 10,
-            habits: Habits::default(),
+            tuning: Tuning::default(),
         }
     }
 }
@@ -425,9 +425,9 @@ mod tests {
     fn a_ratio_is_a_share_of_all_ids() {
         let ratio = |text: &str| text.parse::<Ratio>();
         assert_eq!(ratio("1").unwrap(), Ratio::ALL);
-        assert!(Ratio::ALL.admits(u32::MAX) && !ratio("0").unwrap().admits(0));
+        assert!(Ratio::ALL.includes(u32::MAX) && !ratio("0").unwrap().includes(0));
         let quarter = ratio("0.25").unwrap();
-        assert!(quarter.admits((1 << 30) - 1) && !quarter.admits(1 << 30), "{quarter}");
+        assert!(quarter.includes((1 << 30) - 1) && !quarter.includes(1 << 30), "{quarter}");
         assert_eq!(quarter.to_string(), "0.25");
         for bad in ["", "-0.1", "1.1", "NaN", "10%"] {
             let error = ratio(bad).unwrap_err();

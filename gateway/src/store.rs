@@ -21,7 +21,7 @@ mod prediction;
 mod revision;
 #[expect(unreachable_pub, reason = "sea-orm's derive makes a public entity, and wants its row to be so too")]
 mod feedback;
-mod ledger;
+mod predictions;
 mod migration;
 
 use std::sync::Arc;
@@ -34,21 +34,21 @@ use tokio::time::timeout;
 
 use address::{Address, AddressError};
 
-pub(crate) use ledger::{Of, Page, Recorded};
+pub(crate) use predictions::{Page, PredictionFilter, PredictionRecord};
 
 /// A user.
 pub(crate) type User = user::Model;
 /// An answer.
-pub(crate) type Prediction = prediction::Model;
+pub(crate) type PredictionRow = prediction::Model;
 /// A revision that has answered.
-pub(crate) type Revision = revision::Model;
+pub(crate) type RevisionRow = revision::Model;
 /// What was told about an answer.
-pub(crate) type Feedback = feedback::Model;
+pub(crate) type FeedbackRow = feedback::Model;
 
 /// How long the tables may take to be made: an index of a large table takes minutes.
-const PREPARE_TIME: Duration = Duration::from_mins(5);
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long it may take to delete some answers.
-const FORGET_TIME: Duration = Duration::from_secs(30);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -107,10 +107,10 @@ impl From<AddressError> for StoreError {
 
 /// Why a database that was opened gave no answer.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Unanswered {
+pub(crate) enum StoreQueryError {
     /// It is silent.
     #[error("the database did not answer within {0:?}")]
-    Late(Duration),
+    Timeout(Duration),
     /// Nobody is there, or all connections are busy.
     #[error("no connection to the database can be had")]
     NoConnection,
@@ -119,7 +119,7 @@ pub(crate) enum Unanswered {
     Failed(DbErr),
 }
 
-impl Unanswered {
+impl StoreQueryError {
     /// Whether the database was there and would not: the same again may meet with the same.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Failed(DbErr::Exec(RuntimeErr::SqlxError(why)) | DbErr::Query(RuntimeErr::SqlxError(why))) =
@@ -131,9 +131,9 @@ impl Unanswered {
     }
 
     /// Whether the database may have done what it was asked all the same: it was asked, and did not say.
-    pub(crate) fn may_be_done(&self) -> bool {
+    pub(crate) fn may_have_been_applied(&self) -> bool {
         match self {
-            Self::Late(_) => true,
+            Self::Timeout(_) => true,
             Self::NoConnection => false,
             Self::Failed(_) => !self.is_refusal(),
         }
@@ -146,33 +146,33 @@ pub(crate) enum Store {
     /// No database: the fixed list of users.
     Seed,
     /// A database.
-    Database(Records),
+    Database(SqlStore),
 }
 
 /// A database.
 #[derive(Clone)]
-pub(crate) struct Records {
+pub(crate) struct SqlStore {
     connection: DatabaseConnection,
     /// Set once the tables are there.
     prepared: Arc<OnceCell<()>>,
     /// How long an answer may take.
-    patience: Duration,
+    query_timeout: Duration,
 }
 
 impl Store {
     /// Opens the database at `url`, makes what is missing in it, and fills it if it is new. A server that is away is
     /// no failure: its tables are made once it is there.
-    pub(crate) async fn open(url: Option<&str>, patience: Duration) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: Option<&str>, query_timeout: Duration) -> Result<Self, StoreError> {
         let Some(url) = url.map(str::trim).filter(|url| !url.is_empty()) else {
             return Ok(Self::Seed);
         };
         let address = Address::read(url)?;
-        let connection = Box::pin(Database::connect(address.options(patience)))
+        let connection = Box::pin(Database::connect(address.options(query_timeout)))
             .await
             .map_err(|why| StoreError::Open { url: address.to_string(), why })?;
-        let records = Records { connection, prepared: Arc::default(), patience };
+        let store = SqlStore { connection, prepared: Arc::default(), query_timeout };
         if !address.is_server() {
-            records.migrate().await.map_err(|why| {
+            store.migrate().await.map_err(|why| {
                 let url = address.to_string();
                 // SQLite opens any file and looks into it only when it is first asked something.
                 if why.to_string().contains("not a database") {
@@ -182,32 +182,32 @@ impl Store {
                 }
             })?;
         }
-        Ok(Self::Database(records))
+        Ok(Self::Database(store))
     }
 
     /// All users, in the order of their ids.
-    pub(crate) async fn users(&self) -> Result<Vec<User>, Unanswered> {
+    pub(crate) async fn users(&self) -> Result<Vec<User>, StoreQueryError> {
         match self {
             Self::Seed => Ok(seed()),
-            Self::Database(records) => {
-                let all = user::Entity::find().order_by_asc(user::Column::Id).all(&records.connection);
-                records.ask(records.patience, all).await
+            Self::Database(store) => {
+                let all = user::Entity::find().order_by_asc(user::Column::Id).all(&store.connection);
+                store.query(store.query_timeout, all).await
             }
         }
     }
 
     /// The user with `id`, where there is one.
-    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>, Unanswered> {
+    pub(crate) async fn user(&self, id: i64) -> Result<Option<User>, StoreQueryError> {
         match self {
             Self::Seed => Ok(seed().into_iter().find(|user| user.id == id)),
-            Self::Database(records) => {
-                records.ask(records.patience, user::Entity::find_by_id(id).one(&records.connection)).await
+            Self::Database(store) => {
+                store.query(store.query_timeout, user::Entity::find_by_id(id).one(&store.connection)).await
             }
         }
     }
 }
 
-impl Records {
+impl SqlStore {
     async fn migrate(&self) -> Result<(), DbErr> {
         if self.prepared.initialized() {
             return Ok(());
@@ -228,19 +228,19 @@ impl Records {
     }
 
     /// Makes the tables, where that was not done yet.
-    pub(crate) async fn prepare(&self) -> Result<(), Unanswered> {
-        in_time(PREPARE_TIME, self.migrate()).await
+    pub(crate) async fn prepare(&self) -> Result<(), StoreQueryError> {
+        with_timeout(MIGRATION_TIMEOUT, self.migrate()).await
     }
 
     /// The answer to `question`, once the tables are there, unless it takes longer than `limit`.
-    async fn ask<T>(
+    async fn query<T>(
         &self,
         limit: Duration,
-        question: impl Future<Output = Result<T, DbErr>>,
-    ) -> Result<T, Unanswered> {
-        in_time(limit, async {
+        query: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, StoreQueryError> {
+        with_timeout(limit, async {
             self.migrate().await?;
-            question.await
+            query.await
         })
         .await
     }
@@ -248,53 +248,54 @@ impl Records {
     /// Writes answers and what they mean; twice is as good as once.
     pub(crate) async fn write(
         &self,
-        predictions: &[Prediction],
-        revisions: &[Revision],
+        predictions: &[PredictionRow],
+        revisions: &[RevisionRow],
         limit: Duration,
-    ) -> Result<(), Unanswered> {
+    ) -> Result<(), StoreQueryError> {
         // On the heap: it is large, and one for many answers.
-        self.ask(limit, Box::pin(ledger::write(&self.connection, predictions, revisions))).await
+        self.query(limit, Box::pin(predictions::write(&self.connection, predictions, revisions))).await
     }
 
     /// The answer `id`, where it is recorded.
-    pub(crate) async fn find(&self, id: &[u8]) -> Result<Option<Recorded>, Unanswered> {
-        self.ask(self.patience, ledger::find(&self.connection, id)).await
+    pub(crate) async fn find(&self, id: &[u8]) -> Result<Option<PredictionRecord>, StoreQueryError> {
+        self.query(self.query_timeout, predictions::find(&self.connection, id)).await
     }
 
     /// At most `limit` answers, the latest first, of those before `after` where that is given.
     pub(crate) async fn list(
         &self,
-        of: &Of<'_>,
+        filter: &PredictionFilter<'_>,
         after: Option<&[u8]>,
         limit: u64,
-    ) -> Result<Page, Unanswered> {
-        self.ask(self.patience, ledger::list(&self.connection, of, after, limit)).await
+    ) -> Result<Page, StoreQueryError> {
+        self.query(self.query_timeout, predictions::list(&self.connection, filter, after, limit)).await
     }
 
     /// Keeps what was told about an answer; false where something was told before, by whichever gateway.
-    pub(crate) async fn tell(&self, told: Feedback) -> Result<bool, Unanswered> {
-        self.ask(self.patience, Box::pin(ledger::tell(&self.connection, told))).await
+    pub(crate) async fn insert_feedback(&self, feedback: FeedbackRow) -> Result<bool, StoreQueryError> {
+        self.query(self.query_timeout, Box::pin(predictions::insert_feedback(&self.connection, feedback)))
+            .await
     }
 
     /// What was told about the answer `id`.
-    pub(crate) async fn told(&self, id: &[u8]) -> Result<Option<Feedback>, Unanswered> {
-        self.ask(self.patience, ledger::told(&self.connection, id)).await
+    pub(crate) async fn feedback_of(&self, id: &[u8]) -> Result<Option<FeedbackRow>, StoreQueryError> {
+        self.query(self.query_timeout, predictions::feedback_of(&self.connection, id)).await
     }
 
     /// Deletes at most `most` of the answers before the id `before`; returns how many.
-    pub(crate) async fn forget(&self, before: &[u8], most: u64) -> Result<u64, Unanswered> {
-        self.ask(FORGET_TIME, ledger::forget(&self.connection, before, most)).await
+    pub(crate) async fn delete_before(&self, before: &[u8], limit: u64) -> Result<u64, StoreQueryError> {
+        self.query(DELETE_TIMEOUT, predictions::delete_before(&self.connection, before, limit)).await
     }
 }
 
-async fn in_time<T>(
+async fn with_timeout<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, DbErr>>,
-) -> Result<T, Unanswered> {
+) -> Result<T, StoreQueryError> {
     match timeout(limit, answer).await {
-        Err(_) => Err(Unanswered::Late(limit)),
-        Ok(Err(DbErr::ConnectionAcquire(_))) => Err(Unanswered::NoConnection),
-        Ok(answer) => answer.map_err(Unanswered::Failed),
+        Err(_) => Err(StoreQueryError::Timeout(limit)),
+        Ok(Err(DbErr::ConnectionAcquire(_))) => Err(StoreQueryError::NoConnection),
+        Ok(answer) => answer.map_err(StoreQueryError::Failed),
     }
 }
 

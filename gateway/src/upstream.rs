@@ -1,5 +1,5 @@
 //! Connections to predictors and the messages on them.
 
-pub(crate) mod connection;
+pub(crate) mod pool;
 pub(crate) mod message;
 pub(crate) mod describe;

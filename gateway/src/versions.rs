@@ -12,7 +12,7 @@ const VERSIONS_MAX: usize = 8;
 
 /// The models and versions that have series.
 #[derive(Default)]
-pub(crate) struct Versions {
+pub(crate) struct SeriesVersions {
     by_model: HashMap<ModelRef, Seen>,
 }
 
@@ -24,9 +24,9 @@ struct Seen {
     absent: Option<Instant>,
 }
 
-impl Versions {
+impl SeriesVersions {
     /// A version of `model` is in use. The version whose series must go for it, where there are too many.
-    pub(crate) fn is_used(&mut self, model: &ModelRef, version: &str) -> Option<String> {
+    pub(crate) fn touch(&mut self, model: &ModelRef, version: &str) -> Option<String> {
         let seen = self.by_model.entry(model.clone()).or_default();
         // It may have come back while it was asked about.
         seen.absent = None;
@@ -44,14 +44,14 @@ impl Versions {
     }
 
     /// Discovery knows `model`.
-    pub(crate) fn is_there(&mut self, model: &ModelRef) {
+    pub(crate) fn mark_present(&mut self, model: &ModelRef) {
         if let Some(seen) = self.by_model.get_mut(model) {
             seen.absent = None;
         }
     }
 
     /// Discovery does not know `model` at `now`. Its versions, all of whose series must go, once that is so for `keep`.
-    pub(crate) fn is_absent(
+    pub(crate) fn mark_absent(
         &mut self,
         model: &ModelRef,
         now: Instant,
@@ -77,40 +77,40 @@ mod tests {
 
     #[test]
     fn of_many_versions_the_one_that_was_used_longest_ago_goes() {
-        let mut versions = Versions::default();
+        let mut versions = SeriesVersions::default();
         for number in 0..VERSIONS_MAX {
-            assert_eq!(versions.is_used(&model("iris"), &number.to_string()), None);
+            assert_eq!(versions.touch(&model("iris"), &number.to_string()), None);
         }
-        assert_eq!(versions.is_used(&model("iris"), "0"), None, "it is known");
-        assert_eq!(versions.is_used(&model("iris"), "new").as_deref(), Some("1"));
-        assert_eq!(versions.is_used(&model("wine"), "new"), None, "another model");
+        assert_eq!(versions.touch(&model("iris"), "0"), None, "it is known");
+        assert_eq!(versions.touch(&model("iris"), "new").as_deref(), Some("1"));
+        assert_eq!(versions.touch(&model("wine"), "new"), None, "another model");
         for number in 0..10_000 {
-            assert!(versions.is_used(&model("iris"), &format!("made up {number}")).is_some());
+            assert!(versions.touch(&model("iris"), &format!("made up {number}")).is_some());
         }
         assert_eq!(versions.by_model[&model("iris")].versions.len(), VERSIONS_MAX);
     }
 
     #[test]
     fn a_model_goes_once_it_is_absent_for_long_enough_without_a_break() {
-        let (mut versions, began) = (Versions::default(), Instant::now());
-        versions.is_used(&model("iris"), "1");
-        versions.is_used(&model("iris"), "2");
-        versions.is_used(&model("wine"), "1");
+        let (mut versions, began) = (SeriesVersions::default(), Instant::now());
+        versions.touch(&model("iris"), "1");
+        versions.touch(&model("iris"), "2");
+        versions.touch(&model("wine"), "1");
         let mut absent = |minutes| {
             let now = began + Duration::from_mins(minutes);
-            versions.is_absent(&model("iris"), now, HOUR)
+            versions.mark_absent(&model("iris"), now, HOUR)
         };
         assert_eq!((absent(0), absent(59)), (None, None));
-        versions.is_there(&model("iris"));
+        versions.mark_present(&model("iris"));
         let mut absent = |minutes| {
             let now = began + Duration::from_mins(minutes);
-            versions.is_absent(&model("iris"), now, HOUR)
+            versions.mark_absent(&model("iris"), now, HOUR)
         };
         assert_eq!((absent(70), absent(129)), (None, None), "it was there meanwhile");
-        versions.is_used(&model("iris"), "2");
+        versions.touch(&model("iris"), "2");
         let mut absent = |minutes| {
             let now = began + Duration::from_mins(minutes);
-            versions.is_absent(&model("iris"), now, HOUR)
+            versions.mark_absent(&model("iris"), now, HOUR)
         };
         assert_eq!((absent(130), absent(189)), (None, None), "it was used meanwhile");
         assert_eq!(absent(190), Some(vec!["1".to_owned(), "2".to_owned()]));

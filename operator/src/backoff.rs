@@ -11,26 +11,26 @@ use tokio::time::Instant;
 
 /// How delays grow.
 #[derive(Clone, Copy, Debug)]
-pub struct Growth {
+pub struct BackoffPolicy {
     /// How many tries have no delay.
-    pub free: u32,
+    pub free_attempts: u32,
     /// The first delay.
-    pub first: Duration,
+    pub initial_delay: Duration,
     /// The longest.
-    pub most: Duration,
+    pub max_delay: Duration,
     /// After how long without another failure a key is forgotten.
-    pub forget: Duration,
+    pub reset_after: Duration,
 }
 
 /// The delays of all keys that failed lately.
 #[derive(Debug)]
 pub struct Backoff {
-    growth: Growth,
-    keys: Mutex<HashMap<String, Strikes>>,
+    policy: BackoffPolicy,
+    keys: Mutex<HashMap<String, Failures>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Strikes {
+struct Failures {
     count: u32,
     last: Instant,
     delay: Duration,
@@ -38,35 +38,36 @@ struct Strikes {
 
 impl Backoff {
     /// No key has failed.
-    pub fn new(growth: Growth) -> Self {
-        Self { growth, keys: Mutex::default() }
+    pub fn new(policy: BackoffPolicy) -> Self {
+        Self { policy, keys: Mutex::default() }
     }
 
     /// One more failure of `key`: how long to wait before the next try.
-    pub fn strike(&self, key: &str) -> Duration {
+    pub fn record_failure(&self, key: &str) -> Duration {
         let now = Instant::now();
         let mut keys = self.keys();
-        let before = keys.get(key).filter(|strikes| now.duration_since(strikes.last) < self.growth.forget);
+        let before =
+            keys.get(key).filter(|failures| now.duration_since(failures.last) < self.policy.reset_after);
         let count = before.map_or(1, |before| before.count.saturating_add(1));
         let delay = self.delay(key, count);
-        keys.insert(key.to_owned(), Strikes { count, last: now, delay });
+        keys.insert(key.to_owned(), Failures { count, last: now, delay });
         delay
     }
 
     /// How long to wait before the next try of `key`, where that is not now.
-    pub fn left(&self, key: &str) -> Option<Duration> {
-        let strikes = *self.keys().get(key)?;
-        let left = (strikes.last + strikes.delay).saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
+    pub fn remaining(&self, key: &str) -> Option<Duration> {
+        let failures = *self.keys().get(key)?;
+        let remaining = (failures.last + failures.delay).saturating_duration_since(Instant::now());
+        (!remaining.is_zero()).then_some(remaining)
     }
 
     /// How often `key` failed in a row.
     pub fn count(&self, key: &str) -> u32 {
-        self.keys().get(key).map_or(0, |strikes| strikes.count)
+        self.keys().get(key).map_or(0, |failures| failures.count)
     }
 
     /// `key` succeeded.
-    pub fn clear(&self, key: &str) {
+    pub fn reset(&self, key: &str) {
         self.keys().remove(key);
     }
 
@@ -81,22 +82,23 @@ impl Backoff {
     }
 
     /// Forgets the keys that are gone.
-    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         self.keys().retain(|key, _| is_there(key));
     }
 
     fn delay(&self, key: &str, count: u32) -> Duration {
-        let Growth { free, first, most, forget: _ } = self.growth;
-        let Some(doublings) = count.checked_sub(free + 1) else { return Duration::ZERO };
-        let whole = first.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(most);
+        let BackoffPolicy { free_attempts, initial_delay, max_delay, reset_after: _ } = self.policy;
+        let Some(doublings) = count.checked_sub(free_attempts + 1) else { return Duration::ZERO };
+        let full =
+            initial_delay.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(max_delay);
         // Up to a quarter less: by the key, so that it needs no source of chance.
         let mut hasher = DefaultHasher::new();
         (key, count).hash(&mut hasher);
         let part = u32::try_from(hasher.finish() % 256).unwrap_or_default();
-        whole.saturating_sub(whole / 1024 * part)
+        full.saturating_sub(full / 1024 * part)
     }
 
-    fn keys(&self) -> MutexGuard<'_, HashMap<String, Strikes>> {
+    fn keys(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,46 +109,51 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn backoff(free: u32) -> Backoff {
-        Backoff::new(Growth { free, first: SECOND, most: SECOND * 60, forget: SECOND * 600 })
+    fn backoff(free_attempts: u32) -> Backoff {
+        Backoff::new(BackoffPolicy {
+            free_attempts,
+            initial_delay: SECOND,
+            max_delay: SECOND * 60,
+            reset_after: SECOND * 600,
+        })
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_failure_doubles_the_delay_up_to_the_limit() {
         let backoff = backoff(0);
-        for whole in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let delay = backoff.strike("a");
-            assert!(delay <= SECOND * whole && delay >= SECOND * whole * 3 / 4, "{delay:?} of {whole} s");
-            assert_eq!(backoff.left("a"), Some(delay));
+        for full in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let delay = backoff.record_failure("a");
+            assert!(delay <= SECOND * full && delay >= SECOND * full * 3 / 4, "{delay:?} of {full} s");
+            assert_eq!(backoff.remaining("a"), Some(delay));
         }
-        assert!(backoff.strike("b") <= SECOND, "another key has delays of its own");
+        assert!(backoff.record_failure("b") <= SECOND, "another key has delays of its own");
         for _ in 0..100 {
-            assert!(backoff.strike("a") <= SECOND * 60);
+            assert!(backoff.record_failure("a") <= SECOND * 60);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_tries_may_be_free_and_success_or_time_forgets_the_rest() {
         let backoff = backoff(2);
-        assert_eq!([backoff.strike("a"), backoff.strike("a")], [Duration::ZERO; 2]);
-        assert_eq!(backoff.left("a"), None);
-        let delay = backoff.strike("a");
+        assert_eq!([backoff.record_failure("a"), backoff.record_failure("a")], [Duration::ZERO; 2]);
+        assert_eq!(backoff.remaining("a"), None);
+        let delay = backoff.record_failure("a");
         assert!(!delay.is_zero());
         tokio::time::advance(delay).await;
-        assert_eq!(backoff.left("a"), None);
+        assert_eq!(backoff.remaining("a"), None);
         tokio::time::advance(SECOND * 600).await;
-        assert_eq!((backoff.strike("a"), backoff.count("a")), (Duration::ZERO, 1));
-        backoff.clear("a");
+        assert_eq!((backoff.record_failure("a"), backoff.count("a")), (Duration::ZERO, 1));
+        backoff.reset("a");
         assert!(backoff.is_empty());
-        backoff.strike("b");
-        backoff.keep(|key| key != "b");
+        backoff.record_failure("b");
+        backoff.retain(|key| key != "b");
         assert_eq!(backoff.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn keys_that_fail_together_do_not_come_back_together() {
         let backoff = backoff(0);
-        let mut delays: Vec<_> = (0..20).map(|key| backoff.strike(&key.to_string())).collect();
+        let mut delays: Vec<_> = (0..20).map(|key| backoff.record_failure(&key.to_string())).collect();
         delays.sort_unstable();
         delays.dedup();
         assert!(delays.len() > 10, "{delays:?}");

@@ -4,38 +4,38 @@
 //! which they may be written. Never: a failure; what cannot be made any more is left as it is.
 
 pub mod meta;
-pub mod snapshot;
+pub mod controller_revision;
 pub mod config;
 pub mod deployment;
 pub mod service;
-pub mod policy;
-pub mod network;
+pub mod disruption_budget;
+pub mod network_policy;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::revision::snapshot::{DataFile, Frozen};
+use crate::revision::snapshot::{DataFile, Snapshot};
 use crate::rollout::revisions::Rollout;
 use crate::settings::callers::Callers;
-use crate::spec::Plan;
-use crate::state::Observed;
-use meta::Family;
+use crate::spec::DesiredState;
+use crate::state::ObservedState;
+use meta::OwnerInfo;
 
 /// What a model owns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Children {
     /// Who may call its pods; none where that is not limited.
-    pub network: Option<NetworkPolicy>,
+    pub network_policy: Option<NetworkPolicy>,
     /// Of each revision that stays.
     pub revisions: Vec<RevisionChildren>,
     /// The Services; none where no revision could be made yet.
     pub services: Option<Services>,
     /// The budget of voluntary disruptions, from two replicas.
-    pub budget: Option<PodDisruptionBudget>,
+    pub disruption_budget: Option<PodDisruptionBudget>,
     /// The revisions of which nothing is to be left.
-    pub goes: Vec<String>,
+    pub removed: Vec<String>,
 }
 
 /// What a revision owns.
@@ -48,7 +48,7 @@ pub struct RevisionChildren {
     /// Whether nothing of it is there yet.
     pub is_new: bool,
     /// What it is made from.
-    pub snapshot: ControllerRevision,
+    pub controller_revision: ControllerRevision,
     /// The copy of its data.
     pub data: Option<DataCopy>,
     /// How it serves.
@@ -78,61 +78,78 @@ pub struct Services {
 }
 
 /// The children of a model, which only `callers` may call, where there are any.
-pub fn desired(plan: &Plan, observed: &Observed, rollout: &Rollout, callers: Option<&Callers>) -> Children {
-    let Rollout { serving, stays, retired, goes } = rollout;
-    let family = Family { name: &plan.name, uid: &plan.uid, owner: &plan.owner };
-    let revisions = stays.iter().filter_map(|(revision, replicas)| {
-        let frozen = frozen(plan, observed, revision)?;
+pub fn build(
+    desired: &DesiredState,
+    observed: &ObservedState,
+    rollout: &Rollout,
+    callers: Option<&Callers>,
+) -> Children {
+    let Rollout { serving, retained, retired, removed } = rollout;
+    let owner = OwnerInfo { name: &desired.name, uid: &desired.uid, reference: &desired.owner };
+    let revisions = retained.iter().filter_map(|(revision, replicas)| {
+        let snapshot = snapshot(desired, observed, revision)?;
         Some(RevisionChildren {
             serves: serving.as_ref() == Some(revision),
             is_new: !observed.revisions.contains_key(revision),
-            ..revision_children(family, plan, revision, (frozen, *replicas))
+            ..revision_children(owner, desired, revision, (snapshot, *replicas))
         })
     });
     Children {
-        network: callers.map(|callers| network::policy(family, callers)),
+        network_policy: callers.map(|callers| network_policy::build(owner, callers)),
         revisions: revisions.collect(),
         services: serving.as_ref().map(|serving| Services {
-            endpoints: service::endpoints(family, serving, retired),
-            stable: service::stable(family, serving),
+            endpoints: service::endpoints(owner, serving, retired),
+            stable: service::stable(owner, serving),
         }),
-        budget: serving.as_ref().filter(|_| plan.replicas > 1).map(|serving| policy::budget(family, serving)),
-        goes: goes.iter().cloned().collect(),
+        disruption_budget: serving
+            .as_ref()
+            .filter(|_| desired.replicas > 1)
+            .map(|serving| disruption_budget::build(owner, serving)),
+        removed: removed.iter().cloned().collect(),
     }
 }
 
 /// What the pods of a revision are made from: as it was frozen, or, for one that is new, as it is planned.
-fn frozen<'a>(plan: &'a Plan, observed: &'a Observed, revision: &str) -> Option<&'a Frozen> {
-    let kept = observed.revisions.get(revision).and_then(|seen| seen.frozen.as_ref());
-    let planned = || plan.target.as_ref().ok().filter(|target| target.revision == revision);
-    kept.or_else(|| planned().map(|target| &target.frozen))
+fn snapshot<'a>(
+    desired: &'a DesiredState,
+    observed: &'a ObservedState,
+    revision: &str,
+) -> Option<&'a Snapshot> {
+    let kept = observed.revisions.get(revision).and_then(|seen| seen.snapshot.as_ref());
+    let planned = || desired.target.as_ref().ok().filter(|target| target.revision == revision);
+    kept.or_else(|| planned().map(|target| &target.snapshot))
 }
 
 fn revision_children(
-    family: Family<'_>,
-    plan: &Plan,
+    owner: OwnerInfo<'_>,
+    desired: &DesiredState,
     revision: &str,
-    (frozen, replicas): (&Frozen, i32),
+    (snapshot, replicas): (&Snapshot, i32),
 ) -> RevisionChildren {
-    let labels = family.labels_of_revision(&frozen.version, revision);
-    let target = plan.target.as_ref().ok().filter(|target| target.revision == revision);
+    let labels = owner.labels_of_revision(&snapshot.version, revision);
+    let target = desired.target.as_ref().ok().filter(|target| target.revision == revision);
     let text = |file: &DataFile| {
         let data = target.and_then(|target| target.data.as_ref()).filter(|data| data.file == *file)?;
-        Some(config::data(family, revision, labels.clone(), (&file.file, data.text.as_ref()?)))
+        Some(config::data(owner, revision, labels.clone(), (&file.file, data.text.as_ref()?)))
     };
-    let data = frozen.data.as_ref().map(|file| DataCopy {
-        name: family.name.data_object(revision),
+    let data = snapshot.data.as_ref().map(|file| DataCopy {
+        name: owner.name.data_object(revision),
         file: file.clone(),
         config_map: text(file),
     });
-    let meaning = frozen.meaning.as_ref().or_else(|| target.map(|target| &target.meaning));
+    let spec_digest = snapshot.spec_digest.as_ref().or_else(|| target.map(|target| &target.spec_digest));
     RevisionChildren {
         revision: revision.to_owned(),
         serves: false,
         is_new: false,
-        snapshot: snapshot::snapshot(family, revision, labels.clone(), (frozen, meaning)),
+        controller_revision: controller_revision::build(
+            owner,
+            revision,
+            labels.clone(),
+            (snapshot, spec_digest),
+        ),
         data,
-        config: config::serving(family, revision, labels.clone(), frozen),
-        deployment: deployment::deployment(family, revision, labels, (frozen, replicas)),
+        config: config::serving(owner, revision, labels.clone(), snapshot),
+        deployment: deployment::build(owner, revision, labels, (snapshot, replicas)),
     }
 }

@@ -27,17 +27,17 @@ use crate::api::fence::Fence;
 use crate::apply::cluster::Cluster;
 use crate::caches::stores::Writers;
 use crate::controller::leader::{Candidate, Election};
-use crate::controller::triggers::News;
-use crate::data_sources::Sources;
+use crate::controller::triggers::Queues;
 use crate::metrics::Metrics;
-use crate::pod::template::Program;
-use crate::reconcile::{Context, failed, reconcile};
+use crate::pod::template::PredictorRuntime;
+use crate::reconcile::{Context, error_policy, reconcile};
 use crate::settings::Settings;
+use crate::spec_resolver::SpecResolver;
 
 /// The name of the process, on metrics and traces.
 pub const SERVICE: &str = "canopy-operator";
 /// How many models are looked at at the same time.
-const PASSES_AT_ONCE: u16 = 8;
+const MAX_CONCURRENT_RECONCILES: u16 = 8;
 
 /// Why the operator could not run.
 #[derive(Debug, thiserror::Error)]
@@ -78,26 +78,26 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
         Candidate { identity: settings.identity.clone(), installation: settings.installation.clone() };
     let mut election = Election::new(clients.calls.clone(), &settings.lease_namespace, candidate);
     tokio::select! {
-        () = election.won(&gate, &fence) => {}
+        () = election.acquire(&gate, &fence) => {}
         () = shutdown.triggered() => return Ok(ExitCode::SUCCESS),
     }
-    metrics.leads(true);
+    metrics.set_leader(true);
     tracing::info!(identity = settings.identity, installation = settings.installation, "this operator leads");
 
     // On a task of its own, so that no pass delays a renewal.
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut holding = tokio::spawn(election.hold(fence.clone(), async { drop(stopped.await) }));
+    let mut renewal_task = tokio::spawn(election.renew_until(fence.clone(), async { drop(stopped.await) }));
     let ended = tokio::select! {
         biased;
-        _ = &mut holding => {
-            metrics.leads(false);
+        _ = &mut renewal_task => {
+            metrics.set_leader(false);
             tracing::error!("the Lease is lost: another operator may act, so this one ends");
             return Ok(ExitCode::FAILURE);
         }
-        ended = act(clients, fence.clone(), settings, metrics.clone(), shutdown) => ended,
+        ended = run_controller(clients, fence.clone(), settings, metrics.clone(), shutdown) => ended,
     };
     drop(stop);
-    let held = holding.await;
+    let held = renewal_task.await;
     // Whoever leads next may do so at once, so nothing is written from here on.
     fence.close();
     if let Ok(Some(election)) = held {
@@ -107,7 +107,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
 }
 
 /// Passes over every model whenever something happened to it, until the order to stop.
-async fn act(
+async fn run_controller(
     clients: Clients,
     fence: Fence,
     settings: Settings,
@@ -117,54 +117,54 @@ async fn act(
     let writers = Writers::default();
     let stores = writers.stores();
     let cluster = Cluster::new(clients.calls, fence, metrics.clone(), stores.clone());
-    let sources = Sources::default();
-    let News { mut models, namespaces, unreadable, mut tasks } =
-        triggers::start(&clients.watches, writers, sources.clone(), metrics.clone());
+    let spec_resolver = SpecResolver::default();
+    let Queues { mut models, namespaces, undecodable, mut tasks } =
+        triggers::start(&clients.watches, writers, spec_resolver.clone(), metrics.clone());
     let filled = async {
         tokio::select! {
-            filled = stores.filled() => filled.map(|()| true).map_err(RunError::Stores),
+            filled = stores.wait_until_ready() => filled.map(|()| true).map_err(RunError::Stores),
             () = shutdown.triggered() => Ok(false),
         }
     };
     if !filled.await? {
         return Ok(());
     }
-    let keeper = cluster.clone();
+    let discovery_cluster = cluster.clone();
     tasks.spawn(async move {
-        discovery_service::run(namespaces, keeper).await;
+        discovery_service::run(namespaces, discovery_cluster).await;
         "lists of models"
     });
-    let teller = cluster.clone();
+    let undecodable_cluster = cluster.clone();
     tasks.spawn(async move {
-        report_undecodable::run(unreadable, teller).await;
+        report_undecodable::run(undecodable, undecodable_cluster).await;
         "models that cannot be read"
     });
 
-    let variables = telemetry::of_traces().into_iter().chain(settings.of_sources()).collect();
-    let program = Program {
+    let variables = telemetry::of_traces().into_iter().chain(settings.source_network_variables()).collect();
+    let runtime = PredictorRuntime {
         image: settings.predictor_image,
         variables,
         pull_secrets: settings.predictor_pull_secrets,
-        sizes: settings.predictor_resources.unwrap_or_default(),
+        default_resources: settings.predictor_resources.unwrap_or_default(),
     };
     let context = Context {
         callers: settings.predictor_callers,
-        ..Context::new(program, stores.clone(), cluster, metrics, sources)
+        ..Context::new(runtime, stores.clone(), cluster, metrics, spec_resolver)
     };
     let stop = async move { shutdown.triggered().await };
-    let news = poll_fn(move |context| models.poll_recv(context)).map(Ok::<_, Infallible>).take_until(stop);
-    let at_once = Config::default().concurrency(PASSES_AT_ONCE);
-    let passes = applier(
+    let queue = poll_fn(move |context| models.poll_recv(context)).map(Ok::<_, Infallible>).take_until(stop);
+    let config = Config::default().concurrency(MAX_CONCURRENT_RECONCILES);
+    let reconciliations = applier(
         |model, context| Box::pin(reconcile(model, context)),
-        failed,
+        error_policy,
         Arc::new(context),
         stores.models,
-        Box::pin(news),
-        at_once,
+        Box::pin(queue),
+        config,
     );
     tokio::select! {
         // A failed pass was told where it failed; a model that is gone needs none.
-        () = passes.for_each(|_| async {}) => Ok(()),
+        () = reconciliations.for_each(|_| async {}) => Ok(()),
         // Without one of them this process would lead and not see what happens.
         ended = tasks.join_next() => Err(RunError::ended(ended)),
     }

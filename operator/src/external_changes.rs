@@ -13,13 +13,13 @@ use serde_json::Value;
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Harm {
+pub enum ExternalChange {
     /// It differed from what it had been.
     Changed,
     /// It was gone.
     Deleted,
     /// Another of its name, with other content, was in its place.
-    Exchanged,
+    Replaced,
 }
 
 /// An object that was written again because somebody else had changed or deleted it.
@@ -30,17 +30,17 @@ pub struct Repair {
     /// Its name.
     pub name: String,
     /// What had happened to it.
-    pub harm: Harm,
+    pub change: ExternalChange,
 }
 
 /// All marks, by the uid of the model.
 #[derive(Debug, Default)]
-pub struct Marks(Mutex<OfModels>);
+pub struct AppliedRecords(Mutex<OfModels>);
 
-type OfModels = HashMap<String, HashMap<(String, String), Mark>>;
+type OfModels = HashMap<String, HashMap<(String, String), AppliedRecord>>;
 
 #[derive(Clone, Debug)]
-struct Mark {
+struct AppliedRecord {
     /// Of what it should be.
     digest: u64,
     uid: String,
@@ -49,34 +49,34 @@ struct Mark {
     generation: Option<i64>,
 }
 
-impl Marks {
+impl AppliedRecords {
     /// An object of a model is as `wanted`, with this metadata.
-    pub fn is_so(&self, model: &str, of: (&str, &str), wanted: &Value, found: &ObjectMeta) {
-        let mark = Mark {
-            digest: digest(wanted),
-            uid: found.uid.clone().unwrap_or_default(),
-            version: version(found),
-            generation: found.generation,
+    pub fn record_applied(&self, model: &str, of: (&str, &str), manifest: &Value, live: &ObjectMeta) {
+        let record = AppliedRecord {
+            digest: digest(manifest),
+            uid: live.uid.clone().unwrap_or_default(),
+            version: version(live),
+            generation: live.generation,
         };
         let mut all = self.all();
         let of_model = all.entry(model.to_owned()).or_default();
-        of_model.insert((of.0.to_owned(), of.1.to_owned()), mark);
+        of_model.insert((of.0.to_owned(), of.1.to_owned()), record);
     }
 
     /// Whether an object that is `seen` so has not been changed since it was last written, or known, to be as `wanted`. What
     /// the API server made of that write is as good as it gets: another one would change nothing.
-    pub fn is_own(&self, model: &str, of: (&str, &str), wanted: &Value, seen: &ObjectMeta) -> bool {
+    pub fn is_unchanged(&self, model: &str, of: (&str, &str), manifest: &Value, seen: &ObjectMeta) -> bool {
         let all = self.all();
-        let mark = all.get(model).and_then(|of_model| of_model.get(&(of.0.to_owned(), of.1.to_owned())));
-        mark.is_some_and(|mark| {
-            let is_same = mark.digest == digest(wanted) && seen.uid.as_deref() == Some(&mark.uid);
-            let has_same_spec = seen.generation.is_some() && seen.generation == mark.generation;
-            is_same && (has_same_spec || version(seen) <= mark.version)
+        let record = all.get(model).and_then(|of_model| of_model.get(&(of.0.to_owned(), of.1.to_owned())));
+        record.is_some_and(|record| {
+            let is_same = record.digest == digest(manifest) && seen.uid.as_deref() == Some(&record.uid);
+            let has_same_spec = seen.generation.is_some() && seen.generation == record.generation;
+            is_same && (has_same_spec || version(seen) <= record.version)
         })
     }
 
     /// An object of a model is not to be there any more.
-    pub fn is_no_more(&self, model: &str, of: (&str, &str)) {
+    pub fn forget_child(&self, model: &str, of: (&str, &str)) {
         if let Some(of_model) = self.all().get_mut(model) {
             of_model.remove(&(of.0.to_owned(), of.1.to_owned()));
         }
@@ -84,23 +84,23 @@ impl Marks {
 
     /// An object that was `seen` so, or not at all, was `written` as `wanted`: what had happened to it, if it had been
     /// as wanted before. A watch may lag behind the operator's own writes, which is no harm.
-    pub fn harm(
+    pub fn external_change(
         &self,
         model: &str,
         of: (&str, &str),
-        wanted: &Value,
+        manifest: &Value,
         (seen, written): (Option<&ObjectMeta>, &ObjectMeta),
-    ) -> Option<Harm> {
+    ) -> Option<ExternalChange> {
         let all = self.all();
-        let mark = all.get(model)?.get(&(of.0.to_owned(), of.1.to_owned()))?;
-        if mark.digest != digest(wanted) {
+        let record = all.get(model)?.get(&(of.0.to_owned(), of.1.to_owned()))?;
+        if record.digest != digest(manifest) {
             return None;
         }
         match seen {
-            None => (written.uid.as_deref() != Some(&mark.uid)).then_some(Harm::Deleted),
+            None => (written.uid.as_deref() != Some(&record.uid)).then_some(ExternalChange::Deleted),
             Some(seen) => {
-                let is_later = version(seen) > mark.version && version(written) > version(seen);
-                is_later.then_some(Harm::Changed)
+                let is_later = version(seen) > record.version && version(written) > version(seen);
+                is_later.then_some(ExternalChange::Changed)
             }
         }
     }
@@ -116,7 +116,7 @@ impl Marks {
     }
 
     /// Forgets models that are gone.
-    pub fn keep(&self, is_there: impl Fn(&str) -> bool) {
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         self.all().retain(|model, _| is_there(model));
     }
 
@@ -131,9 +131,9 @@ fn version(of: &ObjectMeta) -> u64 {
     of.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-fn digest(wanted: &Value) -> u64 {
+fn digest(manifest: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
-    wanted.hash(&mut hasher);
+    manifest.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -152,56 +152,67 @@ mod tests {
         }
     }
 
-    fn marked() -> Marks {
-        let marks = Marks::default();
-        marks.is_so("m", OF, &json!(1), &meta("a", 5));
-        marks
+    fn marked() -> AppliedRecords {
+        let applied_records = AppliedRecords::default();
+        applied_records.record_applied("m", OF, &json!(1), &meta("a", 5));
+        applied_records
     }
 
     #[test]
     fn what_was_as_wanted_and_is_otherwise_later_was_changed() {
-        let harm = |wanted: u8, seen: u64, written: u64| {
+        let change = |manifest: u8, seen: u64, written: u64| {
             let (seen, written) = (meta("a", seen), meta("a", written));
-            marked().harm("m", OF, &json!(wanted), (Some(&seen), &written))
+            marked().external_change("m", OF, &json!(manifest), (Some(&seen), &written))
         };
-        assert_eq!(harm(1, 7, 8), Some(Harm::Changed));
-        assert_eq!(harm(2, 7, 8), None, "it should be another now");
-        assert_eq!(harm(1, 4, 5), None, "the watch has not shown the operator's own write yet");
-        assert_eq!(harm(1, 7, 7), None, "nothing was changed by writing");
+        assert_eq!(change(1, 7, 8), Some(ExternalChange::Changed));
+        assert_eq!(change(2, 7, 8), None, "it should be another now");
+        assert_eq!(change(1, 4, 5), None, "the watch has not shown the operator's own write yet");
+        assert_eq!(change(1, 7, 7), None, "nothing was changed by writing");
     }
 
     #[test]
     fn what_was_there_and_had_to_be_made_anew_was_deleted() {
-        let harm = |uid: &str| marked().harm("m", OF, &json!(1), (None, &meta(uid, 9)));
-        assert_eq!(harm("b"), Some(Harm::Deleted));
-        assert_eq!(harm("a"), None, "the watch has not shown it yet");
-        let marks = marked();
-        marks.is_no_more("m", OF);
-        let harm = marks.harm("m", OF, &json!(1), (None, &meta("b", 9)));
-        assert_eq!(harm, None, "the operator itself had removed it");
-        assert_eq!(Marks::default().harm("m", OF, &json!(1), (None, &meta("a", 9))), None, "it is new");
+        let change = |uid: &str| marked().external_change("m", OF, &json!(1), (None, &meta(uid, 9)));
+        assert_eq!(change("b"), Some(ExternalChange::Deleted));
+        assert_eq!(change("a"), None, "the watch has not shown it yet");
+        let applied_records = marked();
+        applied_records.forget_child("m", OF);
+        let change = applied_records.external_change("m", OF, &json!(1), (None, &meta("b", 9)));
+        assert_eq!(change, None, "the operator itself had removed it");
+        assert_eq!(
+            AppliedRecords::default().external_change("m", OF, &json!(1), (None, &meta("a", 9))),
+            None,
+            "it is new"
+        );
     }
 
     #[test]
     fn a_write_is_not_repeated_before_another_one() {
         let of = |generation: Option<i64>, version: u64| ObjectMeta { generation, ..meta("a", version) };
-        let marks = Marks::default();
-        marks.is_so("m", OF, &json!(1), &of(Some(3), 5));
-        let is_own = |wanted: u8, seen: &ObjectMeta| marks.is_own("m", OF, &json!(wanted), seen);
-        assert!(is_own(1, &of(Some(3), 5)), "it is as it was written");
-        assert!(is_own(1, &of(Some(3), 9)), "only its status is another");
-        assert!(is_own(1, &of(Some(2), 4)), "the watch has not shown the write yet");
-        assert!(!is_own(1, &of(Some(4), 6)), "its spec is another");
-        assert!(!is_own(1, &of(None, 6)));
-        assert!(!is_own(2, &of(Some(3), 5)), "it should be another now");
-        assert!(!is_own(1, &ObjectMeta { uid: Some("b".to_owned()), ..of(Some(3), 5) }), "it was made anew");
-        assert!(!Marks::default().is_own("m", OF, &json!(1), &of(Some(3), 5)), "nothing is known of it");
+        let applied_records = AppliedRecords::default();
+        applied_records.record_applied("m", OF, &json!(1), &of(Some(3), 5));
+        let is_unchanged =
+            |manifest: u8, seen: &ObjectMeta| applied_records.is_unchanged("m", OF, &json!(manifest), seen);
+        assert!(is_unchanged(1, &of(Some(3), 5)), "it is as it was written");
+        assert!(is_unchanged(1, &of(Some(3), 9)), "only its status is another");
+        assert!(is_unchanged(1, &of(Some(2), 4)), "the watch has not shown the write yet");
+        assert!(!is_unchanged(1, &of(Some(4), 6)), "its spec is another");
+        assert!(!is_unchanged(1, &of(None, 6)));
+        assert!(!is_unchanged(2, &of(Some(3), 5)), "it should be another now");
+        assert!(
+            !is_unchanged(1, &ObjectMeta { uid: Some("b".to_owned()), ..of(Some(3), 5) }),
+            "it was made anew"
+        );
+        assert!(
+            !AppliedRecords::default().is_unchanged("m", OF, &json!(1), &of(Some(3), 5)),
+            "nothing is known of it"
+        );
     }
 
     #[test]
     fn models_that_are_gone_are_forgotten() {
-        let marks = marked();
-        marks.keep(|model| model != "m");
-        assert!(marks.is_empty());
+        let applied_records = marked();
+        applied_records.retain(|model| model != "m");
+        assert!(applied_records.is_empty());
     }
 }

@@ -23,7 +23,7 @@ pub const MODEL_UID: &str = "canopy.rs/model-uid";
 pub const REVISION: &str = "canopy.rs/revision";
 
 /// On the snapshot of a revision: the digest of what the spec and the data mean that it was made for.
-pub const MEANING: &str = "canopy.rs/meaning";
+pub const SPEC_DIGEST: &str = "canopy.rs/meaning";
 /// On the Service that the gateway asks for endpoints: which revisions served before, and until when.
 pub const RETIRED: &str = "canopy.rs/retired";
 
@@ -73,7 +73,7 @@ pub fn pods_of_revision(uid: &str, revision: &str) -> Labels {
 }
 
 /// Labels of the Service that lists all models of a namespace.
-pub fn of_catalogue() -> Labels {
+pub fn of_discovery_service() -> Labels {
     labels([(APP, PREDICTOR), (COMPONENT, "catalogue"), (PART_OF, "canopy"), (MANAGED_BY, MANAGER)])
 }
 

@@ -20,7 +20,7 @@ pub mod external_changes;
 pub mod status;
 pub mod caches;
 pub mod apply;
-pub mod data_sources;
+pub mod spec_resolver;
 pub mod reconcile;
 pub mod controller;
 

@@ -9,11 +9,12 @@ use canopy_runtime::metrics::Registry;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 /// Seconds of a pass: from one that finds nothing to do to one that waits for a slow API server.
-const PASS_SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
+const RECONCILE_SECONDS_BUCKETS: [f64; 10] =
+    [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 
 /// How a pass over a model ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassOutcome {
+pub enum ReconcileOutcome {
     /// The model is as its spec asks.
     Settled,
     /// A change is in work, or somebody else has to do something first.
@@ -22,7 +23,7 @@ pub enum PassOutcome {
     Failed,
 }
 
-impl PassOutcome {
+impl ReconcileOutcome {
     const ALL: [Self; 3] = [Self::Settled, Self::Waiting, Self::Failed];
 
     /// The word for it.
@@ -58,7 +59,7 @@ impl Metrics {
                     "canopy_operator_reconcile_duration_seconds",
                     "Seconds of a pass over a model.",
                 )
-                .buckets(PASS_SECONDS.to_vec()),
+                .buckets(RECONCILE_SECONDS_BUCKETS.to_vec()),
             )?,
             models: IntGaugeVec::new(
                 Opts::new("canopy_operator_models", "Models, by the status of their condition Ready."),
@@ -77,29 +78,29 @@ impl Metrics {
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(leader.clone()))?;
         // A rate has no first step where a series begins with it: an alert would miss the first failures.
-        for outcome in PassOutcome::ALL {
+        for outcome in ReconcileOutcome::ALL {
             reconciles.with_label_values(&[outcome.as_str()]).reset();
         }
         Ok(metrics)
     }
 
     /// A pass begins; dropped without a word it counts as failed, as when the process ends in its middle.
-    pub fn pass_started(&self) -> Pass<'_> {
-        Pass { metrics: self, since: Instant::now(), outcome: PassOutcome::Failed }
+    pub fn start_reconcile(&self) -> ReconcileTimer<'_> {
+        ReconcileTimer { metrics: self, started: Instant::now(), outcome: ReconcileOutcome::Failed }
     }
 
     /// An object was written or deleted.
-    pub fn wrote(&self, kind: &str) {
+    pub fn count_write(&self, kind: &str) {
         self.writes.with_label_values(&[kind]).inc();
     }
 
     /// This process holds the Lease, or no longer does.
-    pub fn leads(&self, leads: bool) {
-        self.leader.set(leads.into());
+    pub fn set_leader(&self, is_leader: bool) {
+        self.leader.set(is_leader.into());
     }
 
     /// How many models are ready, are not, and have not been judged yet.
-    pub fn models(&self, ready: usize, not_ready: usize, unknown: usize) {
+    pub fn set_models(&self, ready: usize, not_ready: usize, unknown: usize) {
         for (status, count) in [("true", ready), ("false", not_ready), ("unknown", unknown)] {
             self.models.with_label_values(&[status]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -108,23 +109,23 @@ impl Metrics {
 
 /// A pass that is under way: counted and measured when dropped.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub struct ReconcileTimer<'a> {
     metrics: &'a Metrics,
-    since: Instant,
-    outcome: PassOutcome,
+    started: Instant,
+    outcome: ReconcileOutcome,
 }
 
-impl Pass<'_> {
+impl ReconcileTimer<'_> {
     /// The pass reached its end.
-    pub fn ended(mut self, outcome: PassOutcome) {
+    pub fn finish(mut self, outcome: ReconcileOutcome) {
         self.outcome = outcome;
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for ReconcileTimer<'_> {
     fn drop(&mut self) {
         self.metrics.reconciles.with_label_values(&[self.outcome.as_str()]).inc();
-        self.metrics.duration.observe(self.since.elapsed().as_secs_f64());
+        self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
     }
 }
 
@@ -137,8 +138,8 @@ mod tests {
     fn every_outcome_is_counted_from_0() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        metrics.pass_started().ended(PassOutcome::Settled);
-        drop(metrics.pass_started());
+        metrics.start_reconcile().finish(ReconcileOutcome::Settled);
+        drop(metrics.start_reconcile());
         let text = encode(&registry).unwrap();
         for (outcome, count) in [("settled", 1), ("waiting", 0), ("failed", 1)] {
             let line = format!("canopy_operator_reconciles_total{{outcome=\"{outcome}\"}} {count}\n");

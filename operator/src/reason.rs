@@ -66,14 +66,14 @@ pub enum Reason {
 
 /// What is wrong, in a word and in a sentence that names the object and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Diagnosis {
     /// The word.
     pub reason: Reason,
     /// The sentence.
     pub message: String,
 }
 
-impl Trouble {
+impl Diagnosis {
     /// Trouble of the kind `reason`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
@@ -146,7 +146,7 @@ impl Reason {
     }
 
     /// The reason that a report or an earlier status names: of a word that is not known, only that it refuses.
-    pub fn of_refusal(word: &str) -> Self {
+    pub fn from_refusal_code(word: &str) -> Self {
         let camel = |code: &Code| code.as_str() == word || code.camel_case() == word;
         let spoken = Code::ALL.iter().find(|code| camel(code)).map(|code| code.camel_case());
         let word = spoken.as_deref().unwrap_or(word);
@@ -167,11 +167,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_in_the_words_of_prepare() {
-        assert_eq!(Reason::of_refusal(Code::GateMissed.as_str()), Reason::GateMissed);
-        assert_eq!(Reason::of_refusal("DataInvalid"), Reason::DataInvalid);
-        assert_eq!(Reason::of_refusal(Code::DigestMismatch.as_str()), Reason::DigestMismatch);
-        assert_eq!(Reason::of_refusal(Code::ArtifactCorrupt.as_str()), Reason::ArtifactCorrupt);
-        assert_eq!(Reason::of_refusal(Code::GoldenMismatch.as_str()), Reason::GoldenMismatch);
-        assert_eq!(Reason::of_refusal("a word of a later version"), Reason::Refused);
+        assert_eq!(Reason::from_refusal_code(Code::GateMissed.as_str()), Reason::GateMissed);
+        assert_eq!(Reason::from_refusal_code("DataInvalid"), Reason::DataInvalid);
+        assert_eq!(Reason::from_refusal_code(Code::DigestMismatch.as_str()), Reason::DigestMismatch);
+        assert_eq!(Reason::from_refusal_code(Code::ArtifactCorrupt.as_str()), Reason::ArtifactCorrupt);
+        assert_eq!(Reason::from_refusal_code(Code::GoldenMismatch.as_str()), Reason::GoldenMismatch);
+        assert_eq!(Reason::from_refusal_code("a word of a later version"), Reason::Refused);
     }
 }

@@ -17,47 +17,47 @@ use kube::runtime::controller::Action;
 use tracing::Instrument as _;
 
 use crate::api::call::{ApplyError, CallError};
-use crate::apply::children::{Applied, apply};
+use crate::apply::children::{ApplyResult, apply};
 use crate::apply::cluster::Cluster;
-use crate::backoff::{Backoff, Growth};
+use crate::backoff::{Backoff, BackoffPolicy};
 use crate::caches::stores::Stores;
-use crate::children::desired;
-use crate::data_sources::Sources;
+use crate::children;
 use crate::labels::REVISION;
-use crate::metrics::{Metrics, Pass, PassOutcome};
-use crate::pod::template::Program;
-use crate::pod::template_check::Whose;
-use crate::revision::names::Names;
-use crate::revision::snapshot::Frozen;
+use crate::metrics::{Metrics, ReconcileOutcome, ReconcileTimer};
+use crate::pod::template::PredictorRuntime;
+use crate::pod::template_check::RevisionRef;
+use crate::revision::names::RevisionNames;
+use crate::revision::snapshot::Snapshot;
+use crate::rollout::pod_replacement;
 use crate::rollout::progress;
 use crate::rollout::refusal_policy;
-use crate::rollout::renewal;
 use crate::rollout::revisions::Rollout;
 use crate::settings::callers::Callers;
-use crate::spec::Plan;
-use crate::state::{Objects, Observed, Remembered};
+use crate::spec::DesiredState;
+use crate::spec_resolver::SpecResolver;
+use crate::state::{Objects, ObservedState, PreviousStatus};
 use crate::status::conditions;
 use crate::status::events::{self, Announcement};
-use crate::status::facts::Outcome;
-use crate::status::{remembered, status};
+use crate::status::inputs::ApplyOutcome;
+use crate::status::{previous_status, status};
 use crate::tracing_spans;
 
 /// After how long to look again whether what hinders a model is gone: nobody tells when it is.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+const BLOCKED_REQUEUE_DELAY: Duration = Duration::from_secs(15);
 /// How passes over a model that fail slow down.
-const FAILURES: Growth = Growth {
-    free: 0,
-    first: Duration::from_secs(1),
-    most: Duration::from_mins(2),
-    forget: Duration::from_mins(10),
+const FAILURES: BackoffPolicy = BackoffPolicy {
+    free_attempts: 0,
+    initial_delay: Duration::from_secs(1),
+    max_delay: Duration::from_mins(2),
+    reset_after: Duration::from_mins(10),
 };
 /// How often a call may fail before the status says so.
-const TOLD_AFTER: u32 = 3;
+const FAILURES_BEFORE_STATUS: u32 = 3;
 
 /// What every pass needs.
 pub struct Context {
     /// What predictors of new revisions run.
-    pub program: Program,
+    pub runtime: PredictorRuntime,
     /// Who may call predictors, where that is limited.
     pub callers: Option<Callers>,
     /// What the watches saw last.
@@ -67,9 +67,9 @@ pub struct Context {
     /// What is measured.
     pub metrics: Metrics,
     /// What each model means.
-    pub sources: Sources,
+    pub spec_resolver: SpecResolver,
     /// Statuses that were written and that the watch has not shown yet.
-    pub unseen: Unseen,
+    pub pending_statuses: PendingStatuses,
     /// Models whose passes fail.
     pub failures: Backoff,
 }
@@ -77,20 +77,20 @@ pub struct Context {
 impl Context {
     /// What passes need before the first.
     pub fn new(
-        program: Program,
+        runtime: PredictorRuntime,
         stores: Stores,
         cluster: Cluster,
         metrics: Metrics,
-        sources: Sources,
+        spec_resolver: SpecResolver,
     ) -> Self {
         Self {
-            program,
+            runtime,
             callers: None,
             stores,
             cluster,
             metrics,
-            sources,
-            unseen: Unseen::default(),
+            spec_resolver,
+            pending_statuses: PendingStatuses::default(),
             failures: Backoff::new(FAILURES),
         }
     }
@@ -98,11 +98,11 @@ impl Context {
     /// Forgets what was known of models that are gone.
     fn forget(&self) {
         let models = self.stores.models.len();
-        if self.unseen.len() > models || self.failures.len() > models {
+        if self.pending_statuses.len() > models || self.failures.len() > models {
             let there: HashSet<_> =
                 self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
-            self.unseen.keep(|uid| there.contains(uid));
-            self.failures.keep(|uid| there.contains(uid));
+            self.pending_statuses.retain(|uid| there.contains(uid));
+            self.failures.retain(|uid| there.contains(uid));
         }
     }
 }
@@ -110,181 +110,192 @@ impl Context {
 /// One pass, now.
 pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Result<Action, CallError> {
     // The future of a pass holds every child it may write: too large to be carried about.
-    let next = Box::pin(pass(&model, &context, Timestamp::now())).await?;
-    context.failures.clear(&model.uid().unwrap_or_default());
+    let next = Box::pin(reconcile_at(&model, &context, Timestamp::now())).await?;
+    context.failures.reset(&model.uid().unwrap_or_default());
     Ok(next.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// One pass, as a trace of its own. Returns when to come back though nothing changes.
-pub async fn pass(
+pub async fn reconcile_at(
     model: &PredictorModel,
     context: &Context,
     now: Timestamp,
 ) -> Result<Option<Duration>, CallError> {
     let (name, namespace) = (model.metadata.name.as_deref(), model.metadata.namespace.as_deref());
-    let span = tracing_spans::pass(name.unwrap_or_default(), namespace.unwrap_or_default());
-    let ended = decide_and_write(model, context, now).instrument(span.clone()).await;
-    if let Err(error) = &ended {
-        span.record("canopy.outcome", PassOutcome::Failed.as_str());
+    let span = tracing_spans::reconcile(name.unwrap_or_default(), namespace.unwrap_or_default());
+    let result = reconcile_model(model, context, now).instrument(span.clone()).await;
+    if let Err(error) = &result {
+        span.record("canopy.outcome", ReconcileOutcome::Failed.as_str());
         tracing_spans::failed(&span, "api_server", error);
     }
-    ended
+    result
 }
 
-async fn decide_and_write(
+async fn reconcile_model(
     model: &PredictorModel,
     context: &Context,
     now: Timestamp,
 ) -> Result<Option<Duration>, CallError> {
-    let pass = context.metrics.pass_started();
+    let timer = context.metrics.start_reconcile();
     context.forget();
-    let model = context.unseen.bring_up_to_date(model);
+    let model = context.pending_statuses.overlay(model);
     // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
     let name = ModelName::try_from(model.name_any()).ok();
     let Some(name) = name.filter(|_| model.metadata.deletion_timestamp.is_none()) else {
-        return Ok(nothing_to_do(pass));
+        return Ok(finish_settled(timer));
     };
-    let Look { plan, mut observed, unread } = look(&model, &name, context, now).await?;
-    let decided = renewal::renew(Rollout::new(&plan, &observed, now), &plan, &observed, now);
+    let LoadedModel { desired, mut observed, source_error } = load(&model, &name, context, now).await?;
+    let decided =
+        pod_replacement::replace_stuck_pods(Rollout::new(&desired, &observed, now), &desired, &observed, now);
     let mut applied = if model.spec.paused == Some(true) {
-        Applied::default()
+        ApplyResult::default()
     } else {
-        let children = desired(&plan, &observed, &decided, context.callers.as_ref());
-        match Box::pin(apply(&context.cluster, &plan, children)).await {
+        let children = children::build(&desired, &observed, &decided, context.callers.as_ref());
+        match Box::pin(apply(&context.cluster, &desired, children)).await {
             Ok(applied) => applied,
-            Err(ApplyError::Hindered(trouble)) => Applied { blocked: vec![trouble], ..Applied::default() },
+            Err(ApplyError::Blocked(diagnosis)) => {
+                ApplyResult { blocked: vec![diagnosis], ..ApplyResult::default() }
+            }
             // The model goes too, soon.
-            Err(ApplyError::NamespaceGoes) => return Ok(nothing_to_do(pass)),
+            Err(ApplyError::NamespaceTerminating) => return Ok(finish_settled(timer)),
             Err(ApplyError::Call(error)) => return Err(error),
         }
     };
     observed.lost = std::mem::take(&mut applied.lost);
     for repair in &applied.repairs {
-        announce(&model, &events::of_repair(&plan.namespace, repair), context).await;
+        announce(&model, &events::of_repair(&desired.namespace, repair), context).await;
     }
-    let is_unreadable = unread.as_ref().is_some_and(CallError::is_refusal);
-    let failed = unread.filter(|_| !is_unreadable).or(applied.failed.take());
-    if failed.is_some() && context.failures.count(&plan.uid) < TOLD_AFTER {
-        return failed.map_or(Ok(None), Err);
+    let is_source_forbidden = source_error.as_ref().is_some_and(CallError::is_refusal);
+    let call_error = source_error.filter(|_| !is_source_forbidden).or(applied.failed.take());
+    if call_error.is_some() && context.failures.count(&desired.uid) < FAILURES_BEFORE_STATUS {
+        return call_error.map_or(Ok(None), Err);
     }
-    applied.blocked.extend(failed.as_ref().map(CallError::as_trouble));
-    let outcome = match applied.hindrance() {
-        _ if model.spec.paused == Some(true) => Outcome::Paused,
-        Some(trouble) => Outcome::Hindered(trouble),
-        None => Outcome::Applied,
+    applied.blocked.extend(call_error.as_ref().map(CallError::to_diagnosis));
+    let outcome = match applied.blocker() {
+        _ if model.spec.paused == Some(true) => ApplyOutcome::Paused,
+        Some(diagnosis) => ApplyOutcome::Blocked(diagnosis),
+        None => ApplyOutcome::Applied,
     };
-    let rollout = if applied.is_switched { decided } else { Rollout::untouched(&observed) };
+    let rollout = if applied.is_switched { decided } else { Rollout::unchanged(&observed) };
 
-    let status = status(&model, &plan, &observed, (&rollout, &outcome), now);
-    let ended = report(&model, status, context).await?;
-    if let Some(error) = failed {
+    let status = status(&model, &desired, &observed, (&rollout, &outcome), now);
+    let result = report(&model, status, context).await?;
+    if let Some(error) = call_error {
         return Err(error);
     }
-    tracing_spans::outcome(ended.as_str());
-    pass.ended(ended);
+    tracing_spans::outcome(result.as_str());
+    timer.finish(result);
 
-    let is_hindered = is_unreadable || matches!(outcome, Outcome::Hindered(_));
-    let hindered = is_hindered.then_some(LOOK_AGAIN);
+    let is_blocked = is_source_forbidden || matches!(outcome, ApplyOutcome::Blocked(_));
+    let blocked_requeue = is_blocked.then_some(BLOCKED_REQUEUE_DELAY);
     let by_time = [
-        rollout.next(&plan, now),
-        refusal_policy::next(&plan, &observed, now),
-        progress::next(&plan, &observed, now),
-        renewal::next(&observed, now),
+        rollout.requeue_after(&desired, now),
+        refusal_policy::requeue_after(&desired, &observed, now),
+        progress::requeue_after(&desired, &observed, now),
+        pod_replacement::requeue_after(&observed, now),
     ];
-    let next = by_time.into_iter().chain([hindered, applied.again]);
+    let next = by_time.into_iter().chain([blocked_requeue, applied.retry_after]);
     Ok(next.flatten().min())
 }
 
 /// Ends a pass that leaves everything as it is until something changes.
-fn nothing_to_do(pass: Pass<'_>) -> Option<Duration> {
-    tracing_spans::outcome(PassOutcome::Settled.as_str());
-    pass.ended(PassOutcome::Settled);
+fn finish_settled(timer: ReconcileTimer<'_>) -> Option<Duration> {
+    tracing_spans::outcome(ReconcileOutcome::Settled.as_str());
+    timer.finish(ReconcileOutcome::Settled);
     None
 }
 
 /// What happens where a call failed: it is tried again, ever more slowly, and not before the API server wants it.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
-pub fn failed(model: Arc<PredictorModel>, error: &CallError, context: Arc<Context>) -> Action {
-    let delay = delay_after(&model, error, &context);
+pub fn error_policy(model: Arc<PredictorModel>, error: &CallError, context: Arc<Context>) -> Action {
+    let delay = retry_delay(&model, error, &context);
     let (model, namespace) = (model.name_any(), model.namespace().unwrap_or_default());
     tracing::warn!(model, namespace, %error, ?delay, "a pass over a model failed and is tried again");
     Action::requeue(delay)
 }
 
 /// After how long to try a pass over a model again that failed for `error`.
-pub fn delay_after(model: &PredictorModel, error: &CallError, context: &Context) -> Duration {
-    let delay = context.failures.strike(&model.uid().unwrap_or_default());
-    error.put_off().map_or(delay, |asked| asked + delay)
+pub fn retry_delay(model: &PredictorModel, error: &CallError, context: &Context) -> Duration {
+    let delay = context.failures.record_failure(&model.uid().unwrap_or_default());
+    error.retry_after().map_or(delay, |asked| asked + delay)
 }
 
 /// What a pass begins with.
-struct Look {
+struct LoadedModel {
     /// What the model asks for.
-    plan: Plan,
+    desired: DesiredState,
     /// What there is of it.
-    observed: Observed,
+    observed: ObservedState,
     /// Why the user's `ConfigMap` alone could not be read. What serves is maintained all the same.
-    unread: Option<CallError>,
+    source_error: Option<CallError>,
 }
 
-async fn look(
+async fn load(
     model: &PredictorModel,
     name: &ModelName,
     context: &Context,
     now: Timestamp,
-) -> Result<Look, CallError> {
+) -> Result<LoadedModel, CallError> {
     let (namespace, uid) = (model.namespace().unwrap_or_default(), model.uid().unwrap_or_default());
-    let whose = Whose { model: name, namespace: &namespace, uid: &uid, revision: "" };
-    let (objects, remembered) = (context.stores.of_model(&namespace, &uid), remembered(model, now));
-    let mut frozen = BTreeMap::new();
-    for snapshot in &objects.snapshots {
-        let Some(revision) = snapshot.labels().get(REVISION) else { continue };
+    let revision_ref = RevisionRef { model: name, namespace: &namespace, uid: &uid, revision: "" };
+    let (objects, previous_status) = (context.stores.of_model(&namespace, &uid), previous_status(model, now));
+    let mut snapshots = BTreeMap::new();
+    for controller_revision in &objects.controller_revisions {
+        let Some(revision) = controller_revision.labels().get(REVISION) else { continue };
         // One that was not written by the operator is replaced where the revision stays.
-        let read = Frozen::read(snapshot, Whose { revision, ..whose });
-        frozen.extend(read.ok().map(|read| (revision.clone(), read)));
+        let read = Snapshot::read(controller_revision, RevisionRef { revision, ..revision_ref });
+        snapshots.extend(read.ok().map(|read| (revision.clone(), read)));
     }
-    let names = names(&frozen, &objects, &remembered);
-    let (plan, unread) = plan(model, name, &names, context).await?;
-    for (revision, adoptable) in context.cluster.adoptable(whose, &objects, &frozen).await? {
-        let target = plan.target.as_ref().ok().filter(|target| target.revision == revision);
-        match adoptable.freeze(target, Whose { revision: &revision, ..whose }) {
-            Ok(adopted) => drop(frozen.insert(revision, adopted)),
+    let names = names(&snapshots, &objects, &previous_status);
+    let (desired, source_error) = desired_state(model, name, &names, context).await?;
+    for (revision, adoptable) in context.cluster.adoptable(revision_ref, &objects, &snapshots).await? {
+        let target = desired.target.as_ref().ok().filter(|target| target.revision == revision);
+        match adoptable.into_snapshot(target, RevisionRef { revision: &revision, ..revision_ref }) {
+            Ok(adopted) => drop(snapshots.insert(revision, adopted)),
             Err(why) => {
                 tracing::warn!(model = %name, namespace, revision, why, "a Deployment cannot be adopted and is left as it is");
             }
         }
     }
-    let observed = Observed::read(name, &objects, frozen, remembered);
-    Ok(Look { plan, observed, unread })
+    let observed = ObservedState::read(name, &objects, snapshots, previous_status);
+    Ok(LoadedModel { desired, observed, source_error })
 }
 
-fn names(frozen: &BTreeMap<String, Frozen>, objects: &Objects, remembered: &Remembered) -> Names {
+fn names(
+    snapshots: &BTreeMap<String, Snapshot>,
+    objects: &Objects,
+    previous_status: &PreviousStatus,
+) -> RevisionNames {
     let there = objects.deployments.iter().filter_map(|deployment| deployment.labels().get(REVISION));
-    Names::new(frozen, there.map(String::as_str), &[&remembered.revision, &remembered.refused])
+    RevisionNames::new(
+        snapshots,
+        there.map(String::as_str),
+        &[&previous_status.revision, &previous_status.refused],
+    )
 }
 
 /// What the model asks for, and why its data could not be read. They are read where a copy of them must be made.
-async fn plan(
+async fn desired_state(
     model: &PredictorModel,
     name: &ModelName,
-    names: &Names,
+    names: &RevisionNames,
     context: &Context,
-) -> Result<(Plan, Option<CallError>), CallError> {
-    let plan = |meant| Plan::new((name.clone(), model), &context.program, meant, names);
-    let meant = async || context.sources.meant(model, &context.cluster).await;
-    let mut read = meant().await;
+) -> Result<(DesiredState, Option<CallError>), CallError> {
+    let build = |resolved| DesiredState::new((name.clone(), model), &context.runtime, resolved, names);
+    let resolved = async || context.spec_resolver.resolve(model, &context.cluster).await;
+    let mut read = resolved().await;
     if let Ok(found) = &read
-        && context.cluster.lacks_data(&plan(found.clone())).await?
+        && context.cluster.lacks_data(&build(found.clone())).await?
     {
-        context.sources.forget(model);
-        read = meant().await;
+        context.spec_resolver.forget(model);
+        read = resolved().await;
     }
     match read {
-        Ok(meant) => Ok((plan(meant), None)),
-        Err(error) if error.stops_all() => Err(error),
+        Ok(resolved) => Ok((build(resolved), None)),
+        Err(error) if error.affects_all_calls() => Err(error),
         Err(error) => {
-            let unknown = plan(Err(Refusal { faults: Vec::new() }));
-            Ok((Plan { target: Err(error.as_trouble()), ..unknown }, Some(error)))
+            let unknown = build(Err(Refusal { faults: Vec::new() }));
+            Ok((DesiredState { target: Err(error.to_diagnosis()), ..unknown }, Some(error)))
         }
     }
 }
@@ -293,21 +304,21 @@ async fn report(
     model: &PredictorModel,
     status: PredictorModelStatus,
     context: &Context,
-) -> Result<PassOutcome, CallError> {
+) -> Result<ReconcileOutcome, CallError> {
     let settled = conditions::is_settled(&status);
-    context.cluster.report(model, &status).await?;
+    context.cluster.write_status(model, &status).await?;
     if let Some(announcement) = events::of(model.status.as_ref(), &status) {
         announce(model, &announcement, context).await;
     }
-    context.unseen.wrote(model, status);
-    Ok(if settled { PassOutcome::Settled } else { PassOutcome::Waiting })
+    context.pending_statuses.record(model, status);
+    Ok(if settled { ReconcileOutcome::Settled } else { ReconcileOutcome::Waiting })
 }
 
 async fn announce(model: &PredictorModel, announcement: &Announcement, context: &Context) {
     match context.cluster.publish(model, announcement).await {
         Ok(()) => {}
         // No Event is made in such a namespace, and the model is about to go too.
-        Err(error) if error.is_as_namespace_goes() || error.is_not_found() => {
+        Err(error) if error.is_namespace_terminating() || error.is_not_found() => {
             tracing::debug!(%error, "an Event was lost");
         }
         Err(error) => tracing::warn!(%error, "an Event was lost"),
@@ -317,22 +328,24 @@ async fn announce(model: &PredictorModel, announcement: &Announcement, context: 
 /// Statuses that were written and that the watch has not shown yet: without them a second pass would say, and
 /// announce, the same again.
 #[derive(Debug, Default)]
-pub struct Unseen(Mutex<HashMap<String, Written>>);
+pub struct PendingStatuses(Mutex<HashMap<String, PendingStatus>>);
 
 #[derive(Debug)]
-struct Written {
+struct PendingStatus {
     /// The version of the model that the status was written for.
-    upon: Option<String>,
+    resource_version: Option<String>,
     status: PredictorModelStatus,
 }
 
-impl Unseen {
-    fn bring_up_to_date(&self, model: &PredictorModel) -> PredictorModel {
+impl PendingStatuses {
+    fn overlay(&self, model: &PredictorModel) -> PredictorModel {
         let mut model = model.clone();
         let uid = model.uid().unwrap_or_default();
         let mut written = self.all();
         match written.get(&uid) {
-            Some(Written { upon, status }) if *upon == model.resource_version() => {
+            Some(PendingStatus { resource_version, status })
+                if *resource_version == model.resource_version() =>
+            {
                 model.status = Some(status.clone());
             }
             Some(_) => drop(written.remove(&uid)),
@@ -341,9 +354,9 @@ impl Unseen {
         model
     }
 
-    fn wrote(&self, model: &PredictorModel, status: PredictorModelStatus) {
+    fn record(&self, model: &PredictorModel, status: PredictorModelStatus) {
         if model.status.as_ref() != Some(&status) {
-            let written = Written { upon: model.resource_version(), status };
+            let written = PendingStatus { resource_version: model.resource_version(), status };
             let uid = model.uid().unwrap_or_default();
             self.all().insert(uid, written);
         }
@@ -353,11 +366,11 @@ impl Unseen {
         self.all().len()
     }
 
-    fn keep(&self, is_there: impl Fn(&str) -> bool) {
+    fn retain(&self, is_there: impl Fn(&str) -> bool) {
         self.all().retain(|uid, _| is_there(uid));
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Written>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, PendingStatus>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

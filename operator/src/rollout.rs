@@ -3,4 +3,4 @@
 pub mod revisions;
 pub mod refusal_policy;
 pub mod progress;
-pub mod renewal;
+pub mod pod_replacement;

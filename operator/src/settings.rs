@@ -4,7 +4,7 @@
 //! which a default stands.
 
 pub mod callers;
-pub mod sizes;
+pub mod default_resources;
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use clap::Parser;
 use ipnet::IpNet;
 
 use crate::settings::callers::Callers;
-use crate::settings::sizes::Sizes;
+use crate::settings::default_resources::DefaultResources;
 
 /// Canopy's operator: a `PredictorModel` becomes pods that serve it.
 #[derive(Clone, Debug, Parser)]
@@ -32,7 +32,7 @@ pub struct Settings {
     /// What the containers of predictors get where a model does not say: "prepare" trains and "serve" serves, in JSON;
     /// requests of 10m CPU and 32Mi memory, and a limit of 2Gi memory for training, unless given
     #[arg(long, env = "CANOPY_PREDICTOR_RESOURCES", value_name = "JSON")]
-    pub predictor_resources: Option<Sizes>,
+    pub predictor_resources: Option<DefaultResources>,
     /// Secrets with which the predictor's image is pulled, separated by commas; each is in the namespace of the model
     #[arg(long, env = "CANOPY_PREDICTOR_PULL_SECRETS", value_name = "NAMES", value_delimiter = ',')]
     pub predictor_pull_secrets: Vec<String>,
@@ -67,11 +67,11 @@ pub struct Settings {
 
 impl Settings {
     /// The variables with which `prepare` learns the networks it may download from.
-    pub fn of_sources(&self) -> Vec<(&'static str, String)> {
-        let text = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
+    pub fn source_network_variables(&self) -> Vec<(&'static str, String)> {
+        let join = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
         let variables = [
-            (SOURCE_ALLOWED_NETWORKS, text(&self.source_allowed_networks)),
-            (SOURCE_DENIED_NETWORKS, text(&self.source_denied_networks)),
+            (SOURCE_ALLOWED_NETWORKS, join(&self.source_allowed_networks)),
+            (SOURCE_DENIED_NETWORKS, join(&self.source_denied_networks)),
         ];
         variables.into_iter().filter(|(_, networks)| !networks.is_empty()).collect()
     }
@@ -88,11 +88,11 @@ mod tests {
 
     #[test]
     fn networks_are_passed_on_to_prepare_where_there_are_any() {
-        assert!(parse(&[]).unwrap().of_sources().is_empty());
+        assert!(parse(&[]).unwrap().source_network_variables().is_empty());
         let networks =
             ["--source-allowed-networks", "10.8.0.0/16,fd00::/8", "--source-denied-networks", "10.8.1.0/24"];
         assert_eq!(
-            parse(&networks).unwrap().of_sources(),
+            parse(&networks).unwrap().source_network_variables(),
             [
                 ("CANOPY_SOURCE_ALLOWED_NETWORKS", "10.8.0.0/16,fd00::/8".to_owned()),
                 ("CANOPY_SOURCE_DENIED_NETWORKS", "10.8.1.0/24".to_owned()),

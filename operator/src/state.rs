@@ -16,9 +16,9 @@ use kube::core::PartialObjectMeta;
 
 use crate::labels::{Labels, RETIRED, REVISION};
 use crate::pod::diagnosis::{self, Stuck};
-use crate::reason::Trouble;
+use crate::reason::Diagnosis;
 use crate::revision::retirement::{self, Retired};
-use crate::revision::snapshot::Frozen;
+use crate::revision::snapshot::Snapshot;
 
 /// The objects of one model: they carry its uid, are in its namespace, and belong to no other.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Objects {
     /// One per revision.
     pub deployments: Vec<Arc<Deployment>>,
     /// One per revision: what it is made from.
-    pub snapshots: Vec<Arc<ControllerRevision>>,
+    pub controller_revisions: Vec<Arc<ControllerRevision>>,
     /// Two per revision: how it serves, and its data. Their content decides nothing, so only metadata is known.
     pub config_maps: Vec<Arc<PartialObjectMeta<ConfigMap>>>,
     /// The two that select the revision that serves.
@@ -37,7 +37,7 @@ pub struct Objects {
 
 /// What was written down of a model in its status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub struct PreviousStatus {
     /// The revision that served.
     pub revision: Option<String>,
     /// Whether that revision was prepared.
@@ -52,9 +52,9 @@ pub struct Remembered {
 
 /// What there is of a model.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct ObservedState {
     /// Every revision of which anything is left.
-    pub revisions: BTreeMap<String, RevisionSeen>,
+    pub revisions: BTreeMap<String, ObservedRevision>,
     /// The revision that the gateway's Service selects, or else the stable one.
     pub selected: Option<String>,
     /// What each Service selects, by the Service's name.
@@ -62,34 +62,34 @@ pub struct Observed {
     /// The revisions that served before.
     pub retired: Retired,
     /// What the status says.
-    pub remembered: Remembered,
+    pub previous_status: PreviousStatus,
     /// The revisions whose copy of the data is gone and cannot be made again.
     pub lost: BTreeSet<String>,
 }
 
 /// What there is of a revision.
 #[derive(Clone, Debug, Default)]
-pub struct RevisionSeen {
+pub struct ObservedRevision {
     /// What its pods are made from.
-    pub frozen: Option<Frozen>,
+    pub snapshot: Option<Snapshot>,
     /// Its Deployment.
-    pub deployment: Option<DeploymentSeen>,
+    pub deployment: Option<ObservedDeployment>,
     /// Its pods, but those that are going.
-    pub pods: Vec<PodSeen>,
+    pub pods: Vec<ObservedPod>,
 }
 
-impl RevisionSeen {
+impl ObservedRevision {
     /// Whether its pods are there, or can be made again.
     pub fn can_be_restored(&self) -> bool {
-        self.deployment.is_some() || self.frozen.is_some()
+        self.deployment.is_some() || self.snapshot.is_some()
     }
 }
 
 /// A Deployment, as far as it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeploymentSeen {
+pub struct ObservedDeployment {
     /// How many pods there should be.
-    pub wanted: i32,
+    pub desired_replicas: i32,
     /// How many there are.
     pub pods: i32,
     /// How many of them are ready.
@@ -104,7 +104,7 @@ pub struct DeploymentSeen {
 
 /// A pod, as far as it matters.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PodSeen {
+pub struct ObservedPod {
     /// Its name.
     pub name: String,
     /// Whether it is ready.
@@ -114,42 +114,42 @@ pub struct PodSeen {
     /// Since when `prepare` runs.
     pub preparing_since: Option<Timestamp>,
     /// When it last took a step towards being ready.
-    pub last_step: Option<Timestamp>,
+    pub last_progress: Option<Timestamp>,
     /// A refusal that it does not get over.
     pub stuck: Option<Stuck>,
     /// What keeps it from becoming ready.
-    pub trouble: Option<Trouble>,
+    pub diagnosis: Option<Diagnosis>,
 }
 
-impl Observed {
-    /// Reads the objects of the model `name`, whose revisions are made from `frozen`.
+impl ObservedState {
+    /// Reads the objects of the model `name`, whose revisions are made from `snapshot`.
     pub fn read(
         name: &ModelName,
         objects: &Objects,
-        frozen: BTreeMap<String, Frozen>,
-        remembered: Remembered,
+        snapshots: BTreeMap<String, Snapshot>,
+        previous_status: PreviousStatus,
     ) -> Self {
-        let Objects { deployments, snapshots, config_maps, services, pods } = objects;
-        let mut revisions = BTreeMap::<String, RevisionSeen>::new();
+        let Objects { deployments, controller_revisions, config_maps, services, pods } = objects;
+        let mut revisions = BTreeMap::<String, ObservedRevision>::new();
         for deployment in deployments {
             if let Some(revision) = deployment.labels().get(REVISION) {
                 let seen = revisions.entry(revision.clone()).or_default();
                 seen.deployment = Some(read_deployment(deployment));
                 let own = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-                let own = own.filter(|pod| diagnosis::is_made_by(pod, deployment));
+                let own = own.filter(|pod| diagnosis::is_created_by(pod, deployment));
                 seen.pods = own.map(|pod| read_pod(pod)).collect();
                 seen.pods.sort_by(|a, b| a.name.cmp(&b.name));
             }
         }
         // What is left of a revision goes with it.
-        let left = snapshots.iter().map(|snapshot| snapshot.labels());
-        for labels in left.chain(config_maps.iter().map(|config_map| config_map.labels())) {
+        let remaining = controller_revisions.iter().map(|controller_revision| controller_revision.labels());
+        for labels in remaining.chain(config_maps.iter().map(|config_map| config_map.labels())) {
             if let Some(revision) = labels.get(REVISION) {
                 revisions.entry(revision.clone()).or_default();
             }
         }
-        for (revision, frozen) in frozen {
-            revisions.entry(revision).or_default().frozen = Some(frozen);
+        for (revision, snapshot) in snapshots {
+            revisions.entry(revision).or_default().snapshot = Some(snapshot);
         }
         let endpoints = named(&name.endpoints_service(), services);
         let stable = named(&name.stable_service(), services);
@@ -159,7 +159,7 @@ impl Observed {
             selected: endpoints.and_then(selected_by).or_else(|| stable.and_then(selected_by)),
             selectors: services.iter().map(|service| (service.name_any(), selector(service))).collect(),
             retired: stamp.map(|stamp| retirement::read(stamp)).unwrap_or_default(),
-            remembered,
+            previous_status,
             lost: BTreeSet::new(),
         }
     }
@@ -177,26 +177,26 @@ fn selected_by(service: &Service) -> Option<String> {
     service.spec.as_ref()?.selector.as_ref()?.get(REVISION).cloned()
 }
 
-fn read_deployment(deployment: &Deployment) -> DeploymentSeen {
+fn read_deployment(deployment: &Deployment) -> ObservedDeployment {
     let status = deployment.status.clone().unwrap_or_default();
-    DeploymentSeen {
-        wanted: deployment.spec.replicas.unwrap_or(1),
+    ObservedDeployment {
+        desired_replicas: deployment.spec.replicas.unwrap_or(1),
         pods: status.replicas.unwrap_or(0),
         ready: status.ready_replicas.unwrap_or(0),
         is_current: status.observed_generation >= deployment.metadata.generation,
-        refusal: diagnosis::of_deployment(&status),
+        refusal: diagnosis::replica_failure(&status),
         stalled: diagnosis::stalled(&status),
     }
 }
 
-fn read_pod(pod: &Pod) -> PodSeen {
-    PodSeen {
+fn read_pod(pod: &Pod) -> ObservedPod {
+    ObservedPod {
         name: pod.name_any(),
         ready: diagnosis::is_ready(pod),
         report: diagnosis::report(pod),
         preparing_since: diagnosis::preparing_since(pod),
-        last_step: diagnosis::last_step(pod),
+        last_progress: diagnosis::last_progress(pod),
         stuck: diagnosis::stuck(pod),
-        trouble: diagnosis::of_pod(pod),
+        diagnosis: diagnosis::of_pod(pod),
     }
 }

@@ -3,7 +3,7 @@
 //! Comes in: the model with its status of before, and the facts. Goes out: the status. Never: a promise; it says
 //! only what the pods themselves have shown, or what was written down when they did.
 
-pub mod facts;
+pub mod inputs;
 pub mod blockers;
 pub mod conditions;
 pub mod events;
@@ -16,20 +16,21 @@ use kube::Resource as _;
 
 use crate::labels;
 use crate::rollout::refusal_policy;
-use crate::rollout::revisions::{Rollout, is_proven};
-use crate::spec::Plan;
-use crate::state::{Observed, Remembered};
-use crate::status::facts::{Facts, Outcome};
+use crate::rollout::revisions::{Rollout, was_ever_ready};
+use crate::spec::DesiredState;
+use crate::state::{ObservedState, PreviousStatus};
+use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
 /// What the status of before says that decisions need.
-pub fn remembered(model: &PredictorModel, now: Timestamp) -> Remembered {
+pub fn previous_status(model: &PredictorModel, now: Timestamp) -> PreviousStatus {
     let status = model.status.clone().unwrap_or_default();
     let unready = conditions::ready_of(&status).filter(|ready| ready.status == "False");
     let unready_since = unready.map(|ready| ready.last_transition_time.0);
-    let counts =
-        |refused: &RefusedRevision| still_counts(refused, &model.spec) && refusal_policy::holds(refused, now);
+    let counts = |refused: &RefusedRevision| {
+        still_counts(refused, &model.spec) && refusal_policy::is_in_force(refused, now)
+    };
     let refused = status.refused.filter(counts);
-    Remembered {
+    PreviousStatus {
         prepared: status.artifact.is_some(),
         revision: status.revision,
         retry_after: refused.as_ref().and_then(|refused| Some(refused.retry_after.as_ref()?.0)),
@@ -47,43 +48,51 @@ fn still_counts(refused: &RefusedRevision, spec: &PredictorModelSpec) -> bool {
 /// The status of a model.
 pub fn status(
     model: &PredictorModel,
-    plan: &Plan,
-    observed: &Observed,
-    (rollout, outcome): (&Rollout, &Outcome),
+    desired: &DesiredState,
+    observed: &ObservedState,
+    (rollout, outcome): (&Rollout, &ApplyOutcome),
     now: Timestamp,
 ) -> PredictorModelStatus {
     let before = model.status.clone().unwrap_or_default();
     let kept = before.refused.clone().filter(|refused| still_counts(refused, &model.spec));
-    let refused = refusal_policy::refusal(plan, observed, kept.as_ref(), now);
-    let in_force = refused.as_ref().filter(|refused| refusal_policy::holds(refused, now));
-    let facts = Facts { plan, observed, rollout, outcome, refused: in_force, now };
-    let cause = blockers::of(&facts);
+    let refused = refusal_policy::refusal(desired, observed, kept.as_ref(), now);
+    let in_force = refused.as_ref().filter(|refused| refusal_policy::is_in_force(refused, now));
+    let inputs = StatusInputs { desired, observed, rollout, outcome, refused: in_force, now };
+    let blocker = blockers::find(&inputs);
 
-    let serving = facts.serving();
-    let deployment = serving.and_then(|serving| facts.deployment(serving)).cloned().unwrap_or_default();
-    let prepared = serving.and_then(|serving| facts.prepared(serving));
-    let stayed = before.revision.as_deref() == serving;
+    let serving = inputs.serving();
+    let deployment = serving.and_then(|serving| inputs.deployment(serving)).cloned().unwrap_or_default();
+    let prepared = serving.and_then(|serving| inputs.prepared(serving));
+    let is_same_revision = before.revision.as_deref() == serving;
     // The Services select the first revision before any of its pods is ready: only then it serves.
-    let served = serving.filter(|serving| stayed || deployment.ready > 0 || is_proven(observed, serving));
+    let served = serving
+        .filter(|serving| is_same_revision || deployment.ready > 0 || was_ever_ready(observed, serving));
     PredictorModelStatus {
         observed_generation: model.meta().generation,
-        conditions: conditions::all(&facts, cause.as_ref(), model, now),
-        version: served.and_then(|served| version(&facts, served)),
+        conditions: conditions::all(&inputs, blocker.as_ref(), model, now),
+        version: served.and_then(|served| version(&inputs, served)),
         revision: served.map(str::to_owned),
-        artifact: prepared.filter(|_| served.is_some()).map(artifact).or(before.artifact.filter(|_| stayed)),
-        quality: prepared.filter(|_| served.is_some()).map(quality).or(before.quality.filter(|_| stayed)),
+        artifact: prepared
+            .filter(|_| served.is_some())
+            .map(artifact)
+            .or(before.artifact.filter(|_| is_same_revision)),
+        quality: prepared
+            .filter(|_| served.is_some())
+            .map(quality)
+            .or(before.quality.filter(|_| is_same_revision)),
         replicas: deployment.pods,
         ready_replicas: deployment.ready,
-        selector: serving.map(|serving| labels::as_text(&labels::pods_of_revision(&plan.uid, serving))),
-        url: serving.map(|_| format!("http://{}.{}.svc", plan.name.stable_service(), plan.namespace)),
+        selector: serving.map(|serving| labels::as_text(&labels::pods_of_revision(&desired.uid, serving))),
+        url: serving.map(|_| format!("http://{}.{}.svc", desired.name.stable_service(), desired.namespace)),
         refused,
     }
 }
 
-fn version(facts: &Facts<'_>, revision: &str) -> Option<String> {
-    let kept = facts.observed.revisions.get(revision).and_then(|seen| seen.frozen.as_ref());
-    let planned = || facts.target().filter(|target| target.revision == revision).map(|target| &target.frozen);
-    kept.or_else(planned).map(|frozen| frozen.version.clone())
+fn version(inputs: &StatusInputs<'_>, revision: &str) -> Option<String> {
+    let kept = inputs.observed.revisions.get(revision).and_then(|seen| seen.snapshot.as_ref());
+    let planned =
+        || inputs.target().filter(|target| target.revision == revision).map(|target| &target.snapshot);
+    kept.or_else(planned).map(|snapshot| snapshot.version.clone())
 }
 
 fn artifact(prepared: &Prepared) -> ArtifactStatus {

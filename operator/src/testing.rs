@@ -3,22 +3,22 @@
 //! Comes in: manifests, edits, the fate of each revision. Goes out: the objects, and every write in order. Never:
 //! a network, a clock, a thread; the tests beside real clusters show that this one tells no lies.
 
-pub(crate) mod world;
-pub(crate) mod server;
-pub(crate) mod bench;
-mod additions;
+pub(crate) mod fake_cluster;
+pub(crate) mod fake_api_server;
+pub(crate) mod harness;
+mod added_fields;
 mod blocked;
-mod changes;
+mod revision_changes;
 mod crashes;
-mod networks;
-mod pods;
-mod leading;
+mod network_policies;
+mod pod_template;
+mod leader_election;
 mod namespaces;
-mod statuses;
+mod conditions;
 mod recovery;
-mod strangers;
+mod unmanaged;
 mod tenants;
 mod upgrades;
-mod lists;
+mod watch_requests;
 mod traces;
-mod unreadable;
+mod undecodable;

@@ -10,7 +10,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 /// A pass over a model, which begins a trace.
-pub fn pass(model: &str, namespace: &str) -> Span {
+pub fn reconcile(model: &str, namespace: &str) -> Span {
     tracing::info_span!(
         target: TARGET, parent: None, "reconcile",
         otel.kind = "internal", otel.status_code = Empty, error.type = Empty, error.message = Empty,
@@ -36,16 +36,16 @@ pub async fn call<T, E: Display>(
         error.type = Empty, error.message = Empty,
         k8s.namespace.name = namespace, canopy.object.kind = kind, canopy.object.name = name,
     );
-    let ended = call.instrument(span.clone()).await;
-    if let Err(error) = &ended {
+    let result = call.instrument(span.clone()).await;
+    if let Err(error) = &result {
         failed(&span, "api_server", error);
     }
-    ended
+    result
 }
 
 /// Marks a span as failed, by one word and what was said.
-pub fn failed(span: &Span, word: &'static str, error: &dyn Display) {
+pub fn failed(span: &Span, error_type: &'static str, error: &dyn Display) {
     span.record("otel.status_code", "ERROR");
-    span.record("error.type", word);
+    span.record("error.type", error_type);
     span.record("error.message", tracing::field::display(error));
 }

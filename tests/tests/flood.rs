@@ -65,7 +65,7 @@ async fn a_thousand_errors_give_few_lines_and_all_are_counted() -> Result<()> {
     let log = gateway.process.log()?;
     let lines: Vec<_> = log.iter().filter(|line| is_failure(line)).collect();
     ensure!(lines.len() as u64 <= 10 + seconds, "{} lines in {seconds} seconds", lines.len());
-    let place = "gateway/src/edge.rs:";
+    let place = "gateway/src/http/request_context.rs:";
     let rest = log.iter().filter_map(|line| line["places"].as_str());
     let rest = rest.flat_map(|places| places.split(", ")).find(|one| one.contains(place));
     let rest = match rest {

@@ -6,35 +6,35 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers of the last `SECONDS` seconds, the present one included.
-pub(crate) struct Recent<const SECONDS: usize> {
+pub(crate) struct SlidingWindow<const SECONDS: usize> {
     /// The second in the upper half, 0 where there was none, and its number in the lower.
     slots: [AtomicU64; SECONDS],
 }
 
-impl<const SECONDS: usize> Default for Recent<SECONDS> {
+impl<const SECONDS: usize> Default for SlidingWindow<SECONDS> {
     fn default() -> Self {
         Self { slots: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
 }
 
-impl<const SECONDS: usize> Recent<SECONDS> {
+impl<const SECONDS: usize> SlidingWindow<SECONDS> {
     /// It happened once in `second`, which is not 0.
-    pub(crate) fn count(&self, second: u64) {
+    pub(crate) fn increment(&self, second: u64) {
         self.add(second, 1);
     }
 
     /// It happened `times` times in `second`, which is not 0.
-    pub(crate) fn add(&self, second: u64, times: u32) {
-        let times = u64::from(times);
+    pub(crate) fn add(&self, second: u64, count: u32) {
+        let count = u64::from(count);
         let slot = &self.slots[second as usize % SECONDS];
         let add =
-            |packed: u64| Some(if packed >> 32 == second { packed + times } else { second << 32 | times });
+            |packed: u64| Some(if packed >> 32 == second { packed + count } else { second << 32 | count });
         // It cannot fail: there always is a next value.
         let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
     /// The numbers of those of the last seconds in which it happened.
-    pub(crate) fn numbers(&self, now: u64) -> impl Iterator<Item = u64> {
+    pub(crate) fn counts(&self, now: u64) -> impl Iterator<Item = u64> {
         self.slots.iter().filter_map(move |slot| {
             let packed = slot.load(Ordering::Relaxed);
             let (second, number) = (packed >> 32, packed & u64::from(u32::MAX));
@@ -51,16 +51,16 @@ mod tests {
 
     #[test]
     fn each_second_has_a_number_until_it_is_over_for_long() {
-        let recent = Recent::<4>::default();
-        assert_eq!(recent.numbers(1).count(), 0, "an empty slot is no recent one");
-        for (second, times) in [(10, 3), (11, 1)] {
-            (0..times).for_each(|_| recent.count(second));
+        let window = SlidingWindow::<4>::default();
+        assert_eq!(window.counts(1).count(), 0, "an empty slot is no recent one");
+        for (second, count) in [(10, 3), (11, 1)] {
+            (0..count).for_each(|_| window.increment(second));
         }
-        let sum = |now: u64| recent.numbers(now).sum::<u64>();
+        let sum = |now: u64| window.counts(now).sum::<u64>();
         assert_eq!([9, 10, 11, 13, 14, 15, 1000].map(sum), [4, 4, 4, 4, 1, 0, 0]);
-        recent.count(14);
+        window.increment(14);
         assert_eq!(sum(14), 2, "a slot that is used again forgets its last second");
-        recent.add(14, 5);
+        window.add(14, 5);
         assert_eq!(sum(14), 7);
     }
 }

@@ -11,34 +11,34 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::time::timeout_at;
 
-use crate::discovery::registry::{Found, Missing};
-use crate::discovery::static_models::Directory;
+use crate::discovery::registry::{LookupError, ModelRegistry};
+use crate::discovery::static_models::StaticModels;
 use crate::metrics::Metrics;
-use crate::model::Served;
-use crate::settings::Protection;
-use crate::upstream::connection::Deadline;
+use crate::model::Model;
+use crate::settings::Resilience;
+use crate::upstream::pool::Deadline;
 
 /// How many models or namespaces are asked about at once for a list.
-pub(crate) const AT_ONCE: usize = 16;
+pub(crate) const LIST_CONCURRENCY: usize = 16;
 
 /// Every model there is.
 pub(crate) struct Catalogue {
-    pub(crate) directory: Directory,
-    named: BTreeMap<ModelRef, Arc<Served>>,
-    found: Option<Arc<Found>>,
+    pub(crate) static_models: StaticModels,
+    fixed: BTreeMap<ModelRef, Arc<Model>>,
+    registry: Option<Arc<ModelRegistry>>,
 }
 
 /// The models of the namespaces that are listed.
 #[derive(Default)]
-pub(crate) struct Listing {
+pub(crate) struct ModelList {
     pub(crate) models: BTreeSet<ModelRef>,
-    /// Namespaces that may have more, and why they are not listed.
-    pub(crate) incomplete: BTreeMap<String, Gap>,
+    /// NamespacePolicy that may have more, and why they are not listed.
+    pub(crate) incomplete: BTreeMap<String, ListGap>,
 }
 
 /// Why there may be models that are not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gap {
+pub(crate) enum ListGap {
     /// The answer of DNS was cut.
     Cut,
     /// DNS did not answer.
@@ -50,67 +50,72 @@ pub(crate) enum Gap {
 impl Catalogue {
     /// The models that `directory` names, of which nothing is known yet, and those that are `found`.
     pub(crate) fn new(
-        directory: Directory,
-        found: Option<Arc<Found>>,
-        protection: Protection,
+        static_models: StaticModels,
+        registry: Option<Arc<ModelRegistry>>,
+        resilience: Resilience,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let named = directory.models().map(|(model, endpoint)| {
-            (model.clone(), Arc::new(Served::named(model.clone(), endpoint.clone(), protection, metrics)))
+        let fixed = static_models.models().map(|(id, endpoint)| {
+            (id.clone(), Arc::new(Model::fixed(id.clone(), endpoint.clone(), resilience, metrics)))
         });
-        Self { named: named.collect(), found, directory }
+        Self { fixed: fixed.collect(), registry, static_models }
     }
 
     /// The model called `model`.
-    pub(crate) async fn find(&self, model: &ModelRef, deadline: Deadline) -> Result<Arc<Served>, Missing> {
-        if let Some(served) = self.named.get(model) {
-            return Ok(served.clone());
+    pub(crate) async fn find(&self, id: &ModelRef, deadline: Deadline) -> Result<Arc<Model>, LookupError> {
+        if let Some(model) = self.fixed.get(id) {
+            return Ok(model.clone());
         }
-        match &self.found {
-            Some(found) if self.directory.admits(&model.namespace) => found.find(model, deadline).await,
-            None | Some(_) => Err(Missing::Unknown),
+        match &self.registry {
+            Some(registry) if self.static_models.allows(&id.namespace) => registry.find(id, deadline).await,
+            None | Some(_) => Err(LookupError::Unknown),
         }
     }
 
     /// The models whose predictors the settings name; DNS is not asked about them.
-    pub(crate) fn names(&self) -> BTreeSet<ModelRef> {
-        self.named.keys().cloned().collect()
+    pub(crate) fn static_names(&self) -> BTreeSet<ModelRef> {
+        self.fixed.keys().cloned().collect()
     }
 
     /// The model called `model`, for one question about it: it is not looked up again afterwards.
-    pub(crate) async fn glance(&self, model: &ModelRef, deadline: Deadline) -> Result<Arc<Served>, Missing> {
-        match (self.named.get(model), &self.found) {
-            (Some(served), _) => Ok(served.clone()),
-            (None, Some(found)) if self.directory.admits(&model.namespace) => {
-                found.glance(model, deadline).await
+    pub(crate) async fn find_once(
+        &self,
+        id: &ModelRef,
+        deadline: Deadline,
+    ) -> Result<Arc<Model>, LookupError> {
+        match (self.fixed.get(id), &self.registry) {
+            (Some(model), _) => Ok(model.clone()),
+            (None, Some(registry)) if self.static_models.allows(&id.namespace) => {
+                registry.find_once(id, deadline).await
             }
-            (None, None | Some(_)) => Err(Missing::Unknown),
+            (None, None | Some(_)) => Err(LookupError::Unknown),
         }
     }
 
     /// The models that can be listed.
-    pub(crate) async fn list(&self, deadline: Deadline) -> Listing {
-        let mut listing = Listing { models: self.named.keys().cloned().collect(), ..Listing::default() };
-        let Some(found) = &self.found else { return listing };
-        if self.directory.named().is_none() {
-            listing.incomplete.insert("*".to_owned(), Gap::Unlisted);
+    pub(crate) async fn list(&self, deadline: Deadline) -> ModelList {
+        let mut listing = ModelList { models: self.fixed.keys().cloned().collect(), ..ModelList::default() };
+        let Some(registry) = &self.registry else { return listing };
+        if self.static_models.allowed_namespaces().is_none() {
+            listing.incomplete.insert("*".to_owned(), ListGap::Unlisted);
         }
         let ask = async |namespace: &String| {
-            let asked = timeout_at(deadline.at, found.dns.models(namespace)).await;
+            let asked = timeout_at(deadline.at, registry.dns.models(namespace)).await;
             (namespace.clone(), asked.map_err(|_| format!("no answer within {:?}", deadline.after)).flatten())
         };
-        let mut answers = stream::iter(self.directory.listed()).map(ask).buffer_unordered(AT_ONCE);
+        let mut answers =
+            stream::iter(self.static_models.listed_namespaces()).map(ask).buffer_unordered(LIST_CONCURRENCY);
         while let Some((namespace, answer)) = answers.next().await {
             match answer {
                 Ok(listed) => {
                     listing.models.extend(listed.models);
-                    if listed.cut {
-                        listing.incomplete.insert(namespace, Gap::Cut);
+                    if listed.is_truncated {
+                        listing.incomplete.insert(namespace, ListGap::Cut);
                     }
                 }
                 Err(cause) => {
                     tracing::debug!(namespace, cause, "the models of a namespace could not be listed");
-                    listing.incomplete.insert(namespace, Gap::NoAnswer);
+                    listing.incomplete.insert(namespace, ListGap::NoAnswer);
                 }
             }
         }

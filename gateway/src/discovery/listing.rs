@@ -7,22 +7,22 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// A list that is kept for a while.
-pub(crate) struct Kept {
+pub(crate) struct CachedListing {
     keep: Duration,
     last: Arc<Mutex<Option<(Instant, Bytes)>>>,
 }
 
-impl Kept {
+impl CachedListing {
     /// Keeps each list for `keep`.
     pub(crate) fn new(keep: Duration) -> Self {
         Self { keep, last: Arc::default() }
     }
 
     /// The list that is kept, or the one that `make` makes at `now`. Requests that come meanwhile wait for that one.
-    pub(crate) async fn get<M>(&self, now: Instant, make: impl FnOnce() -> M) -> Result<Bytes, Failure>
+    pub(crate) async fn get<M>(&self, now: Instant, make: impl FnOnce() -> M) -> Result<Bytes, ApiError>
     where
         M: Future<Output = Bytes> + Send + 'static,
     {
@@ -39,7 +39,7 @@ impl Kept {
             *last = Some((now, bytes.clone()));
             bytes
         });
-        task.await.map_err(|_| Failure::Internal("the task that makes the list of models panicked"))
+        task.await.map_err(|_| ApiError::Internal("the task that makes the list of models panicked"))
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_made_once_for_all_that_ask_until_its_time_is_over() {
-        let (kept, made) = (Kept::new(Duration::from_secs(3)), Arc::new(AtomicU8::new(0)));
+        let (kept, made) = (CachedListing::new(Duration::from_secs(3)), Arc::new(AtomicU8::new(0)));
         let ask = |now| {
             let made = made.clone();
             kept.get(now, || async move { Bytes::from(vec![made.fetch_add(1, Ordering::SeqCst)]) })
@@ -70,7 +70,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_leaves_does_not_cost_the_next_one_the_work() {
-        let (kept, release) = (Kept::new(Duration::from_hours(1)), Arc::new(Notify::new()));
+        let (kept, release) = (CachedListing::new(Duration::from_hours(1)), Arc::new(Notify::new()));
         let made = Arc::new(AtomicU8::new(0));
         let ask = || {
             let (made, release) = (made.clone(), release.clone());

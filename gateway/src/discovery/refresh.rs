@@ -8,58 +8,63 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::balance::endpoints::Pods;
-use crate::discovery::dns::Look;
-use crate::settings::Habits;
+use crate::balance::balancer::Balancer;
+use crate::discovery::dns::Resolution;
+use crate::settings::Tuning;
 
 /// Since when DNS knows no pod of a model.
 #[derive(Default)]
-pub(crate) struct Standing {
-    vanished: Option<Instant>,
+pub(crate) struct EndpointRefresh {
+    vanished_since: Option<Instant>,
 }
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum NextStep {
     /// Asking again, after a while.
-    AskIn(Duration),
+    ResolveIn(Duration),
     /// Nothing: there is no such model any more.
     Forget,
 }
 
-impl Standing {
+impl EndpointRefresh {
     /// DNS said `look` of the model with `pods`.
-    pub(crate) fn heard(
+    pub(crate) fn apply(
         &mut self,
-        look: &Result<Look, String>,
-        pods: &Pods,
-        habits: &Habits,
+        resolution: &Result<Resolution, String>,
+        balancer: &Balancer,
+        tuning: &Tuning,
         now: Instant,
-    ) -> Next {
-        let soon = habits.ask_again_for_nothing;
-        match look {
-            Ok(look @ (Look::Pods(addresses, ttl) | Look::SomePods(addresses, ttl))) => {
-                self.vanished = None;
-                let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, habits.predictor_port));
-                match look {
+    ) -> NextStep {
+        let soon = tuning.negative_ttl;
+        match resolution {
+            Ok(
+                resolution @ (Resolution::Endpoints(addresses, ttl)
+                | Resolution::SomeEndpoints(addresses, ttl)),
+            ) => {
+                self.vanished_since = None;
+                let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, tuning.predictor_port));
+                match resolution {
                     // Each answer that is cut has another part: the pods that it leaves out are still there.
-                    Look::SomePods(..) => pods.add(addresses),
-                    Look::Pods(..) | Look::NoneReady | Look::Unknown => pods.replace(addresses),
+                    Resolution::SomeEndpoints(..) => balancer.add(addresses),
+                    Resolution::Endpoints(..) | Resolution::NoneReady | Resolution::Unknown => {
+                        balancer.replace(addresses)
+                    }
                 }
                 // An answer that counts for no time at all must not make this a storm.
-                Next::AskIn((*ttl).max(soon).min(habits.ask_again))
+                NextStep::ResolveIn((*ttl).max(soon).min(tuning.resolve_interval))
             }
-            Ok(none @ (Look::NoneReady | Look::Unknown)) => {
-                let since = *self.vanished.get_or_insert(now);
-                pods.keep_reachable();
-                let left = habits.keep_vanished.saturating_sub(now - since);
-                if pods.len() > 0 && !left.is_zero() {
-                    return Next::AskIn(soon.min(left));
+            Ok(none @ (Resolution::NoneReady | Resolution::Unknown)) => {
+                let since = *self.vanished_since.get_or_insert(now);
+                balancer.keep_reachable();
+                let left = tuning.vanished_grace.saturating_sub(now - since);
+                if balancer.len() > 0 && !left.is_zero() {
+                    return NextStep::ResolveIn(soon.min(left));
                 }
-                pods.replace(std::iter::empty());
-                if *none == Look::Unknown { Next::Forget } else { Next::AskIn(soon) }
+                balancer.replace(std::iter::empty());
+                if *none == Resolution::Unknown { NextStep::Forget } else { NextStep::ResolveIn(soon) }
             }
-            Err(_) => Next::AskIn(soon),
+            Err(_) => NextStep::ResolveIn(soon),
         }
     }
 }
@@ -67,108 +72,114 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Trouble;
+    use crate::error::UpstreamError;
 
-    const FIVE: Next = Next::AskIn(Duration::from_secs(5));
-    const ONE: Next = Next::AskIn(Duration::from_secs(1));
+    const FIVE: NextStep = NextStep::ResolveIn(Duration::from_secs(5));
+    const ONE: NextStep = NextStep::ResolveIn(Duration::from_secs(1));
 
     /// A model, and a clock that is put on by hand.
     struct Case {
-        standing: Standing,
-        pods: Pods,
+        refresh: EndpointRefresh,
+        balancer: Balancer,
         now: Instant,
     }
 
     impl Case {
         fn new() -> Self {
             Self {
-                standing: Standing::default(),
-                pods: Pods::none(Duration::from_secs(1)),
+                refresh: EndpointRefresh::default(),
+                balancer: Balancer::none(Duration::from_secs(1)),
                 now: Instant::now(),
             }
         }
 
         #[track_caller]
         #[expect(clippy::needless_pass_by_value, reason = "cases are written as values")]
-        fn check(&mut self, after: u64, look: Result<Look, String>, next: &Next, pods: usize) {
+        fn check(
+            &mut self,
+            after: u64,
+            resolution: Result<Resolution, String>,
+            next: &NextStep,
+            balancer: usize,
+        ) {
             self.now += Duration::from_secs(after);
-            let found = self.standing.heard(&look, &self.pods, &Habits::default(), self.now);
-            assert_eq!((&found, self.pods.len()), (next, pods), "{look:?}");
+            let found = self.refresh.apply(&resolution, &self.balancer, &Tuning::default(), self.now);
+            assert_eq!((&found, self.balancer.len()), (next, balancer), "{resolution:?}");
         }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it stands beside look-ups that failed")]
-    fn pods(count: u8, ttl: u64) -> Result<Look, String> {
+    fn balancer(count: u8, ttl: u64) -> Result<Resolution, String> {
         let addresses = (1..=count).map(|last| [127, 0, 0, last].into()).collect();
-        Ok(Look::Pods(addresses, Duration::from_secs(ttl)))
+        Ok(Resolution::Endpoints(addresses, Duration::from_secs(ttl)))
     }
 
     #[test]
     fn an_answer_counts_as_long_as_it_says_but_five_seconds_at_most_and_one_at_least() {
         let mut case = Case::new();
-        case.check(0, pods(1, 30), &FIVE, 1);
-        case.check(5, pods(3, 3), &Next::AskIn(Duration::from_secs(3)), 3);
-        case.check(3, pods(2, 0), &ONE, 2);
+        case.check(0, balancer(1, 30), &FIVE, 1);
+        case.check(5, balancer(3, 3), &NextStep::ResolveIn(Duration::from_secs(3)), 3);
+        case.check(3, balancer(2, 0), &ONE, 2);
     }
 
     #[test]
     fn an_answer_that_is_cut_adds_pods_and_takes_none_away() {
         let mut case = Case::new();
-        case.check(0, pods(2, 5), &FIVE, 2);
+        case.check(0, balancer(2, 5), &FIVE, 2);
         let some = vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()];
-        case.check(5, Ok(Look::SomePods(some, Duration::from_secs(5))), &FIVE, 3);
-        let asked = case.pods.pick(&[]).unwrap();
-        case.pods.failed(&asked, &Trouble::Unreachable { why: String::new(), delivered: false });
+        case.check(5, Ok(Resolution::SomeEndpoints(some, Duration::from_secs(5))), &FIVE, 3);
+        let asked = case.balancer.pick(&[]).unwrap();
+        case.balancer.failed(&asked, &UpstreamError::Unreachable { why: String::new(), delivered: false });
         let other = vec![[127, 0, 0, 4].into()];
-        case.check(5, Ok(Look::SomePods(other, Duration::from_secs(5))), &FIVE, 3);
-        case.check(5, pods(2, 5), &FIVE, 2);
+        case.check(5, Ok(Resolution::SomeEndpoints(other, Duration::from_secs(5))), &FIVE, 3);
+        case.check(5, balancer(2, 5), &FIVE, 2);
     }
 
     #[test]
     fn pods_that_vanish_are_used_for_fifteen_seconds() {
-        for (gone, next) in [(Look::NoneReady, ONE), (Look::Unknown, Next::Forget)] {
+        for (gone, next) in [(Resolution::NoneReady, ONE), (Resolution::Unknown, NextStep::Forget)] {
             let mut case = Case::new();
-            case.check(0, pods(2, 5), &FIVE, 2);
+            case.check(0, balancer(2, 5), &FIVE, 2);
             case.check(5, Ok(gone.clone()), &ONE, 2);
             case.check(14, Ok(gone.clone()), &ONE, 2);
             case.check(1, Ok(gone.clone()), &next, 0);
         }
         let mut case = Case::new();
-        case.check(0, pods(2, 5), &FIVE, 2);
-        case.check(5, Ok(Look::Unknown), &ONE, 2);
-        case.check(14, pods(1, 5), &FIVE, 1);
-        case.check(5, Ok(Look::Unknown), &ONE, 1);
-        case.check(14, Ok(Look::Unknown), &ONE, 1);
-        case.check(1, pods(1, 5), &FIVE, 1);
+        case.check(0, balancer(2, 5), &FIVE, 2);
+        case.check(5, Ok(Resolution::Unknown), &ONE, 2);
+        case.check(14, balancer(1, 5), &FIVE, 1);
+        case.check(5, Ok(Resolution::Unknown), &ONE, 1);
+        case.check(14, Ok(Resolution::Unknown), &ONE, 1);
+        case.check(1, balancer(1, 5), &FIVE, 1);
     }
 
     #[test]
     fn vanished_pods_that_refuse_connections_are_not_waited_for() {
         let mut case = Case::new();
-        case.check(0, pods(1, 5), &FIVE, 1);
-        let asked = case.pods.pick(&[]).unwrap();
-        case.pods.failed(&asked, &Trouble::Unreachable { why: String::new(), delivered: false });
-        case.check(1, pods(1, 5), &FIVE, 1);
-        case.check(1, Ok(Look::NoneReady), &ONE, 0);
+        case.check(0, balancer(1, 5), &FIVE, 1);
+        let asked = case.balancer.pick(&[]).unwrap();
+        case.balancer.failed(&asked, &UpstreamError::Unreachable { why: String::new(), delivered: false });
+        case.check(1, balancer(1, 5), &FIVE, 1);
+        case.check(1, Ok(Resolution::NoneReady), &ONE, 0);
     }
 
     #[test]
     fn a_model_without_pods_is_forgotten_once_it_is_gone() {
         let mut case = Case::new();
-        case.check(0, Ok(Look::NoneReady), &ONE, 0);
-        case.check(100, Ok(Look::NoneReady), &ONE, 0);
-        case.check(1, Ok(Look::Unknown), &Next::Forget, 0);
+        case.check(0, Ok(Resolution::NoneReady), &ONE, 0);
+        case.check(100, Ok(Resolution::NoneReady), &ONE, 0);
+        case.check(1, Ok(Resolution::Unknown), &NextStep::Forget, 0);
     }
 
     #[test]
     fn what_was_last_known_stays_while_dns_fails() {
         let mut case = Case::new();
-        case.check(0, pods(2, 5), &FIVE, 2);
+        case.check(0, balancer(2, 5), &FIVE, 2);
         for _ in 0..100 {
             case.check(5, Err("SERVFAIL".to_owned()), &ONE, 2);
         }
-        case.check(5, Ok(Look::NoneReady), &ONE, 2);
+        case.check(5, Ok(Resolution::NoneReady), &ONE, 2);
         case.check(100, Err("SERVFAIL".to_owned()), &ONE, 2);
-        case.check(1, Ok(Look::NoneReady), &ONE, 0);
+        case.check(1, Ok(Resolution::NoneReady), &ONE, 0);
     }
 }

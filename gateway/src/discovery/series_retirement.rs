@@ -6,34 +6,34 @@ use std::sync::{Arc, Weak};
 use canopy_contract::names::ModelRef;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::discovery::dns::{Cause, Look};
-use crate::discovery::registry::Found;
+use crate::discovery::dns::{QueryOrigin, Resolution};
+use crate::discovery::registry::ModelRegistry;
 use crate::metrics::Metrics;
-use crate::settings::Habits;
+use crate::settings::Tuning;
 
 /// Looks at all models that have series, but for those `is_named` to the gateway, until nothing else holds `found`.
 pub(crate) async fn retire(
-    found: Weak<Found>,
-    is_named: impl Fn(&ModelRef) -> bool,
+    registry: Weak<ModelRegistry>,
+    is_static: impl Fn(&ModelRef) -> bool,
     metrics: Arc<Metrics>,
-    habits: Habits,
+    tuning: Tuning,
 ) {
-    let mut ticks = interval(habits.check_series);
+    let mut ticks = interval(tuning.series_check_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if found.strong_count() == 0 {
+        if registry.strong_count() == 0 {
             return;
         }
         for model in metrics.models() {
-            let Some(found) = found.upgrade() else { return };
-            if is_named(&model) {
+            let Some(registry) = registry.upgrade() else { return };
+            if is_static(&model) {
                 continue;
             }
             // One after the other: nothing is in a hurry here, and requests need DNS as well.
-            match found.is_there(&model).await {
-                Ok(true) => metrics.is_there(&model),
-                Ok(false) => metrics.is_absent(&model, Instant::now(), habits.keep_series),
+            match registry.exists(&model).await {
+                Ok(true) => metrics.mark_present(&model),
+                Ok(false) => metrics.mark_absent(&model, Instant::now(), tuning.series_retention),
                 // That DNS fails says nothing about the model.
                 Err(_) => {}
             }
@@ -41,13 +41,13 @@ pub(crate) async fn retire(
     }
 }
 
-impl Found {
+impl ModelRegistry {
     /// Whether `model` exists.
-    async fn is_there(&self, model: &ModelRef) -> Result<bool, String> {
+    async fn exists(&self, model: &ModelRef) -> Result<bool, String> {
         if self.is_watched(model) {
             return Ok(true);
         }
-        self.dns.look(model, Cause::Client).await.map(|look| look != Look::Unknown)
+        self.dns.resolve(model, QueryOrigin::Client).await.map(|resolution| resolution != Resolution::Unknown)
     }
 }
 
@@ -60,7 +60,7 @@ mod tests {
     use std::time::Duration;
 
     /// The series of `registry` that say something of a version of iris.shop.
-    fn told(registry: &Registry, version: &str) -> usize {
+    fn reported(registry: &Registry, version: &str) -> usize {
         let text = canopy_runtime::metrics::encode_openmetrics(registry).unwrap();
         let label = format!("version=\"{version}\"");
         text.lines().filter(|line| line.contains("model=\"iris\"") && line.contains(&label)).count()
@@ -80,10 +80,10 @@ mod tests {
         let trace = TraceContext::from_headers(&headers);
         let happens = |model: &ModelRef, version: &str| {
             for code in Code::ALL {
-                metrics.of(model, version).answered(code, Duration::ZERO, &trace);
-                metrics.of(model, version).asked(Some(code), Duration::ZERO, &trace);
+                metrics.series_of(model, version).record_request(code, Duration::ZERO, &trace);
+                metrics.series_of(model, version).record_attempt(Some(code), Duration::ZERO, &trace);
             }
-            metrics.judged(model, version, 2, 1);
+            metrics.count_feedback(model, version, 2, 1);
         };
         let canopy = |registry: &Registry| {
             let text = canopy_runtime::metrics::encode_openmetrics(registry).unwrap();
@@ -93,17 +93,17 @@ mod tests {
         let before = canopy(&registry);
         for version in ["", "1", "2"] {
             happens(&iris, version);
-            assert!(told(&registry, version) > 2 * Code::ALL.len(), "version {version}");
+            assert!(reported(&registry, version) > 2 * Code::ALL.len(), "version {version}");
         }
         assert_eq!(metrics.models(), [iris.clone(), wine.clone()]);
         let (began, hour) = (Instant::now(), Duration::from_hours(1));
-        metrics.is_absent(&iris, began, hour);
-        metrics.is_there(&iris);
-        metrics.is_absent(&iris, began + hour, hour);
-        assert!(told(&registry, "2") > 0, "it was there meanwhile");
-        metrics.is_absent(&iris, began + 2 * hour, hour);
+        metrics.mark_absent(&iris, began, hour);
+        metrics.mark_present(&iris);
+        metrics.mark_absent(&iris, began + hour, hour);
+        assert!(reported(&registry, "2") > 0, "it was there meanwhile");
+        metrics.mark_absent(&iris, began + 2 * hour, hour);
         assert_eq!((canopy(&registry), metrics.models()), (before, vec![wine]));
-        metrics.judged(&iris, "1", 1, 0);
+        metrics.count_feedback(&iris, "1", 1, 0);
         let text = canopy_runtime::metrics::encode(&registry).unwrap();
         let line =
             r#"canopy_feedback_total{model="iris",model_namespace="shop",result="correct",version="1"} 1"#;
@@ -119,14 +119,14 @@ mod tests {
         let lines = || canopy_runtime::metrics::encode(&registry).unwrap().lines().count();
         let mut happens = (0..1000).map(|number| {
             let version = number.to_string();
-            metrics.of(&iris, &version).answered(Code::Ok, Duration::ZERO, &trace);
-            metrics.of(&iris, &version).asked(Some(Code::Ok), Duration::ZERO, &trace);
-            metrics.judged(&iris, &version, 1, 0);
+            metrics.series_of(&iris, &version).record_request(Code::Ok, Duration::ZERO, &trace);
+            metrics.series_of(&iris, &version).record_attempt(Some(Code::Ok), Duration::ZERO, &trace);
+            metrics.count_feedback(&iris, &version, 1, 0);
         });
         happens.by_ref().take(20).for_each(drop);
         let before = lines();
         happens.for_each(drop);
         assert_eq!(lines(), before);
-        assert!(told(&registry, "999") > 0 && told(&registry, "0") == 0);
+        assert!(reported(&registry, "999") > 0 && reported(&registry, "0") == 0);
     }
 }

@@ -9,35 +9,35 @@ use std::sync::Arc;
 use canopy_contract::names::{ModelRef, NameError};
 
 use crate::settings::{Predictor, Settings};
-use crate::upstream::connection::Endpoint;
+use crate::upstream::pool::ConnectionPool;
 
 /// The models that were named to the gateway when it started.
-pub(crate) struct Directory {
+pub(crate) struct StaticModels {
     /// The model of a request that names none.
     pub(crate) default_model: ModelRef,
     /// The gateway's namespace and the default model's.
-    own: BTreeSet<String>,
-    namespaces: Namespaces,
-    endpoints: BTreeMap<ModelRef, Arc<Endpoint>>,
+    default_namespaces: BTreeSet<String>,
+    namespaces: NamespacePolicy,
+    endpoints: BTreeMap<ModelRef, Arc<ConnectionPool>>,
 }
 
-enum Namespaces {
-    Every,
-    Named(BTreeSet<String>),
+enum NamespacePolicy {
+    Any,
+    Listed(BTreeSet<String>),
 }
 
-impl Namespaces {
-    fn admit(&self, namespace: &str) -> bool {
+impl NamespacePolicy {
+    fn allows(&self, namespace: &str) -> bool {
         match self {
-            Self::Every => true,
-            Self::Named(names) => names.contains(namespace),
+            Self::Any => true,
+            Self::Listed(names) => names.contains(namespace),
         }
     }
 }
 
 /// Why the settings name no directory.
 #[derive(Debug, thiserror::Error)]
-pub enum DirectoryError {
+pub enum StaticModelsError {
     /// Something is no name.
     #[error("{setting} names no model: {error}")]
     Name {
@@ -59,62 +59,64 @@ pub enum DirectoryError {
     },
 }
 
-impl Directory {
+impl StaticModels {
     /// The directory that `settings` name.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, DirectoryError> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, StaticModelsError> {
         let own = settings.namespace.as_str();
         let named = |setting, name: &str| {
-            ModelRef::parse(name, own).map_err(|error| DirectoryError::Name { setting, error })
+            ModelRef::parse(name, own).map_err(|error| StaticModelsError::Name { setting, error })
         };
         let default_model = named("CANOPY_DEFAULT_MODEL, in CANOPY_NAMESPACE,", &settings.default_model)?;
-        let own_two = BTreeSet::from([own.to_owned(), default_model.namespace.clone()]);
+        let default_namespaces = BTreeSet::from([own.to_owned(), default_model.namespace.clone()]);
         let namespaces = match settings.namespaces.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
-            None => Namespaces::Named(own_two.clone()),
-            Some("*") => Namespaces::Every,
-            Some(list) => Namespaces::Named(list.split(',').map(|name| name.trim().to_owned()).collect()),
+            None => NamespacePolicy::Listed(default_namespaces.clone()),
+            Some("*") => NamespacePolicy::Any,
+            Some(list) => {
+                NamespacePolicy::Listed(list.split(',').map(|name| name.trim().to_owned()).collect())
+            }
         };
         let mut endpoints = BTreeMap::new();
         for Predictor { model, address } in &settings.predictors.0 {
             let model = named("CANOPY_PREDICTORS", model)?;
-            let Some(endpoint) = Endpoint::new(address.clone()) else {
-                return Err(DirectoryError::Host { model, host: address.host.clone() });
+            let Some(endpoint) = ConnectionPool::new(address.clone()) else {
+                return Err(StaticModelsError::Host { model, host: address.host.clone() });
             };
             if endpoints.insert(model.clone(), Arc::new(endpoint)).is_some() {
-                return Err(DirectoryError::Twice(model));
+                return Err(StaticModelsError::Twice(model));
             }
         }
-        Ok(Self { default_model, own: own_two, namespaces, endpoints })
+        Ok(Self { default_model, default_namespaces, namespaces, endpoints })
     }
 
     /// Whether models of `namespace` may be asked for.
-    pub(crate) fn admits(&self, namespace: &str) -> bool {
-        self.namespaces.admit(namespace)
+    pub(crate) fn allows(&self, namespace: &str) -> bool {
+        self.namespaces.allows(namespace)
     }
 
     /// The namespaces whose models may be asked for, where they are not all.
-    pub(crate) fn named(&self) -> Option<&BTreeSet<String>> {
+    pub(crate) fn allowed_namespaces(&self) -> Option<&BTreeSet<String>> {
         match &self.namespaces {
-            Namespaces::Every => None,
-            Namespaces::Named(names) => Some(names),
+            NamespacePolicy::Any => None,
+            NamespacePolicy::Listed(names) => Some(names),
         }
     }
 
     /// The namespaces whose models are listed: those that have a name.
-    pub(crate) fn listed(&self) -> &BTreeSet<String> {
+    pub(crate) fn listed_namespaces(&self) -> &BTreeSet<String> {
         match &self.namespaces {
-            Namespaces::Every => &self.own,
-            Namespaces::Named(names) => names,
+            NamespacePolicy::Any => &self.default_namespaces,
+            NamespacePolicy::Listed(names) => names,
         }
     }
 
     /// Every model whose namespace is served, by name.
-    pub(crate) fn models(&self) -> impl Iterator<Item = (&ModelRef, &Arc<Endpoint>)> {
-        self.endpoints.iter().filter(|(model, _)| self.namespaces.admit(&model.namespace))
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&ModelRef, &Arc<ConnectionPool>)> {
+        self.endpoints.iter().filter(|(model, _)| self.namespaces.allows(&model.namespace))
     }
 
     /// Every model that was named in vain.
-    pub(crate) fn outside(&self) -> impl Iterator<Item = &ModelRef> {
-        self.endpoints.keys().filter(|model| !self.namespaces.admit(&model.namespace))
+    pub(crate) fn not_served(&self) -> impl Iterator<Item = &ModelRef> {
+        self.endpoints.keys().filter(|model| !self.namespaces.allows(&model.namespace))
     }
 }
 
@@ -122,24 +124,24 @@ impl Directory {
 mod tests {
     use super::*;
 
-    fn directory(change: impl FnOnce(&mut Settings)) -> Result<Directory, String> {
+    fn static_models(change: impl FnOnce(&mut Settings)) -> Result<StaticModels, String> {
         let mut settings = Settings {
             predictors: "iris=http://h:1,iris.shop=http://h:2,iris.test=http://h:3".parse().unwrap(),
             ..Settings::default()
         };
         change(&mut settings);
-        Directory::new(&settings).map_err(|error| error.to_string())
+        StaticModels::new(&settings).map_err(|error| error.to_string())
     }
 
     #[test]
     fn only_models_of_the_namespaces_served_are_there() {
         let check = |change: fn(&mut Settings), found: &[&str], outside: &[&str]| {
-            let directory = directory(change).unwrap();
+            let static_models = static_models(change).unwrap();
             let names = |models: Vec<&ModelRef>| models.iter().map(ToString::to_string).collect::<Vec<_>>();
-            assert_eq!(names(directory.models().map(|(model, _)| model).collect()), found);
-            assert_eq!(names(directory.outside().collect()), outside);
-            let admitted = |namespace: &&str| directory.admits(namespace);
-            let listed = directory.listed().iter().map(String::as_str);
+            assert_eq!(names(static_models.models().map(|(model, _)| model).collect()), found);
+            assert_eq!(names(static_models.not_served().collect()), outside);
+            let admitted = |namespace: &&str| static_models.allows(namespace);
+            let listed = static_models.listed_namespaces().iter().map(String::as_str);
             assert!(listed.clone().all(|namespace| admitted(&namespace)), "{:?}", listed.collect::<Vec<_>>());
         };
         check(|_| (), &["iris.default"], &["iris.shop", "iris.test"]);
@@ -152,7 +154,10 @@ mod tests {
     #[test]
     fn of_every_namespace_only_those_that_have_a_name_are_listed() {
         let check = |change: fn(&mut Settings), expected: &[&str]| {
-            assert_eq!(directory(change).unwrap().listed().iter().collect::<Vec<_>>(), expected);
+            assert_eq!(
+                static_models(change).unwrap().listed_namespaces().iter().collect::<Vec<_>>(),
+                expected
+            );
         };
         check(|_| (), &["default"]);
         check(|s| s.default_model = "iris.shop".into(), &["default", "shop"]);
@@ -166,12 +171,12 @@ mod tests {
     #[test]
     fn a_list_that_means_nothing_is_refused() {
         let check = |list: &str, why: &str| {
-            let error = directory(|settings| settings.predictors = list.parse().unwrap()).err();
+            let error = static_models(|settings| settings.predictors = list.parse().unwrap()).err();
             assert!(error.as_deref().unwrap_or_default().contains(why), "{list}: {error:?}");
         };
         check("Iris=http://h:1", "CANOPY_PREDICTORS names no model: model name \"Iris\" must be");
         check("iris=http://h:1,iris.default=http://h:2", "model iris.default is named twice");
-        let error = directory(|settings| settings.namespace = "No".into()).err().unwrap_or_default();
+        let error = static_models(|settings| settings.namespace = "No".into()).err().unwrap_or_default();
         assert!(error.starts_with("CANOPY_DEFAULT_MODEL, in CANOPY_NAMESPACE, names no model"), "{error}");
     }
 }

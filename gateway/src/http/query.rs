@@ -4,22 +4,23 @@ use axum::extract::Query;
 use canopy_contract::fault::quotable;
 use http::Uri;
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// The values of the parameters `names`, in their order. Any other parameter is refused by its name: one that is
 /// misspelt would otherwise be ignored.
 pub(crate) fn parameters<const N: usize>(
     uri: &Uri,
     names: [&str; N],
-) -> Result<[Option<String>; N], Failure> {
-    let unreadable = |_| Failure::Query("query".to_owned(), "must be NAME=VALUE, joined by &".to_owned());
+) -> Result<[Option<String>; N], ApiError> {
+    let unreadable =
+        |_| ApiError::InvalidQuery("query".to_owned(), "must be NAME=VALUE, joined by &".to_owned());
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(unreadable)?;
     let mut values = [const { None }; N];
     for (name, value) in pairs {
         match names.iter().position(|known| *known == name) {
-            None => return Err(Failure::Query(quotable(&name), unknown(&names))),
+            None => return Err(ApiError::InvalidQuery(quotable(&name), unknown(&names))),
             Some(place) if values[place].is_some() => {
-                return Err(Failure::Query(name, "must be given once".to_owned()));
+                return Err(ApiError::InvalidQuery(name, "must be given once".to_owned()));
             }
             Some(place) => values[place] = Some(value),
         }
@@ -40,7 +41,7 @@ mod tests {
 
     fn read(query: &str) -> Result<[Option<String>; 2], String> {
         let uri: Uri = format!("/list?{query}").parse().unwrap();
-        parameters(&uri, ["limit", "after"]).map_err(|failure| failure.to_string())
+        parameters(&uri, ["limit", "after"]).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -4,45 +4,54 @@
 //! request or for all that are in flight.
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use canopy_contract::body::{BodyError, parse};
 use canopy_contract::rows::Rows;
 use canopy_runtime::server::body_memory::Reservation;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use crate::app::Limits;
-use crate::body::Pieces;
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// Reads `body` whole. Its bytes count as held until [`Reservation`] is dropped.
-pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), Failure> {
-    let late = Failure::SlowBody { after: limits.body_time };
-    timeout(limits.body_time, whole(body, limits)).await.map_err(|_| late)?
+pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), ApiError> {
+    let late = ApiError::BodyTimeout { after: limits.body_time };
+    timeout(limits.body_time, collect(body, limits)).await.map_err(|_| late)?
 }
 
 /// Reads `body` as rows of numbers, which no model has judged yet.
-pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Reservation), Failure> {
+pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Reservation), ApiError> {
     let (body, held) = bytes(body, limits).await?;
     let rows = parse(&body).map_err(|error| match error {
-        BodyError::Malformed(words) => Failure::Malformed(words),
-        BodyError::Faults(faults) => Failure::Faults(faults),
+        BodyError::Malformed(words) => ApiError::MalformedJson(words),
+        BodyError::Faults(faults) => ApiError::InvalidFeatures(faults),
     })?;
     Ok((rows, held))
 }
 
-async fn whole(mut body: Body, limits: &Limits) -> Result<(Bytes, Reservation), Failure> {
+async fn collect(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), ApiError> {
     let max = limits.body_bytes;
-    let too_large = |_| Failure::TooLarge { limit: Some(max) };
-    let mut pieces = Pieces::expecting(&body.size_hint(), max).map_err(too_large)?;
-    let mut held = limits.bodies.admit(&body.size_hint()).map_err(|_| Failure::Full)?;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Failure::Malformed("the body broke off".to_owned()))?;
-        if let Ok(data) = frame.into_data() {
-            held.grow(data.len()).map_err(|_| Failure::Full)?;
-            pieces.add(data).map_err(too_large)?;
-        }
+    let too_large = || ApiError::BodyTooLarge { limit: Some(max) };
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large());
     }
-    Ok((pieces.join(), held))
+    let mut held = limits.bodies.admit(&body.size_hint()).map_err(|_| ApiError::BodyMemoryFull)?;
+    let mut body = Limited::new(body, max);
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let is_too_large = error.is::<LengthLimitError>();
+            if is_too_large { too_large() } else { ApiError::MalformedJson("the body broke off".to_owned()) }
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        held.grow(data.len()).map_err(|_| ApiError::BodyMemoryFull)?;
+        if bytes.is_empty() && body.is_end_stream() {
+            // Most bodies arrive in one frame, which needs no copy.
+            return Ok((data, held));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), held))
 }

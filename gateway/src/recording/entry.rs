@@ -10,14 +10,14 @@ use canopy_contract::rows::Rows;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::revision::Known;
-use crate::store::{Prediction, Revision};
+use crate::revision::Revision;
+use crate::store::{PredictionRow, RevisionRow};
 use crate::upstream::message::Answers;
 
 /// An answer that waits to be recorded.
 pub(crate) struct Entry {
     pub(crate) id: Uuid,
-    pub(crate) known: Arc<Known>,
+    pub(crate) revision: Arc<Revision>,
     pub(crate) answers: Answers,
     /// What was asked about, where that is recorded.
     pub(crate) rows: Option<Rows>,
@@ -25,7 +25,7 @@ pub(crate) struct Entry {
 
 /// An answer to one row, as it is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Stored {
+pub(crate) struct RecordedRow {
     pub(crate) class: u32,
     pub(crate) proba: f64,
 }
@@ -33,14 +33,14 @@ pub(crate) struct Stored {
 /// What was answered, as it is recorded: one for `features`, a list for `instances`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum StoredAnswers {
-    One(Stored),
-    Many(Vec<Stored>),
+pub(crate) enum RecordedAnswers {
+    One(RecordedRow),
+    Many(Vec<RecordedRow>),
 }
 
-impl StoredAnswers {
+impl RecordedAnswers {
     /// The answers in the order of the rows.
-    pub(crate) fn as_slice(&self) -> &[Stored] {
+    pub(crate) fn as_slice(&self) -> &[RecordedRow] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
             Self::Many(many) => many,
@@ -50,7 +50,7 @@ impl StoredAnswers {
 
 impl Entry {
     /// How many numbers it holds beyond an answer to one row.
-    pub(crate) fn numbers(&self) -> usize {
+    pub(crate) fn values(&self) -> usize {
         self.answers.as_slice().len() - 1 + self.rows.as_ref().map_or(0, |rows| rows.values().len())
     }
 }
@@ -58,25 +58,25 @@ impl Entry {
 /// Answers that are written together.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) predictions: Vec<Prediction>,
+    pub(crate) predictions: Vec<PredictionRow>,
     /// What the answers mean; each once.
-    pub(crate) revisions: Vec<Revision>,
+    pub(crate) revisions: Vec<RevisionRow>,
     /// How many numbers the entries held.
-    pub(crate) numbers: usize,
+    pub(crate) values: usize,
     /// The last revision that was added: most answers are of the same.
-    last: Option<Arc<Known>>,
+    last: Option<Arc<Revision>>,
 }
 
 impl Batch {
     /// One more answer.
     pub(crate) fn add(&mut self, entry: Entry) -> Result<(), serde_json::Error> {
-        self.numbers += entry.numbers();
-        let Entry { id, known, answers, rows } = entry;
-        if !self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &known)) {
-            self.add_revision(&known)?;
-            self.last = Some(known.clone());
+        self.values += entry.values();
+        let Entry { id, revision, answers, rows } = entry;
+        if !self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &revision)) {
+            self.add_revision(&revision)?;
+            self.last = Some(revision.clone());
         }
-        let stored = |answer: &RowAnswer| Stored { class: answer.prediction, proba: answer.confidence };
+        let stored = |answer: &RowAnswer| RecordedRow { class: answer.prediction, proba: answer.confidence };
         let answers = match &answers {
             Answers::One(one) => serde_json::to_string(&stored(one))?,
             Answers::Many(many) => serde_json::to_string(&many.iter().map(stored).collect::<Vec<_>>())?,
@@ -85,8 +85,8 @@ impl Batch {
             let all: Vec<_> = rows.iter().collect();
             if rows.is_single() { serde_json::to_string(&all[0]) } else { serde_json::to_string(&all) }
         });
-        let about = &known.description;
-        self.predictions.push(Prediction {
+        let about = &revision.description;
+        self.predictions.push(PredictionRow {
             id: id.as_bytes().to_vec(),
             namespace: about.namespace.clone(),
             model: about.model.as_str().to_owned(),
@@ -97,17 +97,17 @@ impl Batch {
         Ok(())
     }
 
-    fn add_revision(&mut self, known: &Known) -> Result<(), serde_json::Error> {
-        let about = &known.description;
-        let revision = Revision {
+    fn add_revision(&mut self, revision: &Revision) -> Result<(), serde_json::Error> {
+        let about = &revision.description;
+        let row = RevisionRow {
             namespace: about.namespace.clone(),
             model: about.model.as_str().to_owned(),
             revision: about.revision.clone(),
             version: about.version.clone(),
             classes: serde_json::to_string(&about.classes)?,
         };
-        if !self.revisions.contains(&revision) {
-            self.revisions.push(revision);
+        if !self.revisions.contains(&row) {
+            self.revisions.push(row);
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ mod tests {
     use canopy_contract::names::ModelRef;
     use serde_json::json;
 
-    fn known(revision: &str) -> Arc<Known> {
+    fn revision(revision: &str) -> Arc<Revision> {
         let body = json!({
             "model": "iris", "namespace": "shop", "version": "1.0", "revision": revision,
             "task": "Classification", "features": [{"name": "x"}], "classes": ["no", "yes"],
@@ -128,23 +128,24 @@ mod tests {
         });
         let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
         let model = ModelRef::parse("iris.shop", "shop").unwrap();
-        Arc::new(Known::read(body.to_string().as_bytes(), &model, &metrics).unwrap())
+        Arc::new(Revision::parse(body.to_string().as_bytes(), &model, &metrics).unwrap())
     }
 
     #[test]
     fn a_batch_has_each_answer_and_each_revision_once() {
-        let (first, second) = (known("00000001"), known("00000002"));
+        let (first, second) = (revision("00000001"), revision("00000002"));
         let answer = |prediction| RowAnswer { prediction, confidence: 0.75 };
         let id = Uuid::from_u128(7);
         let mut batch = Batch::default();
-        for known in [&first, &second, &first] {
+        for revision in [&first, &second, &first] {
             let answers = Answers::One(answer(1));
-            let entry = Entry { id, known: known.clone(), answers, rows: Some(Rows::single(vec![0.5])) };
+            let entry =
+                Entry { id, revision: revision.clone(), answers, rows: Some(Rows::single(vec![0.5])) };
             batch.add(entry).unwrap();
         }
         let answers = Answers::Many(vec![answer(0), answer(1)]);
         let rows = Some(Rows::instances([[1.0], [2.0]]));
-        batch.add(Entry { id, known: second, answers, rows }).unwrap();
+        batch.add(Entry { id, revision: second, answers, rows }).unwrap();
         assert_eq!(
             batch.revisions.iter().map(|one| one.revision.as_str()).collect::<Vec<_>>(),
             ["00000001", "00000002"]
@@ -153,14 +154,14 @@ mod tests {
             (batch.revisions[0].version.as_str(), batch.revisions[0].classes.as_str()),
             ("1.0", r#"["no","yes"]"#)
         );
-        assert_eq!(batch.numbers, 3 + 3);
+        assert_eq!(batch.values, 3 + 3);
         let [one, .., many] = batch.predictions.as_slice() else { panic!("{:?}", batch.predictions) };
         assert_eq!(one.answers, r#"{"class":1,"proba":0.75}"#);
         assert_eq!(one.features.as_deref(), Some("[0.5]"));
         assert_eq!((one.namespace.as_str(), one.model.as_str()), ("shop", "iris"));
         assert_eq!(many.answers, r#"[{"class":0,"proba":0.75},{"class":1,"proba":0.75}]"#);
         assert_eq!(many.features.as_deref(), Some("[[1.0],[2.0]]"));
-        let read: StoredAnswers = serde_json::from_str(&many.answers).unwrap();
+        let read: RecordedAnswers = serde_json::from_str(&many.answers).unwrap();
         assert_eq!(read.as_slice().iter().map(|one| one.class).collect::<Vec<_>>(), [0, 1]);
     }
 }

@@ -10,14 +10,14 @@ use canopy_contract::schema::Class;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Number, Value};
 
-use crate::error::Failure;
+use crate::error::ApiError;
 
 /// The one member of the body.
 const ACTUAL: &str = "actual";
 
 /// What was the case, row by row.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct Evaluation {
     /// The indices of the classes that were right.
     pub(crate) actual: Vec<u32>,
     /// How many rows were answered with them.
@@ -26,27 +26,28 @@ pub(crate) struct Verdict {
 
 /// Reads `body`, which tells the truth about rows that were answered with `answered`, of a model with `classes`; `is_one`
 /// where the request was about one row instead of a list.
-pub(crate) fn judge(
+pub(crate) fn evaluate(
     body: &[u8],
     classes: &[Class],
     answered: &[u32],
     is_one: bool,
-) -> Result<Verdict, Failure> {
-    let malformed = |error: serde_json::Error| Failure::Malformed(error.to_string());
-    let fault = |member: &str, words: String| Err(Failure::Feedback(vec![(member.to_owned(), words)]));
+) -> Result<Evaluation, ApiError> {
+    let malformed = |error: serde_json::Error| ApiError::MalformedJson(error.to_string());
+    let fault =
+        |member: &str, words: String| Err(ApiError::InvalidFeedback(vec![(member.to_owned(), words)]));
     if !body.trim_ascii_start().starts_with(b"{") {
         drop(serde_json::from_slice::<Value>(body).map_err(malformed)?);
         return fault("body", "must be an object with actual".to_owned());
     }
-    let told = match serde_json::from_slice(body).map_err(malformed)? {
+    let given = match serde_json::from_slice(body).map_err(malformed)? {
         Body { unknown, .. } if !unknown.is_empty() => {
             let fault = |name| (name, "is unknown; the body takes actual".to_owned());
-            return Err(Failure::Feedback(unknown.into_iter().map(fault).collect()));
+            return Err(ApiError::InvalidFeedback(unknown.into_iter().map(fault).collect()));
         }
         Body { is_twice: true, .. } => return fault(ACTUAL, "must be given once".to_owned()),
         Body { actual, .. } => actual,
     };
-    let found: Vec<(String, Reading)> = match &told {
+    let found: Vec<(String, ClassMatch)> = match &given {
         None | Some(Value::Null) => return fault(ACTUAL, "is required".to_owned()),
         Some(Value::Array(_)) if is_one => {
             return fault(ACTUAL, "must be one class, since the prediction was for one row".to_owned());
@@ -65,19 +66,19 @@ pub(crate) fn judge(
             return fault(ACTUAL, words);
         }
     };
-    let wrong = found.iter().filter_map(|(member, reading)| match reading {
-        Reading::Class(_) => None,
-        Reading::Unknown => Some((member.clone(), words(classes))),
-        Reading::Ambiguous(words) => Some((member.clone(), words.clone())),
+    let wrong = found.iter().filter_map(|(member, matched)| match matched {
+        ClassMatch::Class(_) => None,
+        ClassMatch::Unknown => Some((member.clone(), expected_class(classes))),
+        ClassMatch::Ambiguous(words) => Some((member.clone(), words.clone())),
     });
     let faults: Vec<_> = wrong.take(FAULTS_MAX).collect();
     if !faults.is_empty() {
-        return Err(Failure::Feedback(faults));
+        return Err(ApiError::InvalidFeedback(faults));
     }
-    let class = |reading| if let Reading::Class(index) = reading { Some(index) } else { None };
-    let actual: Vec<u32> = found.into_iter().filter_map(|(_, reading)| class(reading)).collect();
+    let class = |matched| if let ClassMatch::Class(index) = matched { Some(index) } else { None };
+    let actual: Vec<u32> = found.into_iter().filter_map(|(_, matched)| class(matched)).collect();
     let correct = actual.iter().zip(answered).filter(|(actual, answered)| actual == answered).count() as u64;
-    Ok(Verdict { actual, correct })
+    Ok(Evaluation { actual, correct })
 }
 
 /// A body that is an object, with the names of the members that it should not have.
@@ -118,7 +119,7 @@ impl<'de> Visitor<'de> for BodyVisitor {
 }
 
 /// What a class that a client names can mean.
-enum Reading {
+enum ClassMatch {
     /// The class of this index.
     Class(u32),
     /// None of the model's classes.
@@ -127,7 +128,7 @@ enum Reading {
     Ambiguous(String),
 }
 
-impl Reading {
+impl ClassMatch {
     fn of(index: Option<usize>) -> Self {
         index.and_then(|index| u32::try_from(index).ok()).map_or(Self::Unknown, Self::Class)
     }
@@ -135,15 +136,15 @@ impl Reading {
 
 /// The class that `told` names: a string by its name, a number by its index. Where all classes have names that are
 /// numbers, as the qualities 3 to 8 of a wine, a number is a name. Where some do, it may be either.
-fn class(told: &Value, classes: &[Class]) -> Reading {
-    let number = match told {
+fn class(given: &Value, classes: &[Class]) -> ClassMatch {
+    let number = match given {
         Value::Number(number) => number,
         Value::String(name) => {
-            return Reading::of(classes.iter().position(|class| class.name() == Some(name)));
+            return ClassMatch::of(classes.iter().position(|class| class.name() == Some(name)));
         }
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return Reading::Unknown,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return ClassMatch::Unknown,
     };
-    let called = |(index, class): (usize, &Class)| is_called(class, number).then_some(index);
+    let called = |(index, class): (usize, &Class)| is_named(class, number).then_some(index);
     let text = number.to_string();
     let exact = classes.iter().position(|class| class.name() == Some(&text));
     let by_name: Vec<_> =
@@ -151,13 +152,13 @@ fn class(told: &Value, classes: &[Class]) -> Reading {
     let by_index = number.as_u64().and_then(|index| usize::try_from(index).ok());
     let by_index = by_index.filter(|&index| index < classes.len() && !are_numbers(classes));
     match (by_name.as_slice(), by_index) {
-        ([], by_index) => Reading::of(by_index),
-        (&[one], None) => Reading::of(Some(one)),
-        (&[one], Some(index)) if one == index => Reading::of(Some(one)),
-        (&[_], Some(_)) => Reading::Ambiguous(format!(
+        ([], by_index) => ClassMatch::of(by_index),
+        (&[one], None) => ClassMatch::of(Some(one)),
+        (&[one], Some(index)) if one == index => ClassMatch::of(Some(one)),
+        (&[_], Some(_)) => ClassMatch::Ambiguous(format!(
             "{number} is the name of one class and the index of another; give the name of the class as a string"
         )),
-        _ => Reading::Ambiguous(format!(
+        _ => ClassMatch::Ambiguous(format!(
             "{number} may be the name of several classes; give the name of the class as a string"
         )),
     }
@@ -172,12 +173,12 @@ fn are_numbers(classes: &[Class]) -> bool {
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Whether the name of `class` is `number`, however either is written.
-fn is_called(class: &Class, number: &Number) -> bool {
+fn is_named(class: &Class, number: &Number) -> bool {
     let Some(name) = class.name() else { return false };
-    let told = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-    match (name.parse::<i128>(), told) {
+    let given = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    match (name.parse::<i128>(), given) {
         // Floats do not tell large integers apart.
-        (Ok(name), Some(told)) => name == told,
+        (Ok(name), Some(given)) => name == given,
         // Beyond 64 bits the number was read as a float, which is also its neighbours'.
         (Ok(_), None) if number.as_f64().is_none_or(|number| number.abs() >= EXACT_MAX) => false,
         _ => number_of(name).is_some_and(|name| number.as_f64() == Some(name)),
@@ -188,7 +189,7 @@ fn number_of(name: &str) -> Option<f64> {
     name.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-fn words(classes: &[Class]) -> String {
+fn expected_class(classes: &[Class]) -> String {
     let last = classes.len().saturating_sub(1);
     let names: Vec<_> = classes.iter().filter_map(Class::name).take(FAULTS_MAX).collect();
     match names.as_slice() {
@@ -215,8 +216,8 @@ mod tests {
     #[test]
     fn a_class_is_told_by_index_or_by_name() {
         let check = |body: &str, answered: &[u32], is_one, actual: &[u32], correct| {
-            let verdict = Verdict { actual: actual.into(), correct };
-            assert_eq!(judge(body.as_bytes(), &named(), answered, is_one).unwrap(), verdict, "{body}");
+            let evaluation = Evaluation { actual: actual.into(), correct };
+            assert_eq!(evaluate(body.as_bytes(), &named(), answered, is_one).unwrap(), evaluation, "{body}");
         };
         check(r#"{"actual":1}"#, &[1], true, &[1], 1);
         check(r#"{"actual":"yes"}"#, &[1], true, &[1], 1);
@@ -226,10 +227,10 @@ mod tests {
     }
 
     /// What a client means by `told`, of a model with classes of these names: an index, or the reason.
-    fn meant(told: &str, names: &[&str]) -> Result<u32, String> {
+    fn meant(given: &str, names: &[&str]) -> Result<u32, String> {
         let classes: Vec<_> = names.iter().map(|&name| Class::Name(name.to_owned())).collect();
-        let verdict = judge(format!(r#"{{"actual":{told}}}"#).as_bytes(), &classes, &[0], true);
-        verdict.map(|verdict| verdict.actual[0]).map_err(|failure| failure.to_string())
+        let evaluation = evaluate(format!(r#"{{"actual":{given}}}"#).as_bytes(), &classes, &[0], true);
+        evaluation.map(|evaluation| evaluation.actual[0]).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
     fn members_that_are_unknown_or_given_twice_are_named() {
         let errors = |body: &str| {
             let problem =
-                judge(body.as_bytes(), &named(), &[1], true).unwrap_err().problem(Language::English);
+                evaluate(body.as_bytes(), &named(), &[1], true).unwrap_err().problem(Language::English);
             assert_eq!((problem.status, problem.code.as_str()), (422, "invalid_feedback"), "{body}");
             problem.errors.into_iter().map(|(member, words)| format!("{member} {}", words.join("; ")))
         };
@@ -290,8 +291,8 @@ mod tests {
     #[test]
     fn what_is_no_truth_for_the_answer_is_told_by_member() {
         let check = |body: &str, answered: &[u32], is_one, member: &str, words: &str| {
-            let failure = judge(body.as_bytes(), &named(), answered, is_one).unwrap_err();
-            let problem = failure.problem(Language::English);
+            let error = evaluate(body.as_bytes(), &named(), answered, is_one).unwrap_err();
+            let problem = error.problem(Language::English);
             assert_eq!((problem.status, problem.code.as_str()), (422, "invalid_feedback"), "{body}");
             assert_eq!(problem.errors[member], [words], "{body}");
         };
@@ -317,9 +318,10 @@ mod tests {
         );
         check(r#"{"actual":[1]}"#, &[1, 0], false, "actual", "must have 2 classes, one per row, but has 1");
         check(r#"{"actual":[1,2]}"#, &[1, 0], false, "actual.1", class);
-        let failure = judge(br#"{"actual":"#, &named(), &[1], true).unwrap_err();
-        assert_eq!(failure.problem(Language::English).status, 400);
-        let failure = judge(br#"{"actual":9}"#, &[Class::Index(0), Class::Index(1)], &[1], true).unwrap_err();
-        assert_eq!(failure.to_string(), "actual must be the index of a class of the model, from 0 to 1");
+        let error = evaluate(br#"{"actual":"#, &named(), &[1], true).unwrap_err();
+        assert_eq!(error.problem(Language::English).status, 400);
+        let error =
+            evaluate(br#"{"actual":9}"#, &[Class::Index(0), Class::Index(1)], &[1], true).unwrap_err();
+        assert_eq!(error.to_string(), "actual must be the index of a class of the model, from 0 to 1");
     }
 }

@@ -18,93 +18,93 @@ use uuid::Uuid;
 
 use crate::metrics::Metrics;
 use crate::recording::entry::Entry;
-use crate::recording::tally::Tally;
+use crate::recording::feedback_recorder::FeedbackRecorder;
 use crate::recording::writer::{Progress, Writer, given_at};
-use crate::revision::Known;
+use crate::revision::Revision;
 use crate::settings::{Ratio, Recording};
-use crate::store::{Records, Unanswered};
+use crate::store::{SqlStore, StoreQueryError};
 use crate::upstream::message::Answers;
 
 /// How many numbers may wait beside one answer for each id: some 16 MB.
-const NUMBERS_MAX: usize = 1 << 20;
+const QUEUED_VALUES_MAX: usize = 1 << 20;
 /// How many of them one answer may have: what a database takes in one statement.
-const ENTRY_NUMBERS_MAX: usize = 1 << 18;
+const ENTRY_VALUES_MAX: usize = 1 << 18;
 /// How many answers are deleted at once.
-const FORGOTTEN_AT_ONCE: u64 = 1000;
+const DELETE_BATCH: u64 = 1000;
 /// How many requests may wait at once for answers to be written.
 const WAITING_MAX: usize = 1024;
 /// By how many milliseconds answers may come into the queue in another order than they were given.
-const DISORDER: u64 = 10_000;
+const REORDER_WINDOW: u64 = 10_000;
 
 /// One line a second is enough to say that answers are dropped.
-static DROPS: LogLimit = LogLimit::per_second(1);
+static DROPPED_LINES: LogLimit = LogLimit::per_second(1);
 
 /// Takes answers in, for a task of its own to write.
 pub(crate) struct Recorder {
-    pub(crate) records: Records,
-    pub(crate) tally: Tally,
+    pub(crate) store: SqlStore,
+    pub(crate) feedback: FeedbackRecorder,
     pub(crate) ratio: Ratio,
-    keeps_features: bool,
+    records_features: bool,
     queue: mpsc::Sender<Entry>,
     /// How many answers were given a place in the queue.
     queued: AtomicU64,
     progress: watch::Receiver<Progress>,
     /// Places for requests that wait for the writer. They take none in the queue: reads must not displace answers.
     waiting: Semaphore,
-    numbers: Arc<AtomicUsize>,
+    values: Arc<AtomicUsize>,
     dropped: IntCounter,
     /// How long somebody waits for what was offered before to be written.
-    patience: Duration,
+    wait_timeout: Duration,
     end: watch::Sender<Option<Instant>>,
     writing: Mutex<Option<JoinHandle<()>>>,
-    forgetting: Option<JoinHandle<()>>,
+    expiry: Option<JoinHandle<()>>,
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if let Some(forgetting) = &self.forgetting {
-            forgetting.abort();
+        if let Some(expiry) = &self.expiry {
+            expiry.abort();
         }
     }
 }
 
 impl Recorder {
-    /// Records what `recording` says in `records`, by tasks of the runtime that this is called in.
-    pub(crate) fn start(records: &Records, recording: &Recording, metrics: &Arc<Metrics>) -> Self {
-        let Recording { ratio, retention_seconds, features, habits } = *recording;
-        let (queue, receiver) = mpsc::channel(habits.queue);
+    /// SqlStore what `recording` says in `records`, by tasks of the runtime that this is called in.
+    pub(crate) fn start(store: &SqlStore, recording: &Recording, metrics: &Arc<Metrics>) -> Self {
+        let Recording { ratio, retention_seconds, features, tuning } = *recording;
+        let (queue, receiver) = mpsc::channel(tuning.queue_capacity);
         let (end, ending) = watch::channel(None);
-        let (numbers, dropped) = (Arc::default(), metrics.records_dropped());
+        let (values, dropped) = (Arc::default(), metrics.records_dropped());
         let (progress, watched) =
             watch::channel(Progress { done: 0, latest: milliseconds(SystemTime::now()) });
         let writer = Writer {
             queue: receiver,
-            records: records.clone(),
-            habits,
-            numbers: Arc::clone(&numbers),
+            store: store.clone(),
+            tuning,
+            values: Arc::clone(&values),
             dropped: dropped.clone(),
             end: ending,
             taken: 0,
             progress,
         };
         let retention = Duration::from_secs(retention_seconds);
-        let forgetting = (!retention.is_zero())
-            .then(|| tokio::spawn(forget(records.clone(), retention, habits.forget_every)));
+        let expiry = (!retention.is_zero())
+            .then(|| tokio::spawn(delete_expired(store.clone(), retention, tuning.expiry_interval)));
         Self {
-            records: records.clone(),
-            tally: Tally::new(records, metrics),
+            store: store.clone(),
+            feedback: FeedbackRecorder::new(store, metrics),
             ratio,
-            keeps_features: features,
+            records_features: features,
             queue,
             queued: AtomicU64::new(0),
             progress: watched,
             waiting: Semaphore::new(WAITING_MAX),
-            numbers,
+            values,
             dropped,
-            patience: habits.age + habits.patience,
+            wait_timeout: tuning.batch_delay + tuning.query_timeout,
             end,
             writing: Mutex::new(Some(tokio::spawn(writer.run()))),
-            forgetting,
+            expiry,
         }
     }
 
@@ -112,25 +112,25 @@ impl Recorder {
     pub(crate) fn is_recorded(&self, id: Uuid) -> bool {
         // The first bytes of an id are its time, the last are random.
         let [.., a, b, c, d] = *id.as_bytes();
-        self.ratio.admits(u32::from_be_bytes([a, b, c, d]))
+        self.ratio.includes(u32::from_be_bytes([a, b, c, d]))
     }
 
     /// An answer was given. All that this costs its request is a place in the queue.
-    pub(crate) fn offer(&self, id: Uuid, known: &Arc<Known>, answers: Answers, rows: Rows) {
+    pub(crate) fn offer(&self, id: Uuid, revision: &Arc<Revision>, answers: Answers, rows: Rows) {
         if !self.is_recorded(id) {
             return;
         }
-        let rows = self.keeps_features.then_some(rows);
-        let entry = Entry { id, known: known.clone(), answers, rows };
-        let numbers = entry.numbers();
+        let rows = self.records_features.then_some(rows);
+        let entry = Entry { id, revision: revision.clone(), answers, rows };
+        let values = entry.values();
         // One answer to one row is counted by the queue itself.
-        let fits = numbers == 0 || self.take(numbers);
+        let fits = values == 0 || self.take(values);
         if !fits {
             return self.dropped();
         }
         let Ok(place) = self.queue.try_reserve() else {
-            if numbers > 0 {
-                self.numbers.fetch_sub(numbers, Ordering::Relaxed);
+            if values > 0 {
+                self.values.fetch_sub(values, Ordering::Relaxed);
             }
             return self.dropped();
         };
@@ -139,39 +139,40 @@ impl Recorder {
         place.send(entry);
     }
 
-    fn take(&self, numbers: usize) -> bool {
-        let before = self.numbers.fetch_add(numbers, Ordering::Relaxed);
-        let fits = numbers <= ENTRY_NUMBERS_MAX && before + numbers <= NUMBERS_MAX;
+    fn take(&self, values: usize) -> bool {
+        let before = self.values.fetch_add(values, Ordering::Relaxed);
+        let fits = values <= ENTRY_VALUES_MAX && before + values <= QUEUED_VALUES_MAX;
         if !fits {
-            self.numbers.fetch_sub(numbers, Ordering::Relaxed);
+            self.values.fetch_sub(values, Ordering::Relaxed);
         }
         fits
     }
 
     fn dropped(&self) {
         self.dropped.inc();
-        if let Some(left_out) = DROPS.admit() {
+        if let Some(left_out) = DROPPED_LINES.admit() {
             tracing::warn!(left_out, "answers are dropped: they come faster than the database takes them");
         }
     }
 
     /// How many answers must be done with before it is certain whether `id` is recorded. Nothing where the database
     /// can be asked at once: everything is written, or the id is none that this gateway gave a moment ago.
-    pub(crate) fn awaited(&self, id: Uuid) -> Option<u64> {
+    pub(crate) fn pending_for(&self, id: Uuid) -> Option<u64> {
         let queued = self.queued.load(Ordering::Acquire);
         let Progress { done, latest } = *self.progress.borrow();
         let given_at = given_at(id)?;
         let now = milliseconds(SystemTime::now());
-        let is_recent = given_at + DISORDER >= latest && given_at <= now + DISORDER;
+        let is_recent = given_at + REORDER_WINDOW >= latest && given_at <= now + REORDER_WINDOW;
         (is_recent && done < queued).then_some(queued)
     }
 
     /// Returns when the first `awaited` answers are written, or were dropped.
-    pub(crate) async fn settle(&self, awaited: u64) -> Result<(), Unanswered> {
-        let late = Unanswered::Late(self.patience);
+    pub(crate) async fn wait_written(&self, pending_for: u64) -> Result<(), StoreQueryError> {
+        let late = StoreQueryError::Timeout(self.wait_timeout);
         let _place = self.waiting.try_acquire().map_err(|_| late.clone())?;
         let mut progress = self.progress.clone();
-        let written = timeout(self.patience, progress.wait_for(|progress| progress.done >= awaited)).await;
+        let written =
+            timeout(self.wait_timeout, progress.wait_for(|progress| progress.done >= pending_for)).await;
         written.ok().and_then(Result::ok).map(drop).ok_or(late)
     }
 
@@ -187,17 +188,17 @@ impl Recorder {
 }
 
 /// Deletes what is older than `retention`, bit by bit.
-async fn forget(records: Records, retention: Duration, every: Duration) {
+async fn delete_expired(store: SqlStore, retention: Duration, every: Duration) {
     let (started, then) = (Instant::now(), SystemTime::now());
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Some(before) = old(SystemTime::now(), then + started.elapsed(), retention) else { continue };
+        let Some(before) = cutoff(SystemTime::now(), then + started.elapsed(), retention) else { continue };
         let before = first_id_at(before);
         loop {
-            match records.forget(&before, FORGOTTEN_AT_ONCE).await {
-                Ok(deleted) if deleted >= FORGOTTEN_AT_ONCE => {}
+            match store.delete_before(&before, DELETE_BATCH).await {
+                Ok(deleted) if deleted >= DELETE_BATCH => {}
                 Ok(_) => break,
                 Err(error) => {
                     tracing::warn!(%error, "answers that are old cannot be deleted; it is tried again later");
@@ -210,7 +211,7 @@ async fn forget(records: Records, retention: Duration, every: Duration) {
 
 /// Before which moment answers are old, `now` by the wall clock and at `passed` by the time that went by. A clock that
 /// jumps ahead must not delete what is young, nor one that is put right delete more than it was behind.
-fn old(now: SystemTime, passed: SystemTime, retention: Duration) -> Option<SystemTime> {
+fn cutoff(now: SystemTime, passed: SystemTime, retention: Duration) -> Option<SystemTime> {
     now.min(passed).checked_sub(retention)
 }
 
@@ -230,7 +231,7 @@ fn milliseconds(moment: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::RecordingHabits;
+    use crate::settings::RecordingTuning;
     use crate::store::Store;
     use canopy_contract::names::ModelRef;
     use canopy_contract::predict::RowAnswer;
@@ -239,29 +240,32 @@ mod tests {
     use std::task::Poll;
 
     /// A recorder with room for ten answers, which writes none before it must end, and a revision to answer with.
-    async fn recorder(folder: &tempfile::TempDir) -> (Recorder, Arc<Known>) {
+    async fn recorder(folder: &tempfile::TempDir) -> (Recorder, Arc<Revision>) {
         let url = format!("sqlite://{}", folder.path().join("canopy.db").display());
-        let Ok(Store::Database(records)) = Store::open(Some(&url), Duration::from_secs(20)).await else {
+        let Ok(Store::Database(store)) = Store::open(Some(&url), Duration::from_secs(20)).await else {
             panic!("no database at {url}")
         };
         let metrics = Arc::new(Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap());
-        let habits =
-            RecordingHabits { queue: 10, age: Duration::from_hours(1), ..RecordingHabits::default() };
-        let recorder = Recorder::start(&records, &Recording { habits, ..Recording::default() }, &metrics);
+        let tuning = RecordingTuning {
+            queue_capacity: 10,
+            batch_delay: Duration::from_hours(1),
+            ..RecordingTuning::default()
+        };
+        let recorder = Recorder::start(&store, &Recording { tuning, ..Recording::default() }, &metrics);
         let body = json!({
             "model": "iris", "namespace": "shop", "version": "1.0", "revision": "00000001",
             "task": "Classification", "features": [{"name": "x"}], "classes": ["no", "yes"],
             "quality": {"metric": "Accuracy", "value": 0.9, "samples": 30}, "digest": "00",
         });
         let model = ModelRef::parse("iris.shop", "shop").unwrap();
-        (recorder, Arc::new(Known::read(body.to_string().as_bytes(), &model, &metrics).unwrap()))
+        (recorder, Arc::new(Revision::parse(body.to_string().as_bytes(), &model, &metrics).unwrap()))
     }
 
     impl Recorder {
-        fn answers(&self, known: &Arc<Known>) -> Uuid {
+        fn answers(&self, revision: &Arc<Revision>) -> Uuid {
             let id = Uuid::now_v7();
             let answer = Answers::One(RowAnswer { prediction: 1, confidence: 0.75 });
-            self.offer(id, known, answer, Rows::single(vec![0.5]));
+            self.offer(id, revision, answer, Rows::single(vec![0.5]));
             id
         }
     }
@@ -269,44 +273,44 @@ mod tests {
     #[tokio::test]
     async fn requests_that_wait_for_the_writer_take_no_place_of_an_answer() {
         let folder = tempfile::tempdir().unwrap();
-        let (recorder, known) = recorder(&folder).await;
-        let first = recorder.answers(&known);
+        let (recorder, revision) = recorder(&folder).await;
+        let first = recorder.answers(&revision);
         let mut waiting: Vec<_> = (0..WAITING_MAX)
-            .map(|_| Box::pin(recorder.settle(recorder.awaited(Uuid::now_v7()).unwrap())))
+            .map(|_| Box::pin(recorder.wait_written(recorder.pending_for(Uuid::now_v7()).unwrap())))
             .collect();
         for one in &mut waiting {
             assert!(poll!(one).is_pending());
         }
-        assert!(matches!(poll!(Box::pin(recorder.settle(1))), Poll::Ready(Err(_))), "one too many");
-        let ids: Vec<_> = (1..10).map(|_| recorder.answers(&known)).collect();
+        assert!(matches!(poll!(Box::pin(recorder.wait_written(1))), Poll::Ready(Err(_))), "one too many");
+        let ids: Vec<_> = (1..10).map(|_| recorder.answers(&revision)).collect();
         assert_eq!(recorder.dropped.get(), 0);
         recorder.close(Duration::from_secs(20)).await;
         for one in waiting {
             one.await.unwrap();
         }
         for id in ids.iter().chain([&first]) {
-            assert!(recorder.records.find(id.as_bytes()).await.unwrap().is_some());
+            assert!(recorder.store.find(id.as_bytes()).await.unwrap().is_some());
         }
     }
 
     #[tokio::test]
     async fn only_an_id_of_this_moment_is_waited_for_and_only_while_answers_are_on_their_way() {
         let folder = tempfile::tempdir().unwrap();
-        let (recorder, known) = recorder(&folder).await;
-        assert_eq!(recorder.awaited(Uuid::now_v7()), None, "nothing is on its way");
-        let id = recorder.answers(&known);
-        assert_eq!(recorder.awaited(id), Some(1));
-        recorder.answers(&known);
-        assert_eq!(recorder.awaited(id), Some(2));
+        let (recorder, revision) = recorder(&folder).await;
+        assert_eq!(recorder.pending_for(Uuid::now_v7()), None, "nothing is on its way");
+        let id = recorder.answers(&revision);
+        assert_eq!(recorder.pending_for(id), Some(1));
+        recorder.answers(&revision);
+        assert_eq!(recorder.pending_for(id), Some(2));
         let at = |seconds: i64| {
             let (now, _) = id.get_timestamp().unwrap().to_unix();
             Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, now.saturating_add_signed(seconds), 0))
         };
         for other in [at(60), at(-60), Uuid::from_u128(u128::MAX), Uuid::nil()] {
-            assert_eq!(recorder.awaited(other), None, "{other}");
+            assert_eq!(recorder.pending_for(other), None, "{other}");
         }
         recorder.close(Duration::from_secs(20)).await;
-        assert_eq!(recorder.awaited(id), None, "everything is written");
+        assert_eq!(recorder.pending_for(id), None, "everything is written");
     }
 
     #[test]
@@ -318,9 +322,9 @@ mod tests {
         for (now, before) in
             [(passed, passed - day), (passed + year, passed - day), (passed - year, passed - year - day)]
         {
-            assert_eq!(old(now, passed, day), Some(before));
+            assert_eq!(cutoff(now, passed, day), Some(before));
         }
-        assert!(old(UNIX_EPOCH, passed, Duration::MAX).is_none());
+        assert!(cutoff(UNIX_EPOCH, passed, Duration::MAX).is_none());
     }
 
     #[test]

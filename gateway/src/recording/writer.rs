@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::recording::entry::{Batch, Entry};
-use crate::settings::RecordingHabits;
-use crate::store::{Records, Unanswered};
+use crate::settings::RecordingTuning;
+use crate::store::{SqlStore, StoreQueryError};
 
 /// How many numbers a batch holds beside one answer for each id, or a little more.
-const BATCH_NUMBERS: usize = 1 << 16;
+const BATCH_VALUES: usize = 1 << 16;
 /// How long the database may take for a batch.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// How long a failure is followed by nothing; twice as long with each in a row,
@@ -40,10 +40,10 @@ pub(crate) struct Progress {
 /// Who writes.
 pub(crate) struct Writer {
     pub(crate) queue: mpsc::Receiver<Entry>,
-    pub(crate) records: Records,
-    pub(crate) habits: RecordingHabits,
+    pub(crate) store: SqlStore,
+    pub(crate) tuning: RecordingTuning,
     /// How many numbers wait, beside one answer for each id.
-    pub(crate) numbers: Arc<AtomicUsize>,
+    pub(crate) values: Arc<AtomicUsize>,
     pub(crate) dropped: IntCounter,
     /// When everything must be written, once the end is near.
     pub(crate) end: watch::Receiver<Option<Instant>>,
@@ -62,7 +62,7 @@ impl Writer {
             while let Some(entry) = next {
                 self.taken += 1;
                 self.add(&mut batch, entry);
-                if batch.predictions.len() >= self.habits.batch || batch.numbers >= BATCH_NUMBERS {
+                if batch.predictions.len() >= self.tuning.batch_size || batch.values >= BATCH_VALUES {
                     self.write(&mut batch).await;
                 }
                 next = self.queue.try_recv().ok();
@@ -75,7 +75,7 @@ impl Writer {
     async fn prepare(&mut self) {
         let preparing = async {
             let mut pause = PAUSE_MIN;
-            while let Err(error) = self.records.prepare().await {
+            while let Err(error) = self.store.prepare().await {
                 tracing::warn!(%error, "the database cannot be prepared; it is tried again");
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
@@ -87,7 +87,7 @@ impl Writer {
     /// The first answer of the next batch, and time for others to join it. A sender wakes the writer only for the
     /// first: while others come it is the clock that does, and no request pays for it.
     async fn first(&mut self) -> Option<Entry> {
-        let Self { queue, end, habits, .. } = self;
+        let Self { queue, end, tuning, .. } = self;
         let first = tokio::select! {
             biased;
             first = queue.recv() => first?,
@@ -96,16 +96,16 @@ impl Writer {
                 return queue.recv().await;
             }
         };
-        tokio::select! { () = sleep(habits.age) => {}, () = is_near(end) => {} }
+        tokio::select! { () = sleep(tuning.batch_delay) => {}, () = is_near(end) => {} }
         Some(first)
     }
 
     fn add(&self, batch: &mut Batch, entry: Entry) {
-        let numbers = entry.numbers();
+        let values = entry.values();
         if let Err(error) = batch.add(entry) {
             tracing::error!(%error, "an answer cannot be written as JSON");
-            batch.numbers -= numbers;
-            self.numbers.fetch_sub(numbers, Ordering::Relaxed);
+            batch.values -= values;
+            self.values.fetch_sub(values, Ordering::Relaxed);
             self.dropped.inc();
         }
     }
@@ -125,7 +125,7 @@ impl Writer {
             tracing::error!(answers, "answers are not recorded: {why}");
             self.dropped.inc_by(answers);
         }
-        self.numbers.fetch_sub(batch.numbers, Ordering::Relaxed);
+        self.values.fetch_sub(batch.values, Ordering::Relaxed);
         let latest = batch.predictions.last().and_then(|answer| Uuid::from_slice(&answer.id).ok());
         *batch = Batch::default();
         self.progresses(latest.and_then(given_at));
@@ -144,8 +144,8 @@ impl Writer {
     async fn try_until_written(&self, batch: &Batch) -> Result<(), &'static str> {
         let (mut pause, mut refusals, began) = (PAUSE_MIN, 0, Instant::now());
         loop {
-            let error: Unanswered =
-                match self.records.write(&batch.predictions, &batch.revisions, WRITE_TIME).await {
+            let error: StoreQueryError =
+                match self.store.write(&batch.predictions, &batch.revisions, WRITE_TIME).await {
                     Ok(()) if pause == PAUSE_MIN => return Ok(()),
                     Ok(()) => {
                         tracing::info!(seconds = began.elapsed().as_secs_f64(), "answers are recorded again");

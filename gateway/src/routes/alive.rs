@@ -11,11 +11,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::exchange;
+use crate::http::request_context;
 
 /// The gateway is there.
 #[derive(Serialize, ToSchema)]
-struct Alive {
+struct ServiceStatus {
     /// Always `ok`.
     #[schema(example = "ok")]
     status: &'static str,
@@ -28,11 +28,11 @@ struct Alive {
 }
 
 /// Says that the gateway is there.
-#[utoipa::path(get, path = "/api/test", tag = "gateway", responses((status = 200, body = Alive)))]
+#[utoipa::path(get, path = "/api/test", tag = "gateway", responses((status = 200, body = ServiceStatus)))]
 pub(crate) async fn test(State(app): State<Arc<App>>, request: Request) -> Response {
-    exchange::handle(&app, "/api/test", request, async |_, _| {
+    request_context::handle(&app, "/api/test", request, async |_, _| {
         let service = env!("CARGO_PKG_NAME");
-        Ok(Json(Alive { status: "ok", service, version: env!("CARGO_PKG_VERSION") }).into_response())
+        Ok(Json(ServiceStatus { status: "ok", service, version: env!("CARGO_PKG_VERSION") }).into_response())
     })
     .await
 }

@@ -24,10 +24,10 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::discovery::catalogue::{AT_ONCE, Gap};
-use crate::http::exchange;
+use crate::discovery::catalogue::{LIST_CONCURRENCY, ListGap};
 use crate::http::query;
-use crate::upstream::connection::Deadline;
+use crate::http::request_context;
+use crate::upstream::pool::Deadline;
 
 /// How long the list waits for a predictor: it should not take as long as the slowest prediction may.
 const LISTING_TIME: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ struct Listing {
     /// Those whose predictors do not answer, as MODEL.NAMESPACE.
     #[schema(example = json!([]))]
     unavailable: Vec<String>,
-    /// Namespaces that may have more models than are listed, and why.
+    /// NamespacePolicy that may have more models than are listed, and why.
     #[schema(example = json!([]))]
     incomplete: Vec<Incomplete>,
 }
@@ -60,13 +60,13 @@ struct Incomplete {
 }
 
 impl Incomplete {
-    fn new((namespace, gap): (String, Gap)) -> Self {
+    fn new((namespace, gap): (String, ListGap)) -> Self {
         let (reason, detail) = match gap {
-            Gap::Cut => {
+            ListGap::Cut => {
                 ("cut", "DNS cuts an answer at 64 KB; a model that is not listed can be asked by its name")
             }
-            Gap::NoAnswer => ("no_answer", "DNS did not answer"),
-            Gap::Unlisted => (
+            ListGap::NoAnswer => ("no_answer", "DNS did not answer"),
+            ListGap::Unlisted => (
                 "unlisted",
                 "DNS cannot tell which namespaces there are; CANOPY_NAMESPACES lists those that it names",
             ),
@@ -82,9 +82,9 @@ impl Incomplete {
 ))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), []);
-    exchange::handle(&app, "/api/models", request, async |exchange, _| {
+    request_context::handle(&app, "/api/models", request, async |context, _| {
         let [] = parameters?;
-        let list = app.list.get(Instant::now(), || make(app.clone(), exchange.span.clone())).await?;
+        let list = app.listing.get(Instant::now(), || make(app.clone(), context.span.clone())).await?;
         let mut response = Response::new(Body::from(list));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
@@ -96,17 +96,18 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 async fn make(app: Arc<App>, span: RequestSpan) -> Bytes {
     let deadline = Deadline::in_(app.limits.upstream_time.min(LISTING_TIME));
     let listing = app.catalogue.list(deadline).await;
-    let ask = async |model: &ModelRef| match app.catalogue.glance(model, deadline).await {
-        Ok(served) => (model.to_string(), served.describe(&span, deadline).await.ok()),
-        Err(_) => (model.to_string(), None),
+    let ask = async |id: &ModelRef| match app.catalogue.find_once(id, deadline).await {
+        Ok(model) => (id.to_string(), model.describe(&span, deadline).await.ok()),
+        Err(_) => (id.to_string(), None),
     };
-    let mut asked: Vec<_> = stream::iter(&listing.models).map(ask).buffer_unordered(AT_ONCE).collect().await;
+    let mut asked: Vec<_> =
+        stream::iter(&listing.models).map(ask).buffer_unordered(LIST_CONCURRENCY).collect().await;
     asked.sort_by(|(one, _), (other, _)| one.cmp(other));
     let incomplete = listing.incomplete.into_iter().map(Incomplete::new).collect();
     let mut all = Listing { models: Vec::new(), unavailable: Vec::new(), incomplete };
-    for (model, known) in asked {
-        match known {
-            Some(known) => all.models.push(known.description.clone()),
+    for (model, revision) in asked {
+        match revision {
+            Some(revision) => all.models.push(revision.description.clone()),
             None => all.unavailable.push(model),
         }
     }
@@ -128,12 +129,12 @@ pub(crate) async fn one(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    exchange::handle(&app, "/api/models/{model}", request, async |exchange, _| {
+    request_context::handle(&app, "/api/models/{model}", request, async |context, _| {
         let deadline = Deadline::in_(app.limits.upstream_time);
-        let served = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
-        exchange.is_about(&served);
-        let known = served.describe(&exchange.span, deadline).await?;
-        Ok(Json(&known.description).into_response())
+        let model = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
+        context.set_model(&model);
+        let revision = model.describe(&context.span, deadline).await?;
+        Ok(Json(&revision.description).into_response())
     })
     .await
 }

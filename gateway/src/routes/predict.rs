@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::error::Failure;
+use crate::error::ApiError;
 use crate::forward::{Forwarded, forward};
-use crate::http::exchange::{self, Exchange};
 use crate::http::request_body;
-use crate::model::Served;
-use crate::upstream::connection::Deadline;
+use crate::http::request_context::{self, RequestContext};
+use crate::model::Model;
+use crate::upstream::pool::Deadline;
 
 static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 static PREDICTION_ID: HeaderName = HeaderName::from_static(PREDICTION_ID_HEADER);
@@ -68,10 +68,10 @@ enum Failures {
     ),
 )]
 pub(crate) async fn default_model(State(app): State<Arc<App>>, request: Request) -> Response {
-    exchange::handle(&app, "/api/predict", request, async |exchange, body| {
+    request_context::handle(&app, "/api/predict", request, async |context, body| {
         let deadline = Deadline::in_(app.limits.upstream_time);
-        let served = app.default(deadline).await?;
-        predict(&app, &served, exchange, body, deadline).await
+        let model = app.default(deadline).await?;
+        predict(&app, &model, context, body, deadline).await
     })
     .await
 }
@@ -92,44 +92,44 @@ pub(crate) async fn named_model(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    exchange::handle(&app, "/api/models/{model}/predict", request, async |exchange, body| {
+    request_context::handle(&app, "/api/models/{model}/predict", request, async |context, body| {
         let deadline = Deadline::in_(app.limits.upstream_time);
-        let served = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
-        predict(&app, &served, exchange, body, deadline).await
+        let model = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
+        predict(&app, &model, context, body, deadline).await
     })
     .await
 }
 
 async fn predict(
     app: &App,
-    served: &Arc<Served>,
-    exchange: &mut Exchange<'_>,
+    model: &Arc<Model>,
+    context: &mut RequestContext<'_>,
     body: Body,
     deadline: Deadline,
-) -> Result<Response, Failure> {
-    exchange.is_about(served);
+) -> Result<Response, ApiError> {
+    context.set_model(model);
     let began = Instant::now();
     let (rows, held) = request_body::rows(body, &app.limits).await?;
     // The time that the client takes for its body has a limit of its own.
     let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
-    let Forwarded { known, answers } = forward(served, &rows, &exchange.span, deadline).await?;
-    exchange.is_answered_by(&known);
-    exchange.span.model(served.model.name.as_str(), &known.description.version, rows.len());
+    let Forwarded { revision, answers } = forward(model, &rows, &context.span, deadline).await?;
+    context.set_revision(&revision);
+    context.span.model(model.id.name.as_str(), &revision.description.version, rows.len());
 
     let mut buffer = Uuid::encode_buffer();
     let prediction = Uuid::now_v7();
     let id: &str = prediction.hyphenated().encode_lower(&mut buffer);
-    let header = HeaderValue::from_str(id).map_err(|_| Failure::Internal("an id cannot be a header"))?;
+    let header = HeaderValue::from_str(id).map_err(|_| ApiError::Internal("an id cannot be a header"))?;
     let body = answers
-        .write(&known.description, id)
-        .map_err(|_| Failure::Internal("an answer cannot be written as JSON"))?;
+        .write(&revision.description, id)
+        .map_err(|_| ApiError::Internal("an answer cannot be written as JSON"))?;
     if let Some(recorder) = &app.recorder {
-        recorder.offer(prediction, &known, answers, rows);
+        recorder.offer(prediction, &revision, answers, rows);
     }
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(&REVISION, known.revision.clone());
+    headers.insert(&REVISION, revision.header.clone());
     headers.insert(&PREDICTION_ID, header);
     Ok(response_body::hold_until_sent(response, held))
 }

@@ -23,15 +23,15 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::error::{Failure, told_back};
-use crate::http::exchange;
+use crate::error::{ApiError, truncated};
 use crate::http::query;
 use crate::http::request_body;
-use crate::recording::entry::{Stored, StoredAnswers};
-use crate::recording::feedback::judge;
+use crate::http::request_context;
+use crate::recording::entry::{RecordedAnswers, RecordedRow};
+use crate::recording::feedback::evaluate;
+use crate::recording::feedback_recorder::EvaluatedFeedback;
 use crate::recording::queue::Recorder;
-use crate::recording::tally::Judged;
-use crate::store::{Feedback, Of, Page, Recorded, Unanswered};
+use crate::store::{FeedbackRow, Page, PredictionFilter, PredictionRecord, StoreQueryError};
 
 /// How many answers a list has unless it is asked for another number.
 const LIMIT: u64 = 50;
@@ -44,7 +44,7 @@ const LIMIT_MAX: u64 = 500;
     dead_code,
     reason = "these are words for the description of the API; feedback::judge reads the body"
 )]
-struct Truth {
+struct FeedbackRequest {
     /// The class that was right, by name or by index; for an answer to `instances` a list of them, one per row. Where
     /// the names of all classes are numbers, a number is a name.
     #[schema(value_type = Value, example = 1)]
@@ -53,7 +53,7 @@ struct Truth {
 
 /// What came of a truth.
 #[derive(Serialize, ToSchema)]
-struct Told {
+struct FeedbackReceipt {
     /// The answer that it is about.
     id: String,
     /// How many rows were judged.
@@ -94,13 +94,13 @@ struct RecordedPrediction {
     features: Option<Box<RawValue>>,
     /// What was the case, where that was told.
     #[serde(skip_serializing_if = "Option::is_none")]
-    feedback: Option<Known>,
+    feedback: Option<FeedbackView>,
 }
 
 /// What was the case.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PredictionFeedback)]
-struct Known {
+struct FeedbackView {
     /// The index of the class that was right, or one per row.
     #[schema(value_type = Value, example = 1)]
     actual: Box<RawValue>,
@@ -121,7 +121,7 @@ enum Actual {
     Many(Vec<u32>),
 }
 
-/// Recorded answers.
+/// PredictionRecord answers.
 #[derive(Serialize, ToSchema)]
 struct RecordedPredictions {
     /// The latest first.
@@ -137,7 +137,7 @@ struct RecordedPredictions {
     dead_code,
     reason = "these are words for the description of the API; query::parameters reads the URL"
 )]
-struct Filter {
+struct ListParameters {
     /// Only those of this model: MODEL, or MODEL.NAMESPACE.
     #[param(example = "demo")]
     model: Option<String>,
@@ -149,10 +149,10 @@ struct Filter {
 }
 
 /// Tells the truth about an answer that was given earlier.
-#[utoipa::path(post, path = "/api/predictions/{id}/feedback", tag = "predictions", request_body = Truth,
+#[utoipa::path(post, path = "/api/predictions/{id}/feedback", tag = "predictions", request_body = FeedbackRequest,
     params(("id" = String, Path, description = "The answer's `id`")),
     responses(
-        (status = 202, body = Told),
+        (status = 202, body = FeedbackReceipt),
         (status = 400, body = Problem, content_type = MEDIA_TYPE, description = "The body is not JSON"),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such answer is recorded"),
         (status = 408, body = Problem, content_type = MEDIA_TYPE, description = "The body took too long to arrive"),
@@ -169,31 +169,35 @@ pub(crate) async fn feedback(
     request: Request,
 ) -> Response {
     let is_json = is_json(request.headers());
-    exchange::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
+    request_context::handle(&app, "/api/predictions/{id}/feedback", request, async |_, body| {
         is_json?;
         let recorder = app.recorder()?;
         let (body, _held) = request_body::bytes(body, &app.limits).await?;
         let (id, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
-        let Recorded { prediction, revision, .. } = &found;
+        let PredictionRecord { prediction, revision, .. } = &found;
         let (answers, classes) =
-            (read::<StoredAnswers>(&prediction.answers)?, read::<Vec<Class>>(&revision.classes)?);
+            (read::<RecordedAnswers>(&prediction.answers)?, read::<Vec<Class>>(&revision.classes)?);
         let answered: Vec<_> = answers.as_slice().iter().map(|one| one.class).collect();
-        let verdict = judge(&body, &classes, &answered, matches!(answers, StoredAnswers::One(_)))?;
-        let actual = match (&answers, verdict.actual.as_slice()) {
-            (StoredAnswers::One(_), [one]) => serde_json::to_string(one),
+        let evaluation = evaluate(&body, &classes, &answered, matches!(answers, RecordedAnswers::One(_)))?;
+        let actual = match (&answers, evaluation.actual.as_slice()) {
+            (RecordedAnswers::One(_), [one]) => serde_json::to_string(one),
             (_, many) => serde_json::to_string(many),
         };
-        let actual = actual.map_err(|_| Failure::Internal("a truth cannot be written as JSON"))?;
-        let told =
-            Feedback { id: id.as_bytes().to_vec(), actual, given_at: Timestamp::now().as_millisecond() };
-        let (rows, correct) = (answered.len() as u64, verdict.correct);
+        let actual = actual.map_err(|_| ApiError::Internal("a truth cannot be written as JSON"))?;
+        let feedback =
+            FeedbackRow { id: id.as_bytes().to_vec(), actual, given_at: Timestamp::now().as_millisecond() };
+        let (rows, correct) = (answered.len() as u64, evaluation.correct);
         let (model, version) = (model(&found)?, revision.version.clone());
-        // Of two gateways that are told at once, the database lets one keep it.
-        if !recorder.tally.keep(Judged { told, model, version, correct, wrong: rows - correct }).await? {
-            return Err(Failure::FeedbackGiven(id));
+        // PredictionFilter two gateways that are told at once, the database lets one keep it.
+        if !recorder
+            .feedback
+            .record(EvaluatedFeedback { feedback, model, version, correct, wrong: rows - correct })
+            .await?
+        {
+            return Err(ApiError::FeedbackGiven(id));
         }
-        let told = Told { id: id.to_string(), rows, correct };
-        Ok((StatusCode::ACCEPTED, Json(told)).into_response())
+        let feedback = FeedbackReceipt { id: id.to_string(), rows, correct };
+        Ok((StatusCode::ACCEPTED, Json(feedback)).into_response())
     })
     .await
 }
@@ -213,7 +217,7 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    exchange::handle(&app, "/api/predictions/{id}", request, async |_, _| {
+    request_context::handle(&app, "/api/predictions/{id}", request, async |_, _| {
         let recorder = app.recorder()?;
         app.may_show_records()?;
         let (_, found) = find(&app, recorder, &id.map(|Path(id)| id).unwrap_or_default()).await?;
@@ -223,7 +227,7 @@ pub(crate) async fn one(
 }
 
 /// Lists answers that were given earlier, the latest first.
-#[utoipa::path(get, path = "/api/predictions", tag = "predictions", params(Filter),
+#[utoipa::path(get, path = "/api/predictions", tag = "predictions", params(ListParameters),
     responses(
         (status = 200, body = RecordedPredictions),
         (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what is recorded is switched off"),
@@ -234,20 +238,22 @@ pub(crate) async fn one(
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), ["model", "after", "limit"]);
-    exchange::handle(&app, "/api/predictions", request, async |_, _| {
+    request_context::handle(&app, "/api/predictions", request, async |_, _| {
         let recorder = app.recorder()?;
         app.may_show_records()?;
         let [model, after, limit] = parameters?;
-        let limit = limit.as_deref().map_or(Ok(LIMIT), limited)?;
-        let after = after.as_deref().map(place).transpose()?;
-        let model = model.as_deref().map(|name| asked_for(&app, name)).transpose()?;
-        let of = match (&model, app.catalogue.directory.named()) {
-            (Some(ModelRef { name, namespace }), _) => Of::Model { namespace, model: name.as_str() },
-            (None, Some(namespaces)) => Of::Namespaces(namespaces),
-            (None, None) => Of::All,
+        let limit = limit.as_deref().map_or(Ok(LIMIT), parse_limit)?;
+        let after = after.as_deref().map(cursor).transpose()?;
+        let model = model.as_deref().map(|name| requested_model(&app, name)).transpose()?;
+        let filter = match (&model, app.catalogue.static_models.allowed_namespaces()) {
+            (Some(ModelRef { name, namespace }), _) => {
+                PredictionFilter::Model { namespace, model: name.as_str() }
+            }
+            (None, Some(namespaces)) => PredictionFilter::NamespacePolicy(namespaces),
+            (None, None) => PredictionFilter::All,
         };
         let after = after.as_ref().map(|id| id.as_bytes().as_slice());
-        let Page { answers, next } = recorder.records.list(&of, after, limit).await.map_err(store)?;
+        let Page { answers, next } = recorder.store.list(&filter, after, limit).await.map_err(store_error)?;
         let predictions = answers.into_iter().map(describe).collect::<Result<Vec<_>, _>>()?;
         let next = next.as_deref().map(id_of).transpose()?.map(|id| id.to_string());
         Ok(Json(RecordedPredictions { predictions, next }).into_response())
@@ -256,87 +262,99 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 /// The answer that a caller calls `asked`, once what was given before is written.
-async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, Recorded), Failure> {
-    let unknown = || Failure::UnknownPrediction(told_back(asked));
+async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, PredictionRecord), ApiError> {
+    let unknown = || ApiError::UnknownPrediction(truncated(asked));
     let id = Uuid::parse_str(asked).map_err(|_| unknown())?;
     // Before the database is asked: what is written by then is found.
-    let awaited = recorder.awaited(id);
-    let mut found = recorder.records.find(id.as_bytes()).await.map_err(store)?;
+    let pending = recorder.pending_for(id);
+    let mut found = recorder.store.find(id.as_bytes()).await.map_err(store_error)?;
     if found.is_none() && !recorder.is_recorded(id) {
-        return Err(Failure::NotRecorded { id: id.to_string(), ratio: recorder.ratio });
+        return Err(ApiError::NotRecorded { id: id.to_string(), ratio: recorder.ratio });
     }
     if found.is_none()
-        && let Some(awaited) = awaited
+        && let Some(pending) = pending
     {
         // It may be on its way, given a moment ago.
-        recorder.settle(awaited).await.map_err(store)?;
-        found = recorder.records.find(id.as_bytes()).await.map_err(store)?;
+        recorder.wait_written(pending).await.map_err(store_error)?;
+        found = recorder.store.find(id.as_bytes()).await.map_err(store_error)?;
     }
-    let is_served = |recorded: &Recorded| app.catalogue.directory.admits(&recorded.prediction.namespace);
+    let is_served =
+        |recorded: &PredictionRecord| app.catalogue.static_models.allows(&recorded.prediction.namespace);
     let found = found.filter(is_served).ok_or_else(unknown)?;
     Ok((id, found))
 }
 
 /// Refuses what a browser sends to another origin without asking it first: forms, text, and bodies without a type.
 /// Otherwise any web page that somebody opens could tell truths to a gateway that only this person can reach.
-fn is_json(headers: &HeaderMap) -> Result<(), Failure> {
+fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or("no text"));
-    let found = types.next().ok_or(Failure::MediaType(None))?;
+    let found = types.next().ok_or(ApiError::UnsupportedMediaType(None))?;
     let kind = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
-    if is_json && types.next().is_none() { Ok(()) } else { Err(Failure::MediaType(Some(told_back(found)))) }
+    if is_json && types.next().is_none() {
+        Ok(())
+    } else {
+        Err(ApiError::UnsupportedMediaType(Some(truncated(found))))
+    }
 }
 
-fn limited(text: &str) -> Result<u64, Failure> {
+fn parse_limit(text: &str) -> Result<u64, ApiError> {
     let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-    limit.ok_or_else(|| Failure::Query("limit".to_owned(), format!("must be a number from 1 to {LIMIT_MAX}")))
+    limit.ok_or_else(|| {
+        ApiError::InvalidQuery("limit".to_owned(), format!("must be a number from 1 to {LIMIT_MAX}"))
+    })
 }
 
-fn place(text: &str) -> Result<Uuid, Failure> {
-    let wrong = |_| Failure::Query("after".to_owned(), "must be the id of a prediction".to_owned());
+fn cursor(text: &str) -> Result<Uuid, ApiError> {
+    let wrong = |_| ApiError::InvalidQuery("after".to_owned(), "must be the id of a prediction".to_owned());
     Uuid::parse_str(text).map_err(wrong)
 }
 
-fn asked_for(app: &App, name: &str) -> Result<ModelRef, Failure> {
-    let model = app.reference(name).ok().filter(|model| app.catalogue.directory.admits(&model.namespace));
-    model.ok_or_else(|| Failure::UnknownModel(told_back(name)))
+fn requested_model(app: &App, name: &str) -> Result<ModelRef, ApiError> {
+    let model = app.reference(name).ok().filter(|model| app.catalogue.static_models.allows(&model.namespace));
+    model.ok_or_else(|| ApiError::UnknownModel(truncated(name)))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
-fn store(why: Unanswered) -> Failure {
-    Failure::Store(why.to_string())
+fn store_error(why: StoreQueryError) -> ApiError {
+    ApiError::StoreUnavailable(why.to_string())
 }
 
-fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Failure> {
-    serde_json::from_str(json).map_err(|_| Failure::Internal("a row of the database is not what was written"))
+fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, ApiError> {
+    serde_json::from_str(json)
+        .map_err(|_| ApiError::Internal("a row of the database is not what was written"))
 }
 
-fn model(recorded: &Recorded) -> Result<ModelRef, Failure> {
+fn model(recorded: &PredictionRecord) -> Result<ModelRef, ApiError> {
     let name = recorded.prediction.model.parse();
-    let name = name.map_err(|_| Failure::Internal("a row of the database names no model"))?;
+    let name = name.map_err(|_| ApiError::Internal("a row of the database names no model"))?;
     Ok(ModelRef { name, namespace: recorded.prediction.namespace.clone() })
 }
 
-fn describe(recorded: Recorded) -> Result<RecordedPrediction, Failure> {
-    let Recorded { prediction, revision, feedback } = recorded;
+fn describe(recorded: PredictionRecord) -> Result<RecordedPrediction, ApiError> {
+    let PredictionRecord { prediction, revision, feedback } = recorded;
     let id = id_of(&prediction.id)?;
     let (seconds, nanoseconds) = id.get_timestamp().map(|moment| moment.to_unix()).unwrap_or_default();
     let milliseconds = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
     let classes: Vec<Class> = read(&revision.classes)?;
     let label = |class: u32| classes.get(class as usize).and_then(Class::name).map(str::to_owned);
-    let named = |&Stored { class, proba }: &Stored| predict::Prediction { class, label: label(class), proba };
-    let (one, many) = match read(&prediction.answers)? {
-        StoredAnswers::One(one) => (Some(named(&one)), None),
-        StoredAnswers::Many(many) => (None, Some(many.iter().map(named).collect())),
+    let named = |&RecordedRow { class, proba }: &RecordedRow| predict::Prediction {
+        class,
+        label: label(class),
+        proba,
     };
-    let feedback = feedback.map(|told| {
-        Ok::<_, Failure>(Known {
-            actual: read::<&RawValue>(&told.actual)?.to_owned(),
-            label: match read(&told.actual)? {
+    let (one, many) = match read(&prediction.answers)? {
+        RecordedAnswers::One(one) => (Some(named(&one)), None),
+        RecordedAnswers::Many(many) => (None, Some(many.iter().map(named).collect())),
+    };
+    let feedback = feedback.map(|feedback| {
+        Ok::<_, ApiError>(FeedbackView {
+            actual: read::<&RawValue>(&feedback.actual)?.to_owned(),
+            label: match read(&feedback.actual)? {
                 Actual::One(class) => label(class).map(Value::from),
                 Actual::Many(all) => all.into_iter().map(label).collect::<Option<Vec<_>>>().map(Value::from),
             },
-            given_at: moment(told.given_at),
+            given_at: timestamp(feedback.given_at),
         })
     });
     Ok(RecordedPrediction {
@@ -345,7 +363,7 @@ fn describe(recorded: Recorded) -> Result<RecordedPrediction, Failure> {
         namespace: prediction.namespace,
         version: revision.version,
         revision: prediction.revision,
-        answered_at: moment(milliseconds + i64::from(nanoseconds / 1_000_000)),
+        answered_at: timestamp(milliseconds + i64::from(nanoseconds / 1_000_000)),
         prediction: one,
         predictions: many,
         features: prediction.features.as_deref().map(read::<&RawValue>).transpose()?.map(RawValue::to_owned),
@@ -353,11 +371,11 @@ fn describe(recorded: Recorded) -> Result<RecordedPrediction, Failure> {
     })
 }
 
-fn id_of(bytes: &[u8]) -> Result<Uuid, Failure> {
-    Uuid::from_slice(bytes).map_err(|_| Failure::Internal("a row of the database has an id that is none"))
+fn id_of(bytes: &[u8]) -> Result<Uuid, ApiError> {
+    Uuid::from_slice(bytes).map_err(|_| ApiError::Internal("a row of the database has an id that is none"))
 }
 
 /// Milliseconds since 1970, in words.
-fn moment(milliseconds: i64) -> String {
+fn timestamp(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds).map(|moment| moment.to_string()).unwrap_or_default()
 }

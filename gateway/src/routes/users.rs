@@ -13,9 +13,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::error::{Failure, told_back};
-use crate::http::exchange;
+use crate::error::{ApiError, truncated};
 use crate::http::query;
+use crate::http::request_context;
 use crate::store::{Store, User};
 
 /// All users.
@@ -34,10 +34,10 @@ struct Users {
 ))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), []);
-    exchange::handle(&app, "/api/users", request, async |_, _| {
+    request_context::handle(&app, "/api/users", request, async |_, _| {
         let [] = parameters?;
         may_show(&app)?;
-        let users = app.store.users().await.map_err(|why| Failure::Store(why.to_string()))?;
+        let users = app.store.users().await.map_err(|why| ApiError::StoreUnavailable(why.to_string()))?;
         Ok(Json(Users { users }).into_response())
     })
     .await
@@ -57,19 +57,19 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    exchange::handle(&app, "/api/users/{id}", request, async |_, _| {
+    request_context::handle(&app, "/api/users/{id}", request, async |_, _| {
         may_show(&app)?;
         let text = id.map(|Path(text)| text).unwrap_or_default();
-        let unknown = || Failure::UnknownUser(told_back(&text));
+        let unknown = || ApiError::UnknownUser(truncated(&text));
         let id = text.parse().map_err(|_| unknown())?;
-        let user = app.store.user(id).await.map_err(|why| Failure::Store(why.to_string()))?;
+        let user = app.store.user(id).await.map_err(|why| ApiError::StoreUnavailable(why.to_string()))?;
         Ok(Json(user.ok_or_else(unknown)?).into_response())
     })
     .await
 }
 
 /// The rows of a database are people, with addresses; the list that there is without one is an example.
-fn may_show(app: &App) -> Result<(), Failure> {
+fn may_show(app: &App) -> Result<(), ApiError> {
     match app.store {
         Store::Seed => Ok(()),
         Store::Database(_) => app.may_show_records(),

@@ -64,7 +64,7 @@ impl Address {
     }
 
     /// What connects to it, and waits for a connection for as long as `patience`.
-    pub(super) fn options(&self, patience: Duration) -> ConnectOptions {
+    pub(super) fn options(&self, query_timeout: Duration) -> ConnectOptions {
         // The wrapper puts its options into a span, URL and all: the driver's own options come in beside it.
         let mut options = match self {
             Self::Sqlite(url) => ConnectOptions::new(url),
@@ -90,7 +90,7 @@ impl Address {
             }
         }
         if self.is_server() {
-            options.max_connections(CONNECTIONS_MAX).acquire_timeout(patience).connect_lazy(true);
+            options.max_connections(CONNECTIONS_MAX).acquire_timeout(query_timeout).connect_lazy(true);
         }
         options
     }

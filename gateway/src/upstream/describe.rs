@@ -9,37 +9,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
-use crate::error::Trouble;
-use crate::revision::Known;
-use crate::upstream::connection::Deadline;
+use crate::error::UpstreamError;
+use crate::revision::Revision;
+use crate::upstream::pool::Deadline;
 
 /// What a lesson comes to.
-pub(crate) type Lesson = Result<Arc<Known>, Trouble>;
+pub(crate) type DescribeResult = Result<Arc<Revision>, UpstreamError>;
 
 /// The lessons that one predictor has given.
 #[derive(Default)]
-pub(crate) struct Lessons {
+pub(crate) struct DescribeFlight {
     /// How many have ended.
     ended: AtomicU64,
-    last: Mutex<Option<Lesson>>,
+    last: Mutex<Option<DescribeResult>>,
 }
 
-impl Lessons {
+impl DescribeFlight {
     /// The outcome of `lesson`, or of the one that is under way.
-    pub(crate) async fn share(&self, deadline: Deadline, lesson: impl Future<Output = Lesson>) -> Lesson {
+    pub(crate) async fn share(
+        &self,
+        deadline: Deadline,
+        call: impl Future<Output = DescribeResult>,
+    ) -> DescribeResult {
         let ended_before = self.ended.load(Ordering::Acquire);
-        let late = Trouble::Late { after: deadline.after };
+        let late = UpstreamError::DeadlineExceeded { after: deadline.after };
         let mut last = timeout_at(deadline.at, self.last.lock()).await.map_err(|_| late)?;
         if self.ended.load(Ordering::Acquire) != ended_before {
             match &*last {
                 // Its deadline was not ours.
-                None | Some(Err(Trouble::Late { .. })) => {}
+                None | Some(Err(UpstreamError::DeadlineExceeded { .. })) => {}
                 Some(shared) => return shared.clone(),
             }
         }
-        let lesson = lesson.await;
-        *last = Some(lesson.clone());
+        let call = call.await;
+        *last = Some(call.clone());
         self.ended.fetch_add(1, Ordering::Release);
-        lesson
+        call
     }
 }

@@ -10,9 +10,9 @@ use canopy_contract::rows::Rows;
 use serde::Serialize;
 
 /// How long an answer may be, however few rows there are: room for members that a later predictor may add.
-const ANSWER_BASE_BYTES: usize = 16 << 10;
+const RESPONSE_BASE_BYTES: usize = 16 << 10;
 /// How long an answer may be per row.
-const ANSWER_ROW_BYTES: usize = 256;
+const RESPONSE_ROW_BYTES: usize = 256;
 /// How far above 1 a sum of probabilities may lie by rounding.
 const ROUNDING: f64 = 1e-6;
 
@@ -26,7 +26,7 @@ pub(crate) enum Answers {
 }
 
 /// The body of the predictor's request.
-pub(crate) fn question(rows: &Rows) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn encode_request(rows: &Rows) -> Result<Bytes, serde_json::Error> {
     // Some 20 characters write any 64-bit float.
     let mut body = Vec::with_capacity(32 + rows.values().len() * 20);
     let (before, after): (&[u8], &[u8]) =
@@ -43,12 +43,12 @@ pub(crate) fn question(rows: &Rows) -> Result<Bytes, serde_json::Error> {
 }
 
 /// How many bytes the answer to so many rows may have.
-pub(crate) fn answer_max(rows: usize) -> usize {
-    ANSWER_BASE_BYTES + rows * ANSWER_ROW_BYTES
+pub(crate) fn response_max(rows: usize) -> usize {
+    RESPONSE_BASE_BYTES + rows * RESPONSE_ROW_BYTES
 }
 
 /// Reads the predictor's answer to `rows`, or says why it is none.
-pub(crate) fn read(body: &[u8], rows: &Rows, model: &ModelDescription) -> Result<Answers, String> {
+pub(crate) fn decode_response(body: &[u8], rows: &Rows, model: &ModelDescription) -> Result<Answers, String> {
     let unreadable = |error: serde_json::Error| format!("its answer cannot be read: {error}");
     let answers = if rows.is_single() {
         Answers::One(serde_json::from_slice(body).map_err(unreadable)?)
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn rows_go_to_the_predictor_as_the_numbers_they_are() {
-        let body = |rows| String::from_utf8(question(&rows).unwrap().to_vec()).unwrap();
+        let body = |rows| String::from_utf8(encode_request(&rows).unwrap().to_vec()).unwrap();
         assert_eq!(body(Rows::single(vec![0.1, -2.0, 1e300])), r#"{"features":[0.1,-2.0,1e+300]}"#);
         assert_eq!(body(Rows::instances([[0.5], [1.5]])), r#"{"instances":[[0.5],[1.5]]}"#);
     }
@@ -196,7 +196,7 @@ mod tests {
     fn what_is_no_answer_to_the_rows_is_told_apart() {
         let (single, two) = (Rows::single(vec![1.0]), Rows::instances([[1.0], [2.0]]));
         let check = |body: &str, rows: &Rows, why: &str| {
-            let error = read(body.as_bytes(), rows, &unnamed()).expect_err(body);
+            let error = decode_response(body.as_bytes(), rows, &unnamed()).expect_err(body);
             assert!(error.contains(why), "{body}: {error:?} instead of {why:?}");
         };
         check("", &single, "cannot be read: EOF");
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn members_that_a_later_predictor_adds_are_passed_over() {
         let body = br#"{"prediction":1,"confidence":1.0000000001,"probabilities":[0,1]}"#;
-        let answers = read(body, &Rows::single(vec![1.0]), &unnamed()).unwrap();
+        let answers = decode_response(body, &Rows::single(vec![1.0]), &unnamed()).unwrap();
         assert_eq!(answers.one().map(|one| one.prediction), Some(1));
     }
 }

@@ -3,8 +3,8 @@
 use http::{Method, Request};
 use serde_json::json;
 
+use crate::fake_predictor::FakePredictor;
 use crate::gateway::{Gateway, ROW, settings};
-use crate::predictor::Predictor;
 
 #[tokio::test]
 async fn the_gateway_says_that_it_is_there() {
@@ -30,8 +30,8 @@ async fn users_without_a_database_are_alice_and_bob() {
 
 #[tokio::test]
 async fn one_row_is_answered_in_full_by_either_route() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     for path in ["/api/predict", "/api/models/demo/predict", "/api/models/demo.default/predict"] {
         let answered = gateway.post(path, ROW).await;
         let id = answered.header("canopy-prediction-id").to_owned();
@@ -50,8 +50,8 @@ async fn one_row_is_answered_in_full_by_either_route() {
 
 #[tokio::test]
 async fn many_rows_are_answered_in_their_order_without_a_confidence_for_all() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     let answered = gateway.post("/api/predict", r#"{"instances":[[1,2,0,0],[-1,-2,0,0]]}"#).await.json();
     assert_eq!(answered["predictions"], json!([{"class": 1, "proba": 0.87}, {"class": 0, "proba": 0.87}]));
     assert!(answered.get("prediction").is_none() && answered.get("confidence").is_none(), "{answered}");
@@ -59,8 +59,8 @@ async fn many_rows_are_answered_in_their_order_without_a_confidence_for_all() {
 
 #[tokio::test]
 async fn numbers_reach_the_predictor_as_they_were_sent() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     gateway.post("/api/predict", r#" {"features": [0.1, -1e-7, 9.999999999999998, 10]} "#).await.class();
     let (_, body) = predictor.script.last.lock().unwrap().clone();
     assert_eq!(body, r#"{"features":[0.1,-1e-7,9.999999999999998,10.0]}"#);
@@ -68,8 +68,8 @@ async fn numbers_reach_the_predictor_as_they_were_sent() {
 
 #[tokio::test]
 async fn a_class_with_a_name_is_told_by_name() {
-    let predictor = Predictor::of("iris").await;
-    predictor.becomes("00000001", |model| model["classes"] = json!(["setosa", "versicolor"]));
+    let predictor = FakePredictor::of("iris").await;
+    predictor.change_revision("00000001", |model| model["classes"] = json!(["setosa", "versicolor"]));
     let gateway = Gateway::new(&settings(&[("iris", &predictor)])).await;
     let answered = gateway.post("/api/models/iris/predict", ROW).await.json();
     assert_eq!(answered["prediction"], json!({"class": 1, "label": "versicolor", "proba": 0.87}));
@@ -77,14 +77,14 @@ async fn a_class_with_a_name_is_told_by_name() {
 
 #[tokio::test]
 async fn models_are_listed_with_what_they_take_and_those_that_do_not_answer_by_name() {
-    let (demo, iris) = (Predictor::of("demo").await, Predictor::of("iris").await);
+    let (demo, iris) = (FakePredictor::of("demo").await, FakePredictor::of("iris").await);
     let gateway = Gateway::new(&settings(&[("demo", &demo), ("iris", &iris)])).await;
     let description = demo.script.description.lock().unwrap().clone();
     assert_eq!(gateway.get("/api/models/demo").await.json(), description);
-    let dead = iris.die().await;
+    let stopped = iris.stop().await;
     let listed = gateway.get("/api/models").await.json();
     assert_eq!(listed, json!({"models": [description], "unavailable": ["iris.default"], "incomplete": []}));
-    let iris = dead.comes_back().await;
+    let iris = stopped.restart().await;
     let both = gateway.get("/api/models").await.json();
     assert_eq!(both["models"][1], iris.script.description.lock().unwrap().clone());
     assert_eq!(both["unavailable"], json!([]));
@@ -92,7 +92,7 @@ async fn models_are_listed_with_what_they_take_and_those_that_do_not_answer_by_n
 
 #[tokio::test]
 async fn a_model_that_nobody_serves_is_unknown_and_no_predictor_is_asked() {
-    let predictor = Predictor::of("iris").await;
+    let predictor = FakePredictor::of("iris").await;
     // The default model and a namespace that is not served.
     let gateway = Gateway::new(&settings(&[("iris.shop", &predictor)])).await;
     gateway.predict().await.problem(404, "unknown_model");
@@ -109,8 +109,8 @@ async fn a_model_that_nobody_serves_is_unknown_and_no_predictor_is_asked() {
 
 #[tokio::test]
 async fn a_namespace_that_is_served_is_named_after_a_dot() {
-    let predictor = Predictor::of("iris").await;
-    predictor.becomes("00000001", |model| model["namespace"] = json!("shop"));
+    let predictor = FakePredictor::of("iris").await;
+    predictor.change_revision("00000001", |model| model["namespace"] = json!("shop"));
     let mut settings = settings(&[("iris.shop", &predictor)]);
     settings.namespaces = Some("shop".to_owned());
     let gateway = Gateway::new(&settings).await;

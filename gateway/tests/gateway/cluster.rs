@@ -6,16 +6,16 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use canopy_gateway::settings::{Habits, Settings};
+use canopy_gateway::settings::{Settings, Tuning};
 use hickory_proto::rr::RecordType;
 use tokio::net::TcpListener;
 
-use crate::dns::{Dns, Say};
+use crate::fake_dns::{DnsReply, FakeDns};
+use crate::fake_predictor::FakePredictor;
 use crate::gateway::{Gateway, settings};
-use crate::predictor::Predictor;
 
 pub(crate) struct Cluster {
-    pub(crate) dns: Dns,
+    pub(crate) dns: FakeDns,
     port: u16,
     _held: TcpListener,
 }
@@ -28,11 +28,11 @@ pub(crate) fn ip(number: u8) -> IpAddr {
 impl Cluster {
     pub(crate) async fn new() -> Self {
         let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { dns: Dns::start().await, port: held.local_addr().unwrap().port(), _held: held }
+        Self { dns: FakeDns::start().await, port: held.local_addr().unwrap().port(), _held: held }
     }
 
     /// A cluster with pods of the model `demo` that are ready.
-    pub(crate) async fn with_pods<const N: usize>() -> (Self, [Predictor; N]) {
+    pub(crate) async fn with_pods<const N: usize>() -> (Self, [FakePredictor; N]) {
         let cluster = Self::new().await;
         let mut pods = Vec::new();
         for number in 1..=N {
@@ -48,31 +48,34 @@ impl Cluster {
     }
 
     /// Starts a pod of `model`, of which DNS knows nothing yet.
-    pub(crate) async fn pod(&self, model: &str, number: u8) -> Predictor {
-        Predictor::at(model, SocketAddr::new(ip(number), self.port)).await
+    pub(crate) async fn pod(&self, model: &str, number: u8) -> FakePredictor {
+        FakePredictor::at(model, SocketAddr::new(ip(number), self.port)).await
     }
 
     /// From now on DNS tells of `model` in the gateway's namespace, and that these of its pods are ready.
     pub(crate) fn ready(&self, model: &str, numbers: &[u8]) {
         self.exists(model, true);
         let say = match numbers {
-            [] => Say::NoName,
-            _ => Say::At(numbers.iter().map(|&number| ip(number)).collect(), 30),
+            [] => DnsReply::NxDomain,
+            _ => DnsReply::Addresses(numbers.iter().map(|&number| ip(number)).collect(), 30),
         };
         self.addresses(model, say);
     }
 
     /// What DNS says of the addresses of a model's pods.
-    pub(crate) fn addresses(&self, model: &str, say: Say) {
-        self.dns.say(&format!("{model}-pods.default.svc.cluster.test"), RecordType::A, say);
+    pub(crate) fn addresses(&self, model: &str, say: DnsReply) {
+        self.dns.set(&format!("{model}-pods.default.svc.cluster.test"), RecordType::A, say);
     }
 
     /// Whether DNS knows `model` at all.
     pub(crate) fn exists(&self, model: &str, does: bool) {
         let name = format!("_http-canopy._tcp.{model}.default.svc.cluster.test");
-        let say =
-            if does { Say::Targets(vec![format!("{model}.default.svc.cluster.test.")]) } else { Say::NoName };
-        self.dns.say(&name, RecordType::SRV, say);
+        let say = if does {
+            DnsReply::Targets(vec![format!("{model}.default.svc.cluster.test.")])
+        } else {
+            DnsReply::NxDomain
+        };
+        self.dns.set(&name, RecordType::SRV, say);
     }
 
     /// The settings of a gateway in the cluster, with the habits of every day.
@@ -80,7 +83,7 @@ impl Cluster {
         Settings {
             cluster_domain: Some("cluster.test".to_owned()),
             dns_server: Some(self.dns.address),
-            habits: Habits { predictor_port: self.port, ..settings(&[]).habits },
+            tuning: Tuning { predictor_port: self.port, ..settings(&[]).tuning },
             ..settings(&[])
         }
     }
@@ -91,10 +94,10 @@ impl Cluster {
     }
 
     /// The settings of a gateway that asks DNS all the time.
-    pub(crate) fn hasty(&self) -> Settings {
+    pub(crate) fn fast_refresh(&self) -> Settings {
         let mut settings = self.settings();
-        settings.habits.ask_again = Duration::from_millis(20);
-        settings.habits.ask_again_for_nothing = Duration::from_millis(20);
+        settings.tuning.resolve_interval = Duration::from_millis(20);
+        settings.tuning.negative_ttl = Duration::from_millis(20);
         settings
     }
 }

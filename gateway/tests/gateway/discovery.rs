@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use hickory_proto::rr::RecordType;
 
 use crate::cluster::{Cluster, endpoints, ip, until};
-use crate::dns::Say;
+use crate::fake_dns::DnsReply;
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW};
-use crate::predictor::{Manner, Predictor};
 
-fn predictions<const N: usize>(pods: &[Predictor; N]) -> [usize; N] {
-    pods.each_ref().map(Predictor::predictions)
+fn predictions<const N: usize>(pods: &[FakePredictor; N]) -> [usize; N] {
+    pods.each_ref().map(FakePredictor::predictions)
 }
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn a_model_is_looked_up_once_and_then_known() {
     for _ in 0..50 {
         gateway.predict().await.class();
     }
-    let asked = cluster.dns.asked();
+    let asked = cluster.dns.queries();
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(
         (asked[0].name.as_str(), asked[0].kind),
@@ -39,14 +39,14 @@ async fn requests_that_come_during_the_first_look_up_share_it() {
     let gateway = cluster.gateway().await;
     let all = join_all((0..50).map(|_| gateway.predict())).await;
     assert!(all.iter().all(|answered| answered.class() == 1));
-    assert_eq!(cluster.dns.asked().len(), 1);
+    assert_eq!(cluster.dns.queries().len(), 1);
 }
 
 #[tokio::test]
 async fn requests_in_flight_are_spread_evenly() {
     let (cluster, pods) = Cluster::with_pods::<3>().await;
     for pod in &pods {
-        pod.predicts(Manner::Slow(Duration::from_millis(200)));
+        pod.set_predict_behavior(Behavior::Slow(Duration::from_millis(200)));
     }
     let gateway = cluster.gateway().await;
     join_all((0..30).map(|_| gateway.predict()))
@@ -62,7 +62,7 @@ async fn requests_in_flight_are_spread_evenly() {
 async fn a_new_pod_is_used_and_one_that_vanished_is_left_alone() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     cluster.ready("demo", &[1]);
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await.class();
     cluster.ready("demo", &[1, 2]);
     until("the new pod is asked", async || {
@@ -73,7 +73,7 @@ async fn a_new_pod_is_used_and_one_that_vanished_is_left_alone() {
     assert_eq!(pods[1].descriptions(), 0, "its answer says that it is the revision that is known");
 
     cluster.ready("demo", &[2]);
-    pods[0].is_left_alone().await;
+    pods[0].wait_disconnected().await;
     let before = pods[0].predictions();
     for _ in 0..20 {
         gateway.predict().await.class();
@@ -86,17 +86,17 @@ async fn a_new_pod_is_used_and_one_that_vanished_is_left_alone() {
 async fn a_request_at_a_pod_that_vanishes_is_answered() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     cluster.ready("demo", &[1]);
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await.class();
-    pods[0].predicts(Manner::Slow(Duration::from_millis(300)));
+    pods[0].set_predict_behavior(Behavior::Slow(Duration::from_millis(300)));
     let vanishes = async {
-        cluster.dns.is_asked_again("demo-pods", 1).await;
+        cluster.dns.wait_queries("demo-pods", 1).await;
         cluster.ready("demo", &[2]);
-        cluster.dns.is_asked_again("demo-pods", 2).await;
+        cluster.dns.wait_queries("demo-pods", 2).await;
     };
     let (answered, ()) = tokio::join!(gateway.predict(), vanishes);
     assert_eq!((answered.class(), pods[0].predictions()), (1.into(), 2));
-    pods[0].is_left_alone().await;
+    pods[0].wait_disconnected().await;
 }
 
 #[tokio::test]
@@ -104,46 +104,46 @@ async fn an_answer_that_does_not_fit_into_a_packet_is_asked_for_by_tcp() {
     let cluster = Cluster::new().await;
     let many: Vec<_> = (0..500_u16).map(|n| [127, 1, (n >> 8) as u8, n as u8].into()).collect();
     cluster.exists("demo", true);
-    cluster.addresses("demo", Say::At(many, 30));
+    cluster.addresses("demo", DnsReply::Addresses(many, 30));
     let gateway = cluster.gateway().await;
     gateway.predict().await.problem(503, "predictor_unavailable");
     assert_eq!(endpoints(&gateway), Some(500));
-    let by_tcp: Vec<_> = cluster.dns.asked().iter().map(|asked| asked.by_tcp).collect();
-    assert_eq!(by_tcp[..2], [false, true]);
+    let over_tcp: Vec<_> = cluster.dns.queries().iter().map(|asked| asked.over_tcp).collect();
+    assert_eq!(over_tcp[..2], [false, true]);
 }
 
 #[tokio::test]
 async fn where_there_is_no_address_of_the_older_kind_the_newer_is_asked_for() {
     let cluster = Cluster::new().await;
     cluster.exists("demo", true);
-    cluster.addresses("demo", Say::Empty);
+    cluster.addresses("demo", DnsReply::Empty);
     let name = "demo-pods.default.svc.cluster.test";
-    cluster.dns.say(name, RecordType::AAAA, Say::At(vec!["::1".parse().unwrap(), ip(1)], 30));
+    cluster.dns.set(name, RecordType::AAAA, DnsReply::Addresses(vec!["::1".parse().unwrap(), ip(1)], 30));
     let gateway = cluster.gateway().await;
     gateway.predict().await.problem(503, "predictor_unavailable");
     assert_eq!(endpoints(&gateway), Some(1), "an address of the wrong kind is none");
     let kinds: Vec<_> =
-        cluster.dns.asked().iter().filter(|q| q.name.starts_with(name)).map(|q| q.kind).collect();
+        cluster.dns.queries().iter().filter(|q| q.name.starts_with(name)).map(|q| q.kind).collect();
     assert_eq!(kinds[..2], [RecordType::A, RecordType::AAAA]);
 }
 
 #[tokio::test]
 async fn pods_that_vanish_serve_for_a_while_then_the_model_is_not_ready_then_unknown() {
     let (cluster, pods) = Cluster::with_pods::<1>().await;
-    let mut settings = cluster.hasty();
-    settings.habits.keep_vanished = Duration::from_millis(400);
+    let mut settings = cluster.fast_refresh();
+    settings.tuning.vanished_grace = Duration::from_millis(400);
     let gateway = Gateway::new(&settings).await;
     gateway.predict().await.class();
     let vanished = Instant::now();
     cluster.ready("demo", &[]);
-    cluster.dns.is_asked_again("demo-pods", 2).await;
+    cluster.dns.wait_queries("demo-pods", 2).await;
     assert_eq!(gateway.predict().await.class(), 1);
     until("the pods are given up", async || gateway.predict().await.status == 503).await;
     assert!(vanished.elapsed() >= Duration::from_millis(400), "{:?}", vanished.elapsed());
     let problem = gateway.predict().await.problem(503, "not_ready");
     assert_eq!(problem.detail, "no predictor of model demo.default is ready");
     assert_eq!(endpoints(&gateway), Some(0));
-    pods[0].is_left_alone().await;
+    pods[0].wait_disconnected().await;
 
     cluster.exists("demo", false);
     until("the model is forgotten", async || gateway.predict().await.status == 404).await;
@@ -157,9 +157,9 @@ async fn pods_that_vanish_serve_for_a_while_then_the_model_is_not_ready_then_unk
 #[tokio::test]
 async fn pods_that_vanish_and_refuse_connections_are_not_waited_for() {
     let (cluster, [pod]) = Cluster::with_pods::<1>().await;
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await.class();
-    let _dead = pod.die().await;
+    let _dead = pod.stop().await;
     cluster.ready("demo", &[]);
     until("no pod is left", async || {
         gateway.predict().await;
@@ -171,14 +171,14 @@ async fn pods_that_vanish_and_refuse_connections_are_not_waited_for() {
 
 #[tokio::test]
 async fn while_dns_fails_the_last_answer_counts() {
-    for failure in [Say::Failure, Say::Silence] {
+    for failure in [DnsReply::ServFail, DnsReply::Timeout] {
         let (cluster, _pods) = Cluster::with_pods::<2>().await;
-        let mut settings = cluster.hasty();
-        settings.habits.keep_vanished = Duration::from_millis(1);
+        let mut settings = cluster.fast_refresh();
+        settings.tuning.vanished_grace = Duration::from_millis(1);
         let gateway = Gateway::new(&settings).await;
         gateway.predict().await.class();
-        cluster.dns.say_of_all(Some(failure));
-        cluster.dns.is_asked_again("demo-pods", 3).await;
+        cluster.dns.set_all(Some(failure));
+        cluster.dns.wait_queries("demo-pods", 3).await;
         for _ in 0..20 {
             gateway.predict().await.class();
         }
@@ -189,10 +189,10 @@ async fn while_dns_fails_the_last_answer_counts() {
 #[tokio::test]
 async fn without_a_server_the_last_answer_counts() {
     let (cluster, _pods) = Cluster::with_pods::<2>().await;
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await.class();
     let Cluster { dns, .. } = cluster;
-    dns.is_asked_again("demo-pods", 1).await;
+    dns.wait_queries("demo-pods", 1).await;
     drop(dns);
     let started = Instant::now();
     until("some look-ups failed", async || {
@@ -210,31 +210,35 @@ async fn a_connection_that_fails_has_dns_asked_at_once() {
     // With the habits of every day the next look-up would come in five seconds.
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
-    let dead = old.die().await;
+    let stopped = old.stop().await;
     cluster.ready("demo", &[2]);
     let started = Instant::now();
     gateway.predict().await.problem(503, "predictor_unavailable");
     until("the new pod answers", async || gateway.predict().await.status == 200).await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-    assert_eq!((new.predictions(), dead.address.port()), (1, cluster.port()));
-    assert!(cluster.dns.times("demo-pods") <= 4, "alarms are put together: {:?}", cluster.dns.asked());
+    assert_eq!((new.predictions(), stopped.address.port()), (1, cluster.port()));
+    assert!(
+        cluster.dns.query_count("demo-pods") <= 4,
+        "alarms are put together: {:?}",
+        cluster.dns.queries()
+    );
 }
 
 #[tokio::test]
 async fn names_that_clients_make_up_do_not_hold_up_the_look_ups_of_models_in_use() {
     let (cluster, _pods) = Cluster::with_pods::<1>().await;
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await.class();
     // More names than DNS is asked about at once, and it answers none of them.
     let names = (0..200).map(|number| format!("nothing-{number}")).collect::<Vec<_>>();
     for name in &names {
-        cluster.addresses(name, Say::Silence);
+        cluster.addresses(name, DnsReply::Timeout);
     }
     let ask = async |name: &String| gateway.post(&format!("/api/models/{name}/predict"), ROW).await;
     let mut flood = std::pin::pin!(join_all(names.iter().map(ask)));
     let watched = async {
-        until("the names wait for DNS", async || cluster.dns.times("nothing-") >= 32).await;
-        cluster.dns.is_asked_again("demo-pods", 5).await;
+        until("the names wait for DNS", async || cluster.dns.query_count("nothing-") >= 32).await;
+        cluster.dns.wait_queries("demo-pods", 5).await;
     };
     tokio::select! {
         biased;
@@ -246,12 +250,12 @@ async fn names_that_clients_make_up_do_not_hold_up_the_look_ups_of_models_in_use
 #[tokio::test]
 async fn pods_that_a_cut_answer_leaves_out_stay_in_use() {
     let (cluster, _pods) = Cluster::with_pods::<3>().await;
-    let gateway = Gateway::new(&cluster.hasty()).await;
+    let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await.class();
     assert_eq!(endpoints(&gateway), Some(3));
-    cluster.addresses("demo", Say::SomeOf(vec![ip(2), ip(4)], 30));
+    cluster.addresses("demo", DnsReply::TruncatedAddresses(vec![ip(2), ip(4)], 30));
     until("the new pod is known", async || endpoints(&gateway) == Some(4)).await;
-    cluster.dns.is_asked_again("demo-pods", 3).await;
+    cluster.dns.wait_queries("demo-pods", 3).await;
     assert_eq!(endpoints(&gateway), Some(4));
     cluster.ready("demo", &[1, 2]);
     until("a whole answer counts alone", async || endpoints(&gateway) == Some(2)).await;

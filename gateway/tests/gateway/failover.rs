@@ -3,32 +3,32 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, until};
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW};
-use crate::predictor::{Manner, Predictor};
 
-fn answer(status: u16, body: &str) -> Manner {
-    Manner::Answer(status, body.to_owned())
+fn answer(status: u16, body: &str) -> Behavior {
+    Behavior::Answer(status, body.to_owned())
 }
 
 /// That no client hears of a pod that predicts in `manner`, though it is asked.
-async fn check(manner: Manner) {
+async fn check(behavior: Behavior) {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    bad.predicts(manner.clone());
+    bad.set_predict_behavior(behavior.clone());
     for _ in 0..30 {
         let answered = gateway.predict().await;
-        assert_eq!(answered.status, 200, "{manner:?}: {answered:?}");
+        assert_eq!(answered.status, 200, "{behavior:?}: {answered:?}");
     }
-    assert_eq!(good.predictions(), 30, "{manner:?}");
-    assert!(bad.predictions() > 0, "{manner:?}: it was never asked");
+    assert_eq!(good.predictions(), 30, "{behavior:?}");
+    assert!(bad.predictions() > 0, "{behavior:?}: it was never asked");
 }
 
 #[tokio::test]
 async fn rows_go_to_another_pod_after_anything_that_is_no_answer() {
-    for manner in [
-        Manner::Reset,
-        Manner::Close,
-        Manner::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()),
+    for behavior in [
+        Behavior::Reset,
+        Behavior::Close,
+        Behavior::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()),
         answer(500, r#"{"detail":"Model error"}"#),
         answer(502, "Bad Gateway"),
         answer(503, r#"{"detail":"not proven yet"}"#),
@@ -36,7 +36,7 @@ async fn rows_go_to_another_pod_after_anything_that_is_no_answer() {
         answer(200, "<html>"),
         answer(200, r#"{"prediction":7,"confidence":0.5}"#),
     ] {
-        check(manner).await;
+        check(behavior).await;
     }
 }
 
@@ -49,7 +49,7 @@ async fn pods_that_die_are_noticed_by_no_client() {
             gateway.predict().await.class();
         }
         if let Some(pod) = pod {
-            pod.die().await;
+            pod.stop().await;
         }
     }
     assert!(three.predictions() >= 50);
@@ -60,7 +60,7 @@ async fn pods_that_die_together_are_noticed_by_no_client() {
     let (cluster, [one, two, three, four]) = Cluster::with_pods::<4>().await;
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
-    futures_util::future::join_all([one, two, three].map(Predictor::die)).await;
+    futures_util::future::join_all([one, two, three].map(FakePredictor::stop)).await;
     let all = futures_util::future::join_all((0..50).map(|_| gateway.predict())).await;
     for answered in &all {
         assert_eq!(answered.class(), 1);
@@ -74,9 +74,9 @@ async fn rows_are_not_sent_to_a_third_pod_that_would_fail_too() {
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
     for pod in &pods {
-        pod.predicts(answer(500, "{}"));
+        pod.set_predict_behavior(answer(500, "{}"));
     }
-    let asked = || pods.iter().map(Predictor::predictions).sum::<usize>();
+    let asked = || pods.iter().map(FakePredictor::predictions).sum::<usize>();
     let before = asked();
     gateway.predict().await.problem(503, "predictor_failed");
     assert_eq!(asked() - before, 2);
@@ -84,38 +84,38 @@ async fn rows_are_not_sent_to_a_third_pod_that_would_fail_too() {
 
 /// How many of `pods` were asked for a prediction after a gateway was acquainted with all of them and they began to
 /// behave in `manner`, by one request that no pod answers.
-async fn reached(manner: Manner, code: &str) -> usize {
+async fn reached(behavior: Behavior, code: &str) -> usize {
     let (cluster, pods) = Cluster::with_pods::<5>().await;
     let gateway = cluster.gateway().await;
     while pods.iter().any(|pod| pod.predictions() == 0) {
         gateway.predict().await.class();
     }
-    let before = pods.each_ref().map(Predictor::predictions);
+    let before = pods.each_ref().map(FakePredictor::predictions);
     for pod in &pods {
-        pod.predicts(manner.clone());
+        pod.set_predict_behavior(behavior.clone());
     }
     gateway.predict().await.problem(503, code);
-    let after = pods.each_ref().map(Predictor::predictions);
+    let after = pods.each_ref().map(FakePredictor::predictions);
     before.iter().zip(after).filter(|(before, after)| *before < after).count()
 }
 
 #[tokio::test]
 async fn rows_that_kill_each_pod_that_gets_them_reach_two_pods() {
-    assert_eq!(reached(Manner::Die, "predictor_unavailable").await, 2);
+    assert_eq!(reached(Behavior::Crash, "predictor_unavailable").await, 2);
 }
 
 #[tokio::test]
 async fn rows_whose_connection_is_reset_reach_two_pods() {
-    assert_eq!(reached(Manner::Reset, "predictor_unavailable").await, 2);
+    assert_eq!(reached(Behavior::Reset, "predictor_unavailable").await, 2);
 }
 
 #[tokio::test]
 async fn a_pod_that_was_never_reached_is_none_of_the_two_that_may_answer_badly() {
     // Which pods are asked is chance: one of these gateways meets the dead pod, then the bad one.
     for _ in 0..20 {
-        let (cluster, [dead, bad, good]) = Cluster::with_pods::<3>().await;
-        dead.die().await;
-        bad.predicts(answer(500, "{}"));
+        let (cluster, [stopped, bad, good]) = Cluster::with_pods::<3>().await;
+        stopped.stop().await;
+        bad.set_predict_behavior(answer(500, "{}"));
         let gateway = cluster.gateway().await;
         gateway.predict().await.class();
         assert_eq!(good.predictions(), 1);
@@ -125,7 +125,7 @@ async fn a_pod_that_was_never_reached_is_none_of_the_two_that_may_answer_badly()
 #[tokio::test]
 async fn a_pod_that_is_dead_from_the_start_is_noticed_by_no_client() {
     let (cluster, [one, two]) = Cluster::with_pods::<2>().await;
-    one.die().await;
+    one.stop().await;
     let gateway = cluster.gateway().await;
     let all = futures_util::future::join_all((0..50).map(|_| gateway.predict())).await;
     for answered in &all {
@@ -137,14 +137,14 @@ async fn a_pod_that_is_dead_from_the_start_is_noticed_by_no_client() {
 #[tokio::test]
 async fn a_pod_that_cannot_say_what_it_is_is_left_for_another() {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
-    for manner in [Manner::Reset, answer(503, "{}"), answer(200, "{}"), answer(404, "")] {
-        bad.describes(manner.clone());
+    for behavior in [Behavior::Reset, answer(503, "{}"), answer(200, "{}"), answer(404, "")] {
+        bad.set_describe_behavior(behavior.clone());
         let started = (good.descriptions(), bad.descriptions());
         for _ in 0..10 {
             let gateway = cluster.gateway().await;
-            assert_eq!(gateway.predict().await.status, 200, "{manner:?}");
+            assert_eq!(gateway.predict().await.status, 200, "{behavior:?}");
             let described = gateway.get("/api/models/demo").await;
-            assert_eq!(described.json()["version"], "1.0", "{manner:?}");
+            assert_eq!(described.json()["version"], "1.0", "{behavior:?}");
         }
         assert!(bad.descriptions() > started.1 && good.descriptions() > started.0);
     }
@@ -154,13 +154,13 @@ async fn a_pod_that_cannot_say_what_it_is_is_left_for_another() {
 async fn what_a_pod_says_of_the_rows_is_its_word() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    let asked = || pods.iter().map(Predictor::predictions).sum::<usize>();
-    for (manner, status, code) in [
+    let asked = || pods.iter().map(FakePredictor::predictions).sum::<usize>();
+    for (behavior, status, code) in [
         (answer(400, r#"{"detail":"Invalid features: too odd"}"#), 422, "invalid_features"),
         (answer(413, "{}"), 413, "body_too_large"),
     ] {
         for pod in &pods {
-            pod.predicts(manner.clone());
+            pod.set_predict_behavior(behavior.clone());
         }
         let before = asked();
         gateway.predict().await.problem(status, code);
@@ -172,7 +172,7 @@ async fn what_a_pod_says_of_the_rows_is_its_word() {
 async fn a_pod_that_failed_is_passed_over_for_a_second_though_it_has_nothing_to_do() {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    bad.predicts(answer(503, r#"{"detail":"not proven yet"}"#));
+    bad.set_predict_behavior(answer(503, r#"{"detail":"not proven yet"}"#));
     let started = Instant::now();
     while bad.predictions() == 0 {
         gateway.predict().await.class();
@@ -181,7 +181,7 @@ async fn a_pod_that_failed_is_passed_over_for_a_second_though_it_has_nothing_to_
         gateway.predict().await.class();
     }
     assert_eq!(bad.predictions(), 1);
-    bad.predicts(Manner::Honest);
+    bad.set_predict_behavior(Behavior::Normal);
     let before = good.predictions();
     while bad.predictions() == 1 {
         gateway.predict().await.class();
@@ -196,9 +196,9 @@ async fn when_every_pod_fails_a_hundred_requests_are_sent_twice_and_no_more() {
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
     for pod in &pods {
-        pod.predicts(answer(500, "{}"));
+        pod.set_predict_behavior(answer(500, "{}"));
     }
-    let asked = || pods.iter().map(Predictor::predictions).sum::<usize>();
+    let asked = || pods.iter().map(FakePredictor::predictions).sum::<usize>();
     let before = asked();
     for _ in 0..150 {
         gateway.predict().await.problem(503, "predictor_failed");
@@ -218,14 +218,14 @@ async fn the_deadline_is_for_both_attempts() {
         gateway.predict().await.class();
     }
     for pod in &pods {
-        pod.predicts(Manner::Hang);
+        pod.set_predict_behavior(Behavior::Hang);
     }
-    let told = |pod: &Predictor| -> Duration {
+    let told = |pod: &FakePredictor| -> Duration {
         let (head, _) = pod.script.last.lock().unwrap().clone();
         let line = head.lines().find_map(|line| line.strip_prefix("canopy-timeout-milliseconds: ")).unwrap();
         Duration::from_millis(line.trim().parse().unwrap())
     };
-    let before = pods.each_ref().map(Predictor::predictions);
+    let before = pods.each_ref().map(FakePredictor::predictions);
     let (answered, ()) = tokio::join!(
         gateway.predict(),
         until("both are asked", async || {
@@ -243,7 +243,7 @@ async fn the_deadline_is_for_both_attempts() {
 async fn both_rows_of_a_request_go_to_the_same_other_pod() {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    bad.predicts(Manner::Close);
+    bad.set_predict_behavior(Behavior::Close);
     let two = r#"{"instances":[[1,2,0,0],[-1,-2,0,0]]}"#;
     for _ in 0..10 {
         let answered = gateway.post("/api/predict", two).await.json();

@@ -6,18 +6,18 @@ use canopy_gateway::settings::Settings;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::fake_predictor::FakePredictor;
 use crate::gateway::{Gateway, settings};
-use crate::predictor::Predictor;
 
 /// The settings of a gateway before `predictor`, as `demo`, with a database at `path`.
-pub(crate) fn recording(predictor: &Predictor, path: &Path) -> Settings {
+pub(crate) fn recording(predictor: &FakePredictor, path: &Path) -> Settings {
     let url = format!("sqlite://{}", path.display());
     Settings { database_url: Some(url), ..settings(&[("demo", predictor)]) }
 }
 
-async fn here() -> (TempDir, Predictor, Gateway) {
+async fn setup() -> (TempDir, FakePredictor, Gateway) {
     let folder = tempfile::tempdir().unwrap();
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::new(&recording(&predictor, &folder.path().join("canopy.db"))).await;
     (folder, predictor, gateway)
 }
@@ -30,42 +30,43 @@ fn series(result: &str) -> String {
 
 #[tokio::test]
 async fn a_truth_is_told_the_moment_after_the_answer_and_counted_by_model_and_version() {
-    let (_folder, _predictor, gateway) = here().await;
-    let (right, wrong) = (gateway.predicted().await, gateway.predicted().await);
-    let told = gateway.tell(&right, r#"{"actual":1}"#).await;
+    let (_folder, _predictor, gateway) = setup().await;
+    let (right, wrong) = (gateway.predict_id().await, gateway.predict_id().await);
+    let told = gateway.send_feedback(&right, r#"{"actual":1}"#).await;
     assert_eq!((told.status, told.json()), (202, json!({"id": right, "rows": 1, "correct": 1})));
-    assert_eq!(gateway.tell(&wrong, r#"{"actual":0}"#).await.json()["correct"], 0);
-    assert_eq!((gateway.counted(&series("correct")), gateway.counted(&series("wrong"))), (1, 1));
+    assert_eq!(gateway.send_feedback(&wrong, r#"{"actual":0}"#).await.json()["correct"], 0);
+    assert_eq!((gateway.metric(&series("correct")), gateway.metric(&series("wrong"))), (1, 1));
     let accepted = r#"canopy_gateway_requests_total{code="202",model="",model_namespace="",reason="accepted",version=""}"#;
-    assert_eq!(gateway.counted(accepted), 2);
+    assert_eq!(gateway.metric(accepted), 2);
 }
 
 #[tokio::test]
 async fn a_second_truth_is_refused_and_the_first_one_stays() {
-    let (_folder, _predictor, gateway) = here().await;
-    let id = gateway.predicted().await;
-    assert_eq!(gateway.tell(&id, r#"{"actual":1}"#).await.status, 202);
+    let (_folder, _predictor, gateway) = setup().await;
+    let id = gateway.predict_id().await;
+    assert_eq!(gateway.send_feedback(&id, r#"{"actual":1}"#).await.status, 202);
     for again in [r#"{"actual":1}"#, r#"{"actual":0}"#] {
-        let problem = gateway.tell(&id, again).await.problem(409, "feedback_given");
+        let problem = gateway.send_feedback(&id, again).await.problem(409, "feedback_given");
         assert_eq!(problem.detail, format!("the truth for prediction {id} was told before, and stays"));
     }
-    assert_eq!((gateway.counted(&series("correct")), gateway.counted(&series("wrong"))), (1, 0));
+    assert_eq!((gateway.metric(&series("correct")), gateway.metric(&series("wrong"))), (1, 0));
     assert_eq!(gateway.get(&format!("/api/predictions/{id}")).await.json()["feedback"]["actual"], 1);
 }
 
 #[tokio::test]
 async fn many_rows_are_judged_one_by_one() {
-    let (_folder, predictor, gateway) = here().await;
-    predictor.becomes("00000001", |model| model["classes"] = json!(["no", "yés"]));
+    let (_folder, predictor, gateway) = setup().await;
+    predictor.change_revision("00000001", |model| model["classes"] = json!(["no", "yés"]));
     let rows = r#"{"instances":[[1,2,0,0],[-1,-2,0,0],[1,1,0,0]]}"#;
     let id = gateway.post("/api/predict", rows).await.header("canopy-prediction-id").to_owned();
-    let problem = gateway.tell(&id, r#"{"actual":"no"}"#).await.problem(422, "invalid_feedback");
+    let problem = gateway.send_feedback(&id, r#"{"actual":"no"}"#).await.problem(422, "invalid_feedback");
     assert_eq!(problem.errors["actual"], ["must be a list of 3 classes, one per row of the prediction"]);
-    let problem = gateway.tell(&id, r#"{"actual":["no","maybe",7]}"#).await.problem(422, "invalid_feedback");
+    let problem =
+        gateway.send_feedback(&id, r#"{"actual":["no","maybe",7]}"#).await.problem(422, "invalid_feedback");
     assert_eq!(problem.errors.keys().collect::<Vec<_>>(), ["actual.1", "actual.2"]);
-    let told = gateway.tell(&id, r#"{"actual":["yés","yés",1]}"#).await;
+    let told = gateway.send_feedback(&id, r#"{"actual":["yés","yés",1]}"#).await;
     assert_eq!((told.status, told.json()), (202, json!({"id": id, "rows": 3, "correct": 2})));
-    assert_eq!((gateway.counted(&series("correct")), gateway.counted(&series("wrong"))), (2, 1));
+    assert_eq!((gateway.metric(&series("correct")), gateway.metric(&series("wrong"))), (2, 1));
     let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
     assert_eq!(shown["predictions"][0], json!({"class": 1, "label": "yés", "proba": 0.87}));
     assert_eq!(shown["feedback"]["actual"], json!([1, 1, 1]));
@@ -74,26 +75,27 @@ async fn many_rows_are_judged_one_by_one() {
 
 #[tokio::test]
 async fn each_way_to_tell_it_wrong_is_named() {
-    let (_folder, _predictor, gateway) = here().await;
-    let id = gateway.predicted().await;
-    gateway.tell(&id, r#"{"actual":"#).await.problem(400, "malformed_json");
-    let problem = gateway.tell(&id, r#"{"actual":2}"#).await.problem(422, "invalid_feedback");
+    let (_folder, _predictor, gateway) = setup().await;
+    let id = gateway.predict_id().await;
+    gateway.send_feedback(&id, r#"{"actual":"#).await.problem(400, "malformed_json");
+    let problem = gateway.send_feedback(&id, r#"{"actual":2}"#).await.problem(422, "invalid_feedback");
     assert_eq!(problem.errors["actual"], ["must be the index of a class of the model, from 0 to 1"]);
     for nobody in ["01a20892-3333-74ef-9fdb-cb89d99340c3", "1", "x%2F", &"7".repeat(5000)] {
-        let problem = gateway.tell(nobody, r#"{"actual":1}"#).await.problem(404, "unknown_prediction");
+        let problem =
+            gateway.send_feedback(nobody, r#"{"actual":1}"#).await.problem(404, "unknown_prediction");
         assert!(problem.detail.len() < 200, "{}", problem.detail);
         gateway.get(&format!("/api/predictions/{nobody}")).await.problem(404, "unknown_prediction");
     }
     // None of it took the place of the truth.
-    assert_eq!(gateway.tell(&id, r#"{"actual":1}"#).await.status, 202);
+    assert_eq!(gateway.send_feedback(&id, r#"{"actual":1}"#).await.status, 202);
 }
 
 #[tokio::test]
 async fn without_a_database_there_is_nothing_to_tell_or_to_show() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    let id = gateway.predicted().await;
-    gateway.tell(&id, r#"{"actual":1}"#).await.problem(503, "store_not_configured");
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    let id = gateway.predict_id().await;
+    gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(503, "store_not_configured");
     for path in [format!("/api/predictions/{id}"), "/api/predictions".to_owned()] {
         let problem = gateway.get(&path).await.problem(503, "store_not_configured");
         assert_eq!(problem.detail, "nothing is recorded here: CANOPY_DATABASE_URL is not set");
@@ -102,9 +104,9 @@ async fn without_a_database_there_is_nothing_to_tell_or_to_show() {
 
 #[tokio::test]
 async fn an_answer_is_shown_with_all_that_is_known_of_it_but_its_features() {
-    let (_folder, predictor, gateway) = here().await;
-    predictor.becomes("00000001", |model| model["classes"] = json!(["no", "yes"]));
-    let id = gateway.predicted().await;
+    let (_folder, predictor, gateway) = setup().await;
+    predictor.change_revision("00000001", |model| model["classes"] = json!(["no", "yes"]));
+    let id = gateway.predict_id().await;
     let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
     let at = shown["answered_at"].as_str().unwrap().to_owned();
     assert_eq!(
@@ -119,10 +121,10 @@ async fn an_answer_is_shown_with_all_that_is_known_of_it_but_its_features() {
 
 #[tokio::test]
 async fn answers_are_listed_page_by_page_the_latest_first() {
-    let (_folder, _predictor, gateway) = here().await;
+    let (_folder, _predictor, gateway) = setup().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        ids.push(gateway.predicted().await);
+        ids.push(gateway.predict_id().await);
     }
     ids.reverse();
     // All that came before is written once one is known.
@@ -143,7 +145,7 @@ async fn answers_are_listed_page_by_page_the_latest_first() {
 
 #[tokio::test]
 async fn a_list_that_is_asked_for_wrongly_says_by_which_parameter() {
-    let (_folder, _predictor, gateway) = here().await;
+    let (_folder, _predictor, gateway) = setup().await;
     for (query, parameter) in [
         ("limit=0", "limit"),
         ("limit=501", "limit"),
@@ -163,8 +165,8 @@ async fn a_list_that_is_asked_for_wrongly_says_by_which_parameter() {
 
 #[tokio::test]
 async fn answers_of_a_namespace_that_is_not_served_are_not_there() {
-    let (folder, predictor, gateway) = here().await;
-    let id = gateway.predicted().await;
+    let (folder, predictor, gateway) = setup().await;
+    let id = gateway.predict_id().await;
     gateway.get(&format!("/api/predictions/{id}")).await.json();
     let elsewhere = Settings {
         namespaces: Some("shop".to_owned()),
@@ -172,7 +174,7 @@ async fn answers_of_a_namespace_that_is_not_served_are_not_there() {
     };
     let elsewhere = Gateway::new(&elsewhere).await;
     elsewhere.get(&format!("/api/predictions/{id}")).await.problem(404, "unknown_prediction");
-    elsewhere.tell(&id, r#"{"actual":1}"#).await.problem(404, "unknown_prediction");
+    elsewhere.send_feedback(&id, r#"{"actual":1}"#).await.problem(404, "unknown_prediction");
     assert_eq!(elsewhere.get("/api/predictions").await.json()["predictions"], json!([]));
     let every = Settings {
         namespaces: Some("*".to_owned()),
@@ -183,13 +185,13 @@ async fn answers_of_a_namespace_that_is_not_served_are_not_there() {
 
 #[tokio::test]
 async fn where_classes_are_numbers_a_truth_is_the_class_that_has_the_number_for_its_name() {
-    let (_folder, predictor, gateway) = here().await;
-    predictor.becomes("00000001", |model| model["classes"] = json!(["3", "4", "5", "6", "7", "8"]));
-    let id = gateway.predicted().await;
-    let problem = gateway.tell(&id, r#"{"actual":1}"#).await.problem(422, "invalid_feedback");
+    let (_folder, predictor, gateway) = setup().await;
+    predictor.change_revision("00000001", |model| model["classes"] = json!(["3", "4", "5", "6", "7", "8"]));
+    let id = gateway.predict_id().await;
+    let problem = gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(422, "invalid_feedback");
     assert_eq!(problem.errors["actual"], ["must be a class of the model: one of 3, 4, 5, 6, 7, 8"]);
     // It was answered with the class of index 1, which is called 4.
-    assert_eq!(gateway.tell(&id, r#"{"actual":4}"#).await.json()["correct"], 1);
+    assert_eq!(gateway.send_feedback(&id, r#"{"actual":4}"#).await.json()["correct"], 1);
     let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
     assert_eq!(shown["prediction"], json!({"class": 1, "label": "4", "proba": 0.87}));
     assert_eq!((&shown["feedback"]["actual"], &shown["feedback"]["label"]), (&json!(1), &json!("4")));
@@ -197,8 +199,8 @@ async fn where_classes_are_numbers_a_truth_is_the_class_that_has_the_number_for_
 
 #[tokio::test]
 async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_truth() {
-    let (_folder, _predictor, gateway) = here().await;
-    let id = gateway.predicted().await;
+    let (_folder, _predictor, gateway) = setup().await;
+    let id = gateway.predict_id().await;
     for content_type in [
         None,
         Some(""),
@@ -211,7 +213,7 @@ async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_trut
         Some("application/json, text/plain"),
         Some("text/json"),
     ] {
-        let told = gateway.tell_as(content_type, &id, r#"{"actual":1}"#).await;
+        let told = gateway.send_feedback_as(content_type, &id, r#"{"actual":1}"#).await;
         let problem = told.problem(415, "unsupported_media_type");
         let found = content_type.map_or("none is given".to_owned(), |found| format!("is {found}"));
         assert_eq!(problem.detail, format!("the content type must be application/json, but {found}"));
@@ -220,14 +222,15 @@ async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_trut
         .header("content-type", "application/json")
         .header("content-type", "text/plain");
     gateway.send(twice.body(r#"{"actual":1}"#.into()).unwrap()).await.problem(415, "unsupported_media_type");
-    assert_eq!(gateway.counted(&series("correct")), 0);
-    let told = gateway.tell_as(Some("Application/JSON; charset=utf-8"), &id, r#"{"actual":1}"#).await;
+    assert_eq!(gateway.metric(&series("correct")), 0);
+    let told =
+        gateway.send_feedback_as(Some("Application/JSON; charset=utf-8"), &id, r#"{"actual":1}"#).await;
     assert_eq!(told.status, 202, "{told:?}");
     // Predictions change nothing, and take what is JSON whatever it is called.
     let plain = http::Request::post("/api/predict").header("content-type", "text/plain");
     gateway.send(plain.body(crate::gateway::ROW.into()).unwrap()).await.class();
-    let other = gateway.predicted().await;
-    let told = gateway.tell_as(Some("application/problem+json"), &other, r#"{"actual":1}"#).await;
+    let other = gateway.predict_id().await;
+    let told = gateway.send_feedback_as(Some("application/problem+json"), &other, r#"{"actual":1}"#).await;
     assert_eq!(told.status, 202, "{told:?}");
 }
 
@@ -235,11 +238,11 @@ async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_trut
 async fn what_is_recorded_is_shown_only_where_that_is_switched_on() {
     assert!(!Settings::default().list_predictions);
     let folder = tempfile::tempdir().unwrap();
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
     settings.list_predictions = false;
     let gateway = Gateway::new(&settings).await;
-    let id = gateway.predicted().await;
+    let id = gateway.predict_id().await;
     let listed = ["/api/predictions", "/api/predictions?model=demo", "/api/users", "/api/users/1"];
     let one = format!("/api/predictions/{id}");
     for path in listed.into_iter().chain([one.as_str(), "/api/predictions/1"]) {
@@ -247,7 +250,7 @@ async fn what_is_recorded_is_shown_only_where_that_is_switched_on() {
         assert!(problem.detail.contains("CANOPY_LIST_PREDICTIONS=true"), "{path}: {}", problem.detail);
     }
     // Whoever got an answer can still tell whether it was right.
-    assert_eq!(gateway.tell(&id, r#"{"actual":1}"#).await.status, 202);
+    assert_eq!(gateway.send_feedback(&id, r#"{"actual":1}"#).await.status, 202);
     // Without a database there is nothing of anybody's to show.
     settings.database_url = None;
     assert_eq!(Gateway::new(&settings).await.get("/api/users").await.status, 200);
@@ -255,7 +258,7 @@ async fn what_is_recorded_is_shown_only_where_that_is_switched_on() {
 
 #[tokio::test]
 async fn lists_refuse_parameters_that_they_do_not_take() {
-    let (_folder, _predictor, gateway) = here().await;
+    let (_folder, _predictor, gateway) = setup().await;
     for path in ["/api/models", "/api/users"] {
         let problem = gateway.get(&format!("{path}?limit=1")).await.problem(422, "invalid_query");
         assert_eq!(problem.errors["limit"], ["is unknown; this path takes no parameters"], "{path}");

@@ -11,14 +11,14 @@ use axum::body::{Body, Bytes};
 use canopy_contract::problem::Problem;
 use canopy_gateway::app::App;
 use canopy_gateway::routes;
-use canopy_gateway::settings::{Habits, Predictor as At, Predictors, Settings};
+use canopy_gateway::settings::{Predictor as At, Predictors, Settings, Tuning};
 use canopy_runtime::metrics::Registry;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use crate::predictor::Predictor;
+use crate::fake_predictor::FakePredictor;
 
 /// The default body of a request for a prediction.
 pub(crate) const ROW: &str = r#"{"features":[1,2,-0.5,0.3]}"#;
@@ -30,8 +30,8 @@ pub(crate) struct Gateway {
 }
 
 /// The settings of a gateway before `predictors`, each under a model's name.
-pub(crate) fn settings(predictors: &[(&str, &Predictor)]) -> Settings {
-    let at = |(model, predictor): &(&str, &Predictor)| At {
+pub(crate) fn settings(predictors: &[(&str, &FakePredictor)]) -> Settings {
+    let at = |(model, predictor): &(&str, &FakePredictor)| At {
         model: (*model).to_owned(),
         address: predictor.address.into(),
     };
@@ -41,7 +41,7 @@ pub(crate) fn settings(predictors: &[(&str, &Predictor)]) -> Settings {
         upstream_timeout: Duration::from_secs(20),
         list_predictions: true,
         // A test sees at once what it has changed.
-        habits: Habits { list_for: Duration::ZERO, ..Habits::default() },
+        tuning: Tuning { listing_ttl: Duration::ZERO, ..Tuning::default() },
         ..Settings::default()
     }
 }
@@ -55,39 +55,44 @@ impl Gateway {
     }
 
     /// A gateway whose default model is served by `predictor`.
-    pub(crate) async fn before(predictor: &Predictor) -> Self {
+    pub(crate) async fn with_predictor(predictor: &FakePredictor) -> Self {
         Self::new(&settings(&[("demo", predictor)])).await
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answered {
+    pub(crate) async fn send(&self, request: Request<Body>) -> TestResponse {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answered { status: head.status.as_u16(), headers: head.headers, body }
+        TestResponse { status: head.status.as_u16(), headers: head.headers, body }
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answered {
+    pub(crate) async fn get(&self, path: &str) -> TestResponse {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answered {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> TestResponse {
         self.send(Request::post(path).body(body.into()).unwrap()).await
     }
 
     /// The id of a prediction about [`ROW`].
-    pub(crate) async fn predicted(&self) -> String {
+    pub(crate) async fn predict_id(&self) -> String {
         let answered = self.predict().await;
         assert_eq!(answered.status, 200, "{answered:?}");
         answered.header("canopy-prediction-id").to_owned()
     }
 
     /// Tells the truth about the prediction `id`.
-    pub(crate) async fn tell(&self, id: &str, truth: &str) -> Answered {
-        self.tell_as(Some("application/json"), id, truth).await
+    pub(crate) async fn send_feedback(&self, id: &str, truth: &str) -> TestResponse {
+        self.send_feedback_as(Some("application/json"), id, truth).await
     }
 
     /// Tells it with this content type, or none.
-    pub(crate) async fn tell_as(&self, content_type: Option<&str>, id: &str, truth: &str) -> Answered {
+    pub(crate) async fn send_feedback_as(
+        &self,
+        content_type: Option<&str>,
+        id: &str,
+        truth: &str,
+    ) -> TestResponse {
         let mut request = Request::post(format!("/api/predictions/{id}/feedback"));
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
@@ -101,20 +106,20 @@ impl Gateway {
     }
 
     /// The value of a series, or 0 where there is none.
-    pub(crate) fn counted(&self, series: &str) -> u64 {
+    pub(crate) fn metric(&self, series: &str) -> u64 {
         let text = self.metrics();
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap())
     }
 
     /// Asks the default model about this many rows at once.
-    pub(crate) async fn predict_rows(&self, rows: usize) -> Answered {
+    pub(crate) async fn predict_rows(&self, rows: usize) -> TestResponse {
         let rows = vec!["[1,2,-0.5,0.3]"; rows].join(",");
         self.post("/api/predict", format!(r#"{{"instances":[{rows}]}}"#)).await
     }
 
     /// Asks the default model about [`ROW`].
-    pub(crate) async fn predict(&self) -> Answered {
+    pub(crate) async fn predict(&self) -> TestResponse {
         self.post("/api/predict", ROW).await
     }
 
@@ -124,13 +129,13 @@ impl Gateway {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answered {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answered {
+impl TestResponse {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }

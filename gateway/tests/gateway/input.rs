@@ -4,12 +4,12 @@ use http::Request;
 use http::header::ACCEPT_LANGUAGE;
 use serde_json::json;
 
-use crate::gateway::{Answered, Gateway, ROW, settings};
-use crate::predictor::{Manner, Predictor};
+use crate::fake_predictor::{Behavior, FakePredictor};
+use crate::gateway::{Gateway, ROW, TestResponse, settings};
 
-async fn ask(body: impl Into<axum::body::Body>) -> Answered {
-    let predictor = Predictor::of("demo").await;
-    let answered = Gateway::before(&predictor).await.post("/api/predict", body).await;
+async fn ask(body: impl Into<axum::body::Body>) -> TestResponse {
+    let predictor = FakePredictor::of("demo").await;
+    let answered = Gateway::with_predictor(&predictor).await.post("/api/predict", body).await;
     assert_eq!(predictor.predictions(), 0);
     answered
 }
@@ -84,7 +84,7 @@ async fn bodies_that_are_deep_or_have_a_million_faults_are_answered_briefly() {
 
 #[tokio::test]
 async fn a_body_above_the_limit_is_too_large_and_one_at_the_limit_is_not() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.max_body_bytes = 64;
     let gateway = Gateway::new(&settings).await;
@@ -96,25 +96,28 @@ async fn a_body_above_the_limit_is_too_large_and_one_at_the_limit_is_not() {
 
 #[tokio::test]
 async fn what_a_predictor_refuses_is_the_callers_fault() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    predictor.predicts(Manner::Answer(400, r#"{"detail":"Invalid features: too odd"}"#.into()));
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    predictor.set_predict_behavior(Behavior::Answer(400, r#"{"detail":"Invalid features: too odd"}"#.into()));
     let answered = gateway.predict().await;
     answered.problem(422, "invalid_features");
     assert_eq!(answered.json()["errors"], json!({"features": ["Invalid features: too odd"]}));
-    predictor.predicts(Manner::Answer(422, r#"{"detail":[{"loc":["body"],"msg":"odd","type":"x"}]}"#.into()));
+    predictor.set_predict_behavior(Behavior::Answer(
+        422,
+        r#"{"detail":[{"loc":["body"],"msg":"odd","type":"x"}]}"#.into(),
+    ));
     let answered = gateway.post("/api/predict", r#"{"instances":[[1,2,3,4]]}"#).await;
     answered.problem(422, "invalid_features");
     assert_eq!(answered.json()["errors"], json!({"instances": ["odd"]}));
-    predictor.predicts(Manner::Answer(413, String::new()));
+    predictor.set_predict_behavior(Behavior::Answer(413, String::new()));
     gateway.predict().await.problem(413, "body_too_large");
 }
 
 #[tokio::test]
 async fn an_unavailable_service_is_told_in_the_language_of_the_client() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
-    predictor.die().await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
+    predictor.stop().await;
     for (language, error) in [
         ("fr-FR,fr;q=0.9,en;q=0.8", "Service IA indisponible"),
         ("en;q=0.8,fr;q=0.9", "Service IA indisponible"),

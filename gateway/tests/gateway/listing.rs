@@ -8,15 +8,15 @@ use hickory_proto::rr::RecordType;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, endpoints, ip, until};
-use crate::dns::Say;
+use crate::fake_dns::DnsReply;
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, settings};
-use crate::predictor::{Manner, Predictor};
 
 impl Cluster {
     /// What DNS says of the models of a namespace.
-    fn lists(&self, namespace: &str, say: Say) {
+    fn lists(&self, namespace: &str, say: DnsReply) {
         let name = format!("_http-canopy._tcp.predictors.{namespace}.svc.cluster.test");
-        self.dns.say(&name, RecordType::SRV, say);
+        self.dns.set(&name, RecordType::SRV, say);
     }
 }
 
@@ -44,26 +44,26 @@ async fn the_models_of_the_gateways_namespace_that_have_pods_are_listed() {
     cluster.ready("late", &[]);
     // A record per pod, and pods that are none of ours.
     let names = ["wine", "iris", "iris", "late", "10-0-0-7", "x--"];
-    cluster.lists("default", Say::Targets(targets("default", &names)));
+    cluster.lists("default", DnsReply::Targets(targets("default", &names)));
     let gateway = cluster.gateway().await;
     assert_eq!(listed(&gateway).await, json!([["iris.default", "wine.default"], ["late.default"], []]));
-    cluster.lists("default", Say::NoName);
+    cluster.lists("default", DnsReply::NxDomain);
     assert_eq!(listed(&gateway).await, json!([[], [], []]));
 }
 
 #[tokio::test]
 async fn models_that_were_named_are_listed_once_and_not_looked_up() {
     let cluster = Cluster::new().await;
-    let (demo, _iris) = (Predictor::of("demo").await, cluster.pod("iris", 1).await);
+    let (demo, _iris) = (FakePredictor::of("demo").await, cluster.pod("iris", 1).await);
     cluster.ready("iris", &[1]);
-    cluster.lists("default", Say::Targets(targets("default", &["demo", "iris"])));
+    cluster.lists("default", DnsReply::Targets(targets("default", &["demo", "iris"])));
     let gateway = Gateway::new(&canopy_gateway::settings::Settings {
         predictors: settings(&[("demo", &demo)]).predictors,
         ..cluster.settings()
     })
     .await;
     assert_eq!(listed(&gateway).await, json!([["demo.default", "iris.default"], [], []]));
-    assert_eq!(cluster.dns.times("demo-pods"), 0);
+    assert_eq!(cluster.dns.query_count("demo-pods"), 0);
 }
 
 #[tokio::test]
@@ -71,10 +71,10 @@ async fn an_answer_that_was_cut_even_by_tcp_is_told() {
     let cluster = Cluster::new().await;
     let _pod = cluster.pod("iris", 1).await;
     cluster.ready("iris", &[1]);
-    cluster.lists("default", Say::SomeTargets(targets("default", &["iris"])));
+    cluster.lists("default", DnsReply::TruncatedTargets(targets("default", &["iris"])));
     let gateway = cluster.gateway().await;
     assert_eq!(listed(&gateway).await, json!([["iris.default"], [], [["default", "cut"]]]));
-    cluster.lists("default", Say::Targets(targets("default", &["iris"])));
+    cluster.lists("default", DnsReply::Targets(targets("default", &["iris"])));
     assert_eq!(listed(&gateway).await, json!([["iris.default"], [], []]));
 }
 
@@ -83,7 +83,7 @@ async fn a_list_too_long_for_a_packet_is_whole() {
     let cluster = Cluster::new().await;
     let names: Vec<_> = (0..200).map(|number| format!("model{number:03}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    cluster.lists("default", Say::Targets(targets("default", &names)));
+    cluster.lists("default", DnsReply::Targets(targets("default", &names)));
     let gateway = cluster.gateway().await;
     let [models, unavailable, incomplete] = serde_json::from_value(listed(&gateway).await).unwrap();
     assert_eq!((models, incomplete), (json!([]), json!([])));
@@ -95,19 +95,19 @@ async fn a_list_too_long_for_a_packet_is_whole() {
 async fn a_namespace_that_dns_does_not_answer_for_is_told() {
     let cluster = Cluster::new().await;
     let pod = cluster.pod("iris", 1).await;
-    pod.becomes("00000001", |model| model["namespace"] = json!("shop"));
-    cluster.dns.say("iris-pods.shop.svc.cluster.test", RecordType::A, Say::At(vec![ip(1)], 5));
-    cluster.lists("shop", Say::Targets(targets("shop", &["iris"])));
+    pod.change_revision("00000001", |model| model["namespace"] = json!("shop"));
+    cluster.dns.set("iris-pods.shop.svc.cluster.test", RecordType::A, DnsReply::Addresses(vec![ip(1)], 5));
+    cluster.lists("shop", DnsReply::Targets(targets("shop", &["iris"])));
     let mut settings = cluster.settings();
     settings.namespaces = Some("default,shop".to_owned());
     let gateway = Gateway::new(&settings).await;
-    for failure in [Say::Failure, Say::Silence] {
+    for failure in [DnsReply::ServFail, DnsReply::Timeout] {
         cluster.lists("default", failure);
         let started = Instant::now();
         assert_eq!(listed(&gateway).await[2], json!([["default", "no_answer"]]));
         assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     }
-    cluster.lists("default", Say::Failure);
+    cluster.lists("default", DnsReply::ServFail);
     assert_eq!(listed(&gateway).await, json!([["iris.shop"], [], [["default", "no_answer"]]]));
 }
 
@@ -123,7 +123,7 @@ async fn of_every_namespace_only_the_gateways_and_the_default_models_are_listed_
         "detail": "DNS cannot tell which namespaces there are; CANOPY_NAMESPACES lists those that it names",
     });
     assert_eq!(list, json!({"models": [], "unavailable": [], "incomplete": [gap]}));
-    let mut names: Vec<_> = cluster.dns.asked().into_iter().map(|asked| asked.name).collect();
+    let mut names: Vec<_> = cluster.dns.queries().into_iter().map(|asked| asked.name).collect();
     names.sort();
     let expected =
         ["default", "shop"].map(|ns| format!("_http-canopy._tcp.predictors.{ns}.svc.cluster.test."));
@@ -136,8 +136,8 @@ async fn a_pod_that_hangs_holds_up_the_list_for_two_seconds_at_most() {
     let (_iris, wine) = (cluster.pod("iris", 1).await, cluster.pod("wine", 2).await);
     cluster.ready("iris", &[1]);
     cluster.ready("wine", &[2]);
-    wine.describes(Manner::Hang);
-    cluster.lists("default", Say::Targets(targets("default", &["iris", "wine"])));
+    wine.set_describe_behavior(Behavior::Hang);
+    cluster.lists("default", DnsReply::Targets(targets("default", &["iris", "wine"])));
     let gateway = cluster.gateway().await;
     let started = Instant::now();
     assert_eq!(listed(&gateway).await, json!([["iris.default"], ["wine.default"], []]));
@@ -152,9 +152,9 @@ async fn a_thousand_lists_ask_each_pod_once_and_have_no_model_watched() {
     let pods = [cluster.pod("iris", 1).await, cluster.pod("wine", 2).await];
     cluster.ready("iris", &[1]);
     cluster.ready("wine", &[2]);
-    cluster.lists("default", Say::Targets(targets("default", &["iris", "wine"])));
-    let mut settings = cluster.hasty();
-    settings.habits.list_for = Duration::from_hours(1);
+    cluster.lists("default", DnsReply::Targets(targets("default", &["iris", "wine"])));
+    let mut settings = cluster.fast_refresh();
+    settings.tuning.listing_ttl = Duration::from_hours(1);
     let gateway = Gateway::new(&settings).await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
@@ -164,13 +164,15 @@ async fn a_thousand_lists_ask_each_pod_once_and_have_no_model_watched() {
         first.json()["models"].as_array().unwrap().iter().map(|m| m["model"].clone()).collect();
     assert_eq!(names, ["iris", "wine"]);
     // On a busy machine the resolver may ask twice for one answer.
-    let questions =
-        || ["_http-canopy._tcp.predictors.", "iris-pods.", "wine-pods."].map(|name| cluster.dns.times(name));
+    let questions = || {
+        ["_http-canopy._tcp.predictors.", "iris-pods.", "wine-pods."]
+            .map(|name| cluster.dns.query_count(name))
+    };
     let asked = questions();
     for list in join_all((0..1000).map(|_| gateway.get("/api/models"))).await {
         assert_eq!(list.body, first.body);
     }
-    assert_eq!(pods.each_ref().map(Predictor::descriptions), [1, 1]);
+    assert_eq!(pods.each_ref().map(FakePredictor::descriptions), [1, 1]);
     assert_eq!(questions(), asked, "by the lists after the first");
     // A model that is watched has a series, and a task beside that of its pod's connection.
     assert_eq!(endpoints(&gateway), None);

@@ -5,29 +5,29 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
-mod predictor;
+mod fake_predictor;
 mod gateway;
 mod api;
 mod input;
-mod upstream;
-mod connections;
-mod revisions;
+mod bad_predictors;
+mod connection_reuse;
+mod new_revision;
 mod database;
 mod feedback;
 mod recording;
-mod server;
-mod together;
-mod telling;
+mod database_server;
+mod shared_database;
+mod telemetry;
 mod sockets;
 mod memory;
 mod process;
-mod dns;
+mod fake_dns;
 mod cluster;
 mod discovery;
-mod names;
+mod model_lookup;
 mod failover;
-mod silence;
+mod hedging;
 mod overload;
-mod switch;
+mod revision_change;
 mod listing;
-mod trust;
+mod consistency;

@@ -9,8 +9,8 @@ use futures_util::stream::{self, StreamExt as _};
 use http::Request;
 use tokio::task::JoinSet;
 
-use crate::gateway::{Answered, Gateway, ROW, settings};
-use crate::predictor::{Manner, Predictor};
+use crate::fake_predictor::{Behavior, FakePredictor};
+use crate::gateway::{Gateway, ROW, TestResponse, settings};
 
 /// So many bytes may be held: six mebibytes of large bodies, and two of small ones.
 const MEMORY: usize = 8 << 20;
@@ -20,7 +20,7 @@ async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_mins(5), future).await.unwrap()
 }
 
-async fn gateway(predictor: &Predictor) -> Arc<Gateway> {
+async fn gateway(predictor: &FakePredictor) -> Arc<Gateway> {
     let mut settings = settings(&[("demo", predictor)]);
     settings.body_memory_bytes = Some(MEMORY);
     // What hangs hangs until the test ends it, however busy the machine is.
@@ -30,7 +30,7 @@ async fn gateway(predictor: &Predictor) -> Arc<Gateway> {
 }
 
 fn held(gateway: &Gateway) -> usize {
-    usize::try_from(gateway.counted("canopy_request_body_bytes")).unwrap()
+    usize::try_from(gateway.metric("canopy_request_body_bytes")).unwrap()
 }
 
 /// Rows that make a body a little shorter than 2 MiB.
@@ -39,7 +39,7 @@ fn large() -> Bytes {
     format!("{{\"instances\":[{rows}]}}").into()
 }
 
-fn all(gateway: &Arc<Gateway>, count: usize, body: impl Fn() -> Body) -> JoinSet<Answered> {
+fn all(gateway: &Arc<Gateway>, count: usize, body: impl Fn() -> Body) -> JoinSet<TestResponse> {
     let mut asking = JoinSet::new();
     for _ in 0..count {
         let (gateway, body) = (gateway.clone(), body());
@@ -50,10 +50,10 @@ fn all(gateway: &Arc<Gateway>, count: usize, body: impl Fn() -> Body) -> JoinSet
 
 #[tokio::test]
 async fn what_is_held_of_many_large_bodies_is_bounded_and_small_requests_still_pass() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let gateway = gateway(&predictor).await;
     gateway.predict().await.class();
-    predictor.predicts(Manner::Hang);
+    predictor.set_predict_behavior(Behavior::Hang);
     let body = large();
     assert!((1_900_000..2 << 20).contains(&body.len()), "{}", body.len());
     let mut asking = all(&gateway, MANY, || Body::from(body.clone()));
@@ -72,7 +72,7 @@ async fn what_is_held_of_many_large_bodies_is_bounded_and_small_requests_still_p
     })
     .await;
 
-    predictor.predicts(Manner::Honest);
+    predictor.set_predict_behavior(Behavior::Normal);
     for _ in 0..20 {
         gateway.predict().await.class();
     }
@@ -80,14 +80,14 @@ async fn what_is_held_of_many_large_bodies_is_bounded_and_small_requests_still_p
     while asking.join_next().await.is_some() {}
     assert_eq!(held(&gateway), 0);
     let closed = r#"canopy_gateway_requests_total{code="499",model="demo",model_namespace="default",reason="client_closed",version="1.0"}"#;
-    assert_eq!(gateway.counted(closed), 3, "those that were given up");
+    assert_eq!(gateway.metric(closed), 3, "those that were given up");
     let answered = gateway.post("/api/predict", body).await;
     assert_eq!(answered.status, 200, "there is room again");
 }
 
 #[tokio::test]
 async fn bodies_that_are_half_sent_count_for_what_has_arrived() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let gateway = gateway(&predictor).await;
     let half = |bytes: usize| {
         let arrived = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b' '; bytes]))]);
@@ -121,7 +121,7 @@ async fn bodies_that_are_half_sent_count_for_what_has_arrived() {
 
 #[tokio::test]
 async fn a_compressed_body_is_named_and_so_is_a_byte_order_mark() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let gateway = gateway(&predictor).await;
     let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let send = async |encoding: &str, body: &[u8]| {

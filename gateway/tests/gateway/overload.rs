@@ -5,25 +5,25 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::cluster::{Cluster, until};
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW, settings};
-use crate::predictor::{Manner, Predictor};
 
 /// So many requests for a model with one pod are worked on at once, where few were answered lately.
 const AT_ONCE: usize = 128;
 
 /// What a predictor answers that has too much to do.
-fn full() -> Manner {
+fn full() -> Behavior {
     let body = r#"{"detail":"Overloaded: try again in a second"}"#;
     let head =
         format!("HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: {}", body.len());
-    Manner::Bytes(format!("{head}\r\n\r\n{body}").into_bytes())
+    Behavior::Bytes(format!("{head}\r\n\r\n{body}").into_bytes())
 }
 
 #[tokio::test]
 async fn rows_that_one_pod_has_no_time_for_go_to_another_one() {
     let (cluster, [good, busy]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    busy.predicts(full());
+    busy.set_predict_behavior(full());
     while busy.predictions() == 0 {
         gateway.predict().await.class();
     }
@@ -40,7 +40,7 @@ async fn where_no_pod_has_time_it_is_told_and_over_at_once_when_one_has() {
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
     for pod in &pods {
-        pod.predicts(full());
+        pod.set_predict_behavior(full());
     }
     for _ in 0..20 {
         let problem = gateway.predict().await.problem(503, "overloaded");
@@ -52,7 +52,7 @@ async fn where_no_pod_has_time_it_is_told_and_over_at_once_when_one_has() {
         );
     }
     for pod in &pods {
-        pod.predicts(Manner::Honest);
+        pod.set_predict_behavior(Behavior::Normal);
     }
     for _ in 0..20 {
         gateway.predict().await.class();
@@ -61,10 +61,10 @@ async fn where_no_pod_has_time_it_is_told_and_over_at_once_when_one_has() {
 
 #[tokio::test]
 async fn a_flood_of_one_model_is_bounded_and_leaves_the_others_alone() {
-    let (flooded, quiet) = (Predictor::of("demo").await, Predictor::of("iris").await);
+    let (flooded, quiet) = (FakePredictor::of("demo").await, FakePredictor::of("iris").await);
     let gateway = Gateway::new(&settings(&[("demo", &flooded), ("iris", &quiet)])).await;
     gateway.predict().await.class();
-    flooded.predicts(Manner::HoldBatches);
+    flooded.set_predict_behavior(Behavior::HoldBatches);
     let flood = async {
         let all = join_all((0..500).map(|_| gateway.predict_rows(2))).await;
         let answered = all.iter().filter(|answered| answered.status == 200).count();
@@ -78,20 +78,20 @@ async fn a_flood_of_one_model_is_bounded_and_leaves_the_others_alone() {
         for _ in 0..20 {
             gateway.post("/api/models/iris/predict", ROW).await.class();
         }
-        flooded.lets_batches_go();
+        flooded.release_batches();
     };
     tokio::join!(flood, others);
-    flooded.predicts(Manner::Honest);
+    flooded.set_predict_behavior(Behavior::Normal);
     gateway.predict().await.class();
 }
 
 #[tokio::test]
 async fn a_predictor_is_told_for_how_long_an_answer_is_of_use() {
-    let predictor = Predictor::of("demo").await;
-    let gateway = Gateway::before(&predictor).await;
+    let predictor = FakePredictor::of("demo").await;
+    let gateway = Gateway::with_predictor(&predictor).await;
     // A part of the 20 seconds is over before the rows are sent.
     let before = Duration::from_millis(300);
-    predictor.describes(Manner::Slow(before));
+    predictor.set_describe_behavior(Behavior::Slow(before));
     gateway.predict().await.class();
     let (head, _) = predictor.script.last.lock().unwrap().clone();
     let told = head.lines().find_map(|line| line.strip_prefix("canopy-timeout-milliseconds: "));

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
 
-use crate::predictor::{Manner, Predictor};
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::recording::count;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_canopy-gateway");
@@ -45,14 +45,14 @@ async fn fails(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// A gateway that runs, and where it listens.
-struct Running {
+struct GatewayProcess {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
     address: SocketAddr,
     admin: SocketAddr,
 }
 
-impl Running {
+impl GatewayProcess {
     async fn start(arguments: &[&str]) -> Self {
         Self::of(command(arguments)).await
     }
@@ -118,7 +118,7 @@ async fn a_port_that_is_taken_is_named_with_how_to_change_it() {
 
 #[tokio::test]
 async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
-    let Running { mut child, log: _log, address, admin } = Running::start(&[]).await;
+    let GatewayProcess { mut child, log: _log, address, admin } = GatewayProcess::start(&[]).await;
     in_time(async {
         while !get(admin, "/ready").await.starts_with("HTTP/1.1 200 ") {
             tokio::task::yield_now().await;
@@ -144,7 +144,7 @@ async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_an
     let mut command = command(&["--workers", "1"]);
     // Dozens of lines for each request, so that the pipe and the queue are soon full.
     command.env("RUST_LOG", "info,h2=trace");
-    let Running { child, mut log, address, admin } = Running::of(command).await;
+    let GatewayProcess { child, mut log, address, admin } = GatewayProcess::of(command).await;
     let dropped = async || {
         let metrics = get(admin, "/metrics").await;
         let value = metrics.lines().find_map(|line| line.strip_prefix("canopy_log_lines_dropped_total "));
@@ -177,8 +177,8 @@ async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_an
 async fn a_gateway_without_descriptors_goes_on_when_clients_have_left() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#, PROGRAM]);
-    let Running { child, mut log, address, .. } =
-        Running::of(configured(shell, &["--max-connections", "1000"])).await;
+    let GatewayProcess { child, mut log, address, .. } =
+        GatewayProcess::of(configured(shell, &["--max-connections", "1000"])).await;
     let mut many = Vec::new();
     for _ in 0..100 {
         // The system takes them in, whether or not the gateway accepts them.
@@ -194,7 +194,7 @@ async fn a_gateway_without_descriptors_goes_on_when_clients_have_left() {
 async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes_and_for_others() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -n 200; exec "$0" "$@""#, PROGRAM]);
-    let Running { child, mut log, address, admin } = Running::of(configured(shell, &[])).await;
+    let GatewayProcess { child, mut log, address, admin } = GatewayProcess::of(configured(shell, &[])).await;
     let mut many = Vec::new();
     for _ in 0..300 {
         many.push(in_time(TcpStream::connect(address)).await.unwrap());
@@ -209,20 +209,21 @@ async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes_and_for
 
 #[tokio::test]
 async fn a_gateway_that_can_open_no_socket_says_so_and_goes_on_once_it_can() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let predictors = format!("demo=http://{}", predictor.address);
-    let Running { child, log: _log, address, admin } = Running::start(&["--predictors", &predictors]).await;
+    let GatewayProcess { child, log: _log, address, admin } =
+        GatewayProcess::start(&["--predictors", &predictors]).await;
     let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
-    assert!(ask_on(&mut client).await.contains("\"class\":1"));
+    assert!(predict_on(&mut client).await.contains("\"class\":1"));
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     // No descriptor is below this one that is not taken, so that not one more can be had.
     let before = getrlimit(Resource::Nofile);
     prlimit(Some(id), Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
-    predictor.hang_up().await;
-    let refused = ask_on(&mut client).await;
+    predictor.close_connections().await;
+    let refused = predict_on(&mut client).await;
     assert!(refused.contains("\"code\":\"out_of_sockets\""), "{refused}");
     prlimit(Some(id), Resource::Nofile, before).unwrap();
-    assert!(ask_on(&mut client).await.contains("\"class\":1"));
+    assert!(predict_on(&mut client).await.contains("\"class\":1"));
     let metrics = get(admin, "/metrics").await;
     let counted = r#"outcome="out_of_sockets",version="1.0"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
@@ -232,13 +233,13 @@ async fn a_gateway_that_can_open_no_socket_says_so_and_goes_on_once_it_can() {
 async fn what_was_answered_last_is_recorded_before_the_process_ends() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("canopy.db").display());
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let predictors = format!("demo=http://{}", predictor.address);
     let flags = ["--predictors", &predictors, "--database-url", &url];
-    let Running { mut child, log: _log, address, .. } = Running::start(&flags).await;
+    let GatewayProcess { mut child, log: _log, address, .. } = GatewayProcess::start(&flags).await;
     let row = r#"{"features":[1,2,0,0]}"#;
     for _ in 0..3 {
-        assert!(ask(address, row).await.starts_with("HTTP/1.1 200 "));
+        assert!(predict(address, row).await.starts_with("HTTP/1.1 200 "));
     }
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(id, Signal::TERM).unwrap();
@@ -264,7 +265,7 @@ async fn a_password_is_in_no_log_however_much_is_logged() {
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 
-async fn ask(address: SocketAddr, body: &str) -> String {
+async fn predict(address: SocketAddr, body: &str) -> String {
     let request = format!(
         "POST /api/predict HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {}\r\n\
          traceparent: 00-{TRACE_ID}-b7ad6b7169203331-00\r\n\r\n{body}",
@@ -274,7 +275,7 @@ async fn ask(address: SocketAddr, body: &str) -> String {
 }
 
 /// The body of the answer to a row that is sent on a connection which stays open.
-async fn ask_on(client: &mut BufReader<TcpStream>) -> String {
+async fn predict_on(client: &mut BufReader<TcpStream>) -> String {
     let body = r#"{"features":[1,2,0,0]}"#;
     let request = format!(
         "POST /api/predict HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n{body}",
@@ -312,12 +313,12 @@ fn check(line: &Value, expected: &Value) {
 
 #[tokio::test]
 async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let url = format!("http://{}", predictor.address);
-    let Running { child: _child, mut log, address, .. } =
-        Running::start(&["--predictors", &format!("demo={url}")]).await;
+    let GatewayProcess { child: _child, mut log, address, .. } =
+        GatewayProcess::start(&["--predictors", &format!("demo={url}")]).await;
 
-    assert!(ask(address, r#"{"features":[1.23456,2,0,0]}"#).await.starts_with("HTTP/1.1 200 "));
+    assert!(predict(address, r#"{"features":[1.23456,2,0,0]}"#).await.starts_with("HTTP/1.1 200 "));
     let call = json!({"level": "INFO", "version": "1.0", "endpoint": url});
     check(&next_line(&mut log).await, &call);
     let predicted = next_line(&mut log).await;
@@ -325,15 +326,15 @@ async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() 
     let answer = json!({"features_count": 4, "rows": 1, "prediction": 1, "confidence": 0.87, "code": "ok"});
     check(&predicted, &answer);
 
-    assert!(ask(address, r#"{"features":[0,0,0,11.23456]}"#).await.starts_with("HTTP/1.1 422 "));
+    assert!(predict(address, r#"{"features":[0,0,0,11.23456]}"#).await.starts_with("HTTP/1.1 422 "));
     let refused = "refused: faults at features.3";
     check(
         &next_line(&mut log).await,
         &json!({"level": "INFO", "code": "invalid_features", "message": refused}),
     );
 
-    predictor.predicts(Manner::Answer(500, r#"{"detail":"Model error"}"#.into()));
-    assert!(ask(address, r#"{"features":[1.23456,2,0,0]}"#).await.starts_with("HTTP/1.1 503 "));
+    predictor.set_predict_behavior(Behavior::Answer(500, r#"{"detail":"Model error"}"#.into()));
+    assert!(predict(address, r#"{"features":[1.23456,2,0,0]}"#).await.starts_with("HTTP/1.1 503 "));
     let cause = format!("{url}/predict: it answered 500 Internal Server Error: Model error");
     let failed = json!({"level": "WARN", "code": "predictor_failed", "endpoint": url, "cause": cause});
     check(&next_line(&mut log).await, &failed);

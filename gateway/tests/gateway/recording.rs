@@ -7,9 +7,9 @@ use canopy_gateway::settings::Settings;
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, FromQueryResult as _, Statement};
 use serde_json::json;
 
+use crate::fake_predictor::FakePredictor;
 use crate::feedback::recording;
 use crate::gateway::{Gateway, ROW};
-use crate::predictor::Predictor;
 
 const DROPPED: &str = "canopy_gateway_records_dropped_total";
 /// Whatever is done by itself is done by then.
@@ -44,14 +44,14 @@ pub(crate) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn features_are_recorded_only_where_that_is_switched_on() {
     let folder = tempfile::tempdir().unwrap();
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
     let gateway = Gateway::new(&settings).await;
-    let without = gateway.predicted().await;
+    let without = gateway.predict_id().await;
     assert!(gateway.get(&format!("/api/predictions/{without}")).await.json().get("features").is_none());
     settings.recording.features = true;
     let gateway = Gateway::new(&settings).await;
-    let with = gateway.predicted().await;
+    let with = gateway.predict_id().await;
     let shown = gateway.get(&format!("/api/predictions/{with}")).await.json();
     assert_eq!(shown["features"], json!([1.0, 2.0, -0.5, 0.3]));
     let rows = r#"{"instances":[[1,2,0,0],[-1,-2,0,0]]}"#;
@@ -63,14 +63,14 @@ async fn features_are_recorded_only_where_that_is_switched_on() {
 #[tokio::test]
 async fn of_a_share_each_answer_is_recorded_or_its_feedback_is_told_that_it_is_not() {
     let folder = tempfile::tempdir().unwrap();
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
     settings.recording.ratio = "0.5".parse().unwrap();
     let gateway = Gateway::new(&settings).await;
     let (mut recorded, mut not) = (0, 0);
     for _ in 0..40 {
-        let id = gateway.predicted().await;
-        let told = gateway.tell(&id, r#"{"actual":1}"#).await;
+        let id = gateway.predict_id().await;
+        let told = gateway.send_feedback(&id, r#"{"actual":1}"#).await;
         if told.status == 202 {
             recorded += 1;
         } else {
@@ -85,41 +85,41 @@ async fn of_a_share_each_answer_is_recorded_or_its_feedback_is_told_that_it_is_n
     // By chance otherwise once in a million million runs.
     assert!(recorded > 0 && not > 0, "{recorded} recorded, {not} not");
     assert_eq!(count(&open(&folder.path().join("canopy.db")).await, "predictions").await, recorded);
-    assert_eq!(gateway.counted(DROPPED), 0);
+    assert_eq!(gateway.metric(DROPPED), 0);
 }
 
 #[tokio::test]
 async fn what_is_queued_is_written_before_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &path);
     // The clock alone would not have it written.
-    settings.recording.habits.age = Duration::from_hours(1);
+    settings.recording.tuning.batch_delay = Duration::from_hours(1);
     let gateway = Gateway::new(&settings).await;
     for _ in 0..25 {
-        gateway.predicted().await;
+        gateway.predict_id().await;
     }
     gateway.close(SOON).await;
     assert_eq!(count(&open(&path).await, "predictions").await, 25);
     // What comes later is not recorded, and counts as dropped.
-    gateway.predicted().await;
-    assert_eq!(gateway.counted(DROPPED), 1);
+    gateway.predict_id().await;
+    assert_eq!(gateway.metric(DROPPED), 1);
 }
 
 #[tokio::test]
 async fn what_finds_no_room_is_dropped_and_counted_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &path);
-    settings.recording.habits.age = Duration::from_hours(1);
-    settings.recording.habits.queue = 10;
+    settings.recording.tuning.batch_delay = Duration::from_hours(1);
+    settings.recording.tuning.queue_capacity = 10;
     let gateway = Gateway::new(&settings).await;
     for _ in 0..50 {
-        gateway.predicted().await;
+        gateway.predict_id().await;
     }
-    let dropped = gateway.counted(DROPPED);
+    let dropped = gateway.metric(DROPPED);
     gateway.close(SOON).await;
     let stored = count(&open(&path).await, "predictions").await;
     assert_eq!(stored + dropped, 50, "{stored} stored, {dropped} dropped");
@@ -130,16 +130,17 @@ async fn what_finds_no_room_is_dropped_and_counted_exactly() {
 #[tokio::test]
 async fn an_answer_with_more_numbers_than_a_statement_takes_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
     settings.recording.features = true;
     let gateway = Gateway::new(&settings).await;
     let rows = |count: usize| format!(r#"{{"instances":[{}]}}"#, vec!["[1,2,0,0]"; count].join(","));
     let large = gateway.post("/api/predict", rows(60_000)).await;
     assert_eq!(large.status, 200);
-    assert_eq!(gateway.counted(DROPPED), 1);
+    assert_eq!(gateway.metric(DROPPED), 1);
     let id = gateway.post("/api/predict", rows(20_000)).await.header("canopy-prediction-id").to_owned();
-    let told = gateway.tell(&id, &format!(r#"{{"actual":[{}]}}"#, vec!["1"; 20_000].join(","))).await;
+    let told =
+        gateway.send_feedback(&id, &format!(r#"{{"actual":[{}]}}"#, vec!["1"; 20_000].join(","))).await;
     assert_eq!(told.json()["correct"], 20_000);
 }
 
@@ -147,11 +148,11 @@ async fn an_answer_with_more_numbers_than_a_statement_takes_is_dropped() {
 async fn what_is_old_is_forgotten_with_its_feedback_bit_by_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &path);
     let gateway = Gateway::new(&settings).await;
-    let young = gateway.predicted().await;
-    assert_eq!(gateway.tell(&young, r#"{"actual":1}"#).await.status, 202);
+    let young = gateway.predict_id().await;
+    assert_eq!(gateway.send_feedback(&young, r#"{"actual":1}"#).await.status, 202);
     let database = open(&path).await;
     // 2500 answers of 1970, each with its truth: more than are deleted at once.
     let old = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)";
@@ -182,12 +183,12 @@ async fn nothing_is_forgotten_where_that_is_switched_off() {
     assert_eq!(settings.recording.retention_seconds, 2_592_000, "thirty days");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &path);
-    settings.recording.habits.forget_every = Duration::from_millis(1);
+    settings.recording.tuning.expiry_interval = Duration::from_millis(1);
     settings.recording.retention_seconds = 0;
     let gateway = Gateway::new(&settings).await;
-    let id = gateway.predicted().await;
+    let id = gateway.predict_id().await;
     gateway.get(&format!("/api/predictions/{id}")).await.json();
     let database = open(&path).await;
     let old = "UPDATE predictions SET id = x'00000000000000000000000000000001'";

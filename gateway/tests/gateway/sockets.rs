@@ -20,13 +20,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{ROW, settings};
-use crate::predictor::{Manner, Predictor};
 
 /// So many bytes of bodies may be held.
 const MEMORY: usize = 8 << 20;
 
-struct Served {
+struct RunningGateway {
     address: SocketAddr,
     registry: Registry,
     readiness: Readiness,
@@ -34,7 +34,7 @@ struct Served {
     ended: JoinHandle<Result<(), String>>,
 }
 
-async fn serve(settings: Settings) -> Served {
+async fn serve(settings: Settings) -> RunningGateway {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let readiness = Readiness::new();
@@ -48,7 +48,7 @@ async fn serve(settings: Settings) -> Served {
             serve::run(&settings, listener, process).await.map_err(|e| e.to_string())
         }
     });
-    Served { address, registry, readiness, shutdown, ended }
+    RunningGateway { address, registry, readiness, shutdown, ended }
 }
 
 /// How many bytes of bodies are held.
@@ -78,13 +78,13 @@ fn request(body: &str) -> String {
 
 #[tokio::test]
 async fn a_body_that_dawdles_is_given_up_and_one_in_small_pieces_is_not() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.body_timeout = Duration::from_millis(500);
-    let served = serve(settings).await;
+    let running = serve(settings).await;
     let whole = request(ROW);
 
-    let mut slow = TcpStream::connect(served.address).await.unwrap();
+    let mut slow = TcpStream::connect(running.address).await.unwrap();
     slow.write_all(&whole.as_bytes()[..whole.len() - 1]).await.unwrap();
     let answer = rest(&mut slow).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -96,7 +96,7 @@ async fn a_body_that_dawdles_is_given_up_and_one_in_small_pieces_is_not() {
         "POST /api/predict HTTP/1.1\r\nhost: g\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = |piece: &[u8]| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece));
     let pieces: String = ROW.as_bytes().chunks(3).map(chunk).collect();
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(format!("{head}{pieces}0\r\n\r\n").as_bytes()).await.unwrap();
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"class\":1"), "{answer}");
@@ -104,11 +104,11 @@ async fn a_body_that_dawdles_is_given_up_and_one_in_small_pieces_is_not() {
 
 #[tokio::test]
 async fn a_body_has_one_limit_of_time_however_many_pieces_it_comes_in() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.body_timeout = Duration::from_millis(200);
-    let served = serve(settings).await;
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let running = serve(settings).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream
         .write_all(b"POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 1000000\r\n\r\n")
         .await
@@ -126,32 +126,32 @@ async fn a_body_has_one_limit_of_time_however_many_pieces_it_comes_in() {
 
 #[tokio::test]
 async fn a_body_that_is_cut_or_lies_about_its_length_does_no_harm() {
-    let predictor = Predictor::of("demo").await;
-    let served = serve(settings(&[("demo", &predictor)])).await;
+    let predictor = FakePredictor::of("demo").await;
+    let running = serve(settings(&[("demo", &predictor)])).await;
     for (bytes, status) in [
         ("POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 1000\r\n\r\n{\"features\":[1", "400"),
         ("POST /api/predict HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nffffffffff\r\n{", "400"),
         ("POST /api/predict HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{", "400"),
         ("POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 99999999999\r\n\r\n", "413"),
     ] {
-        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let answer = rest(&mut stream).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}: {answer:?}");
     }
     assert_eq!(predictor.predictions(), 0);
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(request(ROW).as_bytes()).await.unwrap();
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
 #[tokio::test]
 async fn a_request_that_its_client_gave_up_is_counted_as_such() {
-    let predictor = Predictor::of("demo").await;
-    predictor.predicts(Manner::Hang);
-    let served = serve(settings(&[("demo", &predictor)])).await;
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let predictor = FakePredictor::of("demo").await;
+    predictor.set_predict_behavior(Behavior::Hang);
+    let running = serve(settings(&[("demo", &predictor)])).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(request(ROW).as_bytes()).await.unwrap();
     in_time(async {
         while predictor.predictions() == 0 {
@@ -160,7 +160,7 @@ async fn a_request_that_its_client_gave_up_is_counted_as_such() {
     })
     .await;
     drop(stream);
-    let metrics = || canopy_runtime::metrics::encode(&served.registry).unwrap();
+    let metrics = || canopy_runtime::metrics::encode(&running.registry).unwrap();
     in_time(async {
         while !metrics().contains("reason=\"client_closed\"") {
             tokio::task::yield_now().await;
@@ -174,11 +174,11 @@ async fn a_request_that_its_client_gave_up_is_counted_as_such() {
 
 #[tokio::test]
 async fn streams_of_one_connection_that_send_half_their_bodies_leave_room_for_others() {
-    let predictor = Predictor::of("demo").await;
+    let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.body_memory_bytes = Some(MEMORY);
-    let served = serve(settings).await;
-    let io = TokioIo::new(TcpStream::connect(served.address).await.unwrap());
+    let running = serve(settings).await;
+    let io = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
     let (client, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let connection = tokio::spawn(connection);
     let mut requests = JoinSet::new();
@@ -193,17 +193,17 @@ async fn streams_of_one_connection_that_send_half_their_bodies_leave_room_for_ot
     // Some find no room. What they had taken is free again, so that others go on.
     let refused = in_time(requests.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(refused, 503);
-    assert!(held(&served.registry) <= MEMORY, "{}", held(&served.registry));
+    assert!(held(&running.registry) <= MEMORY, "{}", held(&running.registry));
     for _ in 0..10 {
-        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
         stream.write_all(request(ROW).as_bytes()).await.unwrap();
         assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"), "a small request has room");
-        assert!(held(&served.registry) <= MEMORY, "{}", held(&served.registry));
+        assert!(held(&running.registry) <= MEMORY, "{}", held(&running.registry));
     }
     connection.abort();
     drop((requests, client));
     in_time(async {
-        while held(&served.registry) > 0 {
+        while held(&running.registry) > 0 {
             tokio::task::yield_now().await;
         }
     })
@@ -212,12 +212,12 @@ async fn streams_of_one_connection_that_send_half_their_bodies_leave_room_for_ot
 
 #[tokio::test]
 async fn what_was_accepted_is_answered_after_the_order_to_stop() {
-    let predictor = Predictor::of("demo").await;
-    predictor.predicts(Manner::Slow(Duration::from_millis(300)));
+    let predictor = FakePredictor::of("demo").await;
+    predictor.set_predict_behavior(Behavior::Slow(Duration::from_millis(300)));
     let mut settings = settings(&[("demo", &predictor)]);
     settings.drain_seconds = 0;
-    let served = serve(settings).await;
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let running = serve(settings).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(request(ROW).as_bytes()).await.unwrap();
     in_time(async {
         while predictor.predictions() == 0 {
@@ -225,20 +225,20 @@ async fn what_was_accepted_is_answered_after_the_order_to_stop() {
         }
     })
     .await;
-    assert_eq!(served.readiness.check(), Ok(()));
-    served.shutdown.trigger();
-    assert_eq!(served.readiness.check(), Err("shutting down".to_owned()));
+    assert_eq!(running.readiness.check(), Ok(()));
+    running.shutdown.trigger();
+    assert_eq!(running.readiness.check(), Err("shutting down".to_owned()));
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
-    in_time(served.ended).await.unwrap().unwrap();
-    assert!(TcpStream::connect(served.address).await.is_err(), "the door is closed");
+    in_time(running.ended).await.unwrap().unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err(), "the door is closed");
 }
 
 #[tokio::test]
 async fn a_gateway_whose_database_cannot_be_opened_is_never_ready_and_ends_with_the_reason() {
     let mut settings = settings(&[]);
     settings.database_url = Some("sqlite:///nowhere/canopy.db".to_owned());
-    let served = serve(settings).await;
-    let error = in_time(served.ended).await.unwrap().unwrap_err();
+    let running = serve(settings).await;
+    let error = in_time(running.ended).await.unwrap().unwrap_err();
     assert!(error.starts_with("failed to open database sqlite:///nowhere/canopy.db"), "{error}");
-    assert_eq!(served.readiness.check(), Err("gateway: opening the database".to_owned()));
+    assert_eq!(running.readiness.check(), Err("gateway: opening the database".to_owned()));
 }

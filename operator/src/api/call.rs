@@ -12,19 +12,19 @@ use kube::{Client, Config};
 use tower::BoxError;
 use tower::util::MapResultLayer;
 
-use crate::api::fence::{Closed, Fence};
-use crate::reason::{Reason, Trouble};
+use crate::api::fence::{Fence, FenceClosed};
+use crate::reason::{Diagnosis, Reason};
 use crate::tracing_spans;
 
 /// How long the answer to one call may take. The API server itself gives a request at most a minute.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a watch may be silent before its connection counts as dead. An API server that is asked for it sends a bookmark
 /// each minute.
-const WATCH_SILENCE_MAX: Duration = Duration::from_secs(150);
+const WATCH_READ_TIMEOUT: Duration = Duration::from_secs(150);
 /// An API server cannot put a model off for longer than this.
-const PUT_OFF_MAX: Duration = Duration::from_mins(5);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 /// The cause that the API server gives where it refuses to make an object in a namespace that is being deleted.
-const NAMESPACE_GOES: &str = "NamespaceTerminating";
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// The clients of the operator.
 #[derive(Clone)]
@@ -43,44 +43,44 @@ impl Clients {
 
     fn new(config: Config) -> kube::Result<Self> {
         let mut calls = config.clone();
-        calls.read_timeout = Some(ANSWER_MAX);
+        calls.read_timeout = Some(CALL_TIMEOUT);
         calls.reset_reader_on_write = true;
         // A call that is tried again inside the client would take longer than a call may, and unseen.
         calls.default_retry = false;
         let mut watches = config;
-        watches.read_timeout = Some(WATCH_SILENCE_MAX);
+        watches.read_timeout = Some(WATCH_READ_TIMEOUT);
         watches.reset_reader_on_write = true;
         Ok(Self { calls: client(calls)?, watches: Client::try_from(watches)? })
     }
 }
 
 fn client(config: Config) -> kube::Result<Client> {
-    Ok(ClientBuilder::try_from(config)?.with_layer(&MapResultLayer::new(put_off)).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&MapResultLayer::new(keep_retry_after)).build())
 }
 
 /// The API server answers for how long it wants to be left alone in a header, which kube's errors do not carry.
-fn put_off<B>(answered: Result<Response<B>, BoxError>) -> Result<Response<B>, BoxError> {
-    let answer = answered?;
-    let seconds = answer.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+fn keep_retry_after<B>(result: Result<Response<B>, BoxError>) -> Result<Response<B>, BoxError> {
+    let response = result?;
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
     match seconds {
-        Some(seconds) if matches!(answer.status().as_u16(), 429 | 503) => {
-            Err(Box::new(PutOff { status: answer.status().as_u16(), seconds }))
+        Some(seconds) if matches!(response.status().as_u16(), 429 | 503) => {
+            Err(Box::new(RetryAfter { status: response.status().as_u16(), seconds }))
         }
-        _ => Ok(answer),
+        _ => Ok(response),
     }
 }
 
 /// The API server does not take a call now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the API server answered {status} and asks for a pause of {seconds} s")]
-struct PutOff {
+struct RetryAfter {
     status: u16,
     seconds: u64,
 }
 
 /// What a call does, and to which object.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
+pub struct CallTarget<'a> {
     /// What is done, such as `apply`.
     pub verb: &'static str,
     /// The kind of the object.
@@ -93,26 +93,26 @@ pub struct Target<'a> {
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to {verb} {kind} {name}: {fault}")]
+#[error("failed to {verb} {kind} {name}: {failure}")]
 pub struct CallError {
     verb: &'static str,
     kind: String,
     name: String,
-    fault: Fault,
+    failure: CallFailure,
 }
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum CallFailure {
     /// The API server said no, or could not be reached.
     #[error(transparent)]
-    Answer(Box<kube::Error>),
+    Kube(Box<kube::Error>),
     /// It said nothing.
-    #[error("the API server did not answer within {} s", ANSWER_MAX.as_secs())]
-    Late,
+    #[error("the API server did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    TimedOut,
     /// It was not asked.
     #[error(transparent)]
-    Closed(#[from] Closed),
+    FenceClosed(#[from] FenceClosed),
 }
 
 /// What a call that failed means for a model.
@@ -120,10 +120,10 @@ enum Fault {
 pub enum ApplyError {
     /// Somebody has to do something first: it is said in the status.
     #[error("{}", .0.message)]
-    Hindered(Trouble),
+    Blocked(Diagnosis),
     /// The namespace is being deleted, and the model with it: nothing is made in it any more.
     #[error("the namespace is being deleted")]
-    NamespaceGoes,
+    NamespaceTerminating,
     /// The API server could not be asked; it is tried again.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -131,47 +131,49 @@ pub enum ApplyError {
 
 /// Reads from the API server.
 pub fn read<'a, T: 'a>(
-    of: Target<'a>,
+    target: CallTarget<'a>,
     call: impl Future<Output = kube::Result<T>> + 'a,
 ) -> impl Future<Output = Result<T, CallError>> + 'a {
     // The futures of kube are too large to be carried about.
     let call = Box::pin(call);
-    async move { in_time(call).await.map_err(|fault| CallError::new(of, fault)) }
+    async move { with_timeout(call).await.map_err(|failure| CallError::new(target, failure)) }
 }
 
 /// Writes to the API server, while the fence is open.
 pub fn write<'a, T: 'a>(
     fence: &'a Fence,
-    of: Target<'a>,
+    target: CallTarget<'a>,
     call: impl Future<Output = kube::Result<T>> + 'a,
 ) -> impl Future<Output = Result<T, CallError>> + 'a {
     let call = Box::pin(call);
     async move {
-        let guarded =
-            async { fence.guard(in_time(call)).await.map_err(Fault::Closed).and_then(|ended| ended) };
-        let ended = tracing_spans::call(of.verb, of.kind, (of.namespace, of.name), guarded).await;
-        ended.map_err(|fault| CallError::new(of, fault))
+        let guarded = async {
+            fence.guard(with_timeout(call)).await.map_err(CallFailure::FenceClosed).and_then(|ended| ended)
+        };
+        let ended =
+            tracing_spans::call(target.verb, target.kind, (target.namespace, target.name), guarded).await;
+        ended.map_err(|failure| CallError::new(target, failure))
     }
 }
 
-async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
-    let ended = tokio::time::timeout(ANSWER_MAX, call).await.map_err(|_| Fault::Late)?;
-    ended.map_err(|error| Fault::Answer(Box::new(error)))
+async fn with_timeout<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, CallFailure> {
+    let ended = tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| CallFailure::TimedOut)?;
+    ended.map_err(|error| CallFailure::Kube(Box::new(error)))
 }
 
 impl CallError {
-    fn new(of: Target<'_>, fault: Fault) -> Self {
-        let Target { verb, kind, namespace, name } = of;
-        Self { verb, kind: kind.to_owned(), name: format!("{namespace}/{name}"), fault }
+    fn new(target: CallTarget<'_>, failure: CallFailure) -> Self {
+        let CallTarget { verb, kind, namespace, name } = target;
+        Self { verb, kind: kind.to_owned(), name: format!("{namespace}/{name}"), failure }
     }
 
     /// What the failure means for the model: the API server may have something against an object that is not the
     /// operator's or the network's fault.
-    pub fn judged(self) -> ApplyError {
-        if self.is_as_namespace_goes() {
-            return ApplyError::NamespaceGoes;
+    pub fn into_apply_error(self) -> ApplyError {
+        if self.is_namespace_terminating() {
+            return ApplyError::NamespaceTerminating;
         }
-        if self.is_refusal() { ApplyError::Hindered(self.as_trouble()) } else { ApplyError::Call(self) }
+        if self.is_refusal() { ApplyError::Blocked(self.to_diagnosis()) } else { ApplyError::Call(self) }
     }
 
     /// Whether the API server will say the same again until somebody does something.
@@ -183,19 +185,19 @@ impl CallError {
     }
 
     /// The failure in words for the status.
-    pub fn as_trouble(&self) -> Trouble {
-        let Self { verb, kind, name, fault } = self;
+    pub fn to_diagnosis(&self) -> Diagnosis {
+        let Self { verb, kind, name, failure } = self;
         let message = match self.status() {
             Some(status) if self.is_refusal() => {
                 format!("the API server refused {kind} {name}: {}", status.message)
             }
-            _ => format!("failed to {verb} {kind} {name}: {fault}"),
+            _ => format!("failed to {verb} {kind} {name}: {failure}"),
         };
-        Trouble::new(Reason::ApplyRefused, message)
+        Diagnosis::new(Reason::ApplyRefused, message)
     }
 
     /// Whether other calls would fail in the same way, so that they had better wait.
-    pub fn stops_all(&self) -> bool {
+    pub fn affects_all_calls(&self) -> bool {
         self.status().is_none_or(|status| status.code == 429)
     }
 
@@ -205,24 +207,26 @@ impl CallError {
     }
 
     /// Whether the namespace is being deleted.
-    pub fn is_as_namespace_goes(&self) -> bool {
+    pub fn is_namespace_terminating(&self) -> bool {
         let causes = self.status().into_iter().flat_map(|status| &status.details);
-        causes.flat_map(|details| &details.causes).any(|cause| cause.reason == NAMESPACE_GOES)
+        causes
+            .flat_map(|details| &details.causes)
+            .any(|status_cause| status_cause.reason == NAMESPACE_TERMINATING)
     }
 
     /// For how long the API server wants to be left alone.
-    pub fn put_off(&self) -> Option<Duration> {
-        let Fault::Answer(error) = &self.fault else { return None };
+    pub fn retry_after(&self) -> Option<Duration> {
+        let CallFailure::Kube(error) = &self.failure else { return None };
         let seconds = if let kube::Error::Service(source) = &**error {
-            source.downcast_ref::<PutOff>()?.seconds
+            source.downcast_ref::<RetryAfter>()?.seconds
         } else {
             self.status()?.details.as_ref()?.retry_after_seconds.into()
         };
-        Some(Duration::from_secs(seconds).min(PUT_OFF_MAX)).filter(|asked| !asked.is_zero())
+        Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX)).filter(|delay| !delay.is_zero())
     }
 
     fn status(&self) -> Option<&Status> {
-        let Fault::Answer(error) = &self.fault else { return None };
+        let CallFailure::Kube(error) = &self.failure else { return None };
         if let kube::Error::Api(status) = &**error { Some(status) } else { None }
     }
 }
@@ -234,69 +238,75 @@ mod tests {
 
     use tokio::time::Instant;
 
-    const OF: Target<'_> = Target { verb: "apply", kind: "Service", namespace: "shop", name: "iris" };
+    const TARGET: CallTarget<'_> =
+        CallTarget { verb: "apply", kind: "Service", namespace: "shop", name: "iris" };
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_not_answered_ends_in_time() {
-        let (began, fence) = (Instant::now(), Fence::default());
-        fence.open_until(began + ANSWER_MAX * 9);
+        let (started, fence) = (Instant::now(), Fence::default());
+        fence.open_until(started + CALL_TIMEOUT * 9);
         let told = "failed to apply Service shop/iris: the API server did not answer within 30 s";
-        assert_eq!(read(OF, pending::<kube::Result<()>>()).await.unwrap_err().to_string(), told);
-        assert_eq!(write(&fence, OF, pending::<kube::Result<()>>()).await.unwrap_err().to_string(), told);
-        assert_eq!(began.elapsed(), ANSWER_MAX * 2);
+        assert_eq!(read(TARGET, pending::<kube::Result<()>>()).await.unwrap_err().to_string(), told);
+        assert_eq!(write(&fence, TARGET, pending::<kube::Result<()>>()).await.unwrap_err().to_string(), told);
+        assert_eq!(started.elapsed(), CALL_TIMEOUT * 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_write_under_way_is_given_up_when_the_lease_may_be_anothers() {
-        let (began, fence) = (Instant::now(), Fence::default());
-        fence.open_until(began + Duration::from_secs(10));
-        let error = write(&fence, OF, pending::<kube::Result<()>>()).await.unwrap_err();
+        let (started, fence) = (Instant::now(), Fence::default());
+        fence.open_until(started + Duration::from_secs(10));
+        let error = write(&fence, TARGET, pending::<kube::Result<()>>()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "failed to apply Service shop/iris: this operator does not hold the Lease, so it must not write"
         );
-        assert_eq!(began.elapsed(), Duration::from_secs(10));
-        assert!(write(&fence, OF, std::future::ready(Ok(()))).await.is_err(), "and none begins afterwards");
-        assert!(error.stops_all());
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+        assert!(
+            write(&fence, TARGET, std::future::ready(Ok(()))).await.is_err(),
+            "and none begins afterwards"
+        );
+        assert!(error.affects_all_calls());
     }
 
-    async fn answered(status: u16, header: Option<&str>, body: &str) -> CallError {
+    async fn respond(status: u16, header: Option<&str>, body: &str) -> CallError {
         let builder = Response::builder().status(status);
         let builder = header.into_iter().fold(builder, |builder, header| builder.header(RETRY_AFTER, header));
-        let answer = builder.body(kube::client::Body::from(body.as_bytes().to_vec())).unwrap();
-        let answer = std::sync::Mutex::new(Some(answer));
+        let response = builder.body(kube::client::Body::from(body.as_bytes().to_vec())).unwrap();
+        let response = std::sync::Mutex::new(Some(response));
         let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
-            let answer = answer.lock().unwrap().take().unwrap();
-            async move { put_off(Ok(answer)) }
+            let response = response.lock().unwrap().take().unwrap();
+            async move { keep_retry_after(Ok(response)) }
         });
         let client = Client::new(service, "default");
         let api: kube::Api<k8s_openapi::api::core::v1::Service> = kube::Api::namespaced(client, "shop");
-        read(OF, api.get("iris")).await.unwrap_err()
+        read(TARGET, api.get("iris")).await.unwrap_err()
     }
 
     #[tokio::test]
     async fn a_pause_that_the_api_server_asks_for_is_known() {
-        let asked = answered(429, Some("7"), "Too many requests").await;
-        assert_eq!(asked.put_off(), Some(Duration::from_secs(7)));
-        assert!(asked.stops_all());
-        let asked = answered(503, Some("100000"), "").await;
-        assert_eq!(asked.put_off(), Some(PUT_OFF_MAX), "it cannot ask for a day");
-        assert_eq!(answered(503, Some("soon"), "").await.put_off(), None);
-        assert_eq!(answered(404, Some("7"), "").await.put_off(), None);
+        let error = respond(429, Some("7"), "Too many requests").await;
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        assert!(error.affects_all_calls());
+        let error = respond(503, Some("100000"), "").await;
+        assert_eq!(error.retry_after(), Some(RETRY_AFTER_MAX), "it cannot ask for a day");
+        assert_eq!(respond(503, Some("soon"), "").await.retry_after(), None);
+        assert_eq!(respond(404, Some("7"), "").await.retry_after(), None);
     }
 
     #[tokio::test]
     async fn a_right_that_is_missing_is_told_in_the_status_and_a_failure_is_tried_again() {
-        let error = answered(403, None, "services \"iris\" is forbidden").await;
-        assert!(!error.stops_all());
-        let ApplyError::Hindered(trouble) = error.judged() else { panic!("it is only tried again") };
+        let error = respond(403, None, "services \"iris\" is forbidden").await;
+        assert!(!error.affects_all_calls());
+        let ApplyError::Blocked(diagnosis) = error.into_apply_error() else {
+            panic!("it is only tried again")
+        };
         assert_eq!(
-            trouble.message,
+            diagnosis.message,
             "the API server refused Service shop/iris: services \"iris\" is forbidden"
         );
         for status in [404, 409, 429, 500, 503] {
-            let error = answered(status, None, "").await;
-            assert!(matches!(error.judged(), ApplyError::Call(_)), "{status}");
+            let error = respond(status, None, "").await;
+            assert!(matches!(error.into_apply_error(), ApplyError::Call(_)), "{status}");
         }
     }
 }

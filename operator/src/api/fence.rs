@@ -19,7 +19,7 @@ pub struct Fence(Arc<watch::Sender<Option<Instant>>>);
 /// This process does not lead, or no longer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this operator does not hold the Lease, so it must not write")]
-pub struct Closed;
+pub struct FenceClosed;
 
 impl Fence {
     /// Writes are allowed until then; a time before the present one changes nothing.
@@ -39,7 +39,7 @@ impl Fence {
     }
 
     /// How long writes are still allowed.
-    pub fn left(&self) -> Duration {
+    pub fn remaining(&self) -> Duration {
         self.0.borrow().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
@@ -59,13 +59,13 @@ impl Fence {
     }
 
     /// Does `write` while writes are allowed, and gives it up where they no longer are.
-    pub async fn guard<T>(&self, write: impl Future<Output = T>) -> Result<T, Closed> {
+    pub async fn guard<T>(&self, write: impl Future<Output = T>) -> Result<T, FenceClosed> {
         let mut write = pin!(write);
         let mut closed = pin!(self.closed());
         poll_fn(|context| {
             // A process that was stopped and goes on may be here before its timers are, so the clock is read each time.
             if open(*self.0.borrow()).is_none() || closed.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err(Closed));
+                return Poll::Ready(Err(FenceClosed));
             }
             write.as_mut().poll(context).map(Ok)
         })
@@ -86,11 +86,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_is_refused_unless_the_fence_is_open() {
         let fence = Fence::default();
-        assert_eq!(fence.guard(ready(1)).await, Err(Closed));
+        assert_eq!(fence.guard(ready(1)).await, Err(FenceClosed));
         fence.open_until(Instant::now() + Duration::from_secs(10));
         assert_eq!(fence.guard(ready(1)).await, Ok(1));
         fence.close();
-        assert_eq!((fence.guard(ready(1)).await, fence.left()), (Err(Closed), Duration::ZERO));
+        assert_eq!((fence.guard(ready(1)).await, fence.remaining()), (Err(FenceClosed), Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ mod tests {
             moved.open_until(began + Duration::from_secs(20));
             moved.open_until(began + Duration::from_secs(1));
         });
-        assert_eq!(fence.guard(pending::<()>()).await, Err(Closed));
+        assert_eq!(fence.guard(pending::<()>()).await, Err(FenceClosed));
         assert_eq!(began.elapsed(), Duration::from_secs(20));
     }
 
@@ -112,7 +112,7 @@ mod tests {
         let (fence, began) = (Fence::default(), Instant::now());
         fence.open_until(began + Duration::from_secs(10));
         let (closed, ()) = tokio::join!(fence.guard(pending::<()>()), async { fence.close() });
-        assert_eq!((closed, began.elapsed()), (Err(Closed), Duration::ZERO));
+        assert_eq!((closed, began.elapsed()), (Err(FenceClosed), Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
@@ -130,7 +130,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(11)).await;
         };
         let (ended, ()) = tokio::join!(fence.guard(write), stopped);
-        assert_eq!(ended, Err(Closed));
+        assert_eq!(ended, Err(FenceClosed));
         assert!(polls > 0);
     }
 }

@@ -24,26 +24,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::call::{ApplyError, CallError, Target, read, write};
+use crate::api::call::{ApplyError, CallError, CallTarget, read, write};
 use crate::api::fence::Fence;
 use crate::apply::diff;
 use crate::apply::ownership;
-use crate::backoff::{Backoff, Growth};
-use crate::caches::contents::Contents;
+use crate::backoff::{Backoff, BackoffPolicy};
+use crate::caches::contents::ContentCache;
 use crate::caches::stores::{Child, Stores};
 use crate::children::service;
-use crate::external_changes::{Harm, Marks, Repair};
+use crate::external_changes::{AppliedRecords, ExternalChange, Repair};
 use crate::labels::MANAGER;
 use crate::metrics::Metrics;
-use crate::spec::Plan;
+use crate::spec::DesiredState;
 use crate::status::events::{self, Announcement};
 
 /// How repairs of one object slow down where somebody else changes it again each time.
-const REPAIRS: Growth = Growth {
-    free: 3,
-    first: Duration::from_secs(5),
-    most: Duration::from_mins(1),
-    forget: Duration::from_mins(5),
+const REPAIRS: BackoffPolicy = BackoffPolicy {
+    free_attempts: 3,
+    initial_delay: Duration::from_secs(5),
+    max_delay: Duration::from_mins(1),
+    reset_after: Duration::from_mins(5),
 };
 
 /// The API server, and what the watches know of it.
@@ -53,27 +53,27 @@ pub struct Cluster {
     fence: Fence,
     metrics: Metrics,
     pub(crate) stores: Stores,
-    pub(crate) marks: Arc<Marks>,
+    pub(crate) applied_records: Arc<AppliedRecords>,
     repairs: Arc<Backoff>,
-    pub(crate) contents: Arc<Contents>,
+    pub(crate) contents: Arc<ContentCache>,
 }
 
 /// What came of the wish that an object is as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Put {
+pub enum PutOutcome {
     /// It is, and was written where it was not.
     Done(Option<Repair>),
     /// Somebody else changes it all the time: it is written after this.
-    Later(Duration),
+    Delayed(Duration),
 }
 
 /// What of an object may differ at all.
 #[derive(Clone, Copy, Debug)]
-pub enum Compared {
+pub enum Comparison {
     /// All that the operator sets, and nothing added where that matters.
-    Everything,
+    ManagedFields,
     /// The same, and the spec has nothing else: what is added to it would admit others.
-    Exactly,
+    Exact,
     /// The rest is immutable, and what is in a `ConfigMap` is not kept in memory.
     Metadata,
 }
@@ -82,32 +82,40 @@ impl Cluster {
     /// Writes through `client` what differs from `stores`, while `fence` is open.
     pub fn new(client: Client, fence: Fence, metrics: Metrics, stores: Stores) -> Self {
         let repairs = Arc::new(Backoff::new(REPAIRS));
-        Self { client, fence, metrics, stores, marks: Arc::default(), repairs, contents: Arc::default() }
+        Self {
+            client,
+            fence,
+            metrics,
+            stores,
+            applied_records: Arc::default(),
+            repairs,
+            contents: Arc::default(),
+        }
     }
 
     /// Forgets what was known of models that are gone.
     fn forget(&self) {
-        if self.marks.len() > self.stores.models.len() {
-            let there: HashSet<_> =
+        if self.applied_records.len() > self.stores.models.len() {
+            let existing: HashSet<_> =
                 self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
-            self.marks.keep(|uid| there.contains(uid));
-            self.repairs.keep(|key| key.split_once('/').is_some_and(|(uid, _)| there.contains(uid)));
+            self.applied_records.retain(|uid| existing.contains(uid));
+            self.repairs.retain(|key| key.split_once('/').is_some_and(|(uid, _)| existing.contains(uid)));
         }
         if self.contents.len() > self.stores.config_maps.len() {
             let is_there =
                 |namespace: &str, name: &str| self.stores.child::<ConfigMap>(namespace, name).is_some();
-            self.contents.keep(is_there);
+            self.contents.retain(is_there);
         }
     }
 
     /// The `ConfigMap` of a user.
     pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, CallError> {
         let api: Api<ConfigMap> = self.api(namespace);
-        read(Target { verb: "read", kind: "ConfigMap", namespace, name }, api.get_opt(name)).await
+        read(CallTarget { verb: "read", kind: "ConfigMap", namespace, name }, api.get_opt(name)).await
     }
 
     /// Writes a status, if it says anything new.
-    pub async fn report(
+    pub async fn write_status(
         &self,
         model: &PredictorModel,
         status: &PredictorModelStatus,
@@ -126,7 +134,7 @@ impl Cluster {
     }
 
     /// Replaces the conditions of a model of which only the metadata can be read; the rest of its status stays.
-    pub async fn report_conditions(
+    pub async fn write_conditions(
         &self,
         model: &ObjectMeta,
         conditions: &[Condition],
@@ -146,9 +154,9 @@ impl Cluster {
         let name = model.name.as_deref().unwrap_or_default();
         // The answer is not read: it may be what this operator cannot read.
         let api: Api<PartialObjectMeta<PredictorModel>> = self.api(namespace);
-        let target = Target { verb: "report on", kind: "PredictorModel", namespace, name };
+        let target = CallTarget { verb: "report on", kind: "PredictorModel", namespace, name };
         write(&self.fence, target, api.patch_status(name, parameters, patch)).await?;
-        self.metrics.wrote("PredictorModel");
+        self.metrics.count_write("PredictorModel");
         Ok(())
     }
 
@@ -162,56 +170,56 @@ impl Cluster {
         let event = events::event(model, news, Timestamp::now());
         let (namespace, name) = (event.namespace().unwrap_or_default(), event.name_any());
         let (api, parameters) = (self.api::<Event>(&namespace), PostParams::default());
-        let target = Target { verb: "create", kind: "Event", namespace: &namespace, name: &name };
+        let target = CallTarget { verb: "create", kind: "Event", namespace: &namespace, name: &name };
         write(&self.fence, target, api.create(&parameters, &event)).await?;
-        self.metrics.wrote("Event");
+        self.metrics.count_write("Event");
         Ok(())
     }
 
     /// Keeps the Service that lists all models of a namespace while it has models, and removes it after the last. Returns
     /// when to look again though nothing changes.
-    pub async fn keep_catalogue(&self, namespace: &str) -> Result<Option<Duration>, CallError> {
+    pub async fn reconcile_discovery_service(&self, namespace: &str) -> Result<Option<Duration>, CallError> {
         self.forget();
-        let there = self.stores.child::<Service>(namespace, CATALOGUE_SERVICE);
+        let existing = self.stores.child::<Service>(namespace, CATALOGUE_SERVICE);
         if !self.stores.has_models(namespace) {
-            if there.is_some_and(|there| ownership::is_own_catalogue(&there.metadata)) {
+            if existing.is_some_and(|existing| ownership::is_own_discovery_service(&existing.metadata)) {
                 self.delete::<Service>(namespace, CATALOGUE_SERVICE, DeleteParams::background()).await?;
             }
             return Ok(None);
         }
-        match self.write_catalogue(namespace, there.as_deref()).await {
-            Err(error) if error.is_as_namespace_goes() => Ok(None),
+        match self.apply_discovery_service(namespace, existing.as_deref()).await {
+            Err(error) if error.is_namespace_terminating() => Ok(None),
             ended => ended,
         }
     }
 
-    async fn write_catalogue(
+    async fn apply_discovery_service(
         &self,
         namespace: &str,
-        there: Option<&Service>,
+        existing: Option<&Service>,
     ) -> Result<Option<Duration>, CallError> {
-        let wanted = value(&service::catalogue());
+        let manifest = value(&service::discovery());
         let key = format!("{namespace}/{CATALOGUE_SERVICE}");
-        if let Some(there) = there {
-            let found = value(there);
-            let removals = diff::removals(&wanted, &found);
-            let holds = diff::holds(&wanted, &found);
-            if holds && removals.is_empty() {
+        if let Some(existing) = existing {
+            let live = value(existing);
+            let removals = diff::removals(&manifest, &live);
+            let is_up_to_date = diff::is_up_to_date(&manifest, &live);
+            if is_up_to_date && removals.is_empty() {
                 return Ok(None);
             }
-            if let Some(left) = self.repairs.left(&key) {
-                return Ok(Some(left));
+            if let Some(remaining) = self.repairs.remaining(&key) {
+                return Ok(Some(remaining));
             }
-            self.repairs.strike(&key);
+            self.repairs.record_failure(&key);
             if !removals.is_empty() {
-                self.take_away::<Service>(&there.metadata, removals).await?;
+                self.apply_removals::<Service>(&existing.metadata, removals).await?;
             }
-            if holds {
+            if is_up_to_date {
                 return Ok(None);
             }
         } else {
-            let taken = self.look_for::<Service>(namespace, CATALOGUE_SERVICE).await?;
-            if taken.is_some_and(|taken| !ownership::is_own_catalogue(&taken)) {
+            let taken = self.get_metadata::<Service>(namespace, CATALOGUE_SERVICE).await?;
+            if taken.is_some_and(|taken| !ownership::is_own_discovery_service(&taken)) {
                 tracing::warn!(
                     namespace,
                     "Service predictors was not made by the operator: the gateway cannot list the models of this namespace; delete it"
@@ -219,110 +227,130 @@ impl Cluster {
                 return Ok(None);
             }
         }
-        self.patch::<Service>(namespace, CATALOGUE_SERVICE, &wanted).await.map(|_| None)
+        self.patch::<Service>(namespace, CATALOGUE_SERVICE, &manifest).await.map(|_| None)
     }
 
     /// Fails where the child's name is taken. What is in the store was found by the model's uid, but may have got
     /// another controller; what is not may be a stranger's.
-    pub async fn claim<K>(&self, plan: &Plan, child: Option<&K>) -> Result<(), ApplyError>
+    pub async fn check_ownership<K>(
+        &self,
+        desired: &DesiredState,
+        child: Option<&K>,
+    ) -> Result<(), ApplyError>
     where
         K: Child + DeserializeOwned + Debug,
     {
         let Some(name) = child.map(kube::ResourceExt::name_any) else { return Ok(()) };
-        let metadata = match self.stores.child::<K>(&plan.namespace, &name) {
+        let metadata = match self.stores.child::<K>(&desired.namespace, &name) {
             Some(seen) => Some(seen.meta().clone()),
-            None => self.look_for::<K>(&plan.namespace, &name).await.map_err(CallError::judged)?,
+            None => self
+                .get_metadata::<K>(&desired.namespace, &name)
+                .await
+                .map_err(CallError::into_apply_error)?,
         };
         let Some(metadata) = metadata else { return Ok(()) };
-        ownership::check(&K::kind(&()), &metadata, &plan.name, &plan.uid).map_err(ApplyError::Hindered)
+        ownership::check(&K::kind(&()), &metadata, &desired.name, &desired.uid).map_err(ApplyError::Blocked)
     }
 
-    async fn look_for<K>(&self, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, CallError>
+    async fn get_metadata<K>(&self, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
         let api = self.api::<K>(namespace);
-        let target = Target { verb: "look for", kind: &K::kind(&()), namespace, name };
-        Ok(read(target, api.get_metadata_opt(name)).await?.map(|found| found.metadata))
+        let target = CallTarget { verb: "look for", kind: &K::kind(&()), namespace, name };
+        Ok(read(target, api.get_metadata_opt(name)).await?.map(|live| live.metadata))
     }
 
     /// Makes a child what it should be. Its name was claimed.
-    pub async fn put<K>(&self, plan: &Plan, child: K, compared: Compared) -> Result<Put, ApplyError>
+    pub async fn put<K>(
+        &self,
+        desired: &DesiredState,
+        child: K,
+        comparison: Comparison,
+    ) -> Result<PutOutcome, ApplyError>
     where
         K: Child + Serialize + DeserializeOwned + Debug,
     {
         let (kind, name) = (K::kind(&()), child.name_any());
         let of = (&*kind, name.as_str());
-        let (wanted, seen) = (value(&child), self.stores.child::<K>(&plan.namespace, &name));
+        let (manifest, seen) = (value(&child), self.stores.child::<K>(&desired.namespace, &name));
         let meta = seen.as_ref().map(|seen| seen.meta());
         let has_labels = meta.is_some_and(|meta| {
-            diff::holds(&json!({"metadata": wanted["metadata"]}), &json!({"metadata": meta}))
+            diff::is_up_to_date(&json!({"metadata": manifest["metadata"]}), &json!({"metadata": meta}))
         });
-        let (holds, removals) = match (&seen, compared) {
-            (Some(seen), Compared::Everything) => {
-                let found = value(&**seen);
-                (diff::holds(&wanted, &found), diff::removals(&wanted, &found))
+        let (is_up_to_date, removals) = match (&seen, comparison) {
+            (Some(seen), Comparison::ManagedFields) => {
+                let live = value(&**seen);
+                (diff::is_up_to_date(&manifest, &live), diff::removals(&manifest, &live))
             }
-            (Some(seen), Compared::Exactly) => {
-                let found = value(&**seen);
-                (diff::holds(&wanted, &found) && diff::has_exactly(&wanted, &found), Vec::new())
+            (Some(seen), Comparison::Exact) => {
+                let live = value(&**seen);
+                (diff::is_up_to_date(&manifest, &live) && diff::spec_equals(&manifest, &live), Vec::new())
             }
-            (Some(_), Compared::Metadata) | (None, _) => (has_labels, Vec::new()),
+            (Some(_), Comparison::Metadata) | (None, _) => (has_labels, Vec::new()),
         };
         if let Some(meta) = meta {
-            if holds && removals.is_empty() {
-                self.marks.is_so(&plan.uid, of, &wanted, meta);
-                return Ok(Put::Done(None));
+            if is_up_to_date && removals.is_empty() {
+                self.applied_records.record_applied(&desired.uid, of, &manifest, meta);
+                return Ok(PutOutcome::Done(None));
             }
-            if has_labels && self.marks.is_own(&plan.uid, of, &wanted, meta) {
-                return Ok(Put::Done(None));
+            if has_labels && self.applied_records.is_unchanged(&desired.uid, of, &manifest, meta) {
+                return Ok(PutOutcome::Done(None));
             }
         }
-        let key = format!("{}/{kind}/{name}", plan.uid);
-        if let Some(left) = self.repairs.left(&key) {
-            return Ok(Put::Later(left));
+        let key = format!("{}/{kind}/{name}", desired.uid);
+        if let Some(remaining) = self.repairs.remaining(&key) {
+            return Ok(PutOutcome::Delayed(remaining));
         }
         let is_added_to = !removals.is_empty();
         let mut written = None;
         if let Some(meta) = meta.filter(|_| is_added_to) {
-            written = Some(self.take_away::<K>(meta, removals).await.map_err(CallError::judged)?);
+            written =
+                Some(self.apply_removals::<K>(meta, removals).await.map_err(CallError::into_apply_error)?);
         }
-        let written = match written.filter(|_| holds) {
+        let written = match written.filter(|_| is_up_to_date) {
             Some(written) => written,
-            None => self.patch::<K>(&plan.namespace, &name, &wanted).await.map_err(CallError::judged)?,
+            None => self
+                .patch::<K>(&desired.namespace, &name, &manifest)
+                .await
+                .map_err(CallError::into_apply_error)?,
         };
-        let harm = self.marks.harm(&plan.uid, of, &wanted, (meta, &written));
+        let change = self.applied_records.external_change(&desired.uid, of, &manifest, (meta, &written));
         // The operator itself never adds what it removes.
         let is_changed = meta.is_some_and(|meta| meta.resource_version != written.resource_version);
-        let harm = harm.or((is_added_to && is_changed).then_some(Harm::Changed));
-        self.marks.is_so(&plan.uid, of, &wanted, &written);
-        if harm.is_some() {
-            let pause = self.repairs.strike(&key);
+        let change = change.or((is_added_to && is_changed).then_some(ExternalChange::Changed));
+        self.applied_records.record_applied(&desired.uid, of, &manifest, &written);
+        if change.is_some() {
+            let pause = self.repairs.record_failure(&key);
             if !pause.is_zero() {
-                tracing::warn!(namespace = plan.namespace, %kind, name, ?pause, "an object is changed again and again");
+                tracing::warn!(namespace = desired.namespace, %kind, name, ?pause, "an object is changed again and again");
             }
         }
-        Ok(Put::Done(harm.map(|harm| Repair { kind: kind.into_owned(), name, harm })))
+        Ok(PutOutcome::Done(change.map(|change| Repair { kind: kind.into_owned(), name, change })))
     }
 
     pub(crate) async fn patch<K>(
         &self,
         namespace: &str,
         name: &str,
-        wanted: &Value,
+        manifest: &Value,
     ) -> Result<ObjectMeta, CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
-        let (api, manager, patch) = (self.api::<K>(namespace), manager(), Patch::Apply(wanted));
-        let target = Target { verb: "apply", kind: &K::kind(&()), namespace, name };
+        let (api, manager, patch) = (self.api::<K>(namespace), manager(), Patch::Apply(manifest));
+        let target = CallTarget { verb: "apply", kind: &K::kind(&()), namespace, name };
         let patched = write(&self.fence, target, api.patch_metadata(name, &manager, &patch)).await?;
-        self.metrics.wrote(&K::kind(&()));
+        self.metrics.count_write(&K::kind(&()));
         Ok(patched.metadata)
     }
 
     /// Takes away from an object what others added, unless it was changed since it was `seen`.
-    async fn take_away<K>(&self, seen: &ObjectMeta, removals: Vec<Value>) -> Result<ObjectMeta, CallError>
+    async fn apply_removals<K>(
+        &self,
+        seen: &ObjectMeta,
+        removals: Vec<Value>,
+    ) -> Result<ObjectMeta, CallError>
     where
         K: Child + DeserializeOwned + Debug,
     {
@@ -342,26 +370,26 @@ impl Cluster {
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/json-patch+json"));
             self.client.request::<PartialObjectMeta<K>>(request).await
         };
-        let target = Target { verb: "remove additions from", kind: &K::kind(&()), namespace, name };
+        let target = CallTarget { verb: "remove additions from", kind: &K::kind(&()), namespace, name };
         let patched = write(&self.fence, target, removing).await?;
-        self.metrics.wrote(&K::kind(&()));
+        self.metrics.count_write(&K::kind(&()));
         Ok(patched.metadata)
     }
 
     /// Removes a child, if it is there and is the model's own.
-    pub async fn remove<K>(&self, plan: &Plan, name: &str) -> Result<(), ApplyError>
+    pub async fn remove<K>(&self, desired: &DesiredState, name: &str) -> Result<(), ApplyError>
     where
         K: Child + DeserializeOwned + Debug,
     {
-        self.marks.is_no_more(&plan.uid, (&K::kind(&()), name));
-        let Some(seen) = self.stores.child::<K>(&plan.namespace, name) else { return Ok(()) };
-        let is_own = ownership::check(&K::kind(&()), seen.meta(), &plan.name, &plan.uid).is_ok();
+        self.applied_records.forget_child(&desired.uid, (&K::kind(&()), name));
+        let Some(seen) = self.stores.child::<K>(&desired.namespace, name) else { return Ok(()) };
+        let is_own = ownership::check(&K::kind(&()), seen.meta(), &desired.name, &desired.uid).is_ok();
         if !is_own || seen.meta().deletion_timestamp.is_some() {
             return Ok(());
         }
         let same = Preconditions { uid: seen.uid(), resource_version: None };
         let params = DeleteParams::background().preconditions(same);
-        self.delete::<K>(&plan.namespace, name, params).await.map_err(CallError::judged)
+        self.delete::<K>(&desired.namespace, name, params).await.map_err(CallError::into_apply_error)
     }
 
     pub(crate) async fn delete<K>(
@@ -374,9 +402,9 @@ impl Cluster {
         K: Child + DeserializeOwned + Debug,
     {
         let api = self.api::<K>(namespace);
-        let target = Target { verb: "delete", kind: &K::kind(&()), namespace, name };
+        let target = CallTarget { verb: "delete", kind: &K::kind(&()), namespace, name };
         match write(&self.fence, target, api.delete(name, &params)).await {
-            Ok(_) => self.metrics.wrote(&K::kind(&())),
+            Ok(_) => self.metrics.count_write(&K::kind(&())),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 const OWN_KEYS: &str = "canopy.rs/";
 
 /// Maps of a spec that are the operator's as a whole: one key more selects other pods, or none.
-const WHOLE: [&str; 7] =
+const ATOMIC_MAPS: [&str; 7] =
     ["selector", "matchLabels", "nodeSelector", "labels", "limits", "requests", "capabilities"];
 
 /// Fields of a spec that change what runs or what is selected, and for which the API server has no default: where the
 /// operator does not set one, it must not be set.
-const RESERVED: [&str; 41] = [
+const RESERVED_FIELDS: [&str; 41] = [
     // Of pods.
     "activeDeadlineSeconds",
     "affinity",
@@ -61,46 +61,46 @@ const RESERVED: [&str; 41] = [
     "publishNotReadyAddresses",
 ];
 
-/// Whether every field of `wanted` stands in `found` with the same value.
-pub fn holds(wanted: &Value, found: &Value) -> bool {
-    is_within(wanted, found) && own_annotations(wanted).eq(own_annotations(found))
+/// Whether every field of `wanted` stands in `live` with the same value.
+pub fn is_up_to_date(desired: &Value, live: &Value) -> bool {
+    is_subset(desired, live) && own_annotations(desired).eq(own_annotations(live))
 }
 
 /// The operations of a JSON patch that take away what others added to the spec: a server-side apply leaves alone what
 /// another manager owns.
-pub fn removals(wanted: &Value, found: &Value) -> Vec<Value> {
+pub fn removals(desired: &Value, live: &Value) -> Vec<Value> {
     let mut operations = Vec::new();
-    if let (Some(wanted), Some(found)) = (wanted.get("spec"), found.get("spec")) {
-        remove_additions(wanted, found, ("spec", "/spec".to_owned()), &mut operations);
+    if let (Some(desired), Some(live)) = (desired.get("spec"), live.get("spec")) {
+        remove_additions(desired, live, ("spec", "/spec".to_owned()), &mut operations);
     }
     operations
 }
 
 /// What stands at `path`, which ends in `key`.
-fn remove_additions(wanted: &Value, found: &Value, (key, path): (&str, String), operations: &mut Vec<Value>) {
-    match (wanted, found) {
-        (Value::Object(wanted), Value::Object(found)) => {
-            for (key_of_field, value) in found {
+fn remove_additions(desired: &Value, live: &Value, (key, path): (&str, String), operations: &mut Vec<Value>) {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => {
+            for (key_of_field, value) in live {
                 let path = format!("{path}/{}", key_of_field.replace('~', "~0").replace('/', "~1"));
-                match wanted.get(key_of_field).filter(|wanted| !wanted.is_null()) {
-                    Some(wanted) => remove_additions(wanted, value, (key_of_field, path), operations),
-                    None if WHOLE.contains(&key) || is_forbidden(key_of_field, value) => {
+                match desired.get(key_of_field).filter(|desired| !desired.is_null()) {
+                    Some(desired) => remove_additions(desired, value, (key_of_field, path), operations),
+                    None if ATOMIC_MAPS.contains(&key) || is_forbidden(key_of_field, value) => {
                         operations.push(json!({"op": "remove", "path": path}));
                     }
                     None => {}
                 }
             }
         }
-        (Value::Array(wanted), Value::Array(found)) if found.iter().all(Value::is_object) => {
-            let partner = |found: &Value| wanted.iter().find(|wanted| is_same_entry(key, wanted, found));
-            let partners: Option<Vec<_>> = found.iter().map(partner).collect();
-            match partners.filter(|_| found.len() <= wanted.len()) {
+        (Value::Array(desired), Value::Array(live)) if live.iter().all(Value::is_object) => {
+            let partner = |live: &Value| desired.iter().find(|desired| is_same_entry(key, desired, live));
+            let partners: Option<Vec<_>> = live.iter().map(partner).collect();
+            match partners.filter(|_| live.len() <= desired.len()) {
                 Some(partners) => {
-                    for (index, (wanted, found)) in partners.into_iter().zip(found).enumerate() {
-                        remove_additions(wanted, found, ("", format!("{path}/{index}")), operations);
+                    for (index, (desired, live)) in partners.into_iter().zip(live).enumerate() {
+                        remove_additions(desired, live, ("", format!("{path}/{index}")), operations);
                     }
                 }
-                None => operations.push(json!({"op": "replace", "path": path, "value": wanted})),
+                None => operations.push(json!({"op": "replace", "path": path, "value": desired})),
             }
         }
         _ => {}
@@ -108,17 +108,17 @@ fn remove_additions(wanted: &Value, found: &Value, (key, path): (&str, String), 
 }
 
 fn is_forbidden(key: &str, value: &Value) -> bool {
-    RESERVED.contains(&key) && !is_nothing(value) && *value != json!(false)
+    RESERVED_FIELDS.contains(&key) && !is_empty_value(value) && *value != json!(false)
 }
 
 /// Whether two entries of a list are about the same thing, as Kubernetes tells them apart.
-fn is_same_entry(list: &str, wanted: &Value, found: &Value) -> bool {
-    let same = |keys: &[&str]| keys.iter().all(|key| wanted.get(key) == found.get(key));
+fn is_same_entry(list: &str, desired: &Value, live: &Value) -> bool {
+    let same = |keys: &[&str]| keys.iter().all(|key| desired.get(key) == live.get(key));
     match list {
         "volumeMounts" => same(&["mountPath"]),
         "ports" => same(&["containerPort", "port"]),
-        _ if wanted.get("name").is_some() => same(&["name"]),
-        _ => is_within(wanted, found),
+        _ if desired.get("name").is_some() => same(&["name"]),
+        _ => is_subset(desired, live),
     }
 }
 
@@ -128,33 +128,33 @@ fn own_annotations(of: &Value) -> impl Iterator<Item = &String> {
     annotations.into_iter().flat_map(Map::keys).filter(|key| key.starts_with(OWN_KEYS))
 }
 
-fn is_within(wanted: &Value, found: &Value) -> bool {
-    match (wanted, found) {
-        (Value::Object(wanted), Value::Object(found)) => wanted
-            .iter()
-            .all(|(key, wanted)| found.get(key).map_or(is_nothing(wanted), |found| is_within(wanted, found))),
+fn is_subset(desired: &Value, live: &Value) -> bool {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => desired.iter().all(|(key, desired)| {
+            live.get(key).map_or(is_empty_value(desired), |live| is_subset(desired, live))
+        }),
         // Kubernetes keeps lists of objects by a key: order and additions are not ours to judge.
-        (Value::Array(wanted), Value::Array(found)) if wanted.iter().all(Value::is_object) => {
-            wanted.iter().all(|wanted| found.iter().any(|found| is_within(wanted, found)))
+        (Value::Array(desired), Value::Array(live)) if desired.iter().all(Value::is_object) => {
+            desired.iter().all(|desired| live.iter().any(|live| is_subset(desired, live)))
         }
-        (Value::Array(wanted), Value::Array(found)) => {
-            wanted.len() == found.len() && wanted.iter().zip(found).all(|(a, b)| is_within(a, b))
+        (Value::Array(desired), Value::Array(live)) => {
+            desired.len() == live.len() && desired.iter().zip(live).all(|(a, b)| is_subset(a, b))
         }
         (Value::Null, _) => true,
-        (Value::String(wanted), Value::String(found)) => {
-            wanted == found || quantity(wanted).is_some_and(|wanted| quantity(found) == Some(wanted))
+        (Value::String(desired), Value::String(live)) => {
+            desired == live || quantity(desired).is_some_and(|desired| quantity(live) == Some(desired))
         }
         (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_), _) => {
-            wanted == found
+            desired == live
         }
     }
 }
 
 /// What the API server leaves out when it stores an object.
-fn is_nothing(value: &Value) -> bool {
+fn is_empty_value(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Object(fields) => fields.values().all(is_nothing),
+        Value::Object(fields) => fields.values().all(is_empty_value),
         Value::Array(items) => items.is_empty(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
@@ -190,12 +190,12 @@ fn quantity(text: &str) -> Option<i128> {
 }
 
 /// Whether each field of the spec that is wanted is just as it is wanted, without additions.
-pub fn has_exactly(wanted: &Value, found: &Value) -> bool {
-    let fields = wanted["spec"].as_object().into_iter().flatten();
-    fields.into_iter().all(|(field, wanted)| {
-        let found = &found["spec"][field];
+pub fn spec_equals(desired: &Value, live: &Value) -> bool {
+    let fields = desired["spec"].as_object().into_iter().flatten();
+    fields.into_iter().all(|(field, desired)| {
+        let live = &live["spec"][field];
         // The API server leaves out an empty list.
-        found == wanted || (found.is_null() && is_nothing(wanted))
+        live == desired || (live.is_null() && is_empty_value(desired))
     })
 }
 
@@ -204,9 +204,9 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(wanted: &str, found: &str, expected: bool) {
+    fn check(desired: &str, live: &str, expected: bool) {
         let parse = |text| serde_saphyr::from_str(text).unwrap();
-        assert_eq!(holds(&parse(wanted), &parse(found)), expected, "{wanted} in {found}");
+        assert_eq!(is_up_to_date(&parse(desired), &parse(live)), expected, "{desired} in {live}");
     }
 
     #[test]
@@ -231,16 +231,16 @@ mod tests {
 
     /// The operations, each as its word and path, and the object that they leave.
     #[track_caller]
-    fn check_removals(wanted: &str, found: &str, expected: &[&str]) {
+    fn check_removals(desired: &str, live: &str, expected: &[&str]) {
         let parse = |text: &str| json!({"spec": serde_saphyr::from_str::<Value>(text).unwrap()});
-        let operations = removals(&parse(wanted), &parse(found));
-        let told: Vec<_> = operations
+        let operations = removals(&parse(desired), &parse(live));
+        let described: Vec<_> = operations
             .iter()
             .map(|operation| {
                 format!("{} {}", operation["op"].as_str().unwrap(), operation["path"].as_str().unwrap())
             })
             .collect();
-        assert_eq!(told, expected, "{wanted} in {found}");
+        assert_eq!(described, expected, "{desired} in {live}");
     }
 
     #[test]
@@ -274,11 +274,11 @@ mod tests {
         let template = |metadata: &str, pod: &str| {
             format!("{{template: {{metadata: {{labels: {{a: b}}{metadata}}}, spec: {{{pod}}}}}}}")
         };
-        let wanted = template(
+        let desired = template(
             "",
             "containers: [{name: serve, args: [serve], volumeMounts: [{name: model, mountPath: /m}]}], volumes: [{name: model, emptyDir: {}}]",
         );
-        let check = |found: &str, expected: &[&str]| check_removals(&wanted, found, expected);
+        let check = |live: &str, expected: &[&str]| check_removals(&desired, live, expected);
         let serve = "name: serve, args: [serve], imagePullPolicy: Always, resources: {}, terminationMessagePath: /dev/termination-log";
         let mount = "volumeMounts: [{name: model, mountPath: /m}]";
         let volume = "volumes: [{name: model, emptyDir: {}}], restartPolicy: Always, dnsPolicy: ClusterFirst, hostNetwork: false";
@@ -323,9 +323,9 @@ mod tests {
 
     #[test]
     fn what_is_wanted_exactly_has_no_additions() {
-        let is_exact = |wanted: &str, found: &str| {
+        let is_exact = |desired: &str, live: &str| {
             let read = |text: &str| serde_saphyr::from_str(&format!("{{spec: {text}}}")).unwrap();
-            has_exactly(&read(wanted), &read(found))
+            spec_equals(&read(desired), &read(live))
         };
         assert!(is_exact("{a: {b: c}, list: []}", "{a: {b: c}, more: 1}"));
         assert!(!is_exact("{a: {b: c}}", "{a: {b: c, d: e}}"));

@@ -7,10 +7,10 @@ use canopy_contract::names::ModelName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::labels::{INSTANCE, MANAGED_BY, MANAGER, MODEL_UID};
-use crate::reason::{Reason, Trouble};
+use crate::reason::{Diagnosis, Reason};
 
 /// Nothing, where the object is the model's own, or has only lost its reference to it.
-pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Result<(), Trouble> {
+pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Result<(), Diagnosis> {
     let owners = found.owner_references.iter().flatten();
     let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
     let label = found.labels.as_ref().and_then(|labels| labels.get(MODEL_UID));
@@ -21,7 +21,7 @@ pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Re
     }
     let name = found.name.as_deref().unwrap_or_default();
     let namespace = found.namespace.as_deref().unwrap_or_default();
-    let whose = match controller {
+    let problem = match controller {
         Some(owner) if owner.kind == "PredictorModel" && owner.name == model.as_str() => {
             "is what is left of an earlier model of this name; it goes by itself".to_owned()
         }
@@ -36,7 +36,7 @@ pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Re
             None => "was not made for this model; delete it or rename the model".to_owned(),
         },
     };
-    Err(Trouble::new(Reason::NameTaken, format!("{kind} {namespace}/{name} {whose}")))
+    Err(Diagnosis::new(Reason::NameTaken, format!("{kind} {namespace}/{name} {problem}")))
 }
 
 /// The uid of the earlier model of this name that an object was made for.
@@ -48,7 +48,7 @@ fn orphan_of<'a>(found: &'a ObjectMeta, model: &ModelName) -> Option<&'a String>
 }
 
 /// Whether the Service that lists all models of a namespace is the operator's own.
-pub fn is_own_catalogue(found: &ObjectMeta) -> bool {
+pub fn is_own_discovery_service(found: &ObjectMeta) -> bool {
     let label = found.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
     label.is_some_and(|label| label == MANAGER)
 }

@@ -15,65 +15,69 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::api::call::{ApplyError, CallError, Target as Call, read};
+use crate::api::call::{ApplyError, CallError, CallTarget, read};
 use crate::apply::cluster::{Cluster, value};
 use crate::apply::diff;
 use crate::apply::ownership;
-use crate::caches::contents::Content;
+use crate::caches::contents::ConfigMapContent;
 use crate::caches::stores::Child;
 use crate::children::{DataCopy, RevisionChildren};
-use crate::external_changes::{Harm, Repair};
+use crate::external_changes::{ExternalChange, Repair};
 use crate::labels;
 use crate::labels::REVISION;
 use crate::pod::template::{self, DATA, SERVING_KEY};
-use crate::pod::template_check::Whose;
-use crate::revision::snapshot::{DataFile, Frozen};
-use crate::spec::{Data, Plan, Target};
+use crate::pod::template_check::RevisionRef;
+use crate::revision::snapshot::{DataFile, Snapshot};
+use crate::spec::{DesiredState, Target, TrainingData};
 use crate::state::Objects;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct RestoreResult {
     /// What was replaced.
     pub repairs: Vec<Repair>,
     /// Whether the copy of the data is gone and cannot be made again.
-    pub is_lost: bool,
+    pub is_data_copy_lost: bool,
 }
 
 /// A revision that an earlier operator made, as far as it can be read back.
 #[derive(Debug)]
-pub struct Adoptable {
+pub struct AdoptableRevision {
     /// What it is made from, where the watch has only not shown it yet.
-    frozen: Option<Frozen>,
+    snapshot: Option<Snapshot>,
     deployment: std::sync::Arc<Deployment>,
     serving: Option<String>,
     data: Option<DataFile>,
 }
 
-impl Adoptable {
+impl AdoptableRevision {
     /// What the revision is made from. Where it is the one that the spec still asks for, the spec says what its config and
     /// its data must be; of an older one only its own objects can.
-    pub fn freeze(self, target: Option<&Target>, whose: Whose<'_>) -> Result<Frozen, String> {
-        let Self { frozen, deployment, serving, data } = self;
-        if let Some(frozen) = frozen {
-            return Ok(frozen);
+    pub fn into_snapshot(
+        self,
+        target: Option<&Target>,
+        revision_ref: RevisionRef<'_>,
+    ) -> Result<Snapshot, String> {
+        let Self { snapshot, deployment, serving, data } = self;
+        if let Some(snapshot) = snapshot {
+            return Ok(snapshot);
         }
         let expected = template::config_sha256(&deployment.spec.template);
         let is_expected = |text: &String| expected.is_none_or(|expected| sha256(text) == expected);
         let serving = serving.filter(is_expected);
         let Some(target) = target else {
             let serving = serving.ok_or("its serving config is gone, or was exchanged")?;
-            return Frozen::adopt(&deployment, serving, data, whose);
+            return Snapshot::adopt(&deployment, serving, data, revision_ref);
         };
         let is_same = |text: &String| serde_json::from_str(text).is_ok_and(|config| target.config == config);
         // The spelling of an earlier predictor's config is kept: its predictor might not read another.
-        let planned = || Some(target.frozen.serving.clone()).filter(is_expected);
+        let planned = || Some(target.snapshot.serving.clone()).filter(is_expected);
         let serving = serving.filter(is_same).or_else(planned).ok_or("its serving config was exchanged")?;
         let volumes = deployment.spec.template.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let has_data = volumes.into_iter().any(|volume| volume.name == DATA);
         let data = target.data.as_ref().filter(|_| has_data).map(|data| data.file.clone());
-        let frozen = Frozen::adopt(&deployment, serving, data, whose)?;
-        Ok(Frozen { meaning: Some(target.meaning.clone()), ..frozen })
+        let snapshot = Snapshot::adopt(&deployment, serving, data, revision_ref)?;
+        Ok(Snapshot { spec_digest: Some(target.spec_digest.clone()), ..snapshot })
     }
 }
 
@@ -81,155 +85,170 @@ impl Cluster {
     /// The revisions that have a Deployment and no snapshot that counts: an earlier operator made them.
     pub async fn adoptable(
         &self,
-        whose: Whose<'_>,
+        revision_ref: RevisionRef<'_>,
         objects: &Objects,
-        frozen: &BTreeMap<String, Frozen>,
-    ) -> Result<BTreeMap<String, Adoptable>, CallError> {
+        snapshots: &BTreeMap<String, Snapshot>,
+    ) -> Result<BTreeMap<String, AdoptableRevision>, CallError> {
         let mut adoptable = BTreeMap::new();
         for deployment in &objects.deployments {
             let Some(revision) = deployment.labels().get(REVISION) else { continue };
-            if frozen.contains_key(revision) || deployment.name_any() != whose.model.revision_object(revision)
+            if snapshots.contains_key(revision)
+                || deployment.name_any() != revision_ref.model.revision_object(revision)
             {
                 continue;
             }
-            let (namespace, name) = (whose.namespace, deployment.name_any());
-            let call = Call { verb: "read", kind: "ControllerRevision", namespace, name: &name };
-            let snapshot = read(call, self.api::<ControllerRevision>(namespace).get_opt(&name)).await?;
-            let frozen = snapshot.and_then(|found| Frozen::read(&found, Whose { revision, ..whose }).ok());
-            let config = self.read_config_map(whose.namespace, &deployment.name_any()).await?;
+            let (namespace, name) = (revision_ref.namespace, deployment.name_any());
+            let call = CallTarget { verb: "read", kind: "ControllerRevision", namespace, name: &name };
+            let controller_revision =
+                read(call, self.api::<ControllerRevision>(namespace).get_opt(&name)).await?;
+            let snapshot = controller_revision
+                .and_then(|live| Snapshot::read(&live, RevisionRef { revision, ..revision_ref }).ok());
+            let config = self.read_config_map(revision_ref.namespace, &deployment.name_any()).await?;
             let serving = config.and_then(|config| config.data?.remove(SERVING_KEY));
-            let data = self.content(whose.namespace, &whose.model.data_object(revision)).await?;
+            let data =
+                self.content(revision_ref.namespace, &revision_ref.model.data_object(revision)).await?;
             let data = data.and_then(|content| {
-                let file = content.key()?.clone();
-                Some(DataFile { sha256: content.fixed(&file)?.clone(), file })
+                let file = content.first_key()?.clone();
+                Some(DataFile { sha256: content.immutable_digest(&file)?.clone(), file })
             });
             adoptable.insert(
                 revision.clone(),
-                Adoptable { frozen, deployment: deployment.clone(), serving, data },
+                AdoptableRevision { snapshot, deployment: deployment.clone(), serving, data },
             );
         }
         Ok(adoptable)
     }
 
     /// Whether the copy of the target's data must be made while its text is not at hand.
-    pub async fn lacks_data(&self, plan: &Plan) -> Result<bool, CallError> {
-        let Ok(Target { revision, data: Some(Data { file, text: None }), .. }) = &plan.target else {
+    pub async fn lacks_data(&self, desired: &DesiredState) -> Result<bool, CallError> {
+        let Ok(Target { revision, data: Some(TrainingData { file, text: None }), .. }) = &desired.target
+        else {
             return Ok(false);
         };
-        let content = self.content(&plan.namespace, &plan.name.data_object(revision)).await?;
+        let content = self.content(&desired.namespace, &desired.name.data_object(revision)).await?;
         let is_as_made = content.is_some_and(|content| {
             let has = content.metadata.labels.clone().unwrap_or_default();
-            let is_known = labels::pods_of_revision(&plan.uid, revision)
+            let is_known = labels::pods_of_revision(&desired.uid, revision)
                 .into_iter()
                 .chain([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())])
                 .all(|(key, value)| has.get(&key) == Some(&value));
-            let is_owned = content.metadata.owner_references.iter().flatten().any(|o| *o == plan.owner);
-            content.is(&file.file, &file.sha256) && is_known && is_owned
+            let is_owned = content.metadata.owner_references.iter().flatten().any(|o| *o == desired.owner);
+            content.matches(&file.file, &file.sha256) && is_known && is_owned
         });
         Ok(!is_as_made)
     }
 
     /// Replaces what was exchanged of a revision.
-    pub async fn keep(&self, plan: &Plan, children: &RevisionChildren) -> Result<Kept, ApplyError> {
-        let RevisionChildren { revision, snapshot, data, config, .. } = children;
-        let whose = Whose { model: &plan.name, namespace: &plan.namespace, uid: &plan.uid, revision };
-        let mut kept = Kept::default();
-        kept.repairs.extend(self.keep_snapshot(plan, snapshot, whose).await?);
+    pub async fn restore(
+        &self,
+        desired: &DesiredState,
+        children: &RevisionChildren,
+    ) -> Result<RestoreResult, ApplyError> {
+        let RevisionChildren { revision, controller_revision, data, config, .. } = children;
+        let revision_ref =
+            RevisionRef { model: &desired.name, namespace: &desired.namespace, uid: &desired.uid, revision };
+        let mut result = RestoreResult::default();
+        result
+            .repairs
+            .extend(self.restore_controller_revision(desired, controller_revision, revision_ref).await?);
         let serving = config.data.as_ref().and_then(|data| data.get(SERVING_KEY));
         let file = DataFile {
             file: SERVING_KEY.to_owned(),
             sha256: serving.map(|text| sha256(text)).unwrap_or_default(),
         };
         let name = config.name_any();
-        let (_, repair) = self.keep_config_map(plan, (&name, &file), Some(config)).await?;
-        kept.repairs.extend(repair);
+        let (_, repair) = self.restore_config_map(desired, (&name, &file), Some(config)).await?;
+        result.repairs.extend(repair);
         if let Some(DataCopy { name, file, config_map }) = data {
-            let (is_there, repair) = self.keep_config_map(plan, (name, file), config_map.as_ref()).await?;
-            kept.repairs.extend(repair);
-            kept.is_lost = !is_there && config_map.is_none();
+            let (is_there, repair) =
+                self.restore_config_map(desired, (name, file), config_map.as_ref()).await?;
+            result.repairs.extend(repair);
+            result.is_data_copy_lost = !is_there && config_map.is_none();
         }
-        Ok(kept)
+        Ok(result)
     }
 
     /// A snapshot that the operator did not write decides nothing, but its data cannot be changed.
-    async fn keep_snapshot(
+    async fn restore_controller_revision(
         &self,
-        plan: &Plan,
-        wanted: &ControllerRevision,
-        whose: Whose<'_>,
+        desired: &DesiredState,
+        child: &ControllerRevision,
+        revision_ref: RevisionRef<'_>,
     ) -> Result<Option<Repair>, ApplyError> {
-        let Some(seen) = self.stores.child::<ControllerRevision>(&plan.namespace, &wanted.name_any()) else {
+        let Some(seen) = self.stores.child::<ControllerRevision>(&desired.namespace, &child.name_any())
+        else {
             return Ok(None);
         };
-        let Err(why) = Frozen::read(&seen, whose) else { return Ok(None) };
-        let (namespace, name) = (&plan.namespace, wanted.name_any());
+        let Err(why) = Snapshot::read(&seen, revision_ref) else { return Ok(None) };
+        let (namespace, name) = (&desired.namespace, child.name_any());
         tracing::warn!(namespace, name, why, "a ControllerRevision was not written by the operator");
-        self.replace(plan, Some(wanted), seen.meta()).await
+        self.replace(desired, Some(child), seen.meta()).await
     }
 
     /// Whether the content is there as it must be; and what was replaced.
-    async fn keep_config_map(
+    async fn restore_config_map(
         &self,
-        plan: &Plan,
+        desired: &DesiredState,
         (name, file): (&str, &DataFile),
-        wanted: Option<&ConfigMap>,
+        child: Option<&ConfigMap>,
     ) -> Result<(bool, Option<Repair>), ApplyError> {
-        let Some(found) = self.content(&plan.namespace, name).await.map_err(CallError::judged)? else {
+        let Some(live) = self.content(&desired.namespace, name).await.map_err(CallError::into_apply_error)?
+        else {
             return Ok((false, None));
         };
-        let is_same = found.is(&file.file, &file.sha256);
+        let is_same = live.matches(&file.file, &file.sha256);
         // What an earlier operator wrote is left as it is, unless something of it must be changed.
-        let is_changed = wanted.is_some_and(|wanted| {
-            let (wanted, found) = (json!({"metadata": wanted.metadata}), json!({"metadata": found.metadata}));
-            !diff::holds(&wanted, &found)
+        let is_changed = child.is_some_and(|child| {
+            let (child, live) = (json!({"metadata": child.metadata}), json!({"metadata": live.metadata}));
+            !diff::is_up_to_date(&child, &live)
         });
-        if is_same && !(found.has_more() && is_changed) {
+        if is_same && !(live.has_other_content() && is_changed) {
             return Ok((true, None));
         }
-        let repair = self.replace(plan, wanted, &found.metadata).await?;
+        let repair = self.replace(desired, child, &live.metadata).await?;
         // A change of metadata is told where it is put right.
         Ok((false, repair.filter(|_| !is_same)))
     }
 
     /// What is in one of the operator's own `ConfigMap`s.
-    async fn content(&self, namespace: &str, name: &str) -> Result<Option<Content>, CallError> {
+    async fn content(&self, namespace: &str, name: &str) -> Result<Option<ConfigMapContent>, CallError> {
         let seen = self.stores.child::<ConfigMap>(namespace, name);
         let known = seen.and_then(|seen| self.contents.get((namespace, name), &seen.metadata));
         if known.is_some() {
             return Ok(known);
         }
-        let found = self.read_config_map(namespace, name).await?.map(Content::of);
-        if let Some(content) = &found {
+        let live = self.read_config_map(namespace, name).await?.map(ConfigMapContent::of);
+        if let Some(content) = &live {
             self.contents.put((namespace, name), content.clone());
         }
-        Ok(found)
+        Ok(live)
     }
 
     /// Deletes an object that is in the place of `wanted`, and makes that.
     async fn replace<K>(
         &self,
-        plan: &Plan,
-        wanted: Option<&K>,
-        found: &ObjectMeta,
+        desired: &DesiredState,
+        child: Option<&K>,
+        live: &ObjectMeta,
     ) -> Result<Option<Repair>, ApplyError>
     where
         K: Child + Serialize + DeserializeOwned + std::fmt::Debug,
     {
-        let (kind, name) = (K::kind(&()), found.name.clone().unwrap_or_default());
+        let (kind, name) = (K::kind(&()), live.name.clone().unwrap_or_default());
         // Another's is told of where the name is claimed.
-        if ownership::check(&kind, found, &plan.name, &plan.uid).is_err()
-            || found.deletion_timestamp.is_some()
+        if ownership::check(&kind, live, &desired.name, &desired.uid).is_err()
+            || live.deletion_timestamp.is_some()
         {
             return Ok(None);
         }
-        let same = Preconditions { uid: found.uid.clone(), resource_version: None };
+        let same = Preconditions { uid: live.uid.clone(), resource_version: None };
         let params = DeleteParams::background().preconditions(same);
-        self.marks.is_no_more(&plan.uid, (&kind, &name));
-        self.delete::<K>(&plan.namespace, &name, params).await.map_err(CallError::judged)?;
-        if let Some(wanted) = wanted {
-            let written = self.patch::<K>(&plan.namespace, &name, &value(wanted)).await;
-            written.map_err(CallError::judged)?;
+        self.applied_records.forget_child(&desired.uid, (&kind, &name));
+        self.delete::<K>(&desired.namespace, &name, params).await.map_err(CallError::into_apply_error)?;
+        if let Some(child) = child {
+            let written = self.patch::<K>(&desired.namespace, &name, &value(child)).await;
+            written.map_err(CallError::into_apply_error)?;
         }
-        Ok(Some(Repair { kind: kind.into_owned(), name, harm: Harm::Exchanged }))
+        Ok(Some(Repair { kind: kind.into_owned(), name, change: ExternalChange::Replaced }))
     }
 }

@@ -15,16 +15,16 @@ const POD_KEY: &str = "pod.json";
 
 /// What is in a `ConfigMap`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Content {
+pub struct ConfigMapContent {
     /// Its metadata, when it was read.
     pub metadata: ObjectMeta,
     is_immutable: bool,
-    has_more: bool,
+    has_other_content: bool,
     /// The SHA-256 of each text, by its key.
     texts: BTreeMap<String, String>,
 }
 
-impl Content {
+impl ConfigMapContent {
     /// What is in `config_map`.
     pub fn of(config_map: ConfigMap) -> Self {
         let ConfigMap { metadata, immutable, binary_data, data } = config_map;
@@ -34,30 +34,30 @@ impl Content {
         Self {
             metadata,
             is_immutable: immutable == Some(true),
-            has_more: has_pod || binary_data.is_some_and(|data| !data.is_empty()),
+            has_other_content: has_pod || binary_data.is_some_and(|data| !data.is_empty()),
             texts,
         }
     }
 
     /// Whether pods find exactly this text under this key, and always will.
-    pub fn is(&self, key: &str, sha256: &str) -> bool {
+    pub fn matches(&self, key: &str, sha256: &str) -> bool {
         let is_alone = self.texts.len() == 1 && self.texts.get(key).is_some_and(|found| found == sha256);
         is_alone && self.is_immutable
     }
 
     /// The digest of the text under a key, where it can never be another.
-    pub fn fixed(&self, key: &str) -> Option<&String> {
+    pub fn immutable_digest(&self, key: &str) -> Option<&String> {
         self.texts.get(key).filter(|_| self.is_immutable)
     }
 
     /// The first key.
-    pub fn key(&self) -> Option<&String> {
+    pub fn first_key(&self) -> Option<&String> {
         self.texts.keys().next()
     }
 
     /// Whether there is more in it than an operator of today writes. It cannot be taken out of an immutable object.
-    pub fn has_more(&self) -> bool {
-        self.has_more
+    pub fn has_other_content(&self) -> bool {
+        self.has_other_content
     }
 
     /// Whether it was read from the object with this metadata.
@@ -69,17 +69,17 @@ impl Content {
 
 /// What was read, by namespace and name.
 #[derive(Debug, Default)]
-pub struct Contents(Mutex<HashMap<(String, String), Content>>);
+pub struct ContentCache(Mutex<HashMap<(String, String), ConfigMapContent>>);
 
-impl Contents {
+impl ContentCache {
     /// What is in the object that was last seen so, where that was read.
-    pub fn get(&self, (namespace, name): (&str, &str), seen: &ObjectMeta) -> Option<Content> {
+    pub fn get(&self, (namespace, name): (&str, &str), seen: &ObjectMeta) -> Option<ConfigMapContent> {
         let all = self.all();
         all.get(&(namespace.to_owned(), name.to_owned())).filter(|content| content.is_of(seen)).cloned()
     }
 
     /// An object was read.
-    pub fn put(&self, (namespace, name): (&str, &str), content: Content) {
+    pub fn put(&self, (namespace, name): (&str, &str), content: ConfigMapContent) {
         self.all().insert((namespace.to_owned(), name.to_owned()), content);
     }
 
@@ -94,11 +94,11 @@ impl Contents {
     }
 
     /// Forgets objects that are gone.
-    pub fn keep(&self, is_there: impl Fn(&str, &str) -> bool) {
+    pub fn retain(&self, is_there: impl Fn(&str, &str) -> bool) {
         self.all().retain(|(namespace, name), _| is_there(namespace, name));
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<(String, String), Content>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<(String, String), ConfigMapContent>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use crate::caches::undecodable::Unreadable;
+use crate::caches::undecodable::UndecodableModels;
 use crate::labels::MODEL_UID;
 use crate::state::Objects;
 
@@ -28,19 +28,19 @@ pub struct Stores {
     /// Their Deployments.
     pub deployments: Store<Deployment>,
     /// What their revisions are made from.
-    pub snapshots: Store<ControllerRevision>,
+    pub controller_revisions: Store<ControllerRevision>,
     /// The metadata of their own `ConfigMap`s: each may hold a megabyte, and nothing is decided by their content.
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// Their Services, and those that list all models of a namespace.
     pub services: Store<Service>,
     /// Their budgets.
-    pub budgets: Store<PodDisruptionBudget>,
+    pub disruption_budgets: Store<PodDisruptionBudget>,
     /// Their `NetworkPolicies`.
-    pub policies: Store<NetworkPolicy>,
+    pub network_policies: Store<NetworkPolicy>,
     /// Their pods.
     pub pods: Store<Pod>,
     /// The models that cannot be decoded.
-    pub unreadable: Unreadable,
+    pub undecodable: UndecodableModels,
 }
 
 /// The writing ends of [`Stores`].
@@ -51,19 +51,19 @@ pub struct Writers {
     /// Of the Deployments.
     pub deployments: Writer<Deployment>,
     /// Of the snapshots.
-    pub snapshots: Writer<ControllerRevision>,
+    pub controller_revisions: Writer<ControllerRevision>,
     /// Of the `ConfigMap`s.
     pub config_maps: Writer<PartialObjectMeta<ConfigMap>>,
     /// Of the Services.
     pub services: Writer<Service>,
     /// Of the budgets.
-    pub budgets: Writer<PodDisruptionBudget>,
+    pub disruption_budgets: Writer<PodDisruptionBudget>,
     /// Of the `NetworkPolicies`.
-    pub policies: Writer<NetworkPolicy>,
+    pub network_policies: Writer<NetworkPolicy>,
     /// Of the pods.
     pub pods: Writer<Pod>,
     /// Of the models that cannot be decoded.
-    pub unreadable: Unreadable,
+    pub undecodable: UndecodableModels,
 }
 
 impl Writers {
@@ -72,24 +72,24 @@ impl Writers {
         let Self {
             models,
             deployments,
-            snapshots,
+            controller_revisions,
             config_maps,
             services,
-            budgets,
-            policies,
+            disruption_budgets,
+            network_policies,
             pods,
-            unreadable,
+            undecodable,
         } = self;
         Stores {
             models: models.as_reader(),
             deployments: deployments.as_reader(),
-            snapshots: snapshots.as_reader(),
+            controller_revisions: controller_revisions.as_reader(),
             config_maps: config_maps.as_reader(),
             services: services.as_reader(),
-            budgets: budgets.as_reader(),
-            policies: policies.as_reader(),
+            disruption_budgets: disruption_budgets.as_reader(),
+            network_policies: network_policies.as_reader(),
             pods: pods.as_reader(),
-            unreadable: unreadable.clone(),
+            undecodable: undecodable.clone(),
         }
     }
 }
@@ -99,24 +99,24 @@ pub trait Child:
     kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + 'static
 {
     /// The object, as it was last seen.
-    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>>;
+    fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>>;
 }
 
 impl Child for Deployment {
-    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+    fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
         stores.deployments.get(name)
     }
 }
 
 impl Child for ControllerRevision {
-    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
-        stores.snapshots.get(name)
+    fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.controller_revisions.get(name)
     }
 }
 
 /// Without its content.
 impl Child for ConfigMap {
-    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+    fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
         let name = ObjectRef::new(&name.name).within(name.namespace.as_deref().unwrap_or_default());
         let seen = stores.config_maps.get(&name)?;
         Some(Arc::new(Self { metadata: seen.metadata.clone(), ..Self::default() }))
@@ -124,44 +124,44 @@ impl Child for ConfigMap {
 }
 
 impl Child for Service {
-    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+    fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
         stores.services.get(name)
     }
 }
 
 impl Child for PodDisruptionBudget {
-    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
-        stores.budgets.get(name)
+    fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.disruption_budgets.get(name)
     }
 }
 
 impl Child for NetworkPolicy {
-    fn seen(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
-        stores.policies.get(name)
+    fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>> {
+        stores.network_policies.get(name)
     }
 }
 
 impl Stores {
     /// Returns when every store has been filled once: before, what is not there may only not have been seen.
-    pub async fn filled(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
+    pub async fn wait_until_ready(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
         let Self {
             models,
             deployments,
-            snapshots,
+            controller_revisions,
             config_maps,
             services,
-            budgets,
-            policies,
+            disruption_budgets,
+            network_policies,
             pods,
-            unreadable: _,
+            undecodable: _,
         } = self;
         models.wait_until_ready().await?;
         deployments.wait_until_ready().await?;
-        snapshots.wait_until_ready().await?;
+        controller_revisions.wait_until_ready().await?;
         config_maps.wait_until_ready().await?;
         services.wait_until_ready().await?;
-        budgets.wait_until_ready().await?;
-        policies.wait_until_ready().await?;
+        disruption_budgets.wait_until_ready().await?;
+        network_policies.wait_until_ready().await?;
         pods.wait_until_ready().await
     }
 
@@ -171,7 +171,7 @@ impl Stores {
         let own = (namespace, uid);
         Objects {
             deployments: of_model(&self.deployments, own, is_own),
-            snapshots: of_model(&self.snapshots, own, is_own),
+            controller_revisions: of_model(&self.controller_revisions, own, is_own),
             config_maps: of_model(&self.config_maps, own, is_own),
             services: of_model(&self.services, own, is_own),
             // These belong to ReplicaSets: whether to one of the model's is looked at where their Deployment is known.
@@ -181,7 +181,7 @@ impl Stores {
 
     /// The child `name`, as it was last seen.
     pub fn child<K: Child>(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        K::seen(self, &ObjectRef::new(name).within(namespace))
+        K::cached(self, &ObjectRef::new(name).within(namespace))
     }
 
     /// The model with this uid.
@@ -191,10 +191,10 @@ impl Stores {
 
     /// Whether a namespace has a model that is to stay.
     pub fn has_models(&self, namespace: &str) -> bool {
-        let stays = |model: &PredictorModel| model.metadata.deletion_timestamp.is_none();
+        let is_kept = |model: &PredictorModel| model.metadata.deletion_timestamp.is_none();
         let is_here = |model: &PredictorModel| model.metadata.namespace.as_deref() == Some(namespace);
-        self.models.find(|model| is_here(model) && stays(model)).is_some()
-            || self.unreadable.has_models(namespace)
+        self.models.find(|model| is_here(model) && is_kept(model)).is_some()
+            || self.undecodable.has_models(namespace)
     }
 }
 

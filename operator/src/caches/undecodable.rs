@@ -14,36 +14,41 @@ use kube::Resource as _;
 use kube::core::ObjectMeta;
 use kube::core::error_boundary::InvalidObject;
 
-use crate::reason::{Reason, Trouble};
+use crate::reason::{Diagnosis, Reason};
 use crate::status::conditions;
 
 /// All models that cannot be decoded now.
 #[derive(Clone, Debug, Default)]
-pub struct Unreadable(Arc<Mutex<BTreeMap<Key, Faulty>>>);
+pub struct UndecodableModels(Arc<Mutex<BTreeMap<Key, UndecodableModel>>>);
 
 /// A namespace and a name.
 type Key = (String, String);
 
 /// A model that cannot be decoded.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Faulty {
+pub struct UndecodableModel {
     /// All that is known of it.
     pub metadata: ObjectMeta,
     /// What is wrong.
     pub error: String,
 }
 
-impl Unreadable {
+impl UndecodableModels {
     /// A model cannot be decoded. Returns what is to be told, where it is new.
-    pub fn insert(&self, model: InvalidObject) -> Option<Faulty> {
+    pub fn insert(&self, model: InvalidObject) -> Option<UndecodableModel> {
         let InvalidObject { error, mut metadata } = model;
         metadata.managed_fields = None;
         metadata.annotations = None;
-        let now = Faulty { metadata, error };
+        let now = UndecodableModel { metadata, error };
         let before = self.all().insert(key(&now.metadata), now.clone());
         // Its status may be written all the time, also by this operator.
-        let what =
-            |faulty: &Faulty| (faulty.metadata.uid.clone(), faulty.metadata.generation, faulty.error.clone());
+        let what = |undecodable_model: &UndecodableModel| {
+            (
+                undecodable_model.metadata.uid.clone(),
+                undecodable_model.metadata.generation,
+                undecodable_model.error.clone(),
+            )
+        };
         (before.as_ref().map(what) != Some(what(&now))).then_some(now)
     }
 
@@ -53,8 +58,8 @@ impl Unreadable {
     }
 
     /// Forgets the models that are not in a list of all.
-    pub fn keep(&self, is_there: impl Fn(&ObjectMeta) -> bool) {
-        self.all().retain(|_, faulty| is_there(&faulty.metadata));
+    pub fn retain(&self, is_there: impl Fn(&ObjectMeta) -> bool) {
+        self.all().retain(|_, undecodable_model| is_there(&undecodable_model.metadata));
     }
 
     /// How many there are.
@@ -69,23 +74,24 @@ impl Unreadable {
 
     /// Whether a namespace has one that is to stay.
     pub fn has_models(&self, namespace: &str) -> bool {
-        let stays = |faulty: &Faulty| faulty.metadata.deletion_timestamp.is_none();
-        self.all().iter().any(|((of, _), faulty)| of == namespace && stays(faulty))
+        let is_kept =
+            |undecodable_model: &UndecodableModel| undecodable_model.metadata.deletion_timestamp.is_none();
+        self.all().iter().any(|((of, _), undecodable_model)| of == namespace && is_kept(undecodable_model))
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<Key, Faulty>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Key, UndecodableModel>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Faulty {
+impl UndecodableModel {
     /// What people are told.
-    pub fn trouble(&self) -> Trouble {
+    pub fn diagnosis(&self) -> Diagnosis {
         let message = format!(
             "this operator cannot read the model: {}; correct it, or run the version of Canopy that wrote it",
             self.error
         );
-        Trouble::new(Reason::SpecInvalid, message)
+        Diagnosis::new(Reason::SpecInvalid, message)
     }
 
     /// The model, for an Event.
@@ -104,7 +110,7 @@ impl Faulty {
 
     /// The condition that says so.
     pub fn condition(&self, now: Timestamp) -> Condition {
-        let Trouble { reason, message } = self.trouble();
+        let Diagnosis { reason, message } = self.diagnosis();
         Condition {
             type_: conditions::READY.to_owned(),
             status: "False".to_owned(),

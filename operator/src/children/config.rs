@@ -7,27 +7,32 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::children::meta::Family;
+use crate::children::meta::OwnerInfo;
 use crate::labels::Labels;
 use crate::pod::template::SERVING_KEY;
-use crate::revision::snapshot::Frozen;
+use crate::revision::snapshot::Snapshot;
 
 /// How it serves, as its pods read it.
-pub fn serving(family: Family<'_>, revision: &str, labels: Labels, frozen: &Frozen) -> ConfigMap {
-    let data = [(SERVING_KEY.to_owned(), frozen.serving.clone())];
-    immutable(family, family.name.revision_object(revision), labels, data.into())
+pub fn serving(owner: OwnerInfo<'_>, revision: &str, labels: Labels, snapshot: &Snapshot) -> ConfigMap {
+    let data = [(SERVING_KEY.to_owned(), snapshot.serving.clone())];
+    immutable(owner, owner.name.revision_object(revision), labels, data.into())
 }
 
 /// A copy of its data.
-pub fn data(family: Family<'_>, revision: &str, labels: Labels, file: (&String, &String)) -> ConfigMap {
+pub fn data(owner: OwnerInfo<'_>, revision: &str, labels: Labels, file: (&String, &String)) -> ConfigMap {
     let (name, text) = file;
     let data = [(name.clone(), text.clone())];
-    immutable(family, family.name.data_object(revision), labels, data.into())
+    immutable(owner, owner.name.data_object(revision), labels, data.into())
 }
 
-fn immutable(family: Family<'_>, name: String, labels: Labels, data: BTreeMap<String, String>) -> ConfigMap {
+fn immutable(
+    owner: OwnerInfo<'_>,
+    name: String,
+    labels: Labels,
+    data: BTreeMap<String, String>,
+) -> ConfigMap {
     ConfigMap {
-        metadata: family.child(name, labels, BTreeMap::new()),
+        metadata: owner.child(name, labels, BTreeMap::new()),
         data: Some(data),
         immutable: Some(true),
         ..ConfigMap::default()

@@ -8,28 +8,28 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::children::meta::Family;
+use crate::children::meta::OwnerInfo;
 use crate::labels::Labels;
-use crate::revision::snapshot::Frozen;
+use crate::revision::snapshot::Snapshot;
 
 /// The pods of a revision.
-pub fn deployment(
-    family: Family<'_>,
+pub fn build(
+    owner: OwnerInfo<'_>,
     revision: &str,
     labels: Labels,
-    (frozen, replicas): (&Frozen, i32),
+    (snapshot, replicas): (&Snapshot, i32),
 ) -> Deployment {
     Deployment {
-        metadata: family.child(family.name.revision_object(revision), labels, BTreeMap::new()),
+        metadata: owner.child(owner.name.revision_object(revision), labels, BTreeMap::new()),
         spec: DeploymentSpec {
             replicas: Some(replicas),
             // There is only ever one template, so there is nothing to roll back to.
             revision_history_limit: Some(0),
             selector: LabelSelector {
-                match_labels: Some(family.pods_of(revision)),
+                match_labels: Some(owner.pods_of(revision)),
                 ..LabelSelector::default()
             },
-            template: frozen.template.clone(),
+            template: snapshot.template.clone(),
             ..DeploymentSpec::default()
         },
         ..Deployment::default()

@@ -12,23 +12,23 @@ use crate::labels::{self, Labels};
 
 /// Whose children they are.
 #[derive(Clone, Copy, Debug)]
-pub struct Family<'a> {
+pub struct OwnerInfo<'a> {
     /// The model's name.
     pub name: &'a ModelName,
     /// Its uid.
     pub uid: &'a str,
     /// The reference with which a child names it.
-    pub owner: &'a OwnerReference,
+    pub reference: &'a OwnerReference,
 }
 
-impl Family<'_> {
+impl OwnerInfo<'_> {
     /// Metadata of the child `name`.
     pub fn child(&self, name: String, labels: Labels, annotations: BTreeMap<String, String>) -> ObjectMeta {
         ObjectMeta {
             name: Some(name),
             labels: Some(labels),
             annotations: (!annotations.is_empty()).then_some(annotations),
-            owner_references: Some(vec![self.owner.clone()]),
+            owner_references: Some(vec![self.reference.clone()]),
             ..ObjectMeta::default()
         }
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::children::meta::Family;
+use crate::children::meta::OwnerInfo;
 use crate::labels::{self, Labels, RETIRED};
 use crate::revision::retirement::{self, Retired};
 
@@ -18,26 +18,25 @@ const STABLE_PORT: u16 = 80;
 const HEADLESS: &str = "None";
 
 /// A stable address for clients inside the cluster; as long as it is there, the model exists.
-pub fn stable(family: Family<'_>, revision: &str) -> Service {
-    let metadata = family.child(family.name.stable_service(), family.labels(), BTreeMap::new());
-    Service { metadata, spec: Some(spec(family.pods_of(revision), STABLE_PORT, None)), ..Service::default() }
+pub fn stable(owner: OwnerInfo<'_>, revision: &str) -> Service {
+    let metadata = owner.child(owner.name.stable_service(), owner.labels(), BTreeMap::new());
+    Service { metadata, spec: Some(spec(owner.pods_of(revision), STABLE_PORT, None)), ..Service::default() }
 }
 
 /// What the gateway asks for the addresses of pods. It also says which revisions no longer serve, and since
 /// when: this stands beside the selector because both must change at once.
-pub fn endpoints(family: Family<'_>, revision: &str, retired: &Retired) -> Service {
+pub fn endpoints(owner: OwnerInfo<'_>, revision: &str, retired: &Retired) -> Service {
     let stamp = (!retired.is_empty()).then(|| (RETIRED.to_owned(), retirement::as_text(retired)));
-    let metadata =
-        family.child(family.name.endpoints_service(), family.labels(), stamp.into_iter().collect());
-    let spec = spec(family.pods_of(revision), PREDICTOR_PORT, Some(HEADLESS));
+    let metadata = owner.child(owner.name.endpoints_service(), owner.labels(), stamp.into_iter().collect());
+    let spec = spec(owner.pods_of(revision), PREDICTOR_PORT, Some(HEADLESS));
     Service { metadata, spec: Some(spec), ..Service::default() }
 }
 
 /// What the gateway asks which models a namespace has. It belongs to no single model.
-pub fn catalogue() -> Service {
+pub fn discovery() -> Service {
     let metadata = ObjectMeta {
         name: Some(CATALOGUE_SERVICE.to_owned()),
-        labels: Some(labels::of_catalogue()),
+        labels: Some(labels::of_discovery_service()),
         ..ObjectMeta::default()
     };
     let spec = spec(labels::pods_of_any_model(), PREDICTOR_PORT, Some(HEADLESS));

@@ -13,25 +13,25 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::apply::cluster::Cluster;
-use crate::backoff::{Backoff, Growth};
+use crate::backoff::{Backoff, BackoffPolicy};
 
 /// How tries in a namespace slow down while they fail.
-const FAILURES: Growth = Growth {
-    free: 0,
-    first: Duration::from_secs(1),
-    most: Duration::from_mins(1),
-    forget: Duration::from_mins(5),
+const FAILURES: BackoffPolicy = BackoffPolicy {
+    free_attempts: 0,
+    initial_delay: Duration::from_secs(1),
+    max_delay: Duration::from_mins(1),
+    reset_after: Duration::from_mins(5),
 };
 /// How many namespaces are looked at at the same time.
 const AT_ONCE: usize = 8;
 
 /// Keeps the Services until nobody has news any more.
-pub async fn run(mut news: mpsc::Receiver<String>, cluster: Cluster) {
+pub async fn run(mut queue: mpsc::Receiver<String>, cluster: Cluster) {
     let (failures, places) = (Backoff::new(FAILURES), Semaphore::new(AT_ONCE));
     let keep = async |namespace: String, delay: Duration| {
         tokio::time::sleep(delay).await;
         let _place = places.acquire().await;
-        let ended = cluster.keep_catalogue(&namespace).await;
+        let ended = cluster.reconcile_discovery_service(&namespace).await;
         (namespace, ended)
     };
     let mut under_way = FuturesUnordered::new();
@@ -39,7 +39,7 @@ pub async fn run(mut news: mpsc::Receiver<String>, cluster: Cluster) {
     let (mut busy, mut again) = (HashSet::new(), BTreeSet::new());
     loop {
         tokio::select! {
-            come = news.recv() => {
+            come = queue.recv() => {
                 let Some(namespace) = come else { return };
                 if busy.insert(namespace.clone()) {
                     under_way.push(keep(namespace, Duration::ZERO));
@@ -50,13 +50,13 @@ pub async fn run(mut news: mpsc::Receiver<String>, cluster: Cluster) {
             Some((namespace, ended)) = under_way.next() => {
                 let delay = match ended {
                     Ok(later) => {
-                        failures.clear(&namespace);
+                        failures.reset(&namespace);
                         later.or_else(|| again.contains(&namespace).then_some(Duration::ZERO))
                     }
                     Err(error) => {
-                        let delay = failures.strike(&namespace);
+                        let delay = failures.record_failure(&namespace);
                         tracing::warn!(%error, ?delay, "the list of models of a namespace is tried again");
-                        Some(error.put_off().map_or(delay, |asked| asked + delay))
+                        Some(error.retry_after().map_or(delay, |asked| asked + delay))
                     }
                 };
                 again.remove(&namespace);

@@ -60,13 +60,13 @@ enum Step {
 
 /// Where a process stands after a look at the Lease.
 #[derive(Debug)]
-enum Standing {
+enum LeaseState {
     /// It holds the Lease, by a write that was sent at this time.
-    Holds(Instant),
+    Held(Instant),
     /// Another write came between, or nobody holds it yet.
-    Open,
+    Free,
     /// Another holds it.
-    Waits(Holder),
+    HeldByOther(Holder),
 }
 
 /// Who holds a Lease.
@@ -99,29 +99,33 @@ impl Election {
 
     /// Returns when this process holds the Lease, with the fence open. The gate opens where this process leads or would
     /// be the next to lead; a process of a second installation keeps it closed.
-    pub async fn won(&mut self, gate: &Gate, fence: &Fence) {
-        let mut told = None;
+    pub async fn acquire(&mut self, gate: &Gate, fence: &Fence) {
+        let mut reported = None;
         loop {
             match timeout(RENEW_DEADLINE, self.attempt()).await {
-                Ok(Ok(Standing::Holds(since))) => {
+                Ok(Ok(LeaseState::Held(since))) => {
                     fence.open_until(since + RENEW_DEADLINE);
-                    if fence.left().is_zero() {
+                    if fence.remaining().is_zero() {
                         // The answer came so late that another may hold the Lease by now.
                         continue;
                     }
                     gate.open();
                     return;
                 }
-                Ok(Ok(Standing::Open)) => {}
-                Ok(Ok(Standing::Waits(holder))) => {
-                    if told.as_ref() != Some(&holder) {
-                        tell(&holder, gate);
+                Ok(Ok(LeaseState::Free)) => {}
+                Ok(Ok(LeaseState::HeldByOther(holder))) => {
+                    if reported.as_ref() != Some(&holder) {
+                        report_holder(&holder, gate);
                     }
-                    told = Some(holder);
+                    reported = Some(holder);
                 }
                 Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to ask for the Lease"),
                 Err(_) => {
-                    tracing::warn!(lease = NAME, "failed to ask for the Lease: {}", late(RENEW_DEADLINE));
+                    tracing::warn!(
+                        lease = NAME,
+                        "failed to ask for the Lease: {}",
+                        no_answer_within(RENEW_DEADLINE)
+                    );
                 }
             }
             sleep(RETRY_PERIOD).await;
@@ -130,7 +134,7 @@ impl Election {
 
     /// Renews the Lease and moves the fence on, until `stop`. Nothing where this process no longer holds the Lease: then
     /// the fence is closed.
-    pub async fn hold(mut self, fence: Fence, stop: impl Future<Output = ()>) -> Option<Self> {
+    pub async fn renew_until(mut self, fence: Fence, stop: impl Future<Output = ()>) -> Option<Self> {
         let mut stop = pin!(stop);
         let mut wait = RENEW_PERIOD;
         loop {
@@ -144,25 +148,25 @@ impl Election {
                 () = sleep(wait) => {}
             }
             // A call that hangs leaves time for another.
-            let left = fence.left();
-            let limit = if left > RENEW_DEADLINE / 2 { left / 2 } else { left };
+            let remaining = fence.remaining();
+            let limit = if remaining > RENEW_DEADLINE / 2 { remaining / 2 } else { remaining };
             wait = match timeout(limit, self.renew()).await {
-                Ok(Ok(Standing::Holds(since))) => {
+                Ok(Ok(LeaseState::Held(since))) => {
                     fence.open_until(since + RENEW_DEADLINE);
                     RENEW_PERIOD
                 }
-                Ok(Ok(Standing::Waits(holder))) => {
+                Ok(Ok(LeaseState::HeldByOther(holder))) => {
                     fence.close();
                     tracing::error!(lease = NAME, "the Lease was taken: {holder}");
                     return None;
                 }
-                Ok(Ok(Standing::Open)) => RETRY_PERIOD,
+                Ok(Ok(LeaseState::Free)) => RETRY_PERIOD,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, lease = NAME, "failed to renew the Lease");
                     RETRY_PERIOD
                 }
                 Err(_) => {
-                    tracing::warn!(lease = NAME, "failed to renew the Lease: {}", late(limit));
+                    tracing::warn!(lease = NAME, "failed to renew the Lease: {}", no_answer_within(limit));
                     Duration::ZERO
                 }
             };
@@ -180,17 +184,21 @@ impl Election {
         match timeout(RETRY_PERIOD, self.api.replace(NAME, &PostParams::default(), &lease)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to release the Lease"),
-            Err(_) => tracing::warn!(lease = NAME, "failed to release the Lease: {}", late(RETRY_PERIOD)),
+            Err(_) => tracing::warn!(
+                lease = NAME,
+                "failed to release the Lease: {}",
+                no_answer_within(RETRY_PERIOD)
+            ),
         }
     }
 
     /// Renews the Lease as it was seen last. What came between is looked at before it counts.
-    async fn renew(&mut self) -> kube::Result<Standing> {
+    async fn renew(&mut self) -> kube::Result<LeaseState> {
         let held = self.seen.as_ref().map(|(lease, _)| lease.clone());
         let held = held.filter(|lease| holder(lease.spec.as_ref()) == self.candidate.identity);
         if let Some(lease) = held {
             match self.write(Some(lease)).await {
-                Ok(Standing::Open) => {}
+                Ok(LeaseState::Free) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 ended => return ended,
             }
@@ -199,39 +207,39 @@ impl Election {
     }
 
     /// Looks at the Lease and does what there is to do.
-    async fn attempt(&mut self) -> kube::Result<Standing> {
+    async fn attempt(&mut self) -> kube::Result<LeaseState> {
         let lease = self.api.get_opt(NAME).await?;
-        let left_alone = self.look(lease.as_ref());
-        match self.step(lease.as_ref(), left_alone) {
+        let unchanged_for = self.observe(lease.as_ref());
+        match self.next_step(lease.as_ref(), unchanged_for) {
             Step::Create | Step::Take | Step::Renew => self.write(lease).await,
-            Step::Wait => Ok(self.waits(lease.as_ref())),
+            Step::Wait => Ok(self.not_acquired(lease.as_ref())),
         }
     }
 
-    async fn write(&mut self, lease: Option<Lease>) -> kube::Result<Standing> {
+    async fn write(&mut self, lease: Option<Lease>) -> kube::Result<LeaseState> {
         let (exists, parameters) = (lease.is_some(), PostParams::default());
-        let claimed = self.claimed(lease);
+        let held_by_self = self.held_by_self(lease);
         // The others count from when the write is done, which is after this.
         let since = Instant::now();
         let written = if exists {
-            self.api.replace(NAME, &parameters, &claimed).await
+            self.api.replace(NAME, &parameters, &held_by_self).await
         } else {
-            self.api.create(&parameters, &claimed).await
+            self.api.create(&parameters, &held_by_self).await
         };
         match written {
             Ok(lease) => {
                 self.seen = Some((lease, Instant::now()));
-                Ok(Standing::Holds(since))
+                Ok(LeaseState::Held(since))
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
-                Ok(Standing::Open)
+                Ok(LeaseState::Free)
             }
             Err(error) => Err(error),
         }
     }
 
     /// How long the Lease has been as it is.
-    fn look(&mut self, lease: Option<&Lease>) -> Duration {
+    fn observe(&mut self, lease: Option<&Lease>) -> Duration {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
         let same = self.seen.as_ref().filter(|(seen, _)| lease.map(version) == Some(version(seen)));
         let since = same.map_or_else(Instant::now, |(_, since)| *since);
@@ -239,7 +247,7 @@ impl Election {
         since.elapsed()
     }
 
-    fn step(&self, lease: Option<&Lease>, left_alone: Duration) -> Step {
+    fn next_step(&self, lease: Option<&Lease>, unchanged_for: Duration) -> Step {
         let Some(lease) = lease else { return Step::Create };
         let holder = holder(lease.spec.as_ref());
         if holder == self.candidate.identity {
@@ -248,14 +256,14 @@ impl Election {
         // Where the pods of an installation are replaced, the next one of them leads and not a second installation.
         let is_free = holder.is_empty() && self.other_installation(lease).is_none();
         // The time that the Lease itself names is not used: whoever may write it could make that too short.
-        if is_free || left_alone >= DURATION { Step::Take } else { Step::Wait }
+        if is_free || unchanged_for >= DURATION { Step::Take } else { Step::Wait }
     }
 
-    fn waits(&self, lease: Option<&Lease>) -> Standing {
+    fn not_acquired(&self, lease: Option<&Lease>) -> LeaseState {
         let spec = lease.and_then(|lease| lease.spec.as_ref());
         match holder(spec) {
-            "" => Standing::Open,
-            holder => Standing::Waits(Holder {
+            "" => LeaseState::Free,
+            holder => LeaseState::HeldByOther(Holder {
                 identity: holder.to_owned(),
                 other_installation: lease.and_then(|lease| self.other_installation(lease)),
             }),
@@ -268,7 +276,7 @@ impl Election {
     }
 
     /// The Lease as this process writes it: held by this process, and renewed now.
-    fn claimed(&self, lease: Option<Lease>) -> Lease {
+    fn held_by_self(&self, lease: Option<Lease>) -> Lease {
         let now = MicroTime(Timestamp::now());
         let Lease { metadata, spec } = lease.unwrap_or_default();
         let before = spec.unwrap_or_default();
@@ -296,11 +304,11 @@ fn holder(spec: Option<&LeaseSpec>) -> &str {
     spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
 }
 
-fn late(limit: Duration) -> String {
+fn no_answer_within(limit: Duration) -> String {
     format!("there was no answer within {:.1} s", limit.as_secs_f64())
 }
 
-fn tell(holder: &Holder, gate: &Gate) {
+fn report_holder(holder: &Holder, gate: &Gate) {
     if holder.other_installation.is_some() {
         tracing::warn!(lease = NAME, "{holder}");
         gate.close(holder.to_string());

@@ -24,78 +24,98 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::caches::stores::{Stores, Writers};
-use crate::caches::undecodable::Faulty;
-use crate::data_sources::Sources;
+use crate::caches::undecodable::UndecodableModel;
 use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
 use crate::metrics::Metrics;
+use crate::spec_resolver::SpecResolver;
 use crate::status::conditions;
 
 /// How many events may wait for a pass.
-const WAITING_MAX: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 /// Metadata may carry a copy of all data, so that a page of 500 would be as large as the data of 500.
-const STRANGERS_PER_PAGE: u32 = 20;
+const UNMANAGED_PAGE_SIZE: u32 = 20;
 /// A snapshot of a model with a thousand named features has 200 KB.
-const OWN_PER_PAGE: u32 = 100;
+const MANAGED_PAGE_SIZE: u32 = 100;
 
 /// A model to look at.
 pub type ModelRef = ObjectRef<PredictorModel>;
 
 /// What the watches tell.
 #[derive(Debug)]
-pub struct News {
+pub struct Queues {
     /// Models that are worth a pass.
     pub models: mpsc::Receiver<ModelRef>,
     /// Namespaces whose list of models may have changed.
     pub namespaces: mpsc::Receiver<String>,
     /// Models that cannot be decoded.
-    pub unreadable: mpsc::Receiver<Faulty>,
+    pub undecodable: mpsc::Receiver<UndecodableModel>,
     /// The watches themselves, each with what it watches: none of them ends before the process.
     pub tasks: JoinSet<&'static str>,
 }
 
 /// Where news goes.
 #[derive(Clone)]
-struct Desk {
+struct Enqueuer {
     stores: Stores,
-    sources: Sources,
+    spec_resolver: SpecResolver,
     models: mpsc::Sender<ModelRef>,
     namespaces: mpsc::Sender<String>,
-    unreadable: mpsc::Sender<Faulty>,
+    undecodable: mpsc::Sender<UndecodableModel>,
 }
 
 /// Starts all watches; they end with the process.
-pub fn start(client: &Client, writers: Writers, sources: Sources, metrics: Metrics) -> News {
-    let (models, model_news) = mpsc::channel(WAITING_MAX);
-    let (namespaces, namespace_news) = mpsc::channel(WAITING_MAX);
-    let (unreadable, unreadable_news) = mpsc::channel(WAITING_MAX);
-    let desk = Desk { stores: writers.stores(), sources, models, namespaces, unreadable };
+pub fn start(client: &Client, writers: Writers, spec_resolver: SpecResolver, metrics: Metrics) -> Queues {
+    let (models, model_queue) = mpsc::channel(QUEUE_CAPACITY);
+    let (namespaces, namespace_queue) = mpsc::channel(QUEUE_CAPACITY);
+    let (undecodable, undecodable_queue) = mpsc::channel(QUEUE_CAPACITY);
+    let enqueuer = Enqueuer { stores: writers.stores(), spec_resolver, models, namespaces, undecodable };
     let Writers {
         models,
         deployments,
-        snapshots,
+        controller_revisions,
         config_maps,
         services,
-        budgets,
-        policies,
+        disruption_budgets,
+        network_policies,
         pods,
-        unreadable: _,
+        undecodable: _,
     } = writers;
 
     let mut tasks = JoinSet::new();
     // One model that cannot be decoded must not hide the others.
     let all_models = watch(Api::<DeserializeGuard<PredictorModel>>::all(client.clone()), Config::default());
-    spawn(&mut tasks, "models", follow_models(all_models, models, desk.clone(), metrics));
-    spawn(&mut tasks, "Deployments", follow(own::<Deployment>(client), deployments, desk.clone(), |_| {}));
-    spawn(&mut tasks, "ControllerRevisions", follow(own(client), snapshots, desk.clone(), pack));
-    spawn(&mut tasks, "ConfigMaps", follow(own(client), config_maps, desk.clone(), |_| {}));
-    spawn(&mut tasks, "Services", follow(own::<Service>(client), services, desk.clone(), |_| {}));
-    spawn(&mut tasks, "PodDisruptionBudgets", follow(own(client), budgets, desk.clone(), |_| {}));
-    spawn(&mut tasks, "NetworkPolicies", follow(own(client), policies, desk.clone(), |_| {}));
-    spawn(&mut tasks, "pods", follow(own(client), pods, desk.clone(), drop_spec));
-    let strangers = Config::default().labels(&format!("!{MODEL_UID}")).page_size(STRANGERS_PER_PAGE);
-    let strangers = watch(Api::all(client.clone()), strangers);
-    spawn(&mut tasks, "ConfigMaps of users", follow_strangers(strangers, desk));
-    News { models: model_news, namespaces: namespace_news, unreadable: unreadable_news, tasks }
+    spawn(&mut tasks, "models", reflect_models(all_models, models, enqueuer.clone(), metrics));
+    spawn(
+        &mut tasks,
+        "Deployments",
+        reflect(watch_managed::<Deployment>(client), deployments, enqueuer.clone(), |_| {}),
+    );
+    spawn(
+        &mut tasks,
+        "ControllerRevisions",
+        reflect(watch_managed(client), controller_revisions, enqueuer.clone(), compact_data),
+    );
+    spawn(&mut tasks, "ConfigMaps", reflect(watch_managed(client), config_maps, enqueuer.clone(), |_| {}));
+    spawn(
+        &mut tasks,
+        "Services",
+        reflect(watch_managed::<Service>(client), services, enqueuer.clone(), |_| {}),
+    );
+    spawn(
+        &mut tasks,
+        "PodDisruptionBudgets",
+        reflect(watch_managed(client), disruption_budgets, enqueuer.clone(), |_| {}),
+    );
+    spawn(
+        &mut tasks,
+        "NetworkPolicies",
+        reflect(watch_managed(client), network_policies, enqueuer.clone(), |_| {}),
+    );
+    spawn(&mut tasks, "pods", reflect(watch_managed(client), pods, enqueuer.clone(), trim_pod_spec));
+    let unmanaged = Config::default().labels(&format!("!{MODEL_UID}")).page_size(UNMANAGED_PAGE_SIZE);
+    let unmanaged = watch(Api::all(client.clone()), unmanaged);
+    spawn(&mut tasks, "ConfigMaps of users", watch_unmanaged(unmanaged, enqueuer));
+    Queues { models: model_queue, namespaces: namespace_queue, undecodable: undecodable_queue, tasks }
 }
 
 fn spawn(
@@ -109,61 +129,62 @@ fn spawn(
     });
 }
 
-fn own<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
+fn watch_managed<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let own = Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).page_size(OWN_PER_PAGE);
-    watch(Api::all(client.clone()), own)
+    let config = Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).page_size(MANAGED_PAGE_SIZE);
+    watch(Api::all(client.clone()), config)
 }
 
-async fn follow_models(
+async fn reflect_models(
     events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<PredictorModel>>>> + Send + 'static,
     mut writer: Writer<PredictorModel>,
-    desk: Desk,
+    enqueuer: Enqueuer,
     metrics: Metrics,
 ) {
-    let mut events = std::pin::pin!(told(events));
+    let mut events = std::pin::pin!(with_retries(events));
     // The uids of those that a list names and that cannot be decoded.
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
-        let Some(event) = desk.readable(event, &mut listed).await else {
-            count(&desk.stores, &metrics);
+        let Some(event) = enqueuer.decode(event, &mut listed).await else {
+            count_models(&enqueuer.stores, &metrics);
             continue;
         };
         let event = event.modify(|model| model.managed_fields_mut().clear());
         writer.apply_watcher_event(&event);
-        count(&desk.stores, &metrics);
+        count_models(&enqueuer.stores, &metrics);
         match event {
             Event::Apply(model) | Event::Delete(model) => {
-                if desk.stores.models.get(&ObjectRef::from_obj(&model)).is_none() {
-                    desk.sources.forget(&model);
+                if enqueuer.stores.models.get(&ObjectRef::from_obj(&model)).is_none() {
+                    enqueuer.spec_resolver.forget(&model);
                 }
-                desk.tell_namespace(&model).await;
-                desk.tell(ObjectRef::from_obj(&model)).await;
+                enqueuer.enqueue_namespace(&model).await;
+                enqueuer.enqueue(ObjectRef::from_obj(&model)).await;
             }
             Event::InitDone => {
-                let uids: HashSet<_> = desk.stores.models.state().iter().filter_map(|m| m.uid()).collect();
-                desk.sources.keep(|uid| uids.contains(uid));
-                for model in desk.stores.models.state() {
-                    desk.tell_namespace(&*model).await;
+                let uids: HashSet<_> =
+                    enqueuer.stores.models.state().iter().filter_map(|m| m.uid()).collect();
+                enqueuer.spec_resolver.retain(|uid| uids.contains(uid));
+                for model in enqueuer.stores.models.state() {
+                    enqueuer.enqueue_namespace(&*model).await;
                 }
-                desk.tell_all().await;
+                enqueuer.enqueue_all().await;
             }
             Event::Init | Event::InitApply(_) => {}
         }
     }
 }
 
-async fn follow<K>(
+async fn reflect<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     mut writer: Writer<K>,
-    desk: Desk,
+    enqueuer: Enqueuer,
     trim: fn(&mut K),
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let mut events = std::pin::pin!(told(events));
+    let mut events = std::pin::pin!(with_retries(events));
     while let Some(event) = events.next().await {
         let event = event.modify(|object| {
             object.managed_fields_mut().clear();
@@ -173,47 +194,47 @@ async fn follow<K>(
         match event {
             Event::Apply(child) | Event::Delete(child) => {
                 if child.name_any() == CATALOGUE_SERVICE {
-                    desk.tell_namespace(&child).await;
+                    enqueuer.enqueue_namespace(&child).await;
                 }
-                let model = child.labels().get(MODEL_UID).and_then(|uid| desk.stores.model(uid));
+                let model = child.labels().get(MODEL_UID).and_then(|uid| enqueuer.stores.model(uid));
                 if let Some(model) = model.filter(|model| model.namespace() == child.namespace()) {
-                    desk.tell(ObjectRef::from_obj(&*model)).await;
+                    enqueuer.enqueue(ObjectRef::from_obj(&*model)).await;
                 }
             }
             // What was deleted while nobody watched is told by no event.
-            Event::InitDone => desk.tell_all().await,
+            Event::InitDone => enqueuer.enqueue_all().await,
             Event::Init | Event::InitApply(_) => {}
         }
     }
 }
 
-async fn follow_strangers(
+async fn watch_unmanaged(
     events: impl Stream<Item = watcher::Result<Event<PartialObjectMeta<ConfigMap>>>> + Send + 'static,
-    desk: Desk,
+    enqueuer: Enqueuer,
 ) {
-    let mut events = std::pin::pin!(told(events));
+    let mut events = std::pin::pin!(with_retries(events));
     while let Some(event) = events.next().await {
         match event {
-            Event::Apply(stranger) => {
-                desk.sources.is_there(&stranger.metadata);
-                desk.tell_of(&stranger).await;
+            Event::Apply(config_map) => {
+                enqueuer.spec_resolver.config_map_seen(&config_map.metadata);
+                enqueuer.enqueue_users_of(&config_map).await;
             }
-            Event::Delete(stranger) => {
-                desk.sources.is_gone(&stranger.metadata);
-                desk.tell_of(&stranger).await;
+            Event::Delete(config_map) => {
+                enqueuer.spec_resolver.config_map_deleted(&config_map.metadata);
+                enqueuer.enqueue_users_of(&config_map).await;
             }
-            Event::Init => desk.sources.list_begins(),
-            Event::InitApply(stranger) => desk.sources.is_there(&stranger.metadata),
+            Event::Init => enqueuer.spec_resolver.list_started(),
+            Event::InitApply(config_map) => enqueuer.spec_resolver.config_map_seen(&config_map.metadata),
             Event::InitDone => {
-                desk.sources.list_ends();
-                desk.tell_all().await;
+                enqueuer.spec_resolver.list_finished();
+                enqueuer.enqueue_all().await;
             }
         }
     }
 }
 
 /// The events; what goes wrong between them is told and tried again, ever more slowly.
-fn told<K: Clone + Send + 'static>(
+fn with_retries<K: Clone + Send + 'static>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
 ) -> impl Stream<Item = Event<K>> + Send {
     events.default_backoff().filter_map(|event| async {
@@ -221,7 +242,7 @@ fn told<K: Clone + Send + 'static>(
     })
 }
 
-fn count(stores: &Stores, metrics: &Metrics) {
+fn count_models(stores: &Stores, metrics: &Metrics) {
     let models = stores.models.state();
     let ready = models.iter().map(|model| model.status.as_ref().and_then(conditions::ready_of));
     let (mut yes, mut no, mut unknown) = (0, 0, 0);
@@ -232,17 +253,17 @@ fn count(stores: &Stores, metrics: &Metrics) {
             None => unknown += 1,
         }
     }
-    metrics.models(yes, no + stores.unreadable.len(), unknown);
+    metrics.set_models(yes, no + stores.undecodable.len(), unknown);
 }
 
 /// A tree of values takes several times the memory of its text.
-fn pack(snapshot: &mut ControllerRevision) {
-    let RawExtension(data) = &mut snapshot.data;
+fn compact_data(controller_revision: &mut ControllerRevision) {
+    let RawExtension(data) = &mut controller_revision.data;
     *data = Value::String(data.to_string());
 }
 
 /// A pod's spec follows from its Deployment; which containers there are tells it from a pod that others made.
-fn drop_spec(pod: &mut Pod) {
+fn trim_pod_spec(pod: &mut Pod) {
     let names = |containers: &[Container]| {
         let named =
             |container: &Container| Container { name: container.name.clone(), ..Container::default() };
@@ -255,45 +276,45 @@ fn drop_spec(pod: &mut Pod) {
     });
 }
 
-impl Desk {
+impl Enqueuer {
     /// The event, where its model can be decoded. One that cannot is told, and what was last read of it stays in the store
     /// until it is deleted.
-    async fn readable(
+    async fn decode(
         &self,
         event: Event<DeserializeGuard<PredictorModel>>,
         listed: &mut HashSet<Option<String>>,
     ) -> Option<Event<PredictorModel>> {
-        let unreadable = &self.stores.unreadable;
+        let undecodable = &self.stores.undecodable;
         let (model, again): (_, fn(PredictorModel) -> Event<PredictorModel>) = match event {
             Event::Init => {
                 listed.clear();
                 return Some(Event::Init);
             }
             Event::InitDone => {
-                unreadable.keep(|model| listed.contains(&model.uid));
+                undecodable.retain(|model| listed.contains(&model.uid));
                 return Some(Event::InitDone);
             }
             Event::InitApply(model) => (model, Event::InitApply),
             Event::Apply(model) => (model, Event::Apply),
             Event::Delete(model) => {
-                unreadable.remove(model.meta());
+                undecodable.remove(model.meta());
                 let gone = ObjectRef::from_obj(&model).erase();
                 let stored = ObjectRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
                 let stored = self.stores.models.get(&stored).map(|stored| (*stored).clone());
-                self.tell_namespace(&model).await;
+                self.enqueue_namespace(&model).await;
                 return model.0.ok().or(stored).map(Event::Delete);
             }
         };
         match model.0 {
             Ok(model) => {
-                unreadable.remove(&model.metadata);
+                undecodable.remove(&model.metadata);
                 Some(again(model))
             }
             Err(invalid) => {
                 listed.insert(invalid.metadata.uid.clone());
                 let namespace = invalid.metadata.namespace.clone();
-                if let Some(faulty) = unreadable.insert(invalid) {
-                    drop(self.unreadable.send(faulty).await);
+                if let Some(undecodable_model) = undecodable.insert(invalid) {
+                    drop(self.undecodable.send(undecodable_model).await);
                 }
                 if let Some(namespace) = namespace {
                     drop(self.namespaces.send(namespace).await);
@@ -303,35 +324,35 @@ impl Desk {
         }
     }
 
-    async fn tell(&self, model: ModelRef) {
+    async fn enqueue(&self, model: ModelRef) {
         // Who no longer listens is about to end.
         drop(self.models.send(model).await);
     }
 
-    async fn tell_of(&self, stranger: &PartialObjectMeta<ConfigMap>) {
-        for model in self.models_with_data_in(stranger) {
-            self.tell(model).await;
+    async fn enqueue_users_of(&self, config_map: &PartialObjectMeta<ConfigMap>) {
+        for model in self.models_using(config_map) {
+            self.enqueue(model).await;
         }
     }
 
-    async fn tell_all(&self) {
+    async fn enqueue_all(&self) {
         for model in self.stores.models.state() {
-            self.tell(ObjectRef::from_obj(&*model)).await;
+            self.enqueue(ObjectRef::from_obj(&*model)).await;
         }
-        let is_catalogue = |service: &Service| service.name_any() == CATALOGUE_SERVICE;
-        for catalogue in self.stores.services.state_filter(is_catalogue) {
-            self.tell_namespace(&*catalogue).await;
+        let is_discovery_service = |service: &Service| service.name_any() == CATALOGUE_SERVICE;
+        for catalogue in self.stores.services.state_filter(is_discovery_service) {
+            self.enqueue_namespace(&*catalogue).await;
         }
     }
 
-    async fn tell_namespace<K: Resource>(&self, object: &K) {
+    async fn enqueue_namespace<K: Resource>(&self, object: &K) {
         if let Some(namespace) = object.namespace() {
             drop(self.namespaces.send(namespace).await);
         }
     }
 
-    fn models_with_data_in(&self, stranger: &PartialObjectMeta<ConfigMap>) -> Vec<ModelRef> {
-        let (name, namespace) = (stranger.name_any(), stranger.namespace());
+    fn models_using(&self, config_map: &PartialObjectMeta<ConfigMap>) -> Vec<ModelRef> {
+        let (name, namespace) = (config_map.name_any(), config_map.namespace());
         let takes = |model: &PredictorModel| {
             let csv = model.spec.train.data.csv.as_ref();
             let source = csv.and_then(|csv| csv.source.config_map.as_ref());
@@ -365,18 +386,23 @@ mod tests {
         writers: Writers,
         events: Vec<Event<DeserializeGuard<PredictorModel>>>,
     ) -> (Stores, Vec<String>, Vec<String>) {
-        let (models, _models) = mpsc::channel(WAITING_MAX);
-        let (namespaces, _namespaces) = mpsc::channel(WAITING_MAX);
-        let (unreadable, mut told) = mpsc::channel(WAITING_MAX);
-        let desk =
-            Desk { stores: writers.stores(), sources: Sources::default(), models, namespaces, unreadable };
+        let (models, _models) = mpsc::channel(QUEUE_CAPACITY);
+        let (namespaces, _namespaces) = mpsc::channel(QUEUE_CAPACITY);
+        let (undecodable, mut undecodable_queue) = mpsc::channel(QUEUE_CAPACITY);
+        let enqueuer = Enqueuer {
+            stores: writers.stores(),
+            spec_resolver: SpecResolver::default(),
+            models,
+            namespaces,
+            undecodable,
+        };
         let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
-        follow_models(iter(events.into_iter().map(Ok)), writers.models, desk, metrics).await;
+        reflect_models(iter(events.into_iter().map(Ok)), writers.models, enqueuer, metrics).await;
         let mut names: Vec<_> = stores.models.state().iter().map(|model| model.name_any()).collect();
         names.sort_unstable();
         let mut unread = Vec::new();
-        while let Ok(faulty) = told.try_recv() {
-            unread.push(faulty.metadata.name.unwrap_or_default());
+        while let Ok(undecodable_model) = undecodable_queue.try_recv() {
+            unread.push(undecodable_model.metadata.name.unwrap_or_default());
         }
         (stores, names, unread)
     }
@@ -393,9 +419,9 @@ mod tests {
             Event::Apply(bad.clone()),
             Event::Apply(model("later", "Accuracy")),
         ];
-        let (stores, names, told) = Box::pin(after(Writers::default(), listed)).await;
+        let (stores, names, undecodable) = Box::pin(after(Writers::default(), listed)).await;
         assert_eq!(names, ["good", "later"]);
-        assert_eq!(told, ["bad"], "it is told once");
+        assert_eq!(undecodable, ["bad"], "it is told once");
         assert!(stores.has_models("shop"));
     }
 
@@ -405,17 +431,17 @@ mod tests {
             let first = [Event::Init, Event::InitApply(model("iris", "Accuracy")), Event::InitDone];
             first.into_iter().chain([Event::Apply(model("iris", "R2"))]).chain(last).collect::<Vec<_>>()
         };
-        let (stores, names, told) = Box::pin(after(Writers::default(), listed(None))).await;
+        let (stores, names, undecodable) = Box::pin(after(Writers::default(), listed(None))).await;
         assert_eq!(
-            (names, told, stores.unreadable.len()),
+            (names, undecodable, stores.undecodable.len()),
             (vec!["iris".to_owned()], vec!["iris".to_owned()], 1)
         );
         let deleted = Event::Delete(model("iris", "R2"));
         let (stores, names, _) = Box::pin(after(Writers::default(), listed(Some(deleted)))).await;
-        assert_eq!((names, stores.unreadable.len()), (vec![], 0));
+        assert_eq!((names, stores.undecodable.len()), (vec![], 0));
         assert!(!stores.has_models("shop"));
         let mended = Event::Apply(model("iris", "Accuracy"));
         let (stores, names, _) = Box::pin(after(Writers::default(), listed(Some(mended)))).await;
-        assert_eq!((names, stores.unreadable.len()), (vec!["iris".to_owned()], 0));
+        assert_eq!((names, stores.undecodable.len()), (vec!["iris".to_owned()], 0));
     }
 }

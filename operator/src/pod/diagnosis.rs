@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod}
 use kube::ResourceExt as _;
 use serde_json::Value;
 
-use crate::reason::{Reason, Trouble};
+use crate::reason::{Diagnosis, Reason};
 
 /// The init container that trains.
 pub const PREPARE: &str = "prepare";
@@ -21,30 +21,30 @@ pub const SERVE: &str = "serve";
 const QUOTE_MAX: usize = 400;
 
 /// Why Kubernetes makes no pods for a Deployment, such as a quota.
-pub fn of_deployment(status: &DeploymentStatus) -> Option<String> {
+pub fn replica_failure(status: &DeploymentStatus) -> Option<String> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let failure = conditions.iter().find(|condition| is(condition.type_.as_deref(), "ReplicaFailure"));
-    let failure = failure.filter(|condition| is(condition.status.as_deref(), "True"))?;
+    let failure = conditions.iter().find(|condition| equals(condition.type_.as_deref(), "ReplicaFailure"));
+    let failure = failure.filter(|condition| equals(condition.status.as_deref(), "True"))?;
     Some(quote(failure.message.as_deref().unwrap_or("no message")))
 }
 
 /// Why the Deployment controller has given up waiting for a Deployment's pods.
 pub fn stalled(status: &DeploymentStatus) -> Option<String> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let stalled = conditions.iter().find(|condition| is(condition.type_.as_deref(), "Progressing"))?;
-    let is_late = is(stalled.reason.as_deref(), "ProgressDeadlineExceeded");
+    let stalled = conditions.iter().find(|condition| equals(condition.type_.as_deref(), "Progressing"))?;
+    let is_late = equals(stalled.reason.as_deref(), "ProgressDeadlineExceeded");
     is_late.then(|| quote(stalled.message.as_deref().unwrap_or("no message")))
 }
 
 /// Whether a pod was made for a Deployment by way of a `ReplicaSet`, and runs the two containers of a predictor: a pod that
 /// only carries the labels says nothing about a model.
-pub fn is_made_by(pod: &Pod, deployment: &Deployment) -> bool {
+pub fn is_created_by(pod: &Pod, deployment: &Deployment) -> bool {
     let selector = deployment.spec.selector.match_labels.iter().flatten();
     let is_selected = selector.into_iter().all(|(label, value)| pod.labels().get(label) == Some(value));
-    let of_deployment = format!("{}-", deployment.name_any());
+    let name_prefix = format!("{}-", deployment.name_any());
     let is_owned = pod.owner_references().iter().any(|owner| {
         let is_set = owner.api_version == "apps/v1" && owner.kind == "ReplicaSet";
-        owner.controller == Some(true) && is_set && owner.name.starts_with(&of_deployment)
+        owner.controller == Some(true) && is_set && owner.name.starts_with(&name_prefix)
     });
     let spec = pod.spec.as_ref();
     let prepares = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
@@ -61,8 +61,8 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 /// How `prepare` ended, where it will not be tried again.
 pub fn report(pod: &Pod) -> Option<Report> {
-    let ended = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
-    let report = serde_json::from_str(ended.message.as_deref()?).ok()?;
+    let terminated = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
+    let report = serde_json::from_str(terminated.message.as_deref()?).ok()?;
     (!matches!(report, Report::Failed(_))).then_some(report)
 }
 
@@ -73,12 +73,12 @@ pub fn preparing_since(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// When a pod last took a step towards being ready.
-pub fn last_step(pod: &Pod) -> Option<Timestamp> {
+pub fn last_progress(pod: &Pod) -> Option<Timestamp> {
     let created = pod.metadata.creation_timestamp.as_ref();
     let states = [prepare(pod), container(pod, SERVE)].into_iter().flatten().filter_map(|c| c.state.as_ref());
     let steps = states.flat_map(|state| {
         let started = state.running.as_ref().and_then(|running| running.started_at.as_ref());
-        [started, state.terminated.as_ref().and_then(|ended| ended.finished_at.as_ref())]
+        [started, state.terminated.as_ref().and_then(|terminated| terminated.finished_at.as_ref())]
     });
     steps.chain([created]).flatten().map(|time| time.0).max()
 }
@@ -103,88 +103,92 @@ pub enum Step {
 
 /// Whether a pod that is not ready will never be.
 pub fn stuck(pod: &Pod) -> Option<Stuck> {
-    let at = |ended: &ContainerStateTerminated| ended.finished_at.as_ref().map(|time| time.0);
+    let at = |terminated: &ContainerStateTerminated| terminated.finished_at.as_ref().map(|time| time.0);
     if matches!(report(pod), Some(Report::Refused(_))) {
-        let ended = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
-        return Some(Stuck { by: Step::Prepare, since: at(ended)? });
+        let terminated = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
+        return Some(Stuck { by: Step::Prepare, since: at(terminated)? });
     }
     let serve = container(pod, SERVE)?;
     let ends = [&serve.state, &serve.last_state].into_iter().flatten().filter_map(|s| s.terminated.as_ref());
-    let refused = |ended: &&ContainerStateTerminated| {
-        let report = ended.message.as_deref().and_then(|message| serde_json::from_str(message).ok());
+    let refused = |terminated: &&ContainerStateTerminated| {
+        let report = terminated.message.as_deref().and_then(|message| serde_json::from_str(message).ok());
         matches!(report, Some(Report::Refused(_)))
     };
-    let ended = ends.filter(refused).max_by_key(|ended| at(ended))?;
-    Some(Stuck { by: Step::Serve, since: at(ended)? })
+    let terminated = ends.filter(refused).max_by_key(|terminated| at(terminated))?;
+    Some(Stuck { by: Step::Serve, since: at(terminated)? })
 }
 
 /// What keeps a pod from becoming ready.
-pub fn of_pod(pod: &Pod) -> Option<Trouble> {
+pub fn of_pod(pod: &Pod) -> Option<Diagnosis> {
     let name = pod.name_any();
     let mut containers = prepare(pod).into_iter().chain(container(pod, SERVE));
     let of_containers = || containers.find_map(|container| of_container(container, &name));
-    unscheduled(pod, &name).or_else(|| of_refusal(pod, &name)).or_else(of_containers)
+    unscheduled(pod, &name).or_else(|| of_report(pod, &name)).or_else(of_containers)
 }
 
-fn of_refusal(pod: &Pod, name: &str) -> Option<Trouble> {
+fn of_report(pod: &Pod, name: &str) -> Option<Diagnosis> {
     let Some(Report::Refused(Refusal { code, message })) = report(pod) else { return None };
     let message = format!("pod {name} cannot serve, and is replaced after a pause: {}", quote(&message));
-    Some(Trouble { reason: Reason::of_refusal(&code), message })
+    Some(Diagnosis { reason: Reason::from_refusal_code(&code), message })
 }
 
-fn unscheduled(pod: &Pod, name: &str) -> Option<Trouble> {
+fn unscheduled(pod: &Pod, name: &str) -> Option<Diagnosis> {
     let (_, message) = condition(pod, "PodScheduled").filter(|(status, _)| *status == "False")?;
     let message =
         format!("no node takes pod {name}: {}; see spec.resources and spec.scheduling", quote(message));
-    Some(Trouble { reason: Reason::Unschedulable, message })
+    Some(Diagnosis { reason: Reason::Unschedulable, message })
 }
 
-fn of_container(container: &ContainerStatus, pod: &str) -> Option<Trouble> {
+fn of_container(container: &ContainerStatus, pod: &str) -> Option<Diagnosis> {
     let state = container.state.clone().unwrap_or_default();
     let waiting = state.waiting.unwrap_or_default();
-    let words = quote(waiting.message.as_deref().unwrap_or_default());
+    let detail = quote(waiting.message.as_deref().unwrap_or_default());
     match waiting.reason.as_deref().unwrap_or_default() {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
             let image = &container.image;
             let message = format!(
-                "pod {pod} cannot have its image {image}: {words}; it is the operator's setting CANOPY_PREDICTOR_IMAGE"
+                "pod {pod} cannot have its image {image}: {detail}; it is the operator's setting CANOPY_PREDICTOR_IMAGE"
             );
-            return Some(Trouble { reason: Reason::ImageUnavailable, message });
+            return Some(Diagnosis { reason: Reason::ImageUnavailable, message });
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            let message = format!("container {} of pod {pod} cannot be started: {words}", container.name);
-            return Some(Trouble { reason: Reason::PodsNotReady, message });
+            let message = format!("container {} of pod {pod} cannot be started: {detail}", container.name);
+            return Some(Diagnosis { reason: Reason::PodsNotReady, message });
         }
         _ => {}
     }
     // While it is tried again, how it ended before is all there is to say; once it has ended well, that is over.
     let last = container.last_state.clone().unwrap_or_default();
-    of_end(container, &state.terminated.or(last.terminated)?, pod)
+    of_terminated(container, &state.terminated.or(last.terminated)?, pod)
 }
 
-fn of_end(container: &ContainerStatus, ended: &ContainerStateTerminated, pod: &str) -> Option<Trouble> {
-    if ended.exit_code == 0 {
+fn of_terminated(
+    container: &ContainerStatus,
+    terminated: &ContainerStateTerminated,
+    pod: &str,
+) -> Option<Diagnosis> {
+    if terminated.exit_code == 0 {
         return None;
     }
     let name = container.name.as_str();
-    if is(ended.reason.as_deref(), "OOMKilled") {
+    if equals(terminated.reason.as_deref(), "OOMKilled") {
         let field = if name == PREPARE { "spec.train.resources" } else { "spec.resources" };
         let message =
             format!("container {name} of pod {pod} was killed for its memory: raise {field}.limits.memory");
-        return Some(Trouble { reason: Reason::OutOfMemory, message });
+        return Some(Diagnosis { reason: Reason::OutOfMemory, message });
     }
-    let (code, words) = words(ended.message.as_deref().unwrap_or_default());
+    let (code, detail) = parse_termination_message(terminated.message.as_deref().unwrap_or_default());
     let reason = if name == PREPARE { Reason::PrepareFailed } else { Reason::PodsNotReady };
     let reason =
-        code.map(|code| Reason::of_refusal(&code)).filter(|r| *r != Reason::Refused).unwrap_or(reason);
-    let status = ended.exit_code;
-    let message = format!("container {name} of pod {pod} ended with status {status}: {}", quote(&words));
-    Some(Trouble { reason, message })
+        code.map(|code| Reason::from_refusal_code(&code)).filter(|r| *r != Reason::Refused).unwrap_or(reason);
+    let status = terminated.exit_code;
+    let message = format!("container {name} of pod {pod} ended with status {status}: {}", quote(&detail));
+    Some(Diagnosis { reason, message })
 }
 
 /// The code and the message of a failure or a refusal that was reported, or of the last line of a log, which Kubernetes gives
 /// where a container left no report.
-fn words(message: &str) -> (Option<String>, String) {
+fn parse_termination_message(message: &str) -> (Option<String>, String) {
     if let Ok(Report::Failed(refusal) | Report::Refused(refusal)) = serde_json::from_str(message) {
         let Refusal { code, message } = refusal;
         return (Some(code), message);
@@ -215,15 +219,15 @@ fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, &'a str)> {
     Some((&found.status, found.message.as_deref().unwrap_or_default()))
 }
 
-fn is(word: Option<&str>, expected: &str) -> bool {
+fn equals(word: Option<&str>, expected: &str) -> bool {
     word == Some(expected)
 }
 
-fn quote(words: &str) -> String {
-    let words = words.trim().trim_end_matches('.');
-    match words.char_indices().nth(QUOTE_MAX) {
-        Some((cut, _)) => format!("{}…", &words[..cut]),
-        None => words.to_owned(),
+fn quote(detail: &str) -> String {
+    let detail = detail.trim().trim_end_matches('.');
+    match detail.char_indices().nth(QUOTE_MAX) {
+        Some((cut, _)) => format!("{}…", &detail[..cut]),
+        None => detail.to_owned(),
     }
 }
 
@@ -297,32 +301,35 @@ mod tests {
 
     #[test]
     fn a_container_that_left_no_report_is_quoted_from_its_log() {
-        let ended = |message: &str| {
+        let terminated = |message: &str| {
             let state = format!("state: {{terminated: {{exitCode: 1, message: '{message}'}}}}");
             container("initContainerStatuses", "prepare", &state)
         };
-        let said = |words: &str| format!("container prepare of pod iris-1 ended with status 1: {words}");
+        let said = |detail: &str| format!("container prepare of pod iris-1 ended with status 1: {detail}");
         let known = r#"{"level":"ERROR","message":"failed to read x","code":"data_unavailable"}"#;
-        check(&ended(known), Some((Reason::DataUnavailable, &said("failed to read x"))));
+        check(&terminated(known), Some((Reason::DataUnavailable, &said("failed to read x"))));
         let reported =
             r#"{"failed":{"code":"data_unavailable","message":"failed to download http://x/y: gone"}}"#;
         check(
-            &ended(reported),
+            &terminated(reported),
             Some((Reason::DataUnavailable, &said("failed to download http://x/y: gone"))),
         );
-        check(&ended(r#"{"message":"gone","code":"new"}"#), Some((Reason::PrepareFailed, &said("gone"))));
-        check(&ended("plain words."), Some((Reason::PrepareFailed, &said("plain words"))));
-        check(&ended(""), Some((Reason::PrepareFailed, &said("it said nothing"))));
+        check(
+            &terminated(r#"{"message":"gone","code":"new"}"#),
+            Some((Reason::PrepareFailed, &said("gone"))),
+        );
+        check(&terminated("plain words."), Some((Reason::PrepareFailed, &said("plain words"))));
+        check(&terminated(""), Some((Reason::PrepareFailed, &said("it said nothing"))));
     }
 
     #[test]
     fn what_failed_is_told_while_it_is_tried_again_and_no_longer_once_it_went_well() {
         let failed = "lastState: {terminated: {exitCode: 1, message: plain}}";
-        let told =
+        let expected =
             Some((Reason::PrepareFailed, "container prepare of pod iris-1 ended with status 1: plain"));
         for (state, expected) in [
-            ("state: {waiting: {reason: CrashLoopBackOff}}", told),
-            ("state: {running: {}}", told),
+            ("state: {waiting: {reason: CrashLoopBackOff}}", expected),
+            ("state: {running: {}}", expected),
             ("state: {terminated: {exitCode: 0}}", None),
         ] {
             check(&container("initContainerStatuses", "prepare", &format!("{state}, {failed}")), expected);
@@ -352,9 +359,9 @@ mod tests {
             &container("initContainerStatuses", "prepare", refused),
             Some((Reason::DigestMismatch, "pod iris-1 cannot serve, and is replaced after a pause: another")),
         );
-        let ended = format!("lastState: {{terminated: {{exitCode: 1, message: {CORRUPT}}}}}");
+        let terminated = format!("lastState: {{terminated: {{exitCode: 1, message: {CORRUPT}}}}}");
         check(
-            &container("containerStatuses", "serve", &format!("state: {{running: {{}}}}, {ended}")),
+            &container("containerStatuses", "serve", &format!("state: {{running: {{}}}}, {terminated}")),
             Some((Reason::ArtifactCorrupt, "container serve of pod iris-1 ended with status 1: no")),
         );
     }
@@ -366,16 +373,16 @@ mod tests {
             serde_saphyr::from_str(&format!("{{metadata: {{name: iris-1}}, status: {status}}}")).unwrap()
         };
         let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
-        let ended = |seconds: i64, message: &str| {
+        let terminated = |seconds: i64, message: &str| {
             format!("{{terminated: {{exitCode: 0, finishedAt: '{}', message: {message}}}}}", at(seconds))
         };
-        let prepare = pod("initContainerStatuses", "prepare", &format!("state: {}", ended(5, CORRUPT)));
+        let prepare = pod("initContainerStatuses", "prepare", &format!("state: {}", terminated(5, CORRUPT)));
         assert_eq!(stuck(&prepare), Some(Stuck { by: Step::Prepare, since: at(5) }));
-        let both = format!("state: {}, lastState: {}", ended(9, CORRUPT), ended(7, CORRUPT));
+        let both = format!("state: {}, lastState: {}", terminated(9, CORRUPT), terminated(7, CORRUPT));
         let serve = pod("containerStatuses", "serve", &both);
         assert_eq!(stuck(&serve), Some(Stuck { by: Step::Serve, since: at(9) }));
-        assert_eq!(last_step(&serve), Some(at(9)));
-        let other = pod("containerStatuses", "serve", &format!("state: {}", ended(9, "plain")));
+        assert_eq!(last_progress(&serve), Some(at(9)));
+        let other = pod("containerStatuses", "serve", &format!("state: {}", terminated(9, "plain")));
         assert_eq!(stuck(&other), None);
         assert_eq!(stuck(&pod("containerStatuses", "serve", "state: {running: {}}")), None);
     }
@@ -399,8 +406,8 @@ mod tests {
         let status =
             |condition: &str| serde_saphyr::from_str(&format!("{{conditions: [{condition}]}}")).unwrap();
         let refused = status("{type: ReplicaFailure, status: 'True', message: exceeded quota.}");
-        assert_eq!(of_deployment(&refused).as_deref(), Some("exceeded quota"));
-        assert_eq!(of_deployment(&status("{type: Available, status: 'False'}")), None);
-        assert_eq!(of_deployment(&DeploymentStatus::default()), None);
+        assert_eq!(replica_failure(&refused).as_deref(), Some("exceeded quota"));
+        assert_eq!(replica_failure(&status("{type: Available, status: 'False'}")), None);
+        assert_eq!(replica_failure(&DeploymentStatus::default()), None);
     }
 }

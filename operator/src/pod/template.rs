@@ -24,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::labels::Labels;
 use crate::pod::diagnosis::{PREPARE, SERVE};
-use crate::settings::sizes::Sizes;
+use crate::settings::default_resources::DefaultResources;
 
 /// Where pods find the serving config.
 const CONFIG_FOLDER: &str = "/etc/canopy/config";
@@ -58,7 +58,7 @@ const RESERVE_SECONDS: u32 = 2;
 
 /// What predictors run, whatever their model.
 #[derive(Clone, Debug, Default)]
-pub struct Program {
+pub struct PredictorRuntime {
     /// The image of the predictor.
     pub image: String,
     /// Variables of its environment, with their values: where its traces go, and which of them; and from which networks
@@ -67,14 +67,14 @@ pub struct Program {
     /// The names of Secrets with which the image is pulled.
     pub pull_secrets: Vec<String>,
     /// What its containers get where the model does not say.
-    pub sizes: Sizes,
+    pub default_resources: DefaultResources,
 }
 
 /// What the template is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
+pub struct TemplateInputs<'a> {
     /// What the pods run.
-    pub program: &'a Program,
+    pub runtime: &'a PredictorRuntime,
     /// What the predictor reads.
     pub serving: &'a ServingConfig,
     /// The SHA-256 of the serving config's text.
@@ -88,8 +88,8 @@ pub struct Inputs<'a> {
 }
 
 /// The template of the pods of one revision.
-pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
-    let Inputs { program: _, serving, config_sha256: _, data_sha256, spec, labels } = inputs;
+pub fn template(inputs: TemplateInputs<'_>) -> PodTemplateSpec {
+    let TemplateInputs { runtime: _, serving, config_sha256: _, data_sha256, spec, labels } = inputs;
     let has_data = data_sha256.is_some();
     let scheduling = spec.scheduling.clone().unwrap_or_default();
     let Scheduling { node_selector, tolerations, affinity, priority_class_name, topology_spread_constraints } =
@@ -102,7 +102,7 @@ pub fn template(inputs: Inputs<'_>) -> PodTemplateSpec {
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
             init_containers: Some(vec![prepare(inputs)]),
             containers: vec![serve(inputs)],
-            image_pull_secrets: pull_secrets(inputs.program),
+            image_pull_secrets: pull_secrets(inputs.runtime),
             volumes: Some(volumes(serving, has_data)),
             security_context: Some(pod_security()),
             automount_service_account_token: Some(false),
@@ -131,37 +131,41 @@ pub fn config_sha256(template: &PodTemplateSpec) -> Option<&str> {
     variable.value.as_deref()
 }
 
-fn prepare(Inputs { program, config_sha256, data_sha256, spec, .. }: Inputs<'_>) -> Container {
+fn prepare(
+    TemplateInputs { runtime, config_sha256, data_sha256, spec, .. }: TemplateInputs<'_>,
+) -> Container {
     let mut mounts = vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, false)];
     let mut variables = vec![variable(CONFIG_SHA256, config_sha256)];
     if let Some(sha256) = data_sha256 {
         mounts.push(mount(DATA, DATA_FOLDER, true));
         variables.push(variable(DATA_SHA256, sha256));
     }
-    variables.extend(environment(program, is_of_prepare));
+    variables.extend(environment(runtime, is_of_prepare));
     Container {
         env: Some(variables),
         args: Some(arguments("prepare", &["--termination-log", TERMINATION_LOG])),
-        resources: Some(spec.train.resources.as_ref().unwrap_or(&program.sizes.prepare).clone().into()),
+        resources: Some(
+            spec.train.resources.as_ref().unwrap_or(&runtime.default_resources.prepare).clone().into(),
+        ),
         volume_mounts: Some(mounts),
         // Where it ends before it can report, the last lines of its log say why.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..container(PREPARE, &program.image)
+        ..container(PREPARE, &runtime.image)
     }
 }
 
-fn serve(Inputs { program, config_sha256, spec, .. }: Inputs<'_>) -> Container {
-    let variables = environment(program, |name| !is_of_prepare(name));
+fn serve(TemplateInputs { runtime, config_sha256, spec, .. }: TemplateInputs<'_>) -> Container {
+    let variables = environment(runtime, |name| !is_of_prepare(name));
     Container {
         args: Some(arguments("serve", &["--termination-log", TERMINATION_LOG])),
         env: Some([variable(CONFIG_SHA256, config_sha256)].into_iter().chain(variables).collect()),
-        resources: Some(spec.resources.as_ref().unwrap_or(&program.sizes.serve).clone().into()),
+        resources: Some(spec.resources.as_ref().unwrap_or(&runtime.default_resources.serve).clone().into()),
         ports: Some(vec![port(PORT_NAME, PREDICTOR_PORT), port(ADMIN_PORT_NAME, PREDICTOR_ADMIN_PORT)]),
         readiness_probe: Some(probe("/ready", 2, 2)),
         liveness_probe: Some(probe("/live", 10, 3)),
         volume_mounts: Some(vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, true)]),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..container(SERVE, &program.image)
+        ..container(SERVE, &runtime.image)
     }
 }
 
@@ -170,8 +174,8 @@ fn is_of_prepare(name: &str) -> bool {
     [SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS].contains(&name)
 }
 
-fn environment(program: &Program, is_for: impl Fn(&str) -> bool) -> Vec<EnvVar> {
-    let variables = program.variables.iter().filter(|(name, _)| is_for(name));
+fn environment(runtime: &PredictorRuntime, is_for: impl Fn(&str) -> bool) -> Vec<EnvVar> {
+    let variables = runtime.variables.iter().filter(|(name, _)| is_for(name));
     variables.map(|(name, value)| variable(name, value)).collect()
 }
 
@@ -210,9 +214,9 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn pull_secrets(program: &Program) -> Option<Vec<LocalObjectReference>> {
+fn pull_secrets(runtime: &PredictorRuntime) -> Option<Vec<LocalObjectReference>> {
     let secrets: Vec<_> =
-        program.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+        runtime.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     (!secrets.is_empty()).then_some(secrets)
 }
 

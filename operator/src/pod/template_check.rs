@@ -19,7 +19,7 @@ use crate::pod::template::{CONFIG, DATA, MODEL};
 
 /// A revision of a model: whose objects are read.
 #[derive(Clone, Copy, Debug)]
-pub struct Whose<'a> {
+pub struct RevisionRef<'a> {
     /// The model's name.
     pub model: &'a ModelName,
     /// Its namespace.
@@ -31,13 +31,16 @@ pub struct Whose<'a> {
 }
 
 /// Nothing, where the operator may run this template for this revision; else what is wrong with it.
-pub fn check(template: &PodTemplateSpec, whose: Whose<'_>) -> Result<(), String> {
+pub fn check(template: &PodTemplateSpec, revision_ref: RevisionRef<'_>) -> Result<(), String> {
     let PodTemplateSpec { metadata, spec } = template.clone();
-    check_metadata(metadata.unwrap_or_default(), whose)?;
+    check_metadata(metadata.unwrap_or_default(), revision_ref)?;
     let mut spec = spec.ok_or("the pod template has no spec")?;
-    is(spec.hostname.take().as_deref() == Some(whose.model.as_str()), "hostname is not the model's name")?;
-    is(spec.subdomain.take().as_deref() == Some(CATALOGUE_SERVICE), "subdomain is not predictors")?;
-    is(
+    ensure(
+        spec.hostname.take().as_deref() == Some(revision_ref.model.as_str()),
+        "hostname is not the model's name",
+    )?;
+    ensure(spec.subdomain.take().as_deref() == Some(CATALOGUE_SERVICE), "subdomain is not predictors")?;
+    ensure(
         spec.automount_service_account_token.take() == Some(false),
         "automountServiceAccountToken is not false",
     )?;
@@ -47,11 +50,11 @@ pub fn check(template: &PodTemplateSpec, whose: Whose<'_>) -> Result<(), String>
         (spec.scheduler_name.take(), "default-scheduler"),
     ];
     for (found, usual) in usual {
-        is(found.as_deref().is_none_or(|found| found == usual), &format!("a policy is not {usual}"))?;
+        ensure(found.as_deref().is_none_or(|found| found == usual), &format!("a policy is not {usual}"))?;
     }
     check_pod_security(spec.security_context.take().unwrap_or_default())?;
     for volume in spec.volumes.take().into_iter().flatten() {
-        check_volume(&volume, whose)?;
+        check_volume(&volume, revision_ref)?;
     }
     let [prepare] = <[Container; 1]>::try_from(spec.init_containers.take().unwrap_or_default())
         .map_err(|_| "there is not exactly one init container")?;
@@ -69,61 +72,64 @@ pub fn check(template: &PodTemplateSpec, whose: Whose<'_>) -> Result<(), String>
     spec.affinity = None;
     spec.priority_class_name = None;
     spec.topology_spread_constraints = None;
-    nothing_more("the pod", &spec, &PodSpec::default())
+    ensure_no_other_fields("the pod", &spec, &PodSpec::default())
 }
 
-fn check_metadata(mut metadata: ObjectMeta, whose: Whose<'_>) -> Result<(), String> {
+fn check_metadata(mut metadata: ObjectMeta, revision_ref: RevisionRef<'_>) -> Result<(), String> {
     let found = metadata.labels.take().unwrap_or_default();
     let version = found.get(labels::VERSION).map(String::as_str).unwrap_or_default();
-    let expected = labels::of_revision(whose.model, whose.uid, version, whose.revision);
-    is(found == expected, "the pods' labels are not those of the revision")?;
+    let expected = labels::of_revision(revision_ref.model, revision_ref.uid, version, revision_ref.revision);
+    ensure(found == expected, "the pods' labels are not those of the revision")?;
     metadata.annotations = metadata.annotations.filter(|annotations| !annotations.is_empty());
-    nothing_more("the pods' metadata", &metadata, &ObjectMeta::default())
+    ensure_no_other_fields("the pods' metadata", &metadata, &ObjectMeta::default())
 }
 
 fn check_pod_security(mut found: PodSecurityContext) -> Result<(), String> {
-    is(found.run_as_non_root.take() == Some(true), "runAsNonRoot is not true")?;
+    ensure(found.run_as_non_root.take() == Some(true), "runAsNonRoot is not true")?;
     for id in [found.run_as_user.take(), found.run_as_group.take(), found.fs_group.take()] {
-        is(id.is_some_and(|id| id > 0), "a user or group is root's, or not given")?;
+        ensure(id.is_some_and(|id| id > 0), "a user or group is root's, or not given")?;
     }
     let seccomp = found.seccomp_profile.take();
     let expected = SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None };
-    is(seccomp == Some(expected), "seccompProfile is not RuntimeDefault")?;
-    nothing_more("the pod's securityContext", &found, &PodSecurityContext::default())
+    ensure(seccomp == Some(expected), "seccompProfile is not RuntimeDefault")?;
+    ensure_no_other_fields("the pod's securityContext", &found, &PodSecurityContext::default())
 }
 
-fn check_volume(volume: &Volume, whose: Whose<'_>) -> Result<(), String> {
+fn check_volume(volume: &Volume, revision_ref: RevisionRef<'_>) -> Result<(), String> {
     let Volume { name, config_map, empty_dir, .. } = volume.clone();
     let own = match name.as_str() {
-        CONFIG => Some(whose.model.revision_object(whose.revision)),
-        DATA => Some(whose.model.data_object(whose.revision)),
+        CONFIG => Some(revision_ref.model.revision_object(revision_ref.revision)),
+        DATA => Some(revision_ref.model.data_object(revision_ref.revision)),
         MODEL => None,
         other => return Err(format!("volume {other} is not known")),
     };
-    is(
+    ensure(
         config_map.as_ref().map(|source| &source.name) == own.as_ref(),
         &format!("volume {name} is another's"),
     )?;
-    is(own.is_some() || empty_dir.is_some(), &format!("volume {name} is no emptyDir"))?;
+    ensure(own.is_some() || empty_dir.is_some(), &format!("volume {name} is no emptyDir"))?;
     let expected = Volume {
         name: name.clone(),
         config_map,
         empty_dir: empty_dir.filter(|_| own.is_none()),
         ..Volume::default()
     };
-    nothing_more(&format!("volume {name}"), volume, &expected)
+    ensure_no_other_fields(&format!("volume {name}"), volume, &expected)
 }
 
 fn check_container(mut found: Container, name: &str) -> Result<(), String> {
-    is(std::mem::take(&mut found.name) == name, &format!("a container is not {name}"))?;
-    is(found.image.take().is_some_and(|image| !image.is_empty()), &format!("container {name} has no image"))?;
+    ensure(std::mem::take(&mut found.name) == name, &format!("a container is not {name}"))?;
+    ensure(
+        found.image.take().is_some_and(|image| !image.is_empty()),
+        &format!("container {name} has no image"),
+    )?;
     let command = found.args.take().unwrap_or_default();
-    is(
+    ensure(
         command.first().is_some_and(|first| first == name),
         &format!("container {name} runs another command"),
     )?;
     for EnvVar { name: variable, value: _, value_from } in found.env.take().into_iter().flatten() {
-        is(
+        ensure(
             value_from.is_none(),
             &format!("variable {variable} of container {name} is taken from elsewhere"),
         )?;
@@ -134,11 +140,11 @@ fn check_container(mut found: Container, name: &str) -> Result<(), String> {
     for mount in found.volume_mounts.take().into_iter().flatten() {
         let is_plain =
             mount.mount_propagation.is_none() && mount.sub_path.is_none() && mount.sub_path_expr.is_none();
-        is(is_plain, &format!("a mount of container {name} is not plain"))?;
+        ensure(is_plain, &format!("a mount of container {name} is not plain"))?;
     }
     for port in found.ports.take().into_iter().flatten() {
         let is_plain = port.host_port.is_none() && port.host_ip.is_none();
-        is(is_plain, &format!("container {name} takes a port of the node"))?;
+        ensure(is_plain, &format!("container {name} takes a port of the node"))?;
     }
     let security = SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -146,16 +152,16 @@ fn check_container(mut found: Container, name: &str) -> Result<(), String> {
         read_only_root_filesystem: Some(true),
         ..SecurityContext::default()
     };
-    is(
+    ensure(
         found.security_context.take() == Some(security),
         &format!("container {name} has another securityContext"),
     )?;
     let claims = found.resources.take().unwrap_or_default().claims;
-    is(claims.is_none(), &format!("container {name} claims a device"))?;
+    ensure(claims.is_none(), &format!("container {name} claims a device"))?;
     found.termination_message_path = None;
     found.termination_message_policy = None;
     found.image_pull_policy = None;
-    nothing_more(&format!("container {name}"), &found, &Container::default())
+    ensure_no_other_fields(&format!("container {name}"), &found, &Container::default())
 }
 
 /// A probe by HTTP of the pod itself: one of another host would let the node ask for whatever it can reach.
@@ -163,18 +169,22 @@ fn check_probe(probe: &Probe, container: &str) -> Result<(), String> {
     let asks_itself =
         probe.http_get.as_ref().is_some_and(|get| get.host.is_none() && get.http_headers.is_none());
     let asks_otherwise = probe.exec.is_some() || probe.grpc.is_some() || probe.tcp_socket.is_some();
-    is(
+    ensure(
         asks_itself && !asks_otherwise,
         &format!("a probe of container {container} is not by HTTP of the pod itself"),
     )
 }
 
-fn is(is_so: bool, fault: &str) -> Result<(), String> {
-    if is_so { Ok(()) } else { Err(fault.to_owned()) }
+fn ensure(condition: bool, message: &str) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(message.to_owned()) }
 }
 
 /// Nothing, where what is left of an object is what is expected; else the names of the fields that differ.
-fn nothing_more<T: Serialize + PartialEq>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+fn ensure_no_other_fields<T: Serialize + PartialEq>(
+    what: &str,
+    found: &T,
+    expected: &T,
+) -> Result<(), String> {
     if found == expected {
         return Ok(());
     }
@@ -196,7 +206,7 @@ mod tests {
     use serde_json::json;
     use std::path::Path;
 
-    use crate::pod::template::{self, Program};
+    use crate::pod::template::{self, PredictorRuntime};
 
     const MANIFEST: &str = "
 apiVersion: canopy.rs/v1alpha1
@@ -221,14 +231,14 @@ spec:
     fn template() -> Value {
         let model = manifest::read(MANIFEST).unwrap().models.remove(0);
         let config = Plan::new(&model, &ConfigMaps::default(), Path::new("/data")).unwrap().config;
-        let program = Program {
+        let runtime = PredictorRuntime {
             image: "predictor:1".to_owned(),
             variables: vec![("A", "b".to_owned())],
             pull_secrets: vec!["registry".to_owned()],
-            ..Program::default()
+            ..PredictorRuntime::default()
         };
-        let template = template::template(template::Inputs {
-            program: &program,
+        let template = template::template(template::TemplateInputs {
+            runtime: &runtime,
             serving: &config,
             config_sha256: "1",
             data_sha256: Some("2"),
@@ -241,8 +251,8 @@ spec:
     fn checked(template: &Value) -> Result<(), String> {
         let revision = template["metadata"]["labels"][labels::REVISION].as_str().unwrap_or_default();
         let model = "iris".parse().unwrap();
-        let whose = Whose { model: &model, namespace: "shop", uid: "u1", revision };
-        check(&serde_json::from_value(template.clone()).unwrap(), whose)
+        let revision_ref = RevisionRef { model: &model, namespace: "shop", uid: "u1", revision };
+        check(&serde_json::from_value(template.clone()).unwrap(), revision_ref)
     }
 
     #[test]

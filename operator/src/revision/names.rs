@@ -7,43 +7,43 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use canopy_resource::revision;
 
-use crate::revision::snapshot::Frozen;
+use crate::revision::snapshot::Snapshot;
 
 /// The names that a model's revisions have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct RevisionNames {
     /// By what they mean.
-    by_meaning: BTreeMap<String, String>,
+    by_digest: BTreeMap<String, String>,
     /// Of those whose meaning was not written down.
-    spelled: BTreeSet<String>,
+    legacy_names: BTreeSet<String>,
 }
 
-impl Names {
-    /// The names of the revisions that are `there`, and of those that the status speaks of. Where two have one meaning,
+impl RevisionNames {
+    /// The names of the revisions that are `existing`, and of those that the status speaks of. Where two have one meaning,
     /// the one that serves comes first.
     pub fn new<'a>(
-        frozen: &'a BTreeMap<String, Frozen>,
-        there: impl Iterator<Item = &'a str>,
-        spoken_of: &[&'a Option<String>],
+        snapshots: &'a BTreeMap<String, Snapshot>,
+        existing: impl Iterator<Item = &'a str>,
+        in_status: &[&'a Option<String>],
     ) -> Self {
         let mut names = Self::default();
-        let serving = spoken_of.iter().find_map(|name| name.as_deref());
-        let meaning = |revision: &str| frozen.get(revision)?.meaning.clone();
-        for revision in serving.into_iter().chain(frozen.keys().map(String::as_str)) {
-            if let Some(meaning) = meaning(revision) {
-                names.by_meaning.entry(meaning).or_insert_with(|| revision.to_owned());
+        let serving = in_status.iter().find_map(|name| name.as_deref());
+        let spec_digest = |revision: &str| snapshots.get(revision)?.spec_digest.clone();
+        for revision in serving.into_iter().chain(snapshots.keys().map(String::as_str)) {
+            if let Some(spec_digest) = spec_digest(revision) {
+                names.by_digest.entry(spec_digest).or_insert_with(|| revision.to_owned());
             }
         }
-        let spoken_of = spoken_of.iter().filter_map(|name| name.as_deref());
-        let all = there.chain(spoken_of).chain(frozen.keys().map(String::as_str));
-        names.spelled = all.filter(|name| meaning(name).is_none()).map(str::to_owned).collect();
+        let in_status = in_status.iter().filter_map(|name| name.as_deref());
+        let all = existing.chain(in_status).chain(snapshots.keys().map(String::as_str));
+        names.legacy_names = all.filter(|name| spec_digest(name).is_none()).map(str::to_owned).collect();
         names
     }
 
-    /// The name of the revision with this meaning, which Canopy 0.1 would have called `legacy`.
-    pub fn of(&self, meaning: &str, legacy: &str) -> String {
-        let known = self.by_meaning.get(meaning).cloned();
-        let spelled = || self.spelled.get(legacy).cloned();
-        known.or_else(spelled).unwrap_or_else(|| revision::name_of(meaning))
+    /// The name of the revision with this meaning, which Canopy 0.1 would have called `legacy_name`.
+    pub fn resolve(&self, spec_digest: &str, legacy_name: &str) -> String {
+        let known = self.by_digest.get(spec_digest).cloned();
+        let legacy_name = || self.legacy_names.get(legacy_name).cloned();
+        known.or_else(legacy_name).unwrap_or_else(|| revision::name_of(spec_digest))
     }
 }

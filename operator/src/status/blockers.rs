@@ -2,68 +2,73 @@
 //!
 //! Comes in: the facts. Goes out: nothing, or a cause. Never: more than one; a list of symptoms hides the reason.
 
-use crate::reason::{Reason, Trouble};
+use crate::reason::{Diagnosis, Reason};
 use crate::rollout::progress;
-use crate::state::DeploymentSeen;
-use crate::status::facts::{Facts, Outcome};
+use crate::state::ObservedDeployment;
+use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
 /// What keeps a model from being ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum Blocker {
     /// It only needs time.
-    Time(Trouble),
+    InProgress(Diagnosis),
     /// Somebody has to do something, or wants it so.
-    Fault(Trouble),
+    Failed(Diagnosis),
 }
 
-impl Cause {
+impl Blocker {
     /// In words.
-    pub fn told(&self) -> &Trouble {
-        let (Self::Time(trouble) | Self::Fault(trouble)) = self;
-        trouble
+    pub fn diagnosis(&self) -> &Diagnosis {
+        let (Self::InProgress(diagnosis) | Self::Failed(diagnosis)) = self;
+        diagnosis
     }
 }
 
 /// The cause, in order of what to look at first.
-pub fn of(facts: &Facts<'_>) -> Option<Cause> {
-    let fault = hindrance(facts).or_else(|| refusal(facts)).or_else(|| asleep(facts));
-    fault.or_else(|| pods_in_trouble(facts)).map(Cause::Fault).or_else(|| wait(facts).map(Cause::Time))
+pub fn find(inputs: &StatusInputs<'_>) -> Option<Blocker> {
+    let fault = blocked(inputs).or_else(|| refused(inputs)).or_else(|| scaled_to_zero(inputs));
+    fault
+        .or_else(|| unready_pods(inputs))
+        .map(Blocker::Failed)
+        .or_else(|| in_progress(inputs).map(Blocker::InProgress))
 }
 
-fn hindrance(facts: &Facts<'_>) -> Option<Trouble> {
-    if let Outcome::Hindered(trouble) = facts.outcome {
-        return Some(trouble.clone());
+fn blocked(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
+    if let ApplyOutcome::Blocked(diagnosis) = inputs.outcome {
+        return Some(diagnosis.clone());
     }
-    let target = match &facts.plan.target {
-        Err(trouble) => return Some(trouble.clone()),
+    let target = match &inputs.desired.target {
+        Err(diagnosis) => return Some(diagnosis.clone()),
         Ok(target) => &target.revision,
     };
-    let is_old = facts.serving().is_some_and(|serving| serving != target);
-    let waits = *facts.outcome == Outcome::Paused && (is_old || wait(facts).is_some());
-    waits.then(|| Trouble::new(Reason::Paused, format!("revision {target} waits until spec.paused is false")))
+    let is_old = inputs.serving().is_some_and(|serving| serving != target);
+    let waits = *inputs.outcome == ApplyOutcome::Paused && (is_old || in_progress(inputs).is_some());
+    waits.then(|| {
+        Diagnosis::new(Reason::Paused, format!("revision {target} waits until spec.paused is false"))
+    })
 }
 
-fn refusal(facts: &Facts<'_>) -> Option<Trouble> {
-    let refused = facts.refused?;
-    Some(Trouble::new(Reason::of_refusal(&refused.reason), refused.message.clone()))
+fn refused(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
+    let refused = inputs.refused?;
+    Some(Diagnosis::new(Reason::from_refusal_code(&refused.reason), refused.message.clone()))
 }
 
-fn asleep(facts: &Facts<'_>) -> Option<Trouble> {
+fn scaled_to_zero(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
     let message = "spec.replicas is 0: raise it, or kubectl scale, to serve again";
-    (facts.plan.replicas == 0).then(|| Trouble::new(Reason::ScaledToZero, message))
+    (inputs.desired.replicas == 0).then(|| Diagnosis::new(Reason::ScaledToZero, message))
 }
 
-fn pods_in_trouble(facts: &Facts<'_>) -> Option<Trouble> {
-    let target = &facts.target()?.revision;
-    let name = facts.plan.name.revision_object(target);
-    let refusal = facts.deployment(target).and_then(|deployment| deployment.refusal.as_ref());
+fn unready_pods(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
+    let target = &inputs.target()?.revision;
+    let name = inputs.desired.name.revision_object(target);
+    let refusal = inputs.deployment(target).and_then(|deployment| deployment.refusal.as_ref());
     let refusal = refusal.map(|why| {
         let hint = hint(why);
-        Trouble::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}{hint}"))
+        Diagnosis::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}{hint}"))
     });
-    let mut unready = facts.pods(target).iter().filter(|pod| !pod.ready);
-    let told = refusal.or_else(|| unready.find_map(|pod| pod.trouble.clone()));
-    told.or_else(|| progress::trouble(facts.plan, facts.observed, facts.now))
+    let mut unready = inputs.pods(target).iter().filter(|pod| !pod.ready);
+    let diagnosis = refusal.or_else(|| unready.find_map(|pod| pod.diagnosis.clone()));
+    diagnosis.or_else(|| progress::diagnose(inputs.desired, inputs.observed, inputs.now))
 }
 
 /// Where to look, if Kubernetes refuses pods for what they ask for: it names its own limit, but no field of the model.
@@ -72,24 +77,24 @@ fn hint(why: &str) -> &'static str {
     if is_of_amounts { "; see spec.resources and spec.train.resources" } else { "" }
 }
 
-fn wait(facts: &Facts<'_>) -> Option<Trouble> {
-    let revision = &facts.target()?.revision;
-    let DeploymentSeen { ready, wanted, is_current, .. } =
-        facts.deployment(revision).cloned().unwrap_or_default();
-    let replicas = facts.plan.replicas;
-    let serves = facts.serving() == Some(revision);
-    if serves && is_current && wanted == replicas && ready >= replicas {
-        let service = facts.misdirected(revision)?;
+fn in_progress(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
+    let revision = &inputs.target()?.revision;
+    let ObservedDeployment { ready, desired_replicas, is_current, .. } =
+        inputs.deployment(revision).cloned().unwrap_or_default();
+    let replicas = inputs.desired.replicas;
+    let serves = inputs.serving() == Some(revision);
+    if serves && is_current && desired_replicas == replicas && ready >= replicas {
+        let service = inputs.misdirected(revision)?;
         let message = format!("Service {service} does not select the pods of revision {revision} yet");
-        return Some(Trouble::new(Reason::Starting, message));
+        return Some(Diagnosis::new(Reason::Starting, message));
     }
-    if ready == 0 && facts.prepared(revision).is_none() {
-        let name = facts.plan.name.revision_object(revision);
+    if ready == 0 && inputs.prepared(revision).is_none() {
+        let name = inputs.desired.name.revision_object(revision);
         let message = format!("revision {revision} is being trained in the first pod of Deployment {name}");
-        return Some(Trouble::new(Reason::Preparing, message));
+        return Some(Diagnosis::new(Reason::Preparing, message));
     }
     let message = format!("{ready} of {replicas} pods of revision {revision} are ready");
-    Some(Trouble::new(Reason::Starting, message))
+    Some(Diagnosis::new(Reason::Starting, message))
 }
 
 #[cfg(test)]
@@ -98,11 +103,14 @@ mod tests {
 
     #[test]
     fn a_refusal_for_amounts_names_the_fields_of_the_model() {
-        let told = "; see spec.resources and spec.train.resources";
+        let diagnosis = "; see spec.resources and spec.train.resources";
         for (why, expected) in [
-            ("pods \"a\" is forbidden: minimum cpu usage per Container is 50m, but request is 10m", told),
-            ("pods \"a\" is forbidden: maximum memory usage per Pod is 1Gi, but limit is 2Gi", told),
-            ("pods \"a\" is forbidden: exceeded quota: team, requested: pods=1", told),
+            (
+                "pods \"a\" is forbidden: minimum cpu usage per Container is 50m, but request is 10m",
+                diagnosis,
+            ),
+            ("pods \"a\" is forbidden: maximum memory usage per Pod is 1Gi, but limit is 2Gi", diagnosis),
+            ("pods \"a\" is forbidden: exceeded quota: team, requested: pods=1", diagnosis),
             ("pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\"", ""),
         ] {
             assert_eq!(hint(why), expected, "{why}");

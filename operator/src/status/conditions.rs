@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource as _;
 
-use crate::reason::{Reason, Trouble};
-use crate::status::blockers::Cause;
-use crate::status::facts::{Facts, Outcome};
+use crate::reason::{Diagnosis, Reason};
+use crate::status::blockers::Blocker;
+use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
 /// Whether any revision answers.
 const AVAILABLE: &str = "Available";
@@ -29,29 +29,33 @@ const UNKNOWN: &str = "Unknown";
 
 /// A condition without what all have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Said {
+struct ConditionDraft {
     type_: &'static str,
     status: &'static str,
-    why: Trouble,
+    diagnosis: Diagnosis,
 }
 
 /// All conditions of `model`.
 pub fn all(
-    facts: &Facts<'_>,
-    cause: Option<&Cause>,
+    inputs: &StatusInputs<'_>,
+    blocker: Option<&Blocker>,
     model: &PredictorModel,
     now: Timestamp,
 ) -> Vec<Condition> {
     let before = model.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let said =
-        [available(facts, cause), ready(facts, cause), prepared(facts, cause), progressing(facts, cause)];
-    let conditions = said.into_iter().map(|Said { type_, status, why }| {
+    let drafts = [
+        available(inputs, blocker),
+        ready(inputs, blocker),
+        prepared(inputs, blocker),
+        progressing(inputs, blocker),
+    ];
+    let conditions = drafts.into_iter().map(|ConditionDraft { type_, status, diagnosis }| {
         let same = before.iter().find(|before| before.type_ == type_ && before.status == status);
         Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),
-            reason: why.reason.as_str().to_owned(),
-            message: why.message,
+            reason: diagnosis.reason.as_str().to_owned(),
+            message: diagnosis.message,
             observed_generation: model.meta().generation,
             // The API server keeps whole seconds.
             last_transition_time: same
@@ -68,11 +72,11 @@ pub fn ready_of(status: &PredictorModelStatus) -> Option<&Condition> {
 
 /// Whether a model is as its spec asks, and nothing is left to do.
 pub fn is_settled(status: &PredictorModelStatus) -> bool {
-    let as_wished = |condition: &Condition| {
-        let wished = if condition.type_ == PROGRESSING { FALSE } else { TRUE };
-        condition.status == wished
+    let is_as_desired = |condition: &Condition| {
+        let expected = if condition.type_ == PROGRESSING { FALSE } else { TRUE };
+        condition.status == expected
     };
-    status.conditions.iter().all(as_wished)
+    status.conditions.iter().all(is_as_desired)
 }
 
 /// The API server keeps whole seconds.
@@ -80,81 +84,84 @@ pub fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
-fn available(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
+fn available(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
     // While the Services are being changed, the revision that they still select answers.
-    let candidates = [facts.serving(), facts.observed.selected.as_deref()];
-    let mut routed = candidates.into_iter().flatten().filter(|revision| facts.is_routed(revision));
+    let candidates = [inputs.serving(), inputs.observed.selected.as_deref()];
+    let mut routed = candidates.into_iter().flatten().filter(|revision| inputs.is_routed(revision));
     let answering = routed.find_map(|revision| {
-        facts.deployment(revision).filter(|deployment| deployment.ready > 0).map(|found| (revision, found))
+        inputs.deployment(revision).filter(|deployment| deployment.ready > 0).map(|found| (revision, found))
     });
-    let (status, why) = match answering {
+    let (status, diagnosis) = match answering {
         Some((revision, deployment)) => {
             let message = format!(
                 "revision {revision} answers with {} of {} pods",
-                deployment.ready, deployment.wanted
+                deployment.ready, deployment.desired_replicas
             );
-            (TRUE, lost(facts, revision).unwrap_or_else(|| Trouble::new(Reason::Serving, message)))
+            (
+                TRUE,
+                lost_data_copy(inputs, revision).unwrap_or_else(|| Diagnosis::new(Reason::Serving, message)),
+            )
         }
-        None => (FALSE, told(cause)),
+        None => (FALSE, blocker_diagnosis(blocker)),
     };
-    Said { type_: AVAILABLE, status, why }
+    ConditionDraft { type_: AVAILABLE, status, diagnosis }
 }
 
 /// What answers only as long as its pods live.
-fn lost(facts: &Facts<'_>, revision: &str) -> Option<Trouble> {
-    let copy = facts.plan.name.data_object(revision);
+fn lost_data_copy(inputs: &StatusInputs<'_>, revision: &str) -> Option<Diagnosis> {
+    let copy = inputs.desired.name.data_object(revision);
     let message = format!(
         "revision {revision} answers, but ConfigMap {copy} with the copy of its data is gone or was exchanged, and the \
          data it was made with are no longer there: a pod that is replaced cannot be prepared again; restore the data, \
          or change the model to other data"
     );
-    facts.observed.lost.contains(revision).then(|| Trouble::new(Reason::DataCopyLost, message))
+    inputs.observed.lost.contains(revision).then(|| Diagnosis::new(Reason::DataCopyLost, message))
 }
 
-fn ready(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
-    let (status, why) = match (cause, facts.serving()) {
+fn ready(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
+    let (status, diagnosis) = match (blocker, inputs.serving()) {
         (None, Some(revision)) => {
-            let message = format!("revision {revision} answers with all {} pods", facts.plan.replicas);
-            (TRUE, Trouble::new(Reason::Serving, message))
+            let message = format!("revision {revision} answers with all {} pods", inputs.desired.replicas);
+            (TRUE, Diagnosis::new(Reason::Serving, message))
         }
-        (Some(_), _) | (None, None) => (FALSE, told(cause)),
+        (Some(_), _) | (None, None) => (FALSE, blocker_diagnosis(blocker)),
     };
-    Said { type_: READY, status, why }
+    ConditionDraft { type_: READY, status, diagnosis }
 }
 
 /// Where there is no cause the model is ready, and this is not asked.
-fn told(cause: Option<&Cause>) -> Trouble {
-    cause.map_or_else(
-        || Trouble::new(Reason::Starting, "no revision serves yet"),
-        |cause| cause.told().clone(),
+fn blocker_diagnosis(blocker: Option<&Blocker>) -> Diagnosis {
+    blocker.map_or_else(
+        || Diagnosis::new(Reason::Starting, "no revision serves yet"),
+        |blocker| blocker.diagnosis().clone(),
     )
 }
 
-fn prepared(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
-    let revision = facts.target().map(|target| target.revision.as_str());
-    let report = revision.and_then(|revision| facts.prepared(revision));
-    let (status, why) = match (revision, report, cause) {
-        (Some(revision), Some(report), _) if facts.refused.is_none() => {
-            (TRUE, preparation(facts, revision, report))
+fn prepared(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
+    let revision = inputs.target().map(|target| target.revision.as_str());
+    let report = revision.and_then(|revision| inputs.prepared(revision));
+    let (status, diagnosis) = match (revision, report, blocker) {
+        (Some(revision), Some(report), _) if inputs.refused.is_none() => {
+            (TRUE, prepared_diagnosis(inputs, revision, report))
         }
-        (Some(revision), None, _) if was_prepared(facts, revision) => {
-            (TRUE, Trouble::new(Reason::Prepared, format!("revision {revision} was prepared before")))
+        (Some(revision), None, _) if was_prepared(inputs, revision) => {
+            (TRUE, Diagnosis::new(Reason::Prepared, format!("revision {revision} was prepared before")))
         }
-        (_, _, Some(Cause::Fault(trouble))) if trouble.reason != Reason::ScaledToZero => {
-            (FALSE, trouble.clone())
+        (_, _, Some(Blocker::Failed(diagnosis))) if diagnosis.reason != Reason::ScaledToZero => {
+            (FALSE, diagnosis.clone())
         }
-        (Some(_) | None, Some(_) | None, Some(_) | None) => (UNKNOWN, told(cause)),
+        (Some(_) | None, Some(_) | None, Some(_) | None) => (UNKNOWN, blocker_diagnosis(blocker)),
     };
-    Said { type_: PREPARED, status, why }
+    ConditionDraft { type_: PREPARED, status, diagnosis }
 }
 
-fn was_prepared(facts: &Facts<'_>, revision: &str) -> bool {
-    let remembered = &facts.observed.remembered;
-    remembered.prepared && remembered.revision.as_deref() == Some(revision)
+fn was_prepared(inputs: &StatusInputs<'_>, revision: &str) -> bool {
+    let previous_status = &inputs.observed.previous_status;
+    previous_status.prepared && previous_status.revision.as_deref() == Some(revision)
 }
 
-fn preparation(facts: &Facts<'_>, revision: &str, report: &Prepared) -> Trouble {
-    let digests = facts.digests(revision);
+fn prepared_diagnosis(inputs: &StatusInputs<'_>, revision: &str, report: &Prepared) -> Diagnosis {
+    let digests = inputs.digests(revision);
     if digests.len() > 1 {
         let short =
             digests.iter().map(|digest| digest.get(..12).unwrap_or(digest)).collect::<Vec<_>>().join(", ");
@@ -162,34 +169,34 @@ fn preparation(facts: &Facts<'_>, revision: &str, report: &Prepared) -> Trouble 
             "pods of revision {revision} prepared different artifacts ({short}): do the nodes have different \
              processors? see kubectl get pods -o wide"
         );
-        return Trouble::new(Reason::ArtifactsDiffer, message);
+        return Diagnosis::new(Reason::ArtifactsDiffer, message);
     }
     let Prepared { digest: _, bytes, quality, samples, seconds, warnings: _ } = report;
     let message = format!(
         "revision {revision} was trained on {samples} samples in {seconds:.1} s ({bytes} bytes): {:?} {:.4} of {} samples",
         quality.metric, quality.value, quality.samples
     );
-    Trouble::new(Reason::Prepared, message)
+    Diagnosis::new(Reason::Prepared, message)
 }
 
-fn progressing(facts: &Facts<'_>, cause: Option<&Cause>) -> Said {
-    let (status, why) = match cause {
-        _ if *facts.outcome == Outcome::Paused => {
+fn progressing(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
+    let (status, diagnosis) = match blocker {
+        _ if *inputs.outcome == ApplyOutcome::Paused => {
             let message = "nothing is changed until spec.paused is false";
-            (FALSE, Trouble::new(Reason::Paused, message))
+            (FALSE, Diagnosis::new(Reason::Paused, message))
         }
-        Some(Cause::Time(trouble)) => (TRUE, trouble.clone()),
-        Some(Cause::Fault(trouble)) => (FALSE, trouble.clone()),
-        None => match retiring(facts) {
-            Some(message) => (TRUE, Trouble::new(Reason::Retiring, message)),
-            None => (FALSE, Trouble::new(Reason::Settled, "nothing is left to do")),
+        Some(Blocker::InProgress(diagnosis)) => (TRUE, diagnosis.clone()),
+        Some(Blocker::Failed(diagnosis)) => (FALSE, diagnosis.clone()),
+        None => match retiring(inputs) {
+            Some(message) => (TRUE, Diagnosis::new(Reason::Retiring, message)),
+            None => (FALSE, Diagnosis::new(Reason::Settled, "nothing is left to do")),
         },
     };
-    Said { type_: PROGRESSING, status, why }
+    ConditionDraft { type_: PROGRESSING, status, diagnosis }
 }
 
-fn retiring(facts: &Facts<'_>) -> Option<String> {
-    let (revision, since) = facts.rollout.retired.iter().max_by_key(|(_, since)| **since)?;
-    let end = since.checked_add(facts.plan.retire).unwrap_or(*since);
+fn retiring(inputs: &StatusInputs<'_>) -> Option<String> {
+    let (revision, since) = inputs.rollout.retired.iter().max_by_key(|(_, since)| **since)?;
+    let end = since.checked_add(inputs.desired.retire).unwrap_or(*since);
     Some(format!("revision {revision} no longer serves and is kept until {end:.0}"))
 }

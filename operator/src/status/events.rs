@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
 
-use crate::external_changes::{Harm, Repair};
+use crate::external_changes::{ExternalChange, Repair};
 use crate::labels::MANAGER;
 use crate::reason::Reason;
 use crate::status::conditions;
@@ -33,15 +33,15 @@ pub struct Announcement {
 
 /// What a repair is worth: somebody works against the operator, and will want to know why it does not last.
 pub fn of_repair(namespace: &str, repair: &Repair) -> Announcement {
-    let Repair { kind, name, harm } = repair;
-    let message = match harm {
-        Harm::Changed => format!(
+    let Repair { kind, name, change } = repair;
+    let message = match change {
+        ExternalChange::Changed => format!(
             "{kind} {namespace}/{name} was changed by somebody else and is as it was again; change the model instead"
         ),
-        Harm::Deleted => format!(
+        ExternalChange::Deleted => format!(
             "{kind} {namespace}/{name} was deleted by somebody else and is there again; delete the model instead"
         ),
-        Harm::Exchanged => format!(
+        ExternalChange::Replaced => format!(
             "{kind} {namespace}/{name} was not what the operator wrote and was replaced; find out who may write it"
         ),
     };

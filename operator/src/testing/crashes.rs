@@ -2,52 +2,52 @@
 
 use serde_json::json;
 
-use super::bench::{Bench, SYNTHETIC};
-use super::world::Fate;
+use super::fake_cluster::PodBehavior;
+use super::harness::{Harness, SYNTHETIC};
 
 /// A life: it comes, is changed, is changed to something bad, is scaled, and is good again. At its end, what must
 /// be the same whatever happened on the way.
-async fn live(mut bench: Bench) -> (Bench, String) {
-    bench.settle().await;
-    bench.edit_spec(|spec| spec["version"] = "1.1".into());
-    bench.settle().await;
-    bench.world().wait(61);
-    bench.settle().await;
+async fn live(mut harness: Harness) -> (Harness, String) {
+    harness.settle().await;
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    harness.settle().await;
+    harness.cluster().advance_time(61);
+    harness.settle().await;
 
-    let good = bench.asked();
-    bench.edit_spec(|spec| spec["train"]["gate"] = json!({"metric": "Accuracy", "min": 1}));
-    bench.fate_of_next(Fate::Refused("gate_missed"));
-    bench.settle().await;
-    assert_eq!(bench.revisions()[&good], (2, 2), "what served before a refusal serves on");
-    bench.edit_spec(|spec| spec["replicas"] = 3.into());
-    bench.settle().await;
-    assert_eq!(bench.revisions()[&good], (3, 3), "what serves is what is scaled");
+    let good = harness.target_revision();
+    harness.edit_spec(|spec| spec["train"]["gate"] = json!({"metric": "Accuracy", "min": 1}));
+    harness.set_next_behavior(PodBehavior::Refused("gate_missed"));
+    harness.settle().await;
+    assert_eq!(harness.revisions()[&good], (2, 2), "what served before a refusal serves on");
+    harness.edit_spec(|spec| spec["replicas"] = 3.into());
+    harness.settle().await;
+    assert_eq!(harness.revisions()[&good], (3, 3), "what serves is what is scaled");
 
-    bench.edit_spec(|spec| spec["train"]["gate"] = json!({"metric": "Accuracy", "min": 0}));
-    bench.settle().await;
-    bench.world().wait(61);
-    bench.settle().await;
+    harness.edit_spec(|spec| spec["train"]["gate"] = json!({"metric": "Accuracy", "min": 0}));
+    harness.settle().await;
+    harness.cluster().advance_time(61);
+    harness.settle().await;
     let names: Vec<_> =
-        bench.world().objects.keys().map(|(kind, _, name)| format!("{kind} {name}")).collect();
-    let said = bench.conditions().join("\n");
-    let selected = (bench.selected_by("iris"), bench.selected_by("iris-pods"));
-    let end = format!("{names:#?}\n{said}\n{selected:?}\n{:?}", bench.revisions());
-    (bench, end)
+        harness.cluster().objects.keys().map(|(kind, _, name)| format!("{kind} {name}")).collect();
+    let conditions = harness.conditions().join("\n");
+    let selected = (harness.selected_by("iris"), harness.selected_by("iris-pods"));
+    let end = format!("{names:#?}\n{conditions}\n{selected:?}\n{:?}", harness.revisions());
+    (harness, end)
 }
 
 #[tokio::test]
 async fn whichever_write_fails_the_end_is_the_same_and_nobody_was_left_without_an_answer() {
-    let (undisturbed, expected) = live(Bench::new(SYNTHETIC)).await;
+    let (undisturbed, expected) = live(Harness::new(SYNTHETIC)).await;
     assert_eq!(undisturbed.switches, 2);
-    let events = undisturbed.world().events.len();
-    let writes = undisturbed.world().writes.len() + events;
+    let events = undisturbed.cluster().events.len();
+    let writes = undisturbed.cluster().writes.len() + events;
     assert!(writes > 30, "{writes}");
     for at in 0..writes {
-        let bench = Bench::new(SYNTHETIC);
-        bench.world().fails_after = Some(at);
-        let (bench, end) = live(bench).await;
-        assert_eq!(end, expected, "write {at} failed: {:#?}", bench.world().writes);
-        assert_eq!(bench.switches, 2, "write {at} failed");
+        let harness = Harness::new(SYNTHETIC);
+        harness.cluster().fails_after_writes = Some(at);
+        let (harness, end) = live(harness).await;
+        assert_eq!(end, expected, "write {at} failed: {:#?}", harness.cluster().writes);
+        assert_eq!(harness.switches, 2, "write {at} failed");
     }
 }
 
@@ -55,25 +55,25 @@ async fn whichever_write_fails_the_end_is_the_same_and_nobody_was_left_without_a
 async fn an_operator_that_ends_after_any_write_is_continued_by_another() {
     // What a switch leaves behind in the worst moment: the first write of it done, and nobody there.
     for at in 0..12 {
-        let mut bench = Bench::new(SYNTHETIC);
-        bench.settle().await;
-        let old = bench.asked();
-        bench.edit_spec(|spec| spec["version"] = "1.1".into());
-        bench.world().fails_after = Some(at);
+        let mut harness = Harness::new(SYNTHETIC);
+        harness.settle().await;
+        let old = harness.target_revision();
+        harness.edit_spec(|spec| spec["version"] = "1.1".into());
+        harness.cluster().fails_after_writes = Some(at);
         for _ in 0..8 {
-            drop(bench.pass().await);
-            let failed = bench.world().fails_after.is_none();
+            drop(harness.reconcile().await);
+            let failed = harness.cluster().fails_after_writes.is_none();
             if failed {
                 break;
             }
-            bench.world().step();
+            harness.cluster().step();
         }
-        bench.world().fails_after = None;
-        bench.restart_operator("predictor:2");
-        bench.settle().await;
-        assert_eq!(bench.selected_by("iris"), Some(bench.asked()), "write {at}");
-        assert_eq!(bench.selected_by("iris-pods"), Some(bench.asked()), "write {at}");
-        assert_eq!(bench.revisions()[&old], (2, 2), "write {at}");
-        assert_eq!(bench.switches, 1, "write {at}");
+        harness.cluster().fails_after_writes = None;
+        harness.restart_operator("predictor:2");
+        harness.settle().await;
+        assert_eq!(harness.selected_by("iris"), Some(harness.target_revision()), "write {at}");
+        assert_eq!(harness.selected_by("iris-pods"), Some(harness.target_revision()), "write {at}");
+        assert_eq!(harness.revisions()[&old], (2, 2), "write {at}");
+        assert_eq!(harness.switches, 1, "write {at}");
     }
 }

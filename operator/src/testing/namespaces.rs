@@ -4,29 +4,29 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::bench::{Bench, SYNTHETIC};
-use super::server::Disturbance;
-use super::world::key;
+use super::fake_api_server::Fault;
+use super::fake_cluster::key;
+use super::harness::{Harness, SYNTHETIC};
 use crate::controller::discovery_service;
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_whose_calls_hang_or_fail_delays_no_other() {
-    for how in [Disturbance::HangsBefore, Disturbance::FailsBefore(500)] {
-        let mut bench = Bench::new(SYNTHETIC);
-        let mut other = bench.world().get("predictormodels", "iris").unwrap().clone();
+    for how in [Fault::HangsBefore, Fault::FailsBefore(500)] {
+        let mut harness = Harness::new(SYNTHETIC);
+        let mut other = harness.cluster().get("predictormodels", "iris").unwrap().clone();
         other["metadata"] = json!({"name": "iris"});
-        bench.world().store(key("predictormodels", "slow", "iris"), other);
-        bench.watch(&["services"]);
-        bench.disturb("GET", "namespaces/slow/services", 3, how);
+        harness.cluster().store(key("predictormodels", "slow", "iris"), other);
+        harness.watch(&["services"]);
+        harness.inject_fault("GET", "namespaces/slow/services", 3, how);
         let (sender, news) = mpsc::channel(10);
-        let keeping = tokio::spawn(discovery_service::run(news, bench.cluster()));
+        let keeping = tokio::spawn(discovery_service::run(news, harness.apply_cluster()));
         let began = Instant::now();
         for namespace in ["slow", "slow", "shop"] {
             sender.send(namespace.to_owned()).await.unwrap();
         }
         let is_kept = |namespace: &str| {
-            let world = bench.world();
-            world.objects.contains_key(&key("services", namespace, "predictors"))
+            let cluster = harness.cluster();
+            cluster.objects.contains_key(&key("services", namespace, "predictors"))
         };
         while !is_kept("shop") {
             tokio::task::yield_now().await;

@@ -14,7 +14,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::bench::{Bench, SYNTHETIC};
+use super::harness::{Harness, SYNTHETIC};
 
 /// A span: the number of the one it is part of, and its fields.
 #[derive(Clone, Debug, Default)]
@@ -76,8 +76,8 @@ impl Traces {
 #[tokio::test]
 async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
     let (traces, _collecting) = Traces::collect();
-    let mut bench = Bench::new(SYNTHETIC);
-    bench.pass().await.unwrap();
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.reconcile().await.unwrap();
     let (pass, calls) = traces.last();
     let field = |seen: &Seen, name: &str| seen.fields.get(name).cloned().unwrap_or_default();
     assert_eq!(
@@ -97,12 +97,12 @@ async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
     ];
     assert_eq!(names[..expected.len()], expected, "{names:?}");
     let written = {
-        let world = bench.world();
-        world.writes.len() + world.events.len()
+        let cluster = harness.cluster();
+        cluster.writes.len() + cluster.events.len()
     };
     assert_eq!(names.len(), written, "{names:?}");
 
-    bench.settle().await;
+    harness.settle().await;
     let (pass, calls) = traces.last();
     assert_eq!((field(&pass, "canopy.outcome").as_str(), calls.len()), ("settled", 0));
 }
@@ -110,9 +110,9 @@ async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
 #[tokio::test]
 async fn a_pass_that_fails_is_marked_and_so_is_the_call_that_it_failed_in() {
     let (traces, _collecting) = Traces::collect();
-    let mut bench = Bench::new(SYNTHETIC);
-    bench.world().fails_after = Some(1);
-    bench.pass().await.unwrap_err();
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.cluster().fails_after_writes = Some(1);
+    harness.reconcile().await.unwrap_err();
     let (pass, calls) = traces.last();
     assert_eq!(pass.fields["canopy.outcome"], "failed");
     assert_eq!(calls.len(), 2, "{calls:?}");

@@ -4,18 +4,18 @@
 use canopy_resource::manifest::ConfigMaps;
 use serde_json::{Value, json};
 
-use super::bench::{Bench, SYNTHETIC};
-use super::statuses::{CSV, DATA};
-use super::world::Fate;
+use super::conditions::{CSV, DATA};
+use super::fake_cluster::PodBehavior;
+use super::harness::{Harness, SYNTHETIC};
 
 /// A bench as an operator of Canopy 0.1 left it: what the operator of today made, called and written as then.
-async fn earlier(manifest: &str) -> (Bench, String) {
-    let mut bench = Bench::new(manifest);
-    bench.apply(DATA);
-    bench.settle().await;
-    let (new, old) = (bench.asked(), legacy(&bench));
-    let mut world = bench.world();
-    let objects = std::mem::take(&mut world.objects);
+async fn earlier(manifest: &str) -> (Harness, String) {
+    let mut harness = Harness::new(manifest);
+    harness.apply(DATA);
+    harness.settle().await;
+    let (new, old) = (harness.target_revision(), legacy_name(&harness));
+    let mut cluster = harness.cluster();
+    let objects = std::mem::take(&mut cluster.objects);
     for ((kind, namespace, name), object) in objects {
         if kind == "controllerrevisions" {
             continue;
@@ -26,15 +26,15 @@ async fn earlier(manifest: &str) -> (Bench, String) {
                 without_digests(pod);
             }
         }
-        world.objects.insert((kind, namespace, name.replace(&new, &old)), object);
+        cluster.objects.insert((kind, namespace, name.replace(&new, &old)), object);
     }
-    let deployment = world.get("deployments", &format!("iris-{old}")).unwrap().clone();
-    let key = super::world::key("configmaps", "shop", &format!("iris-{old}"));
-    let config = world.objects.get_mut(&key).unwrap();
+    let deployment = cluster.get("deployments", &format!("iris-{old}")).unwrap().clone();
+    let key = super::fake_cluster::key("configmaps", "shop", &format!("iris-{old}"));
+    let config = cluster.objects.get_mut(&key).unwrap();
     config["data"]["pod.json"] = deployment["spec"]["template"].to_string().into();
-    drop(world);
-    bench.restart_operator("predictor:2");
-    (bench, old)
+    drop(cluster);
+    harness.restart_operator("predictor:2");
+    (harness, old)
 }
 
 fn without_digests(pod: &mut Value) {
@@ -47,171 +47,175 @@ fn without_digests(pod: &mut Value) {
 }
 
 /// The name that Canopy 0.1 gave to the revision that is asked for.
-fn legacy(bench: &Bench) -> String {
+fn legacy_name(harness: &Harness) -> String {
     let mut data = ConfigMaps::default();
-    for config_map in bench.world().of_kind("configmaps") {
+    for config_map in harness.cluster().of_kind("configmaps") {
         data.add(serde_json::from_value(config_map.clone()).unwrap()).unwrap();
     }
-    crate::spec::Meant::new(&bench.model(), &data).unwrap().legacy
+    crate::spec::ResolvedSpec::new(&harness.model(), &data).unwrap().legacy_name
 }
 
-fn uids(bench: &Bench, plural: &str) -> Vec<Value> {
-    bench.world().of_kind(plural).map(|object| object["metadata"]["uid"].clone()).collect()
+fn uids(harness: &Harness, plural: &str) -> Vec<Value> {
+    harness.cluster().of_kind(plural).map(|object| object["metadata"]["uid"].clone()).collect()
 }
 
 #[tokio::test]
 async fn what_serves_keeps_its_name_and_its_pods_and_is_written_down() {
     for manifest in [SYNTHETIC, CSV] {
-        let (mut bench, old) = earlier(manifest).await;
-        let (pods, config_maps) = (uids(&bench, "pods"), uids(&bench, "configmaps"));
-        let deployment = bench.world().get("deployments", &format!("iris-{old}")).unwrap()["spec"].clone();
-        bench.world().writes.clear();
-        bench.settle().await;
-        assert_eq!(bench.revisions(), [(old.clone(), (2, 2))].into());
-        assert_eq!((uids(&bench, "pods"), uids(&bench, "configmaps")), (pods, config_maps));
-        assert_eq!(bench.world().get("deployments", &format!("iris-{old}")).unwrap()["spec"], deployment);
-        assert_eq!(bench.world().writes, [format!("apply controllerrevisions iris-{old}")]);
-        let snapshot = bench.world().get("controllerrevisions", &format!("iris-{old}")).unwrap().clone();
-        assert_eq!(snapshot["data"]["template"], deployment["template"]);
-        bench.tells_of_no_repair();
+        let (mut harness, old) = earlier(manifest).await;
+        let (pods, config_maps) = (uids(&harness, "pods"), uids(&harness, "configmaps"));
+        let deployment =
+            harness.cluster().get("deployments", &format!("iris-{old}")).unwrap()["spec"].clone();
+        harness.cluster().writes.clear();
+        harness.settle().await;
+        assert_eq!(harness.revisions(), [(old.clone(), (2, 2))].into());
+        assert_eq!((uids(&harness, "pods"), uids(&harness, "configmaps")), (pods, config_maps));
+        assert_eq!(harness.cluster().get("deployments", &format!("iris-{old}")).unwrap()["spec"], deployment);
+        assert_eq!(harness.cluster().writes, [format!("apply controllerrevisions iris-{old}")]);
+        let controller_revision =
+            harness.cluster().get("controllerrevisions", &format!("iris-{old}")).unwrap().clone();
+        assert_eq!(controller_revision["data"]["template"], deployment["template"]);
+        harness.assert_no_repair_event();
 
         // The same in other words is no change; something else is, and is named anew.
-        bench.edit_spec(|spec| {
+        harness.edit_spec(|spec| {
             spec["train"]["deadlineSeconds"] = 30.into();
             spec["train"]["standardize"] = true.into();
             spec["train"]["algorithm"] = json!({"randomForest": {"trees": 100}});
         });
-        bench.settle().await;
-        assert_eq!(bench.revisions(), [(old.clone(), (2, 2))].into());
-        bench.edit_spec(|spec| spec["version"] = "1.1".into());
-        bench.settle().await;
-        assert_eq!(bench.selected_by("iris"), Some(bench.asked()));
-        assert_eq!(bench.revisions()[&old], (2, 2));
+        harness.settle().await;
+        assert_eq!(harness.revisions(), [(old.clone(), (2, 2))].into());
+        harness.edit_spec(|spec| spec["version"] = "1.1".into());
+        harness.settle().await;
+        assert_eq!(harness.selected_by("iris"), Some(harness.target_revision()));
+        assert_eq!(harness.revisions()[&old], (2, 2));
 
         // While it is there, what was replaced can be returned to.
-        bench.edit_spec(|spec| spec["version"] = "1.0".into());
-        bench.settle().await;
-        assert_eq!(bench.selected_by("iris"), Some(old.clone()));
+        harness.edit_spec(|spec| spec["version"] = "1.0".into());
+        harness.settle().await;
+        assert_eq!(harness.selected_by("iris"), Some(old.clone()));
     }
 }
 
 #[tokio::test]
 async fn a_template_in_a_config_map_is_not_read_any_more() {
-    let (mut bench, old) = earlier(SYNTHETIC).await;
+    let (mut harness, old) = earlier(SYNTHETIC).await;
     let name = format!("iris-{old}");
-    let deployment = bench.world().get("deployments", &name).unwrap()["spec"].clone();
-    bench.edit("configmaps", &name, |config| {
+    let deployment = harness.cluster().get("deployments", &name).unwrap()["spec"].clone();
+    harness.edit("configmaps", &name, |config| {
         config["data"]["pod.json"] = "{\"spec\": {\"hostPID\": true}}".into();
     });
-    bench.settle().await;
-    assert_eq!(bench.world().get("deployments", &name).unwrap()["spec"], deployment);
+    harness.settle().await;
+    assert_eq!(harness.cluster().get("deployments", &name).unwrap()["spec"], deployment);
     // Not even where the Deployment is gone as well: the spec is what it is made from again.
-    let (mut bench, _) = earlier(SYNTHETIC).await;
-    bench.edit("configmaps", &name, |config| {
+    let (mut harness, _) = earlier(SYNTHETIC).await;
+    harness.edit("configmaps", &name, |config| {
         config["data"]["pod.json"] = "{\"spec\": {\"hostPID\": true}}".into();
     });
-    bench.delete("deployments", &name);
-    bench.settle().await;
-    let deployment = bench.world().get("deployments", &name).unwrap()["spec"].clone();
+    harness.delete("deployments", &name);
+    harness.settle().await;
+    let deployment = harness.cluster().get("deployments", &name).unwrap()["spec"].clone();
     assert!(!deployment.to_string().contains("hostPID"), "{deployment}");
-    assert_eq!(bench.revisions(), [(old, (2, 2))].into());
+    assert_eq!(harness.revisions(), [(old, (2, 2))].into());
 }
 
 #[tokio::test]
 async fn a_deployment_with_more_than_an_operator_sets_is_not_adopted() {
-    let (mut bench, old) = earlier(SYNTHETIC).await;
+    let (mut harness, old) = earlier(SYNTHETIC).await;
     let name = format!("iris-{old}");
-    bench.edit("deployments", &name, |deployment| {
+    harness.edit("deployments", &name, |deployment| {
         deployment["spec"]["template"]["spec"]["hostNetwork"] = true.into();
     });
-    bench.settle().await;
-    let pod = bench.world().get("deployments", &name).unwrap()["spec"]["template"]["spec"].clone();
+    harness.settle().await;
+    let pod = harness.cluster().get("deployments", &name).unwrap()["spec"]["template"]["spec"].clone();
     assert_eq!((&pod["hostNetwork"], &pod["containers"][0]["image"]), (&Value::Null, &json!("predictor:2")));
 }
 
 #[tokio::test]
 async fn a_label_of_an_old_config_map_is_repaired_though_it_is_immutable() {
-    let (mut bench, old) = earlier(SYNTHETIC).await;
+    let (mut harness, old) = earlier(SYNTHETIC).await;
     let name = format!("iris-{old}");
-    bench.settle().await;
-    bench.edit("configmaps", &name, |config| config["metadata"]["labels"]["canopy.rs/revision"] = "".into());
-    bench.settle().await;
-    let config = bench.world().get("configmaps", &name).unwrap().clone();
+    harness.settle().await;
+    harness
+        .edit("configmaps", &name, |config| config["metadata"]["labels"]["canopy.rs/revision"] = "".into());
+    harness.settle().await;
+    let config = harness.cluster().get("configmaps", &name).unwrap().clone();
     assert_eq!(config["metadata"]["labels"]["canopy.rs/revision"], *old);
     assert_eq!(config["data"]["pod.json"], Value::Null);
-    assert!(bench.conditions()[1].starts_with("Ready True"), "{:?}", bench.conditions());
+    assert!(harness.conditions()[1].starts_with("Ready True"), "{:?}", harness.conditions());
 }
 
 #[tokio::test]
 async fn a_watch_that_lags_behind_does_not_make_a_revision_look_like_an_earlier_operators() {
-    let mut bench = Bench::new(SYNTHETIC);
-    bench.pass().await.unwrap();
-    bench.watch(&["deployments", "configmaps"]);
-    bench.pass_without_watching().await.unwrap();
-    bench.settle().await;
-    assert!(bench.conditions()[1].starts_with("Ready True"), "{:?}", bench.conditions());
-    assert_eq!(bench.world().of_kind("controllerrevisions").count(), 1);
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.reconcile().await.unwrap();
+    harness.watch(&["deployments", "configmaps"]);
+    harness.reconcile_without_watch_events().await.unwrap();
+    harness.settle().await;
+    assert!(harness.conditions()[1].starts_with("Ready True"), "{:?}", harness.conditions());
+    assert_eq!(harness.cluster().of_kind("controllerrevisions").count(), 1);
 }
 
 #[tokio::test]
 async fn two_spellings_of_a_spec_are_one_revision() {
-    let mut bench = Bench::new(SYNTHETIC);
-    bench.settle().await;
-    let revision = bench.asked();
-    bench.edit_spec(|spec| {
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.settle().await;
+    let revision = harness.target_revision();
+    harness.edit_spec(|spec| {
         spec["train"]["algorithm"] = json!({"randomForest": {"trees": 100}});
         spec["train"]["deadlineSeconds"] = 30.into();
     });
-    bench.settle().await;
-    assert_eq!(bench.revisions(), [(revision, (2, 2))].into());
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(revision, (2, 2))].into());
 }
 
 #[tokio::test]
 async fn training_that_missed_its_deadline_is_tried_again_with_another() {
-    let mut bench =
-        Bench::new(&SYNTHETIC.replace("{randomForest: {}}", "{randomForest: {}}, deadlineSeconds: 30"));
-    bench.fate_of_next(Fate::Slow);
-    bench.settle().await;
-    bench.world().wait(30);
-    bench.settle().await;
-    let revision = bench.asked();
-    assert_eq!(bench.revisions(), [(revision.clone(), (0, 0))].into());
-    bench.fate_of_next(Fate::Good);
-    bench.edit_spec(|spec| spec["train"]["deadlineSeconds"] = 60.into());
-    bench.settle().await;
-    assert_eq!(bench.revisions(), [(revision, (2, 2))].into());
-    assert!(bench.conditions()[1].starts_with("Ready True"), "{:?}", bench.conditions());
+    let mut harness =
+        Harness::new(&SYNTHETIC.replace("{randomForest: {}}", "{randomForest: {}}, deadlineSeconds: 30"));
+    harness.set_next_behavior(PodBehavior::TrainsForever);
+    harness.settle().await;
+    harness.cluster().advance_time(30);
+    harness.settle().await;
+    let revision = harness.target_revision();
+    assert_eq!(harness.revisions(), [(revision.clone(), (0, 0))].into());
+    harness.set_next_behavior(PodBehavior::Healthy);
+    harness.edit_spec(|spec| spec["train"]["deadlineSeconds"] = 60.into());
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(revision, (2, 2))].into());
+    assert!(harness.conditions()[1].starts_with("Ready True"), "{:?}", harness.conditions());
 }
 
 #[tokio::test]
 async fn a_revision_that_never_served_is_not_said_to_serve() {
-    for fate in [Fate::Slow, Fate::Unready, Fate::Refused("gate_missed")] {
-        let mut bench = Bench::new(SYNTHETIC);
-        bench.fate_of_next(fate.clone());
-        bench.settle().await;
-        let status = bench.model().status.unwrap();
-        assert_eq!((status.revision, status.version, status.artifact), (None, None, None), "{fate:?}");
+    for behavior in [PodBehavior::TrainsForever, PodBehavior::NeverReady, PodBehavior::Refused("gate_missed")]
+    {
+        let mut harness = Harness::new(SYNTHETIC);
+        harness.set_next_behavior(behavior.clone());
+        harness.settle().await;
+        let status = harness.model().status.unwrap();
+        assert_eq!((status.revision, status.version, status.artifact), (None, None, None), "{behavior:?}");
         assert!(status.selector.is_some(), "what scales the model counts the pods that there are");
     }
-    let mut bench = Bench::new(SYNTHETIC);
-    bench.settle().await;
-    let revision = bench.asked();
-    bench.edit_spec(|spec| spec["replicas"] = 0.into());
-    bench.settle().await;
-    let status = bench.model().status.unwrap();
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.settle().await;
+    let revision = harness.target_revision();
+    harness.edit_spec(|spec| spec["replicas"] = 0.into());
+    harness.settle().await;
+    let status = harness.model().status.unwrap();
     assert_eq!((status.revision, status.version), (Some(revision), Some("1.0".to_owned())));
 }
 
 #[tokio::test]
 async fn what_an_orphaning_delete_left_is_told_with_the_command_that_removes_it() {
-    let mut bench = Bench::new(SYNTHETIC);
-    bench.settle().await;
-    for object in bench.world().objects.values_mut() {
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.settle().await;
+    for object in harness.cluster().objects.values_mut() {
         drop(object["metadata"].as_object_mut().unwrap().remove("ownerReferences"));
     }
-    bench.delete("predictormodels", "iris");
-    bench.apply(SYNTHETIC);
-    bench.settle().await;
-    let told = "--cascade=orphan); delete what it left: kubectl delete deployments,services,configmaps,controllerrevisions,poddisruptionbudgets --namespace shop --selector canopy.rs/model-uid=uid-predictormodels-iris";
-    assert!(bench.conditions()[1].ends_with(told), "{:?}", bench.conditions());
+    harness.delete("predictormodels", "iris");
+    harness.apply(SYNTHETIC);
+    harness.settle().await;
+    let expected_message = "--cascade=orphan); delete what it left: kubectl delete deployments,services,configmaps,controllerrevisions,poddisruptionbudgets --namespace shop --selector canopy.rs/model-uid=uid-predictormodels-iris";
+    assert!(harness.conditions()[1].ends_with(expected_message), "{:?}", harness.conditions());
 }

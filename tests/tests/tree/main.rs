@@ -82,7 +82,7 @@ const DOORS: [Door; 11] = [
             "gateway/src/store.rs",
             "gateway/src/store/address.rs",
             "gateway/src/store/feedback.rs",
-            "gateway/src/store/ledger.rs",
+            "gateway/src/store/predictions.rs",
             "gateway/src/store/migration.rs",
             "gateway/src/store/prediction.rs",
             "gateway/src/store/revision.rs",
@@ -92,7 +92,7 @@ const DOORS: [Door; 11] = [
     Door {
         kind: "connections to others",
         words: &["TcpStream::connect", "hyper::client"],
-        files: &["gateway/src/upstream/connection.rs", "predictor/src/serving/self_test.rs"],
+        files: &["gateway/src/upstream/pool.rs", "predictor/src/serving/self_test.rs"],
     },
     Door { kind: "DNS", words: &["hickory_resolver"], files: &["gateway/src/discovery/dns.rs"] },
     Door {
@@ -126,7 +126,8 @@ const DOORS: [Door; 11] = [
         files: &[
             "crates/runtime/src/trace.rs",
             "gateway/src/discovery/registry.rs",
-            "gateway/src/balance/endpoints.rs",
+            "gateway/src/balance/balancer.rs",
+            "gateway/src/balance/endpoint.rs",
             "gateway/src/routes/predict.rs",
         ],
     },

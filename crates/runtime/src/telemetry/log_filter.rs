@@ -130,7 +130,8 @@ mod tests {
         let layer = layer.with_filter(filter);
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
-            let tell = |number: u8| tracing::debug!(target: "canopy_gateway::http::exchange", number, "told");
+            let tell =
+                |number: u8| tracing::debug!(target: "canopy_gateway::http::request_context", number, "told");
             tell(1);
             levels.change("warn,canopy_gateway=debug").unwrap();
             tell(2);

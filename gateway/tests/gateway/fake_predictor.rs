@@ -1,0 +1,327 @@
+//! Predictors on loopback that behave as a test tells them to, down to the bytes.
+//!
+//! Comes in: a manner, which may change at any time. Goes out: answers, or what stands in their place, and a
+//! record of what was asked. Never: a model; the honest answer is 1 where the first two features add up to
+//! more than 0.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use canopy_contract::body;
+use canopy_contract::names::ModelName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// How the body of a request of several rows begins.
+const BATCH: &str = r#"{"instances":"#;
+
+/// How a predictor answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Behavior {
+    /// As it should.
+    Normal,
+    /// As it should, after a while.
+    Slow(Duration),
+    /// With this status and body, and the header with its revision.
+    Answer(u16, String),
+    /// With these bytes and nothing more, on a connection that then ends.
+    Bytes(Vec<u8>),
+    /// Not at all, on a connection that stays.
+    Hang,
+    /// Not at all: the connection is reset.
+    Reset,
+    /// Not at all: the connection ends.
+    Close,
+    /// As it should, but only the first request of each connection, which ends when a second one comes.
+    OncePerConnection,
+    /// As it should, but requests of several rows only once they are let go.
+    HoldBatches,
+    /// Not at all: the request ends the process. The port refuses connections from then on.
+    Crash,
+}
+
+/// What a predictor is asked to do, and what it was asked.
+pub(crate) struct Script {
+    /// `GET /model`.
+    pub(crate) description: Mutex<Value>,
+    pub(crate) describes: Mutex<Behavior>,
+    pub(crate) predicts: Mutex<Behavior>,
+    /// The revision it gives when it predicts, where that is not the description's.
+    pub(crate) revision: Mutex<Option<String>>,
+    /// How many connections there were, how many descriptions and how many predictions were asked for.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) descriptions: AtomicUsize,
+    pub(crate) predictions: AtomicUsize,
+    /// The last request for a prediction, head and body.
+    pub(crate) last: Mutex<(String, String)>,
+    /// How many of the predictions were asked for by requests of several rows.
+    pub(crate) batches: AtomicUsize,
+    /// Whether batches are let go.
+    release_batches: watch::Sender<bool>,
+    /// Whether the process ends.
+    crashes: watch::Sender<bool>,
+    /// Changes when idle connections must end.
+    close_connections: watch::Sender<u32>,
+    /// How many connections are open.
+    open: watch::Sender<usize>,
+}
+
+/// A predictor; it is gone when it is dropped.
+pub(crate) struct FakePredictor {
+    pub(crate) address: SocketAddr,
+    pub(crate) script: Arc<Script>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for FakePredictor {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl FakePredictor {
+    /// An honest predictor of `model` in the namespace `default`: four features between -10 and 10.
+    pub(crate) async fn of(model: &str) -> Self {
+        Self::at(model, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// The same, at `address`.
+    pub(crate) async fn at(model: &str, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self::on(listener, Arc::new(Script::new(model)))
+    }
+
+    fn on(listener: TcpListener, script: Arc<Script>) -> Self {
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(accept(listener, script.clone()));
+        Self { address, script, serving }
+    }
+
+    /// Ends the process, as it were: its port refuses connections, and those that were open are closed.
+    pub(crate) async fn stop(mut self) -> StoppedPredictor {
+        let (address, script) = (self.address, self.script.clone());
+        self.serving.abort();
+        assert!((&mut self.serving).await.unwrap_err().is_cancelled());
+        script.all_closed().await;
+        StoppedPredictor { address, script }
+    }
+
+    pub(crate) fn set_predict_behavior(&self, behavior: Behavior) {
+        *self.script.predicts.lock().unwrap() = behavior;
+    }
+
+    pub(crate) fn set_describe_behavior(&self, behavior: Behavior) {
+        *self.script.describes.lock().unwrap() = behavior;
+    }
+
+    /// Becomes another revision of its model.
+    pub(crate) fn change_revision(&self, revision: &str, change: impl FnOnce(&mut Value)) {
+        let mut description = self.script.description.lock().unwrap();
+        description["revision"] = json!(revision);
+        change(&mut description);
+    }
+
+    /// Closes every idle connection, and returns when no connection is open.
+    pub(crate) async fn close_connections(&self) {
+        self.script.close_connections.send_modify(|times| *times += 1);
+        self.script.all_closed().await;
+    }
+
+    /// Returns when no connection is open.
+    pub(crate) async fn wait_disconnected(&self) {
+        self.script.all_closed().await;
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.script.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn descriptions(&self) -> usize {
+        self.script.descriptions.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn predictions(&self) -> usize {
+        self.script.predictions.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn batches(&self) -> usize {
+        self.script.batches.load(Ordering::SeqCst)
+    }
+
+    /// Answers the requests of several rows that it holds, and those to come.
+    pub(crate) fn release_batches(&self) {
+        self.script.release_batches.send_replace(true);
+    }
+}
+
+/// A predictor that is gone.
+pub(crate) struct StoppedPredictor {
+    pub(crate) address: SocketAddr,
+    script: Arc<Script>,
+}
+
+impl StoppedPredictor {
+    /// Starts it again where it was.
+    pub(crate) async fn restart(self) -> FakePredictor {
+        FakePredictor::on(TcpListener::bind(self.address).await.unwrap(), self.script)
+    }
+}
+
+impl Script {
+    fn new(model: &str) -> Self {
+        let name: ModelName = model.parse().unwrap();
+        let features = ["a", "b", "c", "d"].map(|name| json!({"name": name, "min": -10.0, "max": 10.0}));
+        let description = json!({
+            "model": name, "namespace": "default", "version": "1.0", "revision": "6f3a9c1e",
+            "task": "Classification", "features": features, "classes": [0, 1],
+            "quality": {"metric": "Accuracy", "value": 0.96, "samples": 200}, "digest": "00",
+        });
+        Self {
+            description: Mutex::new(description),
+            describes: Mutex::new(Behavior::Normal),
+            predicts: Mutex::new(Behavior::Normal),
+            revision: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            descriptions: AtomicUsize::new(0),
+            predictions: AtomicUsize::new(0),
+            last: Mutex::default(),
+            batches: AtomicUsize::new(0),
+            release_batches: watch::Sender::new(false),
+            crashes: watch::Sender::new(false),
+            close_connections: watch::Sender::new(0),
+            open: watch::Sender::new(0),
+        }
+    }
+
+    async fn all_closed(&self) {
+        let mut open = self.open.subscribe();
+        let closed = open.wait_for(|&open| open == 0);
+        tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap().unwrap();
+    }
+
+    /// The answer to a request: status, revision, body.
+    fn normal(&self, path: &str, body: &str) -> (u16, String, String) {
+        let description = self.description.lock().unwrap().clone();
+        let described = description["revision"].as_str().unwrap().to_owned();
+        if path == "/model" {
+            return (200, described, description.to_string());
+        }
+        let revision = self.revision.lock().unwrap().clone().unwrap_or(described);
+        let rows = body::parse(body.as_bytes()).unwrap();
+        let one = |row: &[f64]| json!({"prediction": u8::from(row[0] + row[1] > 0.0), "confidence": 0.87});
+        let answers: Vec<_> = rows.iter().map(one).collect();
+        let answer = if rows.is_single() { answers[0].clone() } else { json!({"predictions": answers}) };
+        (200, revision, answer.to_string())
+    }
+}
+
+async fn accept(listener: TcpListener, script: Arc<Script>) {
+    let mut connections = JoinSet::new();
+    let mut crashes = script.crashes.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            _ = crashes.wait_for(|&crashes| crashes) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { return };
+        script.connections.fetch_add(1, Ordering::SeqCst);
+        connections.spawn(serve_connection(stream, script.clone()));
+    }
+}
+
+/// Counts a connection as open while it lives.
+struct Open(Arc<Script>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+async fn serve_connection(stream: TcpStream, script: Arc<Script>) {
+    script.open.send_modify(|open| *open += 1);
+    // Declared before the stream, so that the stream is closed when the count goes down.
+    let _open = Open(script.clone());
+    let mut stream = stream;
+    let mut close_connections = script.close_connections.subscribe();
+    let mut requests = 0;
+    loop {
+        let (head, body) = tokio::select! {
+            _ = close_connections.changed() => return,
+            request = read(&mut stream) => match request {
+                Some(request) => request,
+                None => return,
+            }
+        };
+        requests += 1;
+        let path = head.split(' ').nth(1).unwrap().to_owned();
+        let behavior = if path == "/model" {
+            script.descriptions.fetch_add(1, Ordering::SeqCst);
+            script.describes.lock().unwrap().clone()
+        } else {
+            script.predictions.fetch_add(1, Ordering::SeqCst);
+            script.batches.fetch_add(usize::from(body.starts_with(BATCH)), Ordering::SeqCst);
+            *script.last.lock().unwrap() = (head, body.clone());
+            script.predicts.lock().unwrap().clone()
+        };
+        let (mut status, revision, mut answer) = script.normal(&path, &body);
+        match behavior {
+            Behavior::Slow(time) => tokio::time::sleep(time).await,
+            Behavior::Answer(other, text) => (status, answer) = (other, text),
+            Behavior::Bytes(bytes) => {
+                drop(stream.write_all(&bytes).await);
+                return;
+            }
+            Behavior::Hang => std::future::pending().await,
+            Behavior::Reset => {
+                stream.set_zero_linger().unwrap();
+                return;
+            }
+            Behavior::Close => return,
+            Behavior::OncePerConnection if requests > 1 => return,
+            Behavior::HoldBatches if body.starts_with(BATCH) => {
+                let mut go = script.release_batches.subscribe();
+                go.wait_for(|&go| go).await.unwrap();
+            }
+            Behavior::Crash => {
+                script.crashes.send_replace(true);
+                std::future::pending::<()>().await;
+            }
+            Behavior::Normal | Behavior::OncePerConnection | Behavior::HoldBatches => {}
+        }
+        let length = answer.len();
+        let text = format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+             canopy-revision: {revision}\r\n\r\n{answer}"
+        );
+        if stream.write_all(text.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The head and body of the next request.
+async fn read(stream: &mut TcpStream) -> Option<(String, String)> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break String::from_utf8(bytes.drain(..end + 4).collect()).unwrap();
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.map_or(0, |length| length.parse().unwrap());
+    while bytes.len() < length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some((head, String::from_utf8(bytes).unwrap()))
+}

@@ -1,0 +1,99 @@
+//! What the containers of predictors get where a model does not say: the cluster owner's choice.
+//!
+//! Only new revisions read it; the pods of a revision that exists stay as they are.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use canopy_resource::placement::Resources;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde::Deserialize;
+
+/// The resources of a container that trains and of one that serves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefaultResources {
+    /// Of the container that trains.
+    pub prepare: Resources,
+    /// Of the container that serves.
+    pub serve: Resources,
+}
+
+/// A text that does not say what containers get.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be JSON with the resources of both containers, as in \
+     {{\"prepare\": {{\"limits\": {{\"memory\": \"2Gi\"}}}}, \"serve\": {{\"requests\": {{\"cpu\": \"10m\"}}}}}}: {0}"
+)]
+pub struct DefaultResourcesError(String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with the members prepare and serve")]
+struct Document {
+    prepare: ContainerResources,
+    serve: ContainerResources,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContainerResources {
+    requests: Option<BTreeMap<String, Quantity>>,
+    limits: Option<BTreeMap<String, Quantity>>,
+}
+
+impl FromStr for DefaultResources {
+    type Err = DefaultResourcesError;
+
+    fn from_str(text: &str) -> Result<Self, DefaultResourcesError> {
+        let Document { prepare, serve } =
+            serde_json::from_str(text).map_err(|error| DefaultResourcesError(error.to_string()))?;
+        let resources = |ContainerResources { requests, limits }| Resources { requests, limits };
+        Ok(Self { prepare: resources(prepare), serve: resources(serve) })
+    }
+}
+
+impl Default for DefaultResources {
+    /// Requests so small that a small cluster takes many small models, and no limit of CPU, which would slow them down.
+    /// Training has a limit of memory: what it takes follows from data and trees, and is not the tenant's to know.
+    fn default() -> Self {
+        let amounts = |pairs: &[(&str, &str)]| {
+            Some(
+                pairs
+                    .iter()
+                    .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+                    .collect(),
+            )
+        };
+        let small = amounts(&[("cpu", "10m"), ("memory", "32Mi")]);
+        Self {
+            prepare: Resources { requests: small.clone(), limits: amounts(&[("memory", "2Gi")]) },
+            serve: Resources { requests: small, limits: None },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_replaces_the_default_of_both_containers() {
+        let text = r#"{"prepare": {"limits": {"memory": "1Gi"}}, "serve": {}}"#;
+        let DefaultResources { prepare, serve } = text.parse().unwrap();
+        let limit = [("memory".to_owned(), Quantity("1Gi".to_owned()))];
+        assert_eq!(prepare, Resources { requests: None, limits: Some(limit.into()) });
+        assert_eq!(serve, Resources::default());
+    }
+
+    #[test]
+    fn a_word_that_nothing_honours_is_refused() {
+        for (text, told) in [
+            (r#"{"prepare": {}}"#, "missing field `serve`"),
+            (r#"{"prepare": {"limit": {}}, "serve": {}}"#, "unknown field `limit`"),
+            (r#"{"prepare": {}, "serve": {}, "train": {}}"#, "unknown field `train`"),
+            ("2Gi", "expected an object with the members prepare and serve"),
+        ] {
+            let why = text.parse::<DefaultResources>().unwrap_err().to_string();
+            assert!(why.starts_with("must be JSON") && why.contains(told), "{why}");
+        }
+    }
+}

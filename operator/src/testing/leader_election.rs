@@ -1,0 +1,235 @@
+//! The Lease over time, as in client-go's tests of its election: holders that are silent, slow, or answered late.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use canopy_runtime::readiness::Readiness;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::fake_api_server::{Fault, InjectedFault, client};
+use super::fake_cluster::{FakeCluster, key};
+use crate::api::fence::Fence;
+use crate::controller::leader::{Candidate, Election};
+
+const LEASES: &str = "kube-system";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A process that stands for the Lease.
+struct Process {
+    election: Election,
+    fence: Fence,
+    readiness: Readiness,
+}
+
+fn new_cluster() -> Arc<Mutex<FakeCluster>> {
+    Arc::new(Mutex::new(FakeCluster::new()))
+}
+
+fn process(cluster: &Arc<Mutex<FakeCluster>>, identity: &str, installation: &str) -> Process {
+    let candidate = Candidate { identity: identity.to_owned(), installation: installation.to_owned() };
+    Process {
+        election: Election::new(client(cluster.clone()), LEASES, candidate),
+        fence: Fence::default(),
+        readiness: Readiness::new(),
+    }
+}
+
+impl Process {
+    async fn wins(&mut self) {
+        let gate = self.readiness.gate("lease", "not asked for yet");
+        self.election.acquire(&gate, &self.fence).await;
+    }
+}
+
+fn inject_fault(
+    cluster: &Arc<Mutex<FakeCluster>>,
+    (method, path): (&'static str, &str),
+    times: usize,
+    how: Fault,
+) {
+    cluster.lock().unwrap().injected_faults.push(InjectedFault { method, path: path.to_owned(), times, how });
+}
+
+fn holder(cluster: &Arc<Mutex<FakeCluster>>) -> String {
+    let cluster = cluster.lock().unwrap();
+    let lease = &cluster.objects[&key("leases", LEASES, "canopy-operator")];
+    lease["spec"]["holderIdentity"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_silent_is_followed_by_another_after_the_time_of_the_lease() {
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
+    first.wins().await;
+    assert_eq!((first.fence.remaining(), first.readiness.check()), (10 * SECOND, Ok(())));
+    let (mut second, began) = (process(&cluster, "b", "x"), Instant::now());
+    second.wins().await;
+    assert!(began.elapsed() >= 15 * SECOND && began.elapsed() <= 18 * SECOND, "{:?}", began.elapsed());
+    assert_eq!((holder(&cluster).as_str(), first.fence.remaining()), ("b", Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_renews_is_not_followed_until_it_lets_go() {
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
+    first.wins().await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let holding =
+        tokio::spawn(first.election.renew_until(first.fence.clone(), async { drop(stopped.await) }));
+    let mut second = process(&cluster, "b", "x");
+    assert!(timeout(300 * SECOND, second.wins()).await.is_err());
+    assert!(!first.fence.remaining().is_zero());
+    assert_eq!(second.readiness.check(), Ok(()), "one that waits for its own installation is ready");
+
+    drop(stop);
+    let election = holding.await.unwrap().unwrap();
+    first.fence.close();
+    election.release().await;
+    let began = Instant::now();
+    second.wins().await;
+    assert!(began.elapsed() <= 3 * SECOND, "{:?}", began.elapsed());
+}
+
+/// What one thing that goes wrong with renewals costs.
+async fn renewals(method: &'static str, times: usize, how: Fault) -> (bool, Duration) {
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
+    first.wins().await;
+    let began = Instant::now();
+    inject_fault(&cluster, (method, "leases"), times, how);
+    let held =
+        timeout(120 * SECOND, first.election.renew_until(first.fence.clone(), std::future::pending())).await;
+    (held.is_err() && !first.fence.remaining().is_zero(), began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_renewal_that_goes_wrong_does_not_cost_the_lease() {
+    for how in [
+        Fault::HangsBefore,
+        // It was done: the next one meets a version of the Lease that it does not know, and looks who wrote it.
+        Fault::HangsAfter,
+        Fault::FailsBefore(500),
+        Fault::FailsAfter(504),
+        Fault::FailsBefore(409),
+        Fault::FailsAfter(409),
+        Fault::AnswersLate(2 * SECOND),
+        Fault::AnswersLate(20 * SECOND),
+        Fault::ActsLate(20 * SECOND),
+    ] {
+        let (held, _) = renewals("PUT", 1, how).await;
+        assert!(held, "{how:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_whose_renewals_all_fail_stops_at_the_deadline() {
+    for how in [Fault::HangsBefore, Fault::HangsAfter, Fault::FailsBefore(500)] {
+        let (held, after) = renewals("PUT", usize::MAX, how).await;
+        assert!(!held && after == 10 * SECOND, "{how:?}: {held} after {after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_deleted_is_made_again_by_its_holder() {
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "x");
+    first.wins().await;
+    cluster.lock().unwrap().remove(&key("leases", LEASES, "canopy-operator")).unwrap();
+    let renew_until = first.election.renew_until(first.fence.clone(), sleep(60 * SECOND));
+    assert!(renew_until.await.is_some());
+    assert_eq!(holder(&cluster), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lease_says_of_its_duration_neither_shortens_nor_lengthens_the_wait() {
+    for seconds in [0, 1, 1_000_000] {
+        let cluster = new_cluster();
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "canopy-operator"},
+            "spec": {"holderIdentity": "z", "leaseDurationSeconds": seconds}});
+        cluster.lock().unwrap().store(key("leases", LEASES, "canopy-operator"), lease);
+        let (mut first, began) = (process(&cluster, "a", "x"), Instant::now());
+        first.wins().await;
+        let waited = began.elapsed();
+        assert!(waited >= 15 * SECOND && waited <= 18 * SECOND, "{seconds}: {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_installation_says_why_it_does_not_lead_and_leads_once_the_first_is_gone() {
+    let cluster = new_cluster();
+    let mut first = process(&cluster, "a", "canopy-system/canopy");
+    first.wins().await;
+    let mut other = process(&cluster, "b", "elsewhere/canopy");
+    assert!(timeout(5 * SECOND, other.wins()).await.is_err());
+    assert_eq!(
+        other.readiness.check(),
+        Err("lease: another installation of Canopy, canopy-system/canopy, leads in this cluster by a: this one does \
+             nothing; uninstall one of them"
+            .to_owned())
+    );
+
+    // The pods of the first are replaced: the next of them leads, though the other looks as often.
+    let election = first.election.renew_until(first.fence.clone(), std::future::ready(())).await.unwrap();
+    first.fence.close();
+    election.release().await;
+    let mut next = process(&cluster, "c", "canopy-system/canopy");
+    tokio::select! {
+        () = next.wins() => {}
+        () = other.wins() => panic!("a second installation took over"),
+    }
+    assert_eq!(holder(&cluster), "c");
+
+    // The first is gone for good.
+    other.wins().await;
+    assert_eq!((holder(&cluster).as_str(), other.readiness.check()), ("b", Ok(())));
+}
+
+/// A process that begins anew whenever it loses the Lease, as Kubernetes has it do. All its fences are kept.
+async fn live(
+    cluster: Arc<Mutex<FakeCluster>>,
+    identity: &'static str,
+    fences: Arc<Mutex<Vec<(&'static str, Fence)>>>,
+) {
+    loop {
+        let mut process = process(&cluster, identity, "x");
+        fences.lock().unwrap().push((identity, process.fence.clone()));
+        process.wins().await;
+        drop(process.election.renew_until(process.fence, std::future::pending()).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_no_two_processes_may_write_at_once_and_one_leads_in_the_end() {
+    let late = [1, 4, 9, 12, 16, 20, 31].map(|seconds| seconds * SECOND);
+    let all = late.map(Fault::AnswersLate).into_iter().chain(late.map(Fault::ActsLate));
+    let all = all.chain([
+        Fault::HangsBefore,
+        Fault::HangsAfter,
+        Fault::FailsBefore(500),
+        Fault::FailsAfter(500),
+        Fault::FailsAfter(409),
+    ]);
+    for how in all {
+        for (method, times) in [("POST", 1), ("PUT", 1), ("PUT", 4), ("GET", 1), ("GET", 5)] {
+            let (cluster, fences) = (new_cluster(), Arc::<Mutex<Vec<_>>>::default());
+            inject_fault(&cluster, (method, "leases"), times, how);
+            let lives =
+                ["a", "b"].map(|identity| tokio::spawn(live(cluster.clone(), identity, fences.clone())));
+            for tenth in 0..1800 {
+                if tenth == 600 {
+                    // And once more, while one leads.
+                    inject_fault(&cluster, (method, "leases"), times, how);
+                }
+                sleep(SECOND / 10).await;
+                let fences = fences.lock().unwrap();
+                let open: Vec<_> = fences.iter().filter(|(_, fence)| !fence.remaining().is_zero()).collect();
+                let who = || open.iter().map(|(identity, _)| identity).collect::<Vec<_>>();
+                assert!(open.len() <= 1, "{how:?} {method} {times}: {:?} at {tenth}", who());
+                assert!(tenth < 1799 || open.len() == 1, "{how:?} {method} {times}: nobody leads");
+            }
+            lives.iter().for_each(tokio::task::JoinHandle::abort);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A change of revision, as people cause it.
+
+use serde_json::{Value, json};
+
+use super::fake_cluster::PodBehavior;
+use super::harness::{Harness, SYNTHETIC};
+use crate::pod::template::PredictorRuntime;
+
+/// A bench on which the model serves with both pods.
+async fn serving() -> Harness {
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.settle().await;
+    assert_eq!(harness.revisions().into_values().collect::<Vec<_>>(), [(2, 2)]);
+    assert_eq!(harness.selected_by("iris"), harness.selected_by("iris-pods"));
+    harness
+}
+
+#[tokio::test]
+async fn a_new_model_prepares_in_one_pod_and_then_gets_all_its_replicas() {
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.reconcile().await.unwrap();
+    let revision = harness.target_revision();
+    assert_eq!(harness.revisions(), [(revision.clone(), (1, 0))].into());
+    assert_eq!(harness.selected_by("iris-pods"), Some(revision.clone()));
+    harness.settle().await;
+    let expected_message = format!("Normal Serving revision {revision} answers with all 2 pods");
+    assert_eq!(harness.revisions(), [(revision, (2, 2))].into());
+    assert_eq!(harness.cluster().events, [expected_message]);
+}
+
+#[tokio::test]
+async fn a_changed_spec_is_switched_to_once_when_all_its_pods_are_ready_and_the_old_ones_stay_for_a_while() {
+    let mut harness = serving().await;
+    let old = harness.target_revision();
+    let uids: Vec<_> = harness.cluster().of_kind("pods").map(|pod| pod["metadata"]["uid"].clone()).collect();
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    let new = harness.target_revision();
+
+    harness.reconcile().await.unwrap();
+    assert_eq!(harness.revisions(), [(old.clone(), (2, 2)), (new.clone(), (1, 0))].into());
+    assert_eq!(harness.selected_by("iris-pods"), Some(old.clone()));
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(old.clone(), (2, 2)), (new.clone(), (2, 2))].into());
+    assert_eq!(harness.selected_by("iris"), Some(new.clone()));
+    assert_eq!(harness.selected_by("iris-pods"), Some(new.clone()));
+    assert_eq!(harness.switches, 1);
+
+    harness.cluster().advance_time(59);
+    harness.settle().await;
+    let stay: Vec<_> = harness.cluster().of_kind("pods").map(|pod| pod["metadata"]["uid"].clone()).collect();
+    assert!(uids.iter().all(|uid| stay.contains(uid)), "{stay:?}");
+    harness.cluster().advance_time(1);
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(new.clone(), (2, 2))].into());
+    let names: Vec<_> =
+        harness.cluster().of_kind("configmaps").map(|c| c["metadata"]["name"].clone()).collect();
+    assert_eq!(names, [format!("iris-{new}")]);
+    assert_eq!(harness.switches, 1);
+}
+
+#[tokio::test]
+async fn passes_come_back_by_themselves_for_what_only_time_changes() {
+    let mut harness = serving().await;
+    assert_eq!(harness.reconcile().await.unwrap(), None);
+    harness.edit_spec(|spec| {
+        spec["version"] = "1.1".into();
+        spec["train"]["deadlineSeconds"] = 30.into();
+    });
+    harness.set_next_behavior(PodBehavior::TrainsForever);
+    harness.settle().await;
+    harness.cluster().advance_time(10);
+    assert_eq!(harness.reconcile().await.unwrap().unwrap().as_secs(), 20);
+
+    harness.set_next_behavior(PodBehavior::Healthy);
+    harness.settle().await;
+    harness.cluster().advance_time(10);
+    assert_eq!(harness.reconcile().await.unwrap().unwrap().as_secs(), 50);
+    harness.cluster().advance_time(50);
+    harness.settle().await;
+    assert_eq!(harness.reconcile().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_refused_revision_is_scaled_to_zero_and_not_tried_again_while_the_old_one_serves() {
+    let mut harness = serving().await;
+    let old = harness.target_revision();
+    harness.edit_spec(|spec| spec["train"]["gate"] = json!({"metric": "Accuracy", "min": "0.99"}));
+    let new = harness.target_revision();
+    harness.set_next_behavior(PodBehavior::Refused("gate_missed"));
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(old.clone(), (2, 2)), (new.clone(), (0, 0))].into());
+    assert_eq!(harness.selected_by("iris-pods"), Some(old.clone()));
+    let refused = harness.model().status.unwrap().refused.unwrap();
+    assert_eq!((refused.revision, refused.reason.as_str()), (new.clone(), "GateMissed"));
+
+    // Another operator, another image, and even good pods change nothing: only spec and data do.
+    harness.set_next_behavior(PodBehavior::Healthy);
+    harness.restart_operator("predictor:2");
+    harness.cluster().advance_time(600);
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(old.clone(), (2, 2)), (new.clone(), (0, 0))].into());
+
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    let newest = harness.target_revision();
+    harness.settle().await;
+    harness.cluster().advance_time(60);
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(newest, (2, 2))].into());
+    assert!(harness.model().status.unwrap().refused.is_none());
+}
+
+#[tokio::test]
+async fn a_first_revision_that_is_refused_gives_way_to_the_next_at_once() {
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.set_next_behavior(PodBehavior::Refused("data_invalid"));
+    harness.settle().await;
+    let refused = harness.target_revision();
+    assert_eq!(harness.revisions(), [(refused, (0, 0))].into());
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    harness.reconcile().await.unwrap();
+    assert_eq!(harness.revisions(), [(harness.target_revision(), (1, 0))].into());
+    assert_eq!(harness.selected_by("iris"), Some(harness.target_revision()));
+}
+
+#[tokio::test]
+async fn a_candidate_that_is_no_longer_asked_for_goes_at_once() {
+    let mut harness = serving().await;
+    let old = harness.target_revision();
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    harness.set_next_behavior(PodBehavior::NeverReady);
+    harness.settle().await;
+    assert_eq!(harness.revisions()[&harness.target_revision()], (1, 0));
+    harness.edit_spec(|spec| spec["version"] = "1.0".into());
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(old, (2, 2))].into());
+    assert_eq!(harness.switches, 0);
+}
+
+#[tokio::test]
+async fn what_was_replaced_a_moment_ago_can_be_returned_to_without_training() {
+    let mut harness = serving().await;
+    let old = harness.target_revision();
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    harness.settle().await;
+    harness.cluster().advance_time(30);
+    let uids = |harness: &Harness| -> Vec<_> {
+        let cluster = harness.cluster();
+        let old_pods =
+            cluster.of_kind("pods").filter(|pod| pod["metadata"]["labels"]["canopy.rs/revision"] == old);
+        old_pods.map(|pod| pod["metadata"]["uid"].clone()).collect()
+    };
+    let before = uids(&harness);
+    harness.edit_spec(|spec| spec["version"] = "1.0".into());
+    harness.settle().await;
+    assert_eq!(harness.selected_by("iris-pods").as_ref(), Some(&old));
+    assert_eq!(uids(&harness), before);
+    harness.cluster().advance_time(60);
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(old.clone(), (2, 2))].into());
+}
+
+#[tokio::test]
+async fn scaling_makes_no_revision_and_reaches_the_revision_that_serves() {
+    let mut harness = serving().await;
+    let revision = harness.target_revision();
+    for (replicas, budget) in [(5, true), (1, false), (0, false), (3, true)] {
+        harness.edit_spec(|spec| spec["replicas"] = replicas.into());
+        harness.settle().await;
+        assert_eq!(harness.revisions(), [(revision.clone(), (replicas, replicas))].into());
+        assert_eq!(harness.cluster().get("poddisruptionbudgets", "iris").is_some(), budget, "{replicas}");
+    }
+    harness.assert_no_repair_event();
+}
+
+#[tokio::test]
+async fn nothing_that_is_paused_is_touched() {
+    let mut harness = serving().await;
+    let old = harness.target_revision();
+    harness.edit_spec(|spec| {
+        spec["paused"] = true.into();
+        spec["version"] = "1.1".into();
+        spec["replicas"] = 5.into();
+    });
+    harness.cluster().writes.clear();
+    harness.settle().await;
+    assert_eq!(harness.cluster().writes, ["status iris"]);
+    harness.edit_spec(|spec| spec["paused"] = false.into());
+    harness.settle().await;
+    assert_eq!(harness.revisions(), [(old, (5, 5)), (harness.target_revision(), (5, 5))].into());
+}
+
+#[tokio::test]
+async fn a_restart_that_is_asked_for_is_a_change_of_revision() {
+    let mut harness = serving().await;
+    let old = harness.target_revision();
+    harness.edit("predictormodels", "iris", |model| {
+        model["metadata"]["annotations"] = json!({"canopy.rs/restartedAt": "2026-05-04"});
+    });
+    harness.settle().await;
+    assert_ne!(harness.target_revision(), old);
+    assert_eq!(harness.selected_by("iris-pods"), Some(harness.target_revision()));
+    assert_eq!(harness.switches, 1);
+}
+
+#[tokio::test]
+async fn a_newer_operator_does_not_restart_what_serves_and_repairs_it_as_it_was() {
+    let mut harness = serving().await;
+    let name = format!("iris-{}", harness.target_revision());
+    let spec = harness.cluster().get("deployments", &name).unwrap()["spec"].clone();
+    harness.cluster().writes.clear();
+    harness.restart_operator("predictor:2");
+    harness.settle().await;
+    assert_eq!(harness.cluster().writes, Vec::<String>::new());
+    harness.delete("deployments", &name);
+    harness.settle().await;
+    assert_eq!(harness.cluster().get("deployments", &name).unwrap()["spec"], spec);
+    assert_eq!(harness.revisions()[&harness.target_revision()], (2, 2));
+}
+
+#[tokio::test]
+async fn predictors_of_new_revisions_send_their_traces_to_where_the_operator_was_told() {
+    let mut harness = serving().await;
+    let variables = |harness: &Harness| {
+        let name = format!("iris-{}", harness.target_revision());
+        let deployment = harness.cluster().get("deployments", &name).unwrap().clone();
+        let pod = &deployment["spec"]["template"]["spec"];
+        let of = |container: &Value| -> Vec<Value> {
+            let all = container["env"].as_array().into_iter().flatten();
+            // What the serving config must be stands there too.
+            all.filter(|variable| variable["name"] != "CANOPY_CONFIG_SHA256").cloned().collect()
+        };
+        assert_eq!(of(&pod["initContainers"][0]), Vec::<Value>::new(), "to prepare is not traced");
+        of(&pod["containers"][0])
+    };
+    let expected_message = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318".to_owned())];
+    harness.restart_operator_with_runtime(PredictorRuntime {
+        image: "predictor:1".to_owned(),
+        variables: expected_message,
+        ..PredictorRuntime::default()
+    });
+    harness.settle().await;
+    assert_eq!(variables(&harness), Vec::<Value>::new(), "what serves is not restarted");
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    harness.settle().await;
+    let expected = [json!({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"})];
+    assert_eq!(variables(&harness), expected);
+}
+
+#[tokio::test]
+async fn a_watch_that_lags_takes_no_old_revision_before_its_time() {
+    let mut harness = serving().await;
+    let old = harness.target_revision();
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    // Whatever the other watches still show, the Service has both: who is selected, and who was, since when.
+    for seen in
+        [&["services"][..], &["deployments", "pods"], &["services"], &["deployments"], &["pods", "services"]]
+    {
+        for _ in 0..4 {
+            harness.watch(seen);
+            harness.reconcile_without_watch_events().await.unwrap();
+            harness.cluster().step();
+            assert_eq!(harness.revisions()[&old], (2, 2));
+        }
+    }
+    harness.settle().await;
+    assert_eq!(harness.selected_by("iris-pods"), Some(harness.target_revision()));
+    assert_eq!((harness.switches, harness.revisions()[&old]), (1, (2, 2)));
+    harness.assert_no_repair_event();
+}
