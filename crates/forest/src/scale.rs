@@ -132,7 +132,8 @@ impl Scaler {
 
     /// Whether it leaves every value as it is.
     pub fn is_identity(&self) -> bool {
-        self.offsets.iter().all(|offset| *offset == 0.0) && self.scales.iter().all(|scale| *scale == 1.0)
+        self.offsets.iter().all(|offset| *offset == 0.0)
+            && self.scales.iter().all(|scale| scale.to_bits() == 1_f64.to_bits())
     }
 
     /// Replaces the contents of `scaled` by `values` scaled: one row or many, row after row.

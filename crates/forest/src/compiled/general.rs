@@ -73,7 +73,9 @@ impl GeneralEnsemble {
                 }
             }
             if self.combine == Combine::Mean {
-                scores.iter_mut().for_each(|score| *score /= self.roots.len() as f64);
+                for score in scores {
+                    *score /= self.roots.len() as f64;
+                }
             }
         }
     }

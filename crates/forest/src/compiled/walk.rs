@@ -152,7 +152,9 @@ impl CompiledForest {
     fn finish(&self, sums: &mut [f64]) {
         if self.combine == Combine::Mean {
             let trees = self.roots.len() as f64;
-            sums.iter_mut().for_each(|sum| *sum /= trees);
+            for sum in sums {
+                *sum /= trees;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::data::cells::{self, Lines};
 use crate::data::error::DataError;
 use crate::data::labels::{Labels, Place};
-use crate::data::precision::RoundedCells;
+use crate::data::precision::{RoundedCells, is_rounded};
 use crate::data::samples::{NAME_MAX, ROWS_MAX, Samples};
 use crate::data::seen::{Column, Names, Seen};
 
@@ -46,7 +46,9 @@ impl Samples {
                     labels.push(cell, place)?;
                 } else {
                     let number = header.number(cell, index, place)?;
-                    rounded[index].note(row - 1, cell, number);
+                    if is_rounded(cell, number) {
+                        rounded[index].push(row - 1, cell.clone());
+                    }
                     values.push(number);
                 }
             }

@@ -19,7 +19,9 @@ impl Ensemble {
             }
         }
         if raw.combine == Combine::Mean {
-            scores.iter_mut().for_each(|score| *score /= raw.trees.len() as f64);
+            for score in &mut scores {
+                *score /= raw.trees.len() as f64;
+            }
         }
         scores
     }
@@ -59,10 +61,10 @@ impl RawEnsemble {
 
 /// Whether a set has the category that `value` is without its fraction.
 pub(crate) fn contains(set: &[u64], value: f64) -> bool {
-    // A cast is 0 for negative numbers, which are no category, and the largest number beyond the range.
-    let category = value as u64;
-    let word = usize::try_from(category / 64).ok().and_then(|word| set.get(word));
-    value >= 0.0 && word.is_some_and(|word| word >> (category % 64) & 1 == 1)
+    // The cast cuts the fraction off, and gives the largest integer for values beyond the range.
+    let category = usize::try_from(value as i64).ok().filter(|_| value >= 0.0);
+    category
+        .is_some_and(|category| set.get(category / 64).is_some_and(|word| word >> (category % 64) & 1 == 1))
 }
 
 #[cfg(test)]
