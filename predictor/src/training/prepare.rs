@@ -102,10 +102,10 @@ pub fn prepare_from(
     let TrainTest { train, test } =
         samples.split(u32::from(*test_percent), algorithm.seed()).map_err(Refused::from)?;
 
-    let trained = training::train(trainer, &config.train, &train, progress).map_err(Refused::from)?;
+    let fitted = training::train(trainer, &config.train, &train, progress).map_err(Refused::from)?;
     let (scaler, merged) =
-        (arrangement.scaler(&trained.scaler).map_err(Refused::from)?, trained.merged.clone());
-    let payload = trained.reordered(arrangement.columns(), arrangement.labels())?;
+        (arrangement.scaler(&fitted.scaler).map_err(Refused::from)?, fitted.merged.clone());
+    let payload = fitted.reordered(arrangement.columns(), arrangement.labels())?;
 
     let head = Head::default();
     let model = LoadedModel::new(&scaler, payload.engine(), head);
