@@ -27,6 +27,9 @@ pub const SPEC_DIGEST: &str = "canopy.rs/meaning";
 /// On the Service that the gateway asks for endpoints: which revisions served before, and until when.
 pub const RETIRED: &str = "canopy.rs/retired";
 
+/// On an `EndpointSlice`: the Service it belongs to. Kubernetes sets it, and copies the labels of the Service beside it.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 /// On the Lease: the installation that leads.
 pub const INSTALLATION: &str = "canopy.rs/installation";
 

@@ -40,6 +40,8 @@ pub enum Reason {
     PodsRefused,
     /// Pods run and are not ready.
     PodsNotReady,
+    /// Pods are ready, and the Service by which gateways find them has no endpoint.
+    NoEndpoints,
     /// `prepare` failed in a way that may pass, and is tried again.
     PrepareFailed,
     /// A container needed more memory than its limit.
@@ -82,7 +84,7 @@ impl Diagnosis {
 
 impl Reason {
     /// Every word there is.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Serving,
         Self::Prepared,
         Self::Preparing,
@@ -99,6 +101,7 @@ impl Reason {
         Self::Unschedulable,
         Self::PodsRefused,
         Self::PodsNotReady,
+        Self::NoEndpoints,
         Self::PrepareFailed,
         Self::OutOfMemory,
         Self::DeadlineExceeded,
@@ -131,6 +134,7 @@ impl Reason {
             Self::Unschedulable => "Unschedulable",
             Self::PodsRefused => "PodsRefused",
             Self::PodsNotReady => "PodsNotReady",
+            Self::NoEndpoints => "NoEndpoints",
             Self::PrepareFailed => "PrepareFailed",
             Self::OutOfMemory => "OutOfMemory",
             Self::DeadlineExceeded => "DeadlineExceeded",

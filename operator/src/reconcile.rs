@@ -39,6 +39,7 @@ use crate::state::{Objects, ObservedState, PreviousStatus};
 use crate::status::conditions;
 use crate::status::events::{self, Announcement};
 use crate::status::inputs::ApplyOutcome;
+use crate::status::reach::{self, EndpointGaps};
 use crate::status::{previous_status, status};
 use crate::tracing_spans;
 
@@ -70,6 +71,8 @@ pub struct Context {
     pub spec_resolver: SpecResolver,
     /// Statuses that were written and that the watch has not shown yet.
     pub pending_statuses: PendingStatuses,
+    /// Since when ready pods of each model have had no endpoint.
+    pub endpoint_gaps: EndpointGaps,
     /// Models whose passes fail.
     pub failures: Backoff,
 }
@@ -91,6 +94,7 @@ impl Context {
             metrics,
             spec_resolver,
             pending_statuses: PendingStatuses::default(),
+            endpoint_gaps: EndpointGaps::default(),
             failures: Backoff::new(FAILURES),
         }
     }
@@ -98,10 +102,12 @@ impl Context {
     /// Forgets what was known of models that are gone.
     fn forget(&self) {
         let models = self.stores.models.len();
-        if self.pending_statuses.len() > models || self.failures.len() > models {
+        let known = [self.pending_statuses.len(), self.endpoint_gaps.len(), self.failures.len()];
+        if known.iter().any(|known| *known > models) {
             let there: HashSet<_> =
                 self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
             self.pending_statuses.retain(|uid| there.contains(uid));
+            self.endpoint_gaps.retain(|uid| there.contains(uid));
             self.failures.retain(|uid| there.contains(uid));
         }
     }
@@ -193,6 +199,7 @@ async fn reconcile_model(
         refusal_policy::requeue_after(&desired, &observed, now),
         progress::requeue_after(&desired, &observed, now),
         pod_replacement::requeue_after(&observed, now),
+        reach::requeue_after(&observed),
     ];
     let next = by_time.into_iter().chain([blocked_requeue, applied.retry_after]);
     Ok(next.flatten().min())
@@ -257,7 +264,8 @@ async fn load(
             }
         }
     }
-    let observed = ObservedState::read(name, &objects, snapshots, previous_status);
+    let mut observed = ObservedState::read(name, &objects, snapshots, previous_status);
+    observed.reach = context.endpoint_gaps.reach(model, name, &observed, now);
     Ok(LoadedModel { desired, observed, source_error })
 }
 

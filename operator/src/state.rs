@@ -5,16 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use canopy_contract::names::ModelName;
 use canopy_contract::report::Report;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 
-use crate::labels::{Labels, RETIRED, REVISION};
+use crate::labels::{Labels, RETIRED, REVISION, SERVICE_NAME};
 use crate::pod::diagnosis::{self, Stuck};
 use crate::reason::Diagnosis;
 use crate::revision::retirement::{self, Retired};
@@ -31,6 +33,8 @@ pub struct Objects {
     pub config_maps: Vec<Arc<PartialObjectMeta<ConfigMap>>>,
     /// The two that select the revision that serves.
     pub services: Vec<Arc<Service>>,
+    /// What Kubernetes made of the Services: the pods that clients of each find.
+    pub slices: Vec<Arc<EndpointSlice>>,
     /// Of all revisions.
     pub pods: Vec<Arc<Pod>>,
 }
@@ -59,12 +63,28 @@ pub struct ObservedState {
     pub selected: Option<String>,
     /// What each Service selects, by the Service's name.
     pub selectors: BTreeMap<String, Labels>,
+    /// The names of the pods that gateways find: the ready endpoints of their Service.
+    pub endpoints: BTreeSet<String>,
+    /// Whether gateways find a pod of the revision that their Service selects.
+    pub reach: Reach,
     /// The revisions that served before.
     pub retired: Retired,
     /// What the status says.
     pub previous_status: PreviousStatus,
     /// The revisions whose copy of the data is gone and cannot be made again.
     pub lost: BTreeSet<String>,
+}
+
+/// Whether gateways find a pod of the revision that their Service selects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// They find one, or no pod is ready.
+    #[default]
+    Reached,
+    /// Pods are ready and none is an endpoint yet; Kubernetes has this much time left to change that.
+    Awaited(Duration),
+    /// Pods have been ready for longer than that, and none is an endpoint.
+    Lost,
 }
 
 /// What there is of a revision.
@@ -129,7 +149,7 @@ impl ObservedState {
         snapshots: BTreeMap<String, Snapshot>,
         previous_status: PreviousStatus,
     ) -> Self {
-        let Objects { deployments, controller_revisions, config_maps, services, pods } = objects;
+        let Objects { deployments, controller_revisions, config_maps, services, slices, pods } = objects;
         let mut revisions = BTreeMap::<String, ObservedRevision>::new();
         for deployment in deployments {
             if let Some(revision) = deployment.labels().get(REVISION) {
@@ -158,6 +178,8 @@ impl ObservedState {
             revisions,
             selected: endpoints.and_then(selected_by).or_else(|| stable.and_then(selected_by)),
             selectors: services.iter().map(|service| (service.name_any(), selector(service))).collect(),
+            endpoints: ready_endpoints(&name.endpoints_service(), slices),
+            reach: Reach::default(),
             retired: stamp.map(|stamp| retirement::read(stamp)).unwrap_or_default(),
             previous_status,
             lost: BTreeSet::new(),
@@ -171,6 +193,19 @@ fn named<'a>(name: &str, services: &'a [Arc<Service>]) -> Option<&'a Service> {
 
 fn selector(service: &Service) -> Labels {
     service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default()
+}
+
+fn ready_endpoints(service: &str, slices: &[Arc<EndpointSlice>]) -> BTreeSet<String> {
+    let own =
+        slices.iter().filter(|slice| slice.labels().get(SERVICE_NAME).is_some_and(|name| name == service));
+    let endpoints =
+        own.flat_map(|slice| slice.endpoints.iter().flatten()).filter(|endpoint| is_ready(endpoint));
+    endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect()
+}
+
+/// Whether clients of the Service find this endpoint. An absent condition means ready.
+pub fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false))
 }
 
 fn selected_by(service: &Service) -> Option<String> {

@@ -3,6 +3,7 @@
 //! Comes in: the model with its status of before, and the facts. Goes out: the status. Never: a promise; it says
 //! only what the pods themselves have shown, or what was written down when they did.
 
+pub mod reach;
 pub mod inputs;
 pub mod blockers;
 pub mod conditions;
@@ -57,7 +58,16 @@ pub fn status(
     let kept = before.refused.clone().filter(|refused| still_counts(refused, &model.spec));
     let refused = refusal_policy::refusal(desired, observed, kept.as_ref(), now);
     let in_force = refused.as_ref().filter(|refused| refusal_policy::is_in_force(refused, now));
-    let inputs = StatusInputs { desired, observed, rollout, outcome, refused: in_force, now };
+    let inputs = StatusInputs {
+        desired,
+        observed,
+        rollout,
+        outcome,
+        refused: in_force,
+        was_ready: conditions::was_true(&before, conditions::READY),
+        was_available: conditions::was_true(&before, conditions::AVAILABLE),
+        now,
+    };
     let blocker = blockers::find(&inputs);
 
     let serving = inputs.serving();

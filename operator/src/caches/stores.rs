@@ -8,6 +8,7 @@ use std::sync::Arc;
 use canopy_resource::model::PredictorModel;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -33,6 +34,8 @@ pub struct Stores {
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// Their Services, and those that list all models of a namespace.
     pub services: Store<Service>,
+    /// Which pods clients of those Services find.
+    pub slices: Store<EndpointSlice>,
     /// Their budgets.
     pub disruption_budgets: Store<PodDisruptionBudget>,
     /// Their `NetworkPolicies`.
@@ -56,6 +59,8 @@ pub struct Writers {
     pub config_maps: Writer<PartialObjectMeta<ConfigMap>>,
     /// Of the Services.
     pub services: Writer<Service>,
+    /// Of the `EndpointSlice`s.
+    pub slices: Writer<EndpointSlice>,
     /// Of the budgets.
     pub disruption_budgets: Writer<PodDisruptionBudget>,
     /// Of the `NetworkPolicies`.
@@ -75,6 +80,7 @@ impl Writers {
             controller_revisions,
             config_maps,
             services,
+            slices,
             disruption_budgets,
             network_policies,
             pods,
@@ -86,6 +92,7 @@ impl Writers {
             controller_revisions: controller_revisions.as_reader(),
             config_maps: config_maps.as_reader(),
             services: services.as_reader(),
+            slices: slices.as_reader(),
             disruption_budgets: disruption_budgets.as_reader(),
             network_policies: network_policies.as_reader(),
             pods: pods.as_reader(),
@@ -150,6 +157,7 @@ impl Stores {
             controller_revisions,
             config_maps,
             services,
+            slices,
             disruption_budgets,
             network_policies,
             pods,
@@ -160,6 +168,7 @@ impl Stores {
         controller_revisions.wait_until_ready().await?;
         config_maps.wait_until_ready().await?;
         services.wait_until_ready().await?;
+        slices.wait_until_ready().await?;
         disruption_budgets.wait_until_ready().await?;
         network_policies.wait_until_ready().await?;
         pods.wait_until_ready().await
@@ -174,6 +183,8 @@ impl Stores {
             controller_revisions: of_model(&self.controller_revisions, own, is_own),
             config_maps: of_model(&self.config_maps, own, is_own),
             services: of_model(&self.services, own, is_own),
+            // These belong to Services, and decide nothing.
+            slices: of_model(&self.slices, own, |_, _| true),
             // These belong to ReplicaSets: whether to one of the model's is looked at where their Deployment is known.
             pods: of_model(&self.pods, own, |_, _| true),
         }

@@ -15,7 +15,7 @@ use crate::status::blockers::Blocker;
 use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
 /// Whether any revision answers.
-const AVAILABLE: &str = "Available";
+pub const AVAILABLE: &str = "Available";
 /// Whether the revision of this generation answers with all its replicas.
 pub const READY: &str = "Ready";
 /// Whether that revision is trained and met its gate.
@@ -70,6 +70,11 @@ pub fn ready_of(status: &PredictorModelStatus) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.type_ == READY)
 }
 
+/// Whether a condition was True when a status was written.
+pub fn was_true(status: &PredictorModelStatus, type_: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == TRUE)
+}
+
 /// Whether a model is as its spec asks, and nothing is left to do.
 pub fn is_settled(status: &PredictorModelStatus) -> bool {
     let is_as_desired = |condition: &Condition| {
@@ -87,7 +92,8 @@ pub fn whole_seconds(now: Timestamp) -> Timestamp {
 fn available(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
     // While the Services are being changed, the revision that they still select answers.
     let candidates = [inputs.serving(), inputs.observed.selected.as_deref()];
-    let mut routed = candidates.into_iter().flatten().filter(|revision| inputs.is_routed(revision));
+    let is_routed = |revision: &&str| inputs.is_routed(revision) && inputs.is_reached(inputs.was_available);
+    let mut routed = candidates.into_iter().flatten().filter(is_routed);
     let answering = routed.find_map(|revision| {
         inputs.deployment(revision).filter(|deployment| deployment.ready > 0).map(|found| (revision, found))
     });
@@ -147,7 +153,10 @@ fn prepared(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDr
         (Some(revision), None, _) if was_prepared(inputs, revision) => {
             (TRUE, Diagnosis::new(Reason::Prepared, format!("revision {revision} was prepared before")))
         }
-        (_, _, Some(Blocker::Failed(diagnosis))) if diagnosis.reason != Reason::ScaledToZero => {
+        // A lack of endpoints does not concern the training of this revision.
+        (_, _, Some(Blocker::Failed(diagnosis)))
+            if ![Reason::ScaledToZero, Reason::NoEndpoints].contains(&diagnosis.reason) =>
+        {
             (FALSE, diagnosis.clone())
         }
         (Some(_) | None, Some(_) | None, Some(_) | None) => (UNKNOWN, blocker_diagnosis(blocker)),

@@ -13,7 +13,7 @@ use crate::labels;
 use crate::reason::Diagnosis;
 use crate::rollout::revisions::Rollout;
 use crate::spec::{DesiredState, Target};
-use crate::state::{ObservedDeployment, ObservedPod, ObservedState};
+use crate::state::{ObservedDeployment, ObservedPod, ObservedState, Reach};
 
 /// What came of a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub struct StatusInputs<'a> {
     pub outcome: &'a ApplyOutcome,
     /// The revision that is refused.
     pub refused: Option<&'a RefusedRevision>,
+    /// Whether Ready was True before this pass.
+    pub was_ready: bool,
+    /// Whether Available was.
+    pub was_available: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -69,6 +73,16 @@ impl<'a> StatusInputs<'a> {
     /// Whether requests that come through a gateway reach the pods of `revision`.
     pub fn is_routed(&self, revision: &str) -> bool {
         self.selects(&self.desired.name.endpoints_service(), revision)
+    }
+
+    /// Whether gateways find a pod of the revision that their Service selects. While Kubernetes may still be at work on
+    /// its endpoints, what `was` said before is left as it is.
+    pub fn is_reached(&self, was: bool) -> bool {
+        match self.observed.reach {
+            Reach::Reached => true,
+            Reach::Awaited(_) => was,
+            Reach::Lost => false,
+        }
     }
 
     fn selects(&self, service: &str, revision: &str) -> bool {

@@ -45,11 +45,12 @@ pub(crate) const CALLERS: &str = r#"{
     "metrics": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
 }"#;
 /// The kinds of children.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "deployments",
     "controllerrevisions",
     "configmaps",
     "services",
+    "endpointslices",
     "poddisruptionbudgets",
     "networkpolicies",
     "pods",
@@ -189,6 +190,7 @@ impl Harness {
             controller_revisions,
             config_maps,
             services,
+            slices,
             disruption_budgets,
             network_policies,
             pods,
@@ -204,6 +206,7 @@ impl Harness {
                     list(&self.context.spec_resolver, &cluster);
                 }
                 "services" => fill(services, plural, &cluster),
+                "endpointslices" => fill(slices, plural, &cluster),
                 "poddisruptionbudgets" => fill(disruption_budgets, plural, &cluster),
                 "networkpolicies" => fill(network_policies, plural, &cluster),
                 "pods" => fill(pods, plural, &cluster),

@@ -49,13 +49,13 @@ async fn config_maps_are_listed_and_watched_by_their_metadata_alone_and_a_few_at
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
     let _news = triggers::start(&client(sender), Writers::default(), SpecResolver::default(), metrics);
-    // Eight kinds of the operator's own, and the users' ConfigMaps: each is listed and then watched.
+    // Nine kinds of the operator's own, and the users' ConfigMaps: each is listed and then watched.
     let mut all = Vec::new();
     while all
         .iter()
         .filter(|target_revision: &&WatchRequest| target_revision.query.contains("watch=true"))
         .count()
-        < 9
+        < 10
     {
         all.push(receiver.recv().await.unwrap());
     }
