@@ -70,7 +70,8 @@ impl CompiledEnsemble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ensemble::form::{Combine, Node, Precision, RawEnsemble, Side, Tree};
+    use crate::ensemble::form::{Combine, Node, RawEnsemble, Side, Tree};
+    use crate::ensemble::precision::Precision;
     use proptest::prelude::*;
 
     /// Values and thresholds with ties, in either precision.

@@ -1,7 +1,8 @@
 //! The layout for every ensemble that the fastest one does not fit: 64-bit thresholds, categories, a side of its own for
 //! missing values at each node.
 
-use crate::ensemble::form::{Combine, Ensemble, Node, Precision, RawEnsemble, Side, Tree};
+use crate::ensemble::form::{Combine, Ensemble, Node, RawEnsemble, Side, Tree};
+use crate::ensemble::precision::Precision;
 
 /// An ensemble of any kind, ready for rows.
 #[derive(Clone, Debug)]

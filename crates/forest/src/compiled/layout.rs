@@ -2,7 +2,8 @@
 //! have no categories, and send every missing value left.
 
 use crate::ensemble::forest::{Forest, Node, Tree};
-use crate::ensemble::form::{self, Combine, Ensemble, Precision, Side};
+use crate::ensemble::form::{self, Combine, Ensemble, Side};
+use crate::ensemble::precision::Precision;
 
 /// A forest ready for inference.
 #[derive(Clone, Debug)]

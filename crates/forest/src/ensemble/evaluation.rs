@@ -1,6 +1,7 @@
 //! What an ensemble computes, written as plainly as possible: the definition that the compiled layouts are tested against.
 
-use crate::ensemble::form::{Combine, Ensemble, Node, Precision, RawEnsemble, Side, Tree};
+use crate::ensemble::form::{Combine, Ensemble, Node, RawEnsemble, Side, Tree};
+use crate::ensemble::precision::Precision;
 
 impl Ensemble {
     /// The scores of one row of [`Ensemble::inputs`] numbers. Slow; see [`crate::compiled`].

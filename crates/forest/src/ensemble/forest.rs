@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::data::samples::CLASSES_MAX;
-use crate::ensemble::form::{self, Combine, Ensemble, EnsembleError, Precision, RawEnsemble, Side};
+use crate::ensemble::form::{self, Combine, Ensemble, EnsembleError, RawEnsemble, Side};
+use crate::ensemble::precision::Precision;
 
 /// A node of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,12 @@
 //! The one form of a tree ensemble, whichever library trained it. It is checked when it is made, so inference cannot fail.
 //!
 //! What it computes is defined by [`Ensemble::evaluate`]. A reader brings another library's rules into this form:
-//! [`Precision::below`] makes `<=` of a `<`, and the children of a node can be swapped.
+//! [`Precision::below`] turns a `<` into a `<=`, and the children of a node can be swapped.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::ensemble::precision::Precision;
 
 /// The most numbers a row has.
 pub const INPUTS_MAX: usize = 1 << 20;
@@ -16,15 +18,6 @@ pub const TREES_MAX: usize = 1 << 20;
 pub const NODES_MAX: usize = 1 << 28;
 /// The most categories of a feature: they are the whole numbers below.
 pub const CATEGORIES_MAX: usize = 1 << 20;
-
-/// In which precision values are compared with thresholds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Precision {
-    /// Values are cast to 32 bits first, as in scikit-learn's forests and `XGBoost`.
-    Single,
-    /// As they are, as in `LightGBM` and scikit-learn's `HistGradientBoosting`.
-    Double,
-}
 
 /// How the leaves of all trees become the scores of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,32 +178,6 @@ pub enum NodeFault {
     Path,
 }
 
-impl Precision {
-    /// The largest number of this precision that is at most `threshold`: the same values are at most either.
-    #[must_use]
-    pub fn at_most(self, threshold: f64) -> f64 {
-        match self {
-            Self::Double => threshold,
-            Self::Single => {
-                let nearest = threshold as f32;
-                f64::from(if f64::from(nearest) > threshold { nearest.next_down() } else { nearest })
-            }
-        }
-    }
-
-    /// The largest number of this precision below `threshold`: `value < threshold` is `value <= below(threshold)`.
-    #[must_use]
-    pub fn below(self, threshold: f64) -> f64 {
-        match self {
-            Self::Double => threshold.next_down(),
-            Self::Single => {
-                let nearest = threshold as f32;
-                f64::from(if f64::from(nearest) < threshold { nearest } else { nearest.next_down() })
-            }
-        }
-    }
-}
-
 impl Ensemble {
     /// Checks the parts: counts within limits, indices in range, children after their parents, exactly one path from the
     /// root to every node, all numbers finite.
@@ -360,7 +327,6 @@ impl From<Encoded> for Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn split(feature: u32, threshold: f64, left: u32, right: u32) -> Node {
         Node::Split { feature, threshold, left, right, missing: Side::Right }
@@ -448,23 +414,6 @@ mod tests {
             ),
         ] {
             check(|raw| raw.trees[1][index] = node, &format!("node {at} of tree 1 {fault}"));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_normalised_threshold_separates_the_same_values(threshold in -1e6..1e6_f64, value in -1e6..1e6_f64) {
-            let single = (threshold as f32, f64::from(threshold as f32));
-            let near = [value, threshold, threshold.next_up(), threshold.next_down(), single.1];
-            let near = near.into_iter().chain([single.0.next_up(), single.0.next_down()].map(f64::from));
-            for value in near {
-                let precision = Precision::Double;
-                prop_assert_eq!(value < threshold, value <= precision.below(threshold));
-                prop_assert_eq!(value <= threshold, value <= precision.at_most(threshold));
-                let (value, precision) = (f64::from(value as f32), Precision::Single);
-                prop_assert_eq!(value < threshold, value <= precision.below(threshold));
-                prop_assert_eq!(value <= threshold, value <= precision.at_most(threshold));
-            }
         }
     }
 }
