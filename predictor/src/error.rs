@@ -18,7 +18,7 @@ pub enum Failure {
     Shape(Vec<FieldFault>),
     /// The shape is right, but values do not fit the model.
     Values(Vec<FieldFault>),
-    /// The body is longer than so many bytes.
+    /// The body is longer than this number of bytes.
     TooLarge(usize),
     /// The body has this encoding, which is not read.
     Encoding(String),
@@ -75,7 +75,7 @@ impl Failure {
         }
     }
 
-    /// What the caller is told.
+    /// The text for the client.
     pub fn body(&self) -> ErrorBody {
         let detail = match self {
             Self::Malformed(words) => Detail::Faults(vec![FaultDetail::malformed(words)]),

@@ -59,7 +59,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         fs::rename(&draft, path)
     };
     write().map_err(|source| {
-        // The first error is the one to tell; a draft that stays behind is overwritten next time.
+        // The first error is returned; a draft that is left behind is overwritten next time.
         drop(fs::remove_file(&draft));
         FileError::Write { path: path.to_owned(), source }
     })

@@ -59,7 +59,7 @@ impl Head {
         }
     }
 
-    /// How many scores an engine must have for a model of so many classes.
+    /// How many scores an engine must compute for a model of `classes` classes.
     pub fn scores(self, classes: usize) -> usize {
         match self {
             Self::Classify { link: ClassLink::Identity | ClassLink::Softmax } => classes,

@@ -34,7 +34,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     openapi::Description::openapi()
 }
 
-/// What a caller is told when the code that should have answered panicked outside the model.
+/// The response if the code of a handler panicked outside the model.
 pub fn panicked() -> Response {
     answer::bare(&Failure::ModelFailed)
 }

@@ -4,7 +4,7 @@ use utoipa::OpenApi;
 
 use super::{about, predict};
 
-/// What `/openapi.json` says.
+/// The document at `/openapi.json`.
 #[derive(OpenApi)]
 #[openapi(
     info(
