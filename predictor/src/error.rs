@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_told_with_their_place_and_values_in_a_sentence() {
+    fn wrong_shapes_are_reported_by_their_place_and_wrong_values_in_a_sentence() {
         let number = FieldFault::at("instances", &[3, 2], Fault::NotANumber);
         let infinite = FieldFault::at("features", &[0], Fault::NotFinite);
         check(

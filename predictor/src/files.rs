@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_before_there_is_anything_to_write() {
+    fn an_unwritable_place_is_reported_before_the_work_begins() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
         for (name, why) in [

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_is_told_of_enough_rows_and_of_the_first_fifty_features() {
+    fn drift_has_series_for_enough_rows_and_the_first_fifty_features() {
         let registry = Registry::new();
         let names: Vec<_> = (0..60).map(|i| format!("f{i}")).collect();
         let predictions = of_classes(&registry, 2, &names.iter().map(String::as_str).collect::<Vec<_>>());

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_without_it() {
+    fn an_invalid_address_is_refused_without_repeating_it() {
         let download =
             Download { uri: "http://user:word@:80".to_owned(), sha256: "00".to_owned(), timeout_seconds: 1 };
         let error = fetch(&download, 1, &Sources::Anywhere).unwrap_err();

@@ -1,4 +1,4 @@
-//! An artifact that was changed is found out, whatever was changed.
+//! Artifacts: round trip, format 2, and every kind of damage.
 
 use canopy_contract::rows::Rows;
 use canopy_forest::data::samples::Samples;
@@ -96,7 +96,7 @@ fn a_model_with_a_scaler_answers_as_before_scalers_were_left_out() {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_an_error_that_says_what_it_hit() {
+fn a_flipped_bit_anywhere_is_an_error_for_the_part_it_hit() {
     let good = artifact();
     for at in 0..good.len() {
         let mut bad = good.clone();
@@ -125,7 +125,7 @@ fn an_artifact_of_another_format_says_what_to_do() {
 }
 
 #[test]
-fn what_rows_were_like_in_training_is_kept_with_the_model() {
+fn the_distribution_of_the_training_rows_is_kept_with_the_model() {
     let artifact = Artifact::decode(&artifact()).unwrap();
     let reference = artifact.reference();
     // Of 200 rows 160 are trained on, which is enough for eight bins of each feature.

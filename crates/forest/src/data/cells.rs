@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_stays_open_is_told_with_its_line_whatever_follows() {
+    fn an_open_quote_is_refused_with_its_line_whatever_follows() {
         let open = |line: u64, column: usize| {
             format!(
                 "line {line} column {column}: a quote opens a cell that does not end on this line: one row is one \
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn text_after_a_closing_quote_is_told() {
+    fn text_after_a_closing_quote_is_refused() {
         check_error(
             b"a\n\"13\" wide\n",
             "line 2 column 1: text follows the quote that ends a cell: write a quote inside a quoted cell twice",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_other_kinds_are_told_with_what_helps() {
+    fn files_of_other_kinds_are_refused_with_what_to_do() {
         for (bytes, expected) in [
             (
                 &b"\x1f\x8b\x08\0"[..],

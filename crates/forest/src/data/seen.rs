@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_not_shown() {
+    fn hidden_text_is_not_shown() {
         let (mut seen, mut column, mut names) =
             (Seen::new("secret"), Column::new("secret", 2), Names::new(["secret", "secret"]));
         seen.hide();

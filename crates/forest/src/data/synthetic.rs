@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_refused() {
+    fn impossible_numbers_of_rows_and_features_are_refused() {
         let error = |rows, features| Samples::synthetic(rows, features, 1).unwrap_err();
         assert_eq!(error(0, 4), DataError::NoRows);
         assert_eq!(error(10, 1), DataError::TooFewFeatures { found: 1 });
