@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use canopy_contract::rows::Rows;
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use canopy_forest::scale::Scaler;
-use canopy_forest::train::RandomForest;
+use canopy_forest::train::parameters::RandomForest;
 use canopy_predictor::baseline::drift::Drift;
 use canopy_predictor::baseline::reference::Reference;
-use canopy_predictor::engine::pipeline::Pipeline;
+use canopy_predictor::engine::forest::ForestEngine;
+use canopy_predictor::engine::head::{Answer, Head};
+use canopy_predictor::engine::loaded::LoadedModel;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::latency::median;
@@ -50,14 +52,14 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
     let train = Samples::synthetic(TRAINED, features, 42)?;
     let scaler = Scaler::fit(&train)?;
     let forest = RandomForest::params().train(&scaler.transform(&train), &|_, _| ())?;
-    let pipeline = Pipeline::new(&scaler, &forest);
+    let model = LoadedModel::new(&scaler, Box::new(ForestEngine::new(&forest)), Head::default());
     let columns: Vec<_> = (0..features).collect();
     let drift = Drift::new(Reference::learn(&train, &columns, vec![100, 100]), Instant::now());
 
     let live = Samples::synthetic(ROUND, features, 43)?;
     let live: Vec<_> = live.rows().collect();
     let requests: Vec<_> = live.chunks(rows).map(|rows| Rows::instances(rows.iter())).collect();
-    let answer = |request: &Rows| pipeline.predict(request).context("a row is as long as the model is wide");
+    let answer = |request: &Rows| model.predict(request).context("a row is as long as the model is wide");
     let answers: Vec<_> = requests.iter().map(answer).collect::<Result<_>>()?;
 
     let mut found = [(); 4].map(|()| Vec::new());
@@ -72,7 +74,7 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
         let with = time(|| {
             requests.iter().try_for_each(|request| {
                 let answers = answer(request)?;
-                drift.count(request, answers.iter().map(|answer| answer.prediction), Instant::now());
+                drift.count(request, answers.iter().copied().filter_map(Answer::class), Instant::now());
                 black_box(answers);
                 anyhow::Ok(())
             })
@@ -80,7 +82,7 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
         let counting = time(|| {
             let now = Instant::now();
             for (request, answers) in requests.iter().zip(&answers) {
-                drift.count(request, answers.iter().map(|answer| answer.prediction), now);
+                drift.count(request, answers.iter().copied().filter_map(Answer::class), now);
             }
             Ok(())
         });

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use canopy_forest::data::Samples;
-use canopy_forest::layout::Packed;
+use canopy_forest::compiled::layout::CompiledForest;
+use canopy_forest::data::samples::Samples;
 use canopy_forest::scale::Scaler;
-use canopy_forest::train::RandomForest;
+use canopy_forest::train::parameters::RandomForest;
 
 use crate::latency::median;
 use crate::results::{Trainer, Training};
@@ -38,7 +38,7 @@ pub(crate) fn measure(
             let scaler = Scaler::fit(&samples)?;
             let forest = RandomForest::params().seed(seed).train(&scaler.transform(&samples), &|_, _| ())?;
             fit_seconds.push(start.elapsed().as_secs_f64());
-            let packed = Packed::new(&forest);
+            let packed = CompiledForest::new(&forest);
             accuracy.push(packed.accuracy(&scaler, &held_out)?);
             last = Some((scaler, packed));
         }
@@ -62,7 +62,7 @@ fn read(path: &Path) -> Result<Samples> {
     Samples::from_csv(&bytes, "class").with_context(|| format!("failed to understand {}", path.display()))
 }
 
-fn single(scaler: &Scaler, packed: &Packed, samples: &Samples) -> Result<f64> {
+fn single(scaler: &Scaler, packed: &CompiledForest, samples: &Samples) -> Result<f64> {
     let mut probabilities = vec![0.0; packed.classes()];
     let mut inputs = Vec::new();
     let rows: Vec<_> = samples.rows().collect();
@@ -75,7 +75,7 @@ fn single(scaler: &Scaler, packed: &Packed, samples: &Samples) -> Result<f64> {
     Ok(median(times.collect::<Result<_>>()?))
 }
 
-fn batch(scaler: &Scaler, packed: &Packed, samples: &Samples) -> Result<f64> {
+fn batch(scaler: &Scaler, packed: &CompiledForest, samples: &Samples) -> Result<f64> {
     let mut probabilities = vec![0.0; packed.classes() * samples.len()];
     let mut inputs = Vec::new();
     let times = (0..BATCHES).map(|_| {

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT, PREDICTOR_PORT};
-use canopy_predictor::training::prepare::Trainer;
+use canopy_predictor::engine::training::Trainer;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The exit code for a refused model.

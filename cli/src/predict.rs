@@ -6,9 +6,8 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use canopy_contract::predict::RowAnswer;
-use canopy_contract::schema::Class;
 use canopy_predictor::artifact::Artifact;
+use canopy_predictor::engine::head::Answer;
 use serde::Serialize;
 
 use crate::arguments::PredictArguments;
@@ -21,7 +20,7 @@ struct Line<'a> {
     /// The number of the row, the first below the header being 1.
     row: usize,
     #[serde(flatten)]
-    answer: RowAnswer,
+    answer: Answer,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,16 +35,16 @@ pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
     let rows = table::rows(&bytes, &artifact.card().features)
         .with_context(|| format!("failed to read {}", input.display()))?;
 
-    let pipeline = artifact.pipeline();
-    let answers = pipeline.predict(&rows)?;
-    let probabilities = if *proba { pipeline.probabilities(&rows)? } else { Vec::new() };
+    let model = artifact.load();
+    let answers = model.predict(&rows)?;
+    let probabilities = if *proba { model.probabilities(&rows)? } else { Vec::new() };
     let mut lines = String::new();
     let classes = &artifact.card().classes;
     for (index, answer) in answers.into_iter().enumerate() {
         let line = Line {
             row: index + 1,
             answer,
-            label: classes.get(answer.prediction as usize).and_then(Class::name),
+            label: answer.class().and_then(|class| classes.get(class as usize)?.name()),
             probabilities: probabilities.get(index).map(Vec::as_slice),
         };
         writeln!(lines, "{}", serde_json::to_string(&line)?)?;

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use anyhow::{Context as _, Result, bail, ensure};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use canopy_forest::cells::{self, Lines};
-use canopy_forest::seen::{Names, Seen};
+use canopy_forest::data::cells::{self, Lines};
+use canopy_forest::data::seen::{Names, Seen};
 
 /// Reads the columns that are features; others are passed over.
 pub(crate) fn rows(bytes: &[u8], features: &[Feature]) -> Result<Rows> {

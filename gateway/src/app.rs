@@ -1,7 +1,4 @@
-//! Everything a gateway is made of, wired.
-//!
-//! Comes in: settings and a registry. Goes out: the parts that requests pass through. Never: a difference
-//! between a gateway of its own, one inside `canopy up`, and one in a test.
+//! The parts of a gateway and how they are wired: the same in a process of its own, in `canopy up`, and in tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +21,13 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::upstream::pool::Deadline;
 
-/// Why a gateway could not be made.
+/// Why a gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The settings name models that cannot be.
+    /// The settings of models are invalid.
     #[error(transparent)]
     StaticModels(#[from] StaticModelsError),
-    /// The cluster's DNS cannot be asked.
+    /// DNS cannot be used.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
     /// The database cannot be used.
@@ -41,38 +38,37 @@ pub enum OpenError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// A gateway, without the socket it listens on.
+/// A gateway without its listening socket.
 pub struct App {
     namespace: String,
     default_model: ModelRef,
-    /// As it is told to who asked for it without a name.
+    /// The name of the default model for error messages.
     default_model_name: String,
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
-    /// The list of all models.
+    /// The cached list of models.
     pub(crate) listing: CachedListing,
     pub(crate) store: Store,
-    /// Whether clients may see what the database has.
+    /// Whether clients may read the database.
     shows_records: bool,
-    /// Where there is a database.
+    /// `None` without a database.
     pub(crate) recorder: Option<Recorder>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Counts what is about no model.
+    /// The series of requests without a model.
     pub(crate) series: Series,
 }
 
-/// What one request may take.
+/// The limits of requests.
 pub(crate) struct Limits {
     pub(crate) body_bytes: usize,
-    /// Those of all requests.
+    /// The memory for the bodies of all requests.
     pub(crate) bodies: BodyMemory,
     pub(crate) body_time: Duration,
     pub(crate) upstream_time: Duration,
 }
 
 impl App {
-    /// The gateway that `settings` describe; its metrics go into `registry`. Returns when the database is
-    /// ready; predictors are not asked before somebody asks for their models.
+    /// Opens a gateway and registers its metrics. Returns when the database is ready; predictors are contacted on the first request.
     pub async fn open(settings: &Settings, registry: &Registry) -> Result<Arc<Self>, OpenError> {
         let static_models = StaticModels::new(settings)?;
         for model in static_models.not_served() {
@@ -115,24 +111,24 @@ impl App {
         }))
     }
 
-    /// Ends what is done off the path of requests, when there are none any more; returns within `limit`.
+    /// Ends background work after the last request, within `limit`.
     pub async fn close(&self, limit: Duration) {
         if let Some(recorder) = &self.recorder {
             recorder.close(limit).await;
         }
     }
 
-    /// The recorder, where answers are recorded.
+    /// The recorder, or an error without a database.
     pub(crate) fn recorder(&self) -> Result<&Recorder, ApiError> {
         self.recorder.as_ref().ok_or(ApiError::StoreNotConfigured)
     }
 
-    /// Refuses to show what the database has, unless that is switched on: nothing tells one client from another.
+    /// Refuses to show recorded data unless enabled: clients are not authenticated.
     pub(crate) fn may_show_records(&self) -> Result<(), ApiError> {
         if self.shows_records { Ok(()) } else { Err(ApiError::ListingDisabled) }
     }
 
-    /// The model that a caller calls `name`. A name that cannot be one is as unknown as any other.
+    /// The model called `name`. An invalid name is an unknown model.
     pub(crate) async fn named(&self, name: &str, deadline: Deadline) -> Result<Arc<Model>, ApiError> {
         match self.reference(name) {
             Ok(model) => self.find(&model, name, deadline).await,
@@ -140,12 +136,12 @@ impl App {
         }
     }
 
-    /// The model that `name` would be.
+    /// Parses the name of a model.
     pub(crate) fn reference(&self, name: &str) -> Result<ModelRef, NameError> {
         ModelRef::parse(name, &self.namespace)
     }
 
-    /// The model that a caller who names none asks for.
+    /// The default model.
     pub(crate) async fn default(&self, deadline: Deadline) -> Result<Arc<Model>, ApiError> {
         self.find(&self.default_model, &self.default_model_name, deadline).await
     }

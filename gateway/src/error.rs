@@ -1,7 +1,5 @@
-//! Why a request got no answer: what its caller is told, what the log says, and the word for it.
-//!
-//! Comes in: what a part found wrong. Goes out: the code, and the error body in the caller's language. Never:
-//! an address or a system's own words in that body; those are for the log.
+//! Why a request failed: the error code, the response for the client, and the message for the log. Addresses and messages of the
+//! system appear in the log only.
 
 pub(crate) mod language;
 
@@ -18,88 +16,87 @@ use uuid::Uuid;
 use crate::error::language::Language;
 use crate::settings::Ratio;
 
-/// The member of feedback that has the truth.
+/// The member of a feedback body.
 const FEEDBACK_MEMBER: &str = "actual";
 
-/// How much of what a caller asked for is told back to it.
+/// How many characters of a client's input an error quotes.
 const QUOTED_MAX: usize = 100;
 
-/// What a caller asked for, cut where it is long.
+/// A client's input, shortened for an error message.
 pub(crate) fn truncated(asked: &str) -> String {
     asked.chars().take(QUOTED_MAX).collect()
 }
 
-/// Why a request got no answer.
+/// Why a request failed.
 #[derive(Clone, Debug)]
 pub(crate) enum ApiError {
-    /// The body is not JSON, or did not arrive whole.
+    /// The body is not JSON, or ended early.
     MalformedJson(String),
-    /// The body's fields are not what the model takes.
+    /// Fields of the body do not match the model.
     InvalidFeatures(Vec<FieldFault>),
-    /// The predictor found fault with what the gateway let pass; the member of the body, and its words.
+    /// The predictor refused rows that the gateway had accepted.
     RefusedByPredictor { member: &'static str, words: String },
-    /// The body is too long, for the gateway or for the predictor.
+    /// The body exceeds the limit of the gateway (`limit`) or of the predictor.
     BodyTooLarge { limit: Option<usize> },
-    /// The body has an encoding that is not read; which one.
+    /// The body has this content encoding.
     UnsupportedEncoding(String),
-    /// As many bytes of bodies are held as memory allows.
+    /// The memory for request bodies is in use.
     BodyMemoryFull,
     /// The body did not arrive in time.
     BodyTimeout { after: Duration },
-    /// Nothing is served at the path.
+    /// No route has this path.
     UnknownPath(String),
-    /// The path does not take the method.
+    /// The route does not accept this method.
     MethodNotAllowed(String),
-    /// There is no such model; as it was asked for, cut where it is long.
+    /// No such model; its name as given, shortened.
     UnknownModel(String),
-    /// There is no such user.
+    /// No such user.
     UnknownUser(String),
-    /// No answer of this id is recorded.
+    /// No such prediction is recorded.
     UnknownPrediction(String),
-    /// No answer of this id is recorded, nor was one to be: only `ratio` of all are.
+    /// The prediction is not recorded, because only a share of `ratio` is.
     NotRecorded { id: String, ratio: Ratio },
-    /// The truth for this answer was told before.
+    /// The prediction has feedback already.
     FeedbackGiven(Uuid),
-    /// What was told is no truth for the answer: the members of the body, and what is wrong with each.
+    /// The feedback does not match the prediction: members with what is wrong.
     InvalidFeedback(Vec<(String, String)>),
-    /// A parameter of the URL is wrong or unknown: its name, and what is wrong with it.
+    /// A query parameter is unknown or invalid: its name and what is wrong.
     InvalidQuery(String, String),
-    /// The content type of the body, where there is one, is not JSON.
+    /// The content type is not JSON, or missing.
     UnsupportedMediaType(Option<String>),
-    /// What is recorded is not shown.
+    /// Recorded data is not shown.
     ListingDisabled,
-    /// There is no database.
+    /// No database is configured.
     StoreNotConfigured,
-    /// A predictor could not be asked, or did not answer; where it listens, if one was asked.
+    /// No response from a predictor; `endpoint` is its URL, if one was chosen.
     Upstream { model: ModelRef, endpoint: Option<String>, error: UpstreamError },
-    /// The database could not be asked.
+    /// A query failed.
     StoreUnavailable(String),
-    /// A fault of Canopy itself.
+    /// A bug.
     Internal(&'static str),
 }
 
-/// Why a predictor gave no answer.
+/// Why there is no response from a predictor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UpstreamError {
-    /// There was no connection, or it was reset; whether the pod may have got the rows before that.
+    /// The connection failed or was reset. `delivered`: the predictor may have received the rows.
     Unreachable { why: String, delivered: bool },
-    /// This process can open no connection, whatever the pod does; whether the pod may have got the rows before, over
-    /// another connection.
+    /// This process cannot open a connection. `delivered`: the predictor may have received the rows over another one.
     OutOfSockets { why: String, delivered: bool },
-    /// It has no proven model.
+    /// The predictor has no verified model yet.
     NotReady(String),
-    /// The model exists, and none of its predictors is ready.
+    /// No predictor of the model is ready.
     NoneReady,
-    /// There is more to do than can be done in time.
+    /// The model or the predictor has too many requests.
     Overloaded,
-    /// It failed, or what it answered is no answer.
+    /// The predictor returned an error or an invalid response.
     Failed(String),
-    /// It did not answer in time.
+    /// No response before the deadline.
     DeadlineExceeded { after: Duration },
 }
 
 impl UpstreamError {
-    /// The word for it.
+    /// The error code.
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Unreachable { .. } => Code::PredictorUnavailable,
@@ -113,7 +110,7 @@ impl UpstreamError {
 }
 
 impl ApiError {
-    /// The word for it.
+    /// The error code.
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::MalformedJson(_) => Code::MalformedJson,
@@ -140,13 +137,13 @@ impl ApiError {
         }
     }
 
-    /// How long a caller should wait before it tries again, in seconds, where that may help.
+    /// The value of `Retry-After` in seconds, if a retry may help.
     pub(crate) fn retry_after(&self) -> Option<u8> {
-        // A predictor that is back is used at once, so there is no reason to wait long.
+        // A predictor that recovers is used at once, so a short time is enough.
         (self.code().status() == 503).then_some(1)
     }
 
-    /// Whether it says nothing about the other predictors of the model.
+    /// Whether another endpoint may succeed.
     pub(crate) fn is_retryable(&self) -> bool {
         matches!(
             self,
@@ -162,7 +159,7 @@ impl ApiError {
         )
     }
 
-    /// Whether the pod surely did not get the rows: then they cannot be what it failed of, and it has no load of them.
+    /// Whether the endpoint certainly did not receive the rows, so they neither caused the failure nor load it now.
     pub(crate) fn is_undelivered(&self) -> bool {
         matches!(
             self,
@@ -174,7 +171,7 @@ impl ApiError {
         )
     }
 
-    /// The same of a pod that got the rows earlier.
+    /// Marks the rows as delivered by an earlier attempt on the same endpoint.
     pub(crate) fn after_delivery(mut self) -> Self {
         if let Self::Upstream {
             error:
@@ -187,12 +184,12 @@ impl ApiError {
         self
     }
 
-    /// Where the predictor listens that gave no answer.
+    /// The URL of the predictor that failed.
     pub(crate) fn endpoint(&self) -> Option<&str> {
         if let Self::Upstream { endpoint, .. } = self { endpoint.as_deref() } else { None }
     }
 
-    /// What the log is told and the caller is not.
+    /// The cause, for the log only.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::Upstream {
@@ -232,21 +229,20 @@ impl ApiError {
         }
     }
 
-    /// This occurrence, in words for the log, which must not have the values of features.
+    /// The message for the log, without feature values.
     pub(crate) fn log_message(&self) -> String {
         match self {
             Self::InvalidFeatures(faults) => {
                 let places: Vec<_> = faults.iter().map(FieldFault::place_to_log).collect();
                 format!("faults at {}", places.join(", "))
             }
-            Self::RefusedByPredictor { member, .. } => format!("the predictor does not take the {member}"),
+            Self::RefusedByPredictor { member, .. } => format!("the predictor refused the {member}"),
             Self::InvalidFeedback(faults) => {
-                // A name that a client made up may hold anything.
+                // Unknown names come from the client and are not logged.
                 let known = |member: &str| member.starts_with(FEEDBACK_MEMBER).then(|| member.to_owned());
                 let members = faults.iter().map(|(member, _)| known(member));
-                let members: Vec<_> = members
-                    .map(|member| member.unwrap_or_else(|| "a member that is not known".to_owned()))
-                    .collect();
+                let members: Vec<_> =
+                    members.map(|member| member.unwrap_or_else(|| "an unknown member".to_owned())).collect();
                 format!("faults at {}", members.join(", "))
             }
             Self::MalformedJson(_)
@@ -271,7 +267,7 @@ impl ApiError {
         }
     }
 
-    /// What the caller is told, as an error body.
+    /// The response body for the client.
     pub(crate) fn problem(&self, language: Language) -> Problem {
         let mut problem = Problem::new(self.code(), self.to_string());
         problem.errors = self.errors();
@@ -287,7 +283,7 @@ impl ApiError {
         problem
     }
 
-    /// What is wrong with each faulty field.
+    /// What is wrong, by field.
     fn errors(&self) -> BTreeMap<String, Vec<String>> {
         let mut errors: BTreeMap<String, Vec<String>> = BTreeMap::new();
         match self {
@@ -331,39 +327,43 @@ impl ApiError {
 }
 
 impl fmt::Display for ApiError {
-    /// This occurrence, in words that the caller may read.
+    /// The message for the client.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MalformedJson(words) | Self::RefusedByPredictor { words, .. } => f.write_str(words),
             Self::InvalidFeatures(faults) => match faults.as_slice() {
-                [] => f.write_str("the body does not fit the model"),
+                [] => f.write_str("the body does not match the model"),
                 [only] => write!(f, "{only}"),
                 [first, rest @ ..] => write!(f, "{first}, and {} more in 'errors'", rest.len()),
             },
             Self::BodyTooLarge { limit: Some(limit) } => {
-                write!(f, "the body may have at most {limit} bytes; send fewer rows at once")
+                write!(f, "the body must have at most {limit} bytes; send fewer rows per request")
             }
             Self::BodyTooLarge { limit: None } => {
-                f.write_str("the body is longer than the predictor takes; send fewer rows at once")
+                f.write_str("the body exceeds the limit of the predictor; send fewer rows per request")
             }
             Self::UnsupportedEncoding(encoding) => {
                 write!(f, "the body has the encoding {encoding:?}; send JSON without Content-Encoding")
             }
             Self::BodyMemoryFull => f.write_str(
-                "the gateway holds as many bytes of requests as its memory allows; send fewer rows at once, or later",
+                "the memory for request bodies is in use; send fewer rows per request, or retry later",
             ),
             Self::BodyTimeout { after } => write!(f, "the body did not arrive within {after:?}"),
-            Self::UnknownPath(path) => write!(f, "nothing is served at {path}; /docs lists every route"),
-            Self::MethodNotAllowed(method) => write!(f, "{method} is not taken here; the header Allow lists what is"),
-            Self::UnknownModel(name) => write!(f, "no model {name}; /api/models lists the models there are"),
-            Self::UnknownUser(id) => write!(f, "no user {id}; /api/users lists the users there are"),
+            Self::UnknownPath(path) => write!(f, "unknown path {path}; /docs lists the routes"),
+            Self::MethodNotAllowed(method) => {
+                write!(f, "method {method} is not allowed; see the Allow header")
+            }
+            Self::UnknownModel(name) => write!(f, "unknown model {name}; /api/models lists the models"),
+            Self::UnknownUser(id) => write!(f, "unknown user {id}; /api/users lists the users"),
             Self::UnknownPrediction(id) => write!(f, "no prediction {id} is recorded"),
             Self::NotRecorded { id, ratio } => {
-                write!(f, "prediction {id} is not of the share that is recorded, which is {ratio} of all")
+                write!(f, "prediction {id} was not recorded: only a share of {ratio} is recorded")
             }
-            Self::FeedbackGiven(id) => write!(f, "the truth for prediction {id} was told before, and stays"),
+            Self::FeedbackGiven(id) => {
+                write!(f, "prediction {id} has feedback already, which cannot be changed")
+            }
             Self::InvalidFeedback(faults) => match faults.as_slice() {
-                [] => f.write_str("the body does not fit the prediction"),
+                [] => f.write_str("the body does not match the prediction"),
                 [(member, words)] => write!(f, "{member} {words}"),
                 [(member, words), rest @ ..] => {
                     write!(f, "{member} {words}, and {} more in 'errors'", rest.len())
@@ -371,25 +371,27 @@ impl fmt::Display for ApiError {
             },
             Self::InvalidQuery(parameter, words) => write!(f, "{parameter} {words}"),
             Self::UnsupportedMediaType(Some(found)) => {
-                write!(f, "the content type must be application/json, but is {found}")
+                write!(f, "the content type must be application/json, got {found}")
             }
             Self::UnsupportedMediaType(None) => {
-                f.write_str("the content type must be application/json, but none is given")
+                f.write_str("the content type must be application/json, got none")
             }
             Self::ListingDisabled => f.write_str(
-                "recorded data is not shown by this gateway; CANOPY_LIST_PREDICTIONS=true switches it on",
+                "this gateway does not show recorded data; set CANOPY_LIST_PREDICTIONS=true to enable it",
             ),
-            Self::StoreNotConfigured => f.write_str("nothing is recorded here: CANOPY_DATABASE_URL is not set"),
+            Self::StoreNotConfigured => {
+                f.write_str("predictions are not recorded: CANOPY_DATABASE_URL is not set")
+            }
             Self::Upstream { model, endpoint: _, error } => write_upstream_error(f, model, error),
-            Self::StoreUnavailable(_) => f.write_str("the database cannot be asked at the moment"),
-            Self::Internal(_) => f.write_str("the fault is in the log of the gateway"),
+            Self::StoreUnavailable(_) => f.write_str("the database is unavailable; retry later"),
+            Self::Internal(_) => f.write_str("an internal error; see the log of the gateway"),
         }
     }
 }
 
 fn write_upstream_error(f: &mut fmt::Formatter<'_>, model: &ModelRef, error: &UpstreamError) -> fmt::Result {
     match error {
-        UpstreamError::Unreachable { .. } => write!(f, "no predictor of model {model} can be reached"),
+        UpstreamError::Unreachable { .. } => write!(f, "no predictor of model {model} is reachable"),
         UpstreamError::OutOfSockets { .. } => write!(
             f,
             "the gateway can open no connection to a predictor of model {model}; send fewer requests at once, \
@@ -397,12 +399,12 @@ fn write_upstream_error(f: &mut fmt::Formatter<'_>, model: &ModelRef, error: &Up
         ),
         UpstreamError::NoneReady => write!(f, "no predictor of model {model} is ready"),
         UpstreamError::Overloaded => {
-            write!(f, "model {model} has more requests than it can answer in time; send fewer, or later")
+            write!(f, "model {model} is overloaded; send fewer requests, or retry later")
         }
-        UpstreamError::NotReady(_) => write!(f, "the predictor of model {model} is not ready to answer"),
-        UpstreamError::Failed(_) => write!(f, "the predictor of model {model} gave no valid answer"),
+        UpstreamError::NotReady(_) => write!(f, "the predictor of model {model} is not ready"),
+        UpstreamError::Failed(_) => write!(f, "the predictor of model {model} returned no valid response"),
         UpstreamError::DeadlineExceeded { after } => {
-            write!(f, "the predictor of model {model} did not answer within {after:?}")
+            write!(f, "the predictor of model {model} did not respond within {after:?}")
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Rows go to a predictor, predictions come back.
+//! Forwards a request to a predictor, with retries and hedging. A slow attempt is not cancelled: a hedge goes to a second endpoint,
+//! and the first response wins.
 //!
-//! Comes in: a model and rows. Goes out: answers, and the revision that gave them. Never: an answer that is
-//! read with the classes of another revision than the one that gave it, nor rows that reach a third pod: they may be what
-//! the first two failed of. A pod that takes long is not given up, but another one is asked as well.
+//! A response is interpreted with the description of the revision that gave it. Rows reach at most two endpoints, since they may
+//! be what made those fail.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
@@ -29,25 +29,25 @@ use crate::revision::Revision;
 use crate::upstream::message::{self, Answers};
 use crate::upstream::pool::{Deadline, UpstreamRequest, UpstreamResponse};
 
-/// How often the same rows are sent to the same pod: again only where it became another in between, and once
-/// more in case that takes a moment.
+/// How often the same rows are sent to one endpoint: again only if its revision changed, and once more in case that is still in
+/// progress.
 const SENDS_MAX: usize = 3;
-/// How many pods may get the same rows.
+/// How many endpoints may receive the same rows.
 const DELIVERIES_MAX: usize = 2;
-/// How many are tried in all, those included that surely did not get the rows: a node that goes takes several with it.
+/// How many endpoints are tried, including those that did not receive the rows: several may disappear with one node.
 const ENDPOINTS_MAX: usize = 4;
-/// How much of a predictor's words a caller is told.
+/// How many characters of a predictor's error a client gets.
 const DETAIL_MAX: usize = 500;
 
 static LINES: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
-/// What came back.
+/// A response and the revision that gave it.
 pub(crate) struct Forwarded {
     pub(crate) revision: Arc<Revision>,
     pub(crate) answers: Answers,
 }
 
-/// Asks a pod of `served` about `rows`, if they fit its model, and others if that one gives no answer.
+/// Sends `rows` to an endpoint of `model`, and to another one if that fails.
 pub(crate) async fn forward(
     model: &Model,
     rows: &Rows,
@@ -73,21 +73,21 @@ pub(crate) async fn forward(
     }
 }
 
-/// The pods that were asked about the rows of one request.
+/// The endpoints tried for one request.
 #[derive(Default)]
 struct TriedEndpoints {
     balancer: Vec<Arc<Endpoint>>,
-    /// How many of them surely did not get the rows.
+    /// How many of them certainly did not receive the rows.
     undelivered: usize,
 }
 
 impl TriedEndpoints {
-    /// A pod failed.
+    /// Records a failure.
     fn failed(&mut self, error: &ApiError) {
         self.undelivered += usize::from(error.is_undelivered());
     }
 
-    /// Whether the rows may be sent to one more pod.
+    /// Whether the rows may be sent to one more endpoint.
     fn may_go_on(&self) -> bool {
         self.balancer.len() < ENDPOINTS_MAX && self.balancer.len() - self.undelivered < DELIVERIES_MAX
     }
@@ -97,15 +97,15 @@ fn check(rows: &Rows, revision: &Revision) -> Result<(), ApiError> {
     schema::check(rows, &revision.description.features).map_err(ApiError::InvalidFeatures)
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum AttemptOutcome {
     Answers(Answers),
-    /// Another revision has answered than the one that the rows were checked against.
+    /// The response is of another revision than the rows were validated for.
     OtherRevision(UpstreamResponse),
 }
 
-/// An attempt to get predictions, which is counted and told to the trace however it ends: also where it is dropped, since
-/// another pod answered first or the client left.
+/// An attempt, counted and traced whatever its outcome, also if it is dropped because another endpoint responded first or the
+/// client disconnected.
 struct Attempt<'a> {
     revision: &'a Revision,
     span: RequestSpan,
@@ -130,19 +130,18 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Rows on their way to some pod.
+/// A request in progress.
 struct Call<'a> {
     model: &'a Model,
     rows: &'a Rows,
-    /// The rows as JSON, written once they have passed the check: rows that no pod takes cost no memory for it.
+    /// The rows as JSON, encoded after validation: invalid rows take no memory for it.
     body: OnceLock<Bytes>,
     span: &'a RequestSpan,
     deadline: Deadline,
 }
 
 impl Call<'_> {
-    /// Another pod than those `tried`, if there is one and load allows. A prediction is a pure function: to ask twice
-    /// does no harm but that.
+    /// Another endpoint for a retry, within the retry budget. A prediction has no side effects, so it can be repeated.
     fn other(&self, tried: &TriedEndpoints) -> Option<InFlight> {
         self.other_if(tried, |model| model.retry_budget.try_retry(now()))
     }
@@ -152,8 +151,7 @@ impl Call<'_> {
         other.filter(|_| admits(self.model))
     }
 
-    /// Another pod for rows that `pod` has not answered in time. Where it answers others, both will do the work, which is
-    /// charged by the row.
+    /// Another endpoint for a hedge. If the first endpoint is working, both do the work, which is charged to the budget by rows.
     fn hedge(&self, endpoint: &InFlight, reason: HedgeReason, tried: &TriedEndpoints) -> Option<InFlight> {
         let rows = self.rows.len();
         let waited = Duration::from_millis(now().saturating_sub(endpoint.at));
@@ -169,7 +167,7 @@ impl Call<'_> {
         }
     }
 
-    /// What an answer of `pod` comes to, or that it takes too long.
+    /// Awaits the response, or returns the reason to hedge.
     async fn within_hedge_delay<T>(
         &self,
         endpoint: &InFlight,
@@ -189,13 +187,13 @@ impl Call<'_> {
         }
     }
 
-    /// Asks `pod`, and another one as well if it takes too long; the first answer counts.
+    /// Sends the request to `endpoint`, and to another one as well if that is slow. The first response wins.
     async fn ask_with_hedge(
         &self,
         endpoint: InFlight,
         tried: &mut TriedEndpoints,
     ) -> Result<Forwarded, ApiError> {
-        // It has to outlive the first of the futures, which end together.
+        // Declared first, because the futures below borrow it.
         let other;
         let mut first = pin!(self.ask_endpoint(&endpoint));
         let at_first = self.within_hedge_delay(&endpoint, first.as_mut()).await;
@@ -212,7 +210,7 @@ impl Call<'_> {
             None => return first.await.inspect_err(|error| tried.failed(error)),
         };
         tried.balancer.push(other.endpoint());
-        // Seldom made, so it takes no room in the future of every request.
+        // Rare, so it is boxed to keep the future of every request small.
         let second = Box::pin(self.ask_endpoint(&other));
         let (ended, rest) = match select(first, second).await {
             Either::Left((ended, rest)) => (ended, Either::Right(rest)),
@@ -227,9 +225,8 @@ impl Call<'_> {
         }
     }
 
-    /// The answer of `pod`, as the revision that it serves. During a change of revision each pod is one of two:
-    /// what it says is read as what it is, and it is asked itself what that is, so that no request is sent to
-    /// and fro between the two.
+    /// The response of `endpoint`. During a rollout endpoints serve different revisions: the response is interpreted with the revision
+    /// that it names, and the endpoint itself is asked to describe it.
     async fn ask_endpoint(&self, endpoint: &InFlight) -> Result<Forwarded, ApiError> {
         let Self { model, rows, span, deadline, .. } = *self;
         let mut revision = match model.revision_of(endpoint) {
@@ -237,7 +234,7 @@ impl Call<'_> {
             None => model.describe_endpoint(endpoint, span, deadline).await?,
         };
         if check(rows, &revision).is_err() && !endpoint.was_recently(&revision) {
-            // It may have become another, or be of another revision than the one that spoke last.
+            // The endpoint may have changed its revision, or never had the one described last.
             revision = model.describe_endpoint(endpoint, span, deadline).await?;
         }
         for sent in 0..SENDS_MAX {
@@ -262,15 +259,16 @@ impl Call<'_> {
                         .map_err(ApiError::after_delivery)?,
                 };
             check(rows, &revision)?;
-            // An answer of the revision that is known now is as good as one that was asked for now. A refusal is
-            // not: these rows would not have been sent there unless they fit.
+            // A prediction of the revision now known is valid, since the rows are valid for it. A refusal may be due to the rows being
+            // validated for another revision, so they are sent again.
             if response.status == StatusCode::OK && !is_other_revision(&response, &revision) {
                 let answers = self.interpret(endpoint, &response, &revision)?;
                 log_prediction(self, endpoint, &revision, &answers, started.elapsed());
                 return Ok(Forwarded { revision, answers });
             }
         }
-        Err(self.error(endpoint, UpstreamError::Failed("its revision changed with every answer".to_owned())))
+        Err(self
+            .error(endpoint, UpstreamError::Failed("its revision changed with every response".to_owned())))
     }
 
     async fn send(&self, endpoint: &InFlight, revision: &Arc<Revision>) -> Result<AttemptOutcome, ApiError> {
@@ -317,7 +315,7 @@ impl Call<'_> {
         self.model.error_at(endpoint, error)
     }
 
-    /// The answers in `reply`, or why there are none.
+    /// The predictions in `response`, or its error.
     fn interpret(
         &self,
         endpoint: &InFlight,
@@ -330,7 +328,7 @@ impl Call<'_> {
         };
         match response.status {
             StatusCode::OK if response.revision.is_none() => {
-                error(UpstreamError::Failed, &format!("its answer has no header {REVISION_HEADER}"))
+                error(UpstreamError::Failed, &format!("the response lacks the header {REVISION_HEADER}"))
             }
             StatusCode::OK => message::decode_response(&response.body, rows, &revision.description)
                 .or_else(|why| error(UpstreamError::Failed, &why)),
@@ -343,14 +341,12 @@ impl Call<'_> {
                 Err(self.error(endpoint, UpstreamError::Overloaded))
             }
             StatusCode::SERVICE_UNAVAILABLE => error(UpstreamError::NotReady, &detail(&response.body)),
-            other => {
-                error(UpstreamError::Failed, &format!("it answered {other}: {}", detail(&response.body)))
-            }
+            other => error(UpstreamError::Failed, &format!("status {other}: {}", detail(&response.body))),
         }
     }
 }
 
-/// Whether `reply` comes from another revision, which may take other rows. A failure is one whoever it is from.
+/// Whether `response` is of another revision, which may accept other rows. Server errors do not depend on the revision.
 fn is_other_revision(response: &UpstreamResponse, revision: &Revision) -> bool {
     let is_about_rows = matches!(
         response.status,
@@ -359,7 +355,7 @@ fn is_other_revision(response: &UpstreamResponse, revision: &Revision) -> bool {
     is_about_rows && response.revision.as_ref().is_some_and(|header| *header != revision.header)
 }
 
-/// What a predictor's error body says: `{"detail": "…"}`, or `{"detail": [{"msg": "…"}, …]}`.
+/// The reason in a predictor's error body: `{"detail": "…"}` or `{"detail": [{"msg": "…"}, …]}`.
 fn detail(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let detail = match &body["detail"] {
@@ -370,13 +366,13 @@ fn detail(body: &[u8]) -> String {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
     };
     match detail.char_indices().nth(DETAIL_MAX) {
-        _ if detail.is_empty() => "the predictor gave no reason".to_owned(),
+        _ if detail.is_empty() => "the predictor returned no reason".to_owned(),
         Some((cut, _)) => format!("{}…", &detail[..cut]),
         None => detail,
     }
 }
 
-/// One line for a call that was answered, if there is room for it; a failure is told where its request ends.
+/// Logs a prediction, within the log limit. Failures are logged at the end of the request.
 fn log_prediction(
     call: &Call<'_>,
     endpoint: &Endpoint,
@@ -384,7 +380,7 @@ fn log_prediction(
     answers: &Answers,
     took: Duration,
 ) {
-    // Not asked where nobody reads: a line that is not written must not use up another's place.
+    // A line that is not written must not use up the limit.
     let Some(left_out) = tracing::enabled!(Level::INFO).then(|| LINES.admit()).flatten() else { return };
     let one = answers.one();
     tracing::info!(
@@ -409,12 +405,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_predictors_words_are_found_and_cut() {
+    fn the_reason_of_a_predictor_is_extracted_and_shortened() {
         let check = |body: &str, expected: &str| assert_eq!(detail(body.as_bytes()), expected, "{body}");
         check(r#"{"detail":"Invalid features: too few"}"#, "Invalid features: too few");
         check(r#"{"detail":[{"msg":"a","loc":["body"]},{"msg":"b"},{}]}"#, "a; b");
         for none in ["", "<html>", "[]", "{}", r#"{"detail":7}"#, r#"{"detail":""}"#, r#"{"detail":[{}]}"#] {
-            check(none, "the predictor gave no reason");
+            check(none, "the predictor returned no reason");
         }
         check(&format!(r#"{{"detail":"{}"}}"#, "é".repeat(501)), &("é".repeat(500) + "…"));
     }

@@ -1,4 +1,4 @@
-//! What every request passes: the limits of its body, then trace, count and log.
+//! What every request passes: body limits, query parameters, tracing, metrics and logging.
 
 pub(crate) mod request_body;
 pub(crate) mod query;

@@ -1,6 +1,6 @@
-//! Canopy's gateway: a request becomes a prediction.
+//! Canopy's gateway: receives prediction requests, validates them, and forwards them to predictors.
 //!
-//! The modules are declared in the order of data: a module uses only what is declared above it.
+//! Modules are declared in the order of data flow: a module uses only those above it.
 
 pub mod settings;
 mod error;

@@ -1,7 +1,4 @@
-//! The gateway as a process of its own.
-//!
-//! Comes in: flags, the environment, SIGTERM. Goes out: an exit code. Never: work of its own; the parts are in
-//! the library, the same that `canopy up` runs.
+//! The gateway as a process. All work is in the library, which `canopy up` shares.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -19,7 +16,7 @@ use clap::Parser;
 
 const SERVICE: &str = "canopy-gateway";
 
-/// Takes requests for predictions, checks them, and has the models' predictors answer them
+/// Receives prediction requests, validates them, and forwards them to the predictors of the models
 #[derive(Parser)]
 #[command(name = SERVICE, version, after_help = "\
 Example:
@@ -33,20 +30,20 @@ struct Flags {
     #[command(flatten)]
     settings: Settings,
 
-    /// Where to listen for requests
+    /// Address for requests
     #[arg(long, env = "CANOPY_LISTEN", value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], GATEWAY_PORT)))]
     listen: SocketAddr,
 
-    /// Where to tell of liveness, readiness and metrics
+    /// Address for liveness, readiness and metrics
     #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], GATEWAY_ADMIN_PORT)))]
     admin: SocketAddr,
 
-    /// Lets the levels of the log be changed at the admin port, from the same machine or pod; not where a proxy in
-    /// front of that port makes every caller local
+    /// Allows changing log levels at the admin port from the same machine or pod. Do not use it behind a proxy that makes every
+    /// caller local
     #[arg(long, env = "CANOPY_LOG_CONTROL")]
     log_control: bool,
 
-    /// How many threads answer requests [default: one per CPU, at most 4]
+    /// Number of threads that serve requests [default: one per CPU, at most 4]
     #[arg(long, env = "CANOPY_WORKERS", value_name = "NUMBER")]
     workers: Option<usize>,
 }

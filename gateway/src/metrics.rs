@@ -1,7 +1,4 @@
-//! What the gateway counts and times: every name, and the handles by which it is done.
-//!
-//! Comes in: what happened. Goes out: Prometheus series. Never: a label that a client can make up; a model
-//! that is not known to exist counts as none, with empty labels.
+//! The metrics of the gateway. Clients cannot create labels: a request for an unknown model counts with empty labels.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,56 +13,59 @@ use tokio::time::Instant;
 
 use crate::versions::SeriesVersions;
 
-/// The outcome of an attempt that was given up, since another pod answered first or the client left. It is no failure of
-/// the predictor, and no request ends with it.
+/// The outcome of an attempt that was cancelled because another endpoint responded first or the client disconnected. It is not a
+/// failure of the predictor, and no request ends with it.
 const CANCELLED: &str = "cancelled";
 
-/// The families of the gateway.
+/// The metrics of the gateway.
 pub(crate) struct Metrics {
     families: Families,
-    /// Requests that are being answered.
+    /// Requests in progress.
     in_flight: IntGauge,
-    /// Balancer in use of the models that DNS knows.
+    /// Endpoints in use, of models discovered by DNS.
     endpoints: IntGaugeVec,
-    /// Answers that were to be recorded and are not.
+    /// Predictions that were not recorded although they should have been.
     records_dropped: IntCounter,
-    /// Rows whose truth was told, by whether the answer was right.
+    /// Rows with feedback, by result.
     feedback: IntCounterVec,
-    /// What has series of requests.
+    /// The versions that have series of requests.
     request_versions: Mutex<SeriesVersions>,
-    /// What has series of feedback: apart, since it may be about versions that nothing serves any more.
+    /// The versions that have series of feedback. Feedback may be about versions that are no longer served.
     feedback_versions: Mutex<SeriesVersions>,
 }
 
-/// Whether an answer was right.
+/// The results of feedback.
 const RESULTS: [&str; 2] = ["correct", "wrong"];
-/// Whether a request was answered as asked.
+/// The results of requests.
 const OUTCOMES: [&str; 2] = ["ok", "error"];
 
 #[derive(Clone)]
 struct Families {
-    /// Requests answered; those about no known model have empty labels.
+    /// Requests, with empty labels if the model is unknown.
     requests: IntCounterVec,
-    /// Seconds from a request's head to its answer.
+    /// Seconds from the head of a request to its response.
     duration: SecondsVec,
-    /// Attempts to get predictions from a predictor; `outcome` is `ok`, `cancelled` or the word for what went wrong.
+    /// Attempts to predict, by outcome: `ok`, `cancelled` or the error code.
     upstream_requests: IntCounterVec,
-    /// Seconds such an attempt took, however it ended.
+    /// Seconds per attempt, whatever its outcome.
     upstream_duration: SecondsVec,
 }
 
 impl Metrics {
-    /// Adds the families to `registry`.
+    /// Registers the metrics.
     pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
         let requests = IntCounterVec::new(
             Opts::new(
                 "canopy_gateway_requests_total",
-                "Requests answered; those about no known model have empty labels.",
+                "Requests, with empty labels if the model is unknown.",
             ),
             &["model", "model_namespace", "version", "code", "reason"],
         )?;
         let duration = registry.seconds(
-            ("canopy_gateway_request_duration_seconds", "Seconds from a request's head to its answer."),
+            (
+                "canopy_gateway_request_duration_seconds",
+                "Seconds from the head of a request to its response.",
+            ),
             &REQUEST_SECONDS,
             &["model", "model_namespace", "version", "result"],
         )?;
@@ -80,29 +80,25 @@ impl Metrics {
         let upstream_duration = registry.seconds(
             (
                 "canopy_gateway_upstream_duration_seconds",
-                "Seconds an attempt to get predictions from a predictor took, however it ended.",
+                "Seconds per attempt to get predictions from a predictor, whatever its outcome.",
             ),
             &REQUEST_SECONDS,
             &["model", "model_namespace", "version"],
         )?;
-        let in_flight =
-            IntGauge::new("canopy_gateway_requests_in_flight", "Requests that are being answered.")?;
+        let in_flight = IntGauge::new("canopy_gateway_requests_in_flight", "Requests in progress.")?;
         let endpoints = IntGaugeVec::new(
             Opts::new(
                 "canopy_gateway_discovery_endpoints",
-                "Pods in use of a model that was found by DNS and asked for lately.",
+                "Endpoints in use, of models that were discovered by DNS and used recently.",
             ),
             &["model", "model_namespace", "version"],
         )?;
         let records_dropped = IntCounter::new(
             "canopy_gateway_records_dropped_total",
-            "Answers that were to be recorded and are not, since the database did not keep up.",
+            "Predictions that were not recorded because the database did not keep up.",
         )?;
         let feedback = IntCounterVec::new(
-            Opts::new(
-                "canopy_feedback_total",
-                "Rows whose truth was told by feedback, by whether the answer was right.",
-            ),
+            Opts::new("canopy_feedback_total", "Rows with feedback, by whether the prediction was correct."),
             &["model", "model_namespace", "version", "result"],
         )?;
         registry.register(Box::new(records_dropped.clone()))?;
@@ -124,18 +120,18 @@ impl Metrics {
         })
     }
 
-    /// A request has come; it is in flight until the guard is dropped.
+    /// Counts a request as in progress until the guard is dropped.
     pub(crate) fn request_started(&self) -> RequestInFlight {
         self.in_flight.inc();
         RequestInFlight(self.in_flight.clone())
     }
 
-    /// The series of requests that are about no model, or about none that exists.
+    /// The series of requests without a known model.
     pub(crate) fn series_without_model(&self) -> Series {
         self.series([String::new(), String::new(), String::new()])
     }
 
-    /// The series of one version of a model; the version is empty until a predictor has told it.
+    /// The series of one version of a model; the version is empty while it is unknown.
     pub(crate) fn series_of(&self, model: &ModelRef, version: &str) -> Series {
         let evicted = lock(&self.request_versions).touch(model, version);
         if let Some(version) = evicted {
@@ -144,13 +140,12 @@ impl Metrics {
         self.series([model.name.as_str().to_owned(), model.namespace.clone(), version.to_owned()])
     }
 
-    /// Counts answers that were to be recorded and are not.
+    /// The counter of predictions that were not recorded.
     pub(crate) fn records_dropped(&self) -> IntCounter {
         self.records_dropped.clone()
     }
 
-    /// The truth was told about `correct` rows that were answered right and `wrong` that were not. Both series are
-    /// there from the first feedback on, so that a share can be worked out of them.
+    /// Counts feedback. Creates both series, so that their ratio can be computed from the first feedback on.
     pub(crate) fn count_feedback(&self, model: &ModelRef, version: &str, correct: u64, wrong: u64) {
         let evicted = lock(&self.feedback_versions).touch(model, version);
         if let Some(version) = evicted {
@@ -171,13 +166,13 @@ impl Metrics {
         models
     }
 
-    /// Discovery knows `model`.
+    /// Records that `model` exists.
     pub(crate) fn mark_present(&self, model: &ModelRef) {
         lock(&self.request_versions).mark_present(model);
         lock(&self.feedback_versions).mark_present(model);
     }
 
-    /// Discovery does not know `model` at `now`. Its series go once that is so for `keep`.
+    /// Records that `model` is unknown at `now`, and removes its series when it has been unknown for `keep`.
     pub(crate) fn mark_absent(&self, model: &ModelRef, now: Instant, keep: Duration) {
         let gone = lock(&self.request_versions).mark_absent(model, now, keep);
         for version in gone.into_iter().flatten() {
@@ -191,13 +186,13 @@ impl Metrics {
 
     fn remove_feedback(&self, model: &ModelRef, version: &str) {
         for result in RESULTS {
-            // It fails only if the series is not there, which is what is wanted.
+            // Fails only if the series does not exist.
             let _ =
                 self.feedback.remove_label_values(&[model.name.as_str(), &model.namespace, version, result]);
         }
     }
 
-    /// The series with the number of pods of `model`.
+    /// The gauge of endpoints of `model`.
     pub(crate) fn endpoints(&self, model: &ModelRef) -> EndpointGauge {
         let model = [model.name.as_str().to_owned(), model.namespace.clone()];
         EndpointGauge { family: self.endpoints.clone(), model, version: Mutex::new(None) }
@@ -217,7 +212,7 @@ impl Metrics {
 }
 
 impl Families {
-    /// Removes every series of one version of `model`. To remove one that is not there fails, which is what is wanted.
+    /// Removes every series of one version of `model`. Removing a series that does not exist fails without effect.
     fn remove(&self, model: &ModelRef, version: &str) {
         let (name, namespace) = (model.name.as_str(), model.namespace.as_str());
         for code in Code::ALL {
@@ -236,7 +231,7 @@ fn lock(versions: &Mutex<SeriesVersions>) -> MutexGuard<'_, SeriesVersions> {
     versions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request that is being answered.
+/// A request in progress.
 pub(crate) struct RequestInFlight(IntGauge);
 
 impl Drop for RequestInFlight {
@@ -245,16 +240,16 @@ impl Drop for RequestInFlight {
     }
 }
 
-/// How many pods of a model are in use, under the version that they serve: one series at a time.
+/// The number of endpoints of a model, as one series with the version that they serve.
 pub(crate) struct EndpointGauge {
     family: IntGaugeVec,
     model: [String; 2],
-    /// Of the series that is there.
+    /// The version of the current series.
     version: Mutex<Option<String>>,
 }
 
 impl EndpointGauge {
-    /// There are `count`, of `version`.
+    /// Sets the number of endpoints that serve `version`.
     pub(crate) fn set(&self, version: &str, count: usize) {
         let mut before = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         if before.as_deref() != Some(version) {
@@ -266,7 +261,7 @@ impl EndpointGauge {
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Nobody looks any more.
+    /// Removes the series.
     pub(crate) fn clear(&self) {
         self.remove(self.version.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -274,27 +269,27 @@ impl EndpointGauge {
     fn remove(&self, version: Option<String>) {
         let [model, namespace] = &self.model;
         if let Some(version) = version {
-            // It fails only if the series is not there, which is what is wanted.
+            // Fails only if the series does not exist.
             let _ = self.family.remove_label_values(&[model.as_str(), namespace, &version]);
         }
     }
 }
 
-/// The series of one version of a model. Each is looked up when it is first needed and never again: a look-up
-/// costs more than all else that a request does here, and a series that stays at 0 is only noise.
+/// The series of one version of a model. Each is looked up once, when it is first used: a look-up is expensive, and unused series
+/// do not appear.
 pub(crate) struct Series {
     families: Families,
     labels: [String; 3],
     requests: [OnceLock<IntCounter>; Code::ALL.len()],
     duration: [OnceLock<Seconds>; 2],
     upstream_requests: [OnceLock<IntCounter>; Code::ALL.len()],
-    /// Of the attempts that were given up.
+    /// Cancelled attempts.
     cancelled: OnceLock<IntCounter>,
     upstream_duration: OnceLock<Seconds>,
 }
 
 impl Series {
-    /// A request was answered.
+    /// Records a request and its duration.
     pub(crate) fn record_request(&self, code: Code, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let requests = self.requests[code as usize].get_or_init(|| {
@@ -311,7 +306,7 @@ impl Series {
         duration.observe(took, trace);
     }
 
-    /// A predictor was asked for predictions; what came of it, or nothing where it was given up.
+    /// Records an attempt to predict; `None` if it was cancelled.
     pub(crate) fn record_attempt(&self, outcome: Option<Code>, took: Duration, trace: &TraceContext) {
         let [model, namespace, version] = &self.labels;
         let (counter, word) = match outcome {
@@ -335,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pods_of_a_model_are_told_under_one_version_at_a_time() {
+    fn the_endpoints_of_a_model_are_reported_under_one_version_at_a_time() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let endpoints = metrics.endpoints(&ModelRef::parse("iris.shop", "default").unwrap());
@@ -360,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_exists_once_something_happened_and_counts_under_its_words() {
+    fn a_series_appears_with_its_first_event() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let series = metrics.series_of(&ModelRef::parse("iris.shop", "default").unwrap(), "1.0");

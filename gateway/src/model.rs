@@ -1,7 +1,5 @@
-//! A model that is served: its pods, and what they have said of it.
-//!
-//! Comes in: the wish to know what a pod serves, and how calls to it went. Goes out: the revision that it serves.
-//! Never: one revision's description for another's answer.
+//! A model: its endpoints, limits, and the revisions that its endpoints serve. A response is always interpreted with the
+//! description of the revision that gave it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,36 +29,36 @@ use crate::settings::Resilience;
 use crate::upstream::describe::DescribeResult;
 use crate::upstream::pool::{ConnectionPool, Deadline, UpstreamRequest, UpstreamResponse};
 
-/// How long the description of a model may be: thousands of features with long names.
+/// The longest description of a model, in bytes: room for thousands of features with long names.
 const DESCRIPTION_MAX: usize = 4 << 20;
-/// How many revisions are remembered: two are there while one replaces the other, and one may be taken back.
+/// How many revisions are kept: two during a rollout, and more after a rollback.
 const REVISIONS_MAX: usize = 4;
 
 static LINES: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
-/// A model, its pods, and what is known of it.
+/// A model, its endpoints and revisions.
 pub(crate) struct Model {
     pub(crate) id: ModelRef,
     pub(crate) balancer: Balancer,
     pub(crate) retry_budget: RetryBudget,
     pub(crate) hedge_delay: HedgeDelay,
     pub(crate) concurrency: ConcurrencyLimit,
-    /// Rung when a pod could not be reached: DNS may know better by now.
+    /// Notified when an endpoint is unreachable or unresponsive: DNS may have a newer list.
     pub(crate) re_resolve: Arc<Notify>,
     metrics: Arc<Metrics>,
-    /// For what happens while no version is known.
+    /// The series while no version is known.
     series: Series,
     endpoints: Option<EndpointGauge>,
-    /// What a pod said last: what a pod that has said nothing yet is taken for.
+    /// The revision described last, assumed for endpoints that have not responded yet.
     latest_revision: ArcSwapOption<Revision>,
     /// The latest is at the back.
     revisions: Mutex<VecDeque<Arc<Revision>>>,
-    /// In which second somebody asked for it last.
+    /// The second of the last request.
     last_used: AtomicU64,
 }
 
 impl Model {
-    /// A model whose predictor was named to the gateway.
+    /// A model of the settings, with a fixed endpoint.
     pub(crate) fn fixed(
         id: ModelRef,
         endpoint: Arc<ConnectionPool>,
@@ -71,7 +69,7 @@ impl Model {
         Self { balancer, endpoints: None, ..Self::discovered(id, resilience, metrics) }
     }
 
-    /// A model that DNS knows, without pods so far.
+    /// A model discovered by DNS, without endpoints so far.
     pub(crate) fn discovered(id: ModelRef, resilience: Resilience, metrics: &Arc<Metrics>) -> Self {
         Self {
             balancer: Balancer::none(resilience.eject_time),
@@ -89,7 +87,7 @@ impl Model {
         }
     }
 
-    /// Somebody asks for the model.
+    /// Records a request for the model.
     pub(crate) fn touch(&self) {
         let now = second(now());
         if self.last_used.load(Ordering::Relaxed) != now {
@@ -97,44 +95,44 @@ impl Model {
         }
     }
 
-    /// Whether nobody asked for the model for `time`.
+    /// Whether the model had no request for `time`.
     pub(crate) fn is_idle(&self, time: Duration) -> bool {
-        // A request may have read a later clock than this.
+        // A request may have read a later time than this thread.
         second(now()).saturating_sub(self.last_used.load(Ordering::Relaxed)) > time.as_secs()
     }
 
-    /// The pod to ask now, or another one than were tried.
+    /// Picks an endpoint that is not among those `tried`.
     pub(crate) fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<InFlight> {
         self.balancer.pick(tried)
     }
 
-    /// What is known without asking.
+    /// The revision described last, if any.
     pub(crate) fn latest_revision(&self) -> Option<Arc<Revision>> {
         self.latest_revision.load_full()
     }
 
-    /// The series to count under while no version is known.
+    /// The series while no version is known.
     pub(crate) fn series(&self) -> &Series {
         &self.series
     }
 
-    /// The failure to answer for this model, because of what happened at `pod`.
+    /// The error of a request that failed at `endpoint`.
     pub(crate) fn error_at(&self, endpoint: &Endpoint, error: UpstreamError) -> ApiError {
         let endpoint = Some(endpoint.pool.url().to_owned());
         ApiError::Upstream { model: self.id.clone(), endpoint, error }
     }
 
-    /// The failure where there is no pod to ask.
+    /// The error if the model has no endpoint.
     pub(crate) fn not_ready_error(&self) -> ApiError {
         ApiError::Upstream { model: self.id.clone(), endpoint: None, error: UpstreamError::NoneReady }
     }
 
-    /// The failure where there is more to do than can be done in time.
+    /// The error if the model is overloaded.
     pub(crate) fn overloaded_error(&self) -> ApiError {
         ApiError::Upstream { model: self.id.clone(), endpoint: None, error: UpstreamError::Overloaded }
     }
 
-    /// A call to `pod` failed.
+    /// Records a failed call to `endpoint`.
     pub(crate) fn record_failure(&self, endpoint: &InFlight, error: &UpstreamError) {
         self.balancer.failed(endpoint, error);
         match error {
@@ -147,7 +145,7 @@ impl Model {
         }
     }
 
-    /// `pod` predicted `rows` rows within `took`, as `known`.
+    /// Records a prediction of `endpoint` as `revision`.
     pub(crate) fn record_prediction(
         &self,
         endpoint: &Endpoint,
@@ -162,7 +160,7 @@ impl Model {
         self.concurrency.record_response(now);
     }
 
-    /// `pod` has not answered about `rows` rows for `waited`, nor anybody else.
+    /// Records that `endpoint` has answered no request for `waited`.
     pub(crate) fn record_unresponsive(&self, endpoint: &InFlight, rows: usize, waited: Duration) {
         self.balancer.record_unresponsive(endpoint);
         self.hedge_delay.observe(rows, waited);
@@ -173,11 +171,11 @@ impl Model {
             endpoint = endpoint.pool.url(),
             rows,
             duration_ms = waited.as_secs_f64() * 1000.0,
-            "a predictor is silent",
+            "a predictor does not respond",
         );
     }
 
-    /// `pod`, which answers others, has not answered about `rows` rows for `waited`.
+    /// Records that `endpoint` has not answered this request for `waited`, though it answered others.
     pub(crate) fn record_slow(&self, endpoint: &InFlight, rows: usize, waited: Duration) {
         self.hedge_delay.observe(rows, waited);
         tracing::debug!(
@@ -186,16 +184,16 @@ impl Model {
             endpoint = endpoint.pool.url(),
             rows,
             duration_ms = waited.as_secs_f64() * 1000.0,
-            "a predictor takes long for one request: another one is asked too",
+            "a request is slow: it is sent to another predictor as well",
         );
     }
 
-    /// What `pod` serves, as far as that is known: as it said itself, or as another pod said last.
+    /// The revision of `endpoint` by its last response, or else the one described last.
     pub(crate) fn revision_of(&self, endpoint: &Endpoint) -> Option<Arc<Revision>> {
         endpoint.revision().or_else(|| self.latest_revision())
     }
 
-    /// `pod` has answered as `revision`; what that is, if any pod has told.
+    /// Finds the revision with this header, which `endpoint` responded with.
     pub(crate) fn find_revision(&self, endpoint: &Endpoint, header: &HeaderValue) -> Option<Arc<Revision>> {
         let revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = revisions.iter().rev().find(|revision| revision.header == *header)?.clone();
@@ -204,14 +202,14 @@ impl Model {
         Some(revision)
     }
 
-    /// Asks `pod` what it serves now. Whoever comes while that call is under way shares its outcome.
+    /// Calls `GET /model` of `endpoint`. Concurrent callers share the result.
     pub(crate) async fn describe_endpoint(
         &self,
         endpoint: &InFlight,
         span: &RequestSpan,
         deadline: Deadline,
     ) -> Result<Arc<Revision>, ApiError> {
-        // Seldom made, so it takes no room in the future of every request.
+        // Rare, so it is boxed to keep the future of every request small.
         let described = Box::pin(
             endpoint.describe_flight.share(deadline, self.fetch_description(endpoint, span, deadline)),
         )
@@ -219,7 +217,7 @@ impl Model {
         described.map_err(|error| self.error_at(endpoint, error))
     }
 
-    /// Asks any pod what the model is now, and another if that one cannot say.
+    /// Describes the model as one of its endpoints serves it, with one retry on another endpoint.
     pub(crate) async fn describe(
         &self,
         span: &RequestSpan,
@@ -270,13 +268,13 @@ impl Model {
             tracing::info!(
                 trace_id = %span.context(), model = self.id.name.as_str(), namespace = self.id.namespace,
                 version = about.version, revision = about.revision, endpoint = endpoint.pool.url(),
-                duration_ms = started.elapsed().as_secs_f64() * 1000.0, left_out, "learned what the model is",
+                duration_ms = started.elapsed().as_secs_f64() * 1000.0, left_out, "described the model",
             );
         }
         Ok(revision)
     }
 
-    /// What `pod` says it is, in `reply`, which is the latest that any pod has said.
+    /// Parses the description in `response`, and makes its revision the latest.
     fn parse_description(&self, endpoint: &Endpoint, response: &UpstreamResponse) -> DescribeResult {
         let url = endpoint.pool.url();
         match response.status {
@@ -285,12 +283,12 @@ impl Model {
                 return Err(UpstreamError::Overloaded);
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                return Err(UpstreamError::NotReady(format!("{url} has no model to describe yet")));
+                return Err(UpstreamError::NotReady(format!("{url}/model is not ready")));
             }
-            other => return Err(UpstreamError::Failed(format!("{url}/model answered {other}"))),
+            other => return Err(UpstreamError::Failed(format!("{url}/model returned {other}"))),
         }
         let revision = Revision::parse(&response.body, &self.id, &self.metrics)
-            .map_err(|why| UpstreamError::Failed(format!("{url} is no predictor of the model: {why}")))?;
+            .map_err(|why| UpstreamError::Failed(format!("invalid description from {url}: {why}")))?;
         let revision = self.intern(revision);
         endpoint.answered(&revision, now());
         self.latest_revision.store(Some(revision.clone()));
@@ -298,7 +296,7 @@ impl Model {
         Ok(revision)
     }
 
-    /// `known`, or the object that is the same: what is the same stays so, with its series.
+    /// Stores `revision`, or returns the equal one that exists, which keeps its series.
     fn intern(&self, revision: Revision) -> Arc<Revision> {
         let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
         let same = revisions.iter().position(|before| before.description == revision.description);
@@ -306,7 +304,7 @@ impl Model {
             Some(before) => before,
             None => Arc::new(revision),
         };
-        // Another description of the same revision replaces it.
+        // A different description of the same revision replaces it.
         revisions.retain(|before| before.header != revision.header);
         if revisions.len() == REVISIONS_MAX {
             revisions.pop_front();
@@ -315,7 +313,7 @@ impl Model {
         revision
     }
 
-    /// Tells how many pods there are, if DNS told of them.
+    /// Updates the gauge of endpoints, for a model discovered by DNS.
     pub(crate) fn count_endpoints(&self) {
         if let Some(endpoints) = &self.endpoints {
             let revision = self.latest_revision();
@@ -326,7 +324,7 @@ impl Model {
         }
     }
 
-    /// Tells of no pods any more.
+    /// Removes the gauge of endpoints.
     pub(crate) fn count_no_endpoints(&self) {
         if let Some(endpoints) = &self.endpoints {
             endpoints.clear();
@@ -339,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_idle_only_after_the_time_even_where_a_request_read_a_later_clock() {
+    fn a_model_is_idle_only_after_the_time_even_if_a_request_read_a_later_clock() {
         let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
         let id = ModelRef::parse("iris", "shop").unwrap();
         let model = Model::discovered(id, Resilience::default(), &Arc::new(metrics));

@@ -1,4 +1,4 @@
-//! Answers are recorded in the database off the path of requests; feedback is compared with what was recorded.
+//! Predictions are recorded in the database without delaying requests; feedback is compared with them.
 
 pub(crate) mod feedback_recorder;
 pub(crate) mod entry;

@@ -1,7 +1,4 @@
-//! What the gateway knows of one revision of a model.
-//!
-//! Comes in: what a predictor says of itself. Goes out: the same, checked, with what each answer needs made
-//! ready. Never: a description of another model than the one that was asked about.
+//! One revision of a model, parsed and validated from `GET /model`, with the values that each response needs.
 
 use canopy_contract::describe::ModelDescription;
 use canopy_contract::names::ModelRef;
@@ -9,41 +6,43 @@ use http::HeaderValue;
 
 use crate::metrics::{Metrics, Series};
 
-/// How many characters a version may have: as many as the resource of a model takes.
+/// The longest version, in characters, as in the `PredictorModel`.
 const VERSION_MAX: usize = 128;
-/// How many a revision may have: a label of Kubernetes, and the column of the database, have as many.
+/// The longest revision, in characters, as for a label of Kubernetes and for the database column.
 const REVISION_MAX: usize = 63;
 
-/// One revision of a model.
+/// A revision of a model.
 pub(crate) struct Revision {
     pub(crate) description: ModelDescription,
-    /// The description's revision, as a header.
+    /// The revision as a header value.
     pub(crate) header: HeaderValue,
     pub(crate) series: Series,
 }
 
 impl Revision {
-    /// Takes the body of a predictor's `GET /model`, if it is about `model`.
+    /// Parses the body of `GET /model` and checks that it describes `model`.
     pub(crate) fn parse(body: &[u8], model: &ModelRef, metrics: &Metrics) -> Result<Self, String> {
         let description: ModelDescription = serde_json::from_slice(body)
-            .map_err(|error| format!("its /model is no description of a model: {error}"))?;
+            .map_err(|error| format!("/model is no description of a model: {error}"))?;
         let ModelDescription { model: name, namespace, version, revision, features, classes, .. } =
             &description;
         if *name != model.name || *namespace != model.namespace {
-            return Err(format!("it serves {name}.{namespace}; see CANOPY_PREDICTORS"));
+            return Err(format!(
+                "it serves model {name}.{namespace} instead of {model}; check CANOPY_PREDICTORS"
+            ));
         }
         if features.is_empty() || classes.is_empty() {
-            return Err("its /model has no features or no classes".to_owned());
+            return Err("/model has no features or no classes".to_owned());
         }
         for (what, text, max) in [("version", version, VERSION_MAX), ("revision", revision, REVISION_MAX)] {
             if text.chars().count() > max || text.chars().any(char::is_control) {
                 return Err(format!(
-                    "its /model has a {what} with more than {max} characters, or with control characters"
+                    "the {what} in /model must have at most {max} characters and no control characters"
                 ));
             }
         }
         let header = HeaderValue::from_str(revision)
-            .map_err(|_| format!("its /model has the revision {revision:?}, which cannot be a header"))?;
+            .map_err(|_| format!("the revision {revision:?} in /model is no valid header value"))?;
         Ok(Self { header, series: metrics.series_of(model, version), description })
     }
 }
@@ -65,25 +64,43 @@ mod tests {
     }
 
     #[test]
-    fn a_description_of_the_model_is_taken() {
+    fn a_valid_description_is_accepted() {
         assert_eq!(read(|_| ()).unwrap().header, "6f3a9c1e");
         assert!(read(|body| body["version"] = json!("ä".repeat(128))).is_ok());
     }
 
     #[test]
-    fn a_description_that_answers_cannot_rest_on_is_not() {
+    fn an_invalid_description_is_rejected_with_the_reason() {
         let check = |change: fn(&mut Value), why: &str| {
             let error = read(change).err().unwrap_or_default();
             assert!(error.contains(why), "{error:?} instead of {why:?}");
         };
-        check(|body| body["model"] = json!("demo"), "it serves demo.shop; see CANOPY_PREDICTORS");
-        check(|body| body["namespace"] = json!("test"), "it serves iris.test; see CANOPY_PREDICTORS");
+        check(
+            |body| body["model"] = json!("demo"),
+            "it serves model demo.shop instead of iris.shop; check CANOPY_PREDICTORS",
+        );
+        check(
+            |body| body["namespace"] = json!("test"),
+            "it serves model iris.test instead of iris.shop; check CANOPY_PREDICTORS",
+        );
         check(|body| body["features"] = json!([]), "no features or no classes");
         check(|body| body["classes"] = json!([]), "no features or no classes");
-        check(|body| body["revision"] = json!("a\nb"), "a revision with more than 63 characters, or");
-        check(|body| body["revision"] = json!("a".repeat(64)), "a revision with more than 63 characters, or");
-        check(|body| body["version"] = json!("a".repeat(129)), "a version with more than 128 characters, or");
-        check(|body| body["version"] = json!("\u{7}"), "a version with more than 128 characters, or");
+        check(
+            |body| body["revision"] = json!("a\nb"),
+            "the revision in /model must have at most 63 characters",
+        );
+        check(
+            |body| body["revision"] = json!("a".repeat(64)),
+            "the revision in /model must have at most 63 characters",
+        );
+        check(
+            |body| body["version"] = json!("a".repeat(129)),
+            "the version in /model must have at most 128 characters",
+        );
+        check(
+            |body| body["version"] = json!("\u{7}"),
+            "the version in /model must have at most 128 characters",
+        );
         check(|body| body["task"] = json!("Guessing"), "no description of a model: unknown variant");
         check(|body| *body = json!([]), "no description of a model");
     }

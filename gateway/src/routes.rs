@@ -1,7 +1,4 @@
-//! The public API: which path is answered by what.
-//!
-//! Comes in: a gateway. Goes out: its router, and the description of the same routes. Never: work; each file
-//! below answers one kind of question.
+//! The routes of the public API and their OpenAPI description. Each module below handles one resource.
 
 mod alive;
 mod models;
@@ -31,7 +28,7 @@ use crate::http::request_context;
 ))]
 struct Api;
 
-/// Everything the gateway answers.
+/// The router of the gateway.
 pub fn router(app: Arc<App>) -> Router {
     described()
         .split_for_parts()
@@ -42,7 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The same in words for machines.
+/// The OpenAPI description of the routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     described().into_openapi()
 }

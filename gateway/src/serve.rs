@@ -1,7 +1,4 @@
-//! A gateway on a socket, from the first request to the last.
-//!
-//! Comes in: settings, a bound socket, and the process it lives in. Goes out: nothing, when all is answered
-//! after the order to stop. Never: a word of readiness before the database is there.
+//! Serves a gateway on a socket until shutdown. The process is not ready before the database is open.
 
 use std::time::Duration;
 
@@ -18,31 +15,31 @@ use crate::http::request_context;
 use crate::routes;
 use crate::settings::Settings;
 
-/// What a request may need beside its body and the predictor.
+/// The time of a request apart from its body and the predictor.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// What writing the last answers to the database may take.
+/// The time for writing the last predictions to the database.
 const FLUSH: Duration = Duration::from_secs(3);
 
-/// The process that a gateway lives in, perhaps with others.
+/// The process of the gateway, which `canopy up` shares with other parts.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Who answers.
+    /// The worker threads.
     pub workers: Workers,
-    /// Where its metrics go.
+    /// The registry of metrics.
     pub registry: Registry,
-    /// Whether it should get traffic.
+    /// The readiness of the process.
     pub readiness: Readiness,
-    /// Its end.
+    /// The shutdown signal.
     pub shutdown: Shutdown,
 }
 
-/// How long requests may take that were accepted just before the drain ended.
+/// The time for requests that are accepted just before the drain ends.
 fn grace(settings: &Settings) -> Duration {
     settings.body_timeout + settings.upstream_timeout + MARGIN
 }
 
-/// Serves the gateway that `settings` describe until the order to stop, when everything is answered.
+/// Serves the gateway of `settings` until shutdown, and returns when all requests are answered.
 pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -> Result<(), OpenError> {
     let Process { workers, registry, readiness, shutdown } = process;
     let gate = readiness.gate("gateway", "opening the database");
@@ -69,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// What the chart says of gateways, as it is rendered.
+    /// The rendered Deployment of the gateway.
     fn deployment() -> String {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
         let manifests = std::fs::read_to_string(path).unwrap();
@@ -79,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn kubernetes_waits_until_the_slowest_end_is_over() {
+    fn the_termination_grace_period_covers_the_slowest_shutdown() {
         let deployment = deployment();
         let after = |text: &str| {
             let (_, rest) =
@@ -101,6 +98,6 @@ mod tests {
             + FLUSH_TIMEOUT
             + LINES_TIMEOUT;
         let waits = Duration::from_secs(after("terminationGracePeriodSeconds:").parse().unwrap());
-        assert!(waits > slowest, "it takes up to {slowest:?} and is killed after {waits:?}");
+        assert!(waits > slowest, "shutdown takes up to {slowest:?}, but the pod is killed after {waits:?}");
     }
 }

@@ -1,7 +1,5 @@
-//! What a gateway can be told: flags, each also an environment variable.
-//!
-//! Comes in: the command line and the environment, or a caller that fills the fields itself. Goes out: values
-//! of the right shape. Never: a look at whether what they name exists.
+//! The settings of a gateway: command-line flags, each also an environment variable. Values are parsed, but not checked against
+//! the outside: a file or host may not exist.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,114 +12,114 @@ use canopy_contract::names::{DEFAULT_NAMESPACE, PREDICTOR_PORT};
 use canopy_runtime::server::{body_memory, connections};
 use http::Uri;
 
-/// What a gateway can be told.
+/// The settings of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct Settings {
-    /// The namespace of models that are named without one
+    /// Namespace of models that are named without one
     #[arg(long, env = "CANOPY_NAMESPACE", value_name = "NAME", default_value = DEFAULT_NAMESPACE)]
     pub namespace: String,
 
-    /// NamespacePolicy whose models may be asked for, separated by commas; '*' is every namespace
+    /// Namespaces whose models are served, separated by commas; '*' for every namespace
     /// [default: the gateway's own and the default model's]
     #[arg(long, env = "CANOPY_NAMESPACES", value_name = "NAMES")]
     pub namespaces: Option<String>,
 
-    /// The model that /api/predict asks: MODEL or MODEL.NAMESPACE
+    /// Model of /api/predict: MODEL or MODEL.NAMESPACE
     #[arg(long, env = "CANOPY_DEFAULT_MODEL", value_name = "MODEL", default_value = "demo")]
     pub default_model: String,
 
-    /// The cluster's DNS domain, as in cluster.local: models are then found by DNS; without it none is asked
+    /// DNS domain of the cluster, such as cluster.local. Models are then discovered by DNS; without it DNS is not used
     #[arg(long, env = "CANOPY_CLUSTER_DOMAIN", value_name = "DOMAIN")]
     pub cluster_domain: Option<String>,
 
-    /// The DNS server to ask [default: those of /etc/resolv.conf]
+    /// DNS server [default: the servers of /etc/resolv.conf]
     #[arg(long, env = "CANOPY_DNS_SERVER", value_name = "ADDR")]
     pub dns_server: Option<SocketAddr>,
 
-    /// Where the predictors are: MODEL=http://HOST:PORT, separated by commas; DNS is not asked about these
+    /// Predictors that are not discovered by DNS: MODEL=http://HOST:PORT, separated by commas
     #[arg(long, env = "CANOPY_PREDICTORS", value_name = "LIST", default_value = "")]
     pub predictors: Predictors,
 
-    /// How long a predictor may take to answer, over all attempts: seconds, or with a unit, as in 500ms or 30s
+    /// Time limit for a predictor's response, over all attempts, in seconds or with a unit, such as 500ms or 30s
     #[arg(long, env = "CANOPY_UPSTREAM_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub upstream_timeout: Duration,
 
-    /// How the gateway shields clients from pods that fail.
+    /// Retries and outlier ejection.
     #[command(flatten)]
     pub resilience: Resilience,
 
-    /// How long a client may take to send the body of a request, as in 500ms or 10s
+    /// Time limit for receiving the body of a request, such as 500ms or 10s
     #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     pub body_timeout: Duration,
 
-    /// How long the body of a request may be
+    /// Maximum size of a request body
     #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = BODY_MAX_BYTES)]
     pub max_body_bytes: usize,
 
-    /// How many bytes of bodies may be held at once, over all requests; beyond it requests get 503
+    /// Maximum memory for the bodies of all requests; requests beyond it get 503
     /// [default: a sixteenth of the container's memory, at most 67108864]
     #[arg(long, env = "CANOPY_BODY_MEMORY_BYTES", value_name = "BYTES")]
     pub body_memory_bytes: Option<usize>,
 
-    /// How many connections may be open at once; of these one address may have three quarters
+    /// Maximum number of open connections; one address may have three quarters of them
     /// [default: half of the file descriptors, at most 8192]
     #[arg(long, env = "CANOPY_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<usize>,
 
-    /// The database: sqlite://, then the path of a file, which is made if it is not there, for one gateway; mysql:// or
-    /// postgres://, then USER:PASSWORD@HOST/NAME, for several; without it answers are not recorded, and /api/users answers
-    /// a fixed list
+    /// Database for predictions and users: sqlite://PATH for one gateway (the file is created if missing);
+    /// mysql://USER:PASSWORD@HOST/NAME or postgres://USER:PASSWORD@HOST/NAME for several. Without it predictions are not recorded,
+    /// and /api/users returns a fixed list
     #[arg(long, env = "CANOPY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// What of the answers is recorded.
+    /// Which predictions are recorded.
     #[command(flatten)]
     pub recording: Recording,
 
-    /// Shows recorded answers, and the users of the database, to every client that can reach the gateway; without it
-    /// those routes answer 403
+    /// Shows recorded predictions and the users of the database to every client that can reach the gateway; without it those
+    /// routes return 403
     #[arg(long, env = "CANOPY_LIST_PREDICTIONS")]
     pub list_predictions: bool,
 
-    /// How long to go on accepting connections after SIGTERM, in seconds
+    /// How long to accept connections after SIGTERM, in seconds
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 10)]
     pub drain_seconds: u64,
 
-    /// What is the same in every cluster, and so is no flag.
+    /// Values that have no flag.
     #[arg(skip)]
     pub tuning: Tuning,
 }
 
-/// How clients are shielded from pods that fail.
+/// Retries and outlier ejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Resilience {
-    /// Of a hundred requests of the last ten seconds so many may be sent once more, to another pod, and ten a second
-    /// in any case; 0 is none at all
+    /// Retries and hedges as a percentage of the requests of the last ten seconds; ten per second are always allowed.
+    /// 0 disables retries
     #[arg(long, env = "CANOPY_RETRY_PERCENT", value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100))]
     pub retry_percent: u8,
 
-    /// How long a pod that failed or was silent gets no request where there is another one, twice as long with each
-    /// failure in a row, as in 500ms or 1s; 0s is not at all
+    /// How long an endpoint that failed or did not respond gets no requests while another one is available, such as 500ms or 1s.
+    /// Doubles with each consecutive failure; 0s disables ejection
     #[arg(long, env = "CANOPY_EJECT_TIME", value_name = "TIME", default_value = "1s", value_parser = duration::parse_from_zero)]
     pub eject_time: Duration,
 }
 
-/// What of the answers is recorded, where there is a database.
+/// Which predictions are recorded in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Recording {
-    /// The share of answers that are recorded, from 0 to 1; which ones follows from their ids
+    /// Share of predictions that are recorded, from 0 to 1; selected by their ids
     #[arg(long = "record-ratio", env = "CANOPY_RECORD_RATIO", value_name = "SHARE", default_value = "1")]
     pub ratio: Ratio,
 
-    /// For how many seconds a recorded answer is kept; 0 is for ever
+    /// How long a recorded prediction is kept, in seconds; 0 keeps it forever
     #[arg(long = "record-retention-seconds", env = "CANOPY_RECORD_RETENTION_SECONDS", value_name = "SECONDS", default_value_t = 30 * 24 * 60 * 60)]
     pub retention_seconds: u64,
 
-    /// SqlStore the values of features, too
+    /// Records the feature values, too
     #[arg(long = "record-features", env = "CANOPY_RECORD_FEATURES")]
     pub features: bool,
 
-    /// What is the same everywhere, and so is no flag.
+    /// Values that have no flag.
     #[arg(skip)]
     pub tuning: RecordingTuning,
 }
@@ -137,18 +135,18 @@ impl Default for Recording {
     }
 }
 
-/// How answers come into the database; tests are in more of a hurry.
+/// Parameters of recording that have no flag; tests shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordingTuning {
-    /// How many answers may wait to be written.
+    /// Capacity of the queue of predictions to be written.
     pub queue_capacity: usize,
-    /// How many are written at once.
+    /// Predictions written in one statement.
     pub batch_size: usize,
-    /// How long an answer waits for others that are written with it.
+    /// How long the writer waits for more predictions before it writes a batch.
     pub batch_delay: Duration,
-    /// How long the database may take for what a request waits for.
+    /// Time limit of the queries that a request waits for.
     pub query_timeout: Duration,
-    /// How often it is looked whether there are answers that are older than they are kept.
+    /// How often expired predictions are deleted.
     pub expiry_interval: Duration,
 }
 
@@ -164,18 +162,18 @@ impl Default for RecordingTuning {
     }
 }
 
-/// A share of all ids, to within one of four billion.
+/// A share of all ids, with a resolution of 2^-32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ratio {
-    /// Of 2^32.
+    /// The share times 2^32.
     threshold: u64,
 }
 
 impl Ratio {
-    /// Every id.
+    /// All ids.
     pub const ALL: Self = Self { threshold: 1 << 32 };
 
-    /// Whether an id whose last bytes, which are random, are `random` is of the share.
+    /// Whether the share includes an id whose last four bytes, which are random, are `random`.
     pub fn includes(self, random: u32) -> bool {
         u64::from(random) < self.threshold
     }
@@ -205,24 +203,24 @@ impl Default for Resilience {
     }
 }
 
-/// What is the same in every cluster; tests are in more of a hurry.
+/// Parameters that have no flag; tests shorten them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// The port of every predictor that DNS knows.
+    /// The port of predictors that are discovered by DNS.
     pub predictor_port: u16,
-    /// How long an answer of DNS counts at most while its model is in use.
+    /// The longest time between two look-ups of a model in use.
     pub resolve_interval: Duration,
-    /// How long it counts that DNS knows nothing, or could not be asked.
+    /// How long a negative or failed look-up is cached.
     pub negative_ttl: Duration,
-    /// How long the pods of a model stay in use after DNS names none any more.
+    /// How long endpoints stay in use after DNS returns none.
     pub vanished_grace: Duration,
-    /// How long a model that nobody asks for is remembered.
+    /// How long a model without requests is kept.
     pub idle_ttl: Duration,
-    /// How long a list of models is shown before a new one is made.
+    /// How long the list of models is cached.
     pub listing_ttl: Duration,
-    /// How often DNS is asked whether models that have series still exist.
+    /// How often models that have series are looked up.
     pub series_check_interval: Duration,
-    /// How long the series of a model stay after DNS reports it as unknown.
+    /// How long the series of a model are kept after DNS reports the model as unknown.
     pub series_retention: Duration,
 }
 
@@ -242,19 +240,19 @@ impl Default for Tuning {
 }
 
 impl Settings {
-    /// How many bytes of bodies may be held at once.
+    /// Maximum memory for request bodies, in bytes.
     pub(crate) fn body_memory(&self) -> usize {
         self.body_memory_bytes.unwrap_or_else(|| body_memory::default_max(self.max_body_bytes))
     }
 
-    /// How many connections may be open at once.
+    /// Maximum number of open connections.
     pub(crate) fn connections(&self) -> usize {
         self.max_connections.unwrap_or_else(connections::default_max)
     }
 }
 
 impl Default for Settings {
-    /// What the flags say where nothing is given; the environment is not looked at.
+    /// The defaults of the flags, regardless of the environment.
     fn default() -> Self {
         Self {
             namespace: DEFAULT_NAMESPACE.to_owned(),
@@ -278,20 +276,20 @@ impl Default for Settings {
     }
 }
 
-/// Where the predictors of some models are.
+/// The predictors of static models.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predictors(pub Vec<Predictor>);
 
-/// Where the predictor of one model is.
+/// The predictor of a static model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Predictor {
-    /// The model, as the flags name it: `iris` or `iris.shop`.
+    /// The model: `iris` or `iris.shop`.
     pub model: String,
-    /// Where it listens.
+    /// The address of its predictor.
     pub address: Address,
 }
 
-/// A host and a port that speak HTTP without TLS.
+/// The address of an HTTP server without TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// A name or an IP address, without brackets.
@@ -316,21 +314,21 @@ impl fmt::Display for Address {
     }
 }
 
-/// A list of predictors that cannot be read: which entry, and what it must be.
+/// Why a list of predictors is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PredictorsError {
-    /// The entry is not two things with a `=` between them.
+    /// An entry lacks `=` or the model.
     #[error("{0:?} must be MODEL=http://HOST:PORT, as in demo=http://127.0.0.1:8001")]
     Shape(String),
-    /// The address is not one that predictors can have.
+    /// An address is not http://HOST:PORT.
     #[error(
         "the address of model {model:?} must be http://HOST:PORT without a path, since predictors speak HTTP \
          without TLS, but is {address:?}"
     )]
     Address {
-        /// The model before the `=`.
+        /// The model.
         model: String,
-        /// What stands after it.
+        /// The invalid address.
         address: String,
     },
 }
@@ -369,7 +367,7 @@ impl Address {
         if !plain || authority.as_str().contains('@') {
             return None;
         }
-        // A port that is no number is a port too many.
+        // Uri accepts ports that are no numbers.
         let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
             None => 80,
             Some(port) => port.parse().ok().filter(|&port| port != 0)?,
@@ -436,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_is_told_nothing_has_the_defaults_of_its_flags() {
+    fn default_settings_are_the_defaults_of_the_flags() {
         let matches = Settings::augment_args(clap::Command::new("gateway")).get_matches_from(["gateway"]);
         assert_eq!(Settings::from_arg_matches(&matches).unwrap(), Settings::default());
     }

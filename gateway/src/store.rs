@@ -1,7 +1,5 @@
-//! What outlives a process: users, answers, and the truth about them. The only file that speaks SQL, with those below it.
-//!
-//! Comes in: a URL, then rows and questions. Goes out: rows. Never: a change to what a person changed in a database that
-//! has been set up before; only a new one is filled. Nor a wait without end: a database that is silent is one that is away.
+//! The database: users, predictions and feedback. SQL is used only here and in the submodules. Only a new database is filled with
+//! example users. Every query has a time limit.
 
 mod seed;
 mod address;
@@ -38,60 +36,60 @@ pub(crate) use predictions::{Page, PredictionFilter, PredictionRecord};
 
 /// A user.
 pub(crate) type User = user::Model;
-/// An answer.
+/// A recorded prediction.
 pub(crate) type PredictionRow = prediction::Model;
-/// A revision that has answered.
+/// A revision with recorded predictions.
 pub(crate) type RevisionRow = revision::Model;
-/// What was told about an answer.
+/// Feedback on a prediction.
 pub(crate) type FeedbackRow = feedback::Model;
 
-/// How long the tables may take to be made: an index of a large table takes minutes.
+/// The time limit of migrations: indexing a large table takes minutes.
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(5);
-/// How long it may take to delete some answers.
+/// The time limit for deleting a batch of predictions.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It is of a kind that is not spoken.
+    /// The kind of database is not supported.
     #[error(
         "a database at {scheme}: is not supported; CANOPY_DATABASE_URL must be sqlite://PATH, mysql://… or postgres://…"
     )]
     Kind {
-        /// What the URL begins with; the rest may hold a password.
+        /// The scheme of the URL; the rest may contain a password.
         scheme: String,
     },
-    /// Its URL cannot be read.
+    /// The URL is invalid.
     #[error(
-        "CANOPY_DATABASE_URL cannot be read: {why}; it must be {scheme}://USER:PASSWORD@HOST:PORT/NAME, with signs that \
-         mean something in a URL as %XX"
+        "CANOPY_DATABASE_URL is invalid: {why}; it must be {scheme}://USER:PASSWORD@HOST:PORT/NAME, with characters that \
+         are special in a URL as %XX"
     )]
     Unreadable {
-        /// What the URL begins with; the rest may hold a password.
+        /// The scheme of the URL; the rest may contain a password.
         scheme: String,
-        /// In the reader's words.
+        /// The parser's error.
         why: String,
     },
-    /// It cannot be opened.
+    /// The database cannot be opened.
     #[error(
-        "failed to open database {url}: {why}; is its folder there, may this process write to it, and is the \
-         file a database? Mend it, or name another in CANOPY_DATABASE_URL"
+        "failed to open database {url}: {why}; check that its folder exists, that this process may write to it, and that the \
+         file is a database, or change CANOPY_DATABASE_URL"
     )]
     Open {
-        /// Which.
+        /// The URL without password.
         url: String,
-        /// In the driver's words.
+        /// The driver's error.
         why: DbErr,
     },
-    /// Its tables cannot be brought to the form that this program knows.
+    /// The tables cannot be migrated.
     #[error(
-        "failed to prepare the tables of database {url}: {why}; this process must be allowed to write to it, and \
-         one made by a later version of Canopy needs that version; else name another in CANOPY_DATABASE_URL"
+        "failed to migrate the tables of database {url}: {why}; this process must be allowed to write to it, and \
+         a database of a later version of Canopy needs that version; otherwise change CANOPY_DATABASE_URL"
     )]
     Tables {
-        /// Which.
+        /// The URL without password.
         url: String,
-        /// In the driver's words.
+        /// The driver's error.
         why: DbErr,
     },
 }
@@ -105,22 +103,22 @@ impl From<AddressError> for StoreError {
     }
 }
 
-/// Why a database that was opened gave no answer.
+/// Why a query failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StoreQueryError {
-    /// It is silent.
-    #[error("the database did not answer within {0:?}")]
+    /// No response within the time limit.
+    #[error("the database did not respond within {0:?}")]
     Timeout(Duration),
-    /// Nobody is there, or all connections are busy.
-    #[error("no connection to the database can be had")]
+    /// The server is unreachable, or all connections are in use.
+    #[error("no connection to the database is available")]
     NoConnection,
-    /// In the driver's words.
+    /// The driver's error.
     #[error("{0}")]
     Failed(DbErr),
 }
 
 impl StoreQueryError {
-    /// Whether the database was there and would not: the same again may meet with the same.
+    /// Whether the database rejected the statement, so that a retry is likely to fail as well.
     pub(crate) fn is_refusal(&self) -> bool {
         let Self::Failed(DbErr::Exec(RuntimeErr::SqlxError(why)) | DbErr::Query(RuntimeErr::SqlxError(why))) =
             self
@@ -130,7 +128,7 @@ impl StoreQueryError {
         matches!(**why, sea_orm::SqlxError::Database(_) | sea_orm::SqlxError::Encode(_))
     }
 
-    /// Whether the database may have done what it was asked all the same: it was asked, and did not say.
+    /// Whether the statement may have been applied, because its result is unknown.
     pub(crate) fn may_have_been_applied(&self) -> bool {
         match self {
             Self::Timeout(_) => true,
@@ -140,28 +138,28 @@ impl StoreQueryError {
     }
 }
 
-/// Where rows come from.
+/// Where data is stored.
 #[derive(Clone)]
 pub(crate) enum Store {
-    /// No database: the fixed list of users.
+    /// No database: a fixed list of users.
     Seed,
     /// A database.
     Database(SqlStore),
 }
 
-/// A database.
+/// A SQL database.
 #[derive(Clone)]
 pub(crate) struct SqlStore {
     connection: DatabaseConnection,
-    /// Set once the tables are there.
+    /// Set when the tables are migrated.
     prepared: Arc<OnceCell<()>>,
-    /// How long an answer may take.
+    /// The time limit of the queries that a request waits for.
     query_timeout: Duration,
 }
 
 impl Store {
-    /// Opens the database at `url`, makes what is missing in it, and fills it if it is new. A server that is away is
-    /// no failure: its tables are made once it is there.
+    /// Opens the database at `url`, and creates and fills what is missing. A server that is unavailable is no error: its tables are
+    /// migrated later.
     pub(crate) async fn open(url: Option<&str>, query_timeout: Duration) -> Result<Self, StoreError> {
         let Some(url) = url.map(str::trim).filter(|url| !url.is_empty()) else {
             return Ok(Self::Seed);
@@ -174,7 +172,7 @@ impl Store {
         if !address.is_server() {
             store.migrate().await.map_err(|why| {
                 let url = address.to_string();
-                // SQLite opens any file and looks into it only when it is first asked something.
+                // SQLite opens any file, and reads it with the first statement only.
                 if why.to_string().contains("not a database") {
                     StoreError::Open { url, why }
                 } else {
@@ -185,7 +183,7 @@ impl Store {
         Ok(Self::Database(store))
     }
 
-    /// All users, in the order of their ids.
+    /// All users, ordered by id.
     pub(crate) async fn users(&self) -> Result<Vec<User>, StoreQueryError> {
         match self {
             Self::Seed => Ok(seed()),
@@ -196,7 +194,7 @@ impl Store {
         }
     }
 
-    /// The user with `id`, where there is one.
+    /// The user with `id`, if it exists.
     pub(crate) async fn user(&self, id: i64) -> Result<Option<User>, StoreQueryError> {
         match self {
             Self::Seed => Ok(seed().into_iter().find(|user| user.id == id)),
@@ -212,10 +210,9 @@ impl SqlStore {
         if self.prepared.initialized() {
             return Ok(());
         }
-        // On the heap: it is large, and needed once.
+        // Boxed: it is large and used once.
         let migrating = self.prepared.get_or_try_init(async || {
-            // Where several gateways make the tables at the same time, one of them loses each step and goes on from
-            // there.
+            // Of several gateways that migrate at once, one wins each step, and the others continue after it.
             for _ in migration::Migrator::migrations() {
                 match migration::Migrator::up(&self.connection, None).await {
                     Err(why) if matches!(why.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {}
@@ -227,12 +224,12 @@ impl SqlStore {
         Box::pin(migrating).await.copied()
     }
 
-    /// Makes the tables, where that was not done yet.
+    /// Migrates the tables, unless that is done.
     pub(crate) async fn prepare(&self) -> Result<(), StoreQueryError> {
         with_timeout(MIGRATION_TIMEOUT, self.migrate()).await
     }
 
-    /// The answer to `question`, once the tables are there, unless it takes longer than `limit`.
+    /// Runs `query` after the migration, within `limit`.
     async fn query<T>(
         &self,
         limit: Duration,
@@ -245,23 +242,23 @@ impl SqlStore {
         .await
     }
 
-    /// Writes answers and what they mean; twice is as good as once.
+    /// Writes predictions and their revisions. Repeating a write has no effect.
     pub(crate) async fn write(
         &self,
         predictions: &[PredictionRow],
         revisions: &[RevisionRow],
         limit: Duration,
     ) -> Result<(), StoreQueryError> {
-        // On the heap: it is large, and one for many answers.
+        // Boxed: it is large, and one serves many predictions.
         self.query(limit, Box::pin(predictions::write(&self.connection, predictions, revisions))).await
     }
 
-    /// The answer `id`, where it is recorded.
+    /// The prediction `id`, if it is recorded.
     pub(crate) async fn find(&self, id: &[u8]) -> Result<Option<PredictionRecord>, StoreQueryError> {
         self.query(self.query_timeout, predictions::find(&self.connection, id)).await
     }
 
-    /// At most `limit` answers, the latest first, of those before `after` where that is given.
+    /// At most `limit` predictions before `after`, latest first.
     pub(crate) async fn list(
         &self,
         filter: &PredictionFilter<'_>,
@@ -271,18 +268,18 @@ impl SqlStore {
         self.query(self.query_timeout, predictions::list(&self.connection, filter, after, limit)).await
     }
 
-    /// Keeps what was told about an answer; false where something was told before, by whichever gateway.
+    /// Stores feedback. Returns false if the prediction has feedback already.
     pub(crate) async fn insert_feedback(&self, feedback: FeedbackRow) -> Result<bool, StoreQueryError> {
         self.query(self.query_timeout, Box::pin(predictions::insert_feedback(&self.connection, feedback)))
             .await
     }
 
-    /// What was told about the answer `id`.
+    /// The feedback on prediction `id`.
     pub(crate) async fn feedback_of(&self, id: &[u8]) -> Result<Option<FeedbackRow>, StoreQueryError> {
         self.query(self.query_timeout, predictions::feedback_of(&self.connection, id)).await
     }
 
-    /// Deletes at most `most` of the answers before the id `before`; returns how many.
+    /// Deletes at most `limit` predictions before the id `before`. Returns how many.
     pub(crate) async fn delete_before(&self, before: &[u8], limit: u64) -> Result<u64, StoreQueryError> {
         self.query(DELETE_TIMEOUT, predictions::delete_before(&self.connection, before, limit)).await
     }

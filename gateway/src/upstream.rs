@@ -1,4 +1,4 @@
-//! Connections to predictors and the messages on them.
+//! Connections to predictors, and the requests and responses on them.
 
 pub(crate) mod pool;
 pub(crate) mod message;

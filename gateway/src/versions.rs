@@ -1,5 +1,5 @@
-//! Which models and versions have series, and which of them must go: a version is a string that a pod says, and models
-//! come and go, while a gateway may run for a year. Knows no metric; `metrics` removes what this module names.
+//! Which models and versions have series, and which series must be removed. Predictors choose their versions and models come and
+//! go, so without a limit the series of a long-lived gateway would grow forever. `metrics` removes what this module returns.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use canopy_contract::names::ModelRef;
 use tokio::time::Instant;
 
-/// How many versions of a model have series: more than revisions of it are remembered, so that none is in use.
+/// How many versions of a model have series: more than a model keeps revisions, so that series in use are never removed.
 const VERSIONS_MAX: usize = 8;
 
 /// The models and versions that have series.
@@ -18,23 +18,23 @@ pub(crate) struct SeriesVersions {
 
 #[derive(Default)]
 struct Seen {
-    /// The one used last is at the back.
+    /// The most recently used version is at the back.
     versions: VecDeque<String>,
-    /// Since when discovery does not know the model.
+    /// When discovery first reported the model as unknown.
     absent: Option<Instant>,
 }
 
 impl SeriesVersions {
-    /// A version of `model` is in use. The version whose series must go for it, where there are too many.
+    /// Records a use of `version`. Returns the version whose series must be removed to stay within the limit.
     pub(crate) fn touch(&mut self, model: &ModelRef, version: &str) -> Option<String> {
         let seen = self.by_model.entry(model.clone()).or_default();
-        // It may have come back while it was asked about.
+        // The model may have come back since it was looked up.
         seen.absent = None;
         if let Some(place) = seen.versions.iter().position(|known| known == version) {
             seen.versions.remove(place);
         }
         seen.versions.push_back(version.to_owned());
-        // All are short of the limit by one before, so one that goes is enough.
+        // The limit held before, so one removal is enough.
         (seen.versions.len() > VERSIONS_MAX).then(|| seen.versions.pop_front()).flatten()
     }
 
@@ -43,14 +43,14 @@ impl SeriesVersions {
         self.by_model.keys().cloned().collect()
     }
 
-    /// Discovery knows `model`.
+    /// Records that `model` exists.
     pub(crate) fn mark_present(&mut self, model: &ModelRef) {
         if let Some(seen) = self.by_model.get_mut(model) {
             seen.absent = None;
         }
     }
 
-    /// Discovery does not know `model` at `now`. Its versions, all of whose series must go, once that is so for `keep`.
+    /// Records that `model` is unknown at `now`. Returns its versions when it has been unknown for `keep`.
     pub(crate) fn mark_absent(
         &mut self,
         model: &ModelRef,
@@ -76,12 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn of_many_versions_the_one_that_was_used_longest_ago_goes() {
+    fn beyond_the_limit_the_least_recently_used_version_is_removed() {
         let mut versions = SeriesVersions::default();
         for number in 0..VERSIONS_MAX {
             assert_eq!(versions.touch(&model("iris"), &number.to_string()), None);
         }
-        assert_eq!(versions.touch(&model("iris"), "0"), None, "it is known");
+        assert_eq!(versions.touch(&model("iris"), "0"), None, "a known version");
         assert_eq!(versions.touch(&model("iris"), "new").as_deref(), Some("1"));
         assert_eq!(versions.touch(&model("wine"), "new"), None, "another model");
         for number in 0..10_000 {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_goes_once_it_is_absent_for_long_enough_without_a_break() {
+    fn a_model_is_removed_after_it_was_absent_without_interruption() {
         let (mut versions, began) = (SeriesVersions::default(), Instant::now());
         versions.touch(&model("iris"), "1");
         versions.touch(&model("iris"), "2");
@@ -106,15 +106,15 @@ mod tests {
             let now = began + Duration::from_mins(minutes);
             versions.mark_absent(&model("iris"), now, HOUR)
         };
-        assert_eq!((absent(70), absent(129)), (None, None), "it was there meanwhile");
+        assert_eq!((absent(70), absent(129)), (None, None), "the model existed in between");
         versions.touch(&model("iris"), "2");
         let mut absent = |minutes| {
             let now = began + Duration::from_mins(minutes);
             versions.mark_absent(&model("iris"), now, HOUR)
         };
-        assert_eq!((absent(130), absent(189)), (None, None), "it was used meanwhile");
+        assert_eq!((absent(130), absent(189)), (None, None), "the model was used in between");
         assert_eq!(absent(190), Some(vec!["1".to_owned(), "2".to_owned()]));
-        assert_eq!(absent(191), None, "it has none any more");
+        assert_eq!(absent(191), None, "its series are gone");
         assert_eq!(versions.models(), [model("wine")]);
     }
 }

@@ -1,23 +1,24 @@
-//! The artifact: a trained model as one file.
+//! The artifact: a model as one file. Bytes are checked in full, so a model that was read does not fail later.
 //!
-//! Comes in: a card, a scaler, a forest and a reference, or the bytes of a file that anybody may have changed. Goes out: the
-//! bytes, or the model, or what is wrong with them. Never: a model that could fail later.
-//!
-//! A file is a signature of 8 bytes, the format's version (32 bits, little endian), the SHA-256 of the rest, and
-//! the rest: the card as JSON, the scaler, the reference and the forest, written by postcard.
+//! A file is a signature of 8 bytes, the version of the format (32 bits, little endian), a SHA-256 of the format and the
+//! content, and the content, written by postcard. In format 3 that is the card as JSON, the kind of the engine, the scaler, the reference,
+//! and the payload, which only the engine of that kind can read. Format 2 has a forest in place of kind and payload, and a
+//! checksum of the content alone; it is read, but not written any more.
 
 use std::path::Path;
 
 use canopy_contract::describe::Quality;
 use canopy_contract::names::ModelName;
 use canopy_contract::schema::{Class, Feature};
-use canopy_forest::model::{Forest, ModelError, Parts};
+use canopy_forest::ensemble::RawForest;
 use canopy_forest::scale::Scaler;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::baseline::reference::Reference;
-use crate::engine::pipeline::Pipeline;
+use crate::engine::head::Head;
+use crate::engine::loaded::LoadedModel;
+use crate::engine::payload::{Payload, PayloadError};
 use crate::files::{self, FileError};
 
 /// The largest artifact that is read.
@@ -25,8 +26,9 @@ pub const ARTIFACT_MAX_BYTES: u64 = 1 << 30;
 
 /// As in PNG, the first byte is no text and the last a line's end: what mangles text is found at once.
 const SIGNATURE: [u8; 8] = *b"\x89canopy\n";
-/// 2 has the reference, which 1 had not.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// The oldest format that is read. Format 1 has no reference.
+const OLDEST_FORMAT: u32 = 2;
 const CHECKSUM_AT: usize = SIGNATURE.len() + size_of::<u32>();
 const CONTENT_AT: usize = CHECKSUM_AT + 32;
 
@@ -45,6 +47,9 @@ pub struct Card {
     pub classes: Vec<Class>,
     /// How good it was on the rows held out.
     pub quality: Quality,
+    /// How the scores of the engine are read.
+    #[serde(default)]
+    pub head: Head,
 }
 
 /// A trained model, whole.
@@ -53,7 +58,7 @@ pub struct Artifact {
     card: Card,
     scaler: Scaler,
     reference: Reference,
-    forest: Forest,
+    payload: Payload,
 }
 
 /// Why bytes are no artifact.
@@ -66,7 +71,10 @@ pub enum ArtifactError {
     #[error("artifact does not begin with the signature of one: it is another kind of file, or was changed")]
     Signature,
     /// It has a format of another program.
-    #[error("artifact has format {0}, but this program reads format {FORMAT}: prepare it again")]
+    #[error(
+        "artifact has format {0}, but this program reads formats {OLDEST_FORMAT} to {FORMAT}: prepare it again with \
+         this version"
+    )]
     Format(u32),
     /// It is shorter than its own head.
     #[error("artifact has only {0} bytes: it was cut")]
@@ -80,11 +88,13 @@ pub enum ArtifactError {
     /// Its card cannot be read.
     #[error("artifact has a card that cannot be read: {0}")]
     Card(#[from] serde_json::Error),
-    /// Its nodes are no forest.
-    #[error("artifact has no usable forest: {0}")]
-    Forest(#[from] ModelError),
+    /// Its engine cannot be made.
+    #[error("artifact has {0}")]
+    Payload(#[from] PayloadError),
     /// Its parts do not belong together.
-    #[error("artifact is of {features} features and {classes} classes, but its parts are not")]
+    #[error(
+        "artifact has a card with {features} features and {classes} classes, but its parts have other numbers"
+    )]
     Mismatch {
         /// How many features its card has.
         features: usize,
@@ -94,11 +104,21 @@ pub enum ArtifactError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Content<F> {
+struct Content<'a> {
+    card: &'a str,
+    kind: &'a str,
+    scaler: Scaler,
+    reference: Reference,
+    payload: &'a [u8],
+}
+
+/// The content in format 2.
+#[derive(Deserialize)]
+struct Content2 {
     card: String,
     scaler: Scaler,
     reference: Reference,
-    forest: F,
+    forest: RawForest,
 }
 
 impl Artifact {
@@ -107,14 +127,15 @@ impl Artifact {
         card: Card,
         scaler: Scaler,
         reference: Reference,
-        forest: Forest,
+        payload: Payload,
     ) -> Result<Self, ArtifactError> {
         let (features, classes) = (card.features.len(), card.classes.len());
-        let fit = [scaler.offsets().len(), forest.features()] == [features; 2] && forest.classes() == classes;
-        if !fit || !reference.is_of(features, classes) {
+        let takes_rows = [scaler.offsets().len(), payload.inputs()] == [features; 2];
+        let has_scores = payload.outputs() == card.head.scores(classes);
+        if !takes_rows || !has_scores || !reference.is_of(features, classes) {
             return Err(ArtifactError::Mismatch { features, classes });
         }
-        Ok(Self { card, scaler, reference, forest })
+        Ok(Self { card, scaler, reference, payload })
     }
 
     /// What it says of its model.
@@ -128,18 +149,24 @@ impl Artifact {
     }
 
     /// The model itself, ready for rows.
-    pub fn pipeline(&self) -> Pipeline {
-        Pipeline::new(&self.scaler, &self.forest)
+    pub fn load(&self) -> LoadedModel {
+        LoadedModel::new(&self.scaler, self.payload.engine(), self.card.head)
     }
 
     /// Its bytes: the same for the same model.
     pub fn encode(&self) -> Result<Vec<u8>, ArtifactError> {
         let card = serde_json::to_string(&self.card)?;
-        let Self { card: _, scaler, reference, forest } = self;
-        let content = Content { card, scaler: scaler.clone(), reference: reference.clone(), forest };
+        let payload = self.payload.encode()?;
+        let content = Content {
+            card: &card,
+            kind: self.payload.kind(),
+            scaler: self.scaler.clone(),
+            reference: self.reference.clone(),
+            payload: &payload,
+        };
         let mut bytes = [&SIGNATURE[..], &FORMAT.to_le_bytes(), &[0; 32]].concat();
         bytes = postcard::to_extend(&content, bytes)?;
-        let checksum = Sha256::digest(&bytes[CONTENT_AT..]);
+        let checksum = checksum(FORMAT, &bytes[CONTENT_AT..]);
         bytes[CHECKSUM_AT..CONTENT_AT].copy_from_slice(&checksum);
         Ok(bytes)
     }
@@ -156,18 +183,23 @@ impl Artifact {
             return Err(ArtifactError::Cut(bytes.len()));
         };
         let format = u32::from_le_bytes(*format);
-        if format != FORMAT {
+        if !(OLDEST_FORMAT..=FORMAT).contains(&format) {
             return Err(ArtifactError::Format(format));
         }
         let Some((checksum, rest)) = rest.split_first_chunk::<32>() else {
             return Err(ArtifactError::Cut(bytes.len()));
         };
-        if Sha256::digest(rest)[..] != checksum[..] {
+        if self::checksum(format, rest) != *checksum {
             return Err(ArtifactError::Checksum);
         }
-        // Not as a `Forest` at once: postcard would keep to itself what is wrong with it.
-        let Content { card, scaler, reference, forest } = postcard::from_bytes::<Content<Parts>>(rest)?;
-        Self::new(serde_json::from_str(&card)?, scaler, reference, Forest::new(forest)?)
+        if format == FORMAT {
+            let Content { card, kind, scaler, reference, payload } = postcard::from_bytes(rest)?;
+            let payload = Payload::decode(kind, payload)?;
+            return Self::new(serde_json::from_str(card)?, scaler, reference, payload);
+        }
+        // Unchecked at first: postcard would not pass on what is wrong with a forest.
+        let Content2 { card, scaler, reference, forest } = postcard::from_bytes(rest)?;
+        Self::new(serde_json::from_str(&card)?, scaler, reference, Payload::forest(forest)?)
     }
 
     /// Writes it to a file, whole or not at all.
@@ -179,6 +211,15 @@ impl Artifact {
     pub fn read(path: &Path) -> Result<Self, ArtifactError> {
         Self::decode(&files::read(path, ARTIFACT_MAX_BYTES)?)
     }
+}
+
+fn checksum(format: u32, content: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    if format != OLDEST_FORMAT {
+        hash.update(format.to_le_bytes());
+    }
+    hash.update(content);
+    hash.finalize().into()
 }
 
 /// The SHA-256 of a file's bytes in hexadecimal, as `sha256sum` prints it.

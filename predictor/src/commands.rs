@@ -160,9 +160,9 @@ fn prepare_anew(
 
 /// A line for each quarter of the way.
 fn progress(done: usize, of: usize) {
-    let quarter = |trees: usize| trees * 4 / of.max(1);
+    let quarter = |steps: usize| steps * 4 / of.max(1);
     if quarter(done) > quarter(done.saturating_sub(1)) {
-        tracing::info!(trees = done, of, "training");
+        tracing::info!(done, of, "training");
     }
 }
 

@@ -5,9 +5,9 @@
 
 pub mod baseline;
 pub mod error;
+pub mod engine;
 pub mod metrics;
 pub mod files;
-pub mod engine;
 pub mod artifact;
 pub mod sources;
 pub mod training;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use canopy_contract::code::Code;
-use canopy_contract::predict::RowAnswer;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{Class, Feature};
 use canopy_runtime::metrics::exemplars::{Seconds, SecondsVec};
@@ -21,6 +20,7 @@ use prometheus::{
 
 use crate::baseline::drift::{Drift, Shift};
 use crate::baseline::reference::Reference;
+use crate::engine::head::Answer;
 use crate::error::ENDINGS;
 
 /// The labels of one model, in this order: its name, its namespace, its version.
@@ -168,11 +168,11 @@ pub struct PredictionMetrics {
 
 impl PredictionMetrics {
     /// A request's rows were given these answers, by work that began then, in this trace.
-    pub fn predicted(&self, rows: &Rows, answers: &[RowAnswer], began: Instant, trace: &TraceContext) {
+    pub fn predicted(&self, rows: &Rows, answers: &[Answer], began: Instant, trace: &TraceContext) {
         let now = Instant::now();
         self.seconds.observe(now.saturating_duration_since(began), trace);
         self.rows.observe(answers.len() as f64);
-        let classes = answers.iter().map(|answer| answer.prediction);
+        let classes = answers.iter().filter_map(|answer| answer.class());
         self.drift.count(rows, classes.clone(), now);
         for class in classes {
             if let Some(counter) = self.classes.get(class as usize) {
@@ -262,7 +262,8 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use canopy_forest::data::Samples;
+    use canopy_contract::predict::RowAnswer;
+    use canopy_forest::data::samples::Samples;
     use canopy_runtime::metrics::encode;
 
     const DEMO: ModelLabels<'_> = ["demo", "default", "1.0"];
@@ -301,8 +302,8 @@ mod tests {
         Metrics::register(registry).unwrap().loaded(DEMO, &loaded)
     }
 
-    fn answer(prediction: u32) -> RowAnswer {
-        RowAnswer { prediction, confidence: 1.0 }
+    fn answer(prediction: u32) -> Answer {
+        Answer::Class(RowAnswer { prediction, confidence: 1.0 })
     }
 
     #[test]

@@ -17,10 +17,11 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::artifact;
+use crate::engine::training::Trainer;
 use crate::files::{self, FileError};
 use crate::serving::app::Limits;
 use crate::sources::networks::{Networks, Sources};
-use crate::training::prepare::{DATA_MAX_BYTES, Trainer};
+use crate::training::prepare::DATA_MAX_BYTES;
 
 /// Makes a model from data, and serves it.
 #[derive(Debug, Parser)]

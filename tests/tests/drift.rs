@@ -4,7 +4,7 @@
 //! and of the classes. Never: a figure where chance alone could make one.
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use canopy_tests::metrics::Scrape;
 use canopy_tests::test_server::{Model, Server};
 use serde_json::json;

@@ -13,6 +13,8 @@ use crate::schema::{Class, Feature};
 pub enum Task {
     /// One of a closed list of classes.
     Classification,
+    /// A number.
+    Regression,
 }
 
 /// How good a model was on rows it was not trained on.

@@ -106,6 +106,15 @@ pub enum Algorithm {
     RandomForest(RandomForest),
 }
 
+impl Algorithm {
+    /// The seed of the draws of training, which also decides the rows that are held out.
+    pub fn seed(&self) -> u64 {
+        match self {
+            Self::RandomForest(RandomForest { seed, .. }) => *seed,
+        }
+    }
+}
+
 /// The parameters of a random forest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

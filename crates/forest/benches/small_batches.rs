@@ -11,9 +11,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use canopy_forest::data::Samples;
-use canopy_forest::layout::Packed;
-use canopy_forest::train::RandomForest;
+use canopy_forest::compiled::layout::CompiledForest;
+use canopy_forest::data::samples::Samples;
+use canopy_forest::train::parameters::RandomForest;
 
 const FEATURES: usize = 20;
 const REPETITIONS: usize = 2_000;
@@ -22,7 +22,7 @@ const BATCHES: [usize; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17];
 fn main() {
     let samples = Samples::synthetic(5_000, FEATURES, 1).expect("samples");
     let forest = RandomForest::params().train(&samples, &|_, _| {}).expect("a forest");
-    let packed = Packed::new(&forest);
+    let packed = CompiledForest::new(&forest);
     let others = Samples::synthetic(64, FEATURES, 2).expect("samples");
     let rows: Vec<f32> = others.values().iter().map(|&value| value as f32).collect();
 
@@ -55,11 +55,11 @@ fn main() {
     }
 }
 
-fn together(packed: &Packed, rows: &[f32], probabilities: &mut [f64]) {
+fn together(packed: &CompiledForest, rows: &[f32], probabilities: &mut [f64]) {
     packed.predict_rows(black_box(rows), black_box(probabilities)).expect("answers");
 }
 
-fn one_by_one(packed: &Packed, rows: &[f32], probabilities: &mut [f64]) {
+fn one_by_one(packed: &CompiledForest, rows: &[f32], probabilities: &mut [f64]) {
     for (row, probabilities) in rows.chunks(FEATURES).zip(probabilities.chunks_mut(2)) {
         packed.predict_row(black_box(row), black_box(probabilities)).expect("an answer");
     }

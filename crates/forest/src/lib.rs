@@ -1,21 +1,11 @@
 //! Decision forests: training and inference, nothing else.
 //!
-//! Comes in: the bytes of a table, or numbers. Goes out: a trained forest, and its predictions. Never: input or
-//! output, a clock, anything asynchronous, or chance that a seed does not decide.
+//! There is no input or output here, no clock and nothing asynchronous. All randomness is derived from a seed.
 
-mod random;
-pub mod seen;
-pub mod precision;
+mod rng;
 pub mod data;
-pub mod cells;
-pub mod labels;
-mod table;
-mod synthetic;
-pub mod split;
 pub mod scale;
 pub mod narrow;
-pub mod model;
+pub mod ensemble;
+pub mod compiled;
 pub mod train;
-pub mod bagging;
-pub mod layout;
-pub mod predict;

@@ -8,8 +8,8 @@
 //! these equal, they are left out of the choice of the scale: they become the largest 32-bit float, as does every value
 //! beyond it.
 
-use crate::data::Samples;
-use crate::precision::{Merged, shown};
+use crate::data::precision::{Merged, shown};
+use crate::data::samples::Samples;
 use crate::scale::{ScaleError, Scaler};
 
 /// Features as trees compare them.
@@ -127,7 +127,7 @@ fn merged(sorted: &[f64], map: Map) -> impl Iterator<Item = &[f64]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ClassNames;
+    use crate::data::samples::ClassNames;
     use proptest::prelude::*;
 
     fn samples(values: &[f64]) -> Samples {

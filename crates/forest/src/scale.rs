@@ -7,8 +7,8 @@ use linfa_preprocessing::linear_scaling::LinearScaler;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::data::Samples;
-use crate::seen::Seen;
+use crate::data::samples::Samples;
+use crate::data::seen::Seen;
 
 /// What is taken from each feature, and what it is then multiplied with: `(x - offset) * scale`, in 64 bits.
 ///
@@ -132,7 +132,18 @@ impl Scaler {
         Samples { values: self.scaled(samples.values()).collect(), ..samples.clone() }
     }
 
-    /// Replaces the content of `scaled` by `values` scaled: one row or many, row after row. The work is done in
+    /// Whether it leaves every value as it is.
+    pub fn is_identity(&self) -> bool {
+        self.offsets.iter().all(|offset| *offset == 0.0) && self.scales.iter().all(|scale| *scale == 1.0)
+    }
+
+    /// Replaces the contents of `scaled` by `values` scaled: one row or many, row after row.
+    pub fn apply_to(&self, values: &[f64], scaled: &mut Vec<f64>) {
+        scaled.clear();
+        scaled.extend(self.scaled(values));
+    }
+
+    /// Replaces the contents of `scaled` by `values` scaled: one row or many, row after row. The work is done in
     /// 64 bits and rounded to 32 at the end, as training did.
     pub fn apply(&self, values: &[f64], scaled: &mut Vec<f32>) {
         scaled.clear();

@@ -7,9 +7,9 @@
 
 use std::sync::Mutex;
 
-use canopy_forest::data::Samples;
-use canopy_forest::model::Forest;
-use canopy_forest::train::{MaxFeatures, RandomForest, RandomForestParams, TrainError};
+use canopy_forest::data::samples::Samples;
+use canopy_forest::ensemble::Forest;
+use canopy_forest::train::parameters::{MaxFeatures, RandomForest, RandomForestParams, TrainError};
 use linfa::traits::{Fit, Predict};
 use linfa::{Dataset, ParamGuard};
 use ndarray::{Array1, Array2, array};

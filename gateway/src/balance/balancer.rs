@@ -22,20 +22,20 @@ use crate::upstream::pool::ConnectionPool;
 /// look fast.
 const OVERLOADED_LATENCY: Duration = Duration::from_secs(1);
 
-/// The pods of a model that are in use.
+/// The endpoints of a model.
 pub(crate) struct Balancer {
     table: ArcSwap<Vec<Arc<Endpoint>>>,
-    /// How long the first failure of a pod shuts it out.
+    /// The ejection time after the first failure.
     base_ejection_time: Duration,
 }
 
 impl Balancer {
-    /// No pods so far.
+    /// A balancer without endpoints.
     pub(crate) fn none(base_ejection_time: Duration) -> Self {
         Self { table: ArcSwap::default(), base_ejection_time }
     }
 
-    /// The one pod at `endpoint`.
+    /// A balancer with one endpoint.
     pub(crate) fn one(pool: Arc<ConnectionPool>, base_ejection_time: Duration) -> Self {
         Self {
             table: ArcSwap::from_pointee(vec![Arc::new(Endpoint::new(pool, base_ejection_time, false))]),
@@ -43,12 +43,12 @@ impl Balancer {
         }
     }
 
-    /// How many there are.
+    /// The number of endpoints.
     pub(crate) fn len(&self) -> usize {
         self.table.load().len()
     }
 
-    /// The pod to ask now, if there is one that is not among those `tried`.
+    /// Picks an endpoint that is not among those `tried`.
     pub(crate) fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<InFlight> {
         let (table, now) = (self.table.load(), now());
         let is_probed = |endpoint: &Arc<Endpoint>| tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
@@ -66,30 +66,30 @@ impl Balancer {
         Some(InFlight::new(endpoint.clone(), load.availability, now))
     }
 
-    /// `pod` gave no answer.
+    /// Records that `endpoint` failed.
     pub(crate) fn failed(&self, endpoint: &InFlight, error: &UpstreamError) {
         let now = now();
         match error {
             UpstreamError::Unreachable { .. } => endpoint.outlier.record_unreachable(),
-            // What took too long was this request, not the pod.
+            // The request was slow, not the endpoint.
             UpstreamError::DeadlineExceeded { .. } if endpoint.has_answered_since() => {}
             UpstreamError::NotReady(_) | UpstreamError::DeadlineExceeded { .. } => self.eject(endpoint, now),
             UpstreamError::Failed(_) if endpoint.outlier.record_invalid_response() => {
                 self.eject(endpoint, now)
             }
-            // It answers so at once: without this it would always be the one with the fewest requests.
+            // The endpoint refuses at once, so it would always have the fewest requests in flight.
             UpstreamError::Overloaded => endpoint.latency.observe(1, OVERLOADED_LATENCY, now),
             UpstreamError::Failed(_) | UpstreamError::NoneReady | UpstreamError::OutOfSockets { .. } => {}
         }
     }
 
-    /// `pod` was silent for too long.
+    /// Records that `endpoint` answered no request for too long.
     pub(crate) fn record_unresponsive(&self, endpoint: &InFlight) {
         self.eject(endpoint, now());
     }
 
-    /// Ejects `pod`, unless too many are out already. Balancer that cannot be reached do not count as those that could serve,
-    /// so any number of them may be out.
+    /// Ejects `endpoint`, unless too many are ejected already. Unreachable endpoints are not counted, and any number of them may be
+    /// ejected.
     fn eject(&self, endpoint: &Endpoint, now: u64) {
         let table = self.table.load();
         let (mut reachable, mut out) = (0_usize, 0_usize);
@@ -102,12 +102,12 @@ impl Balancer {
         }
     }
 
-    /// From now on the pods are those at `addresses`.
+    /// Replaces the endpoints by those at `addresses`.
     pub(crate) fn replace(&self, addresses: impl Iterator<Item = SocketAddr>) {
         self.renew(addresses, |_| false);
     }
 
-    /// From now on pods at `addresses` are in use too, and those that cannot be reached are not.
+    /// Adds the endpoints at `addresses`, and removes unreachable ones.
     pub(crate) fn add(&self, addresses: impl Iterator<Item = SocketAddr>) {
         self.renew(addresses, |endpoint| !endpoint.outlier.is_unreachable());
     }
@@ -116,7 +116,7 @@ impl Balancer {
         let table = self.table.load();
         let before: BTreeMap<_, _> = table.iter().map(|endpoint| (endpoint.pool.url(), endpoint)).collect();
         let endpoints: Vec<_> = addresses.filter_map(|address| ConnectionPool::new(address.into())).collect();
-        // Of pods that are all new, as after a change of revision, none can have less than the others.
+        // If all endpoints are new, as after a rollout, none is in slow start.
         let joins_others = endpoints.iter().any(|pool| before.contains_key(pool.url()));
         let endpoint = |pool: ConnectionPool| {
             let kept = before.get(pool.url()).map(|&endpoint| endpoint.clone());
@@ -130,7 +130,7 @@ impl Balancer {
         self.table.store(Arc::new(endpoints.into_iter().map(endpoint).chain(unnamed).collect()));
     }
 
-    /// From now on the pods are those of them that could be reached when they were last asked.
+    /// Removes unreachable endpoints.
     pub(crate) fn keep_reachable(&self) {
         let table = self.table.load();
         let is_reachable = |endpoint: &&Arc<Endpoint>| !endpoint.outlier.is_unreachable();
@@ -149,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_outlives_a_look_up_that_still_has_its_address() {
+    fn an_endpoint_keeps_its_state_while_its_address_stays() {
         let balancer = Balancer::none(Duration::from_secs(1));
         balancer.replace([at(1), at(2)].into_iter());
         let asked = [balancer.pick(&[]).unwrap(), balancer.pick(&[]).unwrap()];
-        assert!(!Arc::ptr_eq(&asked[0].endpoint, &asked[1].endpoint), "each has one request");
+        assert!(!Arc::ptr_eq(&asked[0].endpoint, &asked[1].endpoint), "each endpoint has one request");
         let (kept, gone) = if asked[0].pool.url().contains("0.1:") { (0, 1) } else { (1, 0) };
         balancer.replace([at(3), at(1)].into_iter());
-        // The one that joins is held back most of the time; when it is not, it has one request fewer.
+        // The new endpoint is in slow start, so it is mostly not chosen although it has fewer requests.
         let joins = |asked: InFlight| asked.pool.url() == "http://127.0.0.3:8001";
         let times = (0..1000).filter(|_| joins(balancer.pick(&[]).unwrap())).count();
         assert!((50..200).contains(&times), "{times}");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn another_pod_is_one_that_was_not_tried() {
+    fn tried_endpoints_are_not_picked_again() {
         let balancer = Balancer::none(Duration::from_secs(1));
         assert!(balancer.pick(&[]).is_none());
         balancer.replace([at(1)].into_iter());
@@ -181,7 +181,7 @@ mod tests {
         assert!(balancer.pick(&tried).is_none());
     }
 
-    /// Balancer at so many addresses, each with a request.
+    /// A balancer with `count` endpoints, each with a request in flight.
     fn all_asked(count: u8) -> (Balancer, Vec<InFlight>) {
         let balancer = Balancer::none(Duration::from_secs(1));
         balancer.replace((1..=count).map(at));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_answers_none_of_several_requests_is_silent_before_one_that_takes_long_is() {
+    fn an_endpoint_that_answers_none_of_several_requests_is_unresponsive_sooner() {
         let balancer =
             Balancer::one(Arc::new(ConnectionPool::new(at(1).into()).unwrap()), Duration::from_secs(1));
         let first = balancer.pick(&[]).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_answers_others_is_not_silent_and_only_a_small_request_goes_to_another() {
+    fn an_endpoint_that_answers_others_is_not_unresponsive_and_only_small_requests_are_hedged() {
         let (_pods, asked) = all_asked(1);
         check_wait(&asked[0], 1, 2_000, "Silent");
         check_wait(&asked[0], 100, 2_000, "Silent");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_answers_others_is_not_blamed_for_a_deadline_nor_any_for_a_lack_of_sockets() {
+    fn a_responding_endpoint_is_not_ejected_for_a_missed_deadline_nor_any_for_a_lack_of_sockets() {
         let (balancer, asked) = all_asked(2);
         let late = UpstreamError::DeadlineExceeded { after: HEDGE_DELAY };
         (0..10).for_each(|_| {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn of_pods_that_can_be_reached_some_always_stay_in_use() {
+    fn some_reachable_endpoints_are_never_ejected() {
         for (count, most) in [(1, 0), (2, 1), (3, 2), (4, 2), (6, 4), (10, 6)] {
             let (balancer, asked) = all_asked(count);
             let out = || out(&asked).iter().filter(|&&is_ejected| is_ejected).count();
@@ -278,12 +278,12 @@ mod tests {
             for asked in &asked {
                 balancer.failed(asked, &unreachable());
             }
-            assert_eq!(out(), usize::from(count), "any number is out that cannot be reached");
+            assert_eq!(out(), usize::from(count), "any number of unreachable endpoints may be ejected");
         }
     }
 
     #[test]
-    fn pods_that_cannot_be_reached_leave_fewer_that_may_be_out() {
+    fn unreachable_endpoints_reduce_the_number_that_may_be_ejected() {
         let (balancer, asked) = all_asked(3);
         balancer.failed(&asked[0], &unreachable());
         balancer.record_unresponsive(&asked[1]);
@@ -292,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_failed_is_passed_over_until_it_answers_and_is_dropped_only_if_it_was_out_of_reach() {
+    fn a_failed_endpoint_is_avoided_until_it_answers_and_removed_only_if_unreachable() {
         let balancer = Balancer::none(Duration::from_secs(1));
         balancer.replace([at(1), at(2)].into_iter());
         let first = balancer.pick(&[]).unwrap();
         let invalid = UpstreamError::Failed(String::new());
         balancer.failed(&first, &invalid);
         balancer.failed(&first, &invalid);
-        assert_eq!(first.load(now()).availability, Availability::Healthy, "that may have been the rows");
+        assert_eq!(first.load(now()).availability, Availability::Healthy, "the rows may be the cause");
         balancer.failed(&first, &invalid);
         let tried = [first.endpoint()];
         let is_other = || !Arc::ptr_eq(&balancer.pick(&[]).unwrap().endpoint, &tried[0]);

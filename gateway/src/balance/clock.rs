@@ -1,7 +1,4 @@
-//! The time as routing counts it.
-//!
-//! Comes in: nothing. Goes out: milliseconds since some moment before the process did anything. Never: the time of day,
-//! which people change, nor 0, which stands for never.
+//! A monotonic clock in milliseconds that fits into an atomic integer. It never returns 0, which stands for "never".
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,18 +7,18 @@ use tokio::time::Instant;
 
 const SECOND: u64 = 1000;
 
-/// Milliseconds since some moment, of which one second had passed when this was first asked.
+/// Milliseconds since one second before the first call.
 pub(crate) fn now() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     SECOND + millis(START.elapsed())
 }
 
-/// The second of a moment, never 0.
+/// The second that contains `now`, never 0.
 pub(crate) fn second(now: u64) -> u64 {
     now / SECOND
 }
 
-/// A time in the unit of this clock.
+/// `duration` in milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }

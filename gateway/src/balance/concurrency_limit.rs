@@ -1,46 +1,43 @@
-//! How many requests for one model are worked on at once: as many as it answers within a second.
+//! The limit of concurrent requests per model: about as many as the model answers within a second. Requests beyond it are refused
+//! by the gateway, so that an overloaded predictor spends no CPU on refusals.
 //!
-//! Comes in: that a request begins, that one was answered, and that a pod has too much to do. Goes out: whether there
-//! is room. Never: room that another model needs; each has a share of its own, and who finds no room is told at once,
-//! here and not by a pod: it needs its processor for those that it answers.
-//!
-//! Where answers come at a steady rate, requests that are worked on take their number divided by the rate (Little's
-//! law): to bound their number by the rate is to bound how long they take.
+//! By Little's law, concurrency divided by throughput is the latency: a limit proportional to throughput bounds the latency. Each
+//! model has its own limit, so that one model cannot take the room of another.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::balance::clock::second;
 use crate::balance::window::SlidingWindow;
 
-/// So many are worked on at once for each pod, however few were answered lately: the model may just not be asked.
+/// The minimum limit per endpoint while no endpoint sheds load. A model that had no traffic has no throughput yet.
 const PER_ENDPOINT_MIN: usize = 128;
-/// So many where pods have refused some lately, though they answer fewer than that within [`PATIENCE`].
+/// The minimum limit per endpoint while endpoints shed load.
 const PER_ENDPOINT_SHEDDING: usize = 4;
-/// Where pods refuse, as many are worked on as are answered within this part of a second: half of what pods let wait, so
-/// that nobody waits at one pod, is refused by it in the end, and waits at another.
+/// The latency that the limit aims at while endpoints shed load, in seconds: half the time that a predictor queues a request, so
+/// that a request is not queued by one endpoint, refused, and queued again by another.
 const TARGET_SECONDS: f64 = 0.5;
-/// How many seconds are looked back at, the present one included.
+/// The length of the window in seconds, the current one included.
 const SECONDS: usize = 4;
 
-/// The share of one model.
+/// The concurrency limit of one model.
 #[derive(Default)]
 pub(crate) struct ConcurrencyLimit {
     in_progress: AtomicU32,
     answered: SlidingWindow<SECONDS>,
-    /// Refused by pods.
+    /// Requests that endpoints refused because of overload.
     overloaded: SlidingWindow<SECONDS>,
 }
 
-/// A request that is worked on, until this is dropped.
+/// A slot for one request; dropping it frees the slot.
 pub(crate) struct Permit<'a>(&'a ConcurrencyLimit);
 
 impl ConcurrencyLimit {
-    /// Takes room for one request to a model with so many pods, if there is any.
+    /// Takes a slot for a request to a model with this many endpoints, if one is free.
     pub(crate) fn try_acquire(&self, endpoints: usize, now: u64) -> Option<Permit<'_>> {
         let before = self.in_progress.fetch_add(1, Ordering::Relaxed) as usize;
         let permit = Permit(self);
         let endpoints = endpoints.max(1);
-        // To look back costs more, and is needed only where there is much to do.
+        // The window is read only when there are many requests.
         let has_room = before < PER_ENDPOINT_SHEDDING * endpoints
             || if self.is_shedding(now) {
                 (before as f64) < self.responses_per_second(now) as f64 * TARGET_SECONDS
@@ -50,22 +47,22 @@ impl ConcurrencyLimit {
         has_room.then_some(permit)
     }
 
-    /// A request was answered.
+    /// Records a response.
     pub(crate) fn record_response(&self, now: u64) {
         self.answered.increment(second(now));
     }
 
-    /// A pod has too much to do, and refused a request.
+    /// Records that an endpoint refused a request because of overload.
     pub(crate) fn record_overload(&self, now: u64) {
         self.overloaded.increment(second(now));
     }
 
-    /// Whether a pod refused any in the last seconds.
+    /// Whether an endpoint refused a request within the window.
     fn is_shedding(&self, now: u64) -> bool {
         self.overloaded.counts(second(now)).any(|overloaded| overloaded > 0)
     }
 
-    /// The most answers in one of the last seconds.
+    /// The highest throughput of the window, in responses per second.
     fn responses_per_second(&self, now: u64) -> usize {
         self.answered.counts(second(now)).max().unwrap_or_default() as usize
     }
@@ -84,7 +81,7 @@ mod tests {
     const NOW: u64 = 1_000_000;
 
     #[test]
-    fn a_model_that_was_not_asked_has_room_for_a_few_by_pod() {
+    fn a_model_without_traffic_has_the_minimum_limit_per_endpoint() {
         let limit = ConcurrencyLimit::default();
         let mut permit: Vec<_> = (0..2 * PER_ENDPOINT_MIN).map_while(|_| limit.try_acquire(2, NOW)).collect();
         assert_eq!(permit.len(), 2 * PER_ENDPOINT_MIN);
@@ -92,11 +89,11 @@ mod tests {
         permit.pop();
         assert!(limit.try_acquire(2, NOW).is_some());
         drop(permit);
-        assert_eq!(limit.in_progress.load(Ordering::Relaxed), 0, "who was refused left nothing");
+        assert_eq!(limit.in_progress.load(Ordering::Relaxed), 0, "a refused request takes no slot");
     }
 
     #[test]
-    fn a_model_whose_pods_refuse_has_room_for_what_it_answers() {
+    fn the_limit_follows_the_throughput_while_endpoints_shed_load() {
         let limit = ConcurrencyLimit::default();
         let room = |second: u64| {
             let permit: Vec<_> = (0..1000).map_while(|_| limit.try_acquire(2, second * 1000)).collect();
@@ -112,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_answers_much_has_room_for_a_second() {
+    fn the_limit_is_the_throughput_of_one_second_at_most() {
         let limit = ConcurrencyLimit::default();
         for second in [10, 10, 10, 11] {
             (0..300).for_each(|_| limit.record_response(second * 1000));

@@ -1,60 +1,58 @@
-//! Whether a pod gets requests: none for a while after it failed, then one to try, then more and more.
-//!
-//! Comes in: how each call to it went. Goes out: how it stands, and how much of a share it may have. Never: a call, nor
-//! a pod that is shut out for good; each time ends. An answer before that shows that the pod was not ill: it then has its
-//! whole share at once.
+//! Outlier detection and slow start. A failed endpoint is ejected for a while, then gets one probe. After a success it starts
+//! with a small share of requests, which grows. A success before the ejection ends shows that the endpoint is healthy: it
+//! returns to its full share at once. Every ejection ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balance::clock::{millis, now};
 
-/// How many times a pod is shut out for twice as long as the time before: 32 times as long is the most.
+/// How often the ejection time doubles: at most to 32 times the base.
 const DOUBLINGS_MAX: u32 = 5;
-/// How many invalid answers in a row count as a failure of the pod: one may be due to the rows.
+/// How many consecutive invalid responses count as a failure. A single one may be caused by its rows.
 const CONSECUTIVE_INVALID_MAX: u32 = 3;
-/// How long a pod that is new, or is back, has less than its share: it has no warm memory and no connections yet.
+/// How long a new or returning endpoint has a reduced share: its caches and connections are cold.
 const SLOW_START: Duration = Duration::from_secs(10);
-/// The share that it begins with.
+/// The share at the start of slow start.
 const INITIAL_WEIGHT: f32 = 0.1;
 
-/// How many of so many pods that can be reached may be out at once: two thirds, never all, but one where there are two. Where
-/// more fail, the load is too high, and the rest would fail under what the ejected ones leave to them.
+/// How many of the reachable endpoints may be ejected at once: two thirds, or one of two. If more fail, the load is too high, and
+/// the remaining endpoints would fail under it.
 pub(crate) fn max_ejected(reachable: usize) -> usize {
     if reachable < 2 { 0 } else { (reachable * 2 / 3).max(1) }
 }
 
-/// How a pod stands, the best first.
+/// The availability of an endpoint, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Availability {
-    /// Its time out is over; the next request shows whether it answers again.
+    /// The ejection is over; the next request is the probe.
     Probing,
-    /// It gets its share.
+    /// Gets its full share.
     Healthy,
-    /// It has less than a share so far, and this request is none of it.
+    /// In slow start, and this request is outside its current share.
     SlowStart,
-    /// It gets no request while there is another pod.
+    /// Gets no request while another endpoint is available.
     Ejected,
 }
 
-/// The health of one pod.
+/// The health of one endpoint.
 pub(crate) struct OutlierDetector {
-    /// How long the first failure in a row shuts out.
+    /// The ejection time after the first failure.
     base_ejection_time: Duration,
-    /// Since when it is in use beside others; see `clock`.
+    /// When slow start began, by `clock`; 0 without one.
     slow_start_since: AtomicU64,
-    /// When its time out ends; 0 while it has none.
+    /// When the ejection ends, by `clock`; 0 if not ejected.
     ejected_until: AtomicU64,
     consecutive_failures: AtomicU32,
     consecutive_invalid: AtomicU32,
-    /// Whether a request is on its way that shows whether it answers again.
+    /// Whether a probe is in flight.
     is_probed: AtomicBool,
-    /// Whether the last attempt to reach it failed.
+    /// Whether the last connection attempt failed.
     is_unreachable: AtomicBool,
 }
 
 impl OutlierDetector {
-    /// The health of a pod that is new; where it joins others, it begins with less than its share.
+    /// A new endpoint, in slow start if it joins endpoints that are in use.
     pub(crate) fn new(base_ejection_time: Duration, joins_others: bool) -> Self {
         let slow_start_since = if joins_others { now() } else { 0 };
         Self {
@@ -68,7 +66,7 @@ impl OutlierDetector {
         }
     }
 
-    /// How it stands towards one request; `chance` gives a number from 0 to 1.
+    /// The availability for one request; `chance` returns a random number from 0 to 1.
     pub(crate) fn availability(&self, now: u64, chance: impl FnOnce() -> f32) -> Availability {
         match self.ejected_until.load(Ordering::Relaxed) {
             0 => {
@@ -84,7 +82,7 @@ impl OutlierDetector {
         }
     }
 
-    /// The part of a full share that it may have, above 0 and at most 1.
+    /// The current share, above 0 and at most 1.
     fn weight(&self, now: u64) -> f32 {
         let slow_start_since = self.slow_start_since.load(Ordering::Relaxed);
         let age = if slow_start_since == 0 { u64::MAX } else { now.saturating_sub(slow_start_since) };
@@ -92,19 +90,19 @@ impl OutlierDetector {
         if age >= full { 1.0 } else { INITIAL_WEIGHT + (1.0 - INITIAL_WEIGHT) * age as f32 / full as f32 }
     }
 
-    /// Begins the trial, if this is the first to come for it.
+    /// Starts the probe, unless one is in flight.
     pub(crate) fn begin_probe(&self) -> bool {
         !self.is_probed.swap(true, Ordering::Relaxed)
     }
 
-    /// Whoever began the trial is done, whatever came of it.
+    /// Ends the probe, whatever its result.
     pub(crate) fn end_probe(&self) {
         self.is_probed.store(false, Ordering::Relaxed);
     }
 
-    /// It answered.
+    /// Records a response.
     pub(crate) fn record_success(&self, now: u64) {
-        // Most pods are well most of the time: to look costs less than to write where others look.
+        // Values rarely change: reading a shared cache line is cheaper than writing it.
         clear(&self.consecutive_failures);
         clear(&self.consecutive_invalid);
         if self.is_unreachable.load(Ordering::Relaxed) {
@@ -119,24 +117,24 @@ impl OutlierDetector {
         }
     }
 
-    /// Whether it gets no request at `now` while there is another pod.
+    /// Whether the endpoint is ejected at `now`.
     pub(crate) fn is_ejected(&self, now: u64) -> bool {
         now < self.ejected_until.load(Ordering::Relaxed)
     }
 
-    /// It could not be reached.
+    /// Records a failed connection attempt.
     pub(crate) fn record_unreachable(&self) {
         self.is_unreachable.store(true, Ordering::Relaxed);
         self.record_failure();
     }
 
-    /// It gave no answer, or said that it has none to give.
+    /// Records a failure: no response, or a response that the endpoint is not ready.
     pub(crate) fn record_failure(&self) {
         self.record_failure_at(now());
     }
 
     fn record_failure_at(&self, now: u64) {
-        // Many requests may be on their way to a pod that fails: together they count once.
+        // Concurrent requests to a failing endpoint count as one failure.
         let is_ejected = now < self.ejected_until.load(Ordering::Relaxed);
         if is_ejected || self.base_ejection_time.is_zero() {
             return;
@@ -145,17 +143,17 @@ impl OutlierDetector {
         self.ejected_until.store(now + (millis(self.base_ejection_time) << before), Ordering::Relaxed);
     }
 
-    /// It gave something that is no answer; whether it has failed with that.
+    /// Records an invalid response. Returns whether it counts as a failure.
     pub(crate) fn record_invalid_response(&self) -> bool {
         self.consecutive_invalid.fetch_add(1, Ordering::Relaxed) + 1 >= CONSECUTIVE_INVALID_MAX
     }
 
-    /// Whether it has failed since it last answered.
+    /// Whether it has failed since its last success.
     pub(crate) fn is_failing(&self) -> bool {
         self.consecutive_failures.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the last attempt to reach it failed.
+    /// Whether the last connection attempt failed.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.is_unreachable.load(Ordering::Relaxed)
     }
@@ -171,7 +169,7 @@ fn clear(count: &AtomicU32) {
 mod tests {
     use super::*;
 
-    /// How it stands where chance holds nobody back.
+    /// The availability where chance never excludes a request.
     fn availability(detector: &OutlierDetector, now: u64) -> Availability {
         detector.availability(now, || 0.0)
     }
@@ -179,7 +177,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn each_failure_in_a_row_shuts_out_for_twice_as_long_up_to_a_limit() {
+    fn each_consecutive_failure_doubles_the_ejection_time_up_to_a_limit() {
         let (detector, mut at) = (OutlierDetector::new(SECOND, false), now());
         for seconds in [1, 2, 4, 8, 16, 32, 32, 32] {
             detector.record_failure_at(at);
@@ -189,49 +187,49 @@ mod tests {
             assert_eq!(
                 availability(&detector, at),
                 Availability::Probing,
-                "many failures at once count as one"
+                "concurrent failures count as one"
             );
         }
         detector.record_success(at);
         assert_eq!(availability(&detector, at), Availability::Healthy);
         detector.record_failure_at(at);
-        assert_eq!(availability(&detector, at + 1000), Availability::Probing, "an answer ends the row");
+        assert_eq!(availability(&detector, at + 1000), Availability::Probing, "a success resets the count");
     }
 
     #[test]
-    fn one_request_at_a_time_shows_whether_a_pod_answers_again() {
+    fn one_probe_at_a_time_is_sent_after_an_ejection() {
         let (detector, at) = (OutlierDetector::new(SECOND, false), now());
         detector.record_failure_at(at);
         let at = at + 1000;
         assert!(detector.begin_probe() && !detector.begin_probe());
-        assert_eq!(availability(&detector, at), Availability::Ejected, "others do not come for it meanwhile");
+        assert_eq!(availability(&detector, at), Availability::Ejected, "no second probe at the same time");
         detector.end_probe();
-        assert_eq!(availability(&detector, at), Availability::Probing, "nothing came of it");
+        assert_eq!(availability(&detector, at), Availability::Probing, "the next request probes again");
         assert!(detector.begin_probe());
         detector.record_success(at);
         assert_eq!(availability(&detector, at), Availability::Healthy);
     }
 
     #[test]
-    fn a_share_grows_from_a_tenth_to_all_when_a_pod_is_new_and_when_it_is_back() {
+    fn the_share_grows_from_a_tenth_to_full_for_new_and_returning_endpoints() {
         let (detector, at) = (OutlierDetector::new(SECOND, true), now());
         let weight = |after: u64| format!("{:.0}", detector.weight(at + after) * 10.0);
         assert_eq!([0, 5_000, 10_000, 100_000].map(weight), ["1", "6", "10", "10"]);
         detector.record_failure_at(at + 100_000);
         detector.record_success(at + 100_500);
-        assert_eq!(weight(100_500), "10", "it answered before its time out was over");
+        assert_eq!(weight(100_500), "10", "it answered before its ejection ended");
         detector.record_failure_at(at + 100_500);
         detector.record_success(at + 101_500);
         assert_eq!([101_500, 111_500].map(weight), ["1", "10"]);
-        let held_back =
+        let excluded =
             |chance: f32| detector.availability(at + 106_500, || chance) == Availability::SlowStart;
-        assert!(!held_back(0.54) && held_back(0.56), "half of its time it has half of its share, and a bit");
+        assert!(!excluded(0.54) && excluded(0.56), "halfway through slow start the share is 0.55");
         detector.record_success(at + 111_500);
-        assert_eq!(weight(111_500), "10", "only who was out begins anew");
+        assert_eq!(weight(111_500), "10", "only an ejection restarts slow start");
     }
 
     #[test]
-    fn a_few_invalid_answers_are_no_failure_unless_in_a_row() {
+    fn only_consecutive_invalid_responses_count_as_a_failure() {
         let detector = OutlierDetector::new(SECOND, false);
         for _ in 0..10 {
             assert!(!detector.record_invalid_response() && !detector.record_invalid_response());
@@ -245,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_time_out_nobody_is_shut_out() {
+    fn an_ejection_time_of_zero_disables_ejection() {
         let detector = OutlierDetector::new(Duration::ZERO, false);
         detector.record_unreachable();
         assert!(detector.is_unreachable());

@@ -1,12 +1,10 @@
-//! The choice between two pods that chance has picked, by how they stand and how busy they are.
-//!
-//! A choice is made of values that were read once: it asks no pod and changes none.
+//! Power of two choices: picks two random endpoints and prefers the available, less loaded one. Pure functions.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 
 use crate::balance::outlier::Availability;
 
-/// How busy a pod is.
+/// The load of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) availability: Availability,
@@ -15,12 +13,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Whether one more request does better at this pod than at `other`; nothing where it is the same.
+    /// Whether this endpoint is the better choice for one more request; `None` if both are equal.
     fn is_better_than(&self, other: &Self) -> Option<bool> {
         if self.availability != other.availability {
             return Some(self.availability < other.availability);
         }
-        // A pod that has not answered yet is taken to be as fast as the other one.
+        // An endpoint without a latency is assumed to be as fast as the other one.
         let latency_rank = |of: &Self, or: &Self| of.latency_rank.or(or.latency_rank).unwrap_or(1.0);
         let cost = |of: &Self, or: &Self| (of.in_flight + 1) as f32 * latency_rank(of, or);
         let (own, others) = (cost(self, other), cost(other, self));
@@ -32,8 +30,7 @@ impl Load {
     }
 }
 
-/// Two of `all`, each as likely as any other, or the one that there is. `chance` gives a number below the one that it
-/// is given.
+/// Two random items of `all`, or the only one. `chance(n)` returns a random number below `n`.
 pub(crate) fn choose_two<T>(
     all: impl Iterator<Item = T>,
     mut chance: impl FnMut(usize) -> usize,
@@ -53,7 +50,7 @@ pub(crate) fn choose_two<T>(
     [first, second]
 }
 
-/// The better of two, or the one that there is.
+/// The less loaded of a pair, or the only one.
 pub(crate) fn less_loaded<T>(
     pair: [Option<(T, Load)>; 2],
     mut chance: impl FnMut(usize) -> usize,
@@ -81,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_requests_in_flight_are_better_and_so_are_faster_answers() {
+    fn fewer_requests_in_flight_and_lower_latency_are_preferred() {
         let busy = |in_flight: u32| Load { in_flight, ..LOAD };
         check(LOAD, LOAD, None);
         check(busy(1), busy(2), Some(true));
@@ -94,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_comes_first_and_who_is_out_comes_last() {
+    fn a_probe_comes_first_and_an_ejected_endpoint_last() {
         let stands = |availability: Availability, in_flight: u32| Load { availability, in_flight, ..LOAD };
         check(stands(Availability::Probing, 9), LOAD, Some(true));
         check(stands(Availability::SlowStart, 0), stands(Availability::Healthy, 9), Some(false));
@@ -104,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn any_two_of_all_are_as_likely() {
+    fn each_pair_is_equally_likely() {
         let mut chance = fastrand::Rng::with_seed(1);
         let mut times = BTreeMap::new();
         for _ in 0..30_000 {

@@ -1,28 +1,26 @@
-//! How often requests to a model may be sent twice: when everything fails, twice the load would not help.
-//!
-//! Comes in: that a request came, or the wish to send one again. Goes out: whether to. Never: a lock, nor more
-//! than a given part of what came in the last ten seconds, but for a hundred that a quiet model may have.
+//! The retry budget of a model: retries and hedges are limited to a percentage of the requests of the last ten seconds, with a
+//! minimum for models with little traffic. When everything fails, doubling the load would not help. Lock-free.
 
 use crate::balance::clock::second;
 use crate::balance::window::SlidingWindow;
 
-/// How many seconds are looked back at.
+/// The length of the window in seconds.
 const SECONDS: usize = 10;
-/// How many of a second's requests may be sent again on average, however few there are.
+/// The minimum budget, in retries per second on average.
 const PER_SECOND_MIN: u64 = 10;
-/// A hedge of more rows than this counts as several.
+/// A hedge counts once per this many rows.
 const ROWS_PER_RETRY: usize = 8;
 
-/// The requests of the last seconds, and how many of them were sent again.
+/// The requests and retries of the window.
 pub(crate) struct RetryBudget {
-    /// Of a hundred requests so many may be sent again; none at all where this is 0.
+    /// The budget in percent of the requests; 0 disables retries.
     percent: u64,
     requests: SlidingWindow<SECONDS>,
     retries: SlidingWindow<SECONDS>,
 }
 
 impl RetryBudget {
-    /// None so far.
+    /// An empty window.
     pub(crate) fn new(percent: u8) -> Self {
         Self {
             percent: percent.into(),
@@ -31,18 +29,18 @@ impl RetryBudget {
         }
     }
 
-    /// A request came.
+    /// Records a request.
     pub(crate) fn record_request(&self, now: u64) {
         self.requests.increment(second(now));
     }
 
-    /// Whether a request that failed may be sent once more; if so, it counts as sent.
+    /// Takes one retry from the budget, if it allows that.
     pub(crate) fn try_retry(&self, now: u64) -> bool {
         self.try_spend(1, now)
     }
 
-    /// Whether a request of `rows` rows may be sent once more although its pod still works on it. It counts by its rows:
-    /// the pods do all of that work twice.
+    /// Takes a hedge of `rows` rows from the budget, if it allows that. The first endpoint still works on the rows, so a hedge costs
+    /// work in proportion to them.
     pub(crate) fn try_hedge(&self, rows: usize, now: u64) -> bool {
         self.try_spend(u32::try_from(rows.div_ceil(ROWS_PER_RETRY)).unwrap_or(u32::MAX).max(1), now)
     }
@@ -76,39 +74,39 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_model_may_have_ten_retries_a_second_over_ten_seconds() {
+    fn a_model_with_little_traffic_may_retry_ten_times_a_second() {
         let budget = RetryBudget::new(10);
         came(&budget, 10, 3);
         assert_eq!(admitted(&budget, 10), 100);
-        assert_eq!(admitted(&budget, 19), 0, "they still count");
-        assert_eq!(admitted(&budget, 20), 100, "they do not any more");
+        assert_eq!(admitted(&budget, 19), 0, "the retries are in the window");
+        assert_eq!(admitted(&budget, 20), 100, "the retries have left the window");
     }
 
     #[test]
-    fn a_busy_model_may_have_a_tenth_of_its_requests() {
+    fn a_busy_model_may_retry_a_tenth_of_its_requests() {
         let budget = RetryBudget::new(10);
         for second in 10..20 {
             came(&budget, second, 5_000);
         }
         assert_eq!(admitted(&budget, 19), 5_000);
         came(&budget, 20, 20_000);
-        assert_eq!(admitted(&budget, 20), 1_500, "second 10 is over, with 5,000 requests");
+        assert_eq!(admitted(&budget, 20), 1_500, "the 5,000 requests of second 10 have left the window");
     }
 
     #[test]
-    fn a_hedge_counts_by_its_rows() {
+    fn a_hedge_counts_in_proportion_to_its_rows() {
         let budget = RetryBudget::new(10);
         let hedges = |rows: usize, second: u64| {
             (0..1000).take_while(|_| budget.try_hedge(rows, second * 1000)).count()
         };
         assert_eq!([hedges(8, 10), hedges(1, 10)], [100, 0]);
         assert_eq!(hedges(63, 20), 12);
-        assert_eq!(admitted(&budget, 20), 4, "what is left is for others");
+        assert_eq!(admitted(&budget, 20), 4, "the rest of the budget");
         assert_eq!(hedges(usize::MAX, 30), 0);
     }
 
     #[test]
-    fn without_a_part_there_is_none_at_all() {
+    fn zero_percent_disables_retries() {
         let budget = RetryBudget::new(0);
         came(&budget, 10, 5_000);
         assert_eq!(admitted(&budget, 10), 0);

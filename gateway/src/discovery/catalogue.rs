@@ -1,7 +1,4 @@
-//! Every model there is: those that were named to the gateway, and those that DNS knows.
-//!
-//! Comes in: the name of a model, or the wish for all. Goes out: the models that are served. Never: a look-up for
-//! a model that was named, or in a namespace that is not served.
+//! All models: static ones and those discovered by DNS. Static models, and namespaces that are not served, are never looked up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,37 +15,37 @@ use crate::model::Model;
 use crate::settings::Resilience;
 use crate::upstream::pool::Deadline;
 
-/// How many models or namespaces are asked about at once for a list.
+/// How many models or namespaces are queried at once for a list.
 pub(crate) const LIST_CONCURRENCY: usize = 16;
 
-/// Every model there is.
+/// All models.
 pub(crate) struct Catalogue {
     pub(crate) static_models: StaticModels,
     fixed: BTreeMap<ModelRef, Arc<Model>>,
     registry: Option<Arc<ModelRegistry>>,
 }
 
-/// The models of the namespaces that are listed.
+/// The models of the listed namespaces.
 #[derive(Default)]
 pub(crate) struct ModelList {
     pub(crate) models: BTreeSet<ModelRef>,
-    /// NamespacePolicy that may have more, and why they are not listed.
+    /// Namespaces that may have more models, and why.
     pub(crate) incomplete: BTreeMap<String, ListGap>,
 }
 
-/// Why there may be models that are not listed.
+/// Why a list may be incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListGap {
-    /// The answer of DNS was cut.
+    /// The DNS response was truncated.
     Cut,
-    /// DNS did not answer.
+    /// DNS did not respond.
     NoAnswer,
-    /// Every namespace is served, and DNS cannot say which there are.
+    /// All namespaces are served, and DNS cannot enumerate them.
     Unlisted,
 }
 
 impl Catalogue {
-    /// The models that `directory` names, of which nothing is known yet, and those that are `found`.
+    /// The static models, and those of `registry`.
     pub(crate) fn new(
         static_models: StaticModels,
         registry: Option<Arc<ModelRegistry>>,
@@ -61,7 +58,7 @@ impl Catalogue {
         Self { fixed: fixed.collect(), registry, static_models }
     }
 
-    /// The model called `model`.
+    /// Finds the model called `id`, and keeps its endpoints up to date from then on.
     pub(crate) async fn find(&self, id: &ModelRef, deadline: Deadline) -> Result<Arc<Model>, LookupError> {
         if let Some(model) = self.fixed.get(id) {
             return Ok(model.clone());
@@ -72,12 +69,12 @@ impl Catalogue {
         }
     }
 
-    /// The models whose predictors the settings name; DNS is not asked about them.
+    /// The static models.
     pub(crate) fn static_names(&self) -> BTreeSet<ModelRef> {
         self.fixed.keys().cloned().collect()
     }
 
-    /// The model called `model`, for one question about it: it is not looked up again afterwards.
+    /// Finds the model called `id` for a single call, without keeping it up to date.
     pub(crate) async fn find_once(
         &self,
         id: &ModelRef,
@@ -92,7 +89,7 @@ impl Catalogue {
         }
     }
 
-    /// The models that can be listed.
+    /// Lists the models.
     pub(crate) async fn list(&self, deadline: Deadline) -> ModelList {
         let mut listing = ModelList { models: self.fixed.keys().cloned().collect(), ..ModelList::default() };
         let Some(registry) = &self.registry else { return listing };
@@ -114,7 +111,7 @@ impl Catalogue {
                     }
                 }
                 Err(cause) => {
-                    tracing::debug!(namespace, cause, "the models of a namespace could not be listed");
+                    tracing::debug!(namespace, cause, "failed to list the models of a namespace");
                     listing.incomplete.insert(namespace, ListGap::NoAnswer);
                 }
             }

@@ -1,7 +1,4 @@
-//! What the cluster's DNS says of models. The only file that asks DNS.
-//!
-//! Comes in: the name of a model or of a namespace. Goes out: where pods are ready, whether a model exists, which
-//! models a namespace has. Never: an answer from memory; the table of endpoints is the only cache there is.
+//! Queries to the cluster's DNS. The only file that uses DNS. Responses are not cached here.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -21,55 +18,57 @@ use tokio::time::timeout;
 
 use crate::settings::Settings;
 
-/// How long a server may take to answer before the question is sent once more.
+/// How long a server may take to respond before the query is sent again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a question may take in all, once there is room for it.
+/// How long a query may take, once it has a permit.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a question of a client waits for room.
+/// How long a query for a client waits for a permit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many questions are asked at once: each has a socket, and a flood of names must not use them all up.
+/// How many queries run at once: each has a socket, and a flood of names must not use up the descriptors.
 const QUERIES_MAX: usize = 64;
-/// How many of them are about what clients name, so that names which they make up leave room for models in use.
+/// How many of them may be for clients, so that made-up names leave permits for models in use.
 const CLIENT_QUERIES_MAX: usize = 48;
 
-/// Why DNS cannot be asked at all.
+/// Why DNS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsSetupError {
-    /// The domain cannot be one.
-    #[error("the cluster domain {0:?} is no DNS name; mend it in CANOPY_CLUSTER_DOMAIN, as in cluster.local")]
+    /// The cluster domain is no DNS name.
+    #[error(
+        "the cluster domain {0:?} is no DNS name; set CANOPY_CLUSTER_DOMAIN to a domain such as cluster.local"
+    )]
     Domain(String),
-    /// The servers are not known.
-    #[error("failed to read the DNS servers of /etc/resolv.conf: {0}; name one in CANOPY_DNS_SERVER")]
+    /// /etc/resolv.conf cannot be read.
+    #[error("failed to read the DNS servers of /etc/resolv.conf: {0}; set CANOPY_DNS_SERVER")]
     Servers(NetError),
 }
 
-/// What DNS says of a model.
+/// The result of a look-up of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Resolution {
-    /// Its pods that are ready, and how long that counts.
+    /// Its ready pods, and the TTL.
     Endpoints(Vec<IpAddr>, Duration),
-    /// Some of its pods that are ready, since the answer had no room for all, and how long that counts.
+    /// Some of its ready pods, because the response was truncated, and the TTL.
     SomeEndpoints(Vec<IpAddr>, Duration),
-    /// It exists, and no pod is ready.
+    /// The model exists, but no pod is ready.
     NoneReady,
-    /// There is no such model.
+    /// No such model.
     Unknown,
 }
 
-/// Which models of a namespace have ready pods.
+/// The models of a namespace that have ready pods.
 #[derive(Debug, Default)]
 pub(crate) struct NamespaceModels {
     pub(crate) models: BTreeSet<ModelRef>,
-    /// Whether there are more than the answer had room for.
+    /// Whether the response was truncated, so that there are more.
     pub(crate) is_truncated: bool,
 }
 
-/// Why a question is asked.
+/// Why a query is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueryOrigin {
-    /// A client named something.
+    /// A client named the model or listed models.
     Client,
-    /// The model is in use, and its pods are kept up to date.
+    /// The endpoints of a model in use are refreshed.
     Refresh,
 }
 
@@ -77,14 +76,14 @@ pub(crate) enum QueryOrigin {
 pub(crate) struct Dns {
     domain: String,
     resolver: TokioResolver,
-    /// Where its servers take long answers from.
+    /// The servers, for queries by TCP.
     servers: Vec<SocketAddr>,
     permits: Semaphore,
     client_permits: Semaphore,
 }
 
 impl Dns {
-    /// The DNS that `settings` name; none where they name no cluster.
+    /// The DNS of `settings`, or `None` if they have no cluster domain.
     pub(crate) fn new(settings: &Settings) -> Result<Option<Self>, DnsSetupError> {
         let Some(domain) = settings.cluster_domain.as_deref().map(|text| text.trim().trim_end_matches('.'))
         else {
@@ -104,15 +103,14 @@ impl Dns {
         }))
     }
 
-    /// Where the pods of `model` are, or what it means that there are none; or why DNS could not say.
+    /// Looks up the ready pods of `model`, and whether it exists.
     ///
-    /// InFlight for by A, and AAAA where there is no A, rather than by SRV: every predictor has the same port, and a
-    /// pod takes 16 bytes of an answer instead of some 100, so that 70 pods fit into a packet and 4,000 into the
-    /// 64 KB at which `CoreDNS` cuts.
+    /// Queries A, and AAAA if there is no A, instead of SRV: every predictor has the same port, and an address takes 16 bytes of a
+    /// response instead of about 100. So 70 pods fit into a packet, and 4,000 into the 64 KB at which `CoreDNS` truncates.
     pub(crate) async fn resolve(&self, model: &ModelRef, origin: QueryOrigin) -> Result<Resolution, String> {
         let name = model.endpoints_query(&self.domain);
         let mut answer = self.query(&name, RecordType::A, origin).await?;
-        // A name that does not exist has no other addresses either.
+        // A name that does not exist has no other records either.
         if answer.records.is_empty() && !answer.is_nxdomain {
             answer = self.query(&name, RecordType::AAAA, origin).await?;
         }
@@ -129,12 +127,11 @@ impl Dns {
         Ok(if existence.records.is_empty() { Resolution::Unknown } else { Resolution::NoneReady })
     }
 
-    /// The models of `namespace` that have ready pods; or why DNS could not say.
+    /// Looks up the models of `namespace` that have ready pods.
     pub(crate) async fn models(&self, namespace: &str) -> Result<NamespaceModels, String> {
         let name = catalogue_query(namespace, &self.domain);
         let answer = self.query(&name, RecordType::SRV, QueryOrigin::Client).await?;
-        // `iris.predictors.shop.svc.cluster.local.` is the model iris; pods that have no name of their own are
-        // none of ours.
+        // The target `iris.predictors.shop.svc.cluster.local.` is the model iris. Targets that are no model names are other pods.
         let model = |record: &Record| {
             let RData::SRV(srv) = &record.data else { return None };
             let target = srv.target.to_ascii();
@@ -148,10 +145,10 @@ impl Dns {
     }
 
     async fn query(&self, name: &str, kind: RecordType, origin: QueryOrigin) -> Result<DnsAnswer, String> {
-        let failed = |why: &dyn std::fmt::Display| format!("failed to ask DNS for {kind} of {name}: {why}");
+        let failed = |why: &dyn std::fmt::Display| format!("failed to query DNS for {kind} {name}: {why}");
         let _permit = self.acquire(origin).await.ok_or_else(|| {
             failed(&format_args!(
-                "more than {CLIENT_QUERIES_MAX} questions of clients were asked for {QUEUE_TIMEOUT:?}"
+                "{CLIENT_QUERIES_MAX} queries for clients were in progress for {QUEUE_TIMEOUT:?}"
             ))
         })?;
         let asked = async {
@@ -164,11 +161,11 @@ impl Dns {
                 Err(error) => DnsAnswer::negative(&error).ok_or_else(|| failed(&error)),
             }
         };
-        let late = |_| failed(&format_args!("no answer within {QUERY_TIMEOUT:?}"));
+        let late = |_| failed(&format_args!("no response within {QUERY_TIMEOUT:?}"));
         timeout(QUERY_TIMEOUT, asked).await.map_err(late)?
     }
 
-    /// Room for one question. One about a model in use waits as long as it takes: until then its last answer counts.
+    /// Waits for a permit. Refreshes wait without limit, since the last endpoints stay in use.
     async fn acquire(
         &self,
         origin: QueryOrigin,
@@ -177,7 +174,7 @@ impl Dns {
             QueryOrigin::Refresh => Some((None, self.permits.acquire().await.ok()?)),
             QueryOrigin::Client => {
                 let both = async {
-                    // In this order, so that clients wait here and not before questions about models in use.
+                    // In this order, so that clients queue here and not ahead of refreshes.
                     let client = self.client_permits.acquire().await.ok()?;
                     Some((Some(client), self.permits.acquire().await.ok()?))
                 };
@@ -186,11 +183,11 @@ impl Dns {
         }
     }
 
-    /// Asks for an answer that is cut even over TCP, which the resolver would throw away.
+    /// Repeats a query by TCP whose response is truncated even there: the resolver would discard it.
     async fn query_truncated(&self, name: Name, kind: RecordType) -> Result<DnsAnswer, NetError> {
         let mut error = NetError::NoConnections;
         for &server in &self.servers {
-            // What moves the bytes of the connection ends with its provider.
+            // The background task of the connection ends with its provider.
             let provider = TokioRuntimeProvider::new();
             let asked = async {
                 let connection =
@@ -210,7 +207,7 @@ impl Dns {
     }
 }
 
-/// A resolver without a memory, and the addresses of its servers.
+/// A resolver without cache, and the addresses of its servers.
 fn resolver(server: Option<SocketAddr>) -> Result<(TokioResolver, Vec<SocketAddr>), NetError> {
     let provider = TokioRuntimeProvider::new();
     let (config, options) = match server {
@@ -233,16 +230,16 @@ fn resolver(server: Option<SocketAddr>) -> Result<(TokioResolver, Vec<SocketAddr
     options.use_hosts_file = ResolveHosts::Never;
     options.timeout = ATTEMPT_TIMEOUT;
     options.attempts = 1;
-    // 1232 bytes fit into a packet anywhere: most answers then need no TCP.
+    // 1232 bytes fit into any packet, so most responses need no TCP.
     options.edns0 = true;
     Ok((builder.build()?, servers))
 }
 
-/// What a question came to.
+/// The response to a query.
 #[derive(Default)]
 struct DnsAnswer {
     records: Vec<Record>,
-    /// Whether the name has no records of any kind.
+    /// Whether the name has no records of any type.
     is_nxdomain: bool,
     is_truncated: bool,
 }
@@ -253,7 +250,7 @@ impl DnsAnswer {
         Self { records, ..Self::default() }
     }
 
-    /// The answer that there is nothing, where `error` is one.
+    /// An empty response, if `error` reports one.
     fn negative(error: &NetError) -> Option<Self> {
         let NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) = error else {
             return None;

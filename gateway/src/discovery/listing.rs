@@ -1,4 +1,4 @@
-//! The list of models as clients get it: made once every few seconds, however many of them ask.
+//! The cached list of models, created once every few seconds however many clients request it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio::time::Instant;
 
 use crate::error::ApiError;
 
-/// A list that is kept for a while.
+/// A cached list.
 pub(crate) struct CachedListing {
     keep: Duration,
     last: Arc<Mutex<Option<(Instant, Bytes)>>>,
 }
 
 impl CachedListing {
-    /// Keeps each list for `keep`.
+    /// An empty cache whose lists are valid for `keep`.
     pub(crate) fn new(keep: Duration) -> Self {
         Self { keep, last: Arc::default() }
     }
 
-    /// The list that is kept, or the one that `make` makes at `now`. Requests that come meanwhile wait for that one.
+    /// The cached list, or the result of `make`. Requests that arrive meanwhile wait for that result.
     pub(crate) async fn get<M>(&self, now: Instant, make: impl FnOnce() -> M) -> Result<Bytes, ApiError>
     where
         M: Future<Output = Bytes> + Send + 'static,
@@ -33,13 +33,13 @@ impl CachedListing {
             return Ok(list.clone());
         }
         let making = make();
-        // A task of its own: clients that ask and leave must not have the work begun again and again.
+        // A task of its own, so that clients that disconnect do not cause the work to be repeated.
         let task = tokio::spawn(async move {
             let bytes = making.await;
             *last = Some((now, bytes.clone()));
             bytes
         });
-        task.await.map_err(|_| ApiError::Internal("the task that makes the list of models panicked"))
+        task.await.map_err(|_| ApiError::Internal("the task that lists the models panicked"))
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test]
-    async fn a_list_is_made_once_for_all_that_ask_until_its_time_is_over() {
+    async fn a_list_is_created_once_for_all_requests_until_it_expires() {
         let (kept, made) = (CachedListing::new(Duration::from_secs(3)), Arc::new(AtomicU8::new(0)));
         let ask = |now| {
             let made = made.clone();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_does_not_cost_the_next_one_the_work() {
+    async fn a_client_that_disconnects_does_not_cancel_the_list() {
         let (kept, release) = (CachedListing::new(Duration::from_hours(1)), Arc::new(Notify::new()));
         let made = Arc::new(AtomicU8::new(0));
         let ask = || {

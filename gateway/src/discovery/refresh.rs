@@ -1,7 +1,5 @@
-//! What follows from each answer of DNS about a model: which pods are in use, and when to ask again.
-//!
-//! Comes in: what DNS said, and when. Goes out: the table of pods, brought up to date. Never: a pod given up
-//! because DNS fails, or at once because it names none: both happen while pods go on serving.
+//! Applies the result of each look-up to the endpoints of a model, and decides when to look up again. Endpoints stay while DNS
+//! fails, and for a grace period after DNS returns none: in both cases they may still be serving.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,23 +10,23 @@ use crate::balance::balancer::Balancer;
 use crate::discovery::dns::Resolution;
 use crate::settings::Tuning;
 
-/// Since when DNS knows no pod of a model.
+/// The state of a model's look-ups: since when DNS returns no endpoint.
 #[derive(Default)]
 pub(crate) struct EndpointRefresh {
     vanished_since: Option<Instant>,
 }
 
-/// What comes next.
+/// What to do after a look-up.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NextStep {
-    /// Asking again, after a while.
+    /// Look up again after this time.
     ResolveIn(Duration),
-    /// Nothing: there is no such model any more.
+    /// Forget the model: it no longer exists.
     Forget,
 }
 
 impl EndpointRefresh {
-    /// DNS said `look` of the model with `pods`.
+    /// Applies `resolution` to the endpoints of a model.
     pub(crate) fn apply(
         &mut self,
         resolution: &Result<Resolution, String>,
@@ -45,13 +43,13 @@ impl EndpointRefresh {
                 self.vanished_since = None;
                 let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, tuning.predictor_port));
                 match resolution {
-                    // Each answer that is cut has another part: the pods that it leaves out are still there.
+                    // A truncated response has a random part of the endpoints; those that it omits may still exist.
                     Resolution::SomeEndpoints(..) => balancer.add(addresses),
                     Resolution::Endpoints(..) | Resolution::NoneReady | Resolution::Unknown => {
                         balancer.replace(addresses)
                     }
                 }
-                // An answer that counts for no time at all must not make this a storm.
+                // A TTL of 0 must not cause a storm of queries.
                 NextStep::ResolveIn((*ttl).max(soon).min(tuning.resolve_interval))
             }
             Ok(none @ (Resolution::NoneReady | Resolution::Unknown)) => {
@@ -77,7 +75,7 @@ mod tests {
     const FIVE: NextStep = NextStep::ResolveIn(Duration::from_secs(5));
     const ONE: NextStep = NextStep::ResolveIn(Duration::from_secs(1));
 
-    /// A model, and a clock that is put on by hand.
+    /// A model with a manual clock.
     struct Case {
         refresh: EndpointRefresh,
         balancer: Balancer,
@@ -115,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_as_long_as_it_says_but_five_seconds_at_most_and_one_at_least() {
+    fn the_ttl_is_respected_between_one_and_five_seconds() {
         let mut case = Case::new();
         case.check(0, balancer(1, 30), &FIVE, 1);
         case.check(5, balancer(3, 3), &NextStep::ResolveIn(Duration::from_secs(3)), 3);
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_adds_pods_and_takes_none_away() {
+    fn a_truncated_response_adds_endpoints_and_removes_none() {
         let mut case = Case::new();
         case.check(0, balancer(2, 5), &FIVE, 2);
         let some = vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()];
@@ -136,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_vanish_are_used_for_fifteen_seconds() {
+    fn endpoints_that_dns_no_longer_returns_are_used_for_fifteen_seconds() {
         for (gone, next) in [(Resolution::NoneReady, ONE), (Resolution::Unknown, NextStep::Forget)] {
             let mut case = Case::new();
             case.check(0, balancer(2, 5), &FIVE, 2);
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn vanished_pods_that_refuse_connections_are_not_waited_for() {
+    fn vanished_endpoints_that_refuse_connections_are_removed_at_once() {
         let mut case = Case::new();
         case.check(0, balancer(1, 5), &FIVE, 1);
         let asked = case.balancer.pick(&[]).unwrap();
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_pods_is_forgotten_once_it_is_gone() {
+    fn a_model_without_endpoints_is_forgotten_when_it_no_longer_exists() {
         let mut case = Case::new();
         case.check(0, Ok(Resolution::NoneReady), &ONE, 0);
         case.check(100, Ok(Resolution::NoneReady), &ONE, 0);
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_last_known_stays_while_dns_fails() {
+    fn endpoints_stay_while_dns_fails() {
         let mut case = Case::new();
         case.check(0, balancer(2, 5), &FIVE, 2);
         for _ in 0..100 {

@@ -1,7 +1,5 @@
-//! The models that DNS knows: looked up when they are first asked for, watched while they are used, then forgotten.
-//!
-//! Comes in: the name of a model. Goes out: the model with its pods, that there is none, or that DNS does not say.
-//! Never: a look-up for a model that is watched, nor one of its own for each of many that ask at the same time.
+//! The models discovered by DNS: looked up on the first request, refreshed while in use, then forgotten. Concurrent first requests
+//! for a model share one look-up.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,27 +18,27 @@ use crate::model::Model;
 use crate::settings::{Resilience, Tuning};
 use crate::upstream::pool::{ConnectionPool, Deadline};
 
-/// How many first look-ups are shared and remembered; beyond, each is made by who asks, for itself.
+/// How many first look-ups are shared and cached; requests beyond make their own.
 const PENDING_MAX: usize = 1024;
-/// The least time between two look-ups that alarms bring about: while pods refuse connections every request rings.
+/// The shortest time between two forced look-ups, since every failed request forces one.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
-/// That time doubles with each such look-up that tells nothing new, up to this.
+/// The longest: the time doubles with each forced look-up that changes nothing.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Resolution-ups come earlier by up to this part of the time, by chance: else gateways that begin together ask together.
+/// Look-ups are made earlier by up to this share, at random, so that gateways do not query DNS in step.
 const JITTER: f64 = 0.1;
 
 static LINES: LogLimit = LogLimit::per_second(10);
 
-/// Why there is no model to ask.
+/// Why a model was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LookupError {
-    /// There is none of that name.
+    /// No such model.
     Unknown,
-    /// DNS could not be asked.
+    /// The look-up failed.
     DnsFailed(String),
 }
 
-/// The models that DNS knows.
+/// The models discovered by DNS.
 pub(crate) struct ModelRegistry {
     pub(crate) dns: Dns,
     tuning: Tuning,
@@ -51,7 +49,7 @@ pub(crate) struct ModelRegistry {
 }
 
 impl ModelRegistry {
-    /// The models that `dns` knows.
+    /// An empty registry.
     pub(crate) fn new(
         dns: Dns,
         tuning: &Tuning,
@@ -69,7 +67,7 @@ impl ModelRegistry {
         })
     }
 
-    /// The model called `model`. Awaits the first look-up, which all who come meanwhile share.
+    /// Finds the model called `id`. Waits for its first look-up, which concurrent requests share.
     pub(crate) async fn find(
         self: &Arc<Self>,
         id: &ModelRef,
@@ -77,7 +75,7 @@ impl ModelRegistry {
     ) -> Result<Arc<Model>, LookupError> {
         match self.watched(id) {
             Some(model) => Ok(model),
-            // Seldom made, so it takes no room in the future of every request.
+            // Rare, so it is boxed to keep the future of every request small.
             None => Box::pin(self.find_first(id, deadline)).await,
         }
     }
@@ -90,18 +88,21 @@ impl ModelRegistry {
         let lookup = self.pending.lock().unwrap_or_else(PoisonError::into_inner).of(id, Instant::now());
         let outcome = lookup.outcome.get_or_init(|| self.resolve(id));
         let late = |_| {
-            LookupError::DnsFailed(format!("no answer of DNS about model {id} within {:?}", deadline.after))
+            LookupError::DnsFailed(format!(
+                "DNS did not respond about model {id} within {:?}",
+                deadline.after
+            ))
         };
         let (outcome, _) = timeout_at(deadline.at, outcome).await.map_err(late)?;
         outcome.clone()
     }
 
-    /// Whether `model` is looked up all the time.
+    /// Whether the endpoints of `id` are refreshed.
     pub(crate) fn is_watched(&self, id: &ModelRef) -> bool {
         self.watched(id).is_some()
     }
 
-    /// The model called `model` for one question: as it is watched, or as DNS knows it now. Nothing watches it for that.
+    /// Finds the model called `id` for a single call, without refreshing it afterwards.
     pub(crate) async fn find_once(
         &self,
         id: &ModelRef,
@@ -111,7 +112,7 @@ impl ModelRegistry {
             return Ok(model);
         }
         let looked = timeout_at(deadline.at, self.dns.resolve(id, QueryOrigin::Client)).await;
-        let late = |_| format!("no answer of DNS about model {id} within {:?}", deadline.after);
+        let late = |_| format!("DNS did not respond about model {id} within {:?}", deadline.after);
         let addresses = match looked.map_err(late).flatten().map_err(LookupError::DnsFailed)? {
             Resolution::Endpoints(addresses, _) | Resolution::SomeEndpoints(addresses, _) => addresses,
             Resolution::NoneReady => Vec::new(),
@@ -140,13 +141,13 @@ impl ModelRegistry {
             Err(why) => Err(LookupError::DnsFailed(why.clone())),
         };
         if outcome.is_ok() {
-            // Whoever comes from now on finds it among those that are watched.
+            // Later requests find it among the watched models.
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).forget(id);
         }
         (outcome, Instant::now())
     }
 
-    /// Begins to watch a model of which DNS said `look`.
+    /// Starts to refresh the endpoints of a model with a first `resolution`.
     fn watch(self: &Arc<Self>, id: &ModelRef, resolution: &Result<Resolution, String>) -> Arc<Model> {
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = watched.get(id) {
@@ -171,7 +172,7 @@ impl ModelRegistry {
         model
     }
 
-    /// Forgets `served`, unless another one is in its place by now.
+    /// Removes `model`, unless another instance has replaced it.
     fn forget(&self, model: &Arc<Model>) {
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
         if watched.get(&model.id).is_some_and(|other| Arc::ptr_eq(other, model)) {
@@ -181,7 +182,7 @@ impl ModelRegistry {
     }
 }
 
-/// How long alarms are not followed at once.
+/// The back-off of forced look-ups.
 struct ResolveBackoff {
     until: Instant,
     next: Duration,
@@ -192,26 +193,25 @@ impl ResolveBackoff {
         Self { until: now, next: BACKOFF_MIN }
     }
 
-    /// An alarm was followed at `now`; `part` is a number from 0 to 1 by chance.
+    /// Records a forced look-up at `now`; `part` is a random number from 0 to 1.
     fn record_attempt(&mut self, now: Instant, part: f64) {
         self.until = now + earlier(self.next, part);
         self.next = (self.next * 2).min(BACKOFF_MAX);
     }
 
-    /// Nothing is wrong any more, or DNS told something new.
+    /// Resets the back-off, after a regular look-up or a change.
     fn reset(&mut self) {
         self.next = BACKOFF_MIN;
     }
 }
 
-/// A time that is shorter than `time` by up to [`JITTER`] of it; `part` is a number from 0 to 1.
+/// `time` reduced by up to [`JITTER`]; `part` is a random number from 0 to 1.
 fn earlier(time: Duration, part: f64) -> Duration {
     time.mul_f64(1.0 - JITTER * part)
 }
 
-/// What keeps the pods of one model up to date. It holds on to nothing while it waits: who drops the gateway, or
-/// forgets the model, has it end. When it ends, however that comes about, the model is forgotten: the next request looks it
-/// up anew.
+/// The task that refreshes the endpoints of one model. It holds weak references only, so it ends with the gateway. When it ends,
+/// even by a panic, the model is removed from the registry, and the next request looks it up again.
 struct EndpointWatch {
     registry: Weak<ModelRegistry>,
     model: Weak<Model>,
@@ -263,7 +263,7 @@ impl EndpointWatch {
         }
     }
 
-    /// One line where something changed.
+    /// Logs a change.
     fn log_change(&mut self, model: &Model, resolution: &Result<Resolution, String>, before: usize) {
         let (was_failing, endpoints) = (self.is_failing, model.balancer.len());
         self.is_failing = resolution.is_err();
@@ -272,23 +272,23 @@ impl EndpointWatch {
         }
         let (id, namespace) = (model.id.name.as_str(), model.id.namespace.as_str());
         if let Err(cause) = resolution {
-            tracing::warn!(id, namespace, endpoints, cause, "DNS fails: the last endpoints stay");
+            tracing::warn!(id, namespace, endpoints, cause, "DNS fails: the last endpoints stay in use");
         } else if let Some(left_out) = LINES.admit() {
-            tracing::info!(id, namespace, endpoints, before, left_out, "looked up the endpoints");
+            tracing::info!(id, namespace, endpoints, before, left_out, "the endpoints changed");
         }
     }
 }
 
-/// A first look-up: under way, or over since a moment.
+/// A first look-up, in progress or finished.
 #[derive(Default)]
 struct PendingLookup {
     outcome: OnceCell<(Result<Arc<Model>, LookupError>, Instant)>,
 }
 
-/// The first look-ups that are under way, and those that found nothing a moment ago.
+/// First look-ups in progress, and recent ones without a result: single flight and a negative cache.
 struct PendingLookups {
     by_model: HashMap<ModelRef, Arc<PendingLookup>>,
-    /// How long it counts that nothing was found.
+    /// How long a negative result is cached.
     keep: Duration,
 }
 
@@ -297,12 +297,12 @@ impl PendingLookups {
         Self { by_model: HashMap::new(), keep }
     }
 
-    /// The look-up of `model` that counts at `now`, or a new one.
+    /// The current look-up of `model` at `now`, or a new one.
     fn of(&mut self, id: &ModelRef, now: Instant) -> Arc<PendingLookup> {
         let keep = self.keep;
         let counts = |lookup: &Arc<PendingLookup>| match lookup.outcome.get() {
             Some(&(_, ended)) => now < ended + keep,
-            // Callers hold on to the look-up they wait for: where all of them have left, nobody makes it.
+            // Waiting callers hold a reference. Without any, nobody drives the look-up.
             None => Arc::strong_count(lookup) > 1,
         };
         if let Some(lookup) = self.by_model.get(id).filter(|lookup| counts(lookup)) {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_model_whose_watch_ends_by_a_panic_is_forgotten() {
+    async fn a_model_is_forgotten_when_its_refresh_task_panics() {
         let registry = registry();
         let model = registry.watch(&id(0), &Ok(Resolution::NoneReady));
         assert!(registry.watched(&id(0)).is_some());
@@ -356,34 +356,34 @@ mod tests {
         };
         let ended = tokio::spawn(async move {
             let _watch = watch;
-            panic!("as a fault in the watch would");
+            panic!("a bug in the task");
         });
         assert!(ended.await.unwrap_err().is_panic());
         assert!(registry.watched(&id(0)).is_none());
-        // Of a model that was found again by then, an older watch ends without effect.
+        // An old task does not remove the model that replaced its own.
         let again = registry.watch(&id(0), &Ok(Resolution::NoneReady));
         registry.forget(&model);
         assert!(registry.watched(&id(0)).is_some_and(|watched| Arc::ptr_eq(&watched, &again)));
     }
 
     #[test]
-    fn look_ups_that_alarms_bring_about_come_ever_less_often_until_something_is_new() {
+    fn forced_look_ups_back_off_until_something_changes() {
         let now = Instant::now();
         let mut backoff = ResolveBackoff::new(now);
-        assert_eq!(backoff.until, now, "the first alarm is followed at once");
+        assert_eq!(backoff.until, now, "the first one is not delayed");
         let mut millis = |part: f64| {
             backoff.record_attempt(now, part);
             (backoff.until - now).as_millis()
         };
         assert_eq!([0.0; 6].map(&mut millis), [250, 500, 1000, 2000, 4000, 5000]);
-        assert_eq!(millis(1.0), 4500, "chance makes it less");
+        assert_eq!(millis(1.0), 4500, "jitter shortens it");
         backoff.reset();
         backoff.record_attempt(now, 0.0);
         assert_eq!((backoff.until - now).as_millis(), 250);
     }
 
     #[test]
-    fn a_look_up_is_shared_while_it_is_under_way_and_for_a_moment_after_it_found_nothing() {
+    fn a_look_up_is_shared_while_in_progress_and_its_negative_result_is_cached() {
         let (mut pending, now) = (PendingLookups::new(Duration::from_secs(1)), Instant::now());
         let lookup = pending.of(&id(0), now);
         assert!(Arc::ptr_eq(&lookup, &pending.of(&id(0), now + Duration::from_secs(100))));
@@ -393,20 +393,20 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_that_all_callers_left_makes_room() {
+    fn a_look_up_without_waiting_callers_is_replaced() {
         let (mut pending, now) = (PendingLookups::new(Duration::from_secs(1)), Instant::now());
         let waiting = pending.of(&id(0), now);
         for number in 1..2 * PENDING_MAX {
-            // As with a caller whose deadline was over before DNS answered.
+            // As for a caller whose deadline passed before DNS responded.
             drop(pending.of(&id(number), now));
         }
         let late = pending.of(&id(2 * PENDING_MAX), now);
-        assert!(Arc::ptr_eq(&late, &pending.of(&id(2 * PENDING_MAX), now)), "it is shared");
-        assert!(Arc::ptr_eq(&waiting, &pending.of(&id(0), now)), "somebody waits for this one");
+        assert!(Arc::ptr_eq(&late, &pending.of(&id(2 * PENDING_MAX), now)), "the look-up is shared");
+        assert!(Arc::ptr_eq(&waiting, &pending.of(&id(0), now)), "a caller still waits for this one");
     }
 
     #[test]
-    fn ten_thousand_names_take_the_memory_of_a_thousand() {
+    fn the_number_of_cached_look_ups_is_bounded() {
         let (mut pending, now) = (PendingLookups::new(Duration::from_secs(1)), Instant::now());
         for number in 0..10_000 {
             let lookup = pending.of(&id(number), now);
@@ -414,6 +414,6 @@ mod tests {
             assert!(pending.by_model.len() <= PENDING_MAX);
         }
         pending.of(&id(10_000), now + Duration::from_secs(1));
-        assert_eq!(pending.by_model.len(), 1, "those that count no more make room");
+        assert_eq!(pending.by_model.len(), 1, "expired look-ups are removed");
     }
 }

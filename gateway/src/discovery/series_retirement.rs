@@ -1,5 +1,5 @@
-//! Removes the series of models that are gone, some time after DNS reports them as unknown. The series of a model that is
-//! only idle stay: a counter that begins anew with each request would hide them from `increase`.
+//! Removes the series of a model some time after DNS reports it as unknown. The series of an idle model stay: `increase` would not
+//! see requests to a counter that starts anew.
 
 use std::sync::{Arc, Weak};
 
@@ -11,7 +11,7 @@ use crate::discovery::registry::ModelRegistry;
 use crate::metrics::Metrics;
 use crate::settings::Tuning;
 
-/// Looks at all models that have series, but for those `is_named` to the gateway, until nothing else holds `found`.
+/// Checks all models that have series, except static ones, until the registry is dropped.
 pub(crate) async fn retire(
     registry: Weak<ModelRegistry>,
     is_static: impl Fn(&ModelRef) -> bool,
@@ -30,11 +30,11 @@ pub(crate) async fn retire(
             if is_static(&model) {
                 continue;
             }
-            // One after the other: nothing is in a hurry here, and requests need DNS as well.
+            // One at a time: this is not urgent, and requests use DNS as well.
             match registry.exists(&model).await {
                 Ok(true) => metrics.mark_present(&model),
                 Ok(false) => metrics.mark_absent(&model, Instant::now(), tuning.series_retention),
-                // That DNS fails says nothing about the model.
+                // A DNS failure says nothing about the model.
                 Err(_) => {}
             }
         }
@@ -59,7 +59,7 @@ mod tests {
     use canopy_runtime::trace::TraceContext;
     use std::time::Duration;
 
-    /// The series of `registry` that say something of a version of iris.shop.
+    /// How many series of iris.shop have `version`.
     fn reported(registry: &Registry, version: &str) -> usize {
         let text = canopy_runtime::metrics::encode_openmetrics(registry).unwrap();
         let label = format!("version=\"{version}\"");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_gone_leaves_no_series_and_counts_from_nothing_when_it_comes_back() {
+    fn a_removed_model_leaves_no_series_and_starts_from_zero_when_it_returns() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let (iris, wine) = (
@@ -100,7 +100,7 @@ mod tests {
         metrics.mark_absent(&iris, began, hour);
         metrics.mark_present(&iris);
         metrics.mark_absent(&iris, began + hour, hour);
-        assert!(reported(&registry, "2") > 0, "it was there meanwhile");
+        assert!(reported(&registry, "2") > 0, "the model existed in between");
         metrics.mark_absent(&iris, began + 2 * hour, hour);
         assert_eq!((canopy(&registry), metrics.models()), (before, vec![wine]));
         metrics.count_feedback(&iris, "1", 1, 0);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_calls_itself_another_version_each_time_makes_a_few_series() {
+    fn the_number_of_versions_with_series_is_bounded() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let iris = ModelRef::parse("iris.shop", "default").unwrap();

@@ -1,7 +1,5 @@
-//! Which models the settings name, where their predictors listen, and which namespaces are served.
-//!
-//! Comes in: the settings. Goes out: the endpoint of each model that was named. Never: a connection or a look-up;
-//! an endpoint being known says nothing about who answers there.
+//! The static models of the settings with the addresses of their predictors, and the namespaces that are served. Makes no
+//! connections or look-ups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,9 +9,9 @@ use canopy_contract::names::{ModelRef, NameError};
 use crate::settings::{Predictor, Settings};
 use crate::upstream::pool::ConnectionPool;
 
-/// The models that were named to the gateway when it started.
+/// The static models, and the policy of namespaces.
 pub(crate) struct StaticModels {
-    /// The model of a request that names none.
+    /// The model of `/api/predict`.
     pub(crate) default_model: ModelRef,
     /// The gateway's namespace and the default model's.
     default_namespaces: BTreeSet<String>,
@@ -35,38 +33,38 @@ impl NamespacePolicy {
     }
 }
 
-/// Why the settings name no directory.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum StaticModelsError {
-    /// Something is no name.
-    #[error("{setting} names no model: {error}")]
+    /// A name is invalid.
+    #[error("invalid model in {setting}: {error}")]
     Name {
-        /// Where it stands.
+        /// The setting.
         setting: &'static str,
-        /// What is wrong with it.
+        /// What is wrong.
         error: NameError,
     },
-    /// A model is named twice.
-    #[error("model {0} is named twice in CANOPY_PREDICTORS; keep one of them")]
+    /// A model is given twice.
+    #[error("model {0} appears twice in CANOPY_PREDICTORS; remove one entry")]
     Twice(ModelRef),
-    /// A host cannot be one.
-    #[error("the host {host:?} of model {model} is no host name; mend it in CANOPY_PREDICTORS")]
+    /// A host is invalid.
+    #[error("the host {host:?} of model {model} is no host name; correct CANOPY_PREDICTORS")]
     Host {
         /// The model.
         model: ModelRef,
-        /// What is no host name.
+        /// The host.
         host: String,
     },
 }
 
 impl StaticModels {
-    /// The directory that `settings` name.
+    /// Reads `settings`.
     pub(crate) fn new(settings: &Settings) -> Result<Self, StaticModelsError> {
         let own = settings.namespace.as_str();
         let named = |setting, name: &str| {
             ModelRef::parse(name, own).map_err(|error| StaticModelsError::Name { setting, error })
         };
-        let default_model = named("CANOPY_DEFAULT_MODEL, in CANOPY_NAMESPACE,", &settings.default_model)?;
+        let default_model = named("CANOPY_DEFAULT_MODEL or CANOPY_NAMESPACE", &settings.default_model)?;
         let default_namespaces = BTreeSet::from([own.to_owned(), default_model.namespace.clone()]);
         let namespaces = match settings.namespaces.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
             None => NamespacePolicy::Listed(default_namespaces.clone()),
@@ -88,12 +86,12 @@ impl StaticModels {
         Ok(Self { default_model, default_namespaces, namespaces, endpoints })
     }
 
-    /// Whether models of `namespace` may be asked for.
+    /// Whether models of `namespace` are served.
     pub(crate) fn allows(&self, namespace: &str) -> bool {
         self.namespaces.allows(namespace)
     }
 
-    /// The namespaces whose models may be asked for, where they are not all.
+    /// The namespaces that are served, or `None` if all are.
     pub(crate) fn allowed_namespaces(&self) -> Option<&BTreeSet<String>> {
         match &self.namespaces {
             NamespacePolicy::Any => None,
@@ -101,7 +99,7 @@ impl StaticModels {
         }
     }
 
-    /// The namespaces whose models are listed: those that have a name.
+    /// The namespaces whose models are listed.
     pub(crate) fn listed_namespaces(&self) -> &BTreeSet<String> {
         match &self.namespaces {
             NamespacePolicy::Any => &self.default_namespaces,
@@ -109,12 +107,12 @@ impl StaticModels {
         }
     }
 
-    /// Every model whose namespace is served, by name.
+    /// Static models of namespaces that are served.
     pub(crate) fn models(&self) -> impl Iterator<Item = (&ModelRef, &Arc<ConnectionPool>)> {
         self.endpoints.iter().filter(|(model, _)| self.namespaces.allows(&model.namespace))
     }
 
-    /// Every model that was named in vain.
+    /// Static models of namespaces that are not served.
     pub(crate) fn not_served(&self) -> impl Iterator<Item = &ModelRef> {
         self.endpoints.keys().filter(|model| !self.namespaces.allows(&model.namespace))
     }
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_models_of_the_namespaces_served_are_there() {
+    fn only_models_of_served_namespaces_exist() {
         let check = |change: fn(&mut Settings), found: &[&str], outside: &[&str]| {
             let static_models = static_models(change).unwrap();
             let names = |models: Vec<&ModelRef>| models.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -152,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn of_every_namespace_only_those_that_have_a_name_are_listed() {
+    fn with_all_namespaces_only_the_default_ones_are_listed() {
         let check = |change: fn(&mut Settings), expected: &[&str]| {
             assert_eq!(
                 static_models(change).unwrap().listed_namespaces().iter().collect::<Vec<_>>(),
@@ -169,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_means_nothing_is_refused() {
+    fn invalid_settings_are_rejected_with_the_reason() {
         let check = |list: &str, why: &str| {
             let error = static_models(|settings| settings.predictors = list.parse().unwrap()).err();
             assert!(error.as_deref().unwrap_or_default().contains(why), "{list}: {error:?}");
         };
-        check("Iris=http://h:1", "CANOPY_PREDICTORS names no model: model name \"Iris\" must be");
-        check("iris=http://h:1,iris.default=http://h:2", "model iris.default is named twice");
+        check("Iris=http://h:1", "invalid model in CANOPY_PREDICTORS: model name \"Iris\" must be");
+        check("iris=http://h:1,iris.default=http://h:2", "model iris.default appears twice");
         let error = static_models(|settings| settings.namespace = "No".into()).err().unwrap_or_default();
-        assert!(error.starts_with("CANOPY_DEFAULT_MODEL, in CANOPY_NAMESPACE, names no model"), "{error}");
+        assert!(error.starts_with("invalid model in CANOPY_DEFAULT_MODEL or CANOPY_NAMESPACE"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What clients and the log are told of failures.
+//! The texts of errors for clients and for the log.
 
 use super::*;
 use canopy_contract::fault::Fault;
@@ -8,7 +8,7 @@ fn failed(error: UpstreamError) -> ApiError {
 }
 
 #[test]
-fn a_predictor_that_does_not_answer_is_told_in_two_languages_and_without_its_address() {
+fn upstream_errors_are_reported_in_two_languages_without_addresses() {
     let secret = "10.1.2.3:8001 refused";
     let unreachable = |why| UpstreamError::Unreachable { why, delivered: false };
     let out_of_sockets = |why| UpstreamError::OutOfSockets { why, delivered: false };
@@ -27,7 +27,7 @@ fn a_predictor_that_does_not_answer_is_told_in_two_languages_and_without_its_add
 }
 
 #[test]
-fn rows_that_a_pod_may_have_got_are_delivered() {
+fn rows_that_an_endpoint_may_have_received_count_as_delivered() {
     let why = String::new;
     for (error, is_undelivered) in [
         (UpstreamError::Unreachable { why: why(), delivered: false }, true),
@@ -45,16 +45,16 @@ fn rows_that_a_pod_may_have_got_are_delivered() {
 }
 
 #[test]
-fn a_deadline_is_no_unavailable_service() {
+fn a_missed_deadline_is_a_504_without_retry_after() {
     let error = failed(UpstreamError::DeadlineExceeded { after: Duration::from_millis(1500) });
     let problem = error.problem(Language::French);
     assert_eq!((problem.status, problem.code.as_str()), (504, "deadline_exceeded"));
-    assert_eq!(problem.detail, "the predictor of model iris.shop did not answer within 1.5s");
+    assert_eq!(problem.detail, "the predictor of model iris.shop did not respond within 1.5s");
     assert_eq!(error.retry_after(), None);
 }
 
 #[test]
-fn faults_are_told_by_field() {
+fn errors_are_grouped_by_field() {
     let fault = |at: &[usize], fault| FieldFault::at("features", at, fault);
     let length = Fault::WrongLength { expected: 4, found: 2 };
     let problem = ApiError::InvalidFeatures(vec![fault(&[], length), fault(&[1], Fault::NotANumber)])

@@ -1,4 +1,4 @@
-//! The parameters of a request's URL: each known, and given once at most.
+//! Parses the query parameters of a URL. Unknown and repeated parameters are rejected.
 
 use axum::extract::Query;
 use canopy_contract::fault::quotable;
@@ -6,8 +6,8 @@ use http::Uri;
 
 use crate::error::ApiError;
 
-/// The values of the parameters `names`, in their order. Any other parameter is refused by its name: one that is
-/// misspelt would otherwise be ignored.
+/// The values of the parameters `names`, in their order. An unknown parameter is rejected, since a misspelt one would otherwise be
+/// ignored.
 pub(crate) fn parameters<const N: usize>(
     uri: &Uri,
     names: [&str; N],
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn each_parameter_has_its_place_and_its_value_is_decoded() {
+    fn parameters_are_returned_in_order_and_decoded() {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(read(""), Ok([None, None]));
         assert_eq!(read("after=a%20b&limit=5"), Ok([text("5"), text("a b")]));
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_and_one_that_is_given_twice_are_named() {
+    fn unknown_and_repeated_parameters_are_rejected_by_name() {
         let check = |query: &str, words: &str| assert_eq!(read(query).unwrap_err(), words);
         check("foo=1", "foo is unknown; this path takes limit, after");
         check("limit=1&LIMIT=2", "LIMIT is unknown; this path takes limit, after");

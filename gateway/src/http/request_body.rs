@@ -1,7 +1,4 @@
-//! The body of a request for predictions, taken in within its limits.
-//!
-//! Comes in: bytes, as slowly as the client sends them. Goes out: rows. Never: a wait or a memory without bound, for one
-//! request or for all that are in flight.
+//! Reads the body of a request within limits of size, time and total memory.
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -15,13 +12,13 @@ use tokio::time::timeout;
 use crate::app::Limits;
 use crate::error::ApiError;
 
-/// Reads `body` whole. Its bytes count as held until [`Reservation`] is dropped.
+/// Reads all of `body`. Its memory is reserved until the [`Reservation`] is dropped.
 pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), ApiError> {
     let late = ApiError::BodyTimeout { after: limits.body_time };
     timeout(limits.body_time, collect(body, limits)).await.map_err(|_| late)?
 }
 
-/// Reads `body` as rows of numbers, which no model has judged yet.
+/// Reads `body` as rows, which are not validated against a model yet.
 pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Reservation), ApiError> {
     let (body, held) = bytes(body, limits).await?;
     let rows = parse(&body).map_err(|error| match error {
@@ -43,7 +40,11 @@ async fn collect(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), Ap
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let is_too_large = error.is::<LengthLimitError>();
-            if is_too_large { too_large() } else { ApiError::MalformedJson("the body broke off".to_owned()) }
+            if is_too_large {
+                too_large()
+            } else {
+                ApiError::MalformedJson("the body ended early".to_owned())
+            }
         })?;
         let Ok(data) = frame.into_data() else { continue };
         held.grow(data.len()).map_err(|_| ApiError::BodyMemoryFull)?;

@@ -1,7 +1,5 @@
-//! What every request passes, whatever it asks: it is traced, timed, counted, and answered.
-//!
-//! Comes in: a request and the work it needs. Goes out: the work's answer, or its failure as a problem, told to
-//! the log once. Never: a request that is counted twice or not at all; one that its client gave up counts as such.
+//! The context of a request: trace, duration, metrics, log and error response. Each request is counted and, if it fails, logged
+//! exactly once; a request whose client disconnects is counted as such.
 
 use std::sync::Arc;
 
@@ -24,26 +22,26 @@ use crate::metrics::RequestInFlight;
 use crate::model::Model;
 use crate::revision::Revision;
 
-static CALLERS_FAULTS: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
+static CLIENT_ERRORS: LogLimit = LogLimit::per_second(LINES_PER_SECOND);
 
-/// Instead of a route, for a request that none takes.
+/// The route of requests that match none.
 pub(crate) const NO_ROUTE: &str = "unknown";
 
-/// A request that is being answered.
+/// A request in progress.
 pub(crate) struct RequestContext<'a> {
     app: &'a App,
     route: &'static str,
-    /// The request's part of its trace.
+    /// The server span.
     pub(crate) span: RequestSpan,
     started: Instant,
     model: Option<Arc<Model>>,
     revision: Option<Arc<Revision>>,
     finished: bool,
-    /// In flight until the exchange is dropped.
+    /// Counts the request as in progress until this is dropped.
     _in_flight: RequestInFlight,
 }
 
-/// Answers `request`, which came to `route`, by `work`.
+/// Handles `request` to `route` with `work`, and turns an error into a problem response.
 pub(crate) async fn handle<W>(app: &App, route: &'static str, request: Request, work: W) -> Response
 where
     W: AsyncFnOnce(&mut RequestContext<'_>, Body) -> Result<Response, ApiError>,
@@ -75,12 +73,12 @@ where
 }
 
 impl RequestContext<'_> {
-    /// The request is about `served`, and counts as such from here on.
+    /// Sets the model that the request counts for.
     pub(crate) fn set_model(&mut self, model: &Arc<Model>) {
         self.model = Some(model.clone());
     }
 
-    /// The revision that answered, under whose version the request counts.
+    /// Sets the revision that responded; the request counts for its version.
     pub(crate) fn set_revision(&mut self, revision: &Arc<Revision>) {
         self.revision = Some(revision.clone());
     }
@@ -98,12 +96,12 @@ impl RequestContext<'_> {
         self.span.finish(code.status(), (code.status() >= 500).then_some(code.as_str()));
     }
 
-    /// One line for a failure, if there is room for it.
+    /// Logs an error, within the log limit.
     fn log(&self, error: &ApiError) {
-        let is_callers = error.code().status() < 500;
-        // Warnings are kept few by the log itself.
-        let left_out = if is_callers {
-            let admitted = tracing::enabled!(Level::INFO).then(|| CALLERS_FAULTS.admit()).flatten();
+        let is_client_error = error.code().status() < 500;
+        // The log limits repeated warnings itself.
+        let left_out = if is_client_error {
+            let admitted = tracing::enabled!(Level::INFO).then(|| CLIENT_ERRORS.admit()).flatten();
             let Some(left_out) = admitted else { return };
             left_out
         } else if tracing::enabled!(Level::WARN) {
@@ -120,9 +118,9 @@ impl RequestContext<'_> {
         let code = error.code().as_str();
         let duration_ms = self.started.elapsed().as_secs_f64() * 1000.0;
         let what = error.log_message();
-        if is_callers {
+        if is_client_error {
             tracing::info!(
-                %trace_id, model, namespace, version, endpoint, code, duration_ms, left_out, "refused: {what}",
+                %trace_id, model, namespace, version, endpoint, code, duration_ms, left_out, "rejected: {what}",
             );
         } else {
             let cause = error.cause();
@@ -139,18 +137,17 @@ impl Drop for RequestContext<'_> {
             return;
         }
         if std::thread::panicking() {
-            // Whoever serves the router answers for the panic; it is counted where the model is known.
-            self.log(&ApiError::Internal("a panic; the line before has its place"));
+            // The router's server responds; the request is counted here, where the model is known.
+            self.log(&ApiError::Internal("a panic; the line before has its location"));
             self.finish(Code::Internal);
         } else {
-            // The connection, or the stream of HTTP/2, is gone, and the work with it.
+            // The connection or HTTP/2 stream was closed.
             self.finish(Code::ClientClosed);
         }
     }
 }
 
-/// What is wrong with a body that is no JSON where it is so since it is compressed. Looked at then only: no body that
-/// is compressed passes for JSON.
+/// Replaces the error of a body that is no JSON if the body is compressed. Checked only then, since compressed data is never JSON.
 fn explain_compressed(error: ApiError, headers: &HeaderMap) -> ApiError {
     let encoding = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
     match (&error, encoding) {
@@ -161,7 +158,7 @@ fn explain_compressed(error: ApiError, headers: &HeaderMap) -> ApiError {
     }
 }
 
-/// The answer to a request whose work panicked.
+/// The response to a request whose handler panicked.
 pub(crate) fn panicked() -> Response {
     problem(&ApiError::Internal("a panic"), Language::preferred(&HeaderMap::new()))
 }
@@ -175,7 +172,7 @@ fn problem(error: &ApiError, language: Language) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     if let Some(seconds) = error.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
-        // What it says to people depends on their language.
+        // The text depends on the client's language.
         headers.insert(VARY, HeaderValue::from(ACCEPT_LANGUAGE));
     }
     response
@@ -198,7 +195,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     async fn breaks(State(app): State<Arc<App>>, request: Request) -> Response {
-        handle(&app, "/", request, async |_, _| panic!("a defect")).await
+        handle(&app, "/", request, async |_, _| panic!("a bug")).await
     }
 
     #[tokio::test]
@@ -226,7 +223,7 @@ mod tests {
             stream.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
             assert!(answer.contains(MEDIA_TYPE) && answer.contains("\"code\":\"internal\""), "{answer}");
-            assert!(!answer.contains("a defect"), "{answer}");
+            assert!(!answer.contains("a bug"), "{answer}");
             let metrics = canopy_runtime::metrics::encode(&registry).unwrap();
             let counted = format!("reason=\"internal\",version=\"\"}} {count}\n");
             assert!(metrics.contains(&counted), "{metrics}");

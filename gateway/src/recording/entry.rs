@@ -1,7 +1,4 @@
-//! An answer as it waits to be recorded, and as rows of the database.
-//!
-//! Comes in: an answer, with the revision that gave it, and the rows it was given to where those are kept. Goes out: rows,
-//! together with those of other answers. Never: an allocation on the request's side; what was there already is handed over.
+//! A prediction in the queue, and its conversion into rows of the database. A request only hands over what it has already allocated.
 
 use std::sync::Arc;
 
@@ -14,23 +11,23 @@ use crate::revision::Revision;
 use crate::store::{PredictionRow, RevisionRow};
 use crate::upstream::message::Answers;
 
-/// An answer that waits to be recorded.
+/// A prediction to be recorded.
 pub(crate) struct Entry {
     pub(crate) id: Uuid,
     pub(crate) revision: Arc<Revision>,
     pub(crate) answers: Answers,
-    /// What was asked about, where that is recorded.
+    /// The rows, if features are recorded.
     pub(crate) rows: Option<Rows>,
 }
 
-/// An answer to one row, as it is recorded.
+/// The prediction for one row, as recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RecordedRow {
     pub(crate) class: u32,
     pub(crate) proba: f64,
 }
 
-/// What was answered, as it is recorded: one for `features`, a list for `instances`.
+/// A recorded prediction: one for `features`, a list for `instances`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum RecordedAnswers {
@@ -39,7 +36,7 @@ pub(crate) enum RecordedAnswers {
 }
 
 impl RecordedAnswers {
-    /// The answers in the order of the rows.
+    /// The predictions in the order of the rows.
     pub(crate) fn as_slice(&self) -> &[RecordedRow] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -49,26 +46,26 @@ impl RecordedAnswers {
 }
 
 impl Entry {
-    /// How many numbers it holds beyond an answer to one row.
+    /// How many values it holds beyond the prediction for one row.
     pub(crate) fn values(&self) -> usize {
         self.answers.as_slice().len() - 1 + self.rows.as_ref().map_or(0, |rows| rows.values().len())
     }
 }
 
-/// Answers that are written together.
+/// Predictions that are written together.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) predictions: Vec<PredictionRow>,
-    /// What the answers mean; each once.
+    /// The revisions of the predictions, without duplicates.
     pub(crate) revisions: Vec<RevisionRow>,
-    /// How many numbers the entries held.
+    /// How many values the entries held.
     pub(crate) values: usize,
-    /// The last revision that was added: most answers are of the same.
+    /// The last revision added; most predictions are of the same one.
     last: Option<Arc<Revision>>,
 }
 
 impl Batch {
-    /// One more answer.
+    /// Adds a prediction.
     pub(crate) fn add(&mut self, entry: Entry) -> Result<(), serde_json::Error> {
         self.values += entry.values();
         let Entry { id, revision, answers, rows } = entry;
@@ -132,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_each_answer_and_each_revision_once() {
+    fn a_batch_has_each_prediction_and_each_revision_once() {
         let (first, second) = (revision("00000001"), revision("00000002"));
         let answer = |prediction| RowAnswer { prediction, confidence: 0.75 };
         let id = Uuid::from_u128(7);

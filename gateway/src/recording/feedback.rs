@@ -1,7 +1,4 @@
-//! The truth about an answer: read from a body, and held against what was answered.
-//!
-//! Comes in: `{"actual": …}`, the classes of the revision that answered, and its answers. Goes out: the class that was
-//! right for each row, and how many answers were. Never: a class that the model does not have.
+//! Parses feedback and compares it with the prediction.
 
 use std::fmt;
 
@@ -12,20 +9,20 @@ use serde_json::{Number, Value};
 
 use crate::error::ApiError;
 
-/// The one member of the body.
+/// The member of the body.
 const ACTUAL: &str = "actual";
 
-/// What was the case, row by row.
+/// Feedback compared with a prediction.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Evaluation {
-    /// The indices of the classes that were right.
+    /// The indices of the actual classes, by row.
     pub(crate) actual: Vec<u32>,
-    /// How many rows were answered with them.
+    /// The number of rows that were predicted correctly.
     pub(crate) correct: u64,
 }
 
-/// Reads `body`, which tells the truth about rows that were answered with `answered`, of a model with `classes`; `is_one`
-/// where the request was about one row instead of a list.
+/// Parses `body` and compares it with the predicted classes `answered`, of a model with `classes`. `is_one` is true for a request
+/// with `features`.
 pub(crate) fn evaluate(
     body: &[u8],
     classes: &[Class],
@@ -37,14 +34,14 @@ pub(crate) fn evaluate(
         |member: &str, words: String| Err(ApiError::InvalidFeedback(vec![(member.to_owned(), words)]));
     if !body.trim_ascii_start().starts_with(b"{") {
         drop(serde_json::from_slice::<Value>(body).map_err(malformed)?);
-        return fault("body", "must be an object with actual".to_owned());
+        return fault("body", "must be an object with the member actual".to_owned());
     }
     let given = match serde_json::from_slice(body).map_err(malformed)? {
         Body { unknown, .. } if !unknown.is_empty() => {
-            let fault = |name| (name, "is unknown; the body takes actual".to_owned());
+            let fault = |name| (name, "is unknown; the body has only actual".to_owned());
             return Err(ApiError::InvalidFeedback(unknown.into_iter().map(fault).collect()));
         }
-        Body { is_twice: true, .. } => return fault(ACTUAL, "must be given once".to_owned()),
+        Body { is_twice: true, .. } => return fault(ACTUAL, "must be given only once".to_owned()),
         Body { actual, .. } => actual,
     };
     let found: Vec<(String, ClassMatch)> = match &given {
@@ -53,7 +50,7 @@ pub(crate) fn evaluate(
             return fault(ACTUAL, "must be one class, since the prediction was for one row".to_owned());
         }
         Some(Value::Array(list)) if list.len() != answered.len() => {
-            let words = format!("must have {} classes, one per row, but has {}", answered.len(), list.len());
+            let words = format!("must have {} classes, one per row, got {}", answered.len(), list.len());
             return fault(ACTUAL, words);
         }
         Some(Value::Array(list)) => {
@@ -81,7 +78,7 @@ pub(crate) fn evaluate(
     Ok(Evaluation { actual, correct })
 }
 
-/// A body that is an object, with the names of the members that it should not have.
+/// The body, with the names of unknown members.
 #[derive(Default)]
 struct Body {
     actual: Option<Value>,
@@ -118,13 +115,13 @@ impl<'de> Visitor<'de> for BodyVisitor {
     }
 }
 
-/// What a class that a client names can mean.
+/// What a given class matches.
 enum ClassMatch {
-    /// The class of this index.
+    /// The class with this index.
     Class(u32),
-    /// None of the model's classes.
+    /// No class of the model.
     Unknown,
-    /// Several, and what the client can do about it.
+    /// Several classes; the text tells the client what to do.
     Ambiguous(String),
 }
 
@@ -134,8 +131,8 @@ impl ClassMatch {
     }
 }
 
-/// The class that `told` names: a string by its name, a number by its index. Where all classes have names that are
-/// numbers, as the qualities 3 to 8 of a wine, a number is a name. Where some do, it may be either.
+/// Matches a given class: a string by name, a number by index. If all class names are numbers, such as the qualities 3 to 8 of a
+/// wine, a number is a name. If only some are, a number may be ambiguous.
 fn class(given: &Value, classes: &[Class]) -> ClassMatch {
     let number = match given {
         Value::Number(number) => number,
@@ -164,22 +161,22 @@ fn class(given: &Value, classes: &[Class]) -> ClassMatch {
     }
 }
 
-/// Whether each class has a name that is a number.
+/// Whether all class names are numbers.
 fn are_numbers(classes: &[Class]) -> bool {
     classes.iter().all(|class| class.name().is_some_and(|name| number_of(name).is_some()))
 }
 
-/// From here on not every integer is a 64-bit float.
+/// 64-bit floats do not represent every integer beyond this.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// Whether the name of `class` is `number`, however either is written.
+/// Whether the name of `class` is `number`, in any notation.
 fn is_named(class: &Class, number: &Number) -> bool {
     let Some(name) = class.name() else { return false };
     let given = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
     match (name.parse::<i128>(), given) {
-        // Floats do not tell large integers apart.
+        // Floats do not distinguish large integers.
         (Ok(name), Some(given)) => name == given,
-        // Beyond 64 bits the number was read as a float, which is also its neighbours'.
+        // The number exceeds 64 bits and was parsed as a float, which its neighbours share.
         (Ok(_), None) if number.as_f64().is_none_or(|number| number.abs() >= EXACT_MAX) => false,
         _ => number_of(name).is_some_and(|name| number.as_f64() == Some(name)),
     }
@@ -214,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_is_told_by_index_or_by_name() {
+    fn a_class_is_given_by_index_or_name() {
         let check = |body: &str, answered: &[u32], is_one, actual: &[u32], correct| {
             let evaluation = Evaluation { actual: actual.into(), correct };
             assert_eq!(evaluate(body.as_bytes(), &named(), answered, is_one).unwrap(), evaluation, "{body}");
@@ -226,7 +223,7 @@ mod tests {
         check(r#"{"actual":[1]}"#, &[1], false, &[1], 1);
     }
 
-    /// What a client means by `told`, of a model with classes of these names: an index, or the reason.
+    /// The class that `given` matches, of a model with these class names.
     fn meant(given: &str, names: &[&str]) -> Result<u32, String> {
         let classes: Vec<_> = names.iter().map(|&name| Class::Name(name.to_owned())).collect();
         let evaluation = evaluate(format!(r#"{{"actual":{given}}}"#).as_bytes(), &classes, &[0], true);
@@ -234,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_names_are_numbers_a_number_is_a_name_and_never_an_index() {
+    fn if_all_names_are_numbers_a_number_is_a_name_and_never_an_index() {
         let wine = ["3", "4", "5", "6", "7", "8"];
         for (index, name) in (0..).zip(wine) {
             assert_eq!(meant(name, &wine), Ok(index));
@@ -250,27 +247,27 @@ mod tests {
         assert_eq!(meant("0.5", &["0.25", "0.50"]), Ok(1));
         let large = ["1234567890123456788", "1234567890123456789"];
         assert_eq!(meant("1234567890123456789", &large), Ok(1));
-        // Read as a float, it would be its neighbour too.
+        // As a float it would match its neighbour as well.
         assert!(meant("18446744073709551618", &["1", "18446744073709551617"]).is_err());
-        assert_eq!(meant("1", &["1", "01"]), Ok(0), "the name that is written alike");
+        assert_eq!(meant("1", &["1", "01"]), Ok(0), "the name with the same notation");
         let words = "actual 1.0 may be the name of several classes; give the name of the class as a string";
         assert_eq!(meant("1.0", &["1", "01"]), Err(words.to_owned()));
     }
 
     #[test]
-    fn where_some_names_are_numbers_one_that_may_be_a_name_or_an_index_is_refused() {
+    fn if_some_names_are_numbers_an_ambiguous_number_is_rejected() {
         let mixed = ["2", "other", "7"];
         let words = "actual 2 is the name of one class and the index of another; give the name of the class as a string";
         assert_eq!(meant("2", &mixed), Err(words.to_owned()));
         assert_eq!(meant("\"2\"", &mixed), Ok(0));
         assert_eq!(meant("7", &mixed), Ok(2));
         assert_eq!(meant("1", &mixed), Ok(1));
-        assert_eq!(meant("0", &["0", "other"]), Ok(0), "both mean the same class");
+        assert_eq!(meant("0", &["0", "other"]), Ok(0), "name and index are the same class");
         assert_eq!(meant("0", &["NaN", "inf"]), Ok(0), "words");
     }
 
     #[test]
-    fn members_that_are_unknown_or_given_twice_are_named() {
+    fn unknown_and_repeated_members_are_rejected_by_name() {
         let errors = |body: &str| {
             let problem =
                 evaluate(body.as_bytes(), &named(), &[1], true).unwrap_err().problem(Language::English);
@@ -280,7 +277,7 @@ mod tests {
         let check = |body: &str, expected: &[&str]| {
             assert_eq!(errors(body).collect::<Vec<_>>(), expected, "{body}");
         };
-        let unknown = "is unknown; the body takes actual";
+        let unknown = "is unknown; the body has only actual";
         check(r#"{"actual":1,"by":"somebody"}"#, &[&format!("by {unknown}")]);
         check(r#"{"Actual":1,"id":2}"#, &[&format!("Actual {unknown}"), &format!("id {unknown}")]);
         check(r#"{"actual":1,"actual":0}"#, &["actual must be given once"]);
@@ -289,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_truth_for_the_answer_is_told_by_member() {
+    fn invalid_feedback_is_rejected_by_member() {
         let check = |body: &str, answered: &[u32], is_one, member: &str, words: &str| {
             let error = evaluate(body.as_bytes(), &named(), answered, is_one).unwrap_err();
             let problem = error.problem(Language::English);
@@ -297,7 +294,7 @@ mod tests {
             assert_eq!(problem.errors[member], [words], "{body}");
         };
         let class = "must be a class of the model: an index from 0 to 1, or one of no, yes";
-        check("[]", &[1], true, "body", "must be an object with actual");
+        check("[]", &[1], true, "body", "must be an object with the member actual");
         check("{}", &[1], true, "actual", "is required");
         for wrong in ["2", "-1", "0.5", "true", "\"maybe\"", "\"1\"", "1e300", "{}"] {
             check(&format!(r#"{{"actual":{wrong}}}"#), &[1], true, "actual", class);
@@ -316,7 +313,7 @@ mod tests {
             "actual",
             "must be a list of 1 classes, one per row of the prediction",
         );
-        check(r#"{"actual":[1]}"#, &[1, 0], false, "actual", "must have 2 classes, one per row, but has 1");
+        check(r#"{"actual":[1]}"#, &[1, 0], false, "actual", "must have 2 classes, one per row, got 1");
         check(r#"{"actual":[1,2]}"#, &[1, 0], false, "actual.1", class);
         let error = evaluate(br#"{"actual":"#, &named(), &[1], true).unwrap_err();
         assert_eq!(error.problem(Language::English).status, 400);

@@ -1,8 +1,7 @@
-//! Keeps the truth about an answer and counts it: both, or neither, also where the client leaves meanwhile.
+//! Stores feedback and counts it, both or neither, even if the client disconnects.
 //!
-//! A truth is counted by the gateway that stored it, once. Where the database does not say whether it stored a truth,
-//! the row is looked for until that is known or `CHECKS` are over; only then, or when the process is killed, may a truth
-//! be stored and not counted.
+//! The gateway that stores feedback counts it, once. If the database does not confirm a write, the row is looked for up to `CHECKS`
+//! times. Feedback is stored without being counted only if that fails or the process is killed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +14,16 @@ use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::store::{FeedbackRow, SqlStore, StoreQueryError};
 
-/// How often a truth is looked for of which it is not known whether it is stored.
+/// How often unconfirmed feedback is looked for.
 const CHECKS: u32 = 12;
-/// How long before the first look; twice as long before each later one.
+/// The pause before the first check, doubled before each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How many truths are looked for at once.
+/// How many checks run at once.
 const CHECKING_MAX: usize = 256;
 
-/// A truth, and what it says about the answer.
+/// Feedback to store, and its result.
 pub(crate) struct EvaluatedFeedback {
     pub(crate) feedback: FeedbackRow,
     pub(crate) model: ModelRef,
@@ -33,7 +32,7 @@ pub(crate) struct EvaluatedFeedback {
     pub(crate) wrong: u64,
 }
 
-/// Stores truths and counts them.
+/// Stores and counts feedback.
 #[derive(Clone)]
 pub(crate) struct FeedbackRecorder {
     store: SqlStore,
@@ -47,18 +46,18 @@ impl FeedbackRecorder {
         Self { store: store.clone(), metrics: metrics.clone(), checking }
     }
 
-    /// Stores and counts `judged`; false where a truth about the same answer was stored before.
+    /// Stores and counts feedback. Returns false if the prediction has feedback already.
     pub(crate) async fn record(&self, evaluated: EvaluatedFeedback) -> Result<bool, ApiError> {
         let (answer, answered) = oneshot::channel();
         let recorder = self.clone();
-        // A task of its own goes on when the client has left.
+        // A task of its own, so that a disconnecting client does not cancel it.
         tokio::spawn(async move {
             let kept = recorder.store.insert_feedback(evaluated.feedback.clone()).await;
             if matches!(kept, Ok(true)) {
                 recorder.count(&evaluated);
             }
             let may_have_been_applied = kept.as_ref().is_err_and(StoreQueryError::may_have_been_applied);
-            // Nobody waits for the answer where the client has left.
+            // The receiver is gone if the client disconnected.
             let _ = answer.send(kept);
             if may_have_been_applied {
                 recorder.reconcile(&evaluated).await;
@@ -66,18 +65,18 @@ impl FeedbackRecorder {
         });
         match answered.await {
             Ok(kept) => kept.map_err(|why| ApiError::StoreUnavailable(why.to_string())),
-            Err(_) => Err(ApiError::Internal("the task that keeps a truth panicked")),
+            Err(_) => Err(ApiError::Internal("the task that stores feedback panicked")),
         }
     }
 
-    /// Counts `judged` if the database has stored it all the same.
+    /// Counts feedback if the database stored it after all.
     async fn reconcile(&self, evaluated: &EvaluatedFeedback) {
         let Ok(_place) = self.checking.try_acquire() else { return };
         let mut pause = PAUSE_MIN;
         for _ in 0..CHECKS {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
-            // What is not there yet may come: the server may hold the statement while others have the table.
+            // The row may still appear: the server may hold the statement while another one locks the table.
             if let Ok(Some(stored)) = self.store.feedback_of(&evaluated.feedback.id).await {
                 if stored == evaluated.feedback {
                     self.count(evaluated);

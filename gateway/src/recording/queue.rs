@@ -1,8 +1,6 @@
-//! Answers on their way into the database, off the path of the requests that they were given to.
-//!
-//! Comes in: an answer, when its request is done. Goes out: rows, in batches. Never: a wait on the request's side, nor a
-//! memory without bound: what finds no room in the queue is dropped and counted, and so is what the database has not
-//! taken when the process must end. What is sent is written or counted as dropped, each exactly once.
+//! The queue of predictions to be recorded. Requests never wait for the database, and the queue is bounded: a prediction that does
+//! not fit, or that the database does not accept before the process ends, is dropped and counted. Each prediction is written or
+//! counted as dropped, exactly once.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,35 +23,35 @@ use crate::settings::{Ratio, Recording};
 use crate::store::{SqlStore, StoreQueryError};
 use crate::upstream::message::Answers;
 
-/// How many numbers may wait beside one answer for each id: some 16 MB.
+/// How many values may be queued beyond one prediction per entry: about 16 MB.
 const QUEUED_VALUES_MAX: usize = 1 << 20;
-/// How many of them one answer may have: what a database takes in one statement.
+/// How many of them one prediction may have: what a database accepts in one statement.
 const ENTRY_VALUES_MAX: usize = 1 << 18;
-/// How many answers are deleted at once.
+/// How many predictions are deleted at once.
 const DELETE_BATCH: u64 = 1000;
-/// How many requests may wait at once for answers to be written.
+/// How many requests may wait for the writer at once.
 const WAITING_MAX: usize = 1024;
-/// By how many milliseconds answers may come into the queue in another order than they were given.
+/// By how many milliseconds predictions may be queued out of order.
 const REORDER_WINDOW: u64 = 10_000;
 
-/// One line a second is enough to say that answers are dropped.
+/// One line per second is enough.
 static DROPPED_LINES: LogLimit = LogLimit::per_second(1);
 
-/// Takes answers in, for a task of its own to write.
+/// Queues predictions for a task that writes them.
 pub(crate) struct Recorder {
     pub(crate) store: SqlStore,
     pub(crate) feedback: FeedbackRecorder,
     pub(crate) ratio: Ratio,
     records_features: bool,
     queue: mpsc::Sender<Entry>,
-    /// How many answers were given a place in the queue.
+    /// How many predictions have entered the queue.
     queued: AtomicU64,
     progress: watch::Receiver<Progress>,
-    /// Places for requests that wait for the writer. They take none in the queue: reads must not displace answers.
+    /// Slots for requests that wait for the writer. They are separate from the queue, so that reads do not displace predictions.
     waiting: Semaphore,
     values: Arc<AtomicUsize>,
     dropped: IntCounter,
-    /// How long somebody waits for what was offered before to be written.
+    /// How long a request waits for the writer.
     wait_timeout: Duration,
     end: watch::Sender<Option<Instant>>,
     writing: Mutex<Option<JoinHandle<()>>>,
@@ -69,7 +67,7 @@ impl Drop for Recorder {
 }
 
 impl Recorder {
-    /// SqlStore what `recording` says in `records`, by tasks of the runtime that this is called in.
+    /// Starts the tasks that write and delete predictions.
     pub(crate) fn start(store: &SqlStore, recording: &Recording, metrics: &Arc<Metrics>) -> Self {
         let Recording { ratio, retention_seconds, features, tuning } = *recording;
         let (queue, receiver) = mpsc::channel(tuning.queue_capacity);
@@ -108,14 +106,14 @@ impl Recorder {
         }
     }
 
-    /// Whether the answer `id` is of the share that is recorded. Every gateway says the same.
+    /// Whether `id` is in the recorded share. All gateways agree.
     pub(crate) fn is_recorded(&self, id: Uuid) -> bool {
-        // The first bytes of an id are its time, the last are random.
+        // An id begins with its time; its last bytes are random.
         let [.., a, b, c, d] = *id.as_bytes();
         self.ratio.includes(u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// An answer was given. All that this costs its request is a place in the queue.
+    /// Queues a prediction, without waiting.
     pub(crate) fn offer(&self, id: Uuid, revision: &Arc<Revision>, answers: Answers, rows: Rows) {
         if !self.is_recorded(id) {
             return;
@@ -123,7 +121,7 @@ impl Recorder {
         let rows = self.records_features.then_some(rows);
         let entry = Entry { id, revision: revision.clone(), answers, rows };
         let values = entry.values();
-        // One answer to one row is counted by the queue itself.
+        // An entry for one row is limited by the queue itself.
         let fits = values == 0 || self.take(values);
         if !fits {
             return self.dropped();
@@ -134,7 +132,7 @@ impl Recorder {
             }
             return self.dropped();
         };
-        // Before the writer can take it: a request that reads the number later waits for this answer, too.
+        // Incremented before the writer can take the entry, so that a request that reads the number later waits for it.
         self.queued.fetch_add(1, Ordering::AcqRel);
         place.send(entry);
     }
@@ -151,12 +149,12 @@ impl Recorder {
     fn dropped(&self) {
         self.dropped.inc();
         if let Some(left_out) = DROPPED_LINES.admit() {
-            tracing::warn!(left_out, "answers are dropped: they come faster than the database takes them");
+            tracing::warn!(left_out, "predictions are not recorded: the database does not keep up");
         }
     }
 
-    /// How many answers must be done with before it is certain whether `id` is recorded. Nothing where the database
-    /// can be asked at once: everything is written, or the id is none that this gateway gave a moment ago.
+    /// How many predictions the writer must process before it is certain whether `id` is recorded. `None` if the database can be queried
+    /// at once: the queue is empty, or the id is not recent.
     pub(crate) fn pending_for(&self, id: Uuid) -> Option<u64> {
         let queued = self.queued.load(Ordering::Acquire);
         let Progress { done, latest } = *self.progress.borrow();
@@ -166,7 +164,7 @@ impl Recorder {
         (is_recent && done < queued).then_some(queued)
     }
 
-    /// Returns when the first `awaited` answers are written, or were dropped.
+    /// Waits until the first `pending_for` predictions are written or dropped.
     pub(crate) async fn wait_written(&self, pending_for: u64) -> Result<(), StoreQueryError> {
         let late = StoreQueryError::Timeout(self.wait_timeout);
         let _place = self.waiting.try_acquire().map_err(|_| late.clone())?;
@@ -176,18 +174,18 @@ impl Recorder {
         written.ok().and_then(Result::ok).map(drop).ok_or(late)
     }
 
-    /// Takes no more in, and returns when everything is written, or `limit` is over.
+    /// Stops accepting predictions, and waits until all are written or `limit` has passed.
     pub(crate) async fn close(&self, limit: Duration) {
         self.end.send_replace(Some(Instant::now() + limit));
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writing) = writing {
-            // A writer that panicked has said so.
+            // A panic of the writer has been logged.
             drop(writing.await);
         }
     }
 }
 
-/// Deletes what is older than `retention`, bit by bit.
+/// Deletes predictions older than `retention`, in batches.
 async fn delete_expired(store: SqlStore, retention: Duration, every: Duration) {
     let (started, then) = (Instant::now(), SystemTime::now());
     let mut ticks = interval(every);
@@ -201,7 +199,7 @@ async fn delete_expired(store: SqlStore, retention: Duration, every: Duration) {
                 Ok(deleted) if deleted >= DELETE_BATCH => {}
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "answers that are old cannot be deleted; it is tried again later");
+                    tracing::warn!(%error, "failed to delete expired predictions; retrying later");
                     break;
                 }
             }
@@ -209,13 +207,13 @@ async fn delete_expired(store: SqlStore, retention: Duration, every: Duration) {
     }
 }
 
-/// Before which moment answers are old, `now` by the wall clock and at `passed` by the time that went by. A clock that
-/// jumps ahead must not delete what is young, nor one that is put right delete more than it was behind.
+/// The time before which predictions are expired, by the earlier of the wall clock `now` and the monotonic `passed`: a clock that
+/// jumps ahead must not delete recent predictions.
 fn cutoff(now: SystemTime, passed: SystemTime, retention: Duration) -> Option<SystemTime> {
     now.min(passed).checked_sub(retention)
 }
 
-/// The least id of a moment: ids begin with their time in milliseconds.
+/// The smallest id of a moment: ids begin with the time in milliseconds.
 fn first_id_at(moment: SystemTime) -> [u8; 16] {
     let mut id = [0; 16];
     id[..6].copy_from_slice(&milliseconds(moment).to_be_bytes()[2..]);
@@ -239,7 +237,7 @@ mod tests {
     use serde_json::json;
     use std::task::Poll;
 
-    /// A recorder with room for ten answers, which writes none before it must end, and a revision to answer with.
+    /// A recorder with a queue of ten that writes only when closed, and a revision.
     async fn recorder(folder: &tempfile::TempDir) -> (Recorder, Arc<Revision>) {
         let url = format!("sqlite://{}", folder.path().join("canopy.db").display());
         let Ok(Store::Database(store)) = Store::open(Some(&url), Duration::from_secs(20)).await else {
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_wait_for_the_writer_take_no_place_of_an_answer() {
+    async fn waiting_requests_do_not_displace_predictions() {
         let folder = tempfile::tempdir().unwrap();
         let (recorder, revision) = recorder(&folder).await;
         let first = recorder.answers(&revision);
@@ -281,7 +279,7 @@ mod tests {
         for one in &mut waiting {
             assert!(poll!(one).is_pending());
         }
-        assert!(matches!(poll!(Box::pin(recorder.wait_written(1))), Poll::Ready(Err(_))), "one too many");
+        assert!(matches!(poll!(Box::pin(recorder.wait_written(1))), Poll::Ready(Err(_))), "no slot is left");
         let ids: Vec<_> = (1..10).map(|_| recorder.answers(&revision)).collect();
         assert_eq!(recorder.dropped.get(), 0);
         recorder.close(Duration::from_secs(20)).await;
@@ -294,10 +292,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_id_of_this_moment_is_waited_for_and_only_while_answers_are_on_their_way() {
+    async fn requests_wait_only_for_recent_ids_and_only_while_predictions_are_queued() {
         let folder = tempfile::tempdir().unwrap();
         let (recorder, revision) = recorder(&folder).await;
-        assert_eq!(recorder.pending_for(Uuid::now_v7()), None, "nothing is on its way");
+        assert_eq!(recorder.pending_for(Uuid::now_v7()), None, "the queue is empty");
         let id = recorder.answers(&revision);
         assert_eq!(recorder.pending_for(id), Some(1));
         recorder.answers(&revision);
@@ -310,14 +308,14 @@ mod tests {
             assert_eq!(recorder.pending_for(other), None, "{other}");
         }
         recorder.close(Duration::from_secs(20)).await;
-        assert_eq!(recorder.pending_for(id), None, "everything is written");
+        assert_eq!(recorder.pending_for(id), None, "the queue is empty again");
     }
 
     #[test]
-    fn a_clock_that_jumps_deletes_nothing_that_is_young() {
+    fn a_clock_that_jumps_deletes_no_recent_predictions() {
         let (day, year) = (Duration::from_hours(24), Duration::from_hours(24 * 365));
         let began = UNIX_EPOCH + 50 * year;
-        // An hour has gone by, and the clock says so; or that a year has; or that it is a year ago.
+        // An hour has passed: the clock agrees, is a year ahead, or a year behind.
         let passed = began + Duration::from_hours(1);
         for (now, before) in
             [(passed, passed - day), (passed + year, passed - day), (passed - year, passed - year - day)]
@@ -328,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_id_of_a_moment_lies_between_those_before_and_after() {
+    fn the_smallest_id_of_a_moment_separates_earlier_and_later_ids() {
         let id = Uuid::now_v7();
         let (seconds, nanoseconds) = id.get_timestamp().unwrap().to_unix();
         let moment = UNIX_EPOCH + Duration::new(seconds, nanoseconds);

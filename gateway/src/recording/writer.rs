@@ -1,7 +1,5 @@
-//! The one task that writes answers into the database.
-//!
-//! Comes in: answers from a queue, and the order to end. Goes out: rows, in batches. Never: an answer that is lost without
-//! being counted, nor one that is written twice; a batch whose fate is unknown is written again, which changes nothing.
+//! The task that writes queued predictions in batches. A batch whose result is unknown is written again, which has no effect if it
+//! was written. A prediction that is not written is counted as dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,44 +14,44 @@ use crate::recording::entry::{Batch, Entry};
 use crate::settings::RecordingTuning;
 use crate::store::{SqlStore, StoreQueryError};
 
-/// How many numbers a batch holds beside one answer for each id, or a little more.
+/// How many values a batch holds beyond one prediction per entry, approximately.
 const BATCH_VALUES: usize = 1 << 16;
-/// How long the database may take for a batch.
+/// The time limit for writing a batch.
 const WRITE_TIME: Duration = Duration::from_secs(10);
-/// How long a failure is followed by nothing; twice as long with each in a row,
+/// The pause after a failure, doubled with each consecutive one.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// up to this.
+/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often in a row a database that is there may refuse a batch. What is wrong with it for so long, some half a minute,
-/// is the batch, or is not mended by waiting.
+/// How many times in a row the database may reject a batch. After about half a minute of rejections the batch itself is at fault, or
+/// waiting does not help.
 const REFUSALS_MAX: u32 = 12;
 
-/// How far the writer is.
+/// The progress of the writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// How many answers are written, or dropped for good. They are taken in the order of the queue.
+    /// How many predictions are written or dropped, in the order of the queue.
     pub(crate) done: u64,
-    /// When the latest of them was given, in milliseconds since 1970.
+    /// When the latest of them was made, in milliseconds since 1970.
     pub(crate) latest: u64,
 }
 
-/// Who writes.
+/// The writer task.
 pub(crate) struct Writer {
     pub(crate) queue: mpsc::Receiver<Entry>,
     pub(crate) store: SqlStore,
     pub(crate) tuning: RecordingTuning,
-    /// How many numbers wait, beside one answer for each id.
+    /// How many values are queued beyond one prediction per entry.
     pub(crate) values: Arc<AtomicUsize>,
     pub(crate) dropped: IntCounter,
-    /// When everything must be written, once the end is near.
+    /// The deadline for the last write, once the process shuts down.
     pub(crate) end: watch::Receiver<Option<Instant>>,
-    /// How many answers were taken out of the queue.
+    /// How many predictions were taken from the queue.
     pub(crate) taken: u64,
     pub(crate) progress: watch::Sender<Progress>,
 }
 
 impl Writer {
-    /// Writes until the end, and then what still waits.
+    /// Writes until shutdown, and then what is left in the queue.
     pub(crate) async fn run(mut self) {
         self.prepare().await;
         let mut batch = Batch::default();
@@ -71,12 +69,12 @@ impl Writer {
         }
     }
 
-    /// Makes the tables, so that what is wrong with the database is known before the first answer.
+    /// Migrates the tables, so that problems with the database are logged before the first prediction.
     async fn prepare(&mut self) {
         let preparing = async {
             let mut pause = PAUSE_MIN;
             while let Err(error) = self.store.prepare().await {
-                tracing::warn!(%error, "the database cannot be prepared; it is tried again");
+                tracing::warn!(%error, "failed to prepare the database; retrying");
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
@@ -84,8 +82,8 @@ impl Writer {
         tokio::select! { biased; () = preparing => {}, () = out_of_time(self.end.clone()) => {} }
     }
 
-    /// The first answer of the next batch, and time for others to join it. A sender wakes the writer only for the
-    /// first: while others come it is the clock that does, and no request pays for it.
+    /// The first prediction of the next batch, after a pause in which others may join it. A sender wakes the writer only for the first
+    /// one; the timer wakes it for the rest.
     async fn first(&mut self) -> Option<Entry> {
         let Self { queue, end, tuning, .. } = self;
         let first = tokio::select! {
@@ -103,14 +101,14 @@ impl Writer {
     fn add(&self, batch: &mut Batch, entry: Entry) {
         let values = entry.values();
         if let Err(error) = batch.add(entry) {
-            tracing::error!(%error, "an answer cannot be written as JSON");
+            tracing::error!(%error, "failed to encode a prediction as JSON");
             batch.values -= values;
             self.values.fetch_sub(values, Ordering::Relaxed);
             self.dropped.inc();
         }
     }
 
-    /// Writes `batch`, or gives it up at the end of time, or when the database has refused it too often.
+    /// Writes `batch`, or drops it at the deadline or after too many rejections.
     async fn write(&self, batch: &mut Batch) {
         let answers = batch.predictions.len() as u64;
         if answers == 0 {
@@ -119,10 +117,10 @@ impl Writer {
         let written = tokio::select! {
             biased;
             written = self.try_until_written(batch) => written,
-            () = out_of_time(self.end.clone()) => Err("the process must end"),
+            () = out_of_time(self.end.clone()) => Err("the process shuts down"),
         };
         if let Err(why) = written {
-            tracing::error!(answers, "answers are not recorded: {why}");
+            tracing::error!(answers, "predictions are dropped: {why}");
             self.dropped.inc_by(answers);
         }
         self.values.fetch_sub(batch.values, Ordering::Relaxed);
@@ -131,7 +129,7 @@ impl Writer {
         self.progresses(latest.and_then(given_at));
     }
 
-    /// Everything that was taken is done with, of which the latest was given at `latest`.
+    /// Reports that everything taken so far is processed; the last prediction was made at `latest`.
     fn progresses(&self, latest: Option<u64>) {
         self.progress.send_if_modified(|progress| {
             let before = *progress;
@@ -148,15 +146,18 @@ impl Writer {
                 match self.store.write(&batch.predictions, &batch.revisions, WRITE_TIME).await {
                     Ok(()) if pause == PAUSE_MIN => return Ok(()),
                     Ok(()) => {
-                        tracing::info!(seconds = began.elapsed().as_secs_f64(), "answers are recorded again");
+                        tracing::info!(
+                            seconds = began.elapsed().as_secs_f64(),
+                            "the database accepts predictions again"
+                        );
                         return Ok(());
                     }
                     Err(error) => error,
                 };
-            tracing::warn!(%error, answers = batch.predictions.len(), "answers wait for the database");
+            tracing::warn!(%error, answers = batch.predictions.len(), "failed to record predictions; retrying");
             refusals = if error.is_refusal() { refusals + 1 } else { 0 };
             if refusals >= REFUSALS_MAX {
-                return Err("the database refuses them");
+                return Err("the database rejects them");
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -164,19 +165,19 @@ impl Writer {
     }
 }
 
-/// When the answer `id` was given, in milliseconds since 1970; nothing where the id does not say.
+/// When the prediction `id` was made, in milliseconds since 1970, if the id has a time.
 pub(crate) fn given_at(id: Uuid) -> Option<u64> {
     let (seconds, nanoseconds) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
     Some(seconds.saturating_mul(1000).saturating_add(u64::from(nanoseconds / 1_000_000)))
 }
 
-/// Returns when the end is near, or nobody is left to say so.
+/// Waits until shutdown begins or the recorder is dropped.
 async fn is_near(end: &mut watch::Receiver<Option<Instant>>) {
-    // Either way there is no more to wait for.
+    // Both end the wait.
     drop(end.wait_for(Option::is_some).await);
 }
 
-/// Returns when there is no more time to write, or nobody left to give any.
+/// Waits until the deadline for the last write, or until the recorder is dropped.
 async fn out_of_time(mut end: watch::Receiver<Option<Instant>>) {
     let at = end.wait_for(Option::is_some).await.ok().and_then(|at| *at);
     if let Some(at) = at {

@@ -1,6 +1,4 @@
-//! Whether anybody is there.
-//!
-//! Comes in: nothing. Goes out: a word, for people; probes ask the admin port. Never: a look at predictors.
+//! `GET /api/test`, for people. Probes use the admin port.
 
 use std::sync::Arc;
 
@@ -13,21 +11,21 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::http::request_context;
 
-/// The gateway is there.
+/// The gateway is running.
 #[derive(Serialize, ToSchema)]
 struct ServiceStatus {
     /// Always `ok`.
     #[schema(example = "ok")]
     status: &'static str,
-    /// Who answers.
+    /// The name of the process.
     #[schema(example = "canopy-gateway")]
     service: &'static str,
-    /// Its version.
+    /// The version of the gateway.
     #[schema(example = "0.1.0")]
     version: &'static str,
 }
 
-/// Says that the gateway is there.
+/// Reports that the gateway is running.
 #[utoipa::path(get, path = "/api/test", tag = "gateway", responses((status = 200, body = ServiceStatus)))]
 pub(crate) async fn test(State(app): State<Arc<App>>, request: Request) -> Response {
     request_context::handle(&app, "/api/test", request, async |_, _| {

@@ -1,7 +1,4 @@
-//! Listing: what can be predicted.
-//!
-//! Comes in: the name of a model, or none. Goes out: what predictors say of their models, a few seconds ago at most.
-//! Never: what was known of a model whose predictor is gone; it cannot be asked for predictions either.
+//! `GET /api/models` and `GET /api/models/{model}`: descriptions as predictors give them, at most a few seconds old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,33 +26,33 @@ use crate::http::query;
 use crate::http::request_context;
 use crate::upstream::pool::Deadline;
 
-/// How long the list waits for a predictor: it should not take as long as the slowest prediction may.
+/// How long the list waits for predictors, which is less than a prediction may take.
 const LISTING_TIME: Duration = Duration::from_secs(2);
 
-/// Every model that this gateway was told of, and in a cluster those of its namespaces that have ready predictors.
+/// The static models, and the discovered models with ready predictors.
 #[derive(Serialize, ToSchema)]
 struct Listing {
-    /// Those that can be predicted, by name.
+    /// Models that are available, by name.
     models: Vec<ModelDescription>,
-    /// Those whose predictors do not answer, as MODEL.NAMESPACE.
+    /// Models whose predictors do not respond, as MODEL.NAMESPACE.
     #[schema(example = json!([]))]
     unavailable: Vec<String>,
-    /// NamespacePolicy that may have more models than are listed, and why.
+    /// Namespaces that may have more models, and why.
     #[schema(example = json!([]))]
     incomplete: Vec<Incomplete>,
 }
 
-/// A namespace that may have more models than are listed.
+/// A namespace that may have more models.
 #[derive(Serialize, ToSchema)]
 struct Incomplete {
-    /// The namespace; `*` stands for all that have no name in the settings of the gateway.
+    /// The namespace; `*` for all namespaces that the gateway's settings do not name.
     #[schema(example = "shop")]
     namespace: String,
-    /// Why: `cut`, `no_answer` or `unlisted`.
+    /// The reason: `cut`, `no_answer` or `unlisted`.
     #[schema(example = "no_answer")]
     reason: &'static str,
-    /// The same for people.
-    #[schema(example = "DNS did not answer")]
+    /// The reason as text.
+    #[schema(example = "DNS did not respond")]
     detail: &'static str,
 }
 
@@ -63,19 +60,19 @@ impl Incomplete {
     fn new((namespace, gap): (String, ListGap)) -> Self {
         let (reason, detail) = match gap {
             ListGap::Cut => {
-                ("cut", "DNS cuts an answer at 64 KB; a model that is not listed can be asked by its name")
+                ("cut", "DNS truncates a response at 64 KB; models that are not listed are available by name")
             }
-            ListGap::NoAnswer => ("no_answer", "DNS did not answer"),
+            ListGap::NoAnswer => ("no_answer", "DNS did not respond"),
             ListGap::Unlisted => (
                 "unlisted",
-                "DNS cannot tell which namespaces there are; CANOPY_NAMESPACES lists those that it names",
+                "DNS cannot enumerate namespaces; only namespaces named in CANOPY_NAMESPACES are listed",
             ),
         };
         Self { namespace, reason, detail }
     }
 }
 
-/// Lists what can be predicted.
+/// Lists the available models.
 #[utoipa::path(get, path = "/api/models", tag = "models", responses(
     (status = 200, body = Listing),
     (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown; `errors` names it"),
@@ -92,7 +89,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// Asks DNS and the predictors, some of them at once.
+/// Queries DNS and the predictors, several at once.
 async fn make(app: Arc<App>, span: RequestSpan) -> Bytes {
     let deadline = Deadline::in_(app.limits.upstream_time.min(LISTING_TIME));
     let listing = app.catalogue.list(deadline).await;
@@ -114,13 +111,13 @@ async fn make(app: Arc<App>, span: RequestSpan) -> Bytes {
     serde_json::to_vec(&all).unwrap_or_default().into()
 }
 
-/// Tells what a model takes and answers.
+/// Describes a model: its features, classes and quality.
 #[utoipa::path(get, path = "/api/models/{model}", tag = "models",
     params(("model" = String, Path, description = "MODEL, or MODEL.NAMESPACE", example = "demo")),
     responses(
         (status = 200, body = ModelDescription),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such model"),
-        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "No predictor can be asked"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "No predictor is available"),
         (status = 504, body = Problem, content_type = MEDIA_TYPE, description = "The predictor is too slow"),
     ),
 )]

@@ -1,7 +1,4 @@
-//! Predictions.
-//!
-//! Comes in: the name of a model, or none for the default, and rows. Goes out: one prediction per row. Never:
-//! rows sent on that the model does not take.
+//! `POST /api/predict` and `POST /api/models/{model}/predict`. Rows are validated before they are forwarded.
 
 use std::sync::Arc;
 
@@ -34,7 +31,7 @@ enum Failures {
     /// The body is not JSON.
     #[response(status = 400, content_type = MEDIA_TYPE)]
     Malformed(#[to_schema] Problem),
-    /// No such model.
+    /// The model is unknown.
     #[response(status = 404, content_type = MEDIA_TYPE)]
     Unknown(#[to_schema] Problem),
     /// The body took too long to arrive.
@@ -46,23 +43,23 @@ enum Failures {
     /// The body is compressed.
     #[response(status = 415, content_type = MEDIA_TYPE)]
     Encoded(#[to_schema] Problem),
-    /// The features do not fit the model; `errors` names each.
+    /// The features do not match the model; `errors` has each error.
     #[response(status = 422, content_type = MEDIA_TYPE)]
     Invalid(#[to_schema] Problem),
-    /// No predictor gave an answer.
+    /// No predictor is available.
     #[response(status = 503, content_type = MEDIA_TYPE)]
     Unavailable(#[to_schema] Problem),
-    /// The predictor did not answer in time.
+    /// The predictor did not respond in time.
     #[response(status = 504, content_type = MEDIA_TYPE)]
     Late(#[to_schema] Problem),
 }
 
-/// Asks the default model.
+/// Predicts with the default model.
 #[utoipa::path(post, path = "/api/predict", tag = "predictions", request_body = PredictRequest,
     responses(
         (status = 200, body = Answer, headers(
-            ("Canopy-Revision" = String, description = "The revision of the model that answered"),
-            ("Canopy-Prediction-Id" = String, description = "The answer's `id`"),
+            ("Canopy-Revision" = String, description = "The revision of the model that predicted"),
+            ("Canopy-Prediction-Id" = String, description = "The prediction's `id`"),
         )),
         Failures,
     ),
@@ -76,13 +73,13 @@ pub(crate) async fn default_model(State(app): State<Arc<App>>, request: Request)
     .await
 }
 
-/// Asks a model by name.
+/// Predicts with a model by name.
 #[utoipa::path(post, path = "/api/models/{model}/predict", tag = "predictions", request_body = PredictRequest,
     params(("model" = String, Path, description = "MODEL, or MODEL.NAMESPACE", example = "demo")),
     responses(
         (status = 200, body = Answer, headers(
-            ("Canopy-Revision" = String, description = "The revision of the model that answered"),
-            ("Canopy-Prediction-Id" = String, description = "The answer's `id`"),
+            ("Canopy-Revision" = String, description = "The revision of the model that predicted"),
+            ("Canopy-Prediction-Id" = String, description = "The prediction's `id`"),
         )),
         Failures,
     ),
@@ -110,7 +107,7 @@ async fn predict(
     context.set_model(model);
     let began = Instant::now();
     let (rows, held) = request_body::rows(body, &app.limits).await?;
-    // The time that the client takes for its body has a limit of its own.
+    // The time for receiving the body has its own limit.
     let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
     let Forwarded { revision, answers } = forward(model, &rows, &context.span, deadline).await?;
     context.set_revision(&revision);
@@ -119,10 +116,11 @@ async fn predict(
     let mut buffer = Uuid::encode_buffer();
     let prediction = Uuid::now_v7();
     let id: &str = prediction.hyphenated().encode_lower(&mut buffer);
-    let header = HeaderValue::from_str(id).map_err(|_| ApiError::Internal("an id cannot be a header"))?;
+    let header =
+        HeaderValue::from_str(id).map_err(|_| ApiError::Internal("an id is no valid header value"))?;
     let body = answers
         .write(&revision.description, id)
-        .map_err(|_| ApiError::Internal("an answer cannot be written as JSON"))?;
+        .map_err(|_| ApiError::Internal("failed to encode a response as JSON"))?;
     if let Some(recorder) = &app.recorder {
         recorder.offer(prediction, &revision, answers, rows);
     }
@@ -139,11 +137,11 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    /// How much is moved and allocated for each request.
+    /// Every request moves and allocates its future.
     const SIZE_MAX: usize = 4 << 10;
 
     #[tokio::test]
-    async fn what_is_seldom_done_takes_no_room_in_the_future_of_each_request() {
+    async fn the_future_of_a_request_stays_small() {
         let registry = canopy_runtime::metrics::Registry::new();
         let app = App::open(&Settings::default(), &registry).await.unwrap();
         let answering = default_model(State(app), Request::new(Body::empty()));

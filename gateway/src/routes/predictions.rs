@@ -1,7 +1,4 @@
-//! What was answered, and the truth about it.
-//!
-//! Comes in: the id of an answer, with what was the case, or the wish to see answers. Goes out: what is recorded. Never:
-//! an answer of a namespace that is not served here.
+//! `/api/predictions`: recorded predictions, and feedback on them. Predictions of namespaces that are not served do not exist here.
 
 use std::sync::Arc;
 
@@ -33,87 +30,84 @@ use crate::recording::feedback_recorder::EvaluatedFeedback;
 use crate::recording::queue::Recorder;
 use crate::store::{FeedbackRow, Page, PredictionFilter, PredictionRecord, StoreQueryError};
 
-/// How many answers a list has unless it is asked for another number.
+/// The default length of a list.
 const LIMIT: u64 = 50;
-/// How many it has at most.
+/// The maximum length of a list.
 const LIMIT_MAX: u64 = 500;
 
-/// The truth about an answer.
+/// The actual classes of a prediction.
 #[derive(Deserialize, ToSchema)]
-#[expect(
-    dead_code,
-    reason = "these are words for the description of the API; feedback::judge reads the body"
-)]
+#[expect(dead_code, reason = "describes the API; feedback::evaluate parses the body")]
 struct FeedbackRequest {
-    /// The class that was right, by name or by index; for an answer to `instances` a list of them, one per row. Where
-    /// the names of all classes are numbers, a number is a name.
+    /// The actual class, by name or index; for a prediction of `instances` a list with one class per row. If all class names are
+    /// numbers, a number is a name.
     #[schema(value_type = Value, example = 1)]
     actual: Value,
 }
 
-/// What came of a truth.
+/// The result of feedback.
 #[derive(Serialize, ToSchema)]
 struct FeedbackReceipt {
-    /// The answer that it is about.
+    /// The id of the prediction.
     id: String,
-    /// How many rows were judged.
+    /// The number of rows.
     rows: u64,
-    /// How many of them had been answered right.
+    /// The number of rows that were predicted correctly.
     correct: u64,
 }
 
-/// A recorded answer.
+/// A recorded prediction.
 #[derive(Serialize, ToSchema)]
 struct RecordedPrediction {
-    /// Its id.
+    /// The id.
     id: String,
-    /// The model that answered.
+    /// The model.
     #[schema(example = "iris")]
     model: String,
-    /// Its namespace.
+    /// The namespace of the model.
     #[schema(example = "shop")]
     namespace: String,
-    /// Its version, as people label it.
+    /// The version of the model.
     #[schema(example = "1.0")]
     version: String,
-    /// Its revision.
+    /// The revision of the model.
     #[schema(example = "6f3a9c1e")]
     revision: String,
-    /// When it answered, by the clock of the gateway.
+    /// When it was made, by the clock of the gateway.
     #[schema(example = "2026-11-26T16:00:00.123Z")]
     answered_at: String,
-    /// The prediction, where one row was asked about.
+    /// The prediction, for a request with `features`.
     #[serde(skip_serializing_if = "Option::is_none")]
     prediction: Option<predict::Prediction>,
-    /// The predictions in the order of the rows, where many were asked about.
+    /// The predictions in the order of the rows, for a request with `instances`.
     #[serde(skip_serializing_if = "Option::is_none")]
     predictions: Option<Vec<predict::Prediction>>,
-    /// The row that was asked about, or the rows, where features are recorded.
+    /// The row or rows, if features are recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<f64>>)]
     features: Option<Box<RawValue>>,
-    /// What was the case, where that was told.
+    /// The feedback, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     feedback: Option<FeedbackView>,
 }
 
-/// What was the case.
+/// Feedback on a prediction.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PredictionFeedback)]
 struct FeedbackView {
-    /// The index of the class that was right, or one per row.
+    /// The index of the actual class, or one per row.
     #[schema(value_type = Value, example = 1)]
     actual: Box<RawValue>,
-    /// Its name, where the model has names, or one per row.
+    /// The name of the actual class, or one per row, if the model's classes have names.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Value, example = "yes")]
     label: Option<Value>,
-    /// When it was told.
+    /// When the feedback was given.
     #[schema(example = "2026-11-26T16:00:00.123Z")]
     given_at: String,
 }
 
-/// What was the case, as it is recorded.
+/// The actual classes as recorded.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Actual {
@@ -121,46 +115,43 @@ enum Actual {
     Many(Vec<u32>),
 }
 
-/// PredictionRecord answers.
+/// Recorded predictions.
 #[derive(Serialize, ToSchema)]
 struct RecordedPredictions {
-    /// The latest first.
+    /// The predictions, latest first.
     predictions: Vec<RecordedPrediction>,
-    /// The value of `after` that goes on from here, where there may be more.
+    /// The value of `after` for the next page, if there may be more.
     next: Option<String>,
 }
 
-/// Which answers are listed.
+/// The parameters of a list.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(
-    dead_code,
-    reason = "these are words for the description of the API; query::parameters reads the URL"
-)]
+#[expect(dead_code, reason = "describes the API; query::parameters parses the URL")]
 struct ListParameters {
-    /// Only those of this model: MODEL, or MODEL.NAMESPACE.
+    /// Only predictions of this model: MODEL, or MODEL.NAMESPACE.
     #[param(example = "demo")]
     model: Option<String>,
-    /// Only those before the answer of this id; `next` of an earlier list goes on from there.
+    /// Only predictions before the one with this id; use `next` of the previous page.
     after: Option<String>,
-    /// How many at most, from 1 to 500; 50 unless given.
+    /// The maximum number, from 1 to 500; 50 by default.
     #[param(value_type = Option<u64>)]
     limit: Option<String>,
 }
 
-/// Tells the truth about an answer that was given earlier.
+/// Records feedback on a prediction.
 #[utoipa::path(post, path = "/api/predictions/{id}/feedback", tag = "predictions", request_body = FeedbackRequest,
-    params(("id" = String, Path, description = "The answer's `id`")),
+    params(("id" = String, Path, description = "The prediction's `id`")),
     responses(
         (status = 202, body = FeedbackReceipt),
         (status = 400, body = Problem, content_type = MEDIA_TYPE, description = "The body is not JSON"),
-        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such answer is recorded"),
+        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such prediction is recorded"),
         (status = 408, body = Problem, content_type = MEDIA_TYPE, description = "The body took too long to arrive"),
-        (status = 409, body = Problem, content_type = MEDIA_TYPE, description = "The truth was told before, and stays"),
+        (status = 409, body = Problem, content_type = MEDIA_TYPE, description = "The prediction has feedback already"),
         (status = 413, body = Problem, content_type = MEDIA_TYPE, description = "The body is too large"),
         (status = 415, body = Problem, content_type = MEDIA_TYPE, description = "The content type is not application/json"),
-        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "No class of the model, or not one per row; `errors` names each"),
-        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
+        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "Not a class of the model, or not one per row; `errors` has each error"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "No database is configured, or it is unavailable"),
     ),
 )]
 pub(crate) async fn feedback(
@@ -183,12 +174,12 @@ pub(crate) async fn feedback(
             (RecordedAnswers::One(_), [one]) => serde_json::to_string(one),
             (_, many) => serde_json::to_string(many),
         };
-        let actual = actual.map_err(|_| ApiError::Internal("a truth cannot be written as JSON"))?;
+        let actual = actual.map_err(|_| ApiError::Internal("failed to encode feedback as JSON"))?;
         let feedback =
             FeedbackRow { id: id.as_bytes().to_vec(), actual, given_at: Timestamp::now().as_millisecond() };
         let (rows, correct) = (answered.len() as u64, evaluation.correct);
         let (model, version) = (model(&found)?, revision.version.clone());
-        // PredictionFilter two gateways that are told at once, the database lets one keep it.
+        // If two gateways get feedback at once, the database accepts one.
         if !recorder
             .feedback
             .record(EvaluatedFeedback { feedback, model, version, correct, wrong: rows - correct })
@@ -202,14 +193,14 @@ pub(crate) async fn feedback(
     .await
 }
 
-/// Shows an answer that was given earlier, and what was told about it.
+/// Shows a recorded prediction and its feedback.
 #[utoipa::path(get, path = "/api/predictions/{id}", tag = "predictions",
-    params(("id" = String, Path, description = "The answer's `id`")),
+    params(("id" = String, Path, description = "The prediction's `id`")),
     responses(
         (status = 200, body = RecordedPrediction),
-        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what is recorded is switched off"),
-        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such answer is recorded"),
-        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
+        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing recorded data is disabled"),
+        (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such prediction is recorded"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "No database is configured, or it is unavailable"),
     ),
 )]
 pub(crate) async fn one(
@@ -226,14 +217,14 @@ pub(crate) async fn one(
     .await
 }
 
-/// Lists answers that were given earlier, the latest first.
+/// Lists recorded predictions, latest first.
 #[utoipa::path(get, path = "/api/predictions", tag = "predictions", params(ListParameters),
     responses(
         (status = 200, body = RecordedPredictions),
-        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what is recorded is switched off"),
+        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing recorded data is disabled"),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such model"),
-        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown or wrong; `errors` names it"),
-        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "There is no database, or it cannot be asked"),
+        (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown or invalid; `errors` names it"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "No database is configured, or it is unavailable"),
     ),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -261,11 +252,11 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// The answer that a caller calls `asked`, once what was given before is written.
+/// Finds the prediction with this id, waiting until earlier predictions are written.
 async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, PredictionRecord), ApiError> {
     let unknown = || ApiError::UnknownPrediction(truncated(asked));
     let id = Uuid::parse_str(asked).map_err(|_| unknown())?;
-    // Before the database is asked: what is written by then is found.
+    // Read before the query: what has been written by then is found.
     let pending = recorder.pending_for(id);
     let mut found = recorder.store.find(id.as_bytes()).await.map_err(store_error)?;
     if found.is_none() && !recorder.is_recorded(id) {
@@ -274,7 +265,7 @@ async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, Pred
     if found.is_none()
         && let Some(pending) = pending
     {
-        // It may be on its way, given a moment ago.
+        // It may still be in the queue.
         recorder.wait_written(pending).await.map_err(store_error)?;
         found = recorder.store.find(id.as_bytes()).await.map_err(store_error)?;
     }
@@ -284,10 +275,11 @@ async fn find(app: &App, recorder: &Recorder, asked: &str) -> Result<(Uuid, Pred
     Ok((id, found))
 }
 
-/// Refuses what a browser sends to another origin without asking it first: forms, text, and bodies without a type.
-/// Otherwise any web page that somebody opens could tell truths to a gateway that only this person can reach.
+/// Rejects content types that browsers send cross-origin without a preflight request. Otherwise any web page could send feedback to
+/// a gateway that only its visitor can reach.
 fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let mut types = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or("no text"));
+    let mut types =
+        headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or("invalid text"));
     let found = types.next().ok_or(ApiError::UnsupportedMediaType(None))?;
     let kind = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
@@ -321,13 +313,12 @@ fn store_error(why: StoreQueryError) -> ApiError {
 }
 
 fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, ApiError> {
-    serde_json::from_str(json)
-        .map_err(|_| ApiError::Internal("a row of the database is not what was written"))
+    serde_json::from_str(json).map_err(|_| ApiError::Internal("a row of the database is invalid"))
 }
 
 fn model(recorded: &PredictionRecord) -> Result<ModelRef, ApiError> {
     let name = recorded.prediction.model.parse();
-    let name = name.map_err(|_| ApiError::Internal("a row of the database names no model"))?;
+    let name = name.map_err(|_| ApiError::Internal("a row of the database has an invalid model name"))?;
     Ok(ModelRef { name, namespace: recorded.prediction.namespace.clone() })
 }
 
@@ -372,10 +363,10 @@ fn describe(recorded: PredictionRecord) -> Result<RecordedPrediction, ApiError> 
 }
 
 fn id_of(bytes: &[u8]) -> Result<Uuid, ApiError> {
-    Uuid::from_slice(bytes).map_err(|_| ApiError::Internal("a row of the database has an id that is none"))
+    Uuid::from_slice(bytes).map_err(|_| ApiError::Internal("a row of the database has an invalid id"))
 }
 
-/// Milliseconds since 1970, in words.
+/// A time in milliseconds since 1970, as text.
 fn timestamp(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds).map(|moment| moment.to_string()).unwrap_or_default()
 }

@@ -1,6 +1,4 @@
-//! Users.
-//!
-//! Comes in: an id, or none. Goes out: who there is. Never: a change.
+//! `GET /api/users` and `GET /api/users/{id}`.
 
 use std::sync::Arc;
 
@@ -21,16 +19,16 @@ use crate::store::{Store, User};
 /// All users.
 #[derive(Serialize, ToSchema)]
 struct Users {
-    /// In the order of their ids.
+    /// The users in the order of their ids.
     users: Vec<User>,
 }
 
 /// Lists all users.
 #[utoipa::path(get, path = "/api/users", tag = "users", responses(
     (status = 200, body = Users),
-    (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what the database has is switched off"),
+    (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing the data of the database is disabled"),
     (status = 422, body = Problem, content_type = MEDIA_TYPE, description = "A parameter is unknown; `errors` names it"),
-    (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database cannot be asked"),
+    (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database is unavailable"),
 ))]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let parameters = query::parameters(request.uri(), []);
@@ -43,13 +41,13 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// Tells of one user.
+/// Shows a user.
 #[utoipa::path(get, path = "/api/users/{id}", tag = "users", params(("id" = i64, Path, description = "The user")),
     responses(
         (status = 200, body = User),
-        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing what the database has is switched off"),
+        (status = 403, body = Problem, content_type = MEDIA_TYPE, description = "Showing the data of the database is disabled"),
         (status = 404, body = Problem, content_type = MEDIA_TYPE, description = "No such user"),
-        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database cannot be asked"),
+        (status = 503, body = Problem, content_type = MEDIA_TYPE, description = "The database is unavailable"),
     ),
 )]
 pub(crate) async fn one(
@@ -68,7 +66,7 @@ pub(crate) async fn one(
     .await
 }
 
-/// The rows of a database are people, with addresses; the list that there is without one is an example.
+/// The users of a database are people with email addresses; the fixed list without a database is an example.
 fn may_show(app: &App) -> Result<(), ApiError> {
     match app.store {
         Store::Seed => Ok(()),

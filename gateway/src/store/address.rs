@@ -1,7 +1,4 @@
-//! Which database a URL names, and how it is spoken to.
-//!
-//! Comes in: a URL. Goes out: options for its driver, and words for people. Never: a password in those words, nor in
-//! what the driver's wrapper may log.
+//! Parses database URLs and configures their drivers. Passwords never appear in messages or logs.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,14 +9,14 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, ConnectOptions as _};
 
-/// How many connections a gateway has to a server at most: one writes, the others answer.
+/// The maximum number of connections to a server: one writes, the others read.
 const CONNECTIONS_MAX: u32 = 5;
-/// How long a gateway waits for another process that writes to the same file.
+/// How long to wait for another process that writes to the same file.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// A database.
+/// The address of a database.
 pub(super) enum Address {
-    /// A file of this process.
+    /// A local file.
     Sqlite(String),
     /// `MySQL` or `MariaDB`.
     MySql(Box<MySqlConnectOptions>),
@@ -27,22 +24,22 @@ pub(super) enum Address {
     Postgres(Box<PgConnectOptions>),
 }
 
-/// Why a URL names no database.
+/// Why a URL is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AddressError {
-    /// It is of a kind that is not spoken: what it begins with.
+    /// The scheme is not supported.
     Kind(String),
-    /// It cannot be read.
+    /// The URL cannot be parsed.
     Unreadable {
-        /// What it begins with.
+        /// The scheme.
         scheme: String,
-        /// In the reader's words, which have no part of it.
+        /// The parser's error, which contains no part of the URL.
         why: String,
     },
 }
 
 impl Address {
-    /// Reads `url`.
+    /// Parses `url`.
     pub(super) fn read(url: &str) -> Result<Self, AddressError> {
         let scheme = url.split(':').next().unwrap_or_default().to_owned();
         let unreadable =
@@ -55,7 +52,7 @@ impl Address {
         }
     }
 
-    /// Whether it is another process, which may be away when this one begins.
+    /// Whether the database is a server, which may be unavailable at first.
     pub(super) fn is_server(&self) -> bool {
         match self {
             Self::Sqlite(_) => false,
@@ -63,9 +60,9 @@ impl Address {
         }
     }
 
-    /// What connects to it, and waits for a connection for as long as `patience`.
+    /// The connection options; waiting for a connection takes at most `query_timeout`.
     pub(super) fn options(&self, query_timeout: Duration) -> ConnectOptions {
-        // The wrapper puts its options into a span, URL and all: the driver's own options come in beside it.
+        // sea-orm records its options, including the URL, in a span, so the driver gets its own options separately.
         let mut options = match self {
             Self::Sqlite(url) => ConnectOptions::new(url),
             Self::MySql(_) => ConnectOptions::new("mysql://server"),
@@ -74,7 +71,7 @@ impl Address {
         options.sqlx_logging(false);
         match self {
             Self::Sqlite(_) => {
-                // A write then neither waits for readers nor, one by one, for the disk.
+                // Writes then do not wait for readers, nor each of them for the disk.
                 options.map_sqlx_sqlite_opts(|options| {
                     let options = options.create_if_missing(true).busy_timeout(WAIT);
                     options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal)
@@ -114,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_told_nowhere() {
+    fn passwords_are_never_shown() {
         for (url, told) in [
             ("mysql://canopy:s3cret@db/canopy", "mysql://db:3306/canopy"),
             ("mysql://canopy:s3cret@db:3307/canopy?ssl-mode=REQUIRED", "mysql://db:3307/canopy"),

@@ -1,8 +1,5 @@
-//! What makes a new database what this program knows, one step after the other.
-//!
-//! Comes in: a database of any age. Goes out: the tables of today. Never: a change to a step that was ever
-//! released; what a step did to somebody's database stays as it was. Several gateways may do a step at once, and `MySQL`
-//! has no transaction around it: each statement does nothing where its work is done.
+//! The migrations of the database. A released migration never changes. Several gateways may run a migration at once, and `MySQL`
+//! has no transactional DDL, so every statement is idempotent.
 
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use sea_orm_migration::MigrationName;
@@ -14,7 +11,7 @@ use sea_orm_migration::schema::{big_integer, big_pk_auto, string, string_len, st
 
 use super::seed::SEED;
 
-/// All steps.
+/// All migrations.
 pub(super) struct Migrator;
 
 #[async_trait::async_trait]
@@ -24,7 +21,7 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// The first step: the table of users, with the first two.
+/// Migration 1: users, with two rows.
 struct Users;
 
 impl MigrationName for Users {
@@ -50,20 +47,20 @@ impl MigrationTrait for Users {
         rows.on_conflict(OnConflict::column("id").do_nothing_on(["id"]).to_owned());
         manager.execute(rows).await?;
         if manager.get_database_backend() == DbBackend::Postgres {
-            // It counts on from the ids that it gave itself, not from those it was given.
+            // The sequence does not advance for rows with explicit ids.
             let count_on = "SELECT setval(pg_get_serial_sequence('users', 'id'), max(id)) FROM users";
             manager.get_connection().execute_unprepared(count_on).await?;
         }
         Ok(())
     }
 
-    /// A table without its rows would never be filled again.
+    /// A table without its first rows would never be filled again.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
 }
 
-/// The second step: answers, what they mean, and the truth about them.
+/// Migration 2: predictions, revisions and feedback.
 struct Predictions;
 
 impl MigrationName for Predictions {
@@ -86,7 +83,7 @@ impl MigrationTrait for Predictions {
             .to_owned();
         let mut by_model = Index::create();
         by_model.name("predictions_by_model").col("namespace").col("model").col("id");
-        // MySQL can say "if not exists" only of the table, the others only of an index of its own.
+        // MySQL has "if not exists" for tables only, the others for separate indexes.
         if backend == DbBackend::MySql {
             manager.create_table(predictions.index(&mut by_model).to_owned()).await?;
         } else {
@@ -115,10 +112,10 @@ impl MigrationTrait for Predictions {
     }
 }
 
-/// The third step: an index for the latest answers of a namespace, however rare they are.
+/// Migration 3: an index for the latest predictions of a namespace, even a rare one.
 struct ByNamespace;
 
-/// Its name.
+/// The name of the index.
 const BY_NAMESPACE: &str = "predictions_by_namespace";
 
 impl MigrationName for ByNamespace {
@@ -135,7 +132,7 @@ impl MigrationTrait for ByNamespace {
         if manager.get_database_backend() != DbBackend::MySql {
             return manager.create_index(index.if_not_exists().to_owned()).await;
         }
-        // MySQL cannot say "if not exists" of an index, and another gateway may make it at the same time.
+        // MySQL has no "if not exists" for an index, and another gateway may create it at the same time.
         if manager.has_index("predictions", BY_NAMESPACE).await? {
             return Ok(());
         }
@@ -150,7 +147,7 @@ impl MigrationTrait for ByNamespace {
     }
 }
 
-/// A table that is made unless it is there, for text of any language.
+/// A table, created if missing, for text in any language.
 fn table(name: &'static str, backend: DbBackend) -> TableCreateStatement {
     let mut table = Table::create().table(name).if_not_exists().to_owned();
     if backend == DbBackend::MySql {
@@ -159,7 +156,7 @@ fn table(name: &'static str, backend: DbBackend) -> TableCreateStatement {
     table
 }
 
-/// A column for more than the 64 KB that a `text` of `MySQL` has.
+/// A column for text longer than the 64 KB of `text` in `MySQL`.
 fn long_text(name: &'static str, backend: DbBackend) -> ColumnDef {
     let mut column = ColumnDef::new(name);
     if backend == DbBackend::MySql {

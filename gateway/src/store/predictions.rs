@@ -1,7 +1,5 @@
-//! Answers in the database: written in batches, found again, judged once, forgotten in time.
-//!
-//! Comes in: a connection and rows, or an id. Goes out: rows. Never: a statement whose size grows with the table, nor
-//! one that must be done by one gateway only.
+//! Queries for predictions, their revisions and feedback. The cost of a query does not grow with the table, and several gateways may
+//! run each query at once.
 
 use std::collections::BTreeSet;
 
@@ -12,29 +10,28 @@ use sea_orm::{
 
 use super::{feedback, prediction, revision};
 
-/// An answer with all that is known of it.
+/// A prediction with its revision and feedback.
 pub(crate) struct PredictionRecord {
     pub(crate) prediction: prediction::Model,
     pub(crate) revision: revision::Model,
     pub(crate) feedback: Option<feedback::Model>,
 }
 
-/// Which answers are asked for: those of one model, or of some namespaces, or all.
+/// Which predictions to list.
 pub(crate) enum PredictionFilter<'a> {
     Model { namespace: &'a str, model: &'a str },
     NamespacePolicy(&'a BTreeSet<String>),
     All,
 }
 
-/// Some of the answers that were asked for.
+/// A page of predictions.
 pub(crate) struct Page {
     pub(crate) answers: Vec<PredictionRecord>,
-    /// The last row that was read, where there may be more: also one that cannot be shown, since its revision is lost.
+    /// The last row that was read, if there may be more. It may be a row that is not shown because its revision is missing.
     pub(crate) next: Option<Vec<u8>>,
 }
 
-/// Writes answers, and what they mean. One that is there already stays: its batch was written before, and the word of
-/// that was lost.
+/// Writes predictions and revisions. Existing rows stay: they are from a batch that was written, but whose confirmation was lost.
 pub(super) async fn write(
     database: &DatabaseConnection,
     predictions: &[prediction::Model],
@@ -47,7 +44,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// The answer `id`.
+/// The prediction `id`.
 pub(super) async fn find(
     database: &DatabaseConnection,
     id: &[u8],
@@ -58,7 +55,7 @@ pub(super) async fn find(
     Ok(Some(PredictionRecord { prediction, revision, feedback }))
 }
 
-/// At most `limit` answers, the latest first, of those before `after` where that is given.
+/// At most `limit` predictions before `after`, latest first.
 pub(super) async fn list(
     database: &DatabaseConnection,
     filter: &PredictionFilter<'_>,
@@ -117,13 +114,13 @@ fn in_namespace(query: Select<prediction::Entity>, namespace: &str) -> Select<pr
     query.filter(prediction::Column::Namespace.eq(namespace))
 }
 
-/// One namespace at a time: no index has the answers of several in the order of their ids, and to sort them all, or to
-/// look for those of a rare one among all others, takes as long as the table is large.
+/// Queries one namespace at a time: no index has the predictions of several in the order of ids, and sorting or scanning them takes
+/// time in proportion to the table.
 fn ids_in_namespace(query: Select<prediction::Entity>, namespace: &str) -> Select<prediction::Entity> {
     in_namespace(query, namespace).select_only().column(prediction::Column::Id)
 }
 
-/// What was told about the answer `id`.
+/// The feedback on prediction `id`.
 pub(super) async fn feedback_of(
     database: &DatabaseConnection,
     id: &[u8],
@@ -131,7 +128,7 @@ pub(super) async fn feedback_of(
     feedback::Entity::find_by_id(id).one(database).await
 }
 
-/// Keeps what was told about an answer; false where something was told before.
+/// Stores feedback. Returns false if the prediction has feedback already.
 pub(super) async fn insert_feedback(
     database: &DatabaseConnection,
     feedback: feedback::Model,
@@ -143,8 +140,8 @@ pub(super) async fn insert_feedback(
     }
 }
 
-/// Deletes at most `most` of the answers before the id `before`, the oldest first, and what was told about them.
-/// Returns how many answers were deleted; several gateways may do so at once.
+/// Deletes at most `limit` predictions before the id `before`, oldest first, with their feedback. Returns how many. Several
+/// gateways may delete at once.
 pub(super) async fn delete_before(
     database: &DatabaseConnection,
     before: &[u8],
@@ -193,7 +190,7 @@ mod tests {
         detail: String,
     }
 
-    /// How `SQLite` goes about `query`.
+    /// The query plan of `SQLite` for `query`.
     async fn plan(database: &DatabaseConnection, query: &Select<prediction::Entity>) -> String {
         let statement = query.build(DbBackend::Sqlite);
         let explain = format!("EXPLAIN QUERY PLAN {}", statement.sql);
@@ -203,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_latest_answers_of_a_namespace_or_a_model_are_read_from_an_index_in_their_order() {
+    async fn the_latest_predictions_of_a_namespace_or_model_are_read_in_order_from_an_index() {
         let database = Box::pin(Database::connect("sqlite::memory:")).await.unwrap();
         super::super::migration::Migrator::up(&database, None).await.unwrap();
         database.execute_unprepared("ANALYZE").await.unwrap();

@@ -1,6 +1,4 @@
-//! A revision that has answered: a row of the table `prediction_revisions`, with what its answers mean.
-//!
-//! Comes in and goes out: a row. Never: a change; what a revision is never changes.
+//! The table `prediction_revisions`: the version and classes of each revision with recorded predictions. Rows never change.
 
 use sea_orm::entity::prelude::*;
 
@@ -17,13 +15,13 @@ pub struct Model {
     /// The revision.
     #[sea_orm(primary_key, auto_increment = false)]
     pub revision: String,
-    /// Its version, as people label it.
+    /// The version of the model.
     pub version: String,
-    /// JSON: the list of its classes, each a name or an index.
+    /// JSON: the list of classes, each a name or an index.
     pub classes: String,
 }
 
-/// Joined by hand: a table may have rows that another lost already.
+/// Joined manually, since the other table's row may be missing.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,6 +1,4 @@
-//! The first users: what a new database begins with, and what is told where there is no database.
-//!
-//! Comes in: nothing. Goes out: Alice and Bob. Never: anything that depends on when or where.
+//! The example users: the first rows of a new database, and the fixed list without a database.
 
-/// Ids, names and addresses.
+/// Ids, names and email addresses.
 pub(super) const SEED: [(i64, &str, &str); 2] = [(1, "Alice", "alice@test.com"), (2, "Bob", "bob@test.com")];

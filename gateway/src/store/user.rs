@@ -1,7 +1,4 @@
-//! A user: a row of the table `users`, and what the API says of one.
-//!
-//! Comes in: a row. Goes out: JSON. Never: a column that callers must not see; such a one needs a type of its
-//! own for the API.
+//! The table `users`, and the user of the API. A column that clients must not see would need a separate API type.
 
 use sea_orm::entity::prelude::*;
 use serde::Serialize;
@@ -19,12 +16,12 @@ pub struct Model {
     /// The name.
     #[schema(example = "Alice")]
     pub name: String,
-    /// The address.
+    /// The email address.
     #[schema(example = "alice@test.com")]
     pub email: String,
 }
 
-/// Users belong to nothing else.
+/// No relations.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

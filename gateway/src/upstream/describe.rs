@@ -1,7 +1,5 @@
-//! What a predictor says of its model, asked for once however many wait for it.
-//!
-//! Comes in: a lesson that somebody would take now. Goes out: its outcome, or that of one which began later than
-//! the wish. Never: two lessons at once, nor a memory of failure; who comes next tries again.
+//! Single flight for `GET /model`: requests that arrive during a call share its result. Results are not cached, so a request that
+//! arrives after a failed call makes a new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,19 +11,19 @@ use crate::error::UpstreamError;
 use crate::revision::Revision;
 use crate::upstream::pool::Deadline;
 
-/// What a lesson comes to.
+/// The result of `GET /model`.
 pub(crate) type DescribeResult = Result<Arc<Revision>, UpstreamError>;
 
-/// The lessons that one predictor has given.
+/// The calls of `GET /model` to one predictor, one at a time.
 #[derive(Default)]
 pub(crate) struct DescribeFlight {
-    /// How many have ended.
+    /// How many calls have ended.
     ended: AtomicU64,
     last: Mutex<Option<DescribeResult>>,
 }
 
 impl DescribeFlight {
-    /// The outcome of `lesson`, or of the one that is under way.
+    /// Runs `call`, or returns the result of the call that was running when this began.
     pub(crate) async fn share(
         &self,
         deadline: Deadline,
@@ -36,7 +34,7 @@ impl DescribeFlight {
         let mut last = timeout_at(deadline.at, self.last.lock()).await.map_err(|_| late)?;
         if self.ended.load(Ordering::Acquire) != ended_before {
             match &*last {
-                // Its deadline was not ours.
+                // The other caller's deadline is not this one's.
                 None | Some(Err(UpstreamError::DeadlineExceeded { .. })) => {}
                 Some(shared) => return shared.clone(),
             }

@@ -1,7 +1,5 @@
-//! The two bodies between which a prediction travels: what the predictor answers, and what the client reads.
-//!
-//! Comes in: rows, and the predictor's bytes. Goes out: the predictor's request, its answer once it is proven
-//! to be one, and the client's answer. Never: a class that the model does not have.
+//! The body of a request to a predictor, the validation of its response, and the body of the client's response. A response with
+//! a class that the model does not have is rejected.
 
 use bytes::Bytes;
 use canopy_contract::describe::ModelDescription;
@@ -9,25 +7,25 @@ use canopy_contract::predict::{RowAnswer, RowsAnswer};
 use canopy_contract::rows::Rows;
 use serde::Serialize;
 
-/// How long an answer may be, however few rows there are: room for members that a later predictor may add.
+/// The longest response, in bytes, apart from its rows; leaves room for members that later predictors add.
 const RESPONSE_BASE_BYTES: usize = 16 << 10;
-/// How long an answer may be per row.
+/// The longest response per row, in bytes.
 const RESPONSE_ROW_BYTES: usize = 256;
-/// How far above 1 a sum of probabilities may lie by rounding.
+/// By how much a probability may exceed 1 through rounding.
 const ROUNDING: f64 = 1e-6;
 
-/// What a predictor answered: as many rows as it was asked about, each with a class of the model.
+/// A valid response: one answer per row, each with a class of the model.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Answers {
-    /// To `features`.
+    /// Answers `features`.
     One(RowAnswer),
-    /// To `instances`.
+    /// Answers `instances`.
     Many(Vec<RowAnswer>),
 }
 
-/// The body of the predictor's request.
+/// The body of a request to a predictor.
 pub(crate) fn encode_request(rows: &Rows) -> Result<Bytes, serde_json::Error> {
-    // Some 20 characters write any 64-bit float.
+    // A 64-bit float takes about 20 characters.
     let mut body = Vec::with_capacity(32 + rows.values().len() * 20);
     let (before, after): (&[u8], &[u8]) =
         if rows.is_single() { (br#"{"features":"#, b"}") } else { (br#"{"instances":["#, b"]}") };
@@ -42,14 +40,14 @@ pub(crate) fn encode_request(rows: &Rows) -> Result<Bytes, serde_json::Error> {
     Ok(body.into())
 }
 
-/// How many bytes the answer to so many rows may have.
+/// The longest valid response for `rows` rows, in bytes.
 pub(crate) fn response_max(rows: usize) -> usize {
     RESPONSE_BASE_BYTES + rows * RESPONSE_ROW_BYTES
 }
 
-/// Reads the predictor's answer to `rows`, or says why it is none.
+/// Parses and validates the predictor's response to `rows`.
 pub(crate) fn decode_response(body: &[u8], rows: &Rows, model: &ModelDescription) -> Result<Answers, String> {
-    let unreadable = |error: serde_json::Error| format!("its answer cannot be read: {error}");
+    let unreadable = |error: serde_json::Error| format!("invalid response: {error}");
     let answers = if rows.is_single() {
         Answers::One(serde_json::from_slice(body).map_err(unreadable)?)
     } else {
@@ -57,21 +55,24 @@ pub(crate) fn decode_response(body: &[u8], rows: &Rows, model: &ModelDescription
         Answers::Many(predictions)
     };
     if answers.as_slice().len() != rows.len() {
-        return Err(format!("it answered {} rows instead of {}", answers.as_slice().len(), rows.len()));
+        return Err(format!("the response has {} rows, expected {}", answers.as_slice().len(), rows.len()));
     }
     for &RowAnswer { prediction, confidence } in answers.as_slice() {
         if prediction as usize >= model.classes.len() {
-            return Err(format!("it answered class {prediction} of {}", model.classes.len()));
+            return Err(format!(
+                "the response has class {prediction}, but the model has {} classes",
+                model.classes.len()
+            ));
         }
         if !(0.0..=1.0 + ROUNDING).contains(&confidence) {
-            return Err(format!("it answered the probability {confidence}"));
+            return Err(format!("the response has the probability {confidence}, expected 0 to 1"));
         }
     }
     Ok(answers)
 }
 
 impl Answers {
-    /// The answers in the order of the rows.
+    /// The answers, in the order of the rows.
     pub(crate) fn as_slice(&self) -> &[RowAnswer] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -79,7 +80,7 @@ impl Answers {
         }
     }
 
-    /// The answer to the row of a request with `features`.
+    /// The answer, if the request had `features`.
     pub(crate) fn one(&self) -> Option<&RowAnswer> {
         match self {
             Self::One(one) => Some(one),
@@ -87,7 +88,7 @@ impl Answers {
         }
     }
 
-    /// The client's answer, as `contract::predict::Answer` describes it.
+    /// The body of the client's response, as described by `contract::predict::Answer`.
     pub(crate) fn write(&self, model: &ModelDescription, id: &str) -> Result<Bytes, serde_json::Error> {
         let named = |answer: &RowAnswer| Prediction {
             class: answer.prediction,
@@ -114,7 +115,7 @@ impl Answers {
     }
 }
 
-/// `contract::predict::Answer`, borrowed: it is written once per request.
+/// The same as `contract::predict::Answer`, with borrowed values: it is written once per request.
 #[derive(Serialize)]
 struct Answer<'a> {
     success: bool,
@@ -164,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_to_the_predictor_as_the_numbers_they_are() {
+    fn rows_are_sent_to_the_predictor_without_loss_of_precision() {
         let body = |rows| String::from_utf8(encode_request(&rows).unwrap().to_vec()).unwrap();
         assert_eq!(body(Rows::single(vec![0.1, -2.0, 1e300])), r#"{"features":[0.1,-2.0,1e+300]}"#);
         assert_eq!(body(Rows::instances([[0.5], [1.5]])), r#"{"instances":[[0.5],[1.5]]}"#);
     }
 
     #[test]
-    fn the_answer_to_one_row_has_a_confidence_and_that_to_many_a_list() {
+    fn a_response_to_one_row_has_a_confidence_and_a_response_to_several_rows_has_a_list() {
         let one = Answers::One(RowAnswer { prediction: 1, confidence: 0.87 });
         let many = Answers::Many(vec![RowAnswer { prediction: 0, confidence: 0.5 }]);
         let named = model(vec![Class::Name("no".into()), Class::Name("yes".into())]);
@@ -193,30 +194,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_to_the_rows_is_told_apart() {
+    fn responses_that_do_not_match_the_rows_are_rejected_with_the_reason() {
         let (single, two) = (Rows::single(vec![1.0]), Rows::instances([[1.0], [2.0]]));
         let check = |body: &str, rows: &Rows, why: &str| {
             let error = decode_response(body.as_bytes(), rows, &unnamed()).expect_err(body);
             assert!(error.contains(why), "{body}: {error:?} instead of {why:?}");
         };
-        check("", &single, "cannot be read: EOF");
-        check("<html>", &single, "cannot be read: expected value");
+        check("", &single, "invalid response: EOF");
+        check("<html>", &single, "invalid response: expected value");
         check(r#"{"prediction":1}"#, &single, "missing field `confidence`");
         check(r#"{"prediction":-1,"confidence":0.5}"#, &single, "invalid value");
-        check(r#"{"prediction":2,"confidence":0.5}"#, &single, "it answered class 2 of 2");
+        check(
+            r#"{"prediction":2,"confidence":0.5}"#,
+            &single,
+            "the response has class 2, but the model has 2 classes",
+        );
         check(r#"{"prediction":1,"confidence":1.5}"#, &single, "the probability 1.5");
         check(r#"{"prediction":1,"confidence":-0.1}"#, &single, "the probability -0.1");
         check(r#"{"prediction":1,"confidence":1e999}"#, &single, "number out of range");
         check(r#"{"prediction":1,"confidence":0.5}x"#, &single, "trailing characters");
         check(r#"{"predictions":[]}"#, &single, "missing field `prediction`");
         check(r#"{"prediction":1,"confidence":0.5}"#, &two, "missing field `predictions`");
-        check(r#"{"predictions":[{"prediction":1,"confidence":0.5}]}"#, &two, "answered 1 rows instead of 2");
+        check(
+            r#"{"predictions":[{"prediction":1,"confidence":0.5}]}"#,
+            &two,
+            "the response has 1 rows, expected 2",
+        );
         let deep = format!(r#"{{"more":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         check(&deep, &single, "missing field `prediction`");
     }
 
     #[test]
-    fn members_that_a_later_predictor_adds_are_passed_over() {
+    fn unknown_members_of_a_response_are_ignored() {
         let body = br#"{"prediction":1,"confidence":1.0000000001,"probabilities":[0,1]}"#;
         let answers = decode_response(body, &Rows::single(vec![1.0]), &unnamed()).unwrap();
         assert_eq!(answers.one().map(|one| one.prediction), Some(1));

@@ -31,22 +31,21 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::error::UpstreamError;
 use crate::settings::Address;
 
-/// How long a predictor may take to accept a connection.
+/// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many connections a worker keeps for later; more are closed when their request ends.
+/// How many idle connections a worker keeps.
 const IDLE_MAX: usize = 128;
-/// How many workers keep connections apart from all others; of more, some share.
+/// How many workers have idle connections of their own; further workers share.
 const WORKER_SLOTS: usize = 8;
-/// How often idle connections are looked at,
+/// How often idle connections are checked.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// and after how many looks one is closed: before the predictor does, which closes connections that are idle for 75 s.
+/// After how many checks an idle connection is closed: after 60 s, before the predictor closes it at 75 s.
 const SWEEPS_MAX: u8 = 6;
 
-// Parsed once: parsing validates every byte.
 static REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
 static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 
-/// A time by which something must have happened, and how long that was when it was set.
+/// A point in time, and how far ahead it was when it was set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
@@ -54,33 +53,33 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// `after` from now.
+    /// The deadline `after` from now.
     pub(crate) fn in_(after: Duration) -> Self {
         Self { at: Instant::now() + after, after }
     }
 }
 
-/// What a predictor is asked.
+/// A request to a predictor.
 pub(crate) struct UpstreamRequest<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) body: Bytes,
     pub(crate) trace: &'a TraceContext,
-    /// How many bytes the body of the answer may have.
+    /// The longest body that the response may have, in bytes.
     pub(crate) response_max: usize,
 }
 
-/// What a predictor answered.
+/// A response of a predictor.
 #[derive(Debug)]
 pub(crate) struct UpstreamResponse {
     pub(crate) status: StatusCode,
     pub(crate) revision: Option<HeaderValue>,
-    /// Whether it has more to do than it can, if its status says that it does not serve.
+    /// Whether the response has `Retry-After`: with a 503 the predictor is overloaded, without it is not ready.
     pub(crate) is_overloaded: bool,
     pub(crate) body: Bytes,
 }
 
-/// Where a predictor listens, and the connections to it that are idle.
+/// The address of a predictor and the idle connections to it.
 pub(crate) struct ConnectionPool {
     address: Address,
     host: HeaderValue,
@@ -89,28 +88,28 @@ pub(crate) struct ConnectionPool {
     idle: Arc<[Mutex<IdleConnections>; WORKER_SLOTS]>,
 }
 
-/// The idle connections of a worker.
+/// The idle connections of one worker.
 #[derive(Default)]
 struct IdleConnections {
-    /// The one used last is at the back, and is used first.
+    /// The most recently used connection is at the back and is used first.
     connections: VecDeque<Connection>,
-    /// Whether a task looks at them.
+    /// Whether a task checks them.
     is_swept: bool,
 }
 
 impl ConnectionPool {
-    /// The endpoint at `address`; nothing if its host cannot stand in a header.
+    /// The pool for `address`, or `None` if the host is no valid header value.
     pub(crate) fn new(address: Address) -> Option<Self> {
         let host = HeaderValue::try_from(address.to_string()).ok()?;
         Some(Self { url: format!("http://{address}"), host, address, idle: Arc::default() })
     }
 
-    /// Its URL, for logs.
+    /// The URL, for logs.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Asks and waits for the whole answer.
+    /// Sends `request` and returns the whole response.
     pub(crate) async fn send(
         &self,
         request: &UpstreamRequest<'_>,
@@ -129,8 +128,7 @@ impl ConnectionPool {
     ) -> Result<UpstreamResponse, UpstreamError> {
         let mut was_delivered = false;
         if let Some(idle) = self.idle_connection() {
-            // An idle connection may be closed at the very moment it is used. Nothing was answered, and to
-            // predict twice does no harm, so this says nothing about the predictor yet.
+            // The predictor may close an idle connection just as it is used. A prediction has no side effects: send it again.
             match self.exchange(idle, request, until).await {
                 Err(ExchangeError { has_begun: false, is_delivered, .. }) => was_delivered = is_delivered,
                 other => return other.map_err(|failed| failed.error),
@@ -140,7 +138,7 @@ impl ConnectionPool {
         self.exchange(fresh, request, until).await.map_err(|failed| failed.error)
     }
 
-    /// A connection that was used before and is not known to be closed.
+    /// An idle connection that is not known to be closed.
     fn idle_connection(&self) -> Option<Connection> {
         loop {
             let mut last = lock(&self.idle[worker_slot()]).connections.pop_back()?;
@@ -150,7 +148,7 @@ impl ConnectionPool {
         }
     }
 
-    /// A new connection. `delivered` is whether the predictor may have got the question before.
+    /// Opens a connection. `delivered` says whether the predictor may have received the request over another one.
     async fn connect(&self, delivered: bool) -> Result<Connection, UpstreamError> {
         let to = (self.address.host.as_str(), self.address.port);
         let failed = |why: &dyn Display| format!("failed to connect to {}: {why}", self.url);
@@ -163,11 +161,11 @@ impl ConnectionPool {
             }
         };
         let Ok(connected) = timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await else {
-            let why = failed(&format_args!("not accepted within {CONNECT_TIMEOUT:?}"));
+            let why = failed(&format_args!("no connection within {CONNECT_TIMEOUT:?}"));
             return Err(UpstreamError::Unreachable { why, delivered });
         };
         let stream = connected.map_err(upstream_error)?;
-        // Requests are small and written whole: waiting to fill a packet only adds delay.
+        // Requests are small and written at once: waiting for a full packet only adds latency.
         stream.set_nodelay(true).map_err(upstream_error)?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, driver) =
@@ -183,10 +181,10 @@ impl ConnectionPool {
     ) -> Result<UpstreamResponse, ExchangeError> {
         let sent = connection.sender.send_request(self.http_request(request, until));
         let response = connection.drive(sent).await.map_err(|error| {
-            let why = format!("no answer from {}: {}", self.url, causes(&error));
-            // A question without a body has no rows. Only one that was given back was surely not written.
+            let why = format!("no response from {}: {}", self.url, causes(&error));
+            // Only a request that hyper gave back was surely not sent. A request without a body has no rows to deliver.
             let delivered = !request.body.is_empty() && !error.is_canceled();
-            // Who hangs up on a request was there to do so, and who resets may be gone.
+            // A predictor that closes the connection or answers nonsense is running; one that resets it may be gone.
             let is_there = error.is_parse() || error.is_incomplete_message();
             let upstream_error = if is_there {
                 UpstreamError::Failed(why)
@@ -197,7 +195,8 @@ impl ConnectionPool {
         })?;
         let (head, body) = response.into_parts();
         let body = connection.collect(body, request.response_max).await.map_err(|why| {
-            let upstream_error = UpstreamError::Failed(format!("no whole answer from {}: {why}", self.url));
+            let upstream_error =
+                UpstreamError::Failed(format!("incomplete response from {}: {why}", self.url));
             ExchangeError { error: upstream_error, has_begun: true, is_delivered: true }
         })?;
         self.keep(connection);
@@ -226,7 +225,7 @@ impl ConnectionPool {
         request
     }
 
-    /// Keeps `connection` for the next request of this worker, if it is still open.
+    /// Returns `connection` to the idle ones of this worker if it is still open.
     fn keep(&self, connection: Connection) {
         if connection.driver.is_none() {
             return;
@@ -244,7 +243,7 @@ impl ConnectionPool {
     }
 }
 
-/// The place of this worker's connections.
+/// The index of this worker's idle connections.
 fn worker_slot() -> usize {
     workers::worker_index() % WORKER_SLOTS
 }
@@ -253,7 +252,7 @@ fn lock(idle: &Mutex<IdleConnections>) -> MutexGuard<'_, IdleConnections> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks at the idle connections of one worker until there are none, or their endpoint is gone.
+/// Checks the idle connections of one worker until there are none or the pool is dropped.
 async fn sweep(idle: Weak<[Mutex<IdleConnections>; WORKER_SLOTS]>, slot: usize, every: Duration) {
     loop {
         sleep(every).await;
@@ -268,7 +267,7 @@ async fn sweep(idle: Weak<[Mutex<IdleConnections>; WORKER_SLOTS]>, slot: usize, 
 }
 
 impl IdleConnections {
-    /// Closes the connections that the other side has closed, and those that were idle for too long.
+    /// Closes connections that the predictor has closed or that were idle for too long.
     fn sweep(&mut self) {
         self.connections.retain_mut(|connection| {
             connection.sweeps += 1;
@@ -277,8 +276,7 @@ impl IdleConnections {
     }
 }
 
-/// Whether no connection can be opened because of this process or its machine: too many files, no port, no memory, or a rule
-/// that forbids it.
+/// Whether a connection failed because of this process or machine: no file descriptor, port, memory or permission.
 fn is_local(error: &io::Error) -> bool {
     let local = [
         Errno::MFILE,
@@ -294,34 +292,34 @@ fn is_local(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| local.iter().any(|local| local.raw_os_error() == code))
 }
 
-/// How an exchange ended without an answer.
+/// An exchange that ended without a response.
 struct ExchangeError {
     error: UpstreamError,
-    /// Whether some of an answer had come.
+    /// Whether a part of the response arrived.
     has_begun: bool,
-    /// Whether the predictor may have got rows.
+    /// Whether the predictor may have received rows.
     is_delivered: bool,
 }
 
-/// A connection, and what moves its bytes while somebody waits for them.
+/// A connection and its driver, which moves bytes while a request polls it.
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    /// Gone when the connection has ended: who still waits for an answer then hears of it.
+    /// `None` when the connection has ended; a pending request then gets an error.
     driver: Option<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
-    /// How often it was looked at since it was last used.
+    /// How often it was checked since its last use.
     sweeps: u8,
 }
 
 impl Connection {
-    /// Whether the other side takes a request now, as far as can be known without sending one. A connection that is not
-    /// ready for one is of no use: the other side may have answered before it read all of the last one.
+    /// Whether the connection can take a request, as far as is known without sending one. It cannot if the predictor answered
+    /// the last request before reading all of it.
     fn is_open(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.advance(&mut context);
         matches!(self.sender.poll_ready(&mut context), Poll::Ready(Ok(())))
     }
 
-    /// The output of `future`, which waits for what comes over this connection.
+    /// Polls `future` and the driver until `future` is ready.
     async fn drive<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|context| {
@@ -345,14 +343,14 @@ impl Connection {
     /// Reads `body` to its end, up to `max` bytes.
     async fn collect(&mut self, body: Incoming, max: usize) -> Result<Bytes, String> {
         if body.size_hint().lower() > max as u64 {
-            return Err(format!("longer than {max} bytes"));
+            return Err(format!("the body is longer than {max} bytes"));
         }
         let collected = self.drive(Limited::new(body, max).collect()).await;
         collected.map(Collected::to_bytes).map_err(|error| causes(&*error))
     }
 }
 
-/// What an error says, and what was behind it.
+/// An error with its causes.
 fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -366,8 +364,8 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// An endpoint, and the other side of its one connection, over which one answer has come.
-    async fn asked() -> (ConnectionPool, TcpStream) {
+    /// A pool with one idle connection, and the predictor's side of that connection.
+    async fn pool_with_idle_connection() -> (ConnectionPool, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let pool = ConnectionPool::new(listener.local_addr().unwrap().into()).unwrap();
         let trace = TraceContext::from_headers(&http::HeaderMap::new());
@@ -401,27 +399,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_connection_that_the_other_side_closes_is_closed_at_the_next_look() {
-        let (pool, mut stream) = asked().await;
+    async fn an_idle_connection_that_the_predictor_closed_is_closed_at_the_next_check() {
+        let (pool, mut stream) = pool_with_idle_connection().await;
         sweep_once(&pool);
-        assert_eq!(idle(&pool), 1, "it is open");
+        assert_eq!(idle(&pool), 1, "the connection is open");
         stream.shutdown().await.unwrap();
         let closed = async {
             while idle(&pool) > 0 {
                 tokio::task::yield_now().await;
-                // As often as it takes, it is not closed for its age.
                 lock(&pool.idle[worker_slot()]).connections.iter_mut().for_each(|idle| idle.sweeps = 0);
                 sweep_once(&pool);
             }
             stream.read(&mut [0]).await.unwrap()
         };
-        assert_eq!(timeout(DEADLINE, closed).await.unwrap(), 0, "the other side sees the end");
+        assert_eq!(
+            timeout(DEADLINE, closed).await.unwrap(),
+            0,
+            "the predictor sees the end of the connection"
+        );
     }
 
     #[tokio::test]
-    async fn an_idle_connection_is_closed_after_a_minute_of_looks_by_a_task_that_then_ends() {
-        let (pool, _stream) = asked().await;
-        assert!(lock(&pool.idle[worker_slot()]).is_swept, "a task has begun to look");
+    async fn an_idle_connection_is_closed_after_a_minute_and_the_task_that_checks_it_ends() {
+        let (pool, _stream) = pool_with_idle_connection().await;
+        assert!(lock(&pool.idle[worker_slot()]).is_swept, "a task checks the idle connections");
         for _ in 2..SWEEPS_MAX {
             sweep_once(&pool);
             assert_eq!(idle(&pool), 1);
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_machine_lacks_is_not_the_fault_of_a_predictor() {
+    fn errors_of_this_machine_are_not_attributed_to_the_predictor() {
         let is_local = |error: Errno| is_local(&io::Error::from(error));
         for error in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::ACCESS] {
             assert!(is_local(error), "{error}");

@@ -101,7 +101,7 @@ async fn a_predictor_that_hangs_ends_at_the_deadline_and_one_that_is_slow_does_n
     let problem = gateway.predict().await.problem(504, "deadline_exceeded");
     let took = started.elapsed();
     assert!((Duration::from_millis(400)..Duration::from_secs(2)).contains(&took), "{took:?}");
-    assert_eq!(problem.detail, "the predictor of model demo.default did not answer within 400ms");
+    assert_eq!(problem.detail, "the predictor of model demo.default did not respond within 400ms");
     predictor.set_predict_behavior(Behavior::Normal);
     gateway.predict().await.class();
 }

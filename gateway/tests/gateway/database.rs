@@ -85,7 +85,7 @@ async fn a_database_of_a_later_version_is_left_alone() {
     change(&path, "INSERT INTO seaql_migrations (version, applied_at) VALUES ('9999_later', 0)").await;
     let error = refused(&at(&path)).await;
     assert!(
-        error.contains("9999_later") && error.contains("one made by a later version of Canopy"),
+        error.contains("9999_later") && error.contains("a database of a later version of Canopy"),
         "{error}"
     );
 }
@@ -97,8 +97,8 @@ async fn what_names_no_database_is_refused_without_telling_its_password() {
             "oracle://root:secret@db/canopy",
             "a database at oracle: is not supported; CANOPY_DATABASE_URL must be sqlite://PATH, mysql://… or postgres://…",
         ),
-        ("mysql://root:sec/ret@db/canopy", "CANOPY_DATABASE_URL cannot be read: "),
-        ("postgres://root:secret@db:port/canopy", "CANOPY_DATABASE_URL cannot be read: "),
+        ("mysql://root:sec/ret@db/canopy", "CANOPY_DATABASE_URL is invalid: "),
+        ("postgres://root:secret@db:port/canopy", "CANOPY_DATABASE_URL is invalid: "),
     ] {
         let error = refused(&Settings { database_url: Some(url.to_owned()), ..settings(&[]) }).await;
         assert!(error.starts_with(words), "{error}");

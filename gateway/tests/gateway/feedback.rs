@@ -47,7 +47,7 @@ async fn a_second_truth_is_refused_and_the_first_one_stays() {
     assert_eq!(gateway.send_feedback(&id, r#"{"actual":1}"#).await.status, 202);
     for again in [r#"{"actual":1}"#, r#"{"actual":0}"#] {
         let problem = gateway.send_feedback(&id, again).await.problem(409, "feedback_given");
-        assert_eq!(problem.detail, format!("the truth for prediction {id} was told before, and stays"));
+        assert_eq!(problem.detail, format!("prediction {id} has feedback already, which cannot be changed"));
     }
     assert_eq!((gateway.metric(&series("correct")), gateway.metric(&series("wrong"))), (1, 0));
     assert_eq!(gateway.get(&format!("/api/predictions/{id}")).await.json()["feedback"]["actual"], 1);
@@ -98,7 +98,7 @@ async fn without_a_database_there_is_nothing_to_tell_or_to_show() {
     gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(503, "store_not_configured");
     for path in [format!("/api/predictions/{id}"), "/api/predictions".to_owned()] {
         let problem = gateway.get(&path).await.problem(503, "store_not_configured");
-        assert_eq!(problem.detail, "nothing is recorded here: CANOPY_DATABASE_URL is not set");
+        assert_eq!(problem.detail, "predictions are not recorded: CANOPY_DATABASE_URL is not set");
     }
 }
 
@@ -215,8 +215,8 @@ async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_trut
     ] {
         let told = gateway.send_feedback_as(content_type, &id, r#"{"actual":1}"#).await;
         let problem = told.problem(415, "unsupported_media_type");
-        let found = content_type.map_or("none is given".to_owned(), |found| format!("is {found}"));
-        assert_eq!(problem.detail, format!("the content type must be application/json, but {found}"));
+        let found = content_type.map_or("got none".to_owned(), |found| format!("got {found}"));
+        assert_eq!(problem.detail, format!("the content type must be application/json, {found}"));
     }
     let twice = http::Request::post(format!("/api/predictions/{id}/feedback"))
         .header("content-type", "application/json")

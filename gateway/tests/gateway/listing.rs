@@ -120,7 +120,7 @@ async fn of_every_namespace_only_the_gateways_and_the_default_models_are_listed_
     let list = Gateway::new(&settings).await.get("/api/models").await.json();
     let gap = json!({
         "namespace": "*", "reason": "unlisted",
-        "detail": "DNS cannot tell which namespaces there are; CANOPY_NAMESPACES lists those that it names",
+        "detail": "DNS cannot enumerate namespaces; only namespaces named in CANOPY_NAMESPACES are listed",
     });
     assert_eq!(list, json!({"models": [], "unavailable": [], "incomplete": [gap]}));
     let mut names: Vec<_> = cluster.dns.queries().into_iter().map(|asked| asked.name).collect();

@@ -95,10 +95,10 @@ async fn flags_that_mean_nothing_are_named_with_what_they_must_be() {
     assert!(words.contains("as in 30s"), "{words}");
     let (code, words) = fails(&["--predictors", "Demo=http://127.0.0.1:1"]).await;
     assert_eq!(code, Some(1), "{words}");
-    assert!(words.contains("CANOPY_PREDICTORS names no model"), "{words}");
+    assert!(words.contains("invalid model in CANOPY_PREDICTORS"), "{words}");
     let (code, words) = fails(&["--cluster-domain", "cluster..local"]).await;
     assert_eq!(code, Some(1), "{words}");
-    assert!(words.contains("is no DNS name; mend it in CANOPY_CLUSTER_DOMAIN"), "{words}");
+    assert!(words.contains("is no DNS name; set CANOPY_CLUSTER_DOMAIN"), "{words}");
     let (code, words) = fails(&["--dns-server", "10.96.0.10"]).await;
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("--dns-server"), "{words}");
@@ -256,8 +256,8 @@ async fn a_password_is_in_no_log_however_much_is_logged() {
     loop {
         let line = in_time(log.next_line()).await.unwrap().unwrap();
         assert!(!line.contains("s3cret"), "{line}");
-        if line.contains("the database cannot be prepared") {
-            assert!(line.contains("no connection to the database can be had"), "{line}");
+        if line.contains("failed to prepare the database") {
+            assert!(line.contains("no connection to the database is available"), "{line}");
             break;
         }
     }
@@ -327,7 +327,7 @@ async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() 
     check(&predicted, &answer);
 
     assert!(predict(address, r#"{"features":[0,0,0,11.23456]}"#).await.starts_with("HTTP/1.1 422 "));
-    let refused = "refused: faults at features.3";
+    let refused = "rejected: faults at features.3";
     check(
         &next_line(&mut log).await,
         &json!({"level": "INFO", "code": "invalid_features", "message": refused}),
@@ -335,7 +335,7 @@ async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() 
 
     predictor.set_predict_behavior(Behavior::Answer(500, r#"{"detail":"Model error"}"#.into()));
     assert!(predict(address, r#"{"features":[1.23456,2,0,0]}"#).await.starts_with("HTTP/1.1 503 "));
-    let cause = format!("{url}/predict: it answered 500 Internal Server Error: Model error");
+    let cause = format!("{url}/predict: status 500 Internal Server Error: Model error");
     let failed = json!({"level": "WARN", "code": "predictor_failed", "endpoint": url, "cause": cause});
     check(&next_line(&mut log).await, &failed);
 }

@@ -76,7 +76,7 @@ async fn of_a_share_each_answer_is_recorded_or_its_feedback_is_told_that_it_is_n
         } else {
             let problem = told.problem(404, "not_recorded");
             assert!(
-                problem.detail.ends_with("is not of the share that is recorded, which is 0.5 of all"),
+                problem.detail.ends_with("was not recorded: only a share of 0.5 is recorded"),
                 "{problem:?}"
             );
             not += 1;

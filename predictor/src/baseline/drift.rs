@@ -1,11 +1,9 @@
-//! How far live rows have moved away from those of training, over sliding windows.
+//! Drift: the population stability index of each feature and of the predicted classes, over sliding windows.
 //!
-//! Comes in: rows that were answered, each request with its time. Goes out: on demand, the population stability index by
-//! feature and of the predicted classes. Never: a figure from too few rows, a row, memory that grows with time, or
-//! work for a request beyond counting.
+//! A request only counts; the index is computed when it is scraped. No row is kept, and memory does not grow with time.
 //!
-//! Each worker counts into a tally of its own. When a slot of time is over, the next request of the worker, or whoever
-//! wants to know, puts the tally where the windows are made of.
+//! Each worker has counts of its own. When a slot of time is over, the next request of the worker, or a scrape, adds them
+//! to the windows.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,25 +11,25 @@ use std::time::{Duration, Instant};
 use canopy_contract::rows::Rows;
 use canopy_runtime::server::workers;
 
-use crate::baseline::reference::{Reference, Ruler, Tally, psi};
+use crate::baseline::reference::{BinEdges, Counts, Reference, psi};
 
-/// Below so many rows in a window there is no figure: chance alone would make it too large.
+/// A window with fewer rows has no index: chance alone would make it too large.
 pub const ROWS_MIN: u64 = 500;
-/// What time is counted in.
+/// The resolution of the windows.
 const SLOT: Duration = Duration::from_mins(5);
-/// Workers that share no tally; there are seldom more than four.
+/// The number of separate counts; workers beyond it share them.
 const APART: usize = 8;
-/// So many rows are counted in one go: who waits for the tally meanwhile waits for microseconds.
+/// How many rows are counted under one lock, so that a scrape waits for microseconds only.
 const IN_ONE_GO: usize = 64;
 
-/// How far back to look: by name, of how many slots a part is, and how many parts there are.
+/// The windows: name, slots per part, number of parts.
 const WINDOWS: [(&str, u64, usize); 2] = [("1h", 1, 12), ("24h", 12, 24)];
 
 /// What counts the live rows of one model.
 #[derive(Debug)]
 pub struct Drift {
     reference: Reference,
-    ruler: Ruler,
+    bin_edges: BinEdges,
     began: Instant,
     places: [Place; APART],
     windows: Mutex<[Window; WINDOWS.len()]>,
@@ -56,7 +54,7 @@ struct Place(Mutex<Running>);
 #[derive(Debug)]
 struct Running {
     slot: u64,
-    tally: Tally,
+    counts: Counts,
 }
 
 #[derive(Debug)]
@@ -64,20 +62,21 @@ struct Window {
     name: &'static str,
     slots_per_part: u64,
     /// In a ring: each with its number.
-    parts: Vec<(u64, Tally)>,
+    parts: Vec<(u64, Counts)>,
 }
 
 impl Drift {
     /// Begins to count.
     pub fn new(reference: Reference, began: Instant) -> Self {
-        let ruler = reference.ruler();
-        let places = std::array::from_fn(|_| Place(Mutex::new(Running { slot: 0, tally: ruler.tally() })));
+        let bin_edges = reference.bin_edges();
+        let places =
+            std::array::from_fn(|_| Place(Mutex::new(Running { slot: 0, counts: bin_edges.no_counts() })));
         let window = |(name, slots_per_part, parts)| Window {
             name,
             slots_per_part,
-            parts: vec![(0, ruler.tally()); parts],
+            parts: vec![(0, bin_edges.no_counts()); parts],
         };
-        Self { windows: Mutex::new(WINDOWS.map(window)), places, ruler, reference, began }
+        Self { windows: Mutex::new(WINDOWS.map(window)), places, bin_edges, reference, began }
     }
 
     /// Counts rows and the classes they were given.
@@ -92,20 +91,20 @@ impl Drift {
                 running.slot = slot;
             }
             for (row, class) in rows.by_ref().take(IN_ONE_GO) {
-                self.ruler.count(row, class, &mut running.tally);
+                self.bin_edges.count(row, class, &mut running.counts);
             }
         }
     }
 
-    /// What there is to say now: of each window that has enough rows.
+    /// The drift of each window that has enough rows.
     pub fn shifts(&self, now: Instant) -> Vec<Shift> {
         for place in &self.places {
             self.put(&mut lock(&place.0));
         }
         let slot = self.slot(now);
-        let mut sum = self.ruler.tally();
+        let mut sum = self.bin_edges.no_counts();
         let mut shifts = Vec::new();
-        // Nobody counts into these: the lock is only wanted by who puts a tally here, every few minutes.
+        // Requests do not count into the windows, so this lock is seldom contended.
         for window in lock(&self.windows).iter() {
             window.sum(slot, &mut sum);
             if sum.rows() >= ROWS_MIN {
@@ -115,7 +114,7 @@ impl Drift {
         shifts
     }
 
-    fn shift(&self, window: &'static str, live: &Tally) -> Shift {
+    fn shift(&self, window: &'static str, live: &Counts) -> Shift {
         let features = self.reference.features().iter().zip(live.bins());
         Shift {
             window,
@@ -130,16 +129,16 @@ impl Drift {
     }
 
     fn put(&self, running: &mut Running) {
-        let Running { slot, tally } = running;
-        if tally.rows() > 0 {
-            lock(&self.windows).iter_mut().for_each(|window| window.add(*slot, tally));
-            tally.clear();
+        let Running { slot, counts } = running;
+        if counts.rows() > 0 {
+            lock(&self.windows).iter_mut().for_each(|window| window.add(*slot, counts));
+            counts.clear();
         }
     }
 }
 
 impl Window {
-    fn add(&mut self, slot: u64, tally: &Tally) {
+    fn add(&mut self, slot: u64, counts: &Counts) {
         let number = slot / self.slots_per_part;
         let place = number % self.parts.len() as u64;
         let (held, part) = &mut self.parts[place as usize];
@@ -149,13 +148,13 @@ impl Window {
         }
         // A part that the ring has overwritten is over.
         if *held == number {
-            part.add(tally);
+            part.add(counts);
         }
     }
 
     /// Fills `sum` with what was counted in the part of time that `slot` is in, and in those before it that belong to
     /// the window.
-    fn sum(&self, slot: u64, sum: &mut Tally) {
+    fn sum(&self, slot: u64, sum: &mut Counts) {
         sum.clear();
         let now = slot / self.slots_per_part;
         let belong = |number: u64| number + self.parts.len() as u64 > now;
@@ -171,7 +170,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use canopy_forest::data::Samples;
+    use canopy_forest::data::samples::Samples;
 
     const MINUTE: Duration = Duration::from_mins(1);
 
@@ -283,7 +282,7 @@ mod tests {
             scope.spawn(|| (0..50).for_each(|step| drop(drift.shifts(began + step * MINUTE))));
         });
         drift.shifts(began + 50 * MINUTE);
-        let mut sum = drift.ruler.tally();
+        let mut sum = drift.bin_edges.no_counts();
         drift.windows.lock().unwrap()[1].sum(drift.slot(began + 50 * MINUTE), &mut sum);
         assert_eq!(sum.rows(), 4 * 50 * 100);
     }

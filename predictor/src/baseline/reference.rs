@@ -5,7 +5,7 @@
 //!
 //! [`Bins`] says how a feature is cut into bins, [`psi`] how far two distributions over them are apart.
 
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -167,20 +167,20 @@ impl Reference {
         total(&self.classes).filter(|&rows| rows >= enough).map(|_| &self.classes[..])
     }
 
-    /// The same, to count live rows with.
-    pub fn ruler(&self) -> Ruler {
+    /// The edges of the bins, to count live rows with.
+    pub fn bin_edges(&self) -> BinEdges {
         let padded = |bins: &Bins| {
             let mut edges = [f64::INFINITY; BINS_MAX - 1];
             edges[..bins.edges.len()].copy_from_slice(&bins.edges);
             edges
         };
-        Ruler { edges: self.features.iter().map(padded).collect(), classes: self.classes.len() }
+        BinEdges { edges: self.features.iter().map(padded).collect(), classes: self.classes.len() }
     }
 }
 
-/// The edges of all bins, laid out to be compared with fast.
+/// The edges of all bins, in the layout that is fastest to compare with.
 #[derive(Clone, Debug)]
-pub struct Ruler {
+pub struct BinEdges {
     /// By feature; beyond those there are, infinity, which nothing exceeds.
     edges: Vec<[f64; BINS_MAX - 1]>,
     classes: usize,
@@ -188,32 +188,32 @@ pub struct Ruler {
 
 /// How many rows were in each bin of each feature, and were given each class.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct Counts {
     bins: Vec<[u64; BINS_MAX]>,
     classes: Vec<u64>,
 }
 
-impl Ruler {
-    /// A tally of nothing.
-    pub fn tally(&self) -> Tally {
-        Tally { bins: vec![[0; BINS_MAX]; self.edges.len()], classes: vec![0; self.classes] }
+impl BinEdges {
+    /// Counts of no rows.
+    pub fn no_counts(&self) -> Counts {
+        Counts { bins: vec![[0; BINS_MAX]; self.edges.len()], classes: vec![0; self.classes] }
     }
 
     /// Counts one row and the class it was given.
     #[inline]
-    pub fn count(&self, row: &[f64], class: u32, tally: &mut Tally) {
-        for ((value, edges), bins) in row.iter().zip(&self.edges).zip(&mut tally.bins) {
+    pub fn count(&self, row: &[f64], class: u32, counts: &mut Counts) {
+        for ((value, edges), bins) in row.iter().zip(&self.edges).zip(&mut counts.bins) {
             // All edges are looked at: that takes less time than a branch that is guessed wrong.
             let bin = edges.iter().map(|edge| usize::from(value > edge)).sum::<usize>();
             bins[bin] += 1;
         }
-        if let Some(count) = tally.classes.get_mut(class as usize) {
+        if let Some(count) = counts.classes.get_mut(class as usize) {
             *count += 1;
         }
     }
 }
 
-impl Tally {
+impl Counts {
     /// How many rows were counted.
     pub fn rows(&self) -> u64 {
         self.classes.iter().sum()
@@ -229,7 +229,7 @@ impl Tally {
         &self.bins
     }
 
-    /// Adds another tally of the same ruler.
+    /// Adds other counts over the same bin edges.
     pub fn add(&mut self, other: &Self) {
         let mine = self.bins.as_flattened_mut().iter_mut().chain(&mut self.classes);
         let theirs = other.bins.as_flattened().iter().chain(&other.classes);

@@ -1,7 +1,7 @@
-//! Where heavy work waits for its turn, no longer than somebody waits for its answer.
+//! Admission of heavy work: at most a certain number of requests run at once, and few others wait.
 //!
-//! Comes in: the wish for a turn, and for how long it is of use. Goes out: the turn, or at once that there will be none.
-//! Never: a queue that grows with what cannot be done anyway; who is refused early can still ask elsewhere.
+//! A request is refused at once if it would wait longer than its answer is of use, because its client can still try
+//! another pod. So the queue never grows beyond what can be done in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,43 +10,43 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// How long work may wait, whatever its caller would grant: an answer after two seconds is of little use.
+/// The longest wait, whatever time-out the client has set, unless the work itself takes long (see [`TIMES`]).
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// Work that takes long itself may wait for so many times as long.
+/// A request may wait this many times as long as the work takes on average, if that is more than [`WAIT_MAX`].
 const TIMES: f64 = 4.0;
-/// While nobody knows how long work takes, so many may wait for each place.
+/// How many requests may wait per permit before the first one has finished and the duration of the work is known.
 const UNKNOWN_MAX: usize = 16;
-/// How much of the mean a piece of work takes is that of the last one.
+/// The weight of the newest duration in the moving average.
 const LAST: f64 = 0.1;
 
-/// Turns at heavy work, of which only so many are taken at once.
+/// Permits for heavy work, of which a fixed number are held at once. A clone shares them.
 #[derive(Clone, Debug)]
-pub struct Turns(Arc<Inner>);
+pub struct Admission(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     at_once: usize,
     places: Arc<Semaphore>,
-    /// How many wait.
+    /// How many requests wait.
     waiting: AtomicUsize,
-    /// How long one piece of work takes: the bits of an `f64` of seconds.
+    /// The moving average of how long the work takes: the bits of an `f64` in seconds.
     mean: AtomicU64,
 }
 
-/// A turn; it is over when this is dropped.
+/// A permit, which is returned when it is dropped.
 #[derive(Debug)]
-pub struct Turn {
-    turns: Turns,
+pub struct Permit {
+    admission: Admission,
     began: Instant,
     _place: OwnedSemaphorePermit,
 }
 
-/// There would be no turn in time.
+/// No permit will be free in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct Saturated;
 
-impl Turns {
-    /// Turns for so many at once.
+impl Admission {
+    /// Admits `at_once` requests at a time.
     pub fn new(at_once: usize) -> Self {
         Self(Arc::new(Inner {
             at_once,
@@ -56,30 +56,30 @@ impl Turns {
         }))
     }
 
-    /// Waits for a turn, if one will come within `limit`. Who leaves while waiting gives up the place.
-    pub async fn take(&self, limit: Duration) -> Result<Turn, Full> {
+    /// Waits for a permit, if one is expected within `limit`. A caller that drops the future leaves the queue.
+    pub async fn acquire(&self, limit: Duration) -> Result<Permit, Saturated> {
         let limit = match self.mean() {
             0.0 => limit,
             mean => limit.min(WAIT_MAX.max(Duration::from_secs_f64(TIMES * mean))),
         };
-        if self.wait() > limit {
-            return Err(Full);
+        if self.expected_wait() > limit {
+            return Err(Saturated);
         }
         let waiting = Waiting::new(&self.0);
         let place = timeout(limit, self.0.places.clone().acquire_owned()).await;
         drop(waiting);
         // The semaphore is never closed.
-        let place = place.map_err(|_| Full)?.map_err(|_| Full)?;
-        Ok(Turn { turns: self.clone(), began: Instant::now(), _place: place })
+        let place = place.map_err(|_| Saturated)?.map_err(|_| Saturated)?;
+        Ok(Permit { admission: self.clone(), began: Instant::now(), _place: place })
     }
 
-    /// How many turns could be taken at once.
+    /// How many permits are free.
     pub fn free(&self) -> usize {
         self.0.places.available_permits()
     }
 
-    /// How long who comes now will wait, as things go.
-    fn wait(&self) -> Duration {
+    /// How long the next request would wait, from the queue and the average duration of the work.
+    fn expected_wait(&self) -> Duration {
         let Inner { at_once, waiting, .. } = &*self.0;
         if self.free() > 0 {
             return Duration::ZERO;
@@ -91,21 +91,21 @@ impl Turns {
         }
     }
 
-    /// How long one piece of work takes, in seconds; 0 while none was done.
+    /// The average duration of the work in seconds; 0 before the first has finished.
     fn mean(&self) -> f64 {
         f64::from_bits(self.0.mean.load(Ordering::Relaxed))
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let (before, took) = (self.turns.mean(), self.began.elapsed().as_secs_f64());
+        let (before, took) = (self.admission.mean(), self.began.elapsed().as_secs_f64());
         let next = if before == 0.0 { took } else { before + (took - before) * LAST };
-        self.turns.0.mean.store(next.to_bits(), Ordering::Relaxed);
+        self.admission.0.mean.store(next.to_bits(), Ordering::Relaxed);
     }
 }
 
-/// One that waits, until it is dropped.
+/// A request in the queue, until it is dropped.
 struct Waiting<'a>(&'a Inner);
 
 impl<'a> Waiting<'a> {
@@ -128,71 +128,80 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Turns for two, of which each takes so many seconds, as far as is known.
-    fn taking(seconds: f64) -> Turns {
-        let turns = Turns::new(2);
-        turns.0.mean.store(seconds.to_bits(), Ordering::Relaxed);
-        turns
+    /// Two permits, for work that takes `seconds` on average.
+    fn taking(seconds: f64) -> Admission {
+        let admission = Admission::new(2);
+        admission.0.mean.store(seconds.to_bits(), Ordering::Relaxed);
+        admission
     }
 
     #[tokio::test]
-    async fn while_nothing_was_done_a_few_may_wait_as_long_as_they_like() {
-        let turns = Turns::new(2);
-        let _taken = [turns.take(SECOND).await.unwrap(), turns.take(SECOND).await.unwrap()];
-        let mut waiting: Vec<_> = (0..2 * UNKNOWN_MAX).map(|_| Box::pin(turns.take(SECOND * 100))).collect();
+    async fn before_the_first_has_finished_a_few_may_wait_without_limit() {
+        let admission = Admission::new(2);
+        let _held = [admission.acquire(SECOND).await.unwrap(), admission.acquire(SECOND).await.unwrap()];
+        let mut waiting: Vec<_> =
+            (0..2 * UNKNOWN_MAX).map(|_| Box::pin(admission.acquire(SECOND * 100))).collect();
         for one in &mut waiting {
             assert!(one.now_or_never().is_none(), "it waits");
         }
-        assert_eq!(turns.take(SECOND * 100).now_or_never().unwrap().unwrap_err(), Full);
+        assert_eq!(admission.acquire(SECOND * 100).now_or_never().unwrap().unwrap_err(), Saturated);
     }
 
     #[tokio::test]
-    async fn work_that_takes_long_may_wait_for_longer() {
-        let turns = taking(3.0);
-        let _taken = [turns.take(SECOND).await.unwrap(), turns.take(SECOND).await.unwrap()];
-        assert_eq!(turns.take(SECOND).now_or_never().unwrap().unwrap_err(), Full, "its caller does not");
-        let mut waiting: Vec<_> = (0..8).map(|_| Box::pin(turns.take(SECOND * 30))).collect();
+    async fn long_work_may_wait_longer() {
+        let admission = taking(3.0);
+        let _held = [admission.acquire(SECOND).await.unwrap(), admission.acquire(SECOND).await.unwrap()];
+        assert_eq!(
+            admission.acquire(SECOND).now_or_never().unwrap().unwrap_err(),
+            Saturated,
+            "its limit is shorter"
+        );
+        let mut waiting: Vec<_> = (0..8).map(|_| Box::pin(admission.acquire(SECOND * 30))).collect();
         for one in &mut waiting {
             assert!(one.now_or_never().is_none(), "it waits");
         }
-        assert_eq!(turns.take(SECOND * 30).now_or_never().unwrap().unwrap_err(), Full);
+        assert_eq!(admission.acquire(SECOND * 30).now_or_never().unwrap().unwrap_err(), Saturated);
     }
 
     #[tokio::test]
-    async fn who_would_wait_for_too_long_is_told_at_once() {
-        let turns = taking(0.5);
-        let taken = [turns.take(SECOND).await.unwrap(), turns.take(SECOND).await.unwrap()];
+    async fn a_request_that_would_wait_too_long_is_refused_at_once() {
+        let admission = taking(0.5);
+        let held = [admission.acquire(SECOND).await.unwrap(), admission.acquire(SECOND).await.unwrap()];
         // A quarter of a second each.
-        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(turns.take(SECOND))).collect();
+        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(admission.acquire(SECOND))).collect();
         for one in &mut waiting {
             assert!(one.now_or_never().is_none(), "it waits");
         }
-        assert_eq!(turns.take(SECOND).now_or_never().unwrap().unwrap_err(), Full);
+        assert_eq!(admission.acquire(SECOND).now_or_never().unwrap().unwrap_err(), Saturated);
         drop(waiting.pop());
-        assert!(turns.take(SECOND).now_or_never().is_none(), "who leaves gives up the place");
+        assert!(admission.acquire(SECOND).now_or_never().is_none(), "a dropped future leaves the queue");
         drop(waiting);
         let short = Duration::from_millis(200);
-        assert_eq!(turns.take(short).now_or_never().unwrap().unwrap_err(), Full, "who grants less");
-        drop(taken);
-        drop(turns.take(short).now_or_never().unwrap().unwrap());
+        assert_eq!(
+            admission.acquire(short).now_or_never().unwrap().unwrap_err(),
+            Saturated,
+            "a shorter limit"
+        );
+        drop(held);
+        drop(admission.acquire(short).now_or_never().unwrap().unwrap());
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_longer_than_it_is_of_use() {
-        let turns = taking(0.01);
-        let _taken = [turns.take(SECOND).await.unwrap(), turns.take(SECOND).await.unwrap()];
-        assert_eq!(turns.take(SECOND / 2).await.unwrap_err(), Full);
+    async fn no_request_waits_longer_than_the_limit() {
+        let admission = taking(0.01);
+        let _held = [admission.acquire(SECOND).await.unwrap(), admission.acquire(SECOND).await.unwrap()];
+        assert_eq!(admission.acquire(SECOND / 2).await.unwrap_err(), Saturated);
         let began = Instant::now();
-        assert_eq!(turns.take(SECOND * 100).await.unwrap_err(), Full, "a second is the most");
+        assert_eq!(admission.acquire(SECOND * 100).await.unwrap_err(), Saturated, "a second is the most");
         assert!((SECOND..SECOND * 5).contains(&began.elapsed()), "{:?}", began.elapsed());
     }
 
     #[tokio::test]
-    async fn the_mean_follows_what_work_takes() {
-        let turns = taking(0.5);
+    async fn the_average_follows_the_duration_of_the_work() {
+        let admission = taking(0.5);
         for _ in 0..100 {
-            drop(turns.take(SECOND).await.unwrap());
+            drop(admission.acquire(SECOND).await.unwrap());
         }
-        assert!(turns.mean() < 0.01, "{}", turns.mean());
+        assert!(admission.mean() < 0.01, "{}", admission.mean());
     }
 }

@@ -1,6 +1,6 @@
 //! One model's place in a process, from the moment its port is open: waiting, proving itself, serving, or refused.
 //!
-//! Comes in: what the model is called, and each step towards serving. Goes out: the engine for a request, or why
+//! Comes in: what the model is called, and each step towards serving. Goes out: the model for a request, or why
 //! there is none. Never: a step back from serving; another revision is another process.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,10 +15,10 @@ use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::engine::model::Engine;
 use crate::error::Failure;
 use crate::metrics::{Metrics, ModelLabels, RequestMetrics};
-use crate::serving::admission::Turns;
+use crate::serving::admission::Admission;
+use crate::serving::served_model::ServedModel;
 
 /// The header with which the proof asks a model that nobody else may ask yet.
 pub const PROOF_HEADER: HeaderName = HeaderName::from_static("canopy-proof");
@@ -105,16 +105,16 @@ struct Inner {
     bodies: BodyMemory,
     requests: RequestMetrics,
     lines: LogLimit,
-    heavy: Turns,
+    heavy: Admission,
     /// Set once, when the model is proven: a request costs one load and no lock.
-    proven: OnceLock<Arc<Engine>>,
+    proven: OnceLock<Arc<ServedModel>>,
     stage: Mutex<Stage>,
 }
 
 /// Where a model is that does not serve yet.
 enum Stage {
     Loading,
-    Proving(Arc<Engine>, ProofToken),
+    Proving(Arc<ServedModel>, ProofToken),
     Refused(String),
 }
 
@@ -133,23 +133,23 @@ impl App {
             revision,
             limits,
             lines: LogLimit::per_second(LINES_PER_SECOND),
-            heavy: Turns::new(heavy),
+            heavy: Admission::new(heavy),
             proven: OnceLock::new(),
             stage: Mutex::new(Stage::Loading),
         })))
     }
 
     /// The model is loaded. Until it is proven it answers only who shows the token.
-    pub fn loaded(&self, engine: Engine) -> ProofToken {
+    pub fn loaded(&self, model: ServedModel) -> ProofToken {
         let token = ProofToken::new();
-        *self.stage() = Stage::Proving(Arc::new(engine), token.clone());
+        *self.stage() = Stage::Proving(Arc::new(model), token.clone());
         token
     }
 
     /// The model has reproduced its golden answer: from now on it serves.
     pub fn proven(&self) {
-        if let Stage::Proving(engine, _) = &*self.stage() {
-            drop(self.0.proven.set(engine.clone()));
+        if let Stage::Proving(model, _) = &*self.stage() {
+            drop(self.0.proven.set(model.clone()));
         }
     }
 
@@ -160,15 +160,15 @@ impl App {
         reason
     }
 
-    /// The engine for a request with these headers.
-    pub fn engine(&self, headers: &HeaderMap) -> Result<Arc<Engine>, Failure> {
-        if let Some(engine) = self.0.proven.get() {
-            return Ok(engine.clone());
+    /// The model for a request with these headers.
+    pub fn model(&self, headers: &HeaderMap) -> Result<Arc<ServedModel>, Failure> {
+        if let Some(model) = self.0.proven.get() {
+            return Ok(model.clone());
         }
         let shown = headers.get(PROOF_HEADER);
         match &*self.stage() {
-            Stage::Proving(engine, token) if shown.is_some_and(|shown| shown == token.as_str()) => {
-                Ok(engine.clone())
+            Stage::Proving(model, token) if shown.is_some_and(|shown| shown == token.as_str()) => {
+                Ok(model.clone())
             }
             Stage::Loading | Stage::Proving(..) => Err(Failure::NotReady("loading".to_owned())),
             Stage::Refused(reason) => Err(Failure::NotReady(reason.clone())),
@@ -223,8 +223,8 @@ impl App {
         &self.0.lines
     }
 
-    /// Turns at heavy work.
-    pub fn heavy(&self) -> &Turns {
+    /// Admission of heavy work.
+    pub fn heavy(&self) -> &Admission {
         &self.0.heavy
     }
 

@@ -1,13 +1,11 @@
-//! The proof: the process asks itself for the golden row, over its own listener, as any client would.
-//!
-//! Comes in: the listener's address, the token and the row. Goes out: the answer it gave. Never: a short cut past
-//! the socket; what is proven is the whole way of a request.
+//! The self-test: the process sends itself a request with the golden row, over its own listener like any client, so that
+//! the whole path of a request is tested.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use canopy_contract::predict::{PredictRequest, RowAnswer};
+use canopy_contract::predict::PredictRequest;
 use canopy_runtime::server::listen::reachable;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
@@ -16,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::engine::head::Answer;
 use crate::serving::app::{PROOF_HEADER, ProofToken};
 
 /// A proof that takes longer than this has failed and is tried again.
@@ -44,7 +43,7 @@ pub enum ProofError {
 }
 
 /// Asks the predictor that listens on `listening` for one row.
-pub async fn ask(listening: SocketAddr, token: &ProofToken, row: &[f64]) -> Result<RowAnswer, ProofError> {
+pub async fn ask(listening: SocketAddr, token: &ProofToken, row: &[f64]) -> Result<Answer, ProofError> {
     let address = reachable(listening);
     let unreachable = |reason: String| ProofError::Unreachable { address, reason };
     let asked = tokio::time::timeout(PATIENCE, send(address, token, row)).await;

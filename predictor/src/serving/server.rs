@@ -11,9 +11,8 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use canopy_contract::code::Code;
-use canopy_contract::describe::{ModelDescription, Task};
+use canopy_contract::describe::ModelDescription;
 use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
-use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
 use canopy_runtime::readiness::{Gate, Readiness};
@@ -25,12 +24,12 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
 use crate::artifact::{self, Artifact, Card};
-use crate::engine::model::Engine;
 use crate::files::FileError;
 use crate::metrics::{Loaded, Metrics};
 use crate::serving::app::{App, Identity, InvalidRevision, Limits};
 use crate::serving::routes;
 use crate::serving::self_test::{self, ProofError};
+use crate::serving::served_model::ServedModel;
 use crate::training::record::{self, Golden, Record, RecordError};
 
 /// What is in flight when the door closes may take this long.
@@ -129,7 +128,7 @@ async fn serve_behind(
         let identity = app.identity().clone();
         let loaded = spawn_blocking(move || load(&folder, &identity, &metrics)).await??;
         let proven = match loaded {
-            Ok(Loading::Ready(engine, golden)) => prove(&app, &gate, *engine, &golden, address).await,
+            Ok(Loading::Ready(model, golden)) => prove(&app, &gate, *model, &golden, address).await,
             Ok(Loading::Refused(refusal)) => {
                 // Its reason is the data or the spec, and it is known where `prepare` was started.
                 refuse(&app, &gate, &refusal);
@@ -156,7 +155,7 @@ async fn serve_behind(
 /// What `prepare` left.
 enum Loading {
     /// A model, and the answer it has to give again.
-    Ready(Box<Engine>, Golden),
+    Ready(Box<ServedModel>, Golden),
     /// A refusal.
     Refused(Refusal),
 }
@@ -195,7 +194,7 @@ fn load(
         ));
     }
     let description = describe(identity, card, digest);
-    let model = Box::new(artifact.pipeline());
+    let model = Box::new(artifact.load());
     let loaded = Loaded {
         features: &description.features,
         classes: &description.classes,
@@ -205,13 +204,13 @@ fn load(
         took: started.elapsed(),
     };
     let metrics = metrics.loaded(identity.labels(), &loaded);
-    Ok(Ok(Loading::Ready(Box::new(Engine::new(model, description, metrics)), golden)))
+    Ok(Ok(Loading::Ready(Box::new(ServedModel::new(model, description, metrics)), golden)))
 }
 
 fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescription {
     let Identity { model, namespace, version, revision } = identity.clone();
-    let Card { model: _, version: _, revision: _, features, classes, quality } = card.clone();
-    let task = Task::Classification;
+    let Card { model: _, version: _, revision: _, features, classes, quality, head } = card.clone();
+    let task = head.task();
     ModelDescription { model, namespace, version, revision, task, features, classes, quality, digest }
 }
 
@@ -219,11 +218,11 @@ fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescriptio
 async fn prove(
     app: &App,
     gate: &Gate,
-    engine: Engine,
+    model: ServedModel,
     golden: &Golden,
     address: SocketAddr,
 ) -> Result<(), Refusal> {
-    let token = app.loaded(engine);
+    let token = app.loaded(model);
     let refusal = loop {
         gate.close("proving");
         match self_test::ask(address, &token, &golden.features).await {
@@ -234,11 +233,11 @@ async fn prove(
                 tracing::info!(%model, namespace, version, revision, %address, "serving");
                 return Ok(());
             }
-            Ok(RowAnswer { prediction, confidence }) => {
-                let RowAnswer { prediction: recorded, confidence: with } = golden.answer;
+            Ok(answer) => {
+                let recorded = golden.answer;
                 break format!(
-                    "golden row was answered {prediction} with {confidence}, but {recorded} with {with} was \
-                     recorded: prepare again with this version of the predictor"
+                    "golden row was answered {answer}, but {recorded} was recorded: prepare again with this version of \
+                     the predictor"
                 );
             }
             Err(error @ ProofError::NoPrediction { .. }) => break error.to_string(),

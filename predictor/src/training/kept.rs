@@ -12,8 +12,9 @@ use canopy_contract::serving::{Data, ServingConfig, Source};
 use serde::Serialize;
 
 use crate::artifact::{self, Artifact};
+use crate::engine::training::Trainer;
 use crate::files::{self, FileError};
-use crate::training::prepare::{DATA_MAX_BYTES, Trainer};
+use crate::training::prepare::DATA_MAX_BYTES;
 use crate::training::record::{self, Record, RecordError};
 
 /// Everything that a model is made from.
@@ -60,8 +61,8 @@ pub fn find(folder: &Path, digest: &str) -> Result<Option<Prepared>, String> {
             report.digest
         ));
     }
-    let pipeline = Artifact::decode(&bytes).map_err(|error| error.to_string())?.pipeline();
-    let answers = pipeline.predict(&Rows::single(golden.features)).map_err(|error| error.to_string())?;
+    let model = Artifact::decode(&bytes).map_err(|error| error.to_string())?.load();
+    let answers = model.predict(&Rows::single(golden.features)).map_err(|error| error.to_string())?;
     if answers != [golden.answer] {
         return Err("it does not answer its golden row as recorded".to_owned());
     }

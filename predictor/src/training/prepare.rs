@@ -7,24 +7,20 @@ use std::time::Instant;
 
 use canopy_contract::code::Code;
 use canopy_contract::describe::{Metric, Quality};
-use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use canopy_contract::serving::{self, Algorithm, Data, Gate, ServingConfig, Source, Synthetic, Train};
-use canopy_forest::bagging;
-use canopy_forest::data::Samples;
-use canopy_forest::model::{Forest, ModelError};
-use canopy_forest::narrow::{Narrowed, narrow};
-use canopy_forest::predict::PredictError;
-use canopy_forest::scale::{ScaleError, Scaler};
-use canopy_forest::split::Split;
-use canopy_forest::train::{self, TrainError};
-use serde::Serialize;
+use canopy_contract::serving::{Data, Gate, ServingConfig, Source, Synthetic, Train};
+use canopy_forest::data::holdout::TrainTest;
+use canopy_forest::data::samples::Samples;
 
 use crate::artifact::{self, Artifact, ArtifactError, Card};
 use crate::baseline::reference::Reference;
-use crate::engine::pipeline::Pipeline;
+use crate::engine::head::{Answer, Head};
+use crate::engine::interface::EngineError;
+use crate::engine::loaded::LoadedModel;
+use crate::engine::payload::PayloadError;
+use crate::engine::training::{self, Trainer};
 use crate::files::{self, FileError};
 use crate::sources::download::{self, DownloadError};
 use crate::sources::networks::Sources;
@@ -36,16 +32,6 @@ use crate::training::warnings::{Facts, warnings};
 
 /// The largest file of data that is read or downloaded.
 pub const DATA_MAX_BYTES: u64 = 1 << 30;
-
-/// Who trains.
-#[derive(Serialize, Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Trainer {
-    /// Canopy's own trainer: the same model for a seed, features drawn at each split.
-    #[default]
-    Native,
-    /// linfa's trees and ensemble.
-    Linfa,
-}
 
 /// A model that is good enough, and its proof.
 #[derive(Clone, Debug)]
@@ -75,11 +61,11 @@ pub enum PrepareError {
     #[error("failed to make the artifact: {0}")]
     Artifact(#[from] ArtifactError),
     /// The model could not answer the rows held out.
-    #[error("failed to ask the new model: {0}")]
-    Predict(#[from] PredictError),
-    /// What was trained could not be brought into the config's order.
-    #[error("failed to arrange the new model: {0}")]
-    Model(#[from] ModelError),
+    #[error("failed to evaluate the new model: {0}")]
+    Predict(#[from] EngineError),
+    /// The order of features and classes could not be changed.
+    #[error("failed to reorder the new model: {0}")]
+    Model(#[from] PayloadError),
 }
 
 impl Preparation {
@@ -110,23 +96,23 @@ pub fn prepare_from(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Preparation, PrepareError> {
     let started = Instant::now();
-    let Train { data, algorithm: Algorithm::RandomForest(algorithm), standardize: _, test_percent, gate } =
-        &config.train;
+    let Train { data, algorithm, standardize: _, test_percent, gate } = &config.train;
     let samples = read(data, sources, &config.classes)?;
     let arrangement = Arrangement::new(&config.features, &config.classes, &samples).map_err(Refused::from)?;
-    let Split { train, test } =
-        samples.split(u32::from(*test_percent), algorithm.seed).map_err(Refused::from)?;
+    let TrainTest { train, test } =
+        samples.split(u32::from(*test_percent), algorithm.seed()).map_err(Refused::from)?;
 
-    let (Narrowed { scaler, merged }, scaled) =
-        scaled(trainer, &config.train, &train).map_err(Refused::from)?;
-    let forest = grow(trainer, algorithm, &scaled, progress).map_err(Refused::from)?;
-    let (scaler, forest) = (arrangement.scaler(&scaler).map_err(Refused::from)?, arrangement.forest(forest)?);
+    let trained = training::train(trainer, &config.train, &train, progress).map_err(Refused::from)?;
+    let (scaler, merged) =
+        (arrangement.scaler(&trained.scaler).map_err(Refused::from)?, trained.merged.clone());
+    let payload = trained.reordered(arrangement.columns(), arrangement.labels())?;
 
-    let pipeline = Pipeline::new(&scaler, &forest);
+    let head = Head::default();
+    let model = LoadedModel::new(&scaler, payload.engine(), head);
     let rows = Rows::instances(test.rows().map(|row| arrangement.row(row)));
-    let answers = pipeline.predict(&rows)?;
+    let answers = model.predict(&rows)?;
     let has = test.targets().iter().map(|&label| arrangement.class(label));
-    let given = answers.iter().map(|answer| answer.prediction as usize);
+    let given = answers.iter().filter_map(|answer| answer.class()).map(|class| class as usize);
     let hold_out = HoldOut::compare(arrangement.classes(), has.zip(given));
     let facts = Facts {
         samples: &samples,
@@ -146,9 +132,10 @@ pub fn prepare_from(
         features: arrangement.features().to_vec(),
         classes: arrangement.classes().to_vec(),
         quality: hold_out.quality(),
+        head,
     };
     let reference = Reference::learn(&train, arrangement.columns(), hold_out.given());
-    let artifact = Artifact::new(card, scaler, reference, forest)?.encode()?;
+    let artifact = Artifact::new(card, scaler, reference, payload)?.encode()?;
     let report = Prepared {
         digest: artifact::digest(&artifact),
         bytes: artifact.len() as u64,
@@ -182,49 +169,6 @@ fn read(data: &Data, sources: &Sources, classes: &[String]) -> Result<Samples, P
     }
 }
 
-/// What is done to the values of each feature before a forest sees them. The order of values is all that our own trees
-/// see, so standardising has no use for them: their values are only kept apart as 32-bit numbers.
-fn scaled(trainer: Trainer, config: &Train, train: &Samples) -> Result<(Narrowed, Samples), ScaleError> {
-    let scaler = match trainer {
-        Trainer::Native => {
-            let narrowed = narrow(train)?;
-            let scaled = narrowed.transform(train);
-            return Ok((narrowed, scaled));
-        }
-        // linfa takes values that differ by less than 0.00001 as equal.
-        Trainer::Linfa if config.standardize => Scaler::fit(train)?,
-        Trainer::Linfa => Scaler::identity(train.features().len()),
-    };
-    let scaled = scaler.transform(train);
-    Ok((Narrowed { scaler, merged: Vec::new() }, scaled))
-}
-
-fn grow(
-    trainer: Trainer,
-    algorithm: &serving::RandomForest,
-    samples: &Samples,
-    progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Forest, TrainError> {
-    let serving::RandomForest { trees, max_depth, min_samples_leaf, max_features, bootstrap, seed } =
-        *algorithm;
-    let max_features = match max_features {
-        serving::MaxFeatures::Sqrt => train::MaxFeatures::Sqrt,
-        serving::MaxFeatures::Log2 => train::MaxFeatures::Log2,
-        serving::MaxFeatures::All => train::MaxFeatures::All,
-    };
-    let parameters = train::RandomForest::params()
-        .trees(trees)
-        .max_depth(max_depth)
-        .min_samples_leaf(min_samples_leaf)
-        .max_features(max_features)
-        .bootstrap(bootstrap)
-        .seed(seed);
-    match trainer {
-        Trainer::Native => parameters.train(samples, progress),
-        Trainer::Linfa => bagging::train(&parameters, samples),
-    }
-}
-
 fn judge(gate: Option<&Gate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
     let Some(Gate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
     if quality.value >= *min {
@@ -251,11 +195,12 @@ struct Extremes {
 
 /// Of the rows that callers may send: the one that the model is least sure of would be the first to be answered
 /// otherwise by a model that is not the same; the one that it is most sure of shows people what it has learnt.
-fn extremes(rows: &Rows, answers: &[RowAnswer], features: &[Feature]) -> Result<Extremes, PrepareError> {
+fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Extremes, PrepareError> {
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
     let candidates = || rows.iter().zip(answers).filter(|(row, _)| admitted(row));
-    let least = candidates().min_by(|(_, a), (_, b)| a.confidence.total_cmp(&b.confidence));
-    let most = candidates().min_by(|(_, a), (_, b)| b.confidence.total_cmp(&a.confidence));
+    let confidence = |answer: &Answer| answer.confidence().unwrap_or_default();
+    let least = candidates().min_by(|(_, a), (_, b)| confidence(a).total_cmp(&confidence(b)));
+    let most = candidates().min_by(|(_, a), (_, b)| confidence(b).total_cmp(&confidence(a)));
     match least.zip(most) {
         Some(((row, answer), (example, _))) => Ok(Extremes {
             golden: Golden { features: row.to_vec(), answer: *answer },

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use canopy_contract::predict::RowAnswer;
 use canopy_contract::report::{Prepared, Refusal, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::ARTIFACT_MAX_BYTES;
+use crate::engine::head::Answer;
 use crate::files::{self, FileError};
 
 const ARTIFACT: &str = "model.canopy";
@@ -42,7 +42,7 @@ pub struct Golden {
     /// The row, unscaled.
     pub features: Vec<f64>,
     /// The answer, to the last bit.
-    pub answer: RowAnswer,
+    pub answer: Answer,
 }
 
 /// Why a record is not there.

@@ -7,10 +7,11 @@ use std::error::Error as _;
 
 use canopy_contract::code::Code;
 use canopy_contract::report::Refusal;
-use canopy_forest::data::DataError;
+use canopy_forest::data::error::DataError;
 use canopy_forest::scale::ScaleError;
-use canopy_forest::train::TrainError;
+use canopy_forest::train::parameters::TrainError;
 
+use crate::engine::training::TrainingError;
 use crate::training::schema_mapping::Disagreement;
 
 /// Why there will be no model for a config and its data.
@@ -60,6 +61,15 @@ impl From<ScaleError> for Refused {
     }
 }
 
+impl From<TrainingError> for Refused {
+    fn from(error: TrainingError) -> Self {
+        match error {
+            TrainingError::Scale(error) => error.into(),
+            TrainingError::Train(error) => error.into(),
+        }
+    }
+}
+
 impl From<TrainError> for Refused {
     fn from(error: TrainError) -> Self {
         let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
@@ -86,7 +96,7 @@ impl From<TrainError> for Refused {
 mod tests {
     use super::*;
     use canopy_contract::schema::Feature;
-    use canopy_forest::data::Samples;
+    use canopy_forest::data::samples::Samples;
 
     use crate::training::schema_mapping::Arrangement;
 

@@ -6,11 +6,10 @@
 use std::collections::HashSet;
 
 use canopy_contract::schema::{Class, Feature};
-use canopy_forest::data::{ClassNames, Samples};
-use canopy_forest::labels::whole;
-use canopy_forest::model::{Forest, ModelError, Node, Parts};
+use canopy_forest::data::labels::whole;
+use canopy_forest::data::samples::{ClassNames, Samples};
+use canopy_forest::data::seen::{Names, Seen};
 use canopy_forest::scale::{ScaleError, Scaler};
-use canopy_forest::seen::{Names, Seen};
 
 /// Where the config and the data disagree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +104,11 @@ impl Arrangement {
         &self.columns
     }
 
+    /// By the index of a class: its index in the data.
+    pub fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
     /// A row of the data as the model takes it.
     pub fn row(&self, row: &[f64]) -> Vec<f64> {
         self.columns.iter().map(|&column| row[column]).collect()
@@ -118,27 +122,6 @@ impl Arrangement {
     /// A scaler of the data's columns as one of the model's features.
     pub fn scaler(&self, scaler: &Scaler) -> Result<Scaler, ScaleError> {
         Scaler::new(self.row(scaler.offsets()), self.row(scaler.scales()))
-    }
-
-    /// A forest that was trained on the data as one that asks for the model's features and answers its classes.
-    pub fn forest(&self, forest: Forest) -> Result<Forest, ModelError> {
-        let mut feature_of = vec![0; self.columns.len()];
-        for (feature, &column) in self.columns.iter().enumerate() {
-            feature_of[column] = feature as u32;
-        }
-        let mut parts = Parts::from(forest);
-        for node in parts.trees.iter_mut().flatten() {
-            if let Node::Split { feature, .. } = node {
-                *feature = feature_of[*feature as usize];
-            }
-        }
-        for distribution in parts.distributions.chunks_exact_mut(self.labels.len()) {
-            let shares = distribution.to_vec();
-            for (share, &label) in distribution.iter_mut().zip(&self.labels) {
-                *share = shares[label];
-            }
-        }
-        Forest::new(parts)
     }
 }
 

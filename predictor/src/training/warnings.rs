@@ -5,8 +5,8 @@
 
 use canopy_contract::report::{WARNINGS_MAX, Warning, WarningKind};
 use canopy_contract::schema::Class;
-use canopy_forest::data::Samples;
-use canopy_forest::precision::Merged;
+use canopy_forest::data::precision::Merged;
+use canopy_forest::data::samples::Samples;
 
 use crate::training::evaluation::{HoldOut, name};
 use crate::training::schema_mapping::Arrangement;

@@ -5,9 +5,10 @@ use std::path::Path;
 use canopy_contract::report::{Refusal, Report};
 use canopy_contract::serving::{Download, ServingConfig};
 use canopy_predictor::artifact;
+use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::sources::download::{DownloadError, fetch};
 use canopy_predictor::sources::networks::Sources;
-use canopy_predictor::training::prepare::{PrepareError, Trainer, prepare};
+use canopy_predictor::training::prepare::{PrepareError, prepare};
 use serde_json::json;
 
 use crate::binary::{THIS_HOST, folder, prepare as run, said};

@@ -11,12 +11,13 @@ use canopy_contract::report::Refusal;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{Class, Feature};
 use canopy_contract::serving::ServingConfig;
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use canopy_predictor::baseline::reference::Reference;
-use canopy_predictor::engine::model::{Engine, Model};
+use canopy_predictor::engine::head;
 use canopy_predictor::metrics::{Loaded, Metrics};
 use canopy_predictor::serving::app::{App, Identity, Limits};
 use canopy_predictor::serving::routes;
+use canopy_predictor::serving::served_model::{Model, ServedModel};
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::metrics::encode;
 use http::{HeaderMap, Request, Response};
@@ -27,7 +28,7 @@ use tower::ServiceExt as _;
 /// Nothing that a test waits for takes longer, unless it never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) type Predicted = Result<Vec<RowAnswer>, Box<dyn Error + Send + Sync>>;
+pub(crate) type Predicted = Result<Vec<head::Answer>, Box<dyn Error + Send + Sync>>;
 
 /// A model that is a function.
 pub(crate) struct Told<F>(pub(crate) F);
@@ -37,8 +38,8 @@ impl<F: Fn(&Rows) -> Predicted + Send + Sync> Model for Told<F> {
         (self.0)(rows)
     }
 
-    fn trees(&self) -> usize {
-        100
+    fn cost(&self, rows: usize) -> Duration {
+        Duration::from_micros(10) * u32::try_from(rows).unwrap()
     }
 }
 
@@ -47,7 +48,10 @@ impl<F: Fn(&Rows) -> Predicted + Send + Sync> Model for Told<F> {
 pub(crate) fn sum(rows: &Rows) -> Predicted {
     let answer = |row: &[f64]| {
         let sum: f64 = row.iter().sum();
-        RowAnswer { prediction: u32::from(sum > 0.0), confidence: sum.abs().min(100.0) / 100.0 }
+        head::Answer::Class(RowAnswer {
+            prediction: u32::from(sum > 0.0),
+            confidence: sum.abs().min(100.0) / 100.0,
+        })
     };
     Ok(rows.iter().map(answer).collect())
 }
@@ -94,8 +98,8 @@ impl Port {
         port
     }
 
-    /// An engine of two features, `age` from 0 to 150 and `income`.
-    pub(crate) fn engine(&self, predict: impl Fn(&Rows) -> Predicted + Send + Sync + 'static) -> Engine {
+    /// A model of two features, `age` from 0 to 150 and `income`.
+    pub(crate) fn engine(&self, predict: impl Fn(&Rows) -> Predicted + Send + Sync + 'static) -> ServedModel {
         let Identity { model, namespace, version, revision } = identity();
         let description = ModelDescription {
             model,
@@ -121,7 +125,7 @@ impl Port {
             took: Duration::ZERO,
         };
         let metrics = self.metrics.loaded(identity().labels(), &loaded);
-        Engine::new(Box::new(Told(predict)), description, metrics)
+        ServedModel::new(Box::new(Told(predict)), description, metrics)
     }
 
     /// The model will not serve.

@@ -8,8 +8,9 @@ use canopy_contract::rows::Rows;
 use canopy_contract::schema;
 use canopy_contract::serving::ServingConfig;
 use canopy_predictor::artifact::{self, Artifact};
+use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::files;
-use canopy_predictor::training::prepare::{Preparation, PrepareError, Trainer, prepare};
+use canopy_predictor::training::prepare::{Preparation, PrepareError, prepare};
 use serde_json::{Value, json};
 
 use crate::harness::{config, synthetic};
@@ -79,7 +80,7 @@ fn the_artifact_says_what_it_is_and_answers_the_golden_row_as_recorded() {
     assert_eq!(card.features, config.features);
     let golden = Rows::single(preparation.golden.features.clone());
     assert_eq!(schema::check(&golden, &card.features), Ok(()));
-    assert_eq!(artifact.pipeline().predict(&golden).unwrap(), [preparation.golden.answer]);
+    assert_eq!(artifact.load().predict(&golden).unwrap(), [preparation.golden.answer]);
 }
 
 #[test]
@@ -90,8 +91,11 @@ fn the_example_is_the_row_held_out_that_the_model_is_most_sure_of() {
         let artifact = Artifact::decode(&preparation.artifact).unwrap();
         let example = Rows::single(preparation.example);
         assert_eq!(schema::check(&example, &artifact.card().features), Ok(()));
-        let confidence = artifact.pipeline().predict(&example).unwrap()[0].confidence;
-        assert!(confidence > 0.9 && confidence > preparation.golden.answer.confidence, "{confidence}");
+        let confidence = artifact.load().predict(&example).unwrap()[0].confidence();
+        assert!(
+            confidence > Some(0.9) && confidence > preparation.golden.answer.confidence(),
+            "{confidence:?}"
+        );
     }
 }
 
@@ -132,14 +136,14 @@ fn the_order_of_the_config_decides_over_the_order_of_the_table() {
     let order = json!({"features": [{"name": "age"}, {"name": "weight"}], "classes": ["emu", "newt", "cat"]});
     let preparation = prepared(&of_csv(folder.path(), &animals(HEADER, ANIMALS), &order));
     assert!(preparation.report.quality.value >= 1.0, "{}", preparation.hold_out);
-    let pipeline = Artifact::decode(&preparation.artifact).unwrap().pipeline();
+    let model = Artifact::decode(&preparation.artifact).unwrap().load();
     // By weight: newts near 0, cats near 10, emus near 20.
     for (weight, class) in [(0.2, 1), (10.2, 2), (20.2, 0)] {
         let row = Rows::single(vec![4.8, weight]);
-        let answer = pipeline.predict(&row).unwrap()[0];
-        assert_eq!(answer.prediction, class, "weight {weight}");
-        let probabilities = pipeline.probabilities(&row).unwrap();
-        assert_eq!(probabilities[0][class as usize].to_bits(), answer.confidence.to_bits());
+        let answer = model.predict(&row).unwrap()[0];
+        assert_eq!(answer.class(), Some(class), "weight {weight}");
+        let probabilities = model.probabilities(&row).unwrap();
+        assert_eq!(probabilities[0][class as usize].to_bits(), answer.confidence().unwrap().to_bits());
     }
 }
 
@@ -149,9 +153,9 @@ fn classes_that_are_numbers_are_named_in_their_order_or_by_themselves() {
     let csv = animals(HEADER, ["0", "1", "2"]);
     for (names, class_of_ten) in [(["a", "b", "c"], 1), (["2", "1", "0"], 1), (["1", "0", "2"], 0)] {
         let preparation = prepared(&of_csv(folder.path(), &csv, &json!({ "classes": names })));
-        let pipeline = Artifact::decode(&preparation.artifact).unwrap().pipeline();
-        let answer = pipeline.predict(&Rows::single(vec![10.2, 4.8])).unwrap()[0];
-        assert_eq!(answer.prediction, class_of_ten, "{names:?}");
+        let model = Artifact::decode(&preparation.artifact).unwrap().load();
+        let answer = model.predict(&Rows::single(vec![10.2, 4.8])).unwrap()[0];
+        assert_eq!(answer.class(), Some(class_of_ten), "{names:?}");
     }
 }
 
@@ -175,8 +179,8 @@ fn classes_are_listed_as_they_are_written() {
         assert_eq!(json!(artifact.card().classes), json!(listed), "{texts:?}");
         let same = |one: &str, other: &str| one.trim_end_matches(".0") == other.trim_end_matches(".0");
         for (weight, text) in [0.2, 10.2, 20.2].into_iter().zip(texts) {
-            let answer = artifact.pipeline().predict(&Rows::single(vec![weight, 4.8])).unwrap()[0];
-            assert!(same(listed[answer.prediction as usize], text), "{texts:?} {listed:?} {answer:?}");
+            let answer = artifact.load().predict(&Rows::single(vec![weight, 4.8])).unwrap()[0];
+            assert!(same(listed[answer.class().unwrap() as usize], text), "{texts:?} {listed:?} {answer:?}");
         }
     }
 }

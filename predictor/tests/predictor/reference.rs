@@ -1,6 +1,6 @@
 //! Bins and the index over them, beside what numpy and scipy make of the same rows.
 
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use canopy_predictor::baseline::reference::{BINS_MAX, Bins, Reference, psi};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -22,13 +22,13 @@ struct Case {
 fn counted(bins: &Bins, values: &[f64]) -> Vec<u64> {
     let reference: Reference =
         serde_json::from_value(json!({ "features": [bins], "classes": [1, 1] })).unwrap();
-    let ruler = reference.ruler();
-    let mut tally = ruler.tally();
+    let bin_edges = reference.bin_edges();
+    let mut counts = bin_edges.no_counts();
     for &value in values {
-        ruler.count(&[value], 0, &mut tally);
+        bin_edges.count(&[value], 0, &mut counts);
     }
-    assert_eq!(tally.rows(), values.len() as u64);
-    let (there, beyond) = tally.bins()[0].split_at(bins.counts().len());
+    assert_eq!(counts.rows(), values.len() as u64);
+    let (there, beyond) = counts.bins()[0].split_at(bins.counts().len());
     assert!(beyond.iter().all(|&count| count == 0), "{beyond:?}");
     there.to_vec()
 }

@@ -3,7 +3,7 @@
 //! Comes in: rows and folds. Goes out: a mean accuracy more than a point away from scikit-learn's. Never: a seed
 //! that was chosen.
 
-use canopy_forest::train::RandomForest;
+use canopy_forest::train::parameters::RandomForest;
 
 use crate::folds::{accuracy, mean};
 use crate::golden::{self, SETS};

@@ -3,11 +3,11 @@
 //! Comes in: rows, the fold of each, and a way to train. Goes out: a mean accuracy. Never: a row that judges a forest
 //! which has seen it.
 
-use canopy_forest::data::Samples;
-use canopy_forest::layout::Packed;
-use canopy_forest::model::Forest;
+use canopy_forest::compiled::layout::CompiledForest;
+use canopy_forest::data::samples::Samples;
+use canopy_forest::ensemble::Forest;
 use canopy_forest::scale::Scaler;
-use canopy_forest::train::TrainError;
+use canopy_forest::train::parameters::TrainError;
 
 /// The mean over the five folds of the share of rows that are predicted rightly; `folds` has one digit per row.
 pub(crate) fn accuracy(
@@ -25,7 +25,7 @@ pub(crate) fn accuracy(
         let (known, unknown) = (part(false), part(true));
         let scaler = Scaler::fit(&known).expect("a scaler");
         let forest = train(&scaler.transform(&known)).expect("a forest");
-        Packed::new(&forest).accuracy(&scaler, &unknown).expect("an accuracy")
+        CompiledForest::new(&forest).accuracy(&scaler, &unknown).expect("an accuracy")
     }))
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use canopy_forest::data::Samples;
+use canopy_forest::data::samples::Samples;
 use serde::Deserialize;
 
 /// The data sets.

@@ -3,8 +3,8 @@
 //! Comes in: rows and folds. Goes out: an accuracy far from that of the forest that is trained by default. Never: the
 //! digits, on which linfa takes minutes.
 
-use canopy_forest::bagging;
-use canopy_forest::train::RandomForest;
+use canopy_forest::train::linfa_backend;
+use canopy_forest::train::parameters::RandomForest;
 
 use crate::folds::accuracy;
 use crate::golden;
@@ -16,7 +16,7 @@ fn linfas_forests_are_about_as_good_as_ours() {
         let (samples, folds) = (golden::samples(set), &golden[set].folds[0]);
         let parameters = RandomForest::params().seed(1);
         let ours = accuracy(&samples, folds, |known| parameters.train(known, &|_, _| {}));
-        let linfas = accuracy(&samples, folds, |known| bagging::train(&parameters, known));
+        let linfas = accuracy(&samples, folds, |known| linfa_backend::train(&parameters, known));
         println!("{set}: {ours:.4}, linfa {linfas:.4}");
         assert!((ours - linfas).abs() < 0.03, "{set}: {ours} is far from linfa's {linfas}");
     }

@@ -3,9 +3,9 @@
 //! Comes in: the nodes of forests that scikit-learn grew. Goes out: a row with another label, or with a probability
 //! that differs in any bit. Never: a forest of this crate's own.
 
-use canopy_forest::layout::Packed;
-use canopy_forest::model::{Builder, Forest, Node};
-use canopy_forest::predict::class_of;
+use canopy_forest::compiled::layout::CompiledForest;
+use canopy_forest::compiled::walk::class_of;
+use canopy_forest::ensemble::{Builder, Forest, Node};
 use canopy_forest::scale::Scaler;
 
 use crate::golden::{self, GoldenForest, GoldenNode, SETS};
@@ -36,7 +36,7 @@ fn load(golden: &GoldenForest) -> Forest {
 fn scikit_learns_own_nodes_give_its_labels_and_probabilities() {
     for set in SETS {
         let (samples, golden) = (golden::samples(set), golden::forest(set));
-        let forest = Packed::new(&load(&golden));
+        let forest = CompiledForest::new(&load(&golden));
         let scaler = Scaler::identity(golden.features);
         let (mut values, mut probabilities) = (Vec::new(), vec![0.0; golden.classes]);
         let mut rows = 0;

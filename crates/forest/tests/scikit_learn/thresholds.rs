@@ -1,9 +1,9 @@
 //! Rows on and beside a threshold go the way that scikit-learn sends them.
 
-use canopy_forest::data::Samples;
-use canopy_forest::layout::Packed;
-use canopy_forest::predict::class_of;
-use canopy_forest::train::RandomForest;
+use canopy_forest::compiled::layout::CompiledForest;
+use canopy_forest::compiled::walk::class_of;
+use canopy_forest::data::samples::Samples;
+use canopy_forest::train::parameters::RandomForest;
 
 use crate::golden;
 
@@ -15,7 +15,7 @@ fn rows_on_a_threshold_go_as_in_scikit_learn() {
         let table = format!("a,class\n{:e},0\n{:e},1\n", above(0), f64::from(above(width)));
         let samples = Samples::from_csv(table.as_bytes(), "class").expect("two rows");
         let parameters = RandomForest::params().trees(1).bootstrap(false);
-        let packed = Packed::new(&parameters.train(&samples, &|_, _| {}).expect("a tree"));
+        let packed = CompiledForest::new(&parameters.train(&samples, &|_, _| {}).expect("a tree"));
         let answers = (0..=width).map(|steps| {
             let mut probabilities = [0.0; 2];
             packed.predict_row(&[above(steps)], &mut probabilities).expect("an answer");

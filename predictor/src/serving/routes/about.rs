@@ -45,8 +45,8 @@ pub(super) async fn health(State(app): State<App>) -> Response {
     ),
 )]
 pub(super) async fn model(State(app): State<App>, headers: HeaderMap) -> Response {
-    match app.engine(&headers) {
-        Ok(engine) => Json(engine.description()).into_response(),
+    match app.model(&headers) {
+        Ok(model) => Json(model.description()).into_response(),
         Err(failure) => answer::failure(&app, &failure),
     }
 }

@@ -1,4 +1,4 @@
-//! The life of a prediction: find the engine, take the body, answer, count, log.
+//! The life of a prediction: find the model, read the body, answer, count, log.
 //!
 //! Comes in: a request. Goes out: a response with the revision that gave it. Never: more than the limit of a body
 //! in memory, nor heavy work on a worker that serves connections.
@@ -22,9 +22,10 @@ use http_body_util::BodyExt as _;
 use tokio::task::spawn_blocking;
 
 use super::answer;
-use crate::engine::model::{Answered, Engine};
+use crate::engine::head::Answer;
 use crate::error::{ErrorBody, Failure};
 use crate::serving::app::{App, Identity};
+use crate::serving::served_model::{Answered, ServedModel};
 
 const PATH: &str = "/predict";
 /// How much of an encoding's name is told back.
@@ -58,15 +59,15 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Respons
     let span = RequestSpan::server(&head, Some(PATH));
     let ask = Ask { started: Instant::now(), app, span, is_finished: false };
 
-    let taken = match ask.app.engine(&head.headers) {
-        Ok(engine) => take(body, &ask.app).await.map(|body| (engine, body)),
+    let taken = match ask.app.model(&head.headers) {
+        Ok(model) => take(body, &ask.app).await.map(|body| (model, body)),
         Err(failure) => Err(failure),
     };
     match taken {
         Err(failure) => ask.finish(Err(failure)),
-        Ok((engine, body)) if engine.is_heavy(&body.bytes) => heavy(ask, engine, body, head.headers).await,
-        Ok((engine, body)) => {
-            let response = ask.answer(&engine, &body.bytes, &head.headers);
+        Ok((model, body)) if model.is_heavy(&body.bytes) => heavy(ask, model, body, head.headers).await,
+        Ok((model, body)) => {
+            let response = ask.answer(&model, &body.bytes, &head.headers);
             response_body::hold_until_sent(response, body.held)
         }
     }
@@ -78,14 +79,14 @@ fn granted(headers: &HeaderMap, since: Instant) -> Duration {
     told.map_or(Duration::MAX, Duration::from_millis).saturating_sub(since.elapsed())
 }
 
-/// Answers away from the workers, if there is a turn within `time`.
-async fn heavy(ask: Ask, engine: Arc<Engine>, body: Taken, headers: HeaderMap) -> Response {
+/// Answers on the blocking thread pool, away from the workers, if a permit is free in time.
+async fn heavy(ask: Ask, model: Arc<ServedModel>, body: Taken, headers: HeaderMap) -> Response {
     let time = granted(&headers, ask.started);
     let app = ask.app.clone();
-    let Ok(turn) = app.heavy().take(time).await else { return ask.finish(Err(Failure::Overloaded)) };
+    let Ok(permit) = app.heavy().acquire(time).await else { return ask.finish(Err(Failure::Overloaded)) };
     let answering = spawn_blocking(move || {
-        let response = ask.answer(&engine, &body.bytes, &headers);
-        drop(turn);
+        let response = ask.answer(&model, &body.bytes, &headers);
+        drop(permit);
         response_body::hold_until_sent(response, body.held)
     });
     answering.await.unwrap_or_else(|_| answer::failure(&app, &Failure::ModelFailed))
@@ -166,8 +167,8 @@ fn rather(failure: Failure, headers: &HeaderMap) -> Failure {
 }
 
 impl Ask {
-    fn answer(self, engine: &Engine, body: &[u8], headers: &HeaderMap) -> Response {
-        let ended = engine.answer(body, &self.span).map_err(|failure| rather(failure, headers));
+    fn answer(self, model: &ServedModel, body: &[u8], headers: &HeaderMap) -> Response {
+        let ended = model.answer(body, &self.span).map_err(|failure| rather(failure, headers));
         self.finish(ended)
     }
 
@@ -211,8 +212,9 @@ impl Ask {
             endpoint = PATH,
             features_count = answered.map(|answered| answered.features),
             rows = answered.map(|answered| answered.rows),
-            prediction = only.map(|only| only.prediction),
-            confidence = only.map(|only| only.confidence),
+            prediction = only.and_then(Answer::class),
+            value = only.and_then(Answer::value),
+            confidence = only.and_then(Answer::confidence),
             code = code.as_str(),
             duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
             left_out = (left_out > 0).then_some(left_out),

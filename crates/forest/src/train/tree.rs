@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use crate::model::Node;
-use crate::random::Random;
-use crate::train::rank::{Table, class, rank};
-use crate::train::search::{Boundary, best, is_constant};
+use crate::ensemble::Node;
+use crate::rng::SeededRng;
+use crate::train::ordinal::{Table, class, rank};
+use crate::train::split_search::{Boundary, best, is_constant};
 
 /// When a tree stops growing, and what it may look at.
 #[derive(Clone, Copy, Debug)]
@@ -26,14 +26,14 @@ pub(crate) struct Grown {
 }
 
 /// Grows a tree on `rows`; a row that is there twice counts twice.
-pub(crate) fn grow(table: &Table, rows: Vec<u32>, limits: Limits, random: Random) -> Grown {
+pub(crate) fn grow(table: &Table, rows: Vec<u32>, limits: Limits, random: SeededRng) -> Grown {
     let features = (0..table.columns.len()).collect();
     let mut growth = Growth { table, limits, random, features, keys: Vec::new(), rows };
     let mut grown = Grown { nodes: vec![UNDECIDED], leaves: Vec::new() };
     let mut pending = vec![Pending { node: 0, rows: 0..growth.rows.len(), depth: 0 }];
     while let Some(Pending { node, rows, depth }) = pending.pop() {
         let counts = growth.counts(rows.clone());
-        let Some(Split { feature, boundary }) = growth.split(rows.clone(), &counts, depth) else {
+        let Some(BestSplit { feature, boundary }) = growth.split(rows.clone(), &counts, depth) else {
             let leaf = grown.leaves.len() / table.classes;
             grown.nodes[node] = Node::Leaf { distribution: leaf as u32 };
             grown.leaves.extend(counts);
@@ -61,7 +61,7 @@ struct Pending {
     depth: u32,
 }
 
-struct Split {
+struct BestSplit {
     feature: usize,
     boundary: Boundary,
 }
@@ -69,7 +69,7 @@ struct Split {
 struct Growth<'a> {
     table: &'a Table,
     limits: Limits,
-    random: Random,
+    random: SeededRng,
     /// All features, in the order that the last draw left them in.
     features: Vec<usize>,
     /// Room for the keys of the rows of a node.
@@ -87,7 +87,7 @@ impl Growth<'_> {
     }
 
     /// The best split by some features drawn at random, where there is one and the node is to be split at all.
-    fn split(&mut self, rows: Range<usize>, counts: &[u32], depth: u32) -> Option<Split> {
+    fn split(&mut self, rows: Range<usize>, counts: &[u32], depth: u32) -> Option<BestSplit> {
         let is_pure = counts.iter().filter(|&&count| count > 0).count() < 2;
         let is_small = (rows.len() as u64) < 2 * u64::from(self.limits.min_samples_leaf);
         if is_pure || is_small || depth >= self.limits.max_depth {
@@ -95,7 +95,7 @@ impl Growth<'_> {
         }
         let mut draw = Draw::new(&mut self.features, &mut self.random);
         let mut searched = 0;
-        let mut found: Option<Split> = None;
+        let mut found: Option<BestSplit> = None;
         while searched < self.limits.features_per_split {
             let Some(feature) = draw.next() else { break };
             let column = &self.table.columns[feature].keys;
@@ -110,7 +110,7 @@ impl Growth<'_> {
             if let Some(boundary) = boundary
                 && found.as_ref().is_none_or(|found| boundary.purity > found.boundary.purity)
             {
-                found = Some(Split { feature, boundary });
+                found = Some(BestSplit { feature, boundary });
             }
         }
         found
@@ -134,11 +134,11 @@ impl Growth<'_> {
 struct Draw<'a> {
     features: &'a mut [usize],
     drawn: usize,
-    random: &'a mut Random,
+    random: &'a mut SeededRng,
 }
 
 impl<'a> Draw<'a> {
-    fn new(features: &'a mut [usize], random: &'a mut Random) -> Self {
+    fn new(features: &'a mut [usize], random: &'a mut SeededRng) -> Self {
         Self { features, drawn: 0, random }
     }
 }
@@ -160,8 +160,8 @@ impl Iterator for Draw<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Purpose;
-    use crate::train::rank::Column;
+    use crate::rng::Purpose;
+    use crate::train::ordinal::Column;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { max_depth: u32::MAX, min_samples_leaf: 1, features_per_split: 1 };
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn grown(table: &Table, limits: Limits, seed: u64) -> Grown {
-        grow(table, (0..table.rows as u32).collect(), limits, Random::new(seed, Purpose::Tree(0)))
+        grow(table, (0..table.rows as u32).collect(), limits, SeededRng::new(seed, Purpose::Tree(0)))
     }
 
     /// How often each of `features` features is the root's.
@@ -266,7 +266,7 @@ mod tests {
         #[test]
         fn a_draw_has_every_feature_once(features in 0..40_usize, seed in any::<u64>(), draws in 1..4) {
             let mut order: Vec<usize> = (0..features).collect();
-            let mut random = Random::new(seed, Purpose::Tree(0));
+            let mut random = SeededRng::new(seed, Purpose::Tree(0));
             for _ in 0..draws {
                 let mut drawn: Vec<usize> = Draw::new(&mut order, &mut random).collect();
                 drawn.sort_unstable();

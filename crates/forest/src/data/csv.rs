@@ -4,11 +4,12 @@
 
 use std::borrow::Cow;
 
-use crate::cells::{self, Lines};
-use crate::data::{DataError, NAME_MAX, ROWS_MAX, Samples};
-use crate::labels::{Labels, Place};
-use crate::precision::RoundedCells;
-use crate::seen::{Column, Names, Seen};
+use crate::data::cells::{self, Lines};
+use crate::data::error::DataError;
+use crate::data::labels::{Labels, Place};
+use crate::data::precision::RoundedCells;
+use crate::data::samples::{NAME_MAX, ROWS_MAX, Samples};
+use crate::data::seen::{Column, Names, Seen};
 
 impl Samples {
     /// Reads comma-separated values (RFC 4180, UTF-8, one row a line): a header, then a row per sample. Every column
@@ -119,7 +120,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ClassNames;
+    use crate::data::samples::ClassNames;
     use proptest::prelude::*;
 
     fn read(text: &str) -> Samples {

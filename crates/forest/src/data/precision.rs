@@ -131,7 +131,7 @@ impl Decimal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Samples;
+    use crate::data::samples::Samples;
 
     fn read(cells: &[String]) -> Vec<Merged> {
         let rows: Vec<String> =

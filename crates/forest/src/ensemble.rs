@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::data::CLASSES_MAX;
+use crate::data::samples::CLASSES_MAX;
 
 /// A node of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub type Tree = Vec<Node>;
 ///
 /// Deserialising checks it as [`Forest::new`] does, so a `Forest` that exists cannot make inference fail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Parts", into = "Parts")]
+#[serde(try_from = "RawForest", into = "RawForest")]
 pub struct Forest {
     features: usize,
     classes: usize,
@@ -49,7 +49,7 @@ pub struct Forest {
 
 /// What a forest is made of, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Parts {
+pub struct RawForest {
     /// How many values a row has.
     pub features: usize,
     /// How many classes there are.
@@ -60,15 +60,15 @@ pub struct Parts {
     pub trees: Vec<Tree>,
 }
 
-impl TryFrom<Parts> for Forest {
-    type Error = ModelError;
+impl TryFrom<RawForest> for Forest {
+    type Error = ForestError;
 
-    fn try_from(parts: Parts) -> Result<Self, ModelError> {
+    fn try_from(parts: RawForest) -> Result<Self, ForestError> {
         Self::new(parts)
     }
 }
 
-impl From<Forest> for Parts {
+impl From<Forest> for RawForest {
     fn from(forest: Forest) -> Self {
         let Forest { features, classes, distributions, trees } = forest;
         Self { features, classes, distributions, trees }
@@ -77,7 +77,7 @@ impl From<Forest> for Parts {
 
 /// Why parts are no forest.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub enum ModelError {
+pub enum ForestError {
     /// It takes no values.
     #[error("forest takes no features: it needs at least one")]
     NoFeatures,
@@ -145,33 +145,33 @@ pub enum NodeFault {
 impl Forest {
     /// A forest of these parts, checked: indices in range, children after their parents, every node of a tree
     /// reached by exactly one path, thresholds finite, distributions that are distributions.
-    pub fn new(parts: Parts) -> Result<Self, ModelError> {
-        let Parts { features, classes, distributions, trees } = parts;
+    pub fn new(parts: RawForest) -> Result<Self, ForestError> {
+        let RawForest { features, classes, distributions, trees } = parts;
         if features == 0 {
-            return Err(ModelError::NoFeatures);
+            return Err(ForestError::NoFeatures);
         }
         if !(2..=CLASSES_MAX).contains(&classes) {
-            return Err(ModelError::Classes { found: classes });
+            return Err(ForestError::Classes { found: classes });
         }
         if trees.is_empty() {
-            return Err(ModelError::NoTrees);
+            return Err(ForestError::NoTrees);
         }
         if !distributions.len().is_multiple_of(classes) {
-            return Err(ModelError::CutDistribution { found: distributions.len(), classes });
+            return Err(ForestError::CutDistribution { found: distributions.len(), classes });
         }
         if let Some(index) = distributions.chunks_exact(classes).position(|chunk| !is_distribution(chunk)) {
-            return Err(ModelError::NoDistribution { index });
+            return Err(ForestError::NoDistribution { index });
         }
         let forest = Self { features, classes, distributions, trees };
         forest.check_trees().map(|()| forest)
     }
 
-    fn check_trees(&self) -> Result<(), ModelError> {
+    fn check_trees(&self) -> Result<(), ForestError> {
         for (index, tree) in self.trees.iter().enumerate() {
             if tree.is_empty() {
-                return Err(ModelError::EmptyTree { tree: index });
+                return Err(ForestError::EmptyTree { tree: index });
             }
-            self.check_nodes(tree).map_err(|(node, fault)| ModelError::Node { tree: index, node, fault })?;
+            self.check_nodes(tree).map_err(|(node, fault)| ForestError::Node { tree: index, node, fault })?;
         }
         Ok(())
     }
@@ -236,14 +236,14 @@ fn is_distribution(probabilities: &[f64]) -> bool {
 /// A forest while its trees are made. Most leaves have one class only, so equal distributions are kept once.
 #[derive(Debug)]
 pub struct Builder {
-    parts: Parts,
+    parts: RawForest,
     indices: HashMap<Vec<u64>, u32>,
 }
 
 impl Builder {
     /// A forest without trees, for rows of so many features and so many classes.
     pub fn new(features: usize, classes: usize) -> Self {
-        Self { parts: Parts { features, classes, ..Parts::default() }, indices: HashMap::new() }
+        Self { parts: RawForest { features, classes, ..RawForest::default() }, indices: HashMap::new() }
     }
 
     /// The index of a distribution: one probability per class.
@@ -263,7 +263,7 @@ impl Builder {
     }
 
     /// The forest, checked.
-    pub fn finish(self) -> Result<Forest, ModelError> {
+    pub fn finish(self) -> Result<Forest, ForestError> {
         Forest::new(self.parts)
     }
 }
@@ -281,8 +281,8 @@ mod tests {
         Node::Leaf { distribution }
     }
 
-    fn parts() -> Parts {
-        Parts {
+    fn parts() -> RawForest {
+        RawForest {
             features: 2,
             classes: 2,
             distributions: vec![1.0, 0.0, 0.25, 0.75],
@@ -294,13 +294,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(change: impl Fn(&mut Parts), expected: &str) {
+    fn check(change: impl Fn(&mut RawForest), expected: &str) {
         let mut changed = parts();
         change(&mut changed);
         let json = serde_json::to_string(&changed);
         assert_eq!(Forest::new(changed).unwrap_err().to_string(), expected);
         // JSON has no NaN; every other wrong forest must be refused where it is read, too.
-        if let Ok(read) = json.and_then(|json| serde_json::from_str::<Parts>(&json)) {
+        if let Ok(read) = json.and_then(|json| serde_json::from_str::<RawForest>(&json)) {
             let json = serde_json::to_string(&read).unwrap();
             assert_eq!(serde_json::from_str::<Forest>(&json).unwrap_err().to_string(), expected);
         }
@@ -387,7 +387,7 @@ mod tests {
             ),
         ) {
             let trees = vec![nodes];
-            if let Ok(forest) = Forest::new(Parts { trees, ..parts() }) {
+            if let Ok(forest) = Forest::new(RawForest { trees, ..parts() }) {
                 let mut pending = vec![0];
                 let mut visited = 0;
                 while let Some(index) = pending.pop() {

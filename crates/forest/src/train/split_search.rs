@@ -3,7 +3,7 @@
 //! Comes in: the keys of the rows. Goes out: between which two ranks to split, and how good that is. Never: a
 //! sum of floats, whose value would depend on the order of the rows.
 
-use crate::train::rank::{class, rank};
+use crate::train::ordinal::{class, rank};
 
 /// Where to split.
 #[derive(Clone, Copy, Debug, PartialEq)]

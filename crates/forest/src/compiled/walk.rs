@@ -7,9 +7,9 @@ use linfa::traits::PredictInplace;
 use ndarray::{Array1, ArrayBase, Data, Ix2};
 use thiserror::Error;
 
-use crate::data::Samples;
-use crate::layout::{Nodes, Packed, Step};
-use crate::model::Forest;
+use crate::compiled::layout::{CompiledForest, Nodes, Step};
+use crate::data::samples::Samples;
+use crate::ensemble::Forest;
 use crate::scale::Scaler;
 
 /// How many paths are walked at a time: while one waits for memory, the others go on. With 16, which do not all
@@ -42,7 +42,7 @@ pub enum PredictError {
     },
 }
 
-impl Packed {
+impl CompiledForest {
     /// Fills `probabilities`, one per class, with the answer for `row`, which a [`Scaler`] has scaled.
     pub fn predict_row(&self, row: &[f32], probabilities: &mut [f64]) -> Result<(), PredictError> {
         if probabilities.len() != self.classes {
@@ -193,7 +193,7 @@ pub fn class_of(probabilities: &[f64]) -> usize {
 
 impl<D: Data<Elem = f64>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for Forest {
     /// Fills `classes` with the class of each record. The forest is laid out anew each time: to predict often,
-    /// keep a [`Packed`].
+    /// keep a [`CompiledForest`].
     ///
     /// # Panics
     /// As linfa's own models do, if the shapes do not fit.
@@ -202,7 +202,7 @@ impl<D: Data<Elem = f64>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for F
         assert_eq!(records.ncols(), self.features(), "the number of columns is not the number of features");
         let rows: Vec<f32> = records.iter().map(|&value| value as f32).collect();
         let mut probabilities = vec![0.0; records.nrows() * self.classes()];
-        let predicted = Packed::new(self).predict_rows(&rows, &mut probabilities);
+        let predicted = CompiledForest::new(self).predict_rows(&rows, &mut probabilities);
         assert_eq!(predicted, Ok(()), "the rows do not fit the forest");
         let answers = probabilities.chunks(self.classes()).map(class_of);
         classes.iter_mut().zip(answers).for_each(|(class, answer)| *class = answer);
@@ -216,8 +216,8 @@ impl<D: Data<Elem = f64>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Builder, Node};
-    use crate::train::RandomForest;
+    use crate::ensemble::{Builder, Node};
+    use crate::train::parameters::RandomForest;
     use proptest::prelude::*;
 
     /// A tree that goes right on feature `depth` % `features` where it is above `depth`, down to `depth` questions.
@@ -270,7 +270,7 @@ mod tests {
 
     /// Compares one row and many with the definition, bit by bit.
     fn check(forest: &Forest, rows: &[f32]) {
-        let packed = Packed::new(forest);
+        let packed = CompiledForest::new(forest);
         let mut together = vec![f64::NAN; rows.len() / packed.features() * packed.classes()];
         packed.predict_rows(rows, &mut together).unwrap();
         let mut one = vec![f64::NAN; packed.classes()];
@@ -297,7 +297,7 @@ mod tests {
     fn more_features_than_a_small_node_can_name_give_the_same_answer() {
         for (features, is_small) in [(1024, true), (1025, false)] {
             let forest = forest(&[40, 3, 1030], features);
-            assert_eq!(matches!(Packed::new(&forest).nodes, Nodes::Small(_)), is_small);
+            assert_eq!(matches!(CompiledForest::new(&forest).nodes, Nodes::Small(_)), is_small);
             let rows: Vec<f32> = (0..3 * features).map(|place| (place * 7 % 1100) as f32).collect();
             check(&forest, &rows);
         }
@@ -307,7 +307,7 @@ mod tests {
     fn more_nodes_than_a_small_node_can_count_give_the_same_answer() {
         for (depth, is_small) in [((1 << 21) - 1, true), (1 << 21, false)] {
             let forest = forest(&[depth], 1);
-            assert_eq!(matches!(Packed::new(&forest).nodes, Nodes::Small(_)), is_small);
+            assert_eq!(matches!(CompiledForest::new(&forest).nodes, Nodes::Small(_)), is_small);
             check(&forest, &[f32::INFINITY, 0.5]);
         }
     }
@@ -319,10 +319,10 @@ mod tests {
 
     #[test]
     fn lengths_that_do_not_fit_are_refused() {
-        let packed = Packed::new(&forest(&[2], 3));
+        let packed = CompiledForest::new(&forest(&[2], 3));
         let error = |values: usize, room: usize, many: bool| {
             let (values, mut room) = (vec![0.0; values], vec![0.0; room]);
-            let predict = if many { Packed::predict_rows } else { Packed::predict_row };
+            let predict = if many { CompiledForest::predict_rows } else { CompiledForest::predict_row };
             predict(&packed, &values, &mut room).unwrap_err().to_string()
         };
         assert_eq!(error(2, 2, false), "2 values are not 1 rows of 3 features");
@@ -351,7 +351,7 @@ mod tests {
             Node::Leaf { distribution: left },
             Node::Leaf { distribution: right },
         ]);
-        let packed = Packed::new(&builder.finish().unwrap());
+        let packed = CompiledForest::new(&builder.finish().unwrap());
         assert_eq!(packed.accuracy(&Scaler::identity(1), &samples), Ok(0.75));
         assert_eq!(packed.accuracy(&Scaler::new(vec![0.9], vec![1.0]).unwrap(), &samples), Ok(0.5));
         assert_eq!(packed.accuracy(&Scaler::identity(1), &samples.select(&[])), Ok(0.0));

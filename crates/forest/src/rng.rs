@@ -4,7 +4,7 @@
 //! every upgrade, which a library's generator does not promise. Never: a secret.
 
 /// `SplitMix64` (Steele, Lea and Flood 2014).
-pub(crate) struct Random(u64);
+pub(crate) struct SeededRng(u64);
 
 /// What the state moves by at each draw: an odd number near 2^64 divided by the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -24,7 +24,7 @@ pub(crate) enum Purpose {
     Tree(u64),
 }
 
-impl Random {
+impl SeededRng {
     /// The stream of draws that `seed` decides for `purpose`.
     pub(crate) fn new(seed: u64, purpose: Purpose) -> Self {
         let tagged = |tag: [u8; 8]| mix(mix(seed) ^ u64::from_le_bytes(tag));
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn the_generator_is_the_published_one() {
         // The first draws of the authors' reference program for the seed 1234567.
-        let mut random = Random(1_234_567);
+        let mut random = SeededRng(1_234_567);
         let draws = [random.next(), random.next(), random.next()];
         assert_eq!(draws, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn seeds_purposes_and_trees_have_streams_of_their_own_that_repeat() {
         let draws = |seed, purpose| {
-            let mut random = Random::new(seed, purpose);
+            let mut random = SeededRng::new(seed, purpose);
             [random.next(), random.next()]
         };
         assert_eq!(draws(1, Purpose::Tree(2)), draws(1, Purpose::Tree(2)));
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_first_tree_does_not_repeat_the_draws_of_the_split_or_of_the_rows() {
         let below = |purpose| {
-            let mut random = Random::new(42, purpose);
+            let mut random = SeededRng::new(42, purpose);
             (0..1000).map(|_| random.below(1000)).collect::<Vec<_>>()
         };
         let (tree, split, rows) = (below(Purpose::Tree(0)), below(Purpose::Split), below(Purpose::Synthetic));
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn numbers_below_a_bound_are_equally_likely() {
-        let mut random = Random::new(3, Purpose::Split);
+        let mut random = SeededRng::new(3, Purpose::Split);
         let mut counts = [0_u32; 7];
         (0..70_000).for_each(|_| counts[random.below(7)] += 1);
         assert!(counts.iter().all(|count| (9_600..10_400).contains(count)), "{counts:?}");
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn normal_numbers_have_the_moments_and_tails_of_the_normal_distribution() {
-        let mut random = Random::new(4, Purpose::Split);
+        let mut random = SeededRng::new(4, Purpose::Split);
         let draws: Vec<f64> = (0..200_000).map(|_| random.normal()).collect();
         let mean = |f: &dyn Fn(f64) -> f64| draws.iter().map(|&x| f(x)).sum::<f64>() / draws.len() as f64;
         let found = [
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_shuffle_can_give_every_order() {
-        let mut random = Random::new(5, Purpose::Split);
+        let mut random = SeededRng::new(5, Purpose::Split);
         let mut orders: Vec<_> = (0..600)
             .map(|_| {
                 let mut items = [0, 1, 2, 3];

@@ -11,9 +11,9 @@ use ndarray::Ix1;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::data::Samples;
-use crate::model::{Builder, Forest, ModelError, Node, Tree};
-use crate::train::{RandomForest, RandomForestParams, TrainError};
+use crate::data::samples::Samples;
+use crate::ensemble::{Builder, Forest, ForestError, Node, Tree};
+use crate::train::parameters::{RandomForest, RandomForestParams, TrainError};
 
 /// A random forest as linfa grows it.
 pub type LinfaForest = linfa_ensemble::RandomForest<f64, usize>;
@@ -69,7 +69,7 @@ fn grow(parameters: &RandomForest, dataset: &Dataset<f64, usize, Ix1>) -> Result
 
 /// The same nodes as a [`Forest`]: each leaf gives all to the class it votes for. Where several classes have the
 /// most votes linfa takes one of them by chance, a [`Forest`] the lowest.
-pub fn flatten(grown: &LinfaForest, features: usize, classes: usize) -> Result<Forest, ModelError> {
+pub fn flatten(grown: &LinfaForest, features: usize, classes: usize) -> Result<Forest, ForestError> {
     let mut builder = Builder::new(features, classes);
     for (tree, its_features) in grown.models.iter().zip(&grown.model_features) {
         let tree = flatten_tree(tree.root_node(), its_features, |class| {
@@ -115,8 +115,8 @@ fn below(threshold: f64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ClassNames;
-    use crate::layout::Packed;
+    use crate::compiled::layout::CompiledForest;
+    use crate::data::samples::ClassNames;
     use crate::scale::Scaler;
     use linfa::traits::Predict;
     use ndarray::Array1;
@@ -149,7 +149,7 @@ mod tests {
         // 15 trees and 2 classes: no vote is tied, so chance decides nothing.
         assert_eq!(ours, theirs);
 
-        let packed = Packed::new(&flat);
+        let packed = CompiledForest::new(&flat);
         let mut probabilities = [0.0; 2];
         for (row, votes) in samples.rows().zip(votes(&grown, &dataset, 2)) {
             let row: Vec<f32> = row.iter().map(|&value| value as f32).collect();

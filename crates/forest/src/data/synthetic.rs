@@ -3,9 +3,10 @@
 //! Comes in: how many, and a seed. Goes out: [`Samples`], the same on every machine. Never: anything that the
 //! arguments do not decide.
 
-use crate::data::{ClassNames, DataError, ROWS_MAX, Samples};
-use crate::random::{Purpose, Random};
-use crate::seen::Seen;
+use crate::data::error::DataError;
+use crate::data::samples::{ClassNames, ROWS_MAX, Samples};
+use crate::data::seen::Seen;
+use crate::rng::{Purpose, SeededRng};
 
 impl Samples {
     /// So many `rows` of `features` standard normal values, named `x0` on, with class 1 where `x0 + x1 > 0`
@@ -19,7 +20,7 @@ impl Samples {
         if features < 2 {
             return Err(DataError::TooFewFeatures { found: features });
         }
-        let mut random = Random::new(seed, Purpose::Synthetic);
+        let mut random = SeededRng::new(seed, Purpose::Synthetic);
         let mut values = Vec::new();
         let mut targets = Vec::with_capacity(rows);
         for _ in 0..rows {

@@ -1,74 +1,80 @@
-//! One loaded model behind the routes: the bytes of a request become the bytes of an answer.
+//! The model behind the routes: the body of a request becomes the body of an answer.
 //!
-//! Comes in: a request's body. Goes out: the answer's body, or a failure. Never: a wait for another request; and a
-//! panic of the model ends the request, not the process.
+//! A panic of the model ends the request, not the process.
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use canopy_contract::body;
 use canopy_contract::describe::ModelDescription;
-use canopy_contract::predict::{PredictResponse, RowAnswer, RowsAnswer};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema;
 use canopy_runtime::trace::RequestSpan;
+use serde::Serialize;
 
-use crate::engine::pipeline::Pipeline;
+use crate::engine::head::Answer;
+use crate::engine::loaded::LoadedModel;
 use crate::error::Failure;
 use crate::metrics::PredictionMetrics;
 
-/// What answers rows. The engine knows nothing else of a model.
+/// Answers rows.
 pub trait Model: Send + Sync {
-    /// Answers each row, in their order. The rows have been checked against the model's features.
-    fn predict(&self, rows: &Rows) -> Result<Vec<RowAnswer>, Box<dyn Error + Send + Sync>>;
+    /// The answer for each row, in their order. The rows have been checked against the model's features.
+    fn predict(&self, rows: &Rows) -> Result<Vec<Answer>, Box<dyn Error + Send + Sync>>;
 
-    /// How many trees one row walks through.
-    fn trees(&self) -> usize;
+    /// About how long it takes to answer so many rows.
+    fn cost(&self, rows: usize) -> Duration;
 }
 
-impl Model for Pipeline {
-    fn predict(&self, rows: &Rows) -> Result<Vec<RowAnswer>, Box<dyn Error + Send + Sync>> {
+impl Model for LoadedModel {
+    fn predict(&self, rows: &Rows) -> Result<Vec<Answer>, Box<dyn Error + Send + Sync>> {
         Ok(self.predict(rows)?)
     }
 
-    fn trees(&self) -> usize {
-        self.trees()
+    fn cost(&self, rows: usize) -> Duration {
+        self.cost(rows)
     }
 }
 
-/// A body longer than this is read and answered away from the workers that serve connections.
+/// A longer body is read and answered away from the workers that serve connections.
 const LIGHT_BYTES: usize = 32 * 1024;
-/// So is one with more rows times trees than this.
-const LIGHT_WALKS: usize = 20_000;
+/// So is one whose rows take longer than this.
+const LIGHT_COST: Duration = Duration::from_millis(2);
 
-/// A model, what is said of it, and what counts its predictions.
-pub struct Engine {
+/// The body of an answer to a request with `instances`.
+#[derive(Serialize)]
+struct Answers<'a> {
+    predictions: &'a [Answer],
+}
+
+/// A model with its description and the metrics of its predictions.
+pub struct ServedModel {
     model: Box<dyn Model>,
     description: ModelDescription,
     metrics: PredictionMetrics,
 }
 
-/// An answer, and what a log line says of it.
+/// An answer, and what is logged about it.
 #[derive(Debug)]
 pub struct Answered {
     /// The body.
     pub json: Vec<u8>,
     /// How many values a row has.
     pub features: usize,
-    /// How many rows were asked about.
+    /// How many rows the request had.
     pub rows: usize,
-    /// The prediction, where there is only one.
-    pub only: Option<RowAnswer>,
+    /// The answer to a request with `features`.
+    pub only: Option<Answer>,
 }
 
-impl Engine {
-    /// An engine for `model`, which is what `description` says.
+impl ServedModel {
+    /// Serves `model`.
     pub fn new(model: Box<dyn Model>, description: ModelDescription, metrics: PredictionMetrics) -> Self {
         Self { model, description, metrics }
     }
 
-    /// What is said of the model.
+    /// The model's description.
     pub fn description(&self) -> &ModelDescription {
         &self.description
     }
@@ -77,7 +83,7 @@ impl Engine {
     /// anything is read: each row opens a bracket, so brackets bound the rows.
     pub fn is_heavy(&self, body: &[u8]) -> bool {
         let rows_at_most = || body.iter().map(|&byte| usize::from(byte == b'[')).sum::<usize>();
-        body.len() > LIGHT_BYTES || rows_at_most() * self.model.trees() > LIGHT_WALKS
+        body.len() > LIGHT_BYTES || self.model.cost(rows_at_most()) > LIGHT_COST
     }
 
     /// Answers a request.
@@ -87,17 +93,17 @@ impl Engine {
         let answers = self.predict(&rows, span)?;
 
         let (count, only) = (answers.len(), answers.first().copied().filter(|_| rows.is_single()));
-        let response = match only {
-            Some(answer) => PredictResponse::Row(answer),
-            None => PredictResponse::Rows(RowsAnswer { predictions: answers }),
-        };
         // A number between 0 and 1 and an index: 64 bytes hold one answer.
         let mut json = Vec::with_capacity(64 * count);
-        serde_json::to_writer(&mut json, &response).map_err(|_| Failure::ModelFailed)?;
+        let written = match only {
+            Some(answer) => serde_json::to_writer(&mut json, &answer),
+            None => serde_json::to_writer(&mut json, &Answers { predictions: &answers }),
+        };
+        written.map_err(|_| Failure::ModelFailed)?;
         Ok(Answered { json, features: self.description.features.len(), rows: count, only })
     }
 
-    fn predict(&self, rows: &Rows, span: &RequestSpan) -> Result<Vec<RowAnswer>, Failure> {
+    fn predict(&self, rows: &Rows, span: &RequestSpan) -> Result<Vec<Answer>, Failure> {
         let ModelDescription { model, version, .. } = &self.description;
         let inference = span.inference();
         inference.model(model.as_str(), version, rows.len());

@@ -3,12 +3,13 @@
 //! Comes in: samples, a share and a seed. Goes out: two parts with the classes in equal shares. Never: a row in
 //! both parts.
 
-use crate::data::{DataError, Samples};
-use crate::random::{Purpose, Random};
+use crate::data::error::DataError;
+use crate::data::samples::Samples;
+use crate::rng::{Purpose, SeededRng};
 
 /// Samples in two parts; each row is in one of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Split {
+pub struct TrainTest {
     /// To learn from: it has rows of every class.
     pub train: Samples,
     /// To be judged by.
@@ -22,14 +23,14 @@ impl Samples {
     /// rows, but fewer where a class would keep no row to learn from. Other than there, every class of two rows or
     /// more has at least one of them held out: a class without one would not be judged at all. From 100 percent on
     /// nothing would be left.
-    pub fn split(&self, test_percent: u32, seed: u64) -> Result<Split, DataError> {
+    pub fn split(&self, test_percent: u32, seed: u64) -> Result<TrainTest, DataError> {
         let unsplittable = DataError::Unsplittable { rows: self.len(), test_percent };
         if test_percent >= 100 {
             return Err(unsplittable);
         }
         let by_class = self.rows_by_class();
         let sizes: Vec<usize> = by_class.iter().map(Vec::len).collect();
-        let mut random = Random::new(seed, Purpose::Split);
+        let mut random = SeededRng::new(seed, Purpose::Split);
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for (mut rows, held_out) in by_class.into_iter().zip(held_out(&sizes, test_percent)) {
             random.shuffle(&mut rows);
@@ -43,7 +44,7 @@ impl Samples {
         }
         train.sort_unstable();
         test.sort_unstable();
-        Ok(Split { train: self.select(&train), test: self.select(&test) })
+        Ok(TrainTest { train: self.select(&train), test: self.select(&test) })
     }
 
     fn rows_by_class(&self) -> Vec<Vec<usize>> {
@@ -81,7 +82,7 @@ fn held_out(sizes: &[usize], test_percent: u32) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ClassNames;
+    use crate::data::samples::ClassNames;
     use proptest::prelude::*;
 
     fn samples(sizes: &[usize]) -> Samples {
@@ -139,7 +140,7 @@ mod tests {
             sizes in prop::collection::vec(1..40_usize, 2..5), percent in 0..120_u32, seed in any::<u64>(),
         ) {
             let all = samples(&sizes);
-            if let Ok(Split { train, test }) = all.split(percent, seed) {
+            if let Ok(TrainTest { train, test }) = all.split(percent, seed) {
                 let mut rows = [train.values(), test.values()].concat();
                 rows.sort_unstable_by(f64::total_cmp);
                 prop_assert_eq!(&rows[..], all.values());

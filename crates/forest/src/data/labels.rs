@@ -6,8 +6,9 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use crate::data::{CLASSES_MAX, ClassNames, DataError, NAME_MAX};
-use crate::seen::{Column, Seen};
+use crate::data::error::DataError;
+use crate::data::samples::{CLASSES_MAX, ClassNames, NAME_MAX};
+use crate::data::seen::{Column, Seen};
 
 /// What programs write where a value is missing: pandas' list, R, Weka, SQL, and a dash.
 const MISSING: [&str; 23] = [

@@ -3,11 +3,11 @@
 //! Comes in: a checked [`Forest`]. Goes out: the same questions in few bytes, without a branch between them.
 //! Never: another answer.
 
-use crate::model::{Forest, Node, Tree};
+use crate::ensemble::{Forest, Node, Tree};
 
 /// A forest ready for inference.
 #[derive(Clone, Debug)]
-pub struct Packed {
+pub struct CompiledForest {
     pub(crate) features: usize,
     pub(crate) classes: usize,
     pub(crate) nodes: Nodes,
@@ -80,7 +80,7 @@ impl Step for Wide {
     }
 }
 
-impl Packed {
+impl CompiledForest {
     /// Lays `forest` out.
     pub fn new(forest: &Forest) -> Self {
         let mut leaves = Vec::new();

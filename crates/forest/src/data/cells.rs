@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::data::DataError;
+use crate::data::error::DataError;
 
 /// Separators that other programs write.
 const OTHER_SEPARATORS: [char; 3] = [';', '\t', '|'];

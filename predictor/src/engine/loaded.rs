@@ -1,0 +1,93 @@
+//! A loaded model: rows are preprocessed, an engine computes scores, a head turns them into answers.
+//!
+//! The answer for a row does not depend on the rows beside it.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use canopy_contract::rows::Rows;
+use canopy_forest::scale::Scaler;
+
+use crate::engine::head::{Answer, Head};
+use crate::engine::interface::{Batch, Engine, EngineError, Scratch};
+
+/// Rows are computed in blocks of this size, so that the buffers between the steps stay in a CPU's cache.
+const BLOCK_ROWS: usize = 512;
+
+#[derive(Debug, Default)]
+struct Buffers {
+    scaled: Vec<f64>,
+    scores: Vec<f64>,
+    probabilities: Vec<f64>,
+    scratch: Scratch,
+}
+
+thread_local! {
+    /// Kept from request to request.
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::default());
+}
+
+/// A model that can answer rows.
+pub struct LoadedModel {
+    /// Absent where it would change nothing.
+    scaler: Option<Scaler>,
+    engine: Box<dyn Engine>,
+    head: Head,
+}
+
+impl LoadedModel {
+    /// A model of parts that fit each other: the scaler and the engine take rows of the same length, and the head takes
+    /// the engine's scores.
+    pub fn new(scaler: &Scaler, engine: Box<dyn Engine>, head: Head) -> Self {
+        Self { scaler: Some(scaler.clone()).filter(|scaler| !scaler.is_identity()), engine, head }
+    }
+
+    /// About how long it takes to answer so many rows.
+    pub fn cost(&self, rows: usize) -> Duration {
+        self.engine.cost(rows)
+    }
+
+    /// The answer for each row. Every row must be as long as the model has inputs.
+    pub fn predict(&self, rows: &Rows) -> Result<Vec<Answer>, EngineError> {
+        let mut answers = Vec::with_capacity(rows.len());
+        self.for_each_row(rows, |scores, room| answers.push(self.head.answer(scores, room)))?;
+        Ok(answers)
+    }
+
+    /// The probability of every class, in the order of the classes, for each row.
+    pub fn probabilities(&self, rows: &Rows) -> Result<Vec<Vec<f64>>, EngineError> {
+        let mut all = Vec::with_capacity(rows.len());
+        self.for_each_row(rows, |scores, room| {
+            self.head.probabilities(scores, room);
+            all.push(room.clone());
+        })?;
+        Ok(all)
+    }
+
+    fn for_each_row(
+        &self,
+        rows: &Rows,
+        mut then: impl FnMut(&[f64], &mut Vec<f64>),
+    ) -> Result<(), EngineError> {
+        let (inputs, outputs) = (self.engine.inputs(), self.engine.outputs());
+        if rows.iter().any(|row| row.len() != inputs) {
+            return Err(EngineError::Values { values: rows.values().len(), inputs });
+        }
+        BUFFERS.with_borrow_mut(|Buffers { scaled, scores, probabilities, scratch }| {
+            for block in rows.values().chunks(BLOCK_ROWS * inputs) {
+                let values = match &self.scaler {
+                    Some(scaler) => {
+                        scaler.apply_to(block, scaled);
+                        &scaled[..]
+                    }
+                    None => block,
+                };
+                scores.clear();
+                scores.resize(block.len() / inputs * outputs, 0.0);
+                self.engine.run(Batch::new(values, inputs)?, scratch, scores)?;
+                scores.chunks_exact(outputs).for_each(|scores| then(scores, probabilities));
+            }
+            Ok(())
+        })
+    }
+}
