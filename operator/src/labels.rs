@@ -27,6 +27,9 @@ pub const SPEC_DIGEST: &str = "canopy.rs/meaning";
 /// they stopped serving.
 pub const RETIRED: &str = "canopy.rs/retired";
 
+/// Label of an `EndpointSlice`: the Service it belongs to. Kubernetes sets it, and copies the labels of the Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 /// Annotation of the Lease: the installation of the leader.
 pub const INSTALLATION: &str = "canopy.rs/installation";
 

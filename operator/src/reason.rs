@@ -39,6 +39,8 @@ pub enum Reason {
     PodsRefused,
     /// Pods are running and not ready.
     PodsNotReady,
+    /// Pods are ready, but the Service through which gateways discover them has no endpoints.
+    NoEndpoints,
     /// `prepare` failed temporarily and is retried.
     PrepareFailed,
     /// A container exceeded its memory limit.
@@ -81,7 +83,7 @@ impl Diagnosis {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Serving,
         Self::Prepared,
         Self::Preparing,
@@ -98,6 +100,7 @@ impl Reason {
         Self::Unschedulable,
         Self::PodsRefused,
         Self::PodsNotReady,
+        Self::NoEndpoints,
         Self::PrepareFailed,
         Self::OutOfMemory,
         Self::DeadlineExceeded,
@@ -130,6 +133,7 @@ impl Reason {
             Self::Unschedulable => "Unschedulable",
             Self::PodsRefused => "PodsRefused",
             Self::PodsNotReady => "PodsNotReady",
+            Self::NoEndpoints => "NoEndpoints",
             Self::PrepareFailed => "PrepareFailed",
             Self::OutOfMemory => "OutOfMemory",
             Self::DeadlineExceeded => "DeadlineExceeded",

@@ -39,6 +39,7 @@ use crate::state::{Objects, ObservedState, PreviousStatus};
 use crate::status::conditions;
 use crate::status::events;
 use crate::status::inputs::{ApplyOutcome, StatusInputs};
+use crate::status::reach::{self, EndpointGaps};
 use crate::status::{previous_status, status};
 use crate::tracing_spans;
 
@@ -70,6 +71,8 @@ pub struct Context {
     pub spec_resolver: SpecResolver,
     /// Written statuses that the watch has not delivered yet.
     pub pending_statuses: PendingStatuses,
+    /// Since when each model has had ready pods but no endpoints.
+    pub endpoint_gaps: EndpointGaps,
     /// Backoff of models with failed reconciles.
     pub failures: Backoff,
 }
@@ -91,6 +94,7 @@ impl Context {
             metrics,
             spec_resolver,
             pending_statuses: PendingStatuses::default(),
+            endpoint_gaps: EndpointGaps::default(),
             failures: Backoff::new(FAILURES),
         }
     }
@@ -98,10 +102,12 @@ impl Context {
     /// Removes records of deleted models.
     fn forget(&self) {
         let models = self.stores.models.len();
-        if self.pending_statuses.len() > models || self.failures.len() > models {
+        let known = [self.pending_statuses.len(), self.endpoint_gaps.len(), self.failures.len()];
+        if known.iter().any(|known| *known > models) {
             let there: HashSet<_> =
                 self.stores.models.state().iter().filter_map(|model| model.uid()).collect();
             self.pending_statuses.retain(|uid| there.contains(uid));
+            self.endpoint_gaps.retain(|uid| there.contains(uid));
             self.failures.retain(|uid| there.contains(uid));
         }
     }
@@ -184,6 +190,8 @@ async fn reconcile_model(
         rollout: &rollout,
         outcome: &outcome,
         refused: None,
+        was_ready: false,
+        was_available: false,
         now,
     };
     let status = status(&model, inputs);
@@ -201,6 +209,7 @@ async fn reconcile_model(
         refusal_policy::requeue_after(&desired, &observed, now),
         progress::requeue_after(&desired, &observed, now),
         pod_replacement::requeue_after(&observed, now),
+        reach::requeue_after(&observed),
     ];
     let next = by_time.into_iter().chain([blocked_requeue, applied.retry_after]);
     Ok(next.flatten().min())
@@ -265,7 +274,8 @@ async fn load(
             }
         }
     }
-    let observed = ObservedState::read(name, &objects, snapshots, previous_status);
+    let mut observed = ObservedState::read(name, &objects, snapshots, previous_status);
+    observed.reach = context.endpoint_gaps.reach(model, name, &observed, now);
     Ok(LoadedModel { desired, observed, source_error })
 }
 

@@ -4,16 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use canopy_contract::names::ModelName;
 use canopy_contract::report::Report;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 
-use crate::labels::{Labels, RETIRED, REVISION};
+use crate::labels::{Labels, RETIRED, REVISION, SERVICE_NAME};
 use crate::pod::diagnosis::{self, Stuck};
 use crate::reason::Diagnosis;
 use crate::revision::retirement::{self, Retired};
@@ -30,6 +32,8 @@ pub struct Objects {
     pub config_maps: Vec<Arc<PartialObjectMeta<ConfigMap>>>,
     /// Services that select the serving revision.
     pub services: Vec<Arc<Service>>,
+    /// `EndpointSlice`s of the Services.
+    pub slices: Vec<Arc<EndpointSlice>>,
     /// Pods of all revisions.
     pub pods: Vec<Arc<Pod>>,
 }
@@ -58,12 +62,28 @@ pub struct ObservedState {
     pub selected: Option<String>,
     /// Selectors by name of the Service.
     pub selectors: BTreeMap<String, Labels>,
+    /// Names of the pods behind the ready endpoints of the Service for gateways.
+    pub endpoints: BTreeSet<String>,
+    /// Whether that Service has an endpoint of the selected revision.
+    pub reach: Reach,
     /// Revisions that served before.
     pub retired: Retired,
     /// Facts from the previous status.
     pub previous_status: PreviousStatus,
     /// Revisions whose data `ConfigMap` is lost and cannot be recreated.
     pub lost: BTreeSet<String>,
+}
+
+/// Whether the Service for gateways has an endpoint of the revision it selects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// It has one, or no pod is ready.
+    #[default]
+    Reached,
+    /// Pods are ready but no endpoint exists yet. This is the rest of the grace period.
+    Awaited(Duration),
+    /// Pods have been ready beyond the grace period and no endpoint exists.
+    Lost,
 }
 
 /// The observed state of a revision.
@@ -128,7 +148,7 @@ impl ObservedState {
         snapshots: BTreeMap<String, Snapshot>,
         previous_status: PreviousStatus,
     ) -> Self {
-        let Objects { deployments, controller_revisions, config_maps, services, pods } = objects;
+        let Objects { deployments, controller_revisions, config_maps, services, slices, pods } = objects;
         let mut revisions = BTreeMap::<String, ObservedRevision>::new();
         for deployment in deployments {
             if let Some(revision) = deployment.labels().get(REVISION) {
@@ -157,6 +177,8 @@ impl ObservedState {
             revisions,
             selected: endpoints.and_then(selected_by).or_else(|| stable.and_then(selected_by)),
             selectors: services.iter().map(|service| (service.name_any(), selector(service))).collect(),
+            endpoints: ready_endpoints(&name.endpoints_service(), slices),
+            reach: Reach::default(),
             retired: stamp.map(|stamp| retirement::read(stamp)).unwrap_or_default(),
             previous_status,
             lost: BTreeSet::new(),
@@ -170,6 +192,19 @@ fn named<'a>(name: &str, services: &'a [Arc<Service>]) -> Option<&'a Service> {
 
 fn selector(service: &Service) -> Labels {
     service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default()
+}
+
+fn ready_endpoints(service: &str, slices: &[Arc<EndpointSlice>]) -> BTreeSet<String> {
+    let own =
+        slices.iter().filter(|slice| slice.labels().get(SERVICE_NAME).is_some_and(|name| name == service));
+    let endpoints =
+        own.flat_map(|slice| slice.endpoints.iter().flatten()).filter(|endpoint| is_ready(endpoint));
+    endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect()
+}
+
+/// Whether clients of the Service find this endpoint. An absent condition means ready.
+pub fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false))
 }
 
 fn selected_by(service: &Service) -> Option<String> {

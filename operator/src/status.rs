@@ -1,5 +1,6 @@
 //! The status of a model. It states only what pods have shown, or what was recorded when they did.
 
+pub mod reach;
 pub mod inputs;
 pub mod blockers;
 pub mod conditions;
@@ -48,7 +49,12 @@ pub fn status(model: &PredictorModel, inputs: StatusInputs<'_>) -> PredictorMode
     let kept = before.refused.clone().filter(|refused| still_counts(refused, &model.spec));
     let refused = refusal_policy::refusal(desired, observed, kept.as_ref(), now);
     let in_force = refused.as_ref().filter(|refused| refusal_policy::is_in_force(refused, now));
-    let inputs = StatusInputs { refused: in_force, ..inputs };
+    let inputs = StatusInputs {
+        refused: in_force,
+        was_ready: conditions::was_true(&before, conditions::READY),
+        was_available: conditions::was_true(&before, conditions::AVAILABLE),
+        ..inputs
+    };
     let blocker = blockers::find(&inputs);
 
     let serving = inputs.serving();

@@ -9,6 +9,7 @@ mod added_fields;
 mod blocked;
 mod revision_changes;
 mod crashes;
+mod endpoints;
 mod network_policies;
 mod pod_template;
 mod leader_election;

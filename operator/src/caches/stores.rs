@@ -5,6 +5,7 @@ use std::sync::Arc;
 use canopy_resource::model::PredictorModel;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -31,6 +32,8 @@ pub struct Stores {
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// Services, including discovery Services.
     pub services: Store<Service>,
+    /// `EndpointSlice`s of those Services.
+    pub slices: Store<EndpointSlice>,
     /// `PodDisruptionBudget`s.
     pub disruption_budgets: Store<PodDisruptionBudget>,
     /// `NetworkPolicies`.
@@ -54,6 +57,8 @@ pub struct Writers {
     pub config_maps: Writer<PartialObjectMeta<ConfigMap>>,
     /// Services.
     pub services: Writer<Service>,
+    /// `EndpointSlice`s.
+    pub slices: Writer<EndpointSlice>,
     /// `PodDisruptionBudget`s.
     pub disruption_budgets: Writer<PodDisruptionBudget>,
     /// `NetworkPolicies`.
@@ -73,6 +78,7 @@ impl Writers {
             controller_revisions,
             config_maps,
             services,
+            slices,
             disruption_budgets,
             network_policies,
             pods,
@@ -84,6 +90,7 @@ impl Writers {
             controller_revisions: controller_revisions.as_reader(),
             config_maps: config_maps.as_reader(),
             services: services.as_reader(),
+            slices: slices.as_reader(),
             disruption_budgets: disruption_budgets.as_reader(),
             network_policies: network_policies.as_reader(),
             pods: pods.as_reader(),
@@ -148,6 +155,7 @@ impl Stores {
             controller_revisions,
             config_maps,
             services,
+            slices,
             disruption_budgets,
             network_policies,
             pods,
@@ -158,6 +166,7 @@ impl Stores {
         controller_revisions.wait_until_ready().await?;
         config_maps.wait_until_ready().await?;
         services.wait_until_ready().await?;
+        slices.wait_until_ready().await?;
         disruption_budgets.wait_until_ready().await?;
         network_policies.wait_until_ready().await?;
         pods.wait_until_ready().await
@@ -171,6 +180,8 @@ impl Stores {
             controller_revisions: of_model(&self.controller_revisions, namespace, uid, is_own),
             config_maps: of_model(&self.config_maps, namespace, uid, is_own),
             services: of_model(&self.services, namespace, uid, is_own),
+            // EndpointSlices are owned by Services; they only affect the status.
+            slices: of_model(&self.slices, namespace, uid, |_, _| true),
             // Pods are owned by ReplicaSets; `ObservedState` checks that they belong to a Deployment of the model.
             pods: of_model(&self.pods, namespace, uid, |_, _| true),
         }

@@ -8,9 +8,8 @@ use std::fmt::Debug;
 use canopy_contract::names::CATALOGUE_SERVICE;
 use canopy_resource::model::PredictorModel;
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Service};
-use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -18,11 +17,11 @@ use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::caches::stores::{Stores, Writers};
+use crate::caches::trim::{compact_data, trim_pod_spec, trim_slice};
 use crate::caches::undecodable::UndecodableModel;
 use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
 use crate::metrics::Metrics;
@@ -75,6 +74,7 @@ pub fn start(client: &Client, writers: Writers, spec_resolver: SpecResolver, met
         controller_revisions,
         config_maps,
         services,
+        slices,
         disruption_budgets,
         network_policies,
         pods,
@@ -101,6 +101,7 @@ pub fn start(client: &Client, writers: Writers, spec_resolver: SpecResolver, met
         "Services",
         reflect(watch_managed::<Service>(client), services, enqueuer.clone(), |_| {}),
     );
+    spawn(&mut tasks, "EndpointSlices", reflect(watch_managed(client), slices, enqueuer.clone(), trim_slice));
     spawn(
         &mut tasks,
         "PodDisruptionBudgets",
@@ -254,26 +255,6 @@ fn count_models(stores: &Stores, metrics: &Metrics) {
         }
     }
     metrics.set_models(yes, no + stores.undecodable.len(), unknown);
-}
-
-/// A parsed value takes several times the memory of its text.
-fn compact_data(controller_revision: &mut ControllerRevision) {
-    let RawExtension(data) = &mut controller_revision.data;
-    *data = Value::String(data.to_string());
-}
-
-/// Only the names of containers are needed, to tell a pod of the operator from others.
-fn trim_pod_spec(pod: &mut Pod) {
-    let names = |containers: &[Container]| {
-        let named =
-            |container: &Container| Container { name: container.name.clone(), ..Container::default() };
-        containers.iter().map(named).collect()
-    };
-    pod.spec = pod.spec.as_ref().map(|spec| PodSpec {
-        init_containers: spec.init_containers.as_deref().map(names),
-        containers: names(&spec.containers),
-        ..PodSpec::default()
-    });
 }
 
 impl Enqueuer {

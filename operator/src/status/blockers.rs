@@ -3,7 +3,7 @@
 
 use crate::reason::{Diagnosis, Reason};
 use crate::rollout::progress;
-use crate::state::ObservedDeployment;
+use crate::state::{ObservedDeployment, Reach};
 use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
 /// Why a model is not ready.
@@ -25,11 +25,25 @@ impl Blocker {
 
 /// Finds the blocker. The most important one comes first.
 pub fn find(inputs: &StatusInputs<'_>) -> Option<Blocker> {
-    let fault = blocked(inputs).or_else(|| refused(inputs)).or_else(|| scaled_to_zero(inputs));
+    let fault = unreachable(inputs)
+        .or_else(|| blocked(inputs))
+        .or_else(|| refused(inputs))
+        .or_else(|| scaled_to_zero(inputs));
     fault
         .or_else(|| unready_pods(inputs))
         .map(Blocker::Failed)
         .or_else(|| in_progress(inputs).map(Blocker::InProgress))
+}
+
+fn unreachable(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
+    let revision = inputs.observed.selected.as_deref()?;
+    let service = inputs.desired.name.endpoints_service();
+    let message = format!(
+        "Service {service} has no ready endpoint although pods of revision {revision} are ready, so gateways do not find \
+         the model: see kubectl get endpointslices, and whether kube-controller-manager, which writes them, runs"
+    );
+    let is_lost = inputs.desired.replicas > 0 && inputs.observed.reach == Reach::Lost;
+    is_lost.then(|| Diagnosis::new(Reason::NoEndpoints, message))
 }
 
 fn blocked(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
@@ -86,8 +100,14 @@ fn in_progress(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
     let replicas = inputs.desired.replicas;
     let serves = inputs.serving() == Some(revision);
     if serves && is_current && desired_replicas == replicas && ready >= replicas {
-        let service = inputs.misdirected(revision)?;
-        let message = format!("Service {service} does not select the pods of revision {revision} yet");
+        let message = match inputs.misdirected(revision) {
+            Some(service) => format!("Service {service} does not select the pods of revision {revision} yet"),
+            None if !inputs.is_reached(inputs.was_ready) => {
+                let service = inputs.desired.name.endpoints_service();
+                format!("Service {service} has no ready endpoint of revision {revision} yet")
+            }
+            None => return None,
+        };
         return Some(Diagnosis::new(Reason::Starting, message));
     }
     if ready == 0 && inputs.prepared(revision).is_none() {

@@ -12,7 +12,7 @@ use crate::status::blockers::Blocker;
 use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
 /// Some revision answers requests.
-const AVAILABLE: &str = "Available";
+pub const AVAILABLE: &str = "Available";
 /// The revision of this generation answers with all replicas.
 pub const READY: &str = "Ready";
 /// That revision is trained and passed its gate.
@@ -67,6 +67,11 @@ pub fn ready_of(status: &PredictorModelStatus) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.type_ == READY)
 }
 
+/// Whether a condition of a status is True.
+pub fn was_true(status: &PredictorModelStatus, type_: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == TRUE)
+}
+
 /// Whether a model matches its spec and nothing is in progress.
 pub fn is_settled(status: &PredictorModelStatus) -> bool {
     let is_as_desired = |condition: &Condition| {
@@ -84,7 +89,8 @@ pub fn whole_seconds(now: Timestamp) -> Timestamp {
 fn available(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
     // While the Services are switched, the revision they still select answers.
     let candidates = [inputs.serving(), inputs.observed.selected.as_deref()];
-    let mut routed = candidates.into_iter().flatten().filter(|revision| inputs.is_routed(revision));
+    let is_routed = |revision: &&str| inputs.is_routed(revision) && inputs.is_reached(inputs.was_available);
+    let mut routed = candidates.into_iter().flatten().filter(is_routed);
     let answering = routed.find_map(|revision| {
         inputs.deployment(revision).filter(|deployment| deployment.ready > 0).map(|found| (revision, found))
     });
@@ -144,7 +150,10 @@ fn prepared(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDr
         (Some(revision), None, _) if was_prepared(inputs, revision) => {
             (TRUE, Diagnosis::new(Reason::Prepared, format!("revision {revision} was prepared before")))
         }
-        (_, _, Some(Blocker::Failed(diagnosis))) if diagnosis.reason != Reason::ScaledToZero => {
+        // A lack of endpoints does not concern the training of this revision.
+        (_, _, Some(Blocker::Failed(diagnosis)))
+            if ![Reason::ScaledToZero, Reason::NoEndpoints].contains(&diagnosis.reason) =>
+        {
             (FALSE, diagnosis.clone())
         }
         (Some(_) | None, Some(_) | None, Some(_) | None) => (UNKNOWN, blocker_diagnosis(blocker)),

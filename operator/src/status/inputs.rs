@@ -11,7 +11,7 @@ use crate::labels;
 use crate::reason::Diagnosis;
 use crate::rollout::revisions::Rollout;
 use crate::spec::{DesiredState, Target};
-use crate::state::{ObservedDeployment, ObservedPod, ObservedState};
+use crate::state::{ObservedDeployment, ObservedPod, ObservedState, Reach};
 
 /// Result of writing the children.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub struct StatusInputs<'a> {
     pub outcome: &'a ApplyOutcome,
     /// The refusal in force; `status` computes it.
     pub refused: Option<&'a RefusedRevision>,
+    /// Whether the model was Ready in the previous status; `status` sets it.
+    pub was_ready: bool,
+    /// Whether it was Available; `status` sets it.
+    pub was_available: bool,
     /// Current time.
     pub now: Timestamp,
 }
@@ -67,6 +71,16 @@ impl<'a> StatusInputs<'a> {
     /// Whether gateways send requests to the pods of `revision`.
     pub fn is_routed(&self, revision: &str) -> bool {
         self.selects(&self.desired.name.endpoints_service(), revision)
+    }
+
+    /// Whether gateways find a pod of the revision that their Service selects. While Kubernetes may still be at work on
+    /// its endpoints, what `was` said before is left as it is.
+    pub fn is_reached(&self, was: bool) -> bool {
+        match self.observed.reach {
+            Reach::Reached => true,
+            Reach::Awaited(_) => was,
+            Reach::Lost => false,
+        }
     }
 
     fn selects(&self, service: &str, revision: &str) -> bool {

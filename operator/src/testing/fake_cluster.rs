@@ -52,6 +52,8 @@ pub(crate) struct FakeCluster {
     pub(crate) webhook: Option<(&'static str, &'static str, Value)>,
     /// Last applied manifest of each object.
     pub(crate) applied: BTreeMap<Key, Value>,
+    /// Whether the controllers that write EndpointSlices have stopped.
+    pub(crate) has_no_endpoints_controller: bool,
     /// The namespace is being deleted; nothing can be created in it.
     pub(crate) is_namespace_terminating: bool,
     version: u64,
@@ -72,6 +74,7 @@ impl FakeCluster {
             injected_faults: Vec::new(),
             webhook: None,
             applied: BTreeMap::new(),
+            has_no_endpoints_controller: false,
             is_namespace_terminating: false,
             version: 100,
             removed: BTreeMap::new(),
@@ -152,6 +155,35 @@ impl FakeCluster {
             }
             self.count(&key);
         }
+        if !self.has_no_endpoints_controller {
+            for key in self.keys("services") {
+                self.publish(&key);
+            }
+        }
+    }
+
+    /// Writes the `EndpointSlice` of a Service, with the labels of both.
+    fn publish(&mut self, key: &Key) {
+        let service = self.objects[key].clone();
+        // One of somebody else's may have none.
+        let Some(selector) = service["spec"]["selector"].as_object().cloned() else { return };
+        let pods = self.objects.iter().filter(|((kind, namespace, _), pod)| {
+            let labels = &pod["metadata"]["labels"];
+            kind == "pods" && *namespace == key.1 && selector.iter().all(|(key, value)| labels[key] == *value)
+        });
+        let endpoint = |((.., name), pod): (&Key, &Value)| {
+            json!({"addresses": ["10.1.2.3"], "conditions": {"ready": is_ready(pod)},
+                "targetRef": {"kind": "Pod", "name": name}})
+        };
+        let endpoints: Vec<_> = pods.map(endpoint).collect();
+        let mut labels = service["metadata"]["labels"].clone();
+        labels["kubernetes.io/service-name"] = key.2.clone().into();
+        let (name, owner) = (format!("{}-x7k2p", key.2), service["metadata"]["uid"].clone());
+        let slice = json!({"addressType": "IPv4", "endpoints": endpoints, "metadata": {
+            "name": name, "labels": labels,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": key.2, "uid": owner, "controller": true}],
+        }});
+        self.store(self::key("endpointslices", &key.1, &name), slice);
     }
 
     fn scale(&mut self, key: &Key, deployment: &Value) {

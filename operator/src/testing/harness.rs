@@ -42,11 +42,12 @@ pub(crate) const CALLERS: &str = r#"{
     "metrics": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
 }"#;
 /// Watched kinds of children.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "deployments",
     "controllerrevisions",
     "configmaps",
     "services",
+    "endpointslices",
     "poddisruptionbudgets",
     "networkpolicies",
     "pods",
@@ -186,6 +187,7 @@ impl Harness {
             controller_revisions,
             config_maps,
             services,
+            slices,
             disruption_budgets,
             network_policies,
             pods,
@@ -201,6 +203,7 @@ impl Harness {
                     list(&self.context.spec_resolver, &cluster);
                 }
                 "services" => fill(services, plural, &cluster),
+                "endpointslices" => fill(slices, plural, &cluster),
                 "poddisruptionbudgets" => fill(disruption_budgets, plural, &cluster),
                 "networkpolicies" => fill(network_policies, plural, &cluster),
                 "pods" => fill(pods, plural, &cluster),

@@ -49,13 +49,13 @@ async fn config_maps_are_watched_by_metadata_in_small_pages() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
     let _news = triggers::start(&client(sender), Writers::default(), SpecResolver::default(), metrics);
-    // Eight managed kinds and the ConfigMaps of users: each is listed and then watched.
+    // Nine managed kinds and the ConfigMaps of users: each is listed and then watched.
     let mut all = Vec::new();
     while all
         .iter()
         .filter(|target_revision: &&WatchRequest| target_revision.query.contains("watch=true"))
         .count()
-        < 9
+        < 10
     {
         all.push(receiver.recv().await.unwrap());
     }

@@ -19,6 +19,7 @@ mod revisions;
 mod failures;
 mod data_sources;
 mod admission_policy;
+mod endpoints;
 mod crd_validation;
 mod tenants;
 mod leader_election;

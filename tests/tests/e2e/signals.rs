@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use canopy_tests::kubernetes::on_node;
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::kubernetes::{kubectl_json, on_node};
 
 use crate::model::State;
 
@@ -23,6 +23,24 @@ for uid in "$@"; do
     done
     [ "$struck" ] || { echo "pod $uid has no $program to send $signal to" >&2; exit 1; }
 done"#;
+
+/// Sends a signal to every process of a program on a node and prints their ids.
+const SIGNAL_ALL: &str = r#"
+for process in /proc/[0-9]*; do
+    if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
+        kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
+    fi
+done
+true"#;
+
+/// Sends `signal` to the processes of a program of the control plane, and returns their ids; fails where there is none.
+pub(crate) fn signal_control_plane(program: &str, signal: &str) -> Result<String> {
+    let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
+    let node = nodes["items"][0]["metadata"]["name"].as_str().context("there is a control plane")?;
+    let signalled = on_node(node, SIGNAL_ALL, &[program, signal])?;
+    ensure!(!signalled.is_empty(), "{node} runs no {program}");
+    Ok(signalled)
+}
 
 /// Sends `signal` to the predictors of `pods`, to those of one node at once.
 pub(crate) fn signal_predictors<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The API server and etcd killed, watches that expire, and an API server that refuses: what serves goes on, and what was
 //! asked for meanwhile is done afterwards.
 
-use anyhow::{Context as _, Result, ensure};
-use canopy_tests::kubernetes::{apply, kubectl, kubectl_json, on_node, this_machine};
+use anyhow::{Result, ensure};
+use canopy_tests::kubernetes::{apply, kubectl, this_machine};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use canopy_tests::webhook::Webhook;
@@ -13,31 +13,18 @@ use super::changes::{grow, replaced};
 use crate::audit::{is_operators, writes};
 use crate::canopy::{SYSTEM, exclusive, leader, pods, under_load};
 use crate::model::{TIMEOUT, revision};
+use crate::signals::signal_control_plane;
 
 /// The name of the webhook that refuses.
 const REFUSER: &str = "e2e-refuser";
 
-/// Sends a signal to every process of a program on a node and prints which those are; signal 0 only looks.
-const STRIKE: &str = r#"
-for process in /proc/[0-9]*; do
-    if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
-        kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
-    fi
-done
-true"#;
-
 /// Kills a program of the control plane, and returns when another process is in its place and the API server is well.
 async fn killed(program: &str) -> Result<()> {
-    let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
-    let node = nodes["items"][0]["metadata"]["name"].as_str().context("there is a control plane")?;
-    let before = on_node(node, STRIKE, &[program, "KILL"])?;
-    ensure!(!before.is_empty(), "{node} runs no {program}");
+    let before = signal_control_plane(program, "KILL")?;
     until(&format!("another {program}"), TIMEOUT, async || {
-        let now = on_node(node, STRIKE, &[program, "0"])?;
-        ensure!(
-            !now.is_empty() && before.lines().all(|old| now.lines().all(|new| new != old)),
-            "it is {now}"
-        );
+        // Signal 0 only looks.
+        let now = signal_control_plane(program, "0")?;
+        ensure!(before.lines().all(|old| now.lines().all(|new| new != old)), "it is {now}");
         kubectl(&["get", "--raw", "/readyz", "--request-timeout", "2s"]).map(drop)
     })
     .await
