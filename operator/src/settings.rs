@@ -3,9 +3,10 @@
 pub mod callers;
 pub mod default_resources;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use canopy_contract::names::{SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS};
+use canopy_contract::names::{SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS, is_dns_1123_label};
 use clap::Parser;
 use ipnet::IpNet;
 
@@ -40,6 +41,10 @@ pub struct Settings {
     /// Namespace of the Lease for leader election. All installations in a cluster must use the same one
     #[arg(long, env = "CANOPY_LEASE_NAMESPACE", default_value = "kube-system")]
     pub lease_namespace: String,
+    /// Namespaces whose models are served, such as shop,fraud. Other namespaces are neither read nor written [default:
+    /// all namespaces]
+    #[arg(long, env = "CANOPY_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace)]
+    pub namespaces: Vec<String>,
     /// Name of this installation, as namespace/release; the holder of the Lease records it
     #[arg(long, env = "CANOPY_INSTALLATION", default_value = "canopy")]
     pub installation: String,
@@ -64,6 +69,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The namespaces to watch, each once; `None` stands for all.
+    pub fn watched_namespaces(&self) -> BTreeSet<Option<String>> {
+        if self.namespaces.is_empty() {
+            return BTreeSet::from([None]);
+        }
+        self.namespaces.iter().cloned().map(Some).collect()
+    }
+
     /// Environment variables that pass the allowed and denied networks to the `prepare` container.
     pub fn source_network_variables(&self) -> Vec<(&'static str, String)> {
         let join = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
@@ -75,6 +88,17 @@ impl Settings {
     }
 }
 
+/// The name of a namespace. Any other text would end up in the paths of requests.
+fn namespace(text: &str) -> Result<String, &'static str> {
+    if is_dns_1123_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "a namespace is at most 63 lower-case letters, digits and '-', and begins and ends with a letter or digit",
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +106,18 @@ mod tests {
     fn parse(more: &[&str]) -> Result<Settings, clap::Error> {
         let line = ["canopy-operator", "--predictor-image", "predictor:1", "--identity", "one"];
         Settings::try_parse_from(line.iter().chain(more))
+    }
+
+    #[test]
+    fn all_namespaces_are_watched_unless_some_are_named() {
+        let watched = |more: &[&str]| parse(more).unwrap().watched_namespaces();
+        assert_eq!(watched(&[]), BTreeSet::from([None]));
+        let named = ["fraud", "shop"].map(|name| Some(name.to_owned()));
+        assert_eq!(watched(&["--namespaces", "shop,fraud,shop"]), BTreeSet::from(named));
+        for wrong in ["", "*", "Shop", "shop,", "a/../b"] {
+            let error = parse(&["--namespaces", wrong]).unwrap_err().to_string();
+            assert!(error.contains("--namespaces") && error.contains("a namespace is at most 63"), "{error}");
+        }
     }
 
     #[test]

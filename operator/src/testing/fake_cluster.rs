@@ -43,6 +43,8 @@ pub(crate) struct FakeCluster {
     pub(crate) writes: Vec<String>,
     /// All objects that were read by name.
     pub(crate) reads: Vec<String>,
+    /// The path of every list.
+    pub(crate) lists: Vec<String>,
     pub(crate) events: Vec<String>,
     /// Number of writes before one fails.
     pub(crate) fails_after_writes: Option<usize>,
@@ -69,6 +71,7 @@ impl FakeCluster {
             behaviors: BTreeMap::new(),
             writes: Vec::new(),
             reads: Vec::new(),
+            lists: Vec::new(),
             events: Vec::new(),
             fails_after_writes: None,
             injected_faults: Vec::new(),
