@@ -2,3 +2,4 @@
 
 pub mod fence;
 pub mod call;
+pub mod scope;

@@ -17,13 +17,15 @@ use canopy_runtime::server::listen::{ListenError, listen};
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics as registries, telemetry};
 use futures::StreamExt as _;
+use futures::future::try_join_all;
 use futures::stream::poll_fn;
 use kube::runtime::controller::{Config, applier};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 
 use crate::api::call::Clients;
 use crate::api::fence::Fence;
+use crate::api::scope::Scope;
 use crate::apply::cluster::Cluster;
 use crate::caches::stores::Writers;
 use crate::controller::leader::{Candidate, Election};
@@ -32,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::pod::template::PredictorRuntime;
 use crate::reconcile::{Context, error_policy, reconcile};
 use crate::settings::Settings;
+use crate::settings::callers::Callers;
 use crate::spec_resolver::SpecResolver;
 
 /// The name of the process, on metrics and traces.
@@ -94,7 +97,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
             tracing::error!("the Lease is lost: another operator may act, so this one ends");
             return Ok(ExitCode::FAILURE);
         }
-        ended = run_controller(clients, fence.clone(), settings, metrics.clone(), shutdown) => ended,
+        ended = run_controllers(clients, fence.clone(), settings, metrics.clone(), shutdown) => ended,
     };
     drop(stop);
     let held = renewal_task.await;
@@ -106,67 +109,106 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Passes over every model whenever something happened to it, until the order to stop.
-async fn run_controller(
+/// Reconciles the models of all watched namespaces until the order to stop, or until one of the controllers fails.
+pub(crate) async fn run_controllers(
     clients: Clients,
     fence: Fence,
     settings: Settings,
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
-    let writers = Writers::default();
-    let stores = writers.stores();
-    let cluster = Cluster::new(clients.calls, fence, metrics.clone(), stores.clone());
-    let spec_resolver = SpecResolver::default();
-    let Queues { mut models, namespaces, undecodable, mut tasks } =
-        triggers::start(&clients.watches, writers, spec_resolver.clone(), metrics.clone());
-    let filled = async {
-        tokio::select! {
-            filled = stores.wait_until_ready() => filled.map(|()| true).map_err(RunError::Stores),
-            () = shutdown.triggered() => Ok(false),
-        }
-    };
-    if !filled.await? {
-        return Ok(());
-    }
-    let discovery_cluster = cluster.clone();
-    tasks.spawn(async move {
-        discovery_service::run(namespaces, discovery_cluster).await;
-        "lists of models"
-    });
-    let undecodable_cluster = cluster.clone();
-    tasks.spawn(async move {
-        report_undecodable::run(undecodable, undecodable_cluster).await;
-        "models that cannot be read"
-    });
-
     let variables = telemetry::of_traces().into_iter().chain(settings.source_network_variables()).collect();
+    let namespaces = settings.watched_namespaces();
     let runtime = PredictorRuntime {
         image: settings.predictor_image,
         variables,
         pull_secrets: settings.predictor_pull_secrets,
         default_resources: settings.predictor_resources.unwrap_or_default(),
     };
-    let context = Context {
-        callers: settings.predictor_callers,
-        ..Context::new(runtime, stores.clone(), cluster, metrics, spec_resolver)
-    };
-    let stop = async move { shutdown.triggered().await };
-    let queue = poll_fn(move |context| models.poll_recv(context)).map(Ok::<_, Infallible>).take_until(stop);
-    let config = Config::default().concurrency(MAX_CONCURRENT_RECONCILES);
-    let reconciliations = applier(
-        |model, context| Box::pin(reconcile(model, context)),
-        error_policy,
-        Arc::new(context),
-        stores.models,
-        Box::pin(queue),
-        config,
-    );
-    tokio::select! {
-        // A failed pass was told where it failed; a model that is gone needs none.
-        () = reconciliations.for_each(|_| async {}) => Ok(()),
-        // Without one of them this process would lead and not see what happens.
-        ended = tasks.join_next() => Err(RunError::ended(ended)),
+    let slots = Arc::new(Semaphore::new(MAX_CONCURRENT_RECONCILES.into()));
+    let controllers = namespaces.into_iter().map(|namespace| {
+        let controller = Controller {
+            clients: clients.clone(),
+            fence: fence.clone(),
+            runtime: runtime.clone(),
+            callers: settings.predictor_callers.clone(),
+            metrics: metrics.clone(),
+            slots: slots.clone(),
+        };
+        Box::pin(controller.run(namespace, shutdown.clone()))
+    });
+    try_join_all(controllers).await.map(drop)
+}
+
+/// What reconciles the models of one namespace, or of all. Where there are several, none waits for another: a namespace that
+/// does not exist yet, or whose Role is missing, delays only its own models.
+struct Controller {
+    clients: Clients,
+    fence: Fence,
+    runtime: PredictorRuntime,
+    callers: Option<Callers>,
+    metrics: Metrics,
+    /// How many models all controllers reconcile at the same time.
+    slots: Arc<Semaphore>,
+}
+
+impl Controller {
+    /// Passes over every model whenever something happened to it, until the order to stop.
+    async fn run(self, namespace: Option<String>, shutdown: Shutdown) -> Result<(), RunError> {
+        let Self { clients, fence, runtime, callers, metrics, slots } = self;
+        let writers = Writers::default();
+        let stores = writers.stores();
+        let cluster = Cluster::new(clients.calls, fence, metrics.clone(), stores.clone());
+        let spec_resolver = SpecResolver::default();
+        let scope = Scope { client: clients.watches, namespace };
+        let Queues { mut models, namespaces, undecodable, mut tasks } =
+            triggers::start(&scope, writers, spec_resolver.clone(), metrics.clone());
+        let filled = async {
+            tokio::select! {
+                filled = stores.wait_until_ready() => filled.map(|()| true).map_err(RunError::Stores),
+                () = shutdown.triggered() => Ok(false),
+            }
+        };
+        if !filled.await? {
+            return Ok(());
+        }
+        let discovery_cluster = cluster.clone();
+        tasks.spawn(async move {
+            discovery_service::run(namespaces, discovery_cluster).await;
+            "lists of models"
+        });
+        let undecodable_cluster = cluster.clone();
+        tasks.spawn(async move {
+            report_undecodable::run(undecodable, undecodable_cluster).await;
+            "models that cannot be read"
+        });
+
+        let context =
+            Context { callers, ..Context::new(runtime, stores.clone(), cluster, metrics, spec_resolver) };
+        let stop = async move { shutdown.triggered().await };
+        let queue =
+            poll_fn(move |context| models.poll_recv(context)).map(Ok::<_, Infallible>).take_until(stop);
+        let config = Config::default().concurrency(MAX_CONCURRENT_RECONCILES);
+        let reconciliations = applier(
+            move |model, context| {
+                let slots = slots.clone();
+                Box::pin(async move {
+                    let _slot = slots.acquire().await;
+                    reconcile(model, context).await
+                })
+            },
+            error_policy,
+            Arc::new(context),
+            stores.models,
+            Box::pin(queue),
+            config,
+        );
+        tokio::select! {
+            // A failed pass was told where it failed; a model that is gone needs none.
+            () = reconciliations.for_each(|_| async {}) => Ok(()),
+            // Without one of them this process would lead and not see what happens.
+            ended = tasks.join_next() => Err(RunError::ended(ended)),
+        }
     }
 }
 

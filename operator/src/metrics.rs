@@ -36,6 +36,17 @@ impl ReconcileOutcome {
     }
 }
 
+/// How many models are ready, are not, and have not been judged yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelCounts {
+    /// With the condition Ready True.
+    pub ready: i64,
+    /// With another status of it.
+    pub not_ready: i64,
+    /// Without it.
+    pub unknown: i64,
+}
+
 /// The operator's metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -99,10 +110,15 @@ impl Metrics {
         self.leader.set(is_leader.into());
     }
 
-    /// How many models are ready, are not, and have not been judged yet.
-    pub fn set_models(&self, ready: usize, not_ready: usize, unknown: usize) {
-        for (status, count) in [("true", ready), ("false", not_ready), ("unknown", unknown)] {
-            self.models.with_label_values(&[status]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// The models that one scope has now, instead of those it had before.
+    pub fn replace_models(&self, before: ModelCounts, now: ModelCounts) {
+        let changes = [
+            ("true", now.ready - before.ready),
+            ("false", now.not_ready - before.not_ready),
+            ("unknown", now.unknown - before.unknown),
+        ];
+        for (status, change) in changes {
+            self.models.with_label_values(&[status]).add(change);
         }
     }
 }

@@ -6,9 +6,10 @@
 pub mod callers;
 pub mod default_resources;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use canopy_contract::names::{SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS};
+use canopy_contract::names::{SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS, is_dns_1123_label};
 use clap::Parser;
 use ipnet::IpNet;
 
@@ -42,6 +43,10 @@ pub struct Settings {
     /// The namespace of the Lease by which one of all operators of the cluster leads: the same for all installations.
     #[arg(long, env = "CANOPY_LEASE_NAMESPACE", default_value = "kube-system")]
     pub lease_namespace: String,
+    /// The only namespaces whose models are served, such as shop,fraud; other namespaces are neither read nor written. All
+    /// namespaces unless given.
+    #[arg(long, env = "CANOPY_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace)]
+    pub namespaces: Vec<String>,
     /// The installation that this process belongs to: its namespace and the name of its release.
     #[arg(long, env = "CANOPY_INSTALLATION", default_value = "canopy")]
     pub installation: String,
@@ -66,6 +71,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The namespaces that are watched, each once; one `None` stands for all of them.
+    pub fn watched_namespaces(&self) -> BTreeSet<Option<String>> {
+        if self.namespaces.is_empty() {
+            return BTreeSet::from([None]);
+        }
+        self.namespaces.iter().cloned().map(Some).collect()
+    }
+
     /// The variables with which `prepare` learns the networks it may download from.
     pub fn source_network_variables(&self) -> Vec<(&'static str, String)> {
         let join = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
@@ -77,6 +90,17 @@ impl Settings {
     }
 }
 
+/// The name of a namespace. Any other text would end up in the paths of requests.
+fn namespace(text: &str) -> Result<String, &'static str> {
+    if is_dns_1123_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "a namespace is at most 63 lower-case letters, digits and '-', and begins and ends with a letter or digit",
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +108,18 @@ mod tests {
     fn parse(more: &[&str]) -> Result<Settings, clap::Error> {
         let line = ["canopy-operator", "--predictor-image", "predictor:1", "--identity", "one"];
         Settings::try_parse_from(line.iter().chain(more))
+    }
+
+    #[test]
+    fn all_namespaces_are_watched_unless_some_are_named() {
+        let watched = |more: &[&str]| parse(more).unwrap().watched_namespaces();
+        assert_eq!(watched(&[]), BTreeSet::from([None]));
+        let named = ["fraud", "shop"].map(|name| Some(name.to_owned()));
+        assert_eq!(watched(&["--namespaces", "shop,fraud,shop"]), BTreeSet::from(named));
+        for wrong in ["", "*", "Shop", "shop,", "a/../b"] {
+            let error = parse(&["--namespaces", wrong]).unwrap_err().to_string();
+            assert!(error.contains("--namespaces") && error.contains("a namespace is at most 63"), "{error}");
+        }
     }
 
     #[test]

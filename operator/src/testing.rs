@@ -11,6 +11,7 @@ mod blocked;
 mod revision_changes;
 mod crashes;
 mod endpoints;
+mod watched_namespaces;
 mod network_policies;
 mod pod_template;
 mod leader_election;

@@ -3,6 +3,7 @@
 //! Comes in: the sources. Goes out: running processes and what can be asked of them. Never: a process, a port
 //! or a file that outlives its test.
 
+pub mod slice;
 pub mod wait;
 pub mod load;
 pub mod programs;

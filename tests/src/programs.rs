@@ -37,7 +37,15 @@ fn build() -> Result<Vec<PathBuf>> {
     cargo.args(["--profile", if is_beside_release { "bench" } else { "dev" }]);
     // With the features that `cargo test --workspace` has settled on, which a test among the targets brings about:
     // the programs are then those that it has built already, instead of others with dependencies of their own.
-    cargo.args(["--workspace", "--bin", "canopy-gateway", "--bin", "canopy-predictor", "--test", "traces"]);
+    cargo.args([
+        "--workspace",
+        "--bin",
+        "canopy-gateway",
+        "--bin",
+        "canopy-predictor",
+        "--test",
+        "processes",
+    ]);
     // What cargo said of this package would make packages whose build looks at such words build again.
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"]

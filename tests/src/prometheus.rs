@@ -22,9 +22,10 @@ use crate::kubernetes::kubectl_json;
 use crate::pod_list::PodList;
 use crate::process::{Process, free_address};
 use crate::programs::found;
+use crate::slice::Slice;
 use crate::wait::until;
 
-/// With the feature `full` that of its own module; otherwise Debian's, which has no discovery by Kubernetes.
+/// In the slice `dist` that of its own module; otherwise Debian's, which has no discovery by Kubernetes.
 const PROGRAM: &str = "prometheus";
 /// How long it may take to come up.
 const UP_WITHIN: Duration = Duration::from_mins(1);
@@ -176,7 +177,7 @@ fn configuration(pods: &Pods, (rules, list): (&Path, &PodList), folder: &Path) -
         "tls_config": tls,
         "relabel_configs": relabel,
     });
-    if cfg!(feature = "full") {
+    if Slice::Dist.runs() {
         scrape["kubernetes_sd_configs"] =
             json!([{"role": "pod", "kubeconfig_file": std::env::var("KUBECONFIG")?}]);
     } else {

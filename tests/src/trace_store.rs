@@ -1,5 +1,5 @@
-//! Where the traces of a cluster go in tests: a real Jaeger with the feature `full`, otherwise the collector of these
-//! tests, which needs no program to be built.
+//! Where the traces of a cluster go in tests: a real Jaeger in the slice `dist`, otherwise the collector of these tests,
+//! which needs no program to be built.
 
 use std::net::IpAddr;
 
@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::collector::{self, Collector};
 use crate::jaeger::{Jaeger, Span};
+use crate::slice::Slice;
 
 /// A running store of traces.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub enum TraceStore {
 impl TraceStore {
     /// Starts one that takes spans at an address of this machine.
     pub async fn start(at: IpAddr) -> Result<Self> {
-        Ok(if cfg!(feature = "full") {
+        Ok(if Slice::Dist.runs() {
             Self::Jaeger(Jaeger::start(at).await?)
         } else {
             Self::Collector(Collector::start_at(at).await?)

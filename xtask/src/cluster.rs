@@ -1,21 +1,19 @@
-//! A real Kubernetes cluster on this machine: kind, on the Docker that runs here or on one of its own.
+//! A real Kubernetes cluster on this machine: kind, on an existing Docker daemon or on one that is started here.
 //!
-//! Comes in: which of the cluster's chores. Goes out: it is done; on standard output only what programs read.
-//! Never: a trace on the machine after `down`, but for what was built.
+//! `down` removes everything from the machine but what was built.
 
-mod place;
+mod paths;
 mod machine;
-mod marked;
 mod mounts;
-mod work;
+mod session;
 mod modules;
 mod docker;
-mod published;
-mod offline;
+mod existing_docker;
+mod own_docker;
 mod nodes;
 mod kind;
-mod traces;
-mod trial;
+mod machine_state;
+mod self_test;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,42 +22,44 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
-use docker::{Docker, Ground};
+use docker::{Docker, NodeSource};
 use kind::State;
-use work::{Work, step, tell};
+use session::{Session, print, timed};
 
-/// What can be done with clusters.
+use crate::shell::capture;
+
+/// Commands for clusters.
 #[derive(clap::Subcommand)]
-pub(crate) enum Chore {
-    /// Brings a cluster up; prints what a shell needs to use it.
+pub(crate) enum Action {
+    /// Creates a cluster; prints the variables that a shell needs to use it.
     Up {
-        /// How many nodes: a control plane, and any others as workers.
+        /// The number of nodes: a control plane, and two workers if there are three.
         #[arg(long, default_value = "1", value_parser = PossibleValuesParser::new(["1", "3"]).map(|n| n.parse::<usize>().unwrap_or(1)))]
         nodes: usize,
         #[command(flatten)]
         cluster: Name,
     },
-    /// Takes a cluster down, or all.
+    /// Removes one cluster, or all.
     Down {
-        /// Only this one.
+        /// Removes only this one.
         #[arg(long, value_parser = name)]
         name: Option<String>,
     },
-    /// Puts images into every node of a cluster.
+    /// Loads images into every node of a cluster.
     Load {
-        /// An image of the cluster's Docker, or a file that holds one.
+        /// An image of the cluster's Docker daemon, or an archive.
         #[arg(required = true)]
         images: Vec<String>,
         #[command(flatten)]
         cluster: Name,
     },
-    /// Tells what runs.
+    /// Prints what runs.
     Status,
-    /// Proves all of this on this machine; no cluster may run.
+    /// Tests these commands on this machine; no cluster may run.
     Test,
 }
 
-/// Which cluster.
+/// The name of a cluster.
 #[derive(clap::Args)]
 pub(crate) struct Name {
     /// The cluster's name.
@@ -67,212 +67,227 @@ pub(crate) struct Name {
     name: String,
 }
 
-/// Does a chore. What is in its way is told in one line: on a machine that lacks something, that is the answer.
-pub(crate) fn run(chore: &Chore) -> ExitCode {
-    let done = match chore {
-        Chore::Up { nodes, cluster } => up(&cluster.name, *nodes).and_then(|()| print_use(&cluster.name)),
-        Chore::Down { name } => down(name.as_deref()),
-        Chore::Load { images, cluster } => load(&cluster.name, images),
-        Chore::Status => status(),
-        Chore::Test => try_out(true),
+/// Runs a command; an error is printed in one line.
+pub(crate) fn run(action: &Action) -> ExitCode {
+    let result = match action {
+        Action::Up { nodes, cluster } => up(&cluster.name, *nodes).and_then(|()| print_use(&cluster.name)),
+        Action::Down { name } => down(name.as_deref()),
+        Action::Load { images, cluster } => load(&cluster.name, images),
+        Action::Status => status(),
+        Action::Test => self_test(true),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("error: {error:#}"));
+            print(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Proves on this machine what is promised; `full` adds the long trials.
-pub(crate) fn try_out(full: bool) -> Result<()> {
-    trial::run(full)
+/// Tests these commands on this machine; `full` adds an `up` that is killed, and three nodes.
+pub(crate) fn self_test(full: bool) -> Result<()> {
+    self_test::run(full)
 }
 
-/// Fails at once where it is plain that no cluster can run here.
-pub(crate) fn foresee() -> Result<()> {
-    let work = Work::look()?;
-    match offline::lacking() {
-        Some(lacking) if !published::docker_runs(&work) => {
-            bail!(
-                "no cluster can run here: docker does not answer, and without it this machine lacks {lacking}"
-            )
-        }
-        Some(_) | None => Ok(()),
+/// What this machine lacks for a cluster, in one line each; none where an existing Docker daemon or one that is started
+/// here will do.
+pub(crate) fn lacking() -> Result<Vec<String>> {
+    let session = Session::read_only()?;
+    if matches!(Docker::in_use(&session.paths), Docker::Own(_)) {
+        return Ok(Vec::new());
     }
+    let Some(why_not) = existing_docker::why_not(&session) else { return Ok(existing_docker::lacking()) };
+    Ok(own_docker::lacking()
+        .into_iter()
+        .map(|lacking| format!("{lacking}, to start a Docker daemon for a cluster, since {why_not}"))
+        .collect())
 }
 
-/// Takes one cluster down, or what there is of it.
+/// Removes one cluster, or what there is of it.
 pub(crate) fn remove(name: &str) -> Result<()> {
     down(Some(name))
 }
 
 fn up(name: &str, nodes: usize) -> Result<()> {
-    let work = Work::begin()?;
-    let ground = ground(&work)?;
-    match kind::state(&work, &ground.docker, name)? {
-        State::Whole(found) => {
+    let session = Session::exclusive()?;
+    let source = node_source(&session)?;
+    match kind::state(&session, &source.docker, name)? {
+        State::Ready(found) => {
             let has = found.len();
             ensure!(
                 has == nodes,
-                "cluster {name} is up with nodes: {has}, not {nodes}; take it down first, with `cargo xtask cluster down`"
+                "cluster {name} is up with nodes: {has}, not {nodes}; remove it first: `cargo xtask cluster down`"
             );
-            tell(&format!("{name} is up: {}", nodes::line(&found)));
+            print(&format!("{name} is up: {}", nodes::line(&found)));
         }
-        State::Absent => kind::create(&work, &ground, name, nodes)?,
+        State::Absent => kind::create(&session, &source, name, nodes)?,
         State::Broken => {
-            step(&format!("removing the broken cluster {name}"), || ground.docker.remove(&work, name))?;
-            kind::create(&work, &ground, name, nodes)?;
+            timed(&format!("removing the broken cluster {name}"), || source.docker.remove(&session, name))?;
+            kind::create(&session, &source, name, nodes)?;
         }
     }
     Ok(())
 }
 
-/// What a cluster shall stand on: what clusters stand on already, else the common ground, else our own.
-fn ground(work: &Work) -> Result<Ground> {
-    match Docker::in_use(&work.place) {
-        Docker::Own(_) => offline::ground(work, "another cluster is on a Docker of its own"),
-        Docker::Found => match published::obstacle(work) {
-            None => published::ground(work),
-            Some(obstacle) => offline::ground(work, obstacle),
+/// What a cluster is created from: the Docker daemon that has clusters already, else an existing one, else one that is
+/// started here.
+fn node_source(session: &Session) -> Result<NodeSource> {
+    match Docker::in_use(&session.paths) {
+        Docker::Own(_) => {
+            own_docker::node_source(session, "another cluster is on a daemon that was started here")
+        }
+        Docker::Existing => match existing_docker::why_not(session) {
+            None => existing_docker::node_source(session),
+            Some(why_not) => own_docker::node_source(session, &why_not),
         },
     }
 }
 
 #[expect(clippy::print_stdout, reason = "a shell reads it")]
 fn print_use(name: &str) -> Result<()> {
-    let work = Work::look()?;
-    tell("for this shell: eval \"$(cargo xtask cluster up)\"");
-    println!("export KUBECONFIG='{}'", work.place.kubeconfig(name).display());
-    if let Some(host) = Docker::in_use(&work.place).host() {
+    let session = Session::read_only()?;
+    print("for this shell: eval \"$(cargo xtask cluster up)\"");
+    println!("export KUBECONFIG='{}'", session.paths.kubeconfig(name).display());
+    if let Some(host) = Docker::in_use(&session.paths).host() {
         println!("export DOCKER_HOST='{host}'");
     }
-    println!("export PATH='{}':\"$PATH\"", work.place.programs().display());
+    println!("export PATH='{}':\"$PATH\"", session.paths.programs().display());
     Ok(())
 }
 
-/// Sees to what metrics and traces go to in tests: commands for a cluster find it.
-pub(crate) fn find_backends() -> Result<()> {
-    let work = Work::begin()?;
+/// Builds Jaeger and Prometheus; commands for a cluster find them.
+pub(crate) fn build_backends() -> Result<()> {
+    let session = Session::exclusive()?;
     for module in modules::BACKENDS {
-        work.find_first(&module.programs(&work, &[modules::ALL])?)?;
+        session.put_on_path(&module.programs(&session, &[modules::ALL])?)?;
     }
     Ok(())
 }
 
-/// A cluster that is there until this value goes.
-pub(crate) struct Borrowed {
+/// A cluster that exists until this value is dropped.
+pub(crate) struct TestCluster {
     name: &'static str,
-    work: Work,
+    session: Session,
     is_kept: bool,
 }
 
-impl Borrowed {
-    /// Brings one up anew: what an interrupted run left of it is no ground for another.
+impl TestCluster {
+    /// Creates one; removes first what an interrupted run left of it.
     pub(crate) fn new(name: &'static str, nodes: usize) -> Result<Self> {
         down(Some(name))?;
+        // Before it is up, so that one that does not come up is removed, too.
+        let cluster = Self { name, session: Session::read_only()?, is_kept: false };
         up(name, nodes)?;
-        Ok(Self { name, work: Work::look()?, is_kept: false })
+        Ok(cluster)
     }
 
-    /// Brings one up unless it is up, and leaves it up.
-    pub(crate) fn kept(name: &'static str, nodes: usize) -> Result<Self> {
-        up(name, nodes)?;
-        Ok(Self { name, work: Work::look()?, is_kept: true })
+    /// Creates one of one node unless it is up, and keeps it.
+    pub(crate) fn kept(name: &'static str) -> Result<Self> {
+        up(name, 1)?;
+        Ok(Self { name, session: Session::read_only()?, is_kept: true })
     }
 
-    /// A command that finds this cluster, its Docker and its programs.
+    /// Its version of Kubernetes.
+    pub(crate) fn version(&self) -> Result<String> {
+        let json =
+            capture(&mut kind::kubectl(&self.session, self.name, ["get", "nodes", "--output", "json"]))?;
+        Ok(nodes::read(&json)?.first().context("a cluster has nodes")?.version.clone())
+    }
+
+    /// A command that finds this cluster, its Docker daemon and its programs.
     pub(crate) fn command<A: AsRef<OsStr>>(
         &self,
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
-        let mut command = Docker::in_use(&self.work.place).command(&self.work, program, arguments);
-        command.env("KUBECONFIG", self.work.place.kubeconfig(self.name));
+        let mut command = Docker::in_use(&self.session.paths).command(&self.session, program, arguments);
+        command.env("KUBECONFIG", self.session.paths.kubeconfig(self.name));
         command
     }
 
-    /// Puts images of its Docker into it.
+    /// Loads images of its Docker daemon.
     pub(crate) fn load(&self, images: &[String]) -> Result<()> {
         load(self.name, images)
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for TestCluster {
     fn drop(&mut self) {
         if self.is_kept {
             return;
         }
         if let Err(error) = down(Some(self.name)) {
-            tell(&format!("error: {error:#}"));
+            print(&format!("error: {error:#}"));
         }
     }
 }
 
 fn down(name: Option<&str>) -> Result<()> {
-    let work = Work::begin()?;
-    let docker = match Docker::in_use(&work.place) {
-        // A daemon that was killed has left what only a daemon can remove.
-        Docker::Own(_) => offline::daemon::start(&work)?,
-        Docker::Found => Docker::Found,
+    let session = Session::exclusive()?;
+    let docker = match Docker::in_use(&session.paths) {
+        // Only a running daemon can remove what one that was killed left.
+        Docker::Own(_) => own_docker::daemon::start(&session)?,
+        Docker::Existing => Docker::Existing,
     };
-    for cluster in work.place.clusters().iter().filter(|cluster| name.is_none_or(|name| name == *cluster)) {
-        step(&format!("removing cluster {cluster}"), || {
-            docker.remove(&work, cluster)?;
-            fs::remove_dir_all(work.place.cluster(cluster)).context("failed to forget the cluster")
+    for cluster in session.paths.clusters().iter().filter(|cluster| name.is_none_or(|name| name == *cluster))
+    {
+        timed(&format!("removing cluster {cluster}"), || {
+            docker.remove(&session, cluster)?;
+            fs::remove_dir_all(session.paths.cluster(cluster))
+                .context("failed to remove the folder of the cluster")
         })?;
     }
-    if !work.place.clusters().is_empty() {
+    if !session.paths.clusters().is_empty() {
         return Ok(());
     }
     match docker {
-        Docker::Own(_) => step("ending the Docker daemon", || offline::daemon::end(&work, &docker))?,
-        Docker::Found => published::clear(&work),
+        Docker::Own(_) => timed("ending the Docker daemon", || own_docker::daemon::end(&session, &docker))?,
+        Docker::Existing => existing_docker::clear(&session),
     }
-    let run = work.place.run();
+    let run = session.paths.run();
     fs::remove_dir_all(&run).with_context(|| format!("failed to remove {}", run.display()))
 }
 
 fn load(name: &str, images: &[String]) -> Result<()> {
-    let work = Work::begin()?;
-    let docker = Docker::in_use(&work.place);
-    match kind::state(&work, &docker, name)? {
-        State::Whole(_) => kind::load(&work, &docker, name, images),
+    let session = Session::exclusive()?;
+    let docker = Docker::in_use(&session.paths);
+    match kind::state(&session, &docker, name)? {
+        State::Ready(_) => kind::load(&session, &docker, name, images),
         State::Absent | State::Broken => bail!("no cluster {name} is up: run `cargo xtask cluster up`"),
     }
 }
 
 #[expect(clippy::print_stdout, reason = "people read it")]
 fn status() -> Result<()> {
-    let work = Work::look()?;
-    let docker = Docker::in_use(&work.place);
-    println!("docker   {}", docker.host().unwrap_or_else(|| "the one that is found".to_owned()));
-    let clusters = work.place.clusters();
+    let session = Session::read_only()?;
+    let docker = Docker::in_use(&session.paths);
+    println!("docker   {}", docker.host().unwrap_or_else(|| "the existing daemon".to_owned()));
+    let clusters = session.paths.clusters();
     if clusters.is_empty() {
         println!("cluster  none");
     }
     for name in clusters {
-        let line = match kind::state(&work, &docker, &name)? {
-            State::Whole(nodes) => {
-                format!("{}, KUBECONFIG={}", nodes::line(&nodes), work.place.kubeconfig(&name).display())
+        let line = match kind::state(&session, &docker, &name)? {
+            State::Ready(nodes) => {
+                format!("{}, KUBECONFIG={}", nodes::line(&nodes), session.paths.kubeconfig(&name).display())
             }
-            State::Broken => "half-made, or it does not answer".to_owned(),
-            State::Absent => "none of its nodes is there".to_owned(),
+            State::Broken => "incomplete, or it does not answer".to_owned(),
+            State::Absent => "it has no nodes".to_owned(),
         };
         println!("cluster  {name}: {line}");
     }
     Ok(())
 }
 
-/// A cluster's name is part of its nodes' host names, and here of a path.
+/// Checks a cluster's name, which is part of its nodes' host names and of a path.
 fn name(text: &str) -> Result<String, String> {
     let letters = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     let ends = text.starts_with(|c: char| c.is_ascii_lowercase()) && !text.ends_with('-');
     if letters && ends && text.len() <= 40 {
         Ok(text.to_owned())
     } else {
-        Err("take at most 40 small letters, digits and dashes, a letter first".to_owned())
+        Err("a name has at most 40 lowercase letters, digits and dashes, and begins with a letter".to_owned())
     }
 }
 
@@ -281,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_fit_for_a_host_and_a_path() {
+    fn a_name_is_valid_in_a_host_name_and_a_path() {
         for good in ["canopy", "a", "e2e-1"] {
             assert_eq!(name(good).as_deref(), Ok(good));
         }

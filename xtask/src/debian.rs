@@ -1,7 +1,4 @@
-//! Programs and files that a check needs and a machine may lack, from Debian's packages.
-//!
-//! Comes in: a program or file and its package. Goes out: it is there, or one line that says what is missing.
-//! Never: a service that the package would start.
+//! Installs Debian packages for programs and files that a check needs. No service of a package is started.
 
 use std::path::Path;
 
@@ -9,12 +6,12 @@ use anyhow::{Context as _, Result};
 
 use crate::shell::{command, exists, run_aside};
 
-/// Sees to it that `program` is there, by `package` if need be.
+/// Installs `package` unless `program` exists.
 pub(crate) fn need(program: &str, package: &str) -> Result<()> {
     install_unless(exists(program), program, package)
 }
 
-/// Sees to it that the file `path` is there, by `package` if need be.
+/// Installs `package` unless the file `path` exists.
 pub(crate) fn need_file(path: &str, package: &str) -> Result<()> {
     install_unless(Path::new(path).is_file(), path, package)
 }
@@ -28,7 +25,7 @@ fn install_unless(is_there: bool, what: &str, package: &str) -> Result<()> {
 }
 
 fn install(package: &str) -> Result<()> {
-    // An installation that was interrupted must end before another can begin.
+    // Completes an installation that was interrupted, which blocks others.
     run_aside(&mut command("dpkg", ["--configure", "--pending"]))?;
     run_aside(&mut command("apt-get", ["update", "--quiet=2"]))?;
     let install = ["install", "--yes", "--quiet=2", "--no-install-recommends", package];
@@ -44,11 +41,11 @@ mod tests {
 
     use super::*;
 
-    /// Set in the process whose output is looked at.
+    /// Set in the process whose output is checked.
     const INSTALLS: &str = "CANOPY_TEST_INSTALLS";
 
     #[test]
-    fn what_installers_print_comes_on_standard_error() {
+    fn the_output_of_installers_is_on_standard_error() {
         if std::env::var_os(INSTALLS).is_some() {
             return install("hello").unwrap();
         }
@@ -60,16 +57,16 @@ mod tests {
         }
         let path = std::env::var("PATH").unwrap();
         let mut this = Command::new(std::env::current_exe().unwrap());
-        this.args(["--exact", "debian::tests::what_installers_print_comes_on_standard_error", "--nocapture"]);
+        this.args(["--exact", "debian::tests::the_output_of_installers_is_on_standard_error", "--nocapture"]);
         this.env(INSTALLS, "yes").env("PATH", format!("{}:{path}", folder.path().display()));
-        let output = this.output().unwrap();
-        let [said, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-        assert!(output.status.success(), "{said}{told}");
-        assert!(!said.contains("installer:"), "{said}");
+        let ended = this.output().unwrap();
+        let [output, errors] = [ended.stdout, ended.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(ended.status.success(), "{output}{errors}");
+        assert!(!output.contains("installer:"), "{output}");
         for words in
             ["--configure --pending", "update", "install --yes --quiet=2 --no-install-recommends hello"]
         {
-            assert!(told.contains(&format!("installer: {words}")), "{words} is not in {told}");
+            assert!(errors.contains(&format!("installer: {words}")), "{words} is not in {errors}");
         }
     }
 }

@@ -1,7 +1,4 @@
-//! The little HTTP that a check needs to ask a server on this machine.
-//!
-//! Comes in: an address, a path and perhaps a JSON body. Goes out: status and body. Never: a connection that
-//! leaves this machine, or one that is kept.
+//! A small HTTP client for servers on this machine.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +10,7 @@ use serde_json::Value;
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An address of this machine that nobody listens on.
+/// A free address of this machine.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a free port")?;
     Ok(listener.local_addr()?)
@@ -22,7 +19,7 @@ pub(crate) fn free_address() -> Result<SocketAddr> {
 /// The JSON at `path`.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Value> {
     let text = get_text(address, path)?;
-    serde_json::from_str(&text).with_context(|| format!("GET {path} answered no JSON: {text}"))
+    serde_json::from_str(&text).with_context(|| format!("GET {path} answered without JSON: {text}"))
 }
 
 /// The text at `path`.
@@ -30,22 +27,22 @@ pub(crate) fn get_text(address: SocketAddr, path: &str) -> Result<String> {
     ask(address, "GET", path, ("", ""))
 }
 
-/// The JSON that `path` answers to a JSON body.
+/// The JSON answer of `path` to a JSON body.
 pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Result<Value> {
     post_with(address, path, "", body)
 }
 
-/// The same with one more header, `Name: value` and the end of its line.
+/// The same with one more header, as `Name: value\r\n`.
 pub(crate) fn post_with(address: SocketAddr, path: &str, header: &str, body: &Value) -> Result<Value> {
     let text = ask(address, "POST", path, (header, &body.to_string()))?;
-    serde_json::from_str(&text).with_context(|| format!("POST {path} answered no JSON: {text}"))
+    serde_json::from_str(&text).with_context(|| format!("POST {path} answered without JSON: {text}"))
 }
 
 fn ask(address: SocketAddr, method: &str, path: &str, content: (&str, &str)) -> Result<String> {
     let what = format!("{method} http://{address}{path}");
     let answer = exchange(address, method, path, content).with_context(|| format!("failed to {what}"))?;
     let (head, body) =
-        answer.split_once("\r\n\r\n").with_context(|| format!("{what} answered no HTTP: {answer:?}"))?;
+        answer.split_once("\r\n\r\n").with_context(|| format!("{what} answered without HTTP: {answer:?}"))?;
     let Some(status) = head.split(' ').nth(1) else { bail!("{what} answered without a status: {head}") };
     ensure!(status == "200", "{what} answered {status}: {body}");
     Ok(body.to_owned())

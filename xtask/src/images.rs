@@ -1,7 +1,4 @@
-//! The images: one per process, from one Containerfile.
-//!
-//! Comes in: static programs and a program that builds images. Goes out: images that are called as the chart calls them.
-//! Never: anything in an image but the program and the certificates of public authorities.
+//! The images: one per process, from one Containerfile. An image has its program and the certificates of public authorities.
 
 use std::fs;
 use std::process::Command;
@@ -10,18 +7,18 @@ use anyhow::{Context as _, Result};
 
 use crate::binaries::{Build, Static, statically};
 use crate::debian;
-use crate::shell::{feed, root, run};
+use crate::shell::{root, run, run_with_input};
 
-/// The tag: the version of the workspace, which is the chart's too.
+/// The tag: the version of the workspace, which the chart has too.
 const TAG: &str = env!("CARGO_PKG_VERSION");
 const CONTAINERFILE: &str = "deploy/images/Containerfile";
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Builds the images by a builder, such as `docker` or `buildah`, to which `builder` makes commands; returns their names.
+/// Builds the images with a program such as `docker` or `buildah`, for which `builder` makes commands; returns their names.
 pub(crate) fn build(how: Build, builder: impl Fn(&[&str]) -> Command) -> Result<Vec<String>> {
-    // Before the programs are compiled, which takes long: without a builder that would be in vain.
-    feed(&mut builder(&["version"]), "")
-        .context("no images can be built: start what builds them, or name another with --with")?;
+    // Before the programs are compiled, which takes long.
+    run_with_input(&mut builder(&["version"]), "")
+        .context("no images can be built: start the program that builds them, or name another with --with")?;
     debian::need_file(CERTIFICATES, "ca-certificates")?;
     let Static { canopy: _, operator, gateway, predictor } = statically(how)?;
     let context = root().join("target/images");
@@ -49,7 +46,7 @@ mod tests {
         let error = build(Build::Quick, |arguments| command("false", arguments)).unwrap_err();
         assert_eq!(
             format!("{error:#}"),
-            "no images can be built: start what builds them, or name another with --with: \
+            "no images can be built: start the program that builds them, or name another with --with: \
              false version ended with exit status: 1: "
         );
     }

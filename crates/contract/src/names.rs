@@ -192,7 +192,8 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-fn is_dns_1123_label(text: &str) -> bool {
+/// Whether Kubernetes takes `text` as the name of a namespace.
+pub fn is_dns_1123_label(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
     (1..=63).contains(&bytes.len())

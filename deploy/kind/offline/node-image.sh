@@ -10,11 +10,13 @@ version=$("$programs/kubeadm" version -o short)
 # A plain Debian with what kind's base image has, but for network disks.
 sources=/etc/apt/sources.list.d/debian.sources
 [ -e $sources ] || sources=/etc/apt/sources.list
+# A newer machine has the sources of its own release. The node stays on this one: its systemd runs with cgroup v1 and v2.
+sed 's/\<trixie\>/bookworm/g' "$sources" > "$scratch/${sources##*/}"
 mmdebstrap --quiet --variant=minbase --dpkgopt='path-exclude=/usr/share/doc/*' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --include=systemd-sysv,containerd,runc,containernetworking-plugins,conntrack,iptables,nftables,iproute2 \
   --include=ethtool,mount,kmod,libseccomp2,e2fsprogs,ca-certificates,jq,procps,curl \
-  bookworm - "$sources" | docker import - canopy/debian
+  bookworm - "$scratch/${sources##*/}" | docker import - canopy/debian
 
 # The images that kubeadm's manifests name: a program each, and for kube-proxy what it calls.
 cc -static -Os -o "$scratch/pause" "$kubernetes/build/pause/linux/pause.c"

@@ -11,21 +11,22 @@ use canopy_resource::model::PredictorModel;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::api::scope::Scope;
 use crate::caches::stores::{Stores, Writers};
 use crate::caches::trim::{compact_data, trim_pod_spec, trim_slice};
 use crate::caches::undecodable::UndecodableModel;
 use crate::labels::{MANAGED_BY, MANAGER, MODEL_UID};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ModelCounts};
 use crate::spec_resolver::SpecResolver;
 use crate::status::conditions;
 
@@ -62,8 +63,8 @@ struct Enqueuer {
     undecodable: mpsc::Sender<UndecodableModel>,
 }
 
-/// Starts all watches; they end with the process.
-pub fn start(client: &Client, writers: Writers, spec_resolver: SpecResolver, metrics: Metrics) -> Queues {
+/// Starts all watches of a scope; they end with the process.
+pub fn start(scope: &Scope, writers: Writers, spec_resolver: SpecResolver, metrics: Metrics) -> Queues {
     let (models, model_queue) = mpsc::channel(QUEUE_CAPACITY);
     let (namespaces, namespace_queue) = mpsc::channel(QUEUE_CAPACITY);
     let (undecodable, undecodable_queue) = mpsc::channel(QUEUE_CAPACITY);
@@ -83,38 +84,38 @@ pub fn start(client: &Client, writers: Writers, spec_resolver: SpecResolver, met
 
     let mut tasks = JoinSet::new();
     // One model that cannot be decoded must not hide the others.
-    let all_models = watch(Api::<DeserializeGuard<PredictorModel>>::all(client.clone()), Config::default());
+    let all_models = watch(scope.api::<DeserializeGuard<PredictorModel>>(), Config::default());
     spawn(&mut tasks, "models", reflect_models(all_models, models, enqueuer.clone(), metrics));
     spawn(
         &mut tasks,
         "Deployments",
-        reflect(watch_managed::<Deployment>(client), deployments, enqueuer.clone(), |_| {}),
+        reflect(watch_managed::<Deployment>(scope), deployments, enqueuer.clone(), |_| {}),
     );
     spawn(
         &mut tasks,
         "ControllerRevisions",
-        reflect(watch_managed(client), controller_revisions, enqueuer.clone(), compact_data),
+        reflect(watch_managed(scope), controller_revisions, enqueuer.clone(), compact_data),
     );
-    spawn(&mut tasks, "ConfigMaps", reflect(watch_managed(client), config_maps, enqueuer.clone(), |_| {}));
+    spawn(&mut tasks, "ConfigMaps", reflect(watch_managed(scope), config_maps, enqueuer.clone(), |_| {}));
     spawn(
         &mut tasks,
         "Services",
-        reflect(watch_managed::<Service>(client), services, enqueuer.clone(), |_| {}),
+        reflect(watch_managed::<Service>(scope), services, enqueuer.clone(), |_| {}),
     );
-    spawn(&mut tasks, "EndpointSlices", reflect(watch_managed(client), slices, enqueuer.clone(), trim_slice));
+    spawn(&mut tasks, "EndpointSlices", reflect(watch_managed(scope), slices, enqueuer.clone(), trim_slice));
     spawn(
         &mut tasks,
         "PodDisruptionBudgets",
-        reflect(watch_managed(client), disruption_budgets, enqueuer.clone(), |_| {}),
+        reflect(watch_managed(scope), disruption_budgets, enqueuer.clone(), |_| {}),
     );
     spawn(
         &mut tasks,
         "NetworkPolicies",
-        reflect(watch_managed(client), network_policies, enqueuer.clone(), |_| {}),
+        reflect(watch_managed(scope), network_policies, enqueuer.clone(), |_| {}),
     );
-    spawn(&mut tasks, "pods", reflect(watch_managed(client), pods, enqueuer.clone(), trim_pod_spec));
+    spawn(&mut tasks, "pods", reflect(watch_managed(scope), pods, enqueuer.clone(), trim_pod_spec));
     let unmanaged = Config::default().labels(&format!("!{MODEL_UID}")).page_size(UNMANAGED_PAGE_SIZE);
-    let unmanaged = watch(Api::all(client.clone()), unmanaged);
+    let unmanaged = watch(scope.api(), unmanaged);
     spawn(&mut tasks, "ConfigMaps of users", watch_unmanaged(unmanaged, enqueuer));
     Queues { models: model_queue, namespaces: namespace_queue, undecodable: undecodable_queue, tasks }
 }
@@ -130,12 +131,17 @@ fn spawn(
     });
 }
 
-fn watch_managed<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
+fn watch_managed<K>(scope: &Scope) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
 {
     let config = Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).page_size(MANAGED_PAGE_SIZE);
-    watch(Api::all(client.clone()), config)
+    watch(scope.api(), config)
 }
 
 async fn reflect_models(
@@ -147,14 +153,15 @@ async fn reflect_models(
     let mut events = std::pin::pin!(with_retries(events));
     // The uids of those that a list names and that cannot be decoded.
     let mut listed = HashSet::new();
+    let mut counted = ModelCounts::default();
     while let Some(event) = events.next().await {
         let Some(event) = enqueuer.decode(event, &mut listed).await else {
-            count_models(&enqueuer.stores, &metrics);
+            counted = count_models(&enqueuer.stores, &metrics, counted);
             continue;
         };
         let event = event.modify(|model| model.managed_fields_mut().clear());
         writer.apply_watcher_event(&event);
-        count_models(&enqueuer.stores, &metrics);
+        counted = count_models(&enqueuer.stores, &metrics, counted);
         match event {
             Event::Apply(model) | Event::Delete(model) => {
                 if enqueuer.stores.models.get(&ObjectRef::from_obj(&model)).is_none() {
@@ -243,18 +250,18 @@ fn with_retries<K: Clone + Send + 'static>(
     })
 }
 
-fn count_models(stores: &Stores, metrics: &Metrics) {
-    let models = stores.models.state();
-    let ready = models.iter().map(|model| model.status.as_ref().and_then(conditions::ready_of));
-    let (mut yes, mut no, mut unknown) = (0, 0, 0);
-    for condition in ready {
-        match condition.map(|condition| condition.status.as_str()) {
-            Some("True") => yes += 1,
-            Some(_) => no += 1,
-            None => unknown += 1,
+fn count_models(stores: &Stores, metrics: &Metrics, before: ModelCounts) -> ModelCounts {
+    let undecodable = i64::try_from(stores.undecodable.len()).unwrap_or(i64::MAX);
+    let mut now = ModelCounts { not_ready: undecodable, ..ModelCounts::default() };
+    for model in stores.models.state() {
+        match model.status.as_ref().and_then(conditions::ready_of) {
+            Some(ready) if ready.status == "True" => now.ready += 1,
+            Some(_) => now.not_ready += 1,
+            None => now.unknown += 1,
         }
     }
-    metrics.set_models(yes, no + stores.undecodable.len(), unknown);
+    metrics.replace_models(before, now);
+    now
 }
 
 impl Enqueuer {

@@ -54,10 +54,22 @@ pub(crate) fn client(cluster: Arc<Mutex<FakeCluster>>) -> Client {
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
             let kind = head.headers.get(CONTENT_TYPE).map_or("", |kind| kind.to_str().unwrap()).to_owned();
             let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+            let query = head.uri.query().unwrap_or_default();
+            if query.contains("watch=true") {
+                // Nothing happens after a list.
+                pending::<()>().await;
+            }
             let fault = cluster.lock().unwrap().fault(&method, &path);
             let act = {
                 let (cluster, method, path) = (cluster.clone(), method, path.clone());
-                move || cluster.lock().unwrap().answer(&method, &path, &kind, body)
+                let query = query.to_owned();
+                move || {
+                    let mut cluster = cluster.lock().unwrap();
+                    if method == Method::GET && query.contains("limit=") {
+                        return (StatusCode::OK, cluster.list(&path, &query));
+                    }
+                    cluster.answer(&method, &path, &kind, body)
+                }
             };
             let (status, answer) = inject_fault(fault, act, &path).await;
             let answer = Body::from(answer.to_string().into_bytes());
@@ -108,6 +120,24 @@ async fn inject_fault(
 }
 
 impl FakeCluster {
+    /// A list of all objects of a kind, in a namespace or in all of them.
+    fn list(&mut self, path: &str, query: &str) -> Value {
+        self.lists.push(path.to_owned());
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        let (of, _) = address(path);
+        let is_selected = |object: &Value| {
+            let labels = &object["metadata"]["labels"];
+            let is_managed = labels["app.kubernetes.io/managed-by"] == "canopy-operator";
+            let has_uid = !labels["canopy.rs/model-uid"].is_null();
+            (!query.contains("managed-by") || is_managed) && (!query.contains("%21canopy.rs") || !has_uid)
+        };
+        let here = self.objects.iter().filter(|((kind, namespace, _), object)| {
+            kind == plural && (of.1.is_empty() || of.1 == *namespace) && is_selected(object)
+        });
+        let items: Vec<_> = here.map(|(_, object)| object.clone()).collect();
+        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
+    }
+
     fn fault(&mut self, method: &Method, path: &str) -> Option<Fault> {
         let fits =
             |d: &&mut InjectedFault| d.times > 0 && d.method == method.as_str() && path.contains(&d.path);

@@ -45,6 +45,8 @@ pub(crate) struct FakeCluster {
     pub(crate) writes: Vec<String>,
     /// Every object that was read by its name, with its content or without.
     pub(crate) reads: Vec<String>,
+    /// The path of every list.
+    pub(crate) lists: Vec<String>,
     pub(crate) events: Vec<String>,
     /// After how many more writes the API server fails, once.
     pub(crate) fails_after_writes: Option<usize>,
@@ -71,6 +73,7 @@ impl FakeCluster {
             behaviors: BTreeMap::new(),
             writes: Vec::new(),
             reads: Vec::new(),
+            lists: Vec::new(),
             events: Vec::new(),
             fails_after_writes: None,
             injected_faults: Vec::new(),

@@ -9,6 +9,7 @@ use kube::client::Body;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::api::scope::Scope;
 use crate::caches::stores::Writers;
 use crate::controller::triggers;
 use crate::metrics::Metrics;
@@ -48,7 +49,8 @@ fn client(target_revision: mpsc::UnboundedSender<WatchRequest>) -> Client {
 async fn config_maps_are_listed_and_watched_by_their_metadata_alone_and_a_few_at_a_time() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
-    let _news = triggers::start(&client(sender), Writers::default(), SpecResolver::default(), metrics);
+    let scope = Scope { client: client(sender), namespace: None };
+    let _news = triggers::start(&scope, Writers::default(), SpecResolver::default(), metrics);
     // Nine kinds of the operator's own, and the users' ConfigMaps: each is listed and then watched.
     let mut all = Vec::new();
     while all

@@ -13,7 +13,6 @@ mod dns;
 mod evictions;
 mod overload;
 mod soak;
-#[cfg(feature = "full")]
 mod nodes;
 
 use anyhow::Result;
@@ -40,7 +39,6 @@ impl<'a> Scene<'a> {
     }
 
     /// The same, with both gateways on one node.
-    #[cfg(feature = "full")]
     async fn on(namespace: &'a Namespace, more: &Value, node: &str) -> Result<Self> {
         Self::before(namespace, more, TestGateways::start(namespace, &[], Some(node))?).await
     }

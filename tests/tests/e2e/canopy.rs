@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::{helm, kubectl, kubectl_json};
 use canopy_tests::metrics::Scrape;
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::until;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
@@ -27,7 +28,7 @@ const GONE_WITHIN: Duration = Duration::from_mins(2);
 /// How much may go on at once: so many tests that do little, and start few pods.
 const ALL: u32 = 6;
 /// Of that, a test whose answers must come in time while others start pods. On three nodes each pod starts more slowly.
-const SCENE: u32 = if cfg!(feature = "full") { 3 } else { 2 };
+static SCENE: LazyLock<u32> = LazyLock::new(|| if Slice::Nodes.runs() { 3 } else { 2 });
 
 /// Tests have gateways of their own, in their namespaces.
 const FRONTS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"front"}}}]"#;
@@ -66,7 +67,7 @@ pub(crate) async fn shared() -> Result<Lock> {
 
 /// The same for a test that shows how long answers take: less goes on beside it.
 pub(crate) async fn under_load() -> Result<Lock> {
-    turn(SCENE, Some(Counted::new())).await
+    turn(*SCENE, Some(Counted::new())).await
 }
 
 /// Canopy for one test exclusive, which may change it and leaves it as it was. Those that share it go first: to let one test

@@ -42,6 +42,7 @@ fn a_value_that_nothing_honours_or_that_cannot_work_is_refused_by_name() -> Resu
         ("gateway.replicas=-1", "/gateway/replicas"),
         ("gateway.defaultModel=UPPER", "/gateway/defaultModel"),
         ("gateway.namespaces={Shop}", "/gateway/namespaces/0"),
+        ("operator.namespaces={*}", "/operator/namespaces/0"),
         ("gateway.service.nodePort=30080", "/gateway/service/nodePort"),
         ("images.digests.gateway=9f86", "/images/digests/gateway"),
         ("predictor.resources.serve.limit.memory=1Gi", "'limit' not allowed"),
@@ -146,5 +147,43 @@ fn what_is_switched_off_is_not_there() -> Result<()> {
     ensure!(!rendered.iter().any(is_left), "{rendered:?}");
     let operator = object(&rendered, "Deployment", "canopy-operator")?;
     ensure!(variable(&operator, "CANOPY_PREDICTOR_CALLERS").is_none(), "{operator}");
+    Ok(())
+}
+
+#[test]
+fn an_operator_of_some_namespaces_has_roles_there_and_no_right_to_the_cluster() -> Result<()> {
+    let of_kind = |objects: &[Value], kind: &str| -> Vec<Value> {
+        objects.iter().filter(|object| object["kind"] == kind).cloned().collect()
+    };
+    let is_operators = |object: &&Value| object["metadata"]["name"] == "canopy-operator";
+    let everywhere = objects(&render(&[])?)?;
+    let rules = object(&everywhere, "ClusterRole", "canopy-operator")?["rules"].clone();
+    let operator = object(&everywhere, "Deployment", "canopy-operator")?;
+    ensure!(variable(&operator, "CANOPY_NAMESPACES").is_none(), "{operator}");
+    ensure!(
+        !of_kind(&everywhere, "Role").iter().any(|role| is_operators(&role)),
+        "it has both kinds of roles"
+    );
+
+    let limited = objects(&render(&["--set", "operator.namespaces={shop,fraud}"])?)?;
+    for kind in ["ClusterRole", "ClusterRoleBinding"] {
+        ensure!(!of_kind(&limited, kind).iter().any(|role| is_operators(&role)), "it has a {kind}");
+    }
+    for kind in ["Role", "RoleBinding"] {
+        let all = of_kind(&limited, kind);
+        let own: Vec<_> =
+            all.iter().filter(is_operators).map(|role| &role["metadata"]["namespace"]).collect();
+        ensure!(own == ["shop", "fraud"], "{kind}s of the operator are in {own:?}");
+    }
+    for role in of_kind(&limited, "Role").iter().filter(is_operators) {
+        ensure!(role["rules"] == rules, "{role}");
+    }
+    for binding in of_kind(&limited, "RoleBinding").iter().filter(is_operators) {
+        let subject =
+            json!([{"kind": "ServiceAccount", "name": "canopy-operator", "namespace": "canopy-system"}]);
+        ensure!(binding["subjects"] == subject && binding["roleRef"]["kind"] == "Role", "{binding}");
+    }
+    let operator = object(&limited, "Deployment", "canopy-operator")?;
+    ensure!(variable(&operator, "CANOPY_NAMESPACES").as_deref() == Some("shop,fraud"), "{operator}");
     Ok(())
 }

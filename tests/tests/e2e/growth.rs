@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::{pass, until};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use crate::canopy::{exclusive, leader, measurements, rolled_out, scale_operators
 use crate::idle::{GONE_WITHIN, only_in};
 use crate::model::{TIMEOUT, small};
 
-/// How many models there are, and how many there are in turn where the feature `full` is on.
+/// How many models there are, and how many there are in turn where the slice `scale` runs.
 const MODELS: &[usize] = &[100];
 const MODELS_FULL: &[usize] = &[10, 100, 1000];
 /// So many are applied at once.
@@ -157,7 +158,7 @@ async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
 async fn an_operator_grows_slowly_with_its_models_and_does_nothing_when_idle() -> Result<()> {
     let _lock = exclusive().await?;
     in_namespace("e2e-growth", async |namespace| {
-        let stages = if cfg!(feature = "full") { MODELS_FULL } else { MODELS };
+        let stages = if Slice::Scale.runs() { MODELS_FULL } else { MODELS };
         let mut there = 0;
         for &count in stages {
             without_operators().await?;

@@ -10,6 +10,7 @@ use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::{create, kubectl};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::{pass, until};
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ const MODELS: usize = 50;
 const STRANGERS: usize = 500;
 const STRANGERS_FULL: usize = 2_000;
 const STRANGER_BYTES: usize = 100_000;
-/// How long it is quiet, unless the feature `full` is on.
+/// How long it is quiet, unless the slice `scale` runs.
 const QUIET: Duration = Duration::from_secs(45);
 const QUIET_FULL: Duration = Duration::from_mins(10);
 /// What the operator's memory may differ by though nothing happened to its models.
@@ -180,5 +181,5 @@ fn strangers_count() -> usize {
 }
 
 fn is_full() -> bool {
-    cfg!(feature = "full")
+    Slice::Scale.runs()
 }

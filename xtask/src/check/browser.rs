@@ -1,7 +1,5 @@
-//! The pages that describe the API, in a browser that reaches no host but this one.
-//!
-//! Comes in: `canopy up`. Goes out: each page shows an operation of its API and asks nobody else for anything.
-//! Never: a page judged by its source; only what the browser made of it counts.
+//! The pages that describe the API, in a real browser that resolves no name: each shows an operation of its API and sends requests
+//! to its own server only.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,7 +13,7 @@ use crate::debian;
 use crate::http::get_text;
 use crate::shell::{capture, command, root};
 
-/// What Chromium notes as the origin of a request that no page made, but the browser itself.
+/// The origin in Chromium's log of requests that the browser makes for itself.
 const NO_PAGE: &str = "not an origin";
 
 /// Opens all pages.
@@ -38,33 +36,30 @@ fn page(address: SocketAddr, path: &str, operation: &str) -> Result<()> {
     let log = fs::read(&log).context("Chromium kept no log of its requests")?;
     let requests = requests(&serde_json::from_slice(&log).context("Chromium's log is not JSON")?)?;
     let foreign: Vec<_> = requests.iter().filter(|url| !url.starts_with(&format!("{origin}/"))).collect();
-    ensure!(foreign.is_empty(), "the page asks other hosts: {foreign:?}");
+    ensure!(foreign.is_empty(), "the page sends requests to other hosts: {foreign:?}");
     let description = format!("{origin}/openapi.json");
-    ensure!(
-        requests.contains(&description),
-        "the page does not ask for {description}, only for {requests:?}"
-    );
+    ensure!(requests.contains(&description), "the page requests {requests:?} but not {description}");
     ensure!(get_text(address, "/openapi.json")?.contains(operation), "the description has no {operation}");
-    // Where a long path may be broken, the pages say so within it.
+    // The pages mark where a long path may be broken.
     let shown = shown.replace("<wbr>", "").replace('\u{200b}', "");
     ensure!(shown.contains(&format!(">{operation}<")), "the page shows no {operation}:\n{shown}");
     Ok(())
 }
 
-/// The page as the browser has it once its scripts have run.
+/// The page after its scripts have run.
 fn browse(url: &str, profile: &Path, log: &Path) -> Result<String> {
     let mut chromium =
         command("chromium", ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]);
     chromium.arg("--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1");
     chromium.arg(format!("--user-data-dir={}", profile.display()));
     chromium.arg(format!("--log-net-log={}", log.display()));
-    // Chromium's own wishes, and the voices in its head on a machine without a desktop, are nothing to show.
+    // Neither Chromium's own requests nor its messages about a machine without a desktop.
     chromium.args(["--disable-background-networking", "--disable-component-update", "--log-level=3"]);
     chromium.args(["--virtual-time-budget=30000", "--dump-dom", url]);
     Ok(String::from_utf8(capture(&mut chromium)?)?)
 }
 
-/// What the page asked for, out of Chromium's log of everything that any part of it asked for.
+/// The URLs that the page requested, from Chromium's log of all its requests.
 fn requests(log: &Value) -> Result<Vec<String>> {
     let Some(start) = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"].as_u64() else {
         bail!("Chromium's log names no event URL_REQUEST_START_JOB");
@@ -87,7 +82,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_request_of_the_page_is_told_from_one_of_the_browser_itself() {
+    fn requests_of_the_browser_itself_are_left_out() {
         let event = |kind: u64, url: &str, from: &str| json!({"type": kind, "params": {"url": url, "initiator": from}});
         let log = json!({
             "constants": {"logEventTypes": {"REQUEST_ALIVE": 1, "URL_REQUEST_START_JOB": 2}},

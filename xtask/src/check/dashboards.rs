@@ -1,20 +1,19 @@
-//! The dashboards against Grafana's own types, and the page that draws them.
+//! The chart's dashboards against Grafana's own types, and the page that draws them with Grafana's libraries.
 //!
-//! Comes in: the chart's dashboards and `tests/dashboards`. Goes out: whether Grafana knows all that they say; a page. Never:
-//! a package that `tests/dashboards/package-lock.json` does not name, or a script of one.
+//! Only packages of `tests/dashboards/package-lock.json` are installed; their scripts do not run.
 
 use anyhow::Result;
 
 use crate::debian;
 use crate::shell::{command, root, run};
 
-/// Has the compiler judge by Grafana's types.
+/// Compiles the dashboards against Grafana's types.
 pub(super) fn check() -> Result<()> {
     install()?;
     npm(&["run", "--silent", "check"])
 }
 
-/// Makes the page on which Grafana's libraries draw.
+/// Builds the page.
 pub(super) fn make_page() -> Result<()> {
     debian::need("chromium", "chromium")?;
     install()?;
@@ -29,7 +28,7 @@ fn install() -> Result<()> {
         let changed = |path: &str| folder.join(path).metadata().and_then(|file| file.modified()).ok();
         changed(path) > changed(than)
     };
-    // What npm writes when it is done.
+    // npm writes this file last.
     if is_newer("node_modules/.package-lock.json", "package-lock.json") {
         return Ok(());
     }

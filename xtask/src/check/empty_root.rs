@@ -1,7 +1,5 @@
-//! Our images have no system in them: each program must do its work where there is nothing but itself.
-//!
-//! Comes in: static programs. Goes out: their sizes, and predictions from folders that hold a program, a bundle
-//! of certificates and a resolv.conf. Never: a library, a shell, a device or a variable from this machine.
+//! Images hold one program each: every program must work in a root that holds nothing but itself, a bundle of certificates and a
+//! resolv.conf.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,40 +15,52 @@ use crate::debian;
 use crate::http::{free_address, get, get_text, post};
 use crate::shell::{Running, command, root, run};
 
+/// The limit for each program that is distributed.
 const BYTES_MAX: u64 = 25_000_000;
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(super) const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const RESOLVER: &str = "/etc/resolv.conf";
-/// How long a program may take until it is ready, training included.
+/// How long a program may take to become ready, training included.
 const START: Duration = Duration::from_secs(30);
 
-/// Builds and runs all of them; those that are distributed are weighed, too.
-pub(super) fn check(build: Build) -> Result<()> {
+/// Builds the programs quickly and runs them.
+pub(super) fn check() -> Result<()> {
+    works(&statically(Build::Quick)?)
+}
+
+/// Builds the programs as they are distributed, compares their sizes with the limit and runs them; the sizes for people.
+pub(super) fn check_distribution() -> Result<Vec<String>> {
+    let programs = statically(Build::Distribution)?;
+    let sizes = sizes([&programs.canopy, &programs.operator, &programs.gateway, &programs.predictor])?;
+    works(&programs)?;
+    Ok(sizes)
+}
+
+/// The operator works only in a cluster: the tests there run it.
+fn works(Static { canopy, operator: _, gateway, predictor }: &Static) -> Result<()> {
     debian::need_file(CERTIFICATES, "ca-certificates")?;
-    let Static { canopy, operator, gateway, predictor } = statically(build)?;
-    if build == Build::Distribution {
-        // The operator does its work in a cluster only, and from its image.
-        weigh([&canopy, &operator, &gateway, &predictor])?;
-    }
-    line(&gateway, &predictor)?;
-    up(&canopy)
+    through_a_gateway(gateway, predictor)?;
+    in_one_process(canopy)
 }
 
 #[expect(clippy::print_stdout, reason = "people read it")]
-fn weigh(programs: [&Path; 4]) -> Result<()> {
+fn sizes(programs: [&Path; 4]) -> Result<Vec<String>> {
+    let mut sizes = Vec::new();
     for program in programs {
         let bytes = fs::metadata(program).with_context(|| format!("no {}", program.display()))?.len();
-        println!("{:>10} bytes  {}", bytes, program.display());
-        ensure!(bytes <= BYTES_MAX, "{} has more than {BYTES_MAX} bytes", program.display());
+        let name = program.file_name().unwrap_or_default().display();
+        println!("{bytes:>10} bytes  {name}");
+        ensure!(bytes <= BYTES_MAX, "{name} has {bytes} bytes, more than {BYTES_MAX}");
+        sizes.push(format!("{name} {bytes} bytes"));
     }
-    Ok(())
+    Ok(sizes)
 }
 
-/// A model is prepared, served, and asked through a gateway, each in a folder of its own.
-fn line(gateway: &Path, predictor: &Path) -> Result<()> {
+/// Prepares a model, serves it, and sends requests through a gateway; each program is in a root of its own.
+fn through_a_gateway(gateway: &Path, predictor: &Path) -> Result<()> {
     let folder = EmptyRoot::new(predictor)?;
     fs::write(folder.path.join("config.json"), config().to_string())?;
     let prepare = ["prepare", "--config", "/config.json", "--dir", "/model"];
-    run(&mut folder.command(&prepare))?;
+    run(&mut folder.command(&prepare)).with_context(needs_root)?;
     let serve = ["serve", "--config", "/config.json", "--dir", "/model"];
     let (_predictor, predictor) = folder.start(&serve, "--listen", &[])?;
     predicts(&post(predictor, "/predict", &row())?["prediction"])?;
@@ -58,13 +68,14 @@ fn line(gateway: &Path, predictor: &Path) -> Result<()> {
     let folder = EmptyRoot::new(gateway)?;
     let predictors = format!("demo=http://{predictor}");
     let flags = ["--predictors", &predictors, "--database-url", "sqlite:///canopy.db", "--list-predictions"];
-    // A collector behind TLS: its client needs the certificates, and must not hold up anything.
+    // A collector behind TLS that does not answer: its client needs the certificates, and must not delay requests.
     let (_gateway, gateway) =
         folder.start(&flags, "--listen", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1")])?;
     answers(gateway)
 }
 
-fn up(canopy: &Path) -> Result<()> {
+/// `canopy up`.
+fn in_one_process(canopy: &Path) -> Result<()> {
     let predictor = free_address()?.to_string();
     let flags = ["up", "--data", "/data", "--predictor", &predictor];
     let (_up, gateway) = EmptyRoot::new(canopy)?.start(&flags, "--gateway", &[])?;
@@ -76,6 +87,13 @@ fn answers(gateway: SocketAddr) -> Result<()> {
     let users = get(gateway, "/api/users")?;
     ensure!(users["users"][0]["name"] == "Alice", "GET /api/users answered {users}");
     predicts(&post(gateway, "/api/predict", &row())?["prediction"]["class"])
+}
+
+/// A chroot fails for everyone but root: the only case in which the remedy is not in the program.
+fn needs_root() -> String {
+    let is_root = rustix::process::geteuid().is_root();
+    let remedy = if is_root { "" } else { ": changing the root needs root" };
+    format!("a static program failed in an empty root{remedy}")
 }
 
 fn predicts(class: &Value) -> Result<()> {
@@ -101,7 +119,7 @@ fn config() -> Value {
     })
 }
 
-/// A folder that holds one program and what an image would give it.
+/// A root with one program and the files that an image has.
 struct EmptyRoot {
     path: PathBuf,
 }
@@ -126,7 +144,7 @@ impl EmptyRoot {
         chroot
     }
 
-    /// Starts the program and waits until it is ready; returns where it takes requests.
+    /// Starts the program and waits until it is ready; returns its address.
     fn start(
         &self,
         arguments: &[&str],
@@ -137,8 +155,8 @@ impl EmptyRoot {
         let mut chroot = self.command(arguments);
         chroot.args([listen, &address.to_string(), "--admin", &admin.to_string()]);
         chroot.envs(environment.iter().copied());
-        let mut running = Running::start(&mut chroot).context("only root may change the root")?;
-        running.until(START, || get_text(admin, "/ready"))?;
+        let mut running = Running::start(&mut chroot)?;
+        running.until(START, || get_text(admin, "/ready")).with_context(needs_root)?;
         Ok((running, address))
     }
 }

@@ -1,10 +1,7 @@
-//! What somebody with a fresh clone runs: `cargo run --release -- up`.
-//!
-//! Comes in: the sources. Goes out: a prediction from the whole line in one process. Never: a port that
-//! something else on this machine may hold, or a file that is left behind.
+//! `canopy up`, as a person with a new clone runs it: a prediction through gateway and predictor in one process.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,12 +12,14 @@ use super::scraping::Prometheus;
 use crate::binaries::canopy;
 use crate::debian;
 use crate::http::{free_address, get, get_text, post, post_with};
-use crate::shell::{Running, command, feed, root};
+use crate::shell::{Running, command, root, run_with_input};
 
-/// How long training the demo model and starting everything may take.
+/// How long it may take to become ready, training included.
 const START: Duration = Duration::from_mins(1);
+/// How long the first command of the README may take, compiling included.
+const FIRST_COMMAND: Duration = Duration::from_mins(10);
 
-/// `canopy up`, and where it listens.
+/// A running `canopy up` and its addresses.
 pub(super) struct Laptop {
     running: Running,
     data: PathBuf,
@@ -46,12 +45,12 @@ impl Laptop {
 
 impl Drop for Laptop {
     fn drop(&mut self) {
-        // What is left of it is in the target folder, and is nobody's.
+        // What could not be removed is in the target folder.
         drop(fs::remove_dir_all(&self.data));
     }
 }
 
-/// Each part of the line answers.
+/// Gateway and predictor answer.
 pub(super) fn answers() -> Result<()> {
     let laptop = Laptop::start()?;
     get(laptop.gateway, "/api/test")?;
@@ -60,27 +59,30 @@ pub(super) fn answers() -> Result<()> {
     let answer = post(laptop.gateway, "/api/predict", &json!({"features": [2.0, 2.0, 0.0, 0.0]}))?;
     ensure!(
         answer["prediction"]["class"] == 1,
-        "two positive features are class 1, but the gateway says {answer}"
+        "two positive features are class 1, but the gateway answered {answer}"
     );
     let answer = post(laptop.predictor, "/predict", &json!({"features": [-2.0, -2.0, 0.0, 0.0]}))?;
-    ensure!(answer["prediction"] == 0, "two negative features are class 0, but the predictor says {answer}");
+    ensure!(
+        answer["prediction"] == 0,
+        "two negative features are class 0, but the predictor answered {answer}"
+    );
     Ok(())
 }
 
-/// A trace that a caller keeps.
+/// The trace id of a request.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-/// What has exemplars, as Prometheus is asked for it.
+/// Series with exemplars.
 const WITH_EXEMPLARS: [&str; 3] = [
     "canopy_gateway_request_duration_seconds_bucket{}",
     "canopy_gateway_upstream_duration_seconds_bucket{}",
     "canopy_predictor_prediction_duration_seconds_bucket{}",
 ];
-/// And what else it knows.
+/// Other series.
 const WITHOUT: [&str; 3] =
     ["canopy_gateway_requests_total{}", "canopy_model_bytes{}", "process_cpu_seconds_total{}"];
 
-/// `promtool` reads the metrics of both parts after they did something, and has nothing to say; a Prometheus reads them
-/// as `OpenMetrics`, and finds the trace of a request.
+/// `promtool` finds no fault in the metrics of both parts after a request; a Prometheus scrapes them as `OpenMetrics` and has
+/// the trace of a request as an exemplar.
 pub(super) fn metrics() -> Result<()> {
     debian::need("promtool", "prometheus")?;
     let laptop = Laptop::start()?;
@@ -89,8 +91,9 @@ pub(super) fn metrics() -> Result<()> {
     for part in ["canopy_gateway_requests_total{", "canopy_predictor_requests_total{", "canopy_build_info{"] {
         ensure!(text.contains(part), "the metrics have no {part}…}}:\n{text}");
     }
-    let said = feed(&mut command("promtool", ["check", "metrics"]), &text).context("promtool finds fault")?;
-    ensure!(said.is_empty(), "promtool says: {said}");
+    let output = run_with_input(&mut command("promtool", ["check", "metrics"]), &text)
+        .context("promtool rejects the metrics")?;
+    ensure!(output.is_empty(), "promtool prints warnings: {output}");
 
     let mut prometheus = Prometheus::of(laptop.admin)?;
     let caller = format!("traceparent: 00-{TRACE}-b7ad6b7169203331-01\r\n");
@@ -100,7 +103,40 @@ pub(super) fn metrics() -> Result<()> {
         prometheus.until_exemplar(query, TRACE)?;
     }
     for query in WITHOUT {
-        ensure!(prometheus.series(query)? > 0, "Prometheus knows no {query}");
+        ensure!(prometheus.series(query)? > 0, "Prometheus has no series {query}");
     }
     Ok(())
+}
+
+/// The first command of the README, word for word, with its default ports, and the request that follows it.
+pub(super) fn first_command_of_the_readme() -> Result<()> {
+    let readme = fs::read_to_string(root().join("README.md")).context("failed to read README.md")?;
+    let first = first_command(&readme).context("README.md has no line that begins with `cargo run`")?;
+    // `exec`, so that the program is the one that is ended.
+    let mut up = Running::start(&mut command("sh", ["-c", &format!("exec {first}")]))?;
+    let gateway = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
+    let row = json!({"features": [1.2, 0.4, -0.3, 2.0]});
+    let answer = up.until(FIRST_COMMAND, || post(gateway, "/api/predict", &row))?;
+    ensure!(answer["prediction"]["class"] == 1, "the README shows class 1, but the answer is {answer}");
+    Ok(())
+}
+
+/// The first line of a document's code that begins with `cargo run`, without its comment.
+fn first_command(document: &str) -> Option<&str> {
+    let line = document
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("    ")?).filter(|l| l.starts_with("cargo run")))?;
+    Some(line.split('#').next().unwrap_or(line).trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_command_of_the_readme_is_found() {
+        let readme = fs::read_to_string(root().join("README.md")).unwrap();
+        assert_eq!(first_command(&readme), Some("cargo run --release -- up"));
+        assert_eq!(first_command("cargo run is text\n    cargo test\n"), None);
+    }
 }

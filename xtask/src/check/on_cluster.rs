@@ -1,66 +1,115 @@
-//! Canopy on a real cluster: its images, its chart, and the tests that need both.
-//!
-//! Comes in: the sources. Goes out: the outcome of every test in `tests/tests/e2e`. Never: a cluster that somebody uses
-//! for something else, or one that is left behind.
+//! Canopy on a real cluster: its images, its chart, and the tests of `tests/tests/e2e`.
 
 use anyhow::Result;
 
 use super::dashboards;
 use crate::binaries::Build;
-use crate::cluster::{self, Borrowed};
-use crate::shell::{AS_TESTS, CARGO_ENVIRONMENT, own_cargo, run};
+use crate::cluster::{self, TestCluster};
+use crate::shell::{AS_TESTS, CARGO_ENVIRONMENT, own_cargo, run as run_command, run_and_collect};
 use crate::{debian, images};
 
 /// The cluster of the tests.
 const CLUSTER: &str = "canopy-e2e";
-/// More than there are tests: each waits for its turn, and whose turn it is depends on what the others need.
+/// More than there are tests: each waits for its turn, and the turns depend on what the others need.
 const AT_ONCE: &str = "100";
+/// Tests of these modules need the slice of that name: more nodes than one.
+const NEEDS_NODES: &str = "availability::nodes";
+/// Tells the tests which slice of the long checks runs.
+const SLICE: &str = "CANOPY_SLICE";
+/// Lines of tests that begin so are figures for people.
+const FIGURE: &str = "figure: ";
 
-/// `cargo xtask cluster` does what it promises.
-pub(super) fn tool(build: Build) -> Result<()> {
-    // An interrupted run of the other check leaves its cluster, and a trial wants the machine for itself.
+/// Which tests run, on what.
+pub(super) struct Tests<'a> {
+    /// The slice of the long checks, or empty.
+    pub(super) slice: &'a str,
+    pub(super) build: Build,
+    pub(super) nodes: usize,
+    /// Parts of names of tests; all run if there are none.
+    pub(super) filters: &'a [&'a str],
+}
+
+impl Default for Tests<'_> {
+    fn default() -> Self {
+        Self { slice: "", build: Build::Quick, nodes: 1, filters: &[] }
+    }
+}
+
+/// What a run of tests reports.
+#[derive(Default)]
+pub(super) struct Report {
+    /// The version of the cluster.
+    pub(super) kubernetes: String,
+    pub(super) figures: Vec<String>,
+}
+
+/// Tests `cargo xtask cluster`.
+pub(super) fn tool() -> Result<()> {
+    // An interrupted run of the other check leaves its cluster, and these tests need a machine without one.
     cluster::remove(CLUSTER)?;
-    cluster::try_out(build == Build::Distribution)
+    cluster::self_test(false)
 }
 
-/// Canopy does what it promises, from its images and by its chart.
-pub(super) fn e2e(build: Build) -> Result<()> {
-    // What an interrupted run left of its cluster is no ground for another. Of two workers one can be lost.
-    let nodes = if build == Build::Distribution { 3 } else { 1 };
-    tests_on(&Borrowed::new(CLUSTER, nodes)?, build, &[])
+/// The same with an `up` that is killed at several moments, and with three nodes.
+pub(super) fn tool_with_killed_ups() -> Result<()> {
+    cluster::remove(CLUSTER)?;
+    cluster::self_test(true)
 }
 
-/// The same on a cluster that stays up, for those tests whose names have one of `filters` in them.
-pub(crate) fn some(filters: &[String]) -> Result<()> {
-    let cluster = Borrowed::kept(CLUSTER, 1)?;
-    // An installed Canopy goes on with the images that it was started from.
+/// All tests on a new cluster of one node.
+pub(super) fn e2e() -> Result<()> {
+    run(&Tests::default()).1
+}
+
+/// Tests on a new cluster, which is removed afterwards.
+pub(super) fn run(tests: &Tests) -> (Report, Result<()>) {
+    let mut report = Report::default();
+    let mut run = || {
+        let cluster = TestCluster::new(CLUSTER, tests.nodes)?;
+        report.kubernetes = cluster.version()?;
+        let (figures, result) = tests_on(&cluster, tests)?;
+        report.figures = figures;
+        result
+    };
+    let result = run();
+    (report, result)
+}
+
+/// Tests on a cluster that stays up, whose names contain one of `filters`.
+pub(super) fn some(filters: &[String]) -> Result<()> {
+    let cluster = TestCluster::kept(CLUSTER)?;
+    // An installed Canopy keeps the images that it was started from.
     let uninstall = ["uninstall", "canopy", "--namespace", "canopy-system", "--ignore-not-found", "--wait"];
-    run(&mut cluster.command("helm", uninstall))?;
-    tests_on(&cluster, Build::Quick, filters)
+    run_command(&mut cluster.command("helm", uninstall))?;
+    let filters: Vec<_> = filters.iter().map(String::as_str).collect();
+    tests_on(&cluster, &Tests { filters: &filters, ..Tests::default() })?.1
 }
 
-fn tests_on(cluster: &Borrowed, build: Build, filters: &[String]) -> Result<()> {
+/// Builds what the tests need and runs them; the figures that they print, and whether they passed.
+fn tests_on(cluster: &TestCluster, tests: &Tests) -> Result<(Vec<String>, Result<()>)> {
     debian::need("pg_ctlcluster", "postgresql")?;
     debian::need("promtool", "prometheus")?;
     dashboards::make_page()?;
-    // An old builder needs nothing that would have to be pulled.
-    let images = images::build(build, |arguments| {
+    // The old builder pulls nothing.
+    let images = images::build(tests.build, |arguments| {
         let mut docker = cluster.command("docker", arguments);
         docker.env("DOCKER_BUILDKIT", "0");
         docker
     })?;
     cluster.load(&images)?;
-    if build == Build::Distribution {
-        cluster::find_backends()?;
+    if tests.slice == "dist" {
+        cluster::build_backends()?;
     }
-    run(&mut cluster.command("charts/render", ["--check"]))?;
-    // Of the whole workspace, so that it stands on what the check of all other tests has built.
-    let features = if build == Build::Distribution { "canopy-tests/full" } else { "canopy-tests/cluster" };
-    let words = ["test", "--locked", "--workspace", "--features", features, "--test", "e2e"];
+    run_command(&mut cluster.command("charts/render", ["--check"]))?;
+    // The whole workspace, so that the features are those of the check of all other tests.
+    let words = ["test", "--locked", "--workspace", "--features", "canopy-tests/cluster", "--test", "e2e"];
     let words = words.iter().chain(&AS_TESTS).chain(&["--", "--test-threads", AT_ONCE, "--show-output"]);
-    let mut tests = cluster.command(own_cargo(), words);
-    tests.args(filters);
-    // Each error names what was done and where; forty frames below each would hide that.
-    tests.env("RUST_BACKTRACE", "0").envs(CARGO_ENVIRONMENT);
-    run(&mut tests)
+    let mut command = cluster.command(own_cargo(), words);
+    command.args(tests.filters).env(SLICE, tests.slice);
+    if tests.slice != "nodes" {
+        command.args(["--skip", NEEDS_NODES]);
+    }
+    // Each error names what was done and where; a backtrace below each would hide that.
+    command.env("RUST_BACKTRACE", "0").envs(CARGO_ENVIRONMENT);
+    Ok(run_and_collect(&mut command, FIGURE))
 }

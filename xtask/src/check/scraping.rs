@@ -1,7 +1,4 @@
-//! A real Prometheus, which reads what a process tells as it would in a cluster.
-//!
-//! Comes in: where the process tells its metrics. Goes out: what Prometheus has made of them. Never: a port that
-//! something else on this machine may hold, or a file that is left behind.
+//! A real Prometheus that scrapes one process.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,11 +15,11 @@ use crate::shell::{Running, command, root};
 /// How long it may take to start and to scrape.
 const START: Duration = Duration::from_mins(1);
 
-/// A Prometheus, and where it answers.
+/// A running Prometheus.
 pub(super) struct Prometheus {
     running: Running,
     address: SocketAddr,
-    /// What it has on disk, which goes with it.
+    /// Its files, which are removed with it.
     _folder: Folder,
 }
 
@@ -30,7 +27,7 @@ struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left of it is in the target folder, and is nobody's.
+        // What could not be removed is in the target folder.
         drop(fs::remove_dir_all(&self.0));
     }
 }
@@ -55,7 +52,7 @@ impl Prometheus {
         Ok(Self { running: Running::start(&mut prometheus)?, address, _folder: folder })
     }
 
-    /// Waits until it has an exemplar of `trace` among those of `query`, and the target is as it should be.
+    /// Waits until the target is up and `query` has an exemplar with `trace`.
     pub(super) fn until_exemplar(&mut self, query: &str, trace: &str) -> Result<()> {
         let Self { running, address, .. } = self;
         running.until(START, || {
@@ -71,7 +68,7 @@ impl Prometheus {
         })
     }
 
-    /// How many series it has read that `query` asks for.
+    /// The number of series of `query`.
     pub(super) fn series(&self, query: &str) -> Result<usize> {
         let found = get(self.address, &format!("/api/v1/query?query={query}"))?;
         found["data"]["result"].as_array().map(Vec::len).with_context(|| format!("no result: {found}"))

@@ -1,7 +1,4 @@
-//! The daemon that runs a cluster's nodes: the one that `docker` finds, or one of our own.
-//!
-//! Comes in: what is asked of it. Goes out: commands that reach it, and the nodes of clusters. Never: a word to a
-//! daemon other than the one that was chosen.
+//! The Docker daemon that runs a cluster's nodes: one that exists on the machine, or one that is started here.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::place::Place;
-use super::work::Work;
+use super::paths::Paths;
+use super::session::Session;
 use crate::shell::{capture, run};
 
 /// The label that kind puts on nodes, with the cluster's name.
@@ -21,88 +18,92 @@ const REMOVE_LIMIT: Duration = Duration::from_mins(1);
 
 /// A daemon.
 pub(crate) enum Docker {
-    /// The one that `docker` finds by itself.
-    Found,
-    /// One that we start and end, with its state in this folder.
+    /// The one that `docker` reaches without settings.
+    Existing,
+    /// One that is started and ended here, with its state in this folder.
     Own(PathBuf),
 }
 
-/// What a cluster stands on.
-pub(crate) struct Ground {
+/// What a cluster is created from.
+pub(crate) struct NodeSource {
     pub(crate) docker: Docker,
     pub(crate) node_image: String,
 }
 
 impl Docker {
-    /// Our own, running or not.
-    pub(crate) fn own(place: &Place) -> Self {
-        Self::Own(place.run().join("docker"))
+    /// The one that is started here, running or not.
+    pub(crate) fn own(paths: &Paths) -> Self {
+        Self::Own(paths.run().join("docker"))
     }
 
-    /// The one that clusters of ours run on now, or would.
-    pub(crate) fn in_use(place: &Place) -> Self {
-        match Self::own(place) {
+    /// The one that the clusters run on.
+    pub(crate) fn in_use(paths: &Paths) -> Self {
+        match Self::own(paths) {
             Self::Own(state) if state.exists() => Self::Own(state),
-            Self::Own(_) | Self::Found => Self::Found,
+            Self::Own(_) | Self::Existing => Self::Existing,
         }
     }
 
-    /// Where it listens, if that must be said.
+    /// The value for `DOCKER_HOST`, if it needs one.
     pub(crate) fn host(&self) -> Option<String> {
         match self {
-            Self::Found => None,
+            Self::Existing => None,
             Self::Own(state) => Some(format!("unix://{}", socket(state).display())),
         }
     }
 
-    /// A command of a chore that reaches this daemon: `docker`, `kind`.
+    /// A program that reaches this daemon: `docker`, `kind`.
     pub(crate) fn command<A: AsRef<OsStr>>(
         &self,
-        work: &Work,
+        session: &Session,
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
-        let mut command = work.command(program, arguments);
+        let mut command = session.command(program, arguments);
         self.host().map(|host| command.env("DOCKER_HOST", host));
         command
     }
 
-    /// Whether it does what it is asked.
-    pub(crate) fn agrees(&self, work: &Work, arguments: &[&str]) -> bool {
-        let mut command = self.command(work, "docker", arguments);
+    /// Whether `docker` succeeds with these arguments.
+    pub(crate) fn succeeds(&self, session: &Session, arguments: &[&str]) -> bool {
+        let mut command = self.command(session, "docker", arguments);
         run(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())).is_ok()
     }
 
-    /// Whether it can be asked at all.
-    pub(crate) fn answers(&self, work: &Work) -> bool {
-        self.agrees(work, &["version"])
+    /// Whether it responds.
+    pub(crate) fn responds(&self, session: &Session) -> bool {
+        self.succeeds(session, &["version"])
     }
 
     /// Whether it has an image.
-    pub(crate) fn has(&self, work: &Work, image: &str) -> bool {
-        self.agrees(work, &["image", "inspect", image])
+    pub(crate) fn has_image(&self, session: &Session, image: &str) -> bool {
+        self.succeeds(session, &["image", "inspect", image])
     }
 
-    /// The containers that are nodes of a cluster, however far its making came.
-    pub(crate) fn nodes(&self, work: &Work, cluster: &str) -> Result<Vec<String>> {
+    /// The containers that are nodes of a cluster, also of one whose creation was interrupted.
+    pub(crate) fn nodes(&self, session: &Session, cluster: &str) -> Result<Vec<String>> {
         let filter = format!("label={LABEL}={cluster}");
-        let said =
-            capture(&mut self.command(work, "docker", ["ps", "--all", "--quiet", "--filter", &filter]))?;
-        Ok(String::from_utf8_lossy(&said).split_whitespace().map(str::to_owned).collect())
+        let output =
+            capture(&mut self.command(session, "docker", ["ps", "--all", "--quiet", "--filter", &filter]))?;
+        Ok(String::from_utf8_lossy(&output).split_whitespace().map(str::to_owned).collect())
     }
 
-    /// Removes a cluster's nodes and what they wrote. One whose making was interrupted is listed before it can be
-    /// removed, so that this asks until none is listed.
-    pub(crate) fn remove(&self, work: &Work, cluster: &str) -> Result<()> {
+    /// Removes a cluster's nodes and their volumes. A container whose creation was interrupted is listed before it can be
+    /// removed: this repeats until none is listed.
+    pub(crate) fn remove(&self, session: &Session, cluster: &str) -> Result<()> {
         let deadline = Instant::now() + REMOVE_LIMIT;
         loop {
-            let nodes = self.nodes(work, cluster)?;
+            let nodes = self.nodes(session, cluster)?;
             if nodes.is_empty() {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "failed to remove containers {}", nodes.join(" "));
+            ensure!(
+                Instant::now() < deadline,
+                "containers {} still exist a minute after `docker rm --force`",
+                nodes.join(" ")
+            );
             let remove = ["rm", "--force", "--volumes"].into_iter().chain(nodes.iter().map(String::as_str));
-            self.agrees(work, &remove.collect::<Vec<_>>());
+            self.succeeds(session, &remove.collect::<Vec<_>>());
         }
     }
 }

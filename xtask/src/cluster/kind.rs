@@ -1,7 +1,6 @@
-//! A cluster, by kind on a ground.
+//! Clusters by kind: create one, find its state, load images.
 //!
-//! Comes in: a name, a number of nodes. Goes out: a cluster whose nodes are ready and whose names resolve, images in it, or how
-//! far along it is. Never: a half-made cluster under a kubeconfig that promises a whole one.
+//! The kubeconfig gets its name only once nodes are ready and names resolve.
 
 use std::fs;
 use std::path::Path;
@@ -10,22 +9,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::docker::{Docker, Ground};
+use super::docker::{Docker, NodeSource};
 use super::nodes::{Node, read};
-use super::work::{Work, quietly, step};
+use super::session::{Session, run_quietly, timed};
 use crate::shell::capture;
 
-/// Where kind's configurations are, and what they name beside themselves.
+/// The folder of kind's configurations and of the files that they mount.
 const CONFIGURATIONS: &str = "deploy/kind";
-/// How long a cluster may take to become ready on a machine that has other things to do.
+/// How long a cluster may take to become ready on a busy machine.
 const READY_LIMIT: Duration = Duration::from_mins(5);
 
-/// How far along a cluster is.
+/// The state of a cluster.
 pub(crate) enum State {
     Absent,
-    /// Its making was interrupted, or it answers no more.
+    /// Its creation was interrupted, or its API server does not answer.
     Broken,
-    Whole(Vec<Node>),
+    Ready(Vec<Node>),
 }
 
 /// The configuration for a number of nodes.
@@ -33,57 +32,62 @@ pub(crate) fn configuration(nodes: usize) -> &'static str {
     if nodes == 1 { "one-node.yaml" } else { "three-nodes.yaml" }
 }
 
-/// Asks how far along a cluster is.
-pub(crate) fn state(work: &Work, docker: &Docker, name: &str) -> Result<State> {
-    if !docker.answers(work) || docker.nodes(work, name)?.is_empty() {
+/// Finds the state of a cluster.
+pub(crate) fn state(session: &Session, docker: &Docker, name: &str) -> Result<State> {
+    if !docker.responds(session) || docker.nodes(session, name)?.is_empty() {
         return Ok(State::Absent);
     }
     let arguments = ["get", "nodes", "--output", "json", "--request-timeout", "10s"];
-    let asked = work.place.kubeconfig(name).exists().then(|| capture(&mut kubectl(work, name, arguments)));
-    asked.and_then(Result::ok).map_or(Ok(State::Broken), |said| read(&said).map(State::Whole))
+    let answer =
+        session.paths.kubeconfig(name).exists().then(|| capture(&mut kubectl(session, name, arguments)));
+    answer.and_then(Result::ok).map_or(Ok(State::Broken), |json| read(&json).map(State::Ready))
 }
 
 /// Creates a cluster and waits until everything in it is ready.
-pub(crate) fn create(work: &Work, ground: &Ground, name: &str, nodes: usize) -> Result<()> {
-    let whole = work.place.kubeconfig(name);
-    let half = whole.with_extension("half");
-    fs::create_dir_all(work.place.cluster(name)).with_context(|| format!("failed to note cluster {name}"))?;
+pub(crate) fn create(session: &Session, source: &NodeSource, name: &str, nodes: usize) -> Result<()> {
+    let kubeconfig = session.paths.kubeconfig(name);
+    let incomplete = kubeconfig.with_extension("incomplete");
+    fs::create_dir_all(session.paths.cluster(name))
+        .with_context(|| format!("failed to create the folder of cluster {name}"))?;
     let limit = format!("{}s", READY_LIMIT.as_secs());
-    step(&format!("creating cluster {name}, nodes: {nodes}"), || {
+    timed(&format!("creating cluster {name}, nodes: {nodes}"), || {
         let arguments = ["create", "cluster", "--name", name, "--config", configuration(nodes)];
-        let mut create = ground.docker.command(work, "kind", arguments);
-        create.args(["--image", &ground.node_image, "--wait", &limit, "--kubeconfig"]).arg(&half);
-        quietly(create.current_dir(crate::shell::root().join(CONFIGURATIONS)))
+        let mut create = source.docker.command(session, "kind", arguments);
+        create.args(["--image", &source.node_image, "--wait", &limit, "--kubeconfig"]).arg(&incomplete);
+        run_quietly(create.current_dir(crate::shell::root().join(CONFIGURATIONS)))
     })?;
     let waits: [&[&str]; 3] = [
         &["wait", "--for=condition=Ready", "nodes", "--all"],
         &["rollout", "status", "daemonset/kube-proxy", "--namespace", "kube-system"],
         &["rollout", "status", "deployment/coredns", "--namespace", "kube-system"],
     ];
-    step("waiting for nodes and names", || {
+    timed("waiting for nodes and DNS", || {
         for wait in waits {
-            quietly(work.command("kubectl", wait).args(["--timeout", &limit]).env("KUBECONFIG", &half))?;
+            run_quietly(
+                session.command("kubectl", wait).args(["--timeout", &limit]).env("KUBECONFIG", &incomplete),
+            )?;
         }
-        fs::rename(&half, &whole).with_context(|| format!("failed to write {}", whole.display()))
+        fs::rename(&incomplete, &kubeconfig)
+            .with_context(|| format!("failed to write {}", kubeconfig.display()))
     })
 }
 
-/// Puts images into every node of a cluster: archives where there is such a file, else the daemon's images.
-pub(crate) fn load(work: &Work, docker: &Docker, name: &str, images: &[String]) -> Result<()> {
+/// Loads images into every node of a cluster: an archive if there is such a file, else an image of the daemon.
+pub(crate) fn load(session: &Session, docker: &Docker, name: &str, images: &[String]) -> Result<()> {
     for image in images {
         let what = if Path::new(image).is_file() { "image-archive" } else { "docker-image" };
-        step(&format!("loading {image}"), || {
+        timed(&format!("loading {image}"), || {
             let from = std::env::current_dir().context("failed to find the current folder")?;
-            let mut load = docker.command(work, "kind", ["load", what, image, "--name", name]);
-            quietly(load.current_dir(from))
+            let mut load = docker.command(session, "kind", ["load", what, image, "--name", name]);
+            run_quietly(load.current_dir(from))
         })?;
     }
     Ok(())
 }
 
-/// A command that asks a cluster.
-pub(crate) fn kubectl<const N: usize>(work: &Work, name: &str, arguments: [&str; N]) -> Command {
-    let mut command = work.command("kubectl", arguments);
-    command.env("KUBECONFIG", work.place.kubeconfig(name));
+/// `kubectl` for a cluster.
+pub(crate) fn kubectl<const N: usize>(session: &Session, name: &str, arguments: [&str; N]) -> Command {
+    let mut command = session.command("kubectl", arguments);
+    command.env("KUBECONFIG", session.paths.kubeconfig(name));
     command
 }

@@ -1,7 +1,4 @@
-//! Programs from Go modules, built once for what their `go.mod` and `go.sum` say.
-//!
-//! Comes in: a module of ours that only names tools. Goes out: a folder with the programs. Never: a version that
-//! is not in the clone.
+//! Programs from Go modules, built once for each content of `go.mod`, `go.sum` and the sources beside them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,24 +6,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::place::{inputs, key};
-use super::work::{Work, step};
+use super::paths::{inputs, key};
+use super::session::{Session, timed};
 use crate::shell::{capture, root, run_aside};
 
 /// A module that names tools.
 pub(crate) struct Module {
     name: &'static str,
+    /// From the root of the clone.
     folder: &'static str,
-    /// What of its packages is built, where that can be chosen.
+    /// Build tags.
     tags: &'static str,
 }
 
-/// What every cluster is handled with.
+/// What clusters are used with.
 pub(crate) const TOOLS: Module = Module { name: "tools", folder: "deploy/kind/tools", tags: "" };
-/// What a cluster consists of.
+/// Kubernetes, and what its nodes run beside it.
 pub(crate) const KUBERNETES: Module =
     Module { name: "kubernetes", folder: "deploy/kind/offline/kubernetes", tags: "" };
-/// What metrics and traces go to in tests. Of Prometheus' ways to find what to scrape only Kubernetes' is built.
+/// Jaeger and Prometheus. Of Prometheus' kinds of service discovery only Kubernetes' is built.
 pub(crate) const BACKENDS: [Module; 2] = [
     Module { name: "jaeger", folder: "tests/backends/jaeger", tags: "" },
     Module {
@@ -35,10 +33,10 @@ pub(crate) const BACKENDS: [Module; 2] = [
         tags: "remove_all_sd,enable_kubernetes_sd",
     },
 ];
-/// The package pattern that means all of a module's tools.
+/// The package pattern for all tools of a module.
 pub(crate) const ALL: &str = "tool";
 
-/// Variables that hold a program's own version, and the module whose version it is.
+/// Variables that hold a program's version, and the module whose version that is.
 const STAMPS: [(&str, &str); 3] = [
     ("k8s.io/component-base/version.gitVersion", "k8s.io/kubernetes"),
     ("sigs.k8s.io/cri-tools/pkg/version.Version", "sigs.k8s.io/cri-tools"),
@@ -46,20 +44,20 @@ const STAMPS: [(&str, &str); 3] = [
 ];
 
 impl Module {
-    /// The programs of some packages.
-    pub(crate) fn programs(&self, work: &Work, packages: &[&str]) -> Result<PathBuf> {
+    /// The folder with the programs of some packages, built if need be.
+    pub(crate) fn programs(&self, session: &Session, packages: &[&str]) -> Result<PathBuf> {
         let go_mod = fs::read_to_string(root().join(self.folder).join("go.mod"))
             .with_context(|| format!("failed to read {}/go.mod", self.folder))?;
         let flags = format!("-s -w {}", stamps(&go_mod));
         let tags: &[_] = if self.tags.is_empty() { &[] } else { &["-tags", self.tags] };
-        let said = [&[std::env::consts::ARCH, &flags], packages, tags].concat();
-        let key = key(&said, &inputs(&[self.folder])?);
-        work.place.built(self.name, &key, |built| {
-            step(&format!("building {} from Go modules, which takes minutes", self.name), || {
-                // What `-s -w` would drop is not made in the first place; and compilers that tidy up only when they
-                // have grown large are quicker.
+        let words = [&[std::env::consts::ARCH, &flags], packages, tags].concat();
+        let key = key(&words, &inputs(&[self.folder])?);
+        session.paths.built(self.name, &key, |built| {
+            timed(&format!("building {} from Go modules, which takes minutes", self.name), || {
+                // `-s -w` drops debug information: compiling without it is quicker, as is a compiler that collects
+                // garbage only when it has grown large.
                 let compiler = "-gcflags=all=-dwarf=false";
-                let mut install = self.go(work, ["install", "-trimpath", compiler, "-ldflags", &flags]);
+                let mut install = self.go(session, ["install", "-trimpath", compiler, "-ldflags", &flags]);
                 run_aside(
                     install
                         .args(tags)
@@ -73,21 +71,23 @@ impl Module {
     }
 
     /// The sources of a module that this one requires.
-    pub(crate) fn sources(&self, work: &Work, path: &str) -> Result<PathBuf> {
-        let said = capture(&mut self.go(work, ["mod", "download", "-json", path]))?;
-        let said: Value = serde_json::from_slice(&said).context("failed to read what go says of a module")?;
-        let folder = said["Dir"].as_str().with_context(|| format!("failed to find the sources of {path}"))?;
+    pub(crate) fn sources(&self, session: &Session, path: &str) -> Result<PathBuf> {
+        let output = capture(&mut self.go(session, ["mod", "download", "-json", path]))?;
+        let module: Value =
+            serde_json::from_slice(&output).context("the output of `go mod download -json` is not JSON")?;
+        let folder =
+            module["Dir"].as_str().with_context(|| format!("failed to find the sources of {path}"))?;
         Ok(folder.into())
     }
 
-    fn go<const N: usize>(&self, work: &Work, arguments: [&str; N]) -> std::process::Command {
-        let mut go = work.command("go", arguments);
+    fn go<const N: usize>(&self, session: &Session, arguments: [&str; N]) -> std::process::Command {
+        let mut go = session.command("go", arguments);
         go.current_dir(root().join(self.folder));
         go
     }
 }
 
-/// Go names a program after its folder, which for etcd is `server`.
+/// Go names a program after its folder: etcd's is `server`.
 fn name_etcd(folder: &Path) -> Result<()> {
     let server = folder.join("server");
     if server.exists() {
@@ -96,7 +96,7 @@ fn name_etcd(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The linker's flags that tell programs their versions.
+/// The linker's flags that set the versions of programs.
 fn stamps(go_mod: &str) -> String {
     let mut flags = Vec::new();
     for (variable, module) in STAMPS {
@@ -104,7 +104,7 @@ fn stamps(go_mod: &str) -> String {
             flags.push(format!("-X {variable}={version}"));
         }
     }
-    // The API server tells these beside the whole.
+    // The API server reports these beside the whole version.
     if let Some((major, rest)) =
         version(go_mod, "k8s.io/kubernetes").and_then(|version| version[1..].split_once('.'))
     {
@@ -133,7 +133,7 @@ mod tests {
                           replace k8s.io/kubelet => k8s.io/kubelet v0.36.4\nrequire helm.sh/helm/v4 v4.3.1\n";
 
     #[test]
-    fn a_version_is_what_the_module_requires() {
+    fn the_version_of_a_module_is_the_one_required() {
         let check = |module, expected| assert_eq!(version(GO_MOD, module), expected, "{module}");
         check("k8s.io/kubernetes", Some("v1.36.4"));
         check("helm.sh/helm/v4", Some("v4.3.1"));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_told_the_versions_that_the_module_requires() {
+    fn programs_get_the_versions_that_the_module_requires() {
         let stamps = stamps(GO_MOD);
         for stamp in [
             "-X k8s.io/component-base/version.gitVersion=v1.36.4",

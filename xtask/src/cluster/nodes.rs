@@ -1,6 +1,4 @@
-//! What the API server says of nodes.
-//!
-//! Comes in: the list as JSON. Goes out: each node's name, version and whether it is ready. Never: a question.
+//! The list of nodes as the API server returns it.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -13,24 +11,24 @@ pub(crate) struct Node {
     pub(crate) ready: bool,
 }
 
-/// Reads the list.
+/// Parses the list.
 pub(crate) fn read(json: &[u8]) -> Result<Vec<Node>> {
     let list: Value = serde_json::from_slice(json).context("failed to read the list of nodes")?;
     let items = list["items"].as_array().context("failed to read the list of nodes: it has no items")?;
     let node = |item: &Value| {
         let conditions = item["status"]["conditions"].as_array().into_iter().flatten();
         let ready = conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True");
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Node {
-            name: word(&item["metadata"]["name"]),
-            version: word(&item["status"]["nodeInfo"]["kubeletVersion"]),
+            name: text(&item["metadata"]["name"]),
+            version: text(&item["status"]["nodeInfo"]["kubeletVersion"]),
             ready,
         }
     };
     Ok(items.iter().map(node).collect())
 }
 
-/// A line about them: how many, how many ready, which version.
+/// A line for people: version, how many are ready, and the names of the others.
 pub(crate) fn line(nodes: &[Node]) -> String {
     let ready = nodes.iter().filter(|node| node.ready).count();
     let version = nodes.first().map_or("?", |node| &node.version);
@@ -60,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_an_error() {
+    fn other_output_is_an_error() {
         assert!(read(b"{}").is_err());
         assert!(read(b"Unable to connect to the server").is_err());
     }

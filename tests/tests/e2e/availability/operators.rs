@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::namespace::in_namespace;
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use crate::canopy::{SYSTEM, exclusive, leader, rolled_out, scale_operators, with
 use crate::model::{TIMEOUT, revision};
 use crate::signals::signal_predictors;
 
-/// At how many moments an operator is killed, unless the feature `full` is on.
+/// At how many moments an operator is killed, unless the slice `soak` runs.
 const MOMENTS: u32 = 3;
 const MOMENTS_FULL: u32 = 10;
 /// A change takes about so long.
@@ -64,7 +65,7 @@ async fn a_change_completes_whenever_its_operator_is_killed_and_no_two_operators
     in_namespace("e2e-mid", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut chance = fastrand::Rng::with_seed(SEED);
-        let moments = if cfg!(feature = "full") { MOMENTS_FULL } else { MOMENTS };
+        let moments = if Slice::Soak.runs() { MOMENTS_FULL } else { MOMENTS };
         let mark = writes()?.len();
         let mut load = scene.load().await?;
         for number in 0..moments {

@@ -9,6 +9,7 @@ use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::in_namespace;
+use canopy_tests::slice::Slice;
 use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
@@ -18,7 +19,7 @@ use crate::canopy::{SYSTEM, exclusive, leader};
 use crate::model::{Model, TIMEOUT, revision};
 use crate::signals::signal_predictors;
 
-/// For how long, unless the feature `full` is on.
+/// For how long, unless the slice `soak` runs.
 const TIME: Duration = Duration::from_mins(1);
 const TIME_FULL: Duration = Duration::from_mins(20);
 const SEED: u64 = 42;
@@ -101,7 +102,7 @@ async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
     let _lock = exclusive().await?;
     in_namespace("e2e-soak", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
-        let time = if cfg!(feature = "full") { TIME_FULL } else { TIME };
+        let time = if Slice::Soak.runs() { TIME_FULL } else { TIME };
         let mut chance = fastrand::Rng::with_seed(SEED);
         let gateways = scene.gateways.admin().await?;
         let mut load = scene.load().await?;

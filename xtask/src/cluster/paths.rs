@@ -1,7 +1,5 @@
-//! Where a cluster's things are kept: outside the clone, so that clones share what took long to build.
-//!
-//! Comes in: the user's cache folder. Goes out: paths, what was built from which inputs, and one chore's turn at
-//! a time. Never: a half-built thing under the name of a whole one.
+//! Where files of clusters are kept: in the user's cache folder, outside the clone, so that clones share what took long to
+//! build. A folder gets its name only once it is complete.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,35 +11,35 @@ use sha2::{Digest as _, Sha256};
 
 use crate::shell::root;
 
-/// A folder of this user's, for clusters.
-pub(crate) struct Place {
+/// The folder for clusters in the cache of this user.
+pub(crate) struct Paths {
     cache: PathBuf,
 }
 
-impl Place {
-    /// The folder that `XDG_CACHE_HOME` or `HOME` points at.
+impl Paths {
+    /// In `XDG_CACHE_HOME`, or `.cache` in `HOME`.
     pub(crate) fn of_this_user() -> Result<Self> {
         let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
         Ok(Self { cache: cache.context("failed to find a cache folder: set HOME")?.join("canopy/cluster") })
     }
 
-    /// What is there only while a cluster is.
+    /// Exists only while a cluster does.
     pub(crate) fn run(&self) -> PathBuf {
         self.cache.join("run")
     }
 
-    /// What is kept of one cluster; it is there from before the cluster's making until after its end.
+    /// The files of one cluster; exists from before the cluster is created until after it is removed.
     pub(crate) fn cluster(&self, name: &str) -> PathBuf {
         self.run().join("clusters").join(name)
     }
 
-    /// How to reach a cluster; it is there once the cluster is complete.
+    /// The kubeconfig of a cluster; exists once the cluster is complete.
     pub(crate) fn kubeconfig(&self, name: &str) -> PathBuf {
         self.cluster(name).join("kubeconfig")
     }
 
-    /// The clusters that were begun and not taken down.
+    /// The clusters whose creation was begun and that were not removed.
     pub(crate) fn clusters(&self) -> Vec<String> {
         let entries = fs::read_dir(self.run().join("clusters")).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -49,32 +47,32 @@ impl Place {
         names
     }
 
-    /// Where steps may write.
+    /// Temporary files.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.run().join("scratch")
     }
 
-    /// Programs that a cluster is made and asked with.
+    /// Links to `kind`, `kubectl`, `helm` and others.
     pub(crate) fn programs(&self) -> PathBuf {
         self.run().join("bin")
     }
 
-    /// Images of a daemon of our own.
+    /// Images of the Docker daemon that is started here.
     pub(crate) fn images(&self) -> PathBuf {
         self.cache.join("docker")
     }
 
-    /// Waits until no other chore is at work on clusters; while the value lives, none begins.
-    pub(crate) fn turn(&self) -> Result<File> {
+    /// Waits for the lock that lets one command at a time change clusters; it is held while the value lives.
+    pub(crate) fn lock(&self) -> Result<File> {
         fs::create_dir_all(&self.cache)
             .with_context(|| format!("failed to create {}", self.cache.display()))?;
-        let path = self.cache.join("turn");
-        let turn = File::create(&path).with_context(|| format!("failed to open {}", path.display()))?;
-        turn.lock().with_context(|| format!("failed to lock {}", path.display()))?;
-        Ok(turn)
+        let path = self.cache.join("lock");
+        let lock = File::create(&path).with_context(|| format!("failed to open {}", path.display()))?;
+        lock.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+        Ok(lock)
     }
 
-    /// The folder `name` as built from `inputs`: by `build` where it is not there yet, and then without its forerunners.
+    /// The folder `name` for `inputs`. If there is none, `build` fills it, and folders for other inputs are removed first.
     pub(crate) fn built(
         &self,
         name: &str,
@@ -104,7 +102,7 @@ impl Place {
     }
 }
 
-/// Files of the clone, by path from its root: some files, and all in some folders.
+/// Files of the clone by path from its root: the files of `of`, and all in its folders.
 pub(crate) fn inputs(of: &[&str]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut waiting: Vec<_> = of.iter().map(PathBuf::from).collect();
@@ -123,15 +121,15 @@ pub(crate) fn inputs(of: &[&str]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     Ok(found)
 }
 
-/// A short name for inputs, by everything that is said of them and in them.
-pub(crate) fn key(said: &[&str], files: &BTreeMap<PathBuf, Vec<u8>>) -> String {
+/// A short digest of words, paths and contents.
+pub(crate) fn key(words: &[&str], files: &BTreeMap<PathBuf, Vec<u8>>) -> String {
     let mut digest = Sha256::new();
     let mut add = |part: &[u8]| {
-        // With its length, so that what moves from one part to the next is a change.
+        // With its length: otherwise `ab`, `c` and `a`, `bc` had the same digest.
         digest.update(part.len().to_be_bytes());
         digest.update(part);
     };
-    for word in said {
+    for word in words {
         add(word.as_bytes());
     }
     for (path, content) in files {
@@ -150,13 +148,13 @@ pub(crate) fn key(said: &[&str], files: &BTreeMap<PathBuf, Vec<u8>>) -> String {
 mod tests {
     use super::*;
 
-    fn of(said: &[&str], files: &[(&str, &str)]) -> String {
+    fn of(words: &[&str], files: &[(&str, &str)]) -> String {
         let files = files.iter().map(|(path, content)| (PathBuf::from(path), content.as_bytes().to_vec()));
-        key(said, &files.collect())
+        key(words, &files.collect())
     }
 
     #[test]
-    fn the_same_inputs_have_the_same_key_and_any_change_another() {
+    fn equal_inputs_have_equal_keys_and_any_change_gives_another() {
         let key = of(&["x86_64"], &[("a", "1"), ("b", "2")]);
         assert_eq!(key, of(&["x86_64"], &[("b", "2"), ("a", "1")]));
         let changed = [
@@ -171,12 +169,12 @@ mod tests {
     }
 
     #[test]
-    fn a_thing_is_built_once_for_its_inputs_and_again_for_others() {
+    fn a_folder_is_built_once_for_its_inputs_and_again_for_others() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { cache: folder.path().to_owned() };
+        let paths = Paths { cache: folder.path().to_owned() };
         let build = |inputs: &str| {
             let mut built = false;
-            let folder = place.built("thing", inputs, |half| {
+            let folder = paths.built("thing", inputs, |half| {
                 built = true;
                 Ok(fs::write(half.join("part"), inputs)?)
             });
@@ -185,19 +183,23 @@ mod tests {
         assert_eq!(build("one"), (true, "one".to_owned()));
         assert_eq!(build("one"), (false, "one".to_owned()));
         assert_eq!(build("two"), (true, "two".to_owned()));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the forerunner is still there");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "the folder for the earlier inputs is still there"
+        );
     }
 
     #[test]
-    fn what_was_left_half_built_is_built_anew() {
+    fn a_build_that_was_interrupted_is_started_again() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { cache: folder.path().to_owned() };
-        let torn = place.built("thing", "one", |half| {
+        let paths = Paths { cache: folder.path().to_owned() };
+        let torn = paths.built("thing", "one", |half| {
             fs::write(half.join("torn"), "")?;
             anyhow::bail!("killed")
         });
         assert!(torn.is_err());
-        let whole = place.built("thing", "one", |half| Ok(fs::write(half.join("whole"), "")?)).unwrap();
+        let whole = paths.built("thing", "one", |half| Ok(fs::write(half.join("whole"), "")?)).unwrap();
         assert!(whole.join("whole").exists() && !whole.join("torn").exists());
     }
 }

@@ -1,7 +1,7 @@
-//! A Docker daemon of our own: it changes nothing on the machine but for one bridge, and takes that along.
+//! A Docker daemon for clusters, started and ended here.
 //!
-//! Comes in: a chore. Goes out: a daemon that answers and has kind's network, or no trace of one. Never: a packet
-//! out of the machine from that network, nor a rule in the machine's firewall.
+//! It changes nothing of the machine but for one bridge, which it removes at its end: no rule in the firewall, no forwarding.
+//! No packet leaves the machine from its network.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,59 +15,59 @@ use rustix::process::{Pid, Signal};
 
 use crate::cluster::docker::{Docker, socket};
 use crate::cluster::machine::lacking_capabilities;
-use crate::cluster::marked::{Mark, end as end_process};
 use crate::cluster::mounts::mount_points;
-use crate::cluster::place::Place;
-use crate::cluster::work::{Work, quietly, step};
+use crate::cluster::paths::Paths;
+use crate::cluster::session::{Session, run_quietly, timed};
+use crate::env_tag::{EnvTag, end as end_process};
 use crate::shell::{command, leave, root, run as run_command};
 
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// A node is given ten seconds to end, each after the other in the worst case.
+/// A node has ten seconds to end, one after the other in the worst case.
 const END_LIMIT: Duration = Duration::from_mins(1);
-/// The network that kind takes for its nodes, as it finds it.
+/// The network that kind uses for its nodes if it exists.
 const NETWORK: &str = "kind";
-/// Where the daemon and what it starts note their numbers, below the folder of what runs.
+/// Files with process ids, in the folder of running clusters.
 const DOCKERD: &str = "docker.pid";
 const CONTAINERD: &str = "docker/containerd/containerd.pid";
-/// Where containerd has the sockets of its shims, wherever its state is.
+/// The folder of sockets of containerd's shims, which no setting moves.
 const SOCKETS: &str = "/run/containerd/s";
-/// It is there if that folder was not, before our first daemon.
+/// This file exists if that folder did not exist before the daemon was started here.
 const NO_SOCKETS: &str = "no-sockets";
 const BRIDGE: &str = "canopy0";
-/// All control groups of nodes are below one of this name.
+/// The parent of all control groups of nodes.
 pub(crate) const CONTROL_GROUP: &str = "canopy-cluster";
 
-/// Starts the daemon, unless it answers.
-pub(crate) fn start(work: &Work) -> Result<Docker> {
-    let docker = Docker::own(&work.place);
-    if !docker.answers(work) {
-        // One that answers no more is as good as none. What it started goes on: the next one takes it over.
-        if let Some(pid) = recorded(&work.place.run(), DOCKERD) {
+/// Starts the daemon unless it responds.
+pub(crate) fn start(session: &Session) -> Result<Docker> {
+    let docker = Docker::own(&session.paths);
+    if !docker.responds(session) {
+        // A daemon that does not respond is replaced. The containers that it started run on under the next one.
+        if let Some(pid) = recorded(&session.paths.run(), DOCKERD) {
             end_process(pid, Signal::KILL, END_LIMIT)?;
         }
-        step("starting a Docker daemon", || launch(&work.place))?;
+        timed("starting a Docker daemon", || launch(&session.paths))?;
     }
-    if !docker.agrees(work, &["network", "inspect", NETWORK]) {
+    if !docker.succeeds(session, &["network", "inspect", NETWORK]) {
         let bridge = format!("com.docker.network.bridge.name={BRIDGE}");
         let create = ["network", "create", "--driver", "bridge", "--opt", &bridge, NETWORK];
-        quietly(&mut docker.command(work, "docker", create))?;
+        run_quietly(&mut docker.command(session, "docker", create))?;
     }
-    // Whatever the machine forwards otherwise, nothing that comes from this bridge.
+    // Nothing from this bridge is forwarded, whatever the machine forwards otherwise.
     let forwarding = format!("/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding");
     fs::write(&forwarding, "0").with_context(|| format!("failed to write {forwarding}"))?;
     Ok(docker)
 }
 
-/// Ends the daemon with all that it made, but for its images.
-pub(crate) fn end(work: &Work, docker: &Docker) -> Result<()> {
-    let run = work.place.run();
-    docker.agrees(work, &["network", "rm", NETWORK]);
+/// Ends the daemon and removes all that it created but its images.
+pub(crate) fn end(session: &Session, docker: &Docker) -> Result<()> {
+    let run = session.paths.run();
+    docker.succeeds(session, &["network", "rm", NETWORK]);
     if let Some(pid) = recorded(&run, DOCKERD) {
         end_process(pid, Signal::TERM, END_LIMIT)?;
     }
-    Mark::Daemon.end_carriers(&run)?;
+    EnvTag::Daemon.kill_all(&run)?;
     let made_sockets = run.join(NO_SOCKETS).exists();
-    unmount(&[run, work.place.images()])?;
+    unmount(&[run, session.paths.images()])?;
     remove_control_groups(Path::new("/sys/fs/cgroup"));
     if made_sockets {
         remove_sockets(Path::new(SOCKETS));
@@ -75,25 +75,25 @@ pub(crate) fn end(work: &Work, docker: &Docker) -> Result<()> {
     Ok(())
 }
 
-/// Removes the folders of sockets, which a daemon leaves empty. One that is not empty belongs to another daemon and stays.
+/// Removes the folders of sockets if they are empty: otherwise another daemon uses them.
 fn remove_sockets(sockets: &Path) {
     for folder in sockets.ancestors().take(2) {
         drop(fs::remove_dir(folder));
     }
 }
 
-fn launch(place: &Place) -> Result<()> {
-    let run = place.run();
+fn launch(paths: &Paths) -> Result<()> {
+    let run = paths.run();
     let state = run.join("docker");
     if !Path::new(SOCKETS).exists() {
         let note = run.join(NO_SOCKETS);
         fs::write(&note, "").with_context(|| format!("failed to write {}", note.display()))?;
     }
-    for folder in [&state, &place.images()] {
+    for folder in [&state, &paths.images()] {
         fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     }
     let runtime = write_runtime(&run)?;
-    // systemd's protocol: it tells when it is ready.
+    // systemd's protocol: the daemon sends a message when it is ready.
     let notify = run.join("notify");
     for record in [DOCKERD, CONTAINERD] {
         if recorded(&run, record).is_none() {
@@ -107,16 +107,18 @@ fn launch(place: &Place) -> Result<()> {
 
     let mut daemon = Command::new("dockerd");
     daemon.arg("--host").arg(format!("unix://{}", socket(&state).display()));
-    daemon.arg("--data-root").arg(place.images()).arg("--exec-root").arg(&state);
+    daemon.arg("--data-root").arg(paths.images()).arg("--exec-root").arg(&state);
     daemon.arg("--pidfile").arg(run.join(DOCKERD)).args(["--cgroup-parent", CONTROL_GROUP]);
-    // The machine's interfaces, forwarding and firewall stay as they are.
+    // Interfaces, forwarding and firewall of the machine stay as they are.
     daemon.args(["--bridge", "none", "--ip-forward=false", "--iptables=false", "--ip6tables=false"]);
     daemon
         .arg("--add-runtime")
         .arg(format!("lacking={}", runtime.display()))
         .args(["--default-runtime", "lacking"]);
     daemon.env("NOTIFY_SOCKET", &notify);
-    Mark::Daemon.put(&mut daemon, &run);
+    EnvTag::Daemon.put(&mut daemon, &run);
+    // A cluster may outlive the check that first needed the daemon.
+    daemon.env_remove(EnvTag::Check.variable());
 
     let log = run.join("dockerd.log");
     let file = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
@@ -124,30 +126,30 @@ fn launch(place: &Place) -> Result<()> {
     await_ready(&ready, child).with_context(|| format!("failed to start dockerd: see {}", log.display()))
 }
 
-/// Who noted a number and is still about. The number alone is no proof: it may be someone else's by now.
+/// The process whose id a file has, if it is still the one that wrote it: ids are reused.
 fn recorded(run: &Path, record: &str) -> Option<Pid> {
     let pid = fs::read_to_string(run.join(record)).ok()?;
     let pid = Pid::from_raw(pid.trim().parse().ok()?)?;
-    Mark::Daemon.carriers(run).contains(&pid).then_some(pid)
+    EnvTag::Daemon.processes(run).contains(&pid).then_some(pid)
 }
 
-/// Waits for the daemon's word that it is ready.
+/// Waits for the daemon's message that it is ready.
 fn await_ready(ready: &UnixDatagram, mut daemon: Child) -> Result<()> {
     ready.set_read_timeout(Some(Duration::from_millis(200)))?;
     let deadline = Instant::now() + START_LIMIT;
-    let mut word = [0; 256];
+    let mut message = [0; 256];
     while Instant::now() < deadline {
-        if ready.recv(&mut word).is_ok_and(|length| word[..length].starts_with(b"READY=1")) {
+        if ready.recv(&mut message).is_ok_and(|length| message[..length].starts_with(b"READY=1")) {
             return Ok(());
         }
         if let Some(status) = daemon.try_wait()? {
-            bail!("it ended with {status}");
+            bail!("dockerd ended with {status} before it was ready");
         }
     }
-    bail!("it was not ready after {START_LIMIT:?}")
+    bail!("dockerd was not ready after {START_LIMIT:?}")
 }
 
-/// Puts the runtime where the daemon is told to find it, beside what is lacking.
+/// Writes the runtime script, and beside it the list of capabilities that the machine does not have.
 fn write_runtime(run: &Path) -> Result<PathBuf> {
     let script = root().join("deploy/kind/offline/runc");
     let runtime = run.join("runc");
@@ -158,24 +160,24 @@ fn write_runtime(run: &Path) -> Result<PathBuf> {
     Ok(runtime)
 }
 
-/// The script for sed that deletes words from lists in JSON without spaces.
+/// A script for sed that deletes words from JSON lists without spaces.
 fn deletions(words: &[&str]) -> String {
     let delete = |word: &&str| format!("s/\"{word}\",//g\ns/,\"{word}\"//g\ns/\"{word}\"//g\n");
     words.iter().map(delete).collect()
 }
 
-/// Unmounts whatever a daemon that was killed had mounted in some folders, the last first.
+/// Unmounts what a daemon that was killed left mounted in some folders, the last first.
 fn unmount(folders: &[PathBuf]) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("failed to read what is mounted")?;
-    for place in
-        mount_points(&mounts).rev().filter(|place| folders.iter().any(|folder| place.starts_with(folder)))
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("failed to read /proc/self/mountinfo")?;
+    for point in
+        mount_points(&mounts).rev().filter(|point| folders.iter().any(|folder| point.starts_with(folder)))
     {
-        run_command(&mut command("umount", [place]))?;
+        run_command(&mut command("umount", [point]))?;
     }
     Ok(())
 }
 
-/// Removes our control groups: a daemon leaves them empty. There is one per hierarchy, below that of who started it.
+/// Removes the control groups of nodes, which a daemon leaves empty: one per hierarchy, below the group that started it.
 fn remove_control_groups(below: &Path) {
     for entry in fs::read_dir(below).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -203,10 +205,10 @@ fn remove_tree(group: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::feed;
+    use crate::shell::run_with_input;
 
     #[test]
-    fn empty_folders_of_sockets_go_and_others_stay() {
+    fn only_empty_folders_of_sockets_are_removed() {
         let run = tempfile::tempdir().unwrap();
         let sockets = run.path().join("containerd/s");
         fs::create_dir_all(&sockets).unwrap();
@@ -219,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn lacking_capabilities_go_from_the_first_the_last_and_the_only_place() {
+    fn missing_capabilities_are_deleted_anywhere_in_a_list() {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("lacking.sed");
         fs::write(&script, deletions(&["CAP_B", "CAP_D"])).unwrap();
         let check = |text: &str, expected: &str| {
             let mut sed = command("sed", ["-f".as_ref(), script.as_os_str()]);
-            assert_eq!(feed(&mut sed, text).unwrap(), expected);
+            assert_eq!(run_with_input(&mut sed, text).unwrap(), expected);
         };
         check(
             r#"{"a":["CAP_A","CAP_B","CAP_C"],"b":["CAP_B","CAP_D"]}"#,
