@@ -16,4 +16,5 @@ pub mod manifest;
 mod normal;
 pub mod legacy;
 pub mod revision;
+mod binary;
 pub mod resolve;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use canopy_contract::body::malformed as malformed_reason;
 use canopy_contract::fault::{FAULTS_MAX, quotable};
+use canopy_contract::malformed::malformed as malformed_reason;
 use canopy_contract::schema::Class;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Number, Value};
