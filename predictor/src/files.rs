@@ -1,7 +1,5 @@
-//! The predictor's files: the only place that reads or writes one.
-//!
-//! Comes in: paths and bytes. Goes out: bytes, or an error that names the file and the system's reason. Never:
-//! half a file under its final name; and no more is read than the caller allows.
+//! Files: the only module that reads or writes them. An error names the file and the system's reason. No more is read than
+//! the caller allows, and no partial file ever has its final name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -68,7 +66,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         fs::rename(&draft, path)
     };
     write().map_err(|source| {
-        // The first error is the one to tell; a draft that stays behind is overwritten next time.
+        // The first error is returned; a draft that is left behind is overwritten next time.
         drop(fs::remove_file(&draft));
         FileError::Write { path: path.to_owned(), source }
     })
@@ -260,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_before_there_is_anything_to_write() {
+    fn an_unwritable_place_is_reported_before_the_work_begins() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
         for (name, why) in [

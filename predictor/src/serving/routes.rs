@@ -1,6 +1,4 @@
-//! URL to handler, failure to response: one screen.
-//!
-//! Comes in: one model's app. Goes out: the router of its port. Never: work; the handlers do it.
+//! The router of a model's port, and the responses for requests that no handler takes.
 
 mod answer;
 mod predict;
@@ -38,7 +36,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     openapi::Description::openapi()
 }
 
-/// What a caller is told when the code that should have answered panicked outside the model.
+/// The response if the code of a handler panicked outside the model.
 pub fn panicked() -> Response {
     answer::bare(&Failure::ModelFailed)
 }

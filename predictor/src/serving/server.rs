@@ -1,8 +1,7 @@
-//! One predictor from an open port to its end: load, prove, serve, drain.
+//! One predictor from start to end: load, self-test, serve, drain.
 //!
-//! Comes in: what to serve, a listener, and the process it lives in. Goes out: nothing; when it returns, every
-//! request is answered. Never: an end of the process because `prepare` refused a model; it stays, unready, and says
-//! why. Where the artifact itself is bad, it ends a while later if it was told to.
+//! If `prepare` refused the model, the process stays, unready, and reports why. If the artifact itself is bad, it ends after
+//! a while, if it is configured to.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,9 +32,9 @@ use crate::serving::self_test::{self, ProofError};
 use crate::serving::served_model::ServedModel;
 use crate::training::record::{self, Golden, Record, RecordError};
 
-/// What is in flight when the door closes may take this long.
+/// How long requests in flight may take after the port has closed.
 const GRACE: Duration = Duration::from_secs(PREDICTOR_GRACE_SECONDS as u64);
-/// Between two attempts to ask the own listener.
+/// The pause between two attempts of the self-test.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What to serve, and how.
@@ -47,10 +46,10 @@ pub struct Serving {
     pub folder: PathBuf,
     /// What a request may cost.
     pub limits: Limits,
-    /// How long the door stays open after the order to stop.
+    /// How long the port stays open after the signal to stop.
     pub drain: Duration,
-    /// After how long it ends where the artifact is not what was prepared, or does not answer as it did: whoever
-    /// started the process then learns of it. A process with other models in it goes on.
+    /// After how long the process ends if the artifact is not the prepared one or fails the self-test, so that Kubernetes sees
+    /// it. Absent in a process with other models.
     pub gives_up: Option<Duration>,
     /// The hosts that requests may name.
     pub hosts: AllowedHosts,
@@ -69,7 +68,7 @@ pub struct Process {
     pub shutdown: Shutdown,
 }
 
-/// Why a predictor ended before it was told to: a fault that may pass.
+/// Why a predictor ended without a signal. The cause may be temporary.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The listener has no address.
@@ -165,7 +164,7 @@ enum Loading {
     Refused(Refusal),
 }
 
-/// What is in `folder`, or why that is not what `prepare` left.
+/// Loads the model in `folder`, or refuses it if it is not what `prepare` left.
 fn load(
     folder: &Path,
     identity: &Identity,
@@ -219,7 +218,7 @@ fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescriptio
     ModelDescription { model, namespace, version, revision, task, features, classes, quality, digest }
 }
 
-/// Asks the predictor itself until it answers; what it answers decides.
+/// Sends the golden row to the own listener until it answers, and compares the answer.
 async fn prove(
     app: &App,
     gate: &ReadinessGate,
