@@ -9,6 +9,7 @@ use canopy_contract::report::{Prepared, Refusal, Report};
 use canopy_contract::serving::ServingConfig;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::listen::{ListenError, listen};
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
@@ -179,6 +180,7 @@ pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCo
         limits: arguments.limits(),
         gives_up: Some(arguments.refusal()),
         folder: arguments.model.dir,
+        hosts: AllowedHosts::Any,
     };
 
     let process = Process { workers, metrics, readiness: readiness.clone(), shutdown };

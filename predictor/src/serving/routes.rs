@@ -5,11 +5,13 @@ mod predict;
 mod about;
 mod openapi;
 
-use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use canopy_runtime::docs;
+use http::StatusCode;
+use serde_json::json;
 use utoipa::OpenApi as _;
 
 use crate::error::Failure;
@@ -37,6 +39,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The response if the code of a handler panicked outside the model.
 pub fn panicked() -> Response {
     answer::bare(&Failure::ModelFailed)
+}
+
+/// The response to a request that names another host than this server may be called by.
+pub fn misdirected() -> Response {
+    let detail =
+        "the Host header must be localhost, an IP address, or a name that this predictor is called by";
+    (StatusCode::MISDIRECTED_REQUEST, Json(json!({"detail": detail}))).into_response()
 }
 
 fn unrouted(app: &App, failure: &Failure) -> Response {

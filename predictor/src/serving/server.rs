@@ -14,8 +14,9 @@ use canopy_contract::describe::ModelDescription;
 use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
-use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::readiness::{Readiness, ReadinessGate};
 use canopy_runtime::server::connections::{self, Connections};
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::server::{ServeOptions, Timing};
 use canopy_runtime::shutdown::Shutdown;
@@ -50,6 +51,8 @@ pub struct Serving {
     /// After how long the process ends if the artifact is not the prepared one or fails the self-test, so that Kubernetes sees
     /// it. Absent in a process with other models.
     pub gives_up: Option<Duration>,
+    /// The hosts that requests may name.
+    pub hosts: AllowedHosts,
 }
 
 /// The process that a predictor lives in, perhaps with others.
@@ -99,12 +102,12 @@ pub fn run(
 }
 
 async fn serve_behind(
-    gate: Gate,
+    gate: ReadinessGate,
     serving: Serving,
     listener: TcpListener,
     process: Process,
 ) -> Result<(), ServeError> {
-    let Serving { config, folder, limits, drain, gives_up } = serving;
+    let Serving { config, folder, limits, drain, gives_up, hosts } = serving;
     let Process { workers, metrics, readiness: _, shutdown } = process;
     let address = listener.local_addr()?;
     let app = App::new(Identity::of(&config), limits, &metrics)?;
@@ -119,6 +122,8 @@ async fn serve_behind(
         drain,
         grace: GRACE,
         on_panic: routes::panicked,
+        hosts,
+        on_wrong_host: routes::misdirected,
         tells_peer: false,
     };
     let serving = canopy_runtime::server::serve(listener, routes::router(app.clone()), options, shutdown);
@@ -216,7 +221,7 @@ fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescriptio
 /// Sends the golden row to the own listener until it answers, and compares the answer.
 async fn prove(
     app: &App,
-    gate: &Gate,
+    gate: &ReadinessGate,
     model: ServedModel,
     golden: &Golden,
     address: SocketAddr,
@@ -250,7 +255,7 @@ async fn prove(
     Err(Refusal::new(Code::GoldenMismatch, refusal))
 }
 
-fn refuse(app: &App, gate: &Gate, refusal: &Refusal) {
+fn refuse(app: &App, gate: &ReadinessGate, refusal: &Refusal) {
     let Identity { model, version, .. } = app.identity();
     let Refusal { code, message } = refusal;
     tracing::error!(%model, version, code, "will not serve: {message}");

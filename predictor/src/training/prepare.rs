@@ -10,7 +10,7 @@ use canopy_contract::describe::{Metric, Quality};
 use canopy_contract::report::{Prepared, Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use canopy_contract::serving::{Data, Gate, ServingConfig, Source, Synthetic, Train};
+use canopy_contract::serving::{Data, QualityGate, ServingConfig, Source, Synthetic, Train};
 use canopy_forest::data::holdout::TrainTest;
 use canopy_forest::data::samples::Samples;
 
@@ -169,8 +169,8 @@ fn read(data: &Data, sources: &Sources, classes: &[String]) -> Result<Samples, P
     }
 }
 
-fn judge(gate: Option<&Gate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
-    let Some(Gate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
+fn judge(gate: Option<&QualityGate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
+    let Some(QualityGate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
     if quality.value >= *min {
         return Ok(());
     }

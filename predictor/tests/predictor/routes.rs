@@ -85,8 +85,7 @@ async fn a_body_of_another_shape_is_422_with_each_place() {
 
 #[tokio::test]
 async fn invalid_json_is_422_with_the_parsers_message() {
-    for body in
-        ["", "{", r#"{"features":[1,2"#, "not json", r#"{"features":[NaN,1]}"#, r#"{"features":[1,2]}}"#]
+    for body in ["{", r#"{"features":[1,2"#, "not json", r#"{"features":[NaN,1]}"#, r#"{"features":[1,2]}}"#]
     {
         let answer = Port::serving(sum).post(body).await;
         let detail: Value = serde_json::from_str(&answer.body).unwrap();

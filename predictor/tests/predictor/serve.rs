@@ -16,6 +16,7 @@ use canopy_predictor::training::prepare::{Preparation, PrepareError, prepare};
 use canopy_predictor::training::record::Record;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
@@ -41,7 +42,8 @@ struct Predictor {
 impl Predictor {
     async fn start(folder: &Path, config: ServingConfig, limits: Limits, drain: Duration) -> Self {
         let folder = folder.to_owned();
-        Self::serving(Serving { config, folder, limits, drain, gives_up: None }).await
+        Self::serving(Serving { config, folder, limits, drain, gives_up: None, hosts: AllowedHosts::Any })
+            .await
     }
 
     async fn serving(serving: Serving) -> Self {
@@ -184,7 +186,14 @@ async fn unpolled(
     };
     let folder = tempfile::tempdir().unwrap().path().to_owned();
     let config = config(&[&json!({ "namespace": namespace })]);
-    let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
+    let serving = Serving {
+        config,
+        folder,
+        limits: LIMITS,
+        drain: Duration::ZERO,
+        gives_up: None,
+        hosts: AllowedHosts::Any,
+    };
     run(serving, TcpListener::bind("127.0.0.1:0").await.unwrap(), process)
 }
 
@@ -283,7 +292,15 @@ async fn one_that_is_to_give_up_stays_where_prepare_refused() {
 async fn gives_up(folder: &TempDir) -> Predictor {
     let (config, folder) = (synthetic(), folder.path().to_owned());
     let gives_up = Some(Duration::ZERO);
-    Predictor::serving(Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up }).await
+    Predictor::serving(Serving {
+        config,
+        folder,
+        limits: LIMITS,
+        drain: Duration::ZERO,
+        gives_up,
+        hosts: AllowedHosts::Any,
+    })
+    .await
 }
 
 #[tokio::test]

@@ -141,7 +141,8 @@ async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> 
         tenant.put(&forged(&uid, &serving))?;
         tenant.pause("tiny", false)?;
         replaced(namespace, &serving, &as_made).await?;
-        tiny.has_event("Repaired", "was not what the operator wrote and was replaced").await?;
+        tiny.has_event("Repaired", "did not have the content that the operator wrote and was replaced")
+            .await?;
         check_templates(namespace)?;
         let after = tiny.ready()?;
         ensure!(revision(&after)? == serving, "the revision that serves is another");
