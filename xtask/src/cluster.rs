@@ -24,6 +24,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use docker::{Docker, NodeSource};
 use kind::State;
+pub(crate) use modules::Kubernetes;
 use session::{Session, print, timed};
 
 use crate::shell::capture;
@@ -36,6 +37,9 @@ pub(crate) enum Action {
         /// The number of nodes: a control plane, and two workers if there are three.
         #[arg(long, default_value = "1", value_parser = PossibleValuesParser::new(["1", "3"]).map(|n| n.parse::<usize>().unwrap_or(1)))]
         nodes: usize,
+        /// The version of Kubernetes, where nodes are built here.
+        #[arg(long, value_enum, default_value = "newest")]
+        kubernetes: Kubernetes,
         #[command(flatten)]
         cluster: Name,
     },
@@ -70,7 +74,9 @@ pub(crate) struct Name {
 /// Runs a command; an error is printed in one line.
 pub(crate) fn run(action: &Action) -> ExitCode {
     let result = match action {
-        Action::Up { nodes, cluster } => up(&cluster.name, *nodes).and_then(|()| print_use(&cluster.name)),
+        Action::Up { nodes, kubernetes, cluster } => {
+            up(&cluster.name, *nodes, *kubernetes).and_then(|()| print_use(&cluster.name))
+        }
         Action::Down { name } => down(name.as_deref()),
         Action::Load { images, cluster } => load(&cluster.name, images),
         Action::Status => status(),
@@ -109,9 +115,9 @@ pub(crate) fn remove(name: &str) -> Result<()> {
     down(Some(name))
 }
 
-fn up(name: &str, nodes: usize) -> Result<()> {
+fn up(name: &str, nodes: usize, kubernetes: Kubernetes) -> Result<()> {
     let session = Session::exclusive()?;
-    let source = node_source(&session)?;
+    let source = node_source(&session, kubernetes)?;
     match kind::state(&session, &source.docker, name)? {
         State::Ready(found) => {
             let has = found.len();
@@ -132,14 +138,19 @@ fn up(name: &str, nodes: usize) -> Result<()> {
 
 /// What a cluster is created from: the Docker daemon that has clusters already, else an existing one, else one that is
 /// started here.
-fn node_source(session: &Session) -> Result<NodeSource> {
-    match Docker::in_use(&session.paths) {
-        Docker::Own(_) => {
-            own_docker::node_source(session, "another cluster is on a daemon that was started here")
+fn node_source(session: &Session, kubernetes: Kubernetes) -> Result<NodeSource> {
+    match (Docker::in_use(&session.paths), kubernetes) {
+        (Docker::Own(_), _) => own_docker::node_source(
+            session,
+            kubernetes,
+            "another cluster is on a daemon that was started here",
+        ),
+        (Docker::Existing, Kubernetes::Oldest) => {
+            own_docker::node_source(session, kubernetes, "kind publishes no node image of the oldest version")
         }
-        Docker::Existing => match existing_docker::why_not(session) {
+        (Docker::Existing, Kubernetes::Newest) => match existing_docker::why_not(session) {
             None => existing_docker::node_source(session),
-            Some(why_not) => own_docker::node_source(session, &why_not),
+            Some(why_not) => own_docker::node_source(session, kubernetes, &why_not),
         },
     }
 }
@@ -174,17 +185,17 @@ pub(crate) struct TestCluster {
 
 impl TestCluster {
     /// Creates one; removes first what an interrupted run left of it.
-    pub(crate) fn new(name: &'static str, nodes: usize) -> Result<Self> {
+    pub(crate) fn new(name: &'static str, nodes: usize, kubernetes: Kubernetes) -> Result<Self> {
         down(Some(name))?;
         // Before it is up, so that one that does not come up is removed, too.
         let cluster = Self { name, session: Session::read_only()?, is_kept: false };
-        up(name, nodes)?;
+        up(name, nodes, kubernetes)?;
         Ok(cluster)
     }
 
     /// Creates one of one node unless it is up, and keeps it.
     pub(crate) fn kept(name: &'static str) -> Result<Self> {
-        up(name, 1)?;
+        up(name, 1, Kubernetes::Newest)?;
         Ok(Self { name, session: Session::read_only()?, is_kept: true })
     }
 

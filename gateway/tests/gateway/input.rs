@@ -16,7 +16,7 @@ async fn ask(body: impl Into<axum::body::Body>) -> TestResponse {
 
 #[tokio::test]
 async fn invalid_json_is_reported_with_its_position() {
-    for body in ["", "{", r#"{"features":[1,2"#, "features=1", r#"{"features":[NaN]}"#, "nul"] {
+    for body in ["{", r#"{"features":[1,2"#, "features=1", r#"{"features":[NaN]}"#, "nul"] {
         let problem = ask(body).await.problem(400, "malformed_json");
         assert!(problem.detail.contains("line 1 column"), "{body}: {}", problem.detail);
     }

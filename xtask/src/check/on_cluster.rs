@@ -8,6 +8,8 @@ use crate::cluster::{self, TestCluster};
 use crate::shell::{AS_TESTS, CARGO_ENVIRONMENT, own_cargo, run as run_command, run_and_collect};
 use crate::{debian, images};
 
+pub(super) use crate::cluster::Kubernetes;
+
 /// The cluster of the tests.
 const CLUSTER: &str = "canopy-e2e";
 /// More than there are tests: each waits for its turn, and the turns depend on what the others need.
@@ -24,6 +26,7 @@ pub(super) struct Tests<'a> {
     /// The slice of the long checks, or empty.
     pub(super) slice: &'a str,
     pub(super) build: Build,
+    pub(super) kubernetes: Kubernetes,
     pub(super) nodes: usize,
     /// Parts of names of tests; all run if there are none.
     pub(super) filters: &'a [&'a str],
@@ -31,7 +34,7 @@ pub(super) struct Tests<'a> {
 
 impl Default for Tests<'_> {
     fn default() -> Self {
-        Self { slice: "", build: Build::Quick, nodes: 1, filters: &[] }
+        Self { slice: "", build: Build::Quick, kubernetes: Kubernetes::Newest, nodes: 1, filters: &[] }
     }
 }
 
@@ -65,7 +68,7 @@ pub(super) fn e2e() -> Result<()> {
 pub(super) fn run(tests: &Tests) -> (Report, Result<()>) {
     let mut report = Report::default();
     let mut run = || {
-        let cluster = TestCluster::new(CLUSTER, tests.nodes)?;
+        let cluster = TestCluster::new(CLUSTER, tests.nodes, tests.kubernetes)?;
         report.kubernetes = cluster.version()?;
         let (figures, result) = tests_on(&cluster, tests)?;
         report.figures = figures;

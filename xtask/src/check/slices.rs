@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::needs::{BESIDE_CLUSTER, foresee};
-use super::on_cluster::{self, Tests};
+use super::on_cluster::{self, Kubernetes, Tests};
 use super::rows::{Row, append, git};
 use super::{empty_root, laptop, limit};
 use crate::binaries::Build;
@@ -24,9 +24,11 @@ const ON_NODES: &[&str] = &[
     "availability::evictions",
 ];
 const SOAK: &[&str] = &["availability::soak", "availability::operators"];
-const SCALE: &[&str] = &["idle::", "growth::"];
+const SCALE: &[&str] = &["operator_cost::"];
 /// Beside the main tests.
 const DIST: &[&str] = &["monitoring::", "install_from_files::"];
+const OLD_KUBERNETES: &[&str] =
+    &["monitoring::", "install_from_files::", "network_policies::", "availability::restarts"];
 
 /// A part of the long checks.
 pub(super) struct Slice {
@@ -80,6 +82,12 @@ pub(super) const SLICES: &[Slice] = &[
         shows: "images as they are distributed, with their sizes; the README's first command; Jaeger; discovery by Prometheus",
         budget: 2_600,
         run: dist,
+    },
+    Slice {
+        name: "old-kubernetes",
+        shows: "the oldest minor version of Kubernetes that the README names",
+        budget: 2_300,
+        run: old_kubernetes,
     },
 ];
 
@@ -181,6 +189,19 @@ fn dist(record: &mut Record) -> Result<()> {
     tests(record, &Tests { slice: "dist", build: Build::Distribution, filters: &filters, ..Tests::default() })
 }
 
+fn old_kubernetes(record: &mut Record) -> Result<()> {
+    let filters = [MAIN, OLD_KUBERNETES].concat();
+    tests(
+        record,
+        &Tests {
+            slice: "old-kubernetes",
+            kubernetes: Kubernetes::Oldest,
+            filters: &filters,
+            ..Tests::default()
+        },
+    )
+}
+
 #[cfg(test)]
 mod unit_tests {
     use super::*;
@@ -189,7 +210,7 @@ mod unit_tests {
     #[test]
     fn each_filter_names_a_module_of_the_tests_on_a_cluster() {
         let folder = crate::shell::root().join("tests/tests/e2e");
-        for filter in [MAIN, ON_NODES, SOAK, SCALE, DIST].concat() {
+        for filter in [MAIN, ON_NODES, SOAK, SCALE, DIST, OLD_KUBERNETES].concat() {
             let file = folder.join(filter.trim_end_matches("::").replace("::", "/")).with_extension("rs");
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             assert!(

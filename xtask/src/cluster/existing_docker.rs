@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::docker::{Docker, NodeSource};
-use super::modules::{KUBERNETES, Module, TOOLS};
+use super::modules::TOOLS;
 use super::session::Session;
 use crate::shell::{capture, exists};
 
-/// The image that the pinned release of kind was published with, for the Kubernetes that is built elsewhere.
+/// The default image of the release of kind that `deploy/kind/tools` pins.
 const NODE_IMAGE: &str =
-    "kindest/node:v1.36.4@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed";
-/// What clusters are used with, and the Go packages that they are built from.
-const PROGRAMS: [(&str, Module, &str); 3] = [
-    ("kind", TOOLS, "sigs.k8s.io/kind"),
-    ("helm", TOOLS, "helm.sh/helm/v4/cmd/helm"),
-    ("kubectl", KUBERNETES, "k8s.io/kubernetes/cmd/kubectl"),
+    "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";
+/// What clusters are used with, and the packages of the Go module.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("kind", "sigs.k8s.io/kind"),
+    ("helm", "helm.sh/helm/v4/cmd/helm"),
+    ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
 ];
 /// The network that kind creates for nodes.
 const NETWORK: &str = "kind";
@@ -38,8 +38,8 @@ pub(crate) fn why_not(session: &Session) -> Option<String> {
 
 /// The programs that are missing, with how to get them, where they cannot be built.
 pub(crate) fn lacking() -> Vec<String> {
-    let missing = PROGRAMS.iter().filter(|(program, ..)| !exists("go") && !exists(program));
-    missing.map(|(program, ..)| format!("{program}, or Go to build it")).collect()
+    let missing = PROGRAMS.iter().filter(|(program, _)| !exists("go") && !exists(program));
+    missing.map(|(program, _)| format!("{program}, or Go to build it")).collect()
 }
 
 /// What a cluster is created from there.
@@ -48,10 +48,10 @@ pub(crate) fn node_source(session: &Session) -> Result<NodeSource> {
         let note = network_note(session);
         fs::write(&note, "").with_context(|| format!("failed to write {}", note.display()))?;
     }
-    for (program, module, package) in PROGRAMS {
+    for (program, package) in PROGRAMS {
         let is_usable = exists(program) && (program != "helm" || helm_is_4(session));
         if !is_usable {
-            let built = module.programs(session, &[package]).with_context(|| {
+            let built = TOOLS.programs(session, &[package]).with_context(|| {
                 format!("{program} is missing and cannot be built: install {program}, or Go")
             })?;
             session.put_on_path(&built)?;

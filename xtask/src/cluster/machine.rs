@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_version_of_go_that_is_required_is_the_one_of_the_modules() {
-        for module in ["tools", "offline/kubernetes"] {
+        for module in ["tools", "oldest"] {
             let go_mod =
                 fs::read_to_string(crate::shell::root().join(format!("deploy/kind/{module}/go.mod")));
             let go_mod = go_mod.unwrap();

@@ -1,6 +1,7 @@
 //! Programs from Go modules, built once for each content of `go.mod`, `go.sum` and the sources beside them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -14,16 +15,34 @@ use crate::shell::{capture, root, run_aside};
 pub(crate) struct Module {
     name: &'static str,
     /// From the root of the clone.
-    folder: &'static str,
+    pub(crate) folder: &'static str,
     /// Build tags.
     tags: &'static str,
 }
 
-/// What clusters are used with.
-pub(crate) const TOOLS: Module = Module { name: "tools", folder: "deploy/kind/tools", tags: "" };
-/// Kubernetes, and what its nodes run beside it.
-pub(crate) const KUBERNETES: Module =
-    Module { name: "kubernetes", folder: "deploy/kind/offline/kubernetes", tags: "" };
+/// Kubernetes, what its nodes run beside it, and what clusters are used with.
+pub(crate) const TOOLS: Module = Module { name: "programs", folder: "deploy/kind/tools", tags: "" };
+/// The oldest Kubernetes that Canopy supports, with its etcd.
+pub(crate) const OLDEST: Module = Module { name: "oldest", folder: "deploy/kind/oldest", tags: "" };
+/// A version of Kubernetes for nodes that are built here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kubernetes {
+    /// The newest that the clone pins.
+    Newest,
+    /// The oldest that Canopy supports.
+    Oldest,
+}
+
+impl Kubernetes {
+    /// The module with its programs.
+    pub(crate) const fn module(self) -> &'static Module {
+        match self {
+            Self::Newest => &TOOLS,
+            Self::Oldest => &OLDEST,
+        }
+    }
+}
+
 /// Jaeger and Prometheus. Of Prometheus' kinds of service discovery only Kubernetes' is built.
 pub(crate) const BACKENDS: [Module; 2] = [
     Module { name: "jaeger", folder: "tests/backends/jaeger", tags: "" },
@@ -65,7 +84,7 @@ impl Module {
                         .envs([("CGO_ENABLED", "0"), ("GOGC", "off"), ("GOMEMLIMIT", "3GiB")])
                         .env("GOBIN", built),
                 )?;
-                name_etcd(built)
+                name_programs(built)
             })
         })
     }
@@ -87,11 +106,20 @@ impl Module {
     }
 }
 
-/// Go names a program after its folder: etcd's is `server`.
-fn name_etcd(folder: &Path) -> Result<()> {
+/// The names by which the program `kubernetes` is called.
+const OF_A_NODE: [&str; 6] =
+    ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubeadm", "kubelet"];
+
+/// Go names a program after its folder: etcd's is `server`. The program `kubernetes` gets a link for each name.
+fn name_programs(folder: &Path) -> Result<()> {
     let server = folder.join("server");
     if server.exists() {
         fs::rename(&server, folder.join("etcd")).context("failed to name etcd")?;
+    }
+    if folder.join("kubernetes").exists() {
+        for name in OF_A_NODE {
+            symlink("kubernetes", folder.join(name)).with_context(|| format!("failed to link {name}"))?;
+        }
     }
     Ok(())
 }
@@ -129,25 +157,37 @@ fn version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    const GO_MOD: &str = "module a\n\nrequire (\n\tk8s.io/kubernetes v1.36.4 // indirect\n\tk8s.io/kubectl v0.36.4\n)\n\
-                          replace k8s.io/kubelet => k8s.io/kubelet v0.36.4\nrequire helm.sh/helm/v4 v4.3.1\n";
+    const GO_MOD: &str = "module a\n\nrequire (\n\tk8s.io/kubernetes v1.37.2 // indirect\n\tk8s.io/kubectl v0.37.2\n)\n\
+                          replace k8s.io/kubelet => k8s.io/kubelet v0.37.2\nrequire helm.sh/helm/v4 v4.3.1\n";
 
     #[test]
     fn the_version_of_a_module_is_the_one_required() {
         let check = |module, expected| assert_eq!(version(GO_MOD, module), expected, "{module}");
-        check("k8s.io/kubernetes", Some("v1.36.4"));
+        check("k8s.io/kubernetes", Some("v1.37.2"));
         check("helm.sh/helm/v4", Some("v4.3.1"));
         check("k8s.io/kube", None);
         check("k8s.io/kubelet", None);
     }
 
     #[test]
+    fn each_name_of_kubernetes_is_a_link_to_the_one_program() {
+        let folder = tempfile::tempdir().unwrap();
+        for program in ["kubernetes", "server"] {
+            fs::write(folder.path().join(program), program).unwrap();
+        }
+        name_programs(folder.path()).unwrap();
+        let content = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(content("kubelet"), "kubernetes");
+        assert_eq!(content("etcd"), "server");
+    }
+
+    #[test]
     fn programs_get_the_versions_that_the_module_requires() {
         let stamps = stamps(GO_MOD);
         for stamp in [
-            "-X k8s.io/component-base/version.gitVersion=v1.36.4",
+            "-X k8s.io/component-base/version.gitVersion=v1.37.2",
             "-X k8s.io/component-base/version.gitMajor=1",
-            "-X k8s.io/component-base/version.gitMinor=36",
+            "-X k8s.io/component-base/version.gitMinor=37",
             "-X helm.sh/helm/v4/internal/version.version=v4.3.1",
         ] {
             assert!(stamps.contains(stamp), "{stamps}");

@@ -42,9 +42,9 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"{"items": [
-        {"metadata": {"name": "a"}, "status": {"nodeInfo": {"kubeletVersion": "v1.36.4"}, "conditions": [
+        {"metadata": {"name": "a"}, "status": {"nodeInfo": {"kubeletVersion": "v1.37.2"}, "conditions": [
             {"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}]}},
-        {"metadata": {"name": "b"}, "status": {"nodeInfo": {"kubeletVersion": "v1.36.4"}, "conditions": [
+        {"metadata": {"name": "b"}, "status": {"nodeInfo": {"kubeletVersion": "v1.37.2"}, "conditions": [
             {"type": "Ready", "status": "Unknown"}]}},
         {"metadata": {"name": "c"}, "status": {}}]}"#;
 
@@ -53,8 +53,8 @@ mod tests {
         let nodes = read(LIST.as_bytes()).unwrap();
         let ready: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.ready)).collect();
         assert_eq!(ready, [("a", true), ("b", false), ("c", false)]);
-        assert_eq!(line(&nodes), "Kubernetes v1.36.4, 1 of 3 nodes ready, not ready: b c");
-        assert_eq!(line(&nodes[..1]), "Kubernetes v1.36.4, 1 of 1 nodes ready");
+        assert_eq!(line(&nodes), "Kubernetes v1.37.2, 1 of 3 nodes ready, not ready: b c");
+        assert_eq!(line(&nodes[..1]), "Kubernetes v1.37.2, 1 of 1 nodes ready");
     }
 
     #[test]

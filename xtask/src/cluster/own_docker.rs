@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 
 use super::docker::NodeSource;
 use super::machine::Machine;
-use super::modules::{ALL, KUBERNETES, TOOLS};
+use super::modules::{ALL, Kubernetes, TOOLS};
 use super::session::Session;
 use crate::debian::need;
 
@@ -21,7 +21,7 @@ pub(crate) fn lacking() -> Vec<String> {
 }
 
 /// What a cluster is created from, built if need be; `why` says why no existing daemon is used.
-pub(crate) fn node_source(session: &Session, why: &str) -> Result<NodeSource> {
+pub(crate) fn node_source(session: &Session, kubernetes: Kubernetes, why: &str) -> Result<NodeSource> {
     let lacking = lacking();
     ensure!(
         lacking.is_empty(),
@@ -33,13 +33,13 @@ pub(crate) fn node_source(session: &Session, why: &str) -> Result<NodeSource> {
     need("docker", "docker-cli")?;
     need("mmdebstrap", "mmdebstrap")?;
     let tools = TOOLS.programs(session, &[ALL])?;
-    let kubernetes = KUBERNETES.programs(session, &[ALL])?;
-    for folder in [&tools, &kubernetes] {
-        session.put_on_path(folder)?;
-    }
+    session.put_on_path(&tools)?;
+    let kubernetes = kubernetes.module();
+    let programs = kubernetes.programs(session, &[ALL])?;
+    session.put_on_path(&programs)?;
     // Debian's client has the version of the daemon; a newer one on the path may use an API that the daemon does not have.
     session.put_on_path(Path::new("/usr/bin/docker"))?;
     let docker = daemon::start(session)?;
-    let node_image = node_image::build(session, &docker, &kubernetes)?;
+    let node_image = node_image::build(session, &docker, kubernetes, &programs, &tools)?;
     Ok(NodeSource { docker, node_image })
 }

@@ -151,7 +151,7 @@ fn await_ready(ready: &UnixDatagram, mut daemon: Child) -> Result<()> {
 
 /// Writes the runtime script, and beside it the list of capabilities that the machine does not have.
 fn write_runtime(run: &Path) -> Result<PathBuf> {
-    let script = root().join("deploy/kind/offline/runc");
+    let script = root().join("deploy/kind/node/runc");
     let runtime = run.join("runc");
     let failed = || format!("failed to write {}", runtime.display());
     fs::copy(&script, &runtime).with_context(failed)?;

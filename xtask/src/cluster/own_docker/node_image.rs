@@ -5,27 +5,33 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cluster::docker::Docker;
-use crate::cluster::modules::{KUBERNETES, TOOLS};
+use crate::cluster::modules::{Module, TOOLS};
 use crate::cluster::paths::{inputs, key};
 use crate::cluster::session::{Session, run_quietly, timed};
 use crate::shell::capture;
 
 /// From the root of the clone.
-const SCRIPT: &str = "deploy/kind/offline/node-image.sh";
+const SCRIPT: &str = "deploy/kind/node/build.sh";
 const REPOSITORY: &str = "canopy/node";
 
-/// Builds the image from Kubernetes' programs, unless the daemon has it, and removes images for other inputs.
-pub(crate) fn build(session: &Session, docker: &Docker, programs: &Path) -> Result<String> {
+/// Builds the image from Kubernetes' programs and tools, unless the daemon has it, and removes images for other inputs.
+pub(crate) fn build(
+    session: &Session,
+    docker: &Docker,
+    kubernetes: &Module,
+    programs: &Path,
+    tools: &Path,
+) -> Result<String> {
     // kind's own files are part of the image.
-    let inputs = inputs(&["deploy/kind/offline", "deploy/kind/tools/go.mod"])?;
+    let inputs = inputs(&["deploy/kind/node", "deploy/kind/tools", kubernetes.folder])?;
     let image = format!("{REPOSITORY}:{}", key(&[std::env::consts::ARCH], &inputs));
     if docker.has_image(session, &image) {
         return Ok(image);
     }
     timed("building the node image", || {
         let kind = TOOLS.sources(session, "sigs.k8s.io/kind")?;
-        let kubernetes = KUBERNETES.sources(session, "k8s.io/kubernetes")?;
-        let arguments = [image.as_ref(), programs, &kind, &kubernetes, &session.paths.scratch()];
+        let kubernetes = kubernetes.sources(session, "k8s.io/kubernetes")?;
+        let arguments = [image.as_ref(), programs, tools, &kind, &kubernetes, &session.paths.scratch()];
         run_quietly(&mut docker.command(session, SCRIPT, arguments))
     })?;
     let images = ["images", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY];

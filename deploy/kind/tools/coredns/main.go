@@ -1,6 +1,4 @@
 // CoreDNS with the plugins that a cluster names, and without the clouds' libraries that the others need.
-//
-// Comes in: CoreDNS' own flags and a Corefile. Goes out: answers. Never: code of its own beside what is imported.
 package main
 
 import (
@@ -17,7 +15,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/metrics"
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
-	// What people add to look at their names, and tests to break them.
+	// For people who debug DNS, and for tests that break it.
 	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/template"
 )

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes a node of a plain Debian. Runs in a container with these folders; what it leaves outside them is the image.
 #   /build/kind      kind's own files for nodes        /build/node      this folder
-#   /build/programs  Kubernetes' programs, and crictl  /build/scratch   images.tar
+#   /build/programs  Kubernetes' programs            /build/scratch   images.tar
+#   /build/tools     crictl
 set -eu
 version=$1 pause=$2
 
@@ -23,8 +24,11 @@ sed -i -e 's/\(restrict_oom_score_adj = \)false/\1true/' -e "s|\(sandbox_image =
   /etc/containerd/config.toml
 
 # Kubernetes, and the pod network.
-install /build/programs/kubelet /build/programs/kubeadm /build/programs/kubectl /usr/bin/
-install /build/programs/crictl /build/node/node-routes /usr/local/bin/
+cd /build/programs
+# The first is there where the others are links to it.
+cp --no-dereference --no-preserve=ownership $(ls -d kubernetes kubelet kubeadm kubectl 2>/dev/null) /usr/bin/
+cd /
+install /build/tools/crictl /build/node/node-routes /usr/local/bin/
 install -m 644 /build/node/node-routes.service /etc/systemd/system/
 install -m 644 /build/node/default-cni.yaml /kind/manifests/
 install /usr/lib/cni/host-local /usr/lib/cni/loopback /usr/lib/cni/portmap /usr/lib/cni/ptp /opt/cni/bin/
