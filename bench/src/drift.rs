@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use canopy_contract::rows::Rows;
 use canopy_forest::data::samples::Samples;
+use canopy_forest::ensemble::form::Ensemble;
 use canopy_forest::scale::Scaler;
 use canopy_forest::train::parameters::RandomForest;
 use canopy_predictor::baseline::drift::Drift;
 use canopy_predictor::baseline::reference::Reference;
-use canopy_predictor::engine::forest::ForestEngine;
+
 use canopy_predictor::engine::head::{Answer, Head};
 use canopy_predictor::engine::loaded::LoadedModel;
+use canopy_predictor::engine::trees::TreeEngine;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::latency::median;
@@ -52,7 +54,8 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
     let train = Samples::synthetic(TRAINED, features, 42)?;
     let scaler = Scaler::fit(&train)?;
     let forest = RandomForest::params().train(&scaler.transform(&train), &|_, _| ())?;
-    let model = LoadedModel::new(&scaler, Box::new(ForestEngine::new(&forest)), Head::default());
+    let model =
+        LoadedModel::new(&scaler, Box::new(TreeEngine::new(&Ensemble::try_from(forest)?)), Head::default());
     let columns: Vec<_> = (0..features).collect();
     let drift = Drift::new(Reference::learn(&train, &columns, vec![100, 100]), Instant::now());
 

@@ -55,8 +55,8 @@ pub(crate) enum Command {
 
 /// Train models and serve them through the gateway, all in this process
 ///
-/// Every model is trained before any is served: where one is refused, none is. SIGTERM and ctrl-C end the process
-/// when requests in flight are answered.
+/// All models are trained before any is served; if one is refused, none is served. SIGTERM and ctrl-C end the process
+/// once requests in flight are answered, which may take 40 seconds; a second ctrl-C ends it at once.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Example:
@@ -97,7 +97,12 @@ pub(crate) struct UpArguments {
     #[arg(long, env = "CANOPY_DATA", value_name = "DIR", default_value = ".canopy")]
     pub(crate) data: PathBuf,
 
-    /// How to say what is where
+    /// Names, separated by commas, by which clients may call listeners on loopback, as a proxy on this machine does.
+    /// IP addresses and localhost are always allowed; a request with another Host header is refused with 421
+    #[arg(long, env = "CANOPY_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) allowed_hosts: Vec<String>,
+
+    /// The format of the summary
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: Output,
 }

@@ -6,16 +6,17 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
 use std::sync::{Mutex, PoisonError};
 
-/// Writes results: text that ends with a line's end.
-pub(crate) fn print(text: &str) -> io::Result<()> {
+use anyhow::{Context as _, Result};
+
+/// Writes results: text that ends with a line break.
+pub(crate) fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())
 }
 
-/// Writes a result that is no text.
-pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
+/// Writes a binary result.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut output = stdout().lock();
-    output.write_all(bytes)?;
-    output.flush()
+    output.write_all(bytes).and_then(|()| output.flush()).context("failed to write to standard output")
 }
 
 /// Writes a line for people. There is nobody to tell where that fails.

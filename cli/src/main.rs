@@ -4,7 +4,7 @@
 //! parts that also run in a cluster.
 
 mod arguments;
-mod refused;
+mod errors;
 mod console;
 mod input;
 mod manifests;
@@ -24,7 +24,7 @@ use canopy_runtime::process;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command, Part, REFUSED};
-use refused::Refused;
+use errors::Refused;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
@@ -34,9 +34,7 @@ fn main() -> ExitCode {
         }
         Command::Train(arguments) => ended(train::train(&arguments)),
         Command::Predict(arguments) => ended(predict::predict(&arguments)),
-        Command::Crd => {
-            ended(definition::yaml().map_err(Into::into).and_then(|text| Ok(console::print(&text)?)))
-        }
+        Command::Crd => ended(definition::yaml().map_err(Into::into).and_then(|text| console::print(&text))),
         Command::Openapi { part } => ended(describe(part)),
     }
 }
@@ -46,7 +44,7 @@ fn describe(part: Part) -> Result<()> {
         Part::Gateway => canopy_gateway::routes::openapi(),
         Part::Predictor => canopy_predictor::serving::routes::openapi(),
     };
-    Ok(console::print(&(serde_json::to_string_pretty(&api)? + "\n"))?)
+    console::print(&(serde_json::to_string_pretty(&api)? + "\n"))
 }
 
 /// The exit code of a command that ended so, and its words for people.

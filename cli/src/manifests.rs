@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use canopy_resource::fault::Fault;
+use canopy_resource::field_error::FieldError;
 use canopy_resource::manifest::{self, Manifests};
 
 use crate::input;
@@ -24,7 +24,7 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Manifests> {
         let name = path.display().to_string();
         let found = manifest::read(&read(path)?).map_err(|error| located(&name, &error.to_string()))?;
         all.join(found).map_err(|twice| {
-            let lines: Vec<_> = twice.iter().map(Fault::to_string).collect();
+            let lines: Vec<_> = twice.iter().map(FieldError::to_string).collect();
             located(&name, &lines.join("\n"))
         })?;
     }

@@ -24,6 +24,7 @@ pub(crate) fn rows(bytes: &[u8], features: &[Feature]) -> Result<Rows> {
         let row = row(&cells, &header, &columns).and_then(|row| admitted(row, features));
         rows.push(row.with_context(|| format!("row {} (line {line})", rows.len() + 1))?);
     }
+    ensure!(!rows.is_empty(), "data has a header but no rows below it");
     Ok(Rows::instances(rows))
 }
 
@@ -58,7 +59,10 @@ fn row(cells: &[Cow<'_, str>], header: &[Cow<'_, str>], columns: &[usize]) -> Re
     for &column in columns {
         let (name, cell) = (Seen::new(&header[column]), &cells[column]);
         let number = cell.parse().ok().filter(|number: &f64| number.is_finite());
-        let wrong = || format!("column {name} must be a finite number, but is {}", Seen::new(cell));
+        let wrong = || match cell.trim() {
+            "" => format!("column {name} is empty, but must be a finite number"),
+            _ => format!("column {name} must be a finite number, but is {}", Seen::new(cell)),
+        };
         row.push(number.with_context(wrong)?);
     }
     Ok(row)
@@ -97,12 +101,12 @@ mod tests {
         let text = "name,\"income, net\" , age\nAda,-1.5e3,36\n\"Lovelace, \"\"A\"\"\", 2,0\n";
         assert_eq!(read(text).unwrap(), [[36.0, -1500.0], [0.0, 2.0]]);
         assert_eq!(read("\u{feff}age,\"income, net\"\r\n1,2\r\n").unwrap(), [[1.0, 2.0]]);
-        assert_eq!(read("age,\"income, net\"\n").unwrap(), Vec::<Vec<f64>>::new());
     }
 
     #[test]
     fn a_header_that_does_not_name_the_features_is_told() {
         check("", "data has no header: its first line must name the columns");
+        check("age,\"income, net\"\n", "data has a header but no rows below it");
         check("1,2\n3,4\n", "feature \"age\" is not in the header, which has \"1\", \"2\"");
         check(
             "age;income\n1;2\n",
@@ -132,7 +136,7 @@ mod tests {
             &rows("1,two,z"),
             "row 2 (line 5): column \"income, net\" must be a finite number, but is \"two\"",
         );
-        check(&rows(",2,z"), "row 2 (line 5): column \"age\" must be a finite number, but is \"\"");
+        check(&rows(",2,z"), "row 2 (line 5): column \"age\" is empty, but must be a finite number");
         check(
             &rows("1,1e999,z"),
             "row 2 (line 5): column \"income, net\" must be a finite number, but is \"1e999\"",

@@ -11,7 +11,7 @@ use canopy_contract::report::Prepared;
 use canopy_predictor::files::Destination;
 use canopy_predictor::training::prepare::Preparation;
 use canopy_resource::model::PredictorModel;
-use canopy_resource::plan::Plan;
+use canopy_resource::resolve::ResolvedModel;
 use serde::Serialize;
 
 use crate::arguments::{Output, TrainArguments};
@@ -24,6 +24,9 @@ pub(crate) fn train(arguments: &TrainArguments) -> Result<()> {
     let model = only(&manifests.models, file)?;
     let is_output = out.as_os_str() == "-";
     let destination = if is_output { None } else { Some(Destination::new(out)?) };
+    if destination.as_ref().is_some_and(|destination| destination.is(file)) {
+        bail!("-o {} is the manifest itself: choose another file for the model", out.display());
+    }
     // The data are in the manifest; this copy lasts as long as the training.
     let folder = tempfile::tempdir().context("failed to make a folder for the data")?;
     let plan = training::plan(model, &manifests.config_maps, folder.path())?;
@@ -34,11 +37,11 @@ pub(crate) fn train(arguments: &TrainArguments) -> Result<()> {
     };
     if let Some(destination) = destination {
         destination.write(&preparation.artifact)?;
-        return Ok(console::print(&report)?);
+        return console::print(&report)
+            .with_context(|| format!("wrote {}, but not the report", out.display()));
     }
     // Whoever reads the model must get all of it, so a reader that leaves is a failure here.
-    let written = console::print_bytes(&preparation.artifact);
-    written.map_err(|error| anyhow!("failed to write the model to standard output: {error}"))?;
+    console::print_bytes(&preparation.artifact).map_err(|error| anyhow!("the model: {error:#}"))?;
     console::say(report.trim_end());
     Ok(())
 }
@@ -72,7 +75,7 @@ struct Trained<'a> {
     report: &'a Prepared,
 }
 
-fn for_programs(plan: &Plan, preparation: &Preparation) -> Result<String> {
+fn for_programs(plan: &ResolvedModel, preparation: &Preparation) -> Result<String> {
     let config = &plan.config;
     let trained = Trained {
         model: config.model.as_str(),

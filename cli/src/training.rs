@@ -14,21 +14,25 @@ use canopy_predictor::sources::download;
 use canopy_predictor::training::prepare::{Preparation, PrepareError, prepare};
 use canopy_resource::manifest::ConfigMaps;
 use canopy_resource::model::PredictorModel;
-use canopy_resource::plan::Plan;
+use canopy_resource::resolve::ResolvedModel;
 
 use crate::console::{Progress, say};
-use crate::refused::{Refused, called};
+use crate::errors::{Refused, called};
 
 /// The plan for `model`, with its data in `folder`.
-pub(crate) fn plan(model: &PredictorModel, data: &ConfigMaps, folder: &Path) -> Result<Plan, Refused> {
-    Plan::new(model, data, folder).map_err(|refusal| {
+pub(crate) fn plan(
+    model: &PredictorModel,
+    data: &ConfigMaps,
+    folder: &Path,
+) -> Result<ResolvedModel, Refused> {
+    ResolvedModel::new(model, data, folder).map_err(|refusal| {
         let name = model.metadata.name.as_deref().unwrap_or_default();
         Refused::one(name, &refusal)
     })
 }
 
 /// Writes the data of `plan` where it says they are, or downloads them, and trains. Blocks, and uses every CPU.
-pub(crate) fn train(plan: &Plan, trainer: Trainer) -> Result<Preparation> {
+pub(crate) fn train(plan: &ResolvedModel, trainer: Trainer) -> Result<Preparation> {
     if let Some(file) = &plan.file {
         files::replace(&file.path, file.text.as_bytes())?;
     }

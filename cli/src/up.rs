@@ -4,7 +4,7 @@
 //! while another is refused.
 
 mod ports;
-mod workshop;
+mod local_models;
 mod summary;
 
 use std::path::Path;
@@ -16,11 +16,13 @@ use canopy_contract::body::FORWARDED_MAX_BYTES;
 use canopy_contract::names::DEFAULT_NAMESPACE;
 use canopy_gateway::serve::Process;
 use canopy_gateway::settings::{Predictor, Predictors, Settings};
+use canopy_predictor::files::{self, Lock};
 use canopy_predictor::metrics::Metrics;
 use canopy_predictor::serving::app::Limits;
 use canopy_predictor::serving::server::Serving;
 use canopy_runtime::admin::LogControl;
-use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::readiness::{Readiness, ReadinessGate};
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics};
@@ -29,9 +31,9 @@ use tokio::net::TcpListener;
 
 use crate::arguments::{Output, UpArguments};
 use crate::{console, manifests};
+use local_models::TrainedModel;
 use ports::{Ports, reachable};
 use summary::{Served, Summary};
-use workshop::Made;
 
 /// The process's name on metrics and traces.
 pub(crate) const SERVICE: &str = "canopy";
@@ -50,8 +52,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Trains and serves until the process is told to stop.
 pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> {
     let manifests = manifests::load(&arguments.files)?;
-    let plans = workshop::plan(&manifests, &arguments.data)?;
+    let plans = local_models::plan(&manifests, &arguments.data)?;
     let Ports { gateway, admin, predictors } = Ports::take(arguments, plans.len()).await?;
+    let _lock = lock(&arguments.data)?;
 
     let readiness = Readiness::new();
     let training = readiness.gate("models", "training");
@@ -63,7 +66,7 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
     admin::spawn(admin, house.readiness.clone(), house.registry.clone(), control);
 
     let made = tokio::select! {
-        made = workshop::train(plans) => made?,
+        made = local_models::train(plans) => made?,
         () = house.shutdown.triggered() => return Ok(()),
     };
 
@@ -72,9 +75,10 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
     let served: Vec<_> =
         made.iter().zip(&addresses).map(|(made, address)| Served::new(made, *address)).collect();
     let summary = Summary::new(reachable(&gateway)?, admin_address, served, default_model);
+    let hosts = AllowedHosts::of_listener(arguments.gateway, &arguments.allowed_hosts);
     let settings = Settings {
         namespaces: Some(namespaces(&made)),
-        default_model: made.get(default_model).map(Made::called).unwrap_or_default(),
+        default_model: made.get(default_model).map(TrainedModel::called).unwrap_or_default(),
         predictors: Predictors(
             made.iter()
                 .zip(addresses)
@@ -84,9 +88,15 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
         database_url: Some(database_url(&arguments.data)?),
         list_predictions: arguments.lists_predictions(),
         drain_seconds: 0,
+        hosts,
         ..Settings::default()
     };
-    let parts = Parts { settings, gateway, predictors: made.into_iter().zip(predictors).collect() };
+    let parts = Parts {
+        settings,
+        gateway,
+        predictors: made.into_iter().zip(predictors).collect(),
+        hosts: AllowedHosts::of_listener(arguments.predictor, &arguments.allowed_hosts),
+    };
     let said = match arguments.output {
         Output::Text => format!("\n{summary}\n"),
         Output::Json => serde_json::to_string(&summary)? + "\n",
@@ -98,12 +108,14 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
 struct Parts {
     settings: Settings,
     gateway: TcpListener,
-    predictors: Vec<(Made, TcpListener)>,
+    predictors: Vec<(TrainedModel, TcpListener)>,
+    /// The hosts that requests to predictors may name.
+    hosts: AllowedHosts,
 }
 
 /// Serves all parts; once every one is ready, says so.
-async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Result<()> {
-    let Parts { settings, gateway, predictors } = parts;
+async fn serve(parts: Parts, house: &Process, training: ReadinessGate, said: &str) -> Result<()> {
+    let Parts { settings, gateway, predictors, hosts } = parts;
     let metrics = Metrics::register(&house.registry)?;
     // Predictors are told to stop only when the gateway has ended: it still asks them for what is in flight.
     let behind = Shutdown::new(Readiness::new());
@@ -112,17 +124,25 @@ async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Res
         behind.trigger();
         anyhow::Ok(())
     };
-    let predictors = try_join_all(predictors.into_iter().map(|(Made { config, folder, .. }, listener)| {
-        // The other models go on.
-        let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
-        let process = canopy_predictor::serving::server::Process {
-            workers: house.workers.clone(),
-            metrics: metrics.clone(),
-            readiness: house.readiness.clone(),
-            shutdown: behind.clone(),
-        };
-        canopy_predictor::serving::server::run(serving, listener, process)
-    }));
+    let predictors =
+        try_join_all(predictors.into_iter().map(|(TrainedModel { config, folder, .. }, listener)| {
+            // The other models go on.
+            let serving = Serving {
+                config,
+                folder,
+                limits: LIMITS,
+                drain: Duration::ZERO,
+                gives_up: None,
+                hosts: hosts.clone(),
+            };
+            let process = canopy_predictor::serving::server::Process {
+                workers: house.workers.clone(),
+                metrics: metrics.clone(),
+                readiness: house.readiness.clone(),
+                shutdown: behind.clone(),
+            };
+            canopy_predictor::serving::server::run(serving, listener, process)
+        }));
     let mut serving = pin!(async {
         tokio::try_join!(gateway, async { Ok(predictors.await?) })?;
         anyhow::Ok(())
@@ -137,7 +157,18 @@ async fn serve(parts: Parts, house: &Process, training: Gate, said: &str) -> Res
     serving.await
 }
 
-async fn all_ready(readiness: &Readiness, training: Gate) -> Result<()> {
+/// Locks the data folder until the lock is dropped: two processes would replace each other's models.
+fn lock(data: &Path) -> Result<Lock> {
+    files::make_folder(data)?;
+    files::lock(&data.join("canopy.lock"))?.with_context(|| {
+        format!(
+            "{} is in use by another canopy up; end that one, or choose another folder with --data",
+            data.display()
+        )
+    })
+}
+
+async fn all_ready(readiness: &Readiness, training: ReadinessGate) -> Result<()> {
     training.open();
     let started = Instant::now();
     while let Err(reason) = readiness.check() {
@@ -149,7 +180,7 @@ async fn all_ready(readiness: &Readiness, training: Gate) -> Result<()> {
     Ok(())
 }
 
-fn namespaces(made: &[Made]) -> String {
+fn namespaces(made: &[TrainedModel]) -> String {
     let mut namespaces: Vec<_> = made.iter().map(|made| made.config.namespace.as_str()).collect();
     namespaces.push(DEFAULT_NAMESPACE);
     namespaces.sort_unstable();

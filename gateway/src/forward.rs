@@ -76,7 +76,7 @@ pub(crate) async fn forward(
 /// The endpoints tried for one request.
 #[derive(Default)]
 struct TriedEndpoints {
-    balancer: Vec<Arc<Endpoint>>,
+    endpoints: Vec<Arc<Endpoint>>,
     /// How many of them certainly did not receive the rows.
     undelivered: usize,
 }
@@ -88,8 +88,8 @@ impl TriedEndpoints {
     }
 
     /// Whether the rows may be sent to one more endpoint.
-    fn may_go_on(&self) -> bool {
-        self.balancer.len() < ENDPOINTS_MAX && self.balancer.len() - self.undelivered < DELIVERIES_MAX
+    fn may_continue(&self) -> bool {
+        self.endpoints.len() < ENDPOINTS_MAX && self.endpoints.len() - self.undelivered < DELIVERIES_MAX
     }
 }
 
@@ -146,9 +146,9 @@ impl Call<'_> {
         self.other_if(tried, |model| model.retry_budget.try_retry(now()))
     }
 
-    fn other_if(&self, tried: &TriedEndpoints, admits: impl FnOnce(&Model) -> bool) -> Option<InFlight> {
-        let other = tried.may_go_on().then(|| self.model.pick(&tried.balancer)).flatten();
-        other.filter(|_| admits(self.model))
+    fn other_if(&self, tried: &TriedEndpoints, allows: impl FnOnce(&Model) -> bool) -> Option<InFlight> {
+        let other = tried.may_continue().then(|| self.model.pick(&tried.endpoints)).flatten();
+        other.filter(|_| allows(self.model))
     }
 
     /// Another endpoint for a hedge. If the first endpoint is working, both do the work, which is charged to the budget by rows.
@@ -196,12 +196,12 @@ impl Call<'_> {
         // Declared first, because the futures below borrow it.
         let other;
         let mut first = pin!(self.ask_endpoint(&endpoint));
-        let at_first = self.within_hedge_delay(&endpoint, first.as_mut()).await;
-        if let Ok(Ok(answered)) = at_first {
-            return Ok(answered);
+        let first_outcome = self.within_hedge_delay(&endpoint, first.as_mut()).await;
+        if let Ok(Ok(response)) = first_outcome {
+            return Ok(response);
         }
-        tried.balancer.push(endpoint.endpoint());
-        let reason = match at_first {
+        tried.endpoints.push(endpoint.endpoint());
+        let reason = match first_outcome {
             Ok(failed) => return failed.inspect_err(|error| tried.failed(error)),
             Err(reason) => reason,
         };
@@ -209,7 +209,7 @@ impl Call<'_> {
             Some(other) => other,
             None => return first.await.inspect_err(|error| tried.failed(error)),
         };
-        tried.balancer.push(other.endpoint());
+        tried.endpoints.push(other.endpoint());
         // Rare, so it is boxed to keep the future of every request small.
         let second = Box::pin(self.ask_endpoint(&other));
         let (ended, rest) = match select(first, second).await {
@@ -267,8 +267,10 @@ impl Call<'_> {
                 return Ok(Forwarded { revision, answers });
             }
         }
-        Err(self
-            .error(endpoint, UpstreamError::Failed("its revision changed with every response".to_owned())))
+        Err(self.upstream_error(
+            endpoint,
+            UpstreamError::Failed("its revision changed with every response".to_owned()),
+        ))
     }
 
     async fn send(&self, endpoint: &InFlight, revision: &Arc<Revision>) -> Result<AttemptOutcome, ApiError> {
@@ -284,7 +286,7 @@ impl Call<'_> {
             response_max: message::response_max(self.rows.len()),
         };
         let (status, sent) = match endpoint.pool.send(&request, self.deadline).await {
-            Err(error) => (None, Err(self.error(endpoint, error))),
+            Err(error) => (None, Err(self.upstream_error(endpoint, error))),
             Ok(response) if is_other_revision(&response, revision) => {
                 (Some(response.status.as_u16()), Ok(AttemptOutcome::OtherRevision(response)))
             }
@@ -306,11 +308,11 @@ impl Call<'_> {
             return Ok(body.clone());
         }
         let written = message::encode_request(self.rows);
-        let body = written.map_err(|_| ApiError::Internal("rows cannot be written as JSON"))?;
+        let body = written.map_err(|_| ApiError::Internal("failed to encode rows as JSON"))?;
         Ok(self.body.get_or_init(|| body).clone())
     }
 
-    fn error(&self, endpoint: &InFlight, error: UpstreamError) -> ApiError {
+    fn upstream_error(&self, endpoint: &InFlight, error: UpstreamError) -> ApiError {
         self.model.record_failure(endpoint, &error);
         self.model.error_at(endpoint, error)
     }
@@ -324,7 +326,7 @@ impl Call<'_> {
     ) -> Result<Answers, ApiError> {
         let rows = self.rows;
         let error = |kind: fn(String) -> UpstreamError, why: &str| {
-            Err(self.error(endpoint, kind(format!("{}/predict: {why}", endpoint.pool.url()))))
+            Err(self.upstream_error(endpoint, kind(format!("{}/predict: {why}", endpoint.pool.url()))))
         };
         match response.status {
             StatusCode::OK if response.revision.is_none() => {
@@ -338,7 +340,7 @@ impl Call<'_> {
             }
             StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::BodyTooLarge { limit: None }),
             StatusCode::SERVICE_UNAVAILABLE if response.is_overloaded => {
-                Err(self.error(endpoint, UpstreamError::Overloaded))
+                Err(self.upstream_error(endpoint, UpstreamError::Overloaded))
             }
             StatusCode::SERVICE_UNAVAILABLE => error(UpstreamError::NotReady, &detail(&response.body)),
             other => error(UpstreamError::Failed, &format!("status {other}: {}", detail(&response.body))),

@@ -292,7 +292,7 @@ impl Model {
         let revision = self.intern(revision);
         endpoint.answered(&revision, now());
         self.latest_revision.store(Some(revision.clone()));
-        self.count_endpoints();
+        self.update_endpoint_gauge();
         Ok(revision)
     }
 
@@ -314,7 +314,7 @@ impl Model {
     }
 
     /// Updates the gauge of endpoints, for a model discovered by DNS.
-    pub(crate) fn count_endpoints(&self) {
+    pub(crate) fn update_endpoint_gauge(&self) {
         if let Some(endpoints) = &self.endpoints {
             let revision = self.latest_revision();
             endpoints.set(
@@ -325,7 +325,7 @@ impl Model {
     }
 
     /// Removes the gauge of endpoints.
-    pub(crate) fn count_no_endpoints(&self) {
+    pub(crate) fn clear_endpoint_gauge(&self) {
         if let Some(endpoints) = &self.endpoints {
             endpoints.clear();
         }

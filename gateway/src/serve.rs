@@ -52,6 +52,8 @@ pub async fn run(settings: &Settings, listener: TcpListener, process: Process) -
         drain: Duration::from_secs(settings.drain_seconds),
         grace: grace(settings),
         on_panic: request_context::panicked,
+        hosts: settings.hosts.clone(),
+        on_wrong_host: request_context::misdirected,
         tells_peer: false,
     };
     serve(listener, routes::router(app.clone()), options, shutdown).await;

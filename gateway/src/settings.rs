@@ -9,6 +9,7 @@ use std::time::Duration;
 use canopy_contract::body::BODY_MAX_BYTES;
 use canopy_contract::duration;
 use canopy_contract::names::{DEFAULT_NAMESPACE, PREDICTOR_PORT};
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::{body_memory, connections};
 use http::Uri;
 
@@ -84,6 +85,10 @@ pub struct Settings {
     /// How long to accept connections after SIGTERM, in seconds
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 10)]
     pub drain_seconds: u64,
+
+    /// The hosts that requests may name.
+    #[arg(skip)]
+    pub hosts: AllowedHosts,
 
     /// Values that have no flag.
     #[arg(skip)]
@@ -271,6 +276,7 @@ impl Default for Settings {
             recording: Recording::default(),
             list_predictions: false,
             drain_seconds: 10,
+            hosts: AllowedHosts::Any,
             tuning: Tuning::default(),
         }
     }

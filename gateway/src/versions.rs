@@ -13,11 +13,11 @@ const VERSIONS_MAX: usize = 8;
 /// The models and versions that have series.
 #[derive(Default)]
 pub(crate) struct SeriesVersions {
-    by_model: HashMap<ModelRef, Seen>,
+    by_model: HashMap<ModelRef, ModelVersions>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct ModelVersions {
     /// The most recently used version is at the back.
     versions: VecDeque<String>,
     /// When discovery first reported the model as unknown.

@@ -1,4 +1,4 @@
-//! Calls to the API server: with a limit of time, and no write after the Lease may be another's.
+//! Calls to the API server: timeouts, and the fence that stops writes without the Lease.
 
 pub mod fence;
 pub mod call;

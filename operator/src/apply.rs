@@ -1,4 +1,4 @@
-//! Writes to the API server: only what differs, and only what the model owns.
+//! Writes of children: only what differs, and only objects that belong to the model.
 
 pub mod ownership;
 pub mod diff;

@@ -1,6 +1,6 @@
-//! How long to wait before the next try, for each key by itself: twice as long after each failure, up to a limit.
+//! Exponential backoff per key: the delay doubles with each failure, up to a limit.
 //!
-//! Invariant: keys that fail at the same moment do not all come back at the same moment.
+//! Invariant: keys that fail at the same time are not retried at the same time.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How delays grow.
+/// How delays grow with consecutive failures.
 #[derive(Clone, Copy, Debug)]
 pub struct BackoffPolicy {
-    /// How many tries have no delay.
+    /// Number of failures without a delay.
     pub free_attempts: u32,
-    /// The first delay.
+    /// First delay.
     pub initial_delay: Duration,
-    /// The longest.
+    /// Longest delay.
     pub max_delay: Duration,
-    /// After how long without another failure a key is forgotten.
+    /// Time without a failure after which the count restarts.
     pub reset_after: Duration,
 }
 
-/// The delays of all keys that failed lately.
+/// Delays of all keys with recent failures.
 #[derive(Debug)]
 pub struct Backoff {
     policy: BackoffPolicy,
@@ -37,12 +37,12 @@ struct Failures {
 }
 
 impl Backoff {
-    /// No key has failed.
+    /// Starts without failures.
     pub fn new(policy: BackoffPolicy) -> Self {
         Self { policy, keys: Mutex::default() }
     }
 
-    /// One more failure of `key`: how long to wait before the next try.
+    /// Counts a failure of `key` and returns the delay before the next attempt.
     pub fn record_failure(&self, key: &str) -> Duration {
         let now = Instant::now();
         let mut keys = self.keys();
@@ -54,34 +54,34 @@ impl Backoff {
         delay
     }
 
-    /// How long to wait before the next try of `key`, where that is not now.
+    /// The remaining delay of `key`, if any.
     pub fn remaining(&self, key: &str) -> Option<Duration> {
         let failures = *self.keys().get(key)?;
         let remaining = (failures.last + failures.delay).saturating_duration_since(Instant::now());
         (!remaining.is_zero()).then_some(remaining)
     }
 
-    /// How often `key` failed in a row.
+    /// Consecutive failures of `key`.
     pub fn count(&self, key: &str) -> u32 {
         self.keys().get(key).map_or(0, |failures| failures.count)
     }
 
-    /// `key` succeeded.
+    /// Forgets the failures of `key` after a success.
     pub fn reset(&self, key: &str) {
         self.keys().remove(key);
     }
 
-    /// Of how many keys there is a failure.
+    /// Number of keys with failures.
     pub fn len(&self) -> usize {
         self.keys().len()
     }
 
-    /// Whether no key failed lately.
+    /// Whether no key has failures.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Forgets the keys that are gone.
+    /// Removes all keys that do not satisfy `is_there`.
     pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         self.keys().retain(|key, _| is_there(key));
     }
@@ -91,7 +91,7 @@ impl Backoff {
         let Some(doublings) = count.checked_sub(free_attempts + 1) else { return Duration::ZERO };
         let full =
             initial_delay.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(max_delay);
-        // Up to a quarter less: by the key, so that it needs no source of chance.
+        // Jitter of up to a quarter, from a hash of the key, so that no random source is needed.
         let mut hasher = DefaultHasher::new();
         (key, count).hash(&mut hasher);
         let part = u32::try_from(hasher.finish() % 256).unwrap_or_default();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_tries_may_be_free_and_success_or_time_forgets_the_rest() {
+    async fn the_first_failures_may_have_no_delay_and_success_or_time_resets_the_count() {
         let backoff = backoff(2);
         assert_eq!([backoff.record_failure("a"), backoff.record_failure("a")], [Duration::ZERO; 2]);
         assert_eq!(backoff.remaining("a"), None);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_that_fail_together_do_not_come_back_together() {
+    async fn keys_that_fail_together_have_different_delays() {
         let backoff = backoff(0);
         let mut delays: Vec<_> = (0..20).map(|key| backoff.record_failure(&key.to_string())).collect();
         delays.sort_unstable();

@@ -1,4 +1,4 @@
-//! What the watches saw last, and what was read once.
+//! Caches of watched objects, of models that cannot be decoded, and of the content of `ConfigMap`s.
 
 pub mod trim;
 pub mod undecodable;

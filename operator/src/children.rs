@@ -1,7 +1,6 @@
-//! The closed list of what a model owns, as it should be.
+//! The children of a model: the closed list of its objects, in the order in which they are written.
 //!
-//! Comes in: a plan, what is there, and the decision which revision serves. Goes out: children in the order in
-//! which they may be written. Never: a failure; what cannot be made any more is left as it is.
+//! Building them cannot fail. A revision without a snapshot is left as it is.
 
 pub mod meta;
 pub mod controller_revision;
@@ -23,61 +22,61 @@ use crate::spec::DesiredState;
 use crate::state::ObservedState;
 use meta::OwnerInfo;
 
-/// What a model owns.
+/// The children of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Children {
-    /// Who may call its pods; none where that is not limited.
+    /// `NetworkPolicy` of its pods, if clients are restricted.
     pub network_policy: Option<NetworkPolicy>,
-    /// Of each revision that stays.
+    /// Children of each kept revision.
     pub revisions: Vec<RevisionChildren>,
-    /// The Services; none where no revision could be made yet.
+    /// Services; `None` if no revision could be created yet.
     pub services: Option<Services>,
-    /// The budget of voluntary disruptions, from two replicas.
+    /// `PodDisruptionBudget`, from two replicas.
     pub disruption_budget: Option<PodDisruptionBudget>,
-    /// The revisions of which nothing is to be left.
+    /// Revisions to delete.
     pub removed: Vec<String>,
 }
 
-/// What a revision owns.
+/// The children of a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RevisionChildren {
-    /// Its name.
+    /// Name of the revision.
     pub revision: String,
-    /// Whether it is the one that the Services select.
+    /// Whether the Services select it.
     pub serves: bool,
-    /// Whether nothing of it is there yet.
+    /// Whether none of its objects exist yet.
     pub is_new: bool,
-    /// What it is made from.
+    /// `ControllerRevision` with its snapshot.
     pub controller_revision: ControllerRevision,
-    /// The copy of its data.
+    /// `ConfigMap` with its data.
     pub data: Option<DataCopy>,
-    /// How it serves.
+    /// `ConfigMap` with its serving config.
     pub config: ConfigMap,
-    /// Its pods.
+    /// Deployment of its pods.
     pub deployment: Deployment,
 }
 
-/// The copy of the data of a revision.
+/// The `ConfigMap` with the data of a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataCopy {
-    /// Its name.
+    /// Name of the `ConfigMap`.
     pub name: String,
-    /// What must be in it.
+    /// The file it must contain.
     pub file: DataFile,
-    /// The whole, where the data are at hand: the text is only read where the copy is to be made.
+    /// The `ConfigMap`, if the text of the data is at hand. It is only read when the `ConfigMap` must be created.
     pub config_map: Option<ConfigMap>,
 }
 
-/// What selects the revision that serves.
+/// The Services of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Services {
-    /// What the gateway asks for endpoints.
+    /// Headless Service through which gateways discover pods.
     pub endpoints: Service,
-    /// A stable address for clients inside the cluster.
+    /// Service for clients inside the cluster.
     pub stable: Service,
 }
 
-/// The children of a model, which only `callers` may call, where there are any.
+/// Builds the children of a model. `callers` restricts the clients of its pods.
 pub fn build(
     desired: &DesiredState,
     observed: &ObservedState,
@@ -91,7 +90,7 @@ pub fn build(
         Some(RevisionChildren {
             serves: serving.as_ref() == Some(revision),
             is_new: !observed.revisions.contains_key(revision),
-            ..revision_children(owner, desired, revision, (snapshot, *replicas))
+            ..revision_children(owner, desired, revision, snapshot, *replicas)
         })
     });
     Children {
@@ -109,7 +108,7 @@ pub fn build(
     }
 }
 
-/// What the pods of a revision are made from: as it was frozen, or, for one that is new, as it is planned.
+/// The snapshot of a revision: the stored one, or that of the target if the revision is new.
 fn snapshot<'a>(
     desired: &'a DesiredState,
     observed: &'a ObservedState,
@@ -124,13 +123,14 @@ fn revision_children(
     owner: OwnerInfo<'_>,
     desired: &DesiredState,
     revision: &str,
-    (snapshot, replicas): (&Snapshot, i32),
+    snapshot: &Snapshot,
+    replicas: i32,
 ) -> RevisionChildren {
     let labels = owner.labels_of_revision(&snapshot.version, revision);
     let target = desired.target.as_ref().ok().filter(|target| target.revision == revision);
     let text = |file: &DataFile| {
         let data = target.and_then(|target| target.data.as_ref()).filter(|data| data.file == *file)?;
-        Some(config::data(owner, revision, labels.clone(), (&file.file, data.text.as_ref()?)))
+        Some(config::data(owner, revision, labels.clone(), &file.file, data.text.as_ref()?))
     };
     let data = snapshot.data.as_ref().map(|file| DataCopy {
         name: owner.name.data_object(revision),
@@ -146,10 +146,11 @@ fn revision_children(
             owner,
             revision,
             labels.clone(),
-            (snapshot, spec_digest),
+            snapshot,
+            spec_digest,
         ),
         data,
         config: config::serving(owner, revision, labels.clone(), snapshot),
-        deployment: deployment::build(owner, revision, labels, (snapshot, replicas)),
+        deployment: deployment::build(owner, revision, labels, snapshot, replicas),
     }
 }

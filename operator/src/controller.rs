@@ -1,6 +1,5 @@
-//! The operator as a process: stand for the Lease, watch, pass over models, end.
-//!
-//! Comes in: settings. Goes out: an exit code. Never: two operators that act; one that loses the Lease ends.
+//! The operator as a process: leader election, watches, reconciles, and shutdown. A process that loses the Lease
+//! exits.
 
 pub mod report_undecodable;
 pub mod triggers;
@@ -37,41 +36,41 @@ use crate::settings::Settings;
 use crate::settings::callers::Callers;
 use crate::spec_resolver::SpecResolver;
 
-/// The name of the process, on metrics and traces.
+/// Service name in metrics and traces.
 pub const SERVICE: &str = "canopy-operator";
-/// How many models are looked at at the same time.
+/// Maximum number of models reconciled at the same time.
 const MAX_CONCURRENT_RECONCILES: u16 = 8;
 
-/// Why the operator could not run.
+/// Why the operator ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no way to the API server.
-    #[error("failed to find the API server: {0}; run inside a cluster, or set KUBECONFIG")]
+    /// No API server is configured.
+    #[error("failed to connect to the API server: {0}; run in a cluster or set KUBECONFIG")]
     Client(#[from] kube::Error),
-    /// The admin port is taken.
+    /// The admin port cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Signals cannot be heard.
+    /// Signal handlers cannot be installed.
     #[error("failed to listen for signals: {0}")]
     Signals(std::io::Error),
-    /// Two metrics have one name.
+    /// A metric cannot be registered.
     #[error("failed to set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// A part of the process is no longer there.
-    #[error("a task that must not end did: {0}")]
+    /// A background task ended.
+    #[error("background task ended unexpectedly: {0}")]
     Ended(String),
-    /// A watch ended before it had seen anything.
-    #[error("failed to fill the stores: {0}")]
+    /// A watch ended before its store was filled.
+    #[error("failed to fill the caches: {0}")]
     Stores(#[from] kube::runtime::reflector::store::WriterDropped),
 }
 
-/// Runs until the order to stop, or until another holds the Lease.
+/// Runs until it receives a signal or loses the Lease.
 pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     let registry = registries::registry(SERVICE)?;
     let metrics = Metrics::register(&registry)?;
     let readiness = Readiness::new();
     let shutdown = Shutdown::on_signals(readiness.clone()).map_err(RunError::Signals)?;
-    let gate = readiness.gate("lease", "not asked for yet");
+    let gate = readiness.gate("lease", "leader election has not started");
     let listener = listen(settings.admin, "--admin or CANOPY_ADMIN").await?;
     admin::spawn(listener, readiness, registry, LogControl::of_flag(settings.log_control));
 
@@ -85,23 +84,23 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
         () = shutdown.triggered() => return Ok(ExitCode::SUCCESS),
     }
     metrics.set_leader(true);
-    tracing::info!(identity = settings.identity, installation = settings.installation, "this operator leads");
+    tracing::info!(identity = settings.identity, installation = settings.installation, "became leader");
 
-    // On a task of its own, so that no pass delays a renewal.
+    // Renewals run in a task of their own, so that reconciles cannot delay them.
     let (stop, stopped) = oneshot::channel::<()>();
     let mut renewal_task = tokio::spawn(election.renew_until(fence.clone(), async { drop(stopped.await) }));
     let ended = tokio::select! {
         biased;
         _ = &mut renewal_task => {
             metrics.set_leader(false);
-            tracing::error!("the Lease is lost: another operator may act, so this one ends");
+            tracing::error!("lost the Lease, exiting: another operator may lead");
             return Ok(ExitCode::FAILURE);
         }
         ended = run_controllers(clients, fence.clone(), settings, metrics.clone(), shutdown) => ended,
     };
     drop(stop);
     let held = renewal_task.await;
-    // Whoever leads next may do so at once, so nothing is written from here on.
+    // Another operator may lead from now on, so the fence is closed first.
     fence.close();
     if let Ok(Some(election)) = held {
         election.release().await;
@@ -109,7 +108,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Reconciles the models of all watched namespaces until the order to stop, or until one of the controllers fails.
+/// Reconciles the models of all watched namespaces until shutdown, or until a controller fails.
 pub(crate) async fn run_controllers(
     clients: Clients,
     fence: Fence,
@@ -140,20 +139,20 @@ pub(crate) async fn run_controllers(
     try_join_all(controllers).await.map(drop)
 }
 
-/// What reconciles the models of one namespace, or of all. Where there are several, none waits for another: a namespace that
-/// does not exist yet, or whose Role is missing, delays only its own models.
+/// The controller of one namespace, or of all. Several controllers run independently: a namespace that does not exist
+/// yet, or whose Role is missing, delays only its own models.
 struct Controller {
     clients: Clients,
     fence: Fence,
     runtime: PredictorRuntime,
     callers: Option<Callers>,
     metrics: Metrics,
-    /// How many models all controllers reconcile at the same time.
+    /// Limits the models that all controllers reconcile at the same time.
     slots: Arc<Semaphore>,
 }
 
 impl Controller {
-    /// Passes over every model whenever something happened to it, until the order to stop.
+    /// Reconciles each model when it or its children change, until shutdown.
     async fn run(self, namespace: Option<String>, shutdown: Shutdown) -> Result<(), RunError> {
         let Self { clients, fence, runtime, callers, metrics, slots } = self;
         let writers = Writers::default();
@@ -175,12 +174,12 @@ impl Controller {
         let discovery_cluster = cluster.clone();
         tasks.spawn(async move {
             discovery_service::run(namespaces, discovery_cluster).await;
-            "lists of models"
+            "discovery Services"
         });
         let undecodable_cluster = cluster.clone();
         tasks.spawn(async move {
             report_undecodable::run(undecodable, undecodable_cluster).await;
-            "models that cannot be read"
+            "undecodable models"
         });
 
         let context =
@@ -204,9 +203,9 @@ impl Controller {
             config,
         );
         tokio::select! {
-            // A failed pass was told where it failed; a model that is gone needs none.
+            // Failures were logged by the error policy.
             () = reconciliations.for_each(|_| async {}) => Ok(()),
-            // Without one of them this process would lead and not see what happens.
+            // Without this task the operator would lead without seeing changes.
             ended = tasks.join_next() => Err(RunError::ended(ended)),
         }
     }
@@ -217,7 +216,7 @@ impl RunError {
         Self::Ended(match task {
             Some(Ok(of)) => of.to_owned(),
             Some(Err(error)) => error.to_string(),
-            None => "none is left".to_owned(),
+            None => "no task is left".to_owned(),
         })
     }
 }

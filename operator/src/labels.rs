@@ -1,52 +1,52 @@
-//! The labels and annotations by which the operator knows its own objects again.
+//! Labels and annotations of the operator's objects.
 //!
-//! Comes in: a model's name, uid, version, a revision. Goes out: maps of labels, and selectors. Never: a label
-//! spelled elsewhere; watches select by these, so a typo would make objects invisible.
+//! Watches select objects by these labels, so no other module spells them.
 
 use std::collections::BTreeMap;
 
 use canopy_contract::names::ModelName;
 
-/// The operator as a writer of fields, a reporter of Events, and the value of [`MANAGED_BY`].
+/// The name of the operator as a field manager, as the reporter of Events, and as the value of [`MANAGED_BY`].
 pub const MANAGER: &str = "canopy-operator";
-/// Who made the object.
+/// The tool that manages the object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// What runs in the pods.
+/// The name of the application.
 pub const APP: &str = "app.kubernetes.io/name";
-/// The value of [`APP`] on everything of a model.
+/// The value of [`APP`] on all objects of a model.
 pub const PREDICTOR: &str = "canopy-predictor";
-/// Which model, by name.
+/// The name of the model.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
-/// Which model, by its uid: a model that was deleted and made again is another.
+/// The uid of the model: a model that was deleted and created again is another model.
 pub const MODEL_UID: &str = "canopy.rs/model-uid";
-/// Which revision of the model.
+/// The revision of the model.
 pub const REVISION: &str = "canopy.rs/revision";
 
-/// On the snapshot of a revision: the digest of what the spec and the data mean that it was made for.
+/// Annotation of the snapshot of a revision: the digest of the spec and the data of that revision.
 pub const SPEC_DIGEST: &str = "canopy.rs/meaning";
-/// On the Service that the gateway asks for endpoints: which revisions served before, and until when.
+/// Annotation of the Service through which gateways discover pods: the revisions that served before, with the time
+/// they stopped serving.
 pub const RETIRED: &str = "canopy.rs/retired";
 
-/// On an `EndpointSlice`: the Service it belongs to. Kubernetes sets it, and copies the labels of the Service beside it.
+/// Label of an `EndpointSlice`: the Service it belongs to. Kubernetes sets it, and copies the labels of the Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// On the Lease: the installation that leads.
+/// Annotation of the Lease: the installation of the leader.
 pub const INSTALLATION: &str = "canopy.rs/installation";
 
 const COMPONENT: &str = "app.kubernetes.io/component";
 const PART_OF: &str = "app.kubernetes.io/part-of";
-/// The version of the model, as people label it.
+/// The version of the model from its spec.
 pub const VERSION: &str = "app.kubernetes.io/version";
 
-/// Labels.
+/// A set of labels.
 pub type Labels = BTreeMap<String, String>;
 
-/// Selects every object that the operator made for a model.
+/// Selects the objects of all models.
 pub fn of_any_model() -> String {
     format!("{MANAGED_BY}={MANAGER},{MODEL_UID}")
 }
 
-/// Labels of the objects that all revisions of a model share.
+/// Labels of objects shared by all revisions of a model.
 pub fn of_model(name: &ModelName, uid: &str) -> Labels {
     labels([
         (APP, PREDICTOR),
@@ -58,7 +58,7 @@ pub fn of_model(name: &ModelName, uid: &str) -> Labels {
     ])
 }
 
-/// Labels of the objects of one revision.
+/// Labels of objects of one revision.
 pub fn of_revision(name: &ModelName, uid: &str, version: &str, revision: &str) -> Labels {
     let mut all = of_model(name, uid);
     all.extend(labels([(VERSION, version), (REVISION, revision)]));
@@ -75,7 +75,7 @@ pub fn pods_of_revision(uid: &str, revision: &str) -> Labels {
     labels([(MODEL_UID, uid), (REVISION, revision)])
 }
 
-/// Labels of the Service that lists all models of a namespace.
+/// Labels of the discovery Service, which lists all models of a namespace.
 pub fn of_discovery_service() -> Labels {
     labels([(APP, PREDICTOR), (COMPONENT, "catalogue"), (PART_OF, "canopy"), (MANAGED_BY, MANAGER)])
 }
@@ -85,7 +85,7 @@ pub fn pods_of_any_model() -> Labels {
     labels([(APP, PREDICTOR), (MANAGED_BY, MANAGER)])
 }
 
-/// A selector as text, as `kubectl --selector` takes it.
+/// A selector in the syntax of `kubectl --selector`.
 pub fn as_text(selector: &Labels) -> String {
     selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }

@@ -1,6 +1,4 @@
-//! The operator's binary.
-//!
-//! Comes in: arguments and the environment. Goes out: an exit code. Never: anything that the library could do.
+//! The binary of the operator: it parses the settings and runs the controller.
 
 use std::process::ExitCode;
 

@@ -1,32 +1,31 @@
-//! What the operator measures of itself: the only file that spells its metrics.
+//! The operator's own metrics.
 //!
-//! Comes in: what happened. Goes out: counters and gauges in the process's registry. Never: the name of a
-//! model; a cluster may have thousands.
+//! No metric has the name of a model as a label, because a cluster may have thousands of models.
 
 use std::time::Instant;
 
 use canopy_runtime::metrics::Registry;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
-/// Seconds of a pass: from one that finds nothing to do to one that waits for a slow API server.
+/// Histogram buckets, in seconds: from a reconcile without changes to one that waits for a slow API server.
 const RECONCILE_SECONDS_BUCKETS: [f64; 10] =
     [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 
-/// How a pass over a model ended.
+/// Result of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReconcileOutcome {
-    /// The model is as its spec asks.
+    /// The model matches its spec.
     Settled,
-    /// A change is in work, or somebody else has to do something first.
+    /// A change is in progress, or the model is blocked.
     Waiting,
-    /// The API server could not be asked.
+    /// A call to the API server failed.
     Failed,
 }
 
 impl ReconcileOutcome {
     const ALL: [Self; 3] = [Self::Settled, Self::Waiting, Self::Failed];
 
-    /// The word for it.
+    /// The value of the label `outcome`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Settled => "settled",
@@ -58,29 +57,29 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all of them.
+    /// Registers all metrics.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             reconciles: IntCounterVec::new(
-                Opts::new("canopy_operator_reconciles_total", "Passes over a model, by how they ended."),
+                Opts::new("canopy_operator_reconciles_total", "Reconciles of models by outcome."),
                 &["outcome"],
             )?,
             duration: Histogram::with_opts(
                 HistogramOpts::new(
                     "canopy_operator_reconcile_duration_seconds",
-                    "Seconds of a pass over a model.",
+                    "Duration of a reconcile of a model in seconds.",
                 )
                 .buckets(RECONCILE_SECONDS_BUCKETS.to_vec()),
             )?,
             models: IntGaugeVec::new(
-                Opts::new("canopy_operator_models", "Models, by the status of their condition Ready."),
+                Opts::new("canopy_operator_models", "Models by the status of their condition Ready."),
                 &["ready"],
             )?,
             writes: IntCounterVec::new(
-                Opts::new("canopy_operator_writes_total", "Writes to the API server, by the kind of object."),
+                Opts::new("canopy_operator_writes_total", "Writes to the API server by kind of object."),
                 &["kind"],
             )?,
-            leader: IntGauge::new("canopy_operator_leader", "1 where this process holds the Lease, else 0.")?,
+            leader: IntGauge::new("canopy_operator_leader", "1 if this process is the leader, else 0.")?,
         };
         let Self { reconciles, duration, models, writes, leader } = &metrics;
         registry.register(Box::new(reconciles.clone()))?;
@@ -88,24 +87,24 @@ impl Metrics {
         registry.register(Box::new(models.clone()))?;
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(leader.clone()))?;
-        // A rate has no first step where a series begins with it: an alert would miss the first failures.
+        // Start each series at 0: the rate of a series that appears with its first failure would miss that failure.
         for outcome in ReconcileOutcome::ALL {
             reconciles.with_label_values(&[outcome.as_str()]).reset();
         }
         Ok(metrics)
     }
 
-    /// A pass begins; dropped without a word it counts as failed, as when the process ends in its middle.
+    /// Starts the timer of a reconcile. If it is dropped without `finish`, the reconcile counts as failed.
     pub fn start_reconcile(&self) -> ReconcileTimer<'_> {
         ReconcileTimer { metrics: self, started: Instant::now(), outcome: ReconcileOutcome::Failed }
     }
 
-    /// An object was written or deleted.
+    /// Counts a write or a deletion of an object.
     pub fn count_write(&self, kind: &str) {
         self.writes.with_label_values(&[kind]).inc();
     }
 
-    /// This process holds the Lease, or no longer does.
+    /// Records whether this process is the leader.
     pub fn set_leader(&self, is_leader: bool) {
         self.leader.set(is_leader.into());
     }
@@ -123,7 +122,7 @@ impl Metrics {
     }
 }
 
-/// A pass that is under way: counted and measured when dropped.
+/// A reconcile in progress. It is counted and timed on drop.
 #[derive(Debug)]
 pub struct ReconcileTimer<'a> {
     metrics: &'a Metrics,
@@ -132,7 +131,7 @@ pub struct ReconcileTimer<'a> {
 }
 
 impl ReconcileTimer<'_> {
-    /// The pass reached its end.
+    /// Ends the reconcile with an outcome.
     pub fn finish(mut self, outcome: ReconcileOutcome) {
         self.outcome = outcome;
     }

@@ -1,4 +1,4 @@
-//! A predictor's pods: the template, which templates may run, and what keeps a pod from becoming ready.
+//! Pods of predictors: the template, the check of templates read from the cluster, and the diagnosis of pods.
 
 pub mod diagnosis;
 pub mod template;

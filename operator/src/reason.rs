@@ -1,89 +1,88 @@
-//! The closed list of words with which conditions and Events say why.
+//! The closed list of reasons in conditions and Events, and the type for a reason with its message.
 //!
-//! Comes in: nothing, or a [`Code`] that `prepare` reported. Goes out: a CamelCase word. Never: a word made up
-//! where it is used; a `Code` and the reason of the same failure are the same word.
+//! The reason for an error code of `prepare` or `serve` is that code in `CamelCase`.
 
 use canopy_contract::code::Code;
 
-/// Why a condition has its status.
+/// Reason of a condition or an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The revision answers.
+    /// The revision answers requests.
     Serving,
-    /// The revision is trained and met its gate.
+    /// The revision is trained and passed its gate.
     Prepared,
     /// The revision is being trained.
     Preparing,
-    /// The revision is trained, and its pods are coming up.
+    /// The revision is trained and its pods are starting.
     Starting,
-    /// A revision that served before is about to go.
+    /// A replaced revision is kept for `retireSeconds`.
     Retiring,
-    /// Nothing is left to do.
+    /// There is nothing to do.
     Settled,
-    /// There are to be no pods.
+    /// `replicas` is 0.
     ScaledToZero,
-    /// Nothing is changed while `paused` is set.
+    /// `paused` is set.
     Paused,
-    /// Pods prepared the same revision and got different artifacts.
+    /// Pods of one revision prepared different artifacts.
     ArtifactsDiffer,
-    /// An object of a name that the model needs belongs to somebody else.
+    /// An object that does not belong to the model has a name that the model needs.
     NameTaken,
-    /// The API server refused an object.
+    /// The API server rejected a request.
     ApplyRefused,
-    /// The spec cannot be planned.
+    /// The spec is invalid.
     SpecInvalid,
-    /// The image of the predictor cannot be pulled.
+    /// The predictor image cannot be pulled.
     ImageUnavailable,
-    /// No node takes the pod.
+    /// The scheduler cannot place the pod.
     Unschedulable,
-    /// Kubernetes will not make the pods.
+    /// Kubernetes cannot create pods for the Deployment.
     PodsRefused,
-    /// Pods run and are not ready.
+    /// Pods are running and not ready.
     PodsNotReady,
-    /// Pods are ready, and the Service by which gateways find them has no endpoint.
+    /// Pods are ready, but the Service through which gateways discover them has no endpoints.
     NoEndpoints,
-    /// `prepare` failed in a way that may pass, and is tried again.
+    /// `prepare` failed temporarily and is retried.
     PrepareFailed,
-    /// A container needed more memory than its limit.
+    /// A container exceeded its memory limit.
     OutOfMemory,
     /// Training took longer than `train.deadlineSeconds`.
     DeadlineExceeded,
-    /// `prepare` refused: the training data cannot be used.
+    /// `prepare` refused the training data.
     DataInvalid,
     /// The training data cannot be read.
     DataUnavailable,
-    /// The copy of the data of the revision that serves is gone and cannot be made again.
+    /// The `ConfigMap` with the data of the serving revision is lost and cannot be recreated.
     DataCopyLost,
-    /// `prepare` refused: the file at the uri is not the one that the spec asks for.
+    /// The file at the URI does not have the SHA-256 that the spec requires.
     DigestMismatch,
-    /// `prepare` refused: the model is not good enough.
+    /// The model did not reach the threshold of its gate.
     GateMissed,
-    /// `serve` refused: the artifact is not what `prepare` left.
+    /// `serve` refused the artifact: it is not the one that `prepare` wrote.
     ArtifactCorrupt,
-    /// `serve` refused: the model does not answer as it did when it was prepared.
+    /// `serve` refused the model: its self-test returned other predictions than `prepare` recorded.
     GoldenMismatch,
-    /// `prepare` refused, for a reason that this operator does not know.
+    /// `prepare` refused for a reason that this version of the operator does not know.
     Refused,
 }
 
-/// What is wrong, in a word and in a sentence that names the object and says what to do.
+/// A reason and a message for the user. The message names the object and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// The word.
+    /// The reason.
     pub reason: Reason,
-    /// The sentence.
+    /// The message.
     pub message: String,
 }
 
 impl Diagnosis {
-    /// Trouble of the kind `reason`.
+    /// A diagnosis with this reason.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 }
 
 impl Reason {
-    /// Every word there is.
+    /// All reasons.
     pub const ALL: [Self; 28] = [
         Self::Serving,
         Self::Prepared,
@@ -115,7 +114,7 @@ impl Reason {
         Self::Refused,
     ];
 
-    /// The word.
+    /// The reason as it appears in conditions and Events.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Serving => "Serving",
@@ -149,7 +148,7 @@ impl Reason {
         }
     }
 
-    /// The reason that a report or an earlier status names: of a word that is not known, only that it refuses.
+    /// The reason for the error code of a report, or for a reason in an earlier status. Unknown codes give `Refused`.
     pub fn from_refusal_code(word: &str) -> Self {
         let camel = |code: &Code| code.as_str() == word || code.camel_case() == word;
         let spoken = Code::ALL.iter().find(|code| camel(code)).map(|code| code.camel_case());
@@ -163,14 +162,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_are_the_names_and_none_is_left_out() {
+    fn all_reasons_are_listed_under_their_names() {
         for reason in Reason::ALL {
             assert_eq!(reason.as_str(), format!("{reason:?}"));
         }
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_prepare() {
+    fn error_codes_map_to_reasons() {
         assert_eq!(Reason::from_refusal_code(Code::GateMissed.as_str()), Reason::GateMissed);
         assert_eq!(Reason::from_refusal_code("DataInvalid"), Reason::DataInvalid);
         assert_eq!(Reason::from_refusal_code(Code::DigestMismatch.as_str()), Reason::DigestMismatch);

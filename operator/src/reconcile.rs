@@ -1,7 +1,6 @@
-//! One pass over one model: decide, write, say what happened.
+//! One reconcile of one model: decide, write, and report the status.
 //!
-//! Comes in: a model. Goes out: when to come back though nothing changes. Never: a question why it was called; it
-//! starts from the beginning every time.
+//! It does not depend on the event that triggered it and starts from the observed state each time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +8,12 @@ use std::time::Duration;
 
 use canopy_contract::names::ModelName;
 use canopy_resource::model::PredictorModel;
-use canopy_resource::plan::Refusal;
+use canopy_resource::resolve::InvalidModel;
 use canopy_resource::status::PredictorModelStatus;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
+use kube::runtime::events::Event;
 use tracing::Instrument as _;
 
 use crate::api::call::{ApplyError, CallError};
@@ -37,48 +37,48 @@ use crate::spec::DesiredState;
 use crate::spec_resolver::SpecResolver;
 use crate::state::{Objects, ObservedState, PreviousStatus};
 use crate::status::conditions;
-use crate::status::events::{self, Announcement};
-use crate::status::inputs::ApplyOutcome;
+use crate::status::events;
+use crate::status::inputs::{ApplyOutcome, StatusInputs};
 use crate::status::reach::{self, EndpointGaps};
 use crate::status::{previous_status, status};
 use crate::tracing_spans;
 
-/// After how long to look again whether what hinders a model is gone: nobody tells when it is.
+/// Delay until a blocked model is checked again. The end of a blocker causes no event.
 const BLOCKED_REQUEUE_DELAY: Duration = Duration::from_secs(15);
-/// How passes over a model that fail slow down.
+/// Backoff of failed reconciles of a model.
 const FAILURES: BackoffPolicy = BackoffPolicy {
     free_attempts: 0,
     initial_delay: Duration::from_secs(1),
     max_delay: Duration::from_mins(2),
     reset_after: Duration::from_mins(10),
 };
-/// How often a call may fail before the status says so.
+/// Number of failures in a row before the status shows the error.
 const FAILURES_BEFORE_STATUS: u32 = 3;
 
-/// What every pass needs.
+/// Dependencies of a reconcile.
 pub struct Context {
-    /// What predictors of new revisions run.
+    /// Settings of predictors of new revisions.
     pub runtime: PredictorRuntime,
-    /// Who may call predictors, where that is limited.
+    /// Clients of predictors, if restricted.
     pub callers: Option<Callers>,
-    /// What the watches saw last.
+    /// Caches.
     pub stores: Stores,
-    /// Who writes.
+    /// Writes to the API server.
     pub cluster: Cluster,
-    /// What is measured.
+    /// Metrics.
     pub metrics: Metrics,
-    /// What each model means.
+    /// Resolved specs.
     pub spec_resolver: SpecResolver,
-    /// Statuses that were written and that the watch has not shown yet.
+    /// Written statuses that the watch has not delivered yet.
     pub pending_statuses: PendingStatuses,
-    /// Since when ready pods of each model have had no endpoint.
+    /// Since when each model has had ready pods but no endpoints.
     pub endpoint_gaps: EndpointGaps,
-    /// Models whose passes fail.
+    /// Backoff of models with failed reconciles.
     pub failures: Backoff,
 }
 
 impl Context {
-    /// What passes need before the first.
+    /// The dependencies before the first reconcile.
     pub fn new(
         runtime: PredictorRuntime,
         stores: Stores,
@@ -99,7 +99,7 @@ impl Context {
         }
     }
 
-    /// Forgets what was known of models that are gone.
+    /// Removes records of deleted models.
     fn forget(&self) {
         let models = self.stores.models.len();
         let known = [self.pending_statuses.len(), self.endpoint_gaps.len(), self.failures.len()];
@@ -113,15 +113,15 @@ impl Context {
     }
 }
 
-/// One pass, now.
+/// Reconciles a model now.
 pub async fn reconcile(model: Arc<PredictorModel>, context: Arc<Context>) -> Result<Action, CallError> {
-    // The future of a pass holds every child it may write: too large to be carried about.
+    // The future contains all children of the model, so it is boxed.
     let next = Box::pin(reconcile_at(&model, &context, Timestamp::now())).await?;
     context.failures.reset(&model.uid().unwrap_or_default());
     Ok(next.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// One pass, as a trace of its own. Returns when to come back though nothing changes.
+/// Reconciles a model as of `now`, in a trace of its own. Returns when to reconcile again without an event.
 pub async fn reconcile_at(
     model: &PredictorModel,
     context: &Context,
@@ -145,7 +145,7 @@ async fn reconcile_model(
     let timer = context.metrics.start_reconcile();
     context.forget();
     let model = context.pending_statuses.overlay(model);
-    // Kubernetes removes the children of a model that goes; and no API server lets a wrong name in.
+    // Kubernetes deletes the children of a deleted model, and the API server rejects invalid names.
     let name = ModelName::try_from(model.name_any()).ok();
     let Some(name) = name.filter(|_| model.metadata.deletion_timestamp.is_none()) else {
         return Ok(finish_settled(timer));
@@ -162,14 +162,14 @@ async fn reconcile_model(
             Err(ApplyError::Blocked(diagnosis)) => {
                 ApplyResult { blocked: vec![diagnosis], ..ApplyResult::default() }
             }
-            // The model goes too, soon.
+            // The model will be deleted with its namespace.
             Err(ApplyError::NamespaceTerminating) => return Ok(finish_settled(timer)),
             Err(ApplyError::Call(error)) => return Err(error),
         }
     };
     observed.lost = std::mem::take(&mut applied.lost);
     for repair in &applied.repairs {
-        announce(&model, &events::of_repair(&desired.namespace, repair), context).await;
+        publish(&model, &events::repaired(&desired.namespace, repair), context).await;
     }
     let is_source_forbidden = source_error.as_ref().is_some_and(CallError::is_refusal);
     let call_error = source_error.filter(|_| !is_source_forbidden).or(applied.failed.take());
@@ -184,8 +184,18 @@ async fn reconcile_model(
     };
     let rollout = if applied.is_switched { decided } else { Rollout::unchanged(&observed) };
 
-    let status = status(&model, &desired, &observed, (&rollout, &outcome), now);
-    let result = report(&model, status, context).await?;
+    let inputs = StatusInputs {
+        desired: &desired,
+        observed: &observed,
+        rollout: &rollout,
+        outcome: &outcome,
+        refused: None,
+        was_ready: false,
+        was_available: false,
+        now,
+    };
+    let status = status(&model, inputs);
+    let result = report(&model, &desired, status, context).await?;
     if let Some(error) = call_error {
         return Err(error);
     }
@@ -205,35 +215,35 @@ async fn reconcile_model(
     Ok(next.flatten().min())
 }
 
-/// Ends a pass that leaves everything as it is until something changes.
+/// Ends a reconcile that changes nothing until the next event.
 fn finish_settled(timer: ReconcileTimer<'_>) -> Option<Duration> {
     tracing_spans::outcome(ReconcileOutcome::Settled.as_str());
     timer.finish(ReconcileOutcome::Settled);
     None
 }
 
-/// What happens where a call failed: it is tried again, ever more slowly, and not before the API server wants it.
+/// The error policy of the controller: retries with backoff, and not before the time that the API server requests.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 pub fn error_policy(model: Arc<PredictorModel>, error: &CallError, context: Arc<Context>) -> Action {
     let delay = retry_delay(&model, error, &context);
     let (model, namespace) = (model.name_any(), model.namespace().unwrap_or_default());
-    tracing::warn!(model, namespace, %error, ?delay, "a pass over a model failed and is tried again");
+    tracing::warn!(model, namespace, %error, ?delay, "failed to reconcile a model; retrying");
     Action::requeue(delay)
 }
 
-/// After how long to try a pass over a model again that failed for `error`.
+/// Delay before the next reconcile of a model after `error`.
 pub fn retry_delay(model: &PredictorModel, error: &CallError, context: &Context) -> Duration {
     let delay = context.failures.record_failure(&model.uid().unwrap_or_default());
     error.retry_after().map_or(delay, |asked| asked + delay)
 }
 
-/// What a pass begins with.
+/// The state a reconcile starts from.
 struct LoadedModel {
-    /// What the model asks for.
+    /// Desired state.
     desired: DesiredState,
-    /// What there is of it.
+    /// Observed state.
     observed: ObservedState,
-    /// Why the user's `ConfigMap` alone could not be read. What serves is maintained all the same.
+    /// Error of reading the `ConfigMap` of the user. The serving revision is maintained nevertheless.
     source_error: Option<CallError>,
 }
 
@@ -249,7 +259,7 @@ async fn load(
     let mut snapshots = BTreeMap::new();
     for controller_revision in &objects.controller_revisions {
         let Some(revision) = controller_revision.labels().get(REVISION) else { continue };
-        // One that was not written by the operator is replaced where the revision stays.
+        // A ControllerRevision that the operator did not write is replaced later if its revision is kept.
         let read = Snapshot::read(controller_revision, RevisionRef { revision, ..revision_ref });
         snapshots.extend(read.ok().map(|read| (revision.clone(), read)));
     }
@@ -260,7 +270,7 @@ async fn load(
         match adoptable.into_snapshot(target, RevisionRef { revision: &revision, ..revision_ref }) {
             Ok(adopted) => drop(snapshots.insert(revision, adopted)),
             Err(why) => {
-                tracing::warn!(model = %name, namespace, revision, why, "a Deployment cannot be adopted and is left as it is");
+                tracing::warn!(model = %name, namespace, revision, why, "a Deployment of an earlier version cannot be adopted and is left as it is");
             }
         }
     }
@@ -282,14 +292,15 @@ fn names(
     )
 }
 
-/// What the model asks for, and why its data could not be read. They are read where a copy of them must be made.
+/// Computes the desired state, with the error if the data could not be read. The data are read again if their
+/// `ConfigMap` must be recreated.
 async fn desired_state(
     model: &PredictorModel,
     name: &ModelName,
     names: &RevisionNames,
     context: &Context,
 ) -> Result<(DesiredState, Option<CallError>), CallError> {
-    let build = |resolved| DesiredState::new((name.clone(), model), &context.runtime, resolved, names);
+    let build = |resolved| DesiredState::new(name.clone(), model, &context.runtime, resolved, names);
     let resolved = async || context.spec_resolver.resolve(model, &context.cluster).await;
     let mut read = resolved().await;
     if let Ok(found) = &read
@@ -302,7 +313,7 @@ async fn desired_state(
         Ok(resolved) => Ok((build(resolved), None)),
         Err(error) if error.affects_all_calls() => Err(error),
         Err(error) => {
-            let unknown = build(Err(Refusal { faults: Vec::new() }));
+            let unknown = build(Err(InvalidModel { faults: Vec::new() }));
             Ok((DesiredState { target: Err(error.to_diagnosis()), ..unknown }, Some(error)))
         }
     }
@@ -310,37 +321,38 @@ async fn desired_state(
 
 async fn report(
     model: &PredictorModel,
+    desired: &DesiredState,
     status: PredictorModelStatus,
     context: &Context,
 ) -> Result<ReconcileOutcome, CallError> {
     let settled = conditions::is_settled(&status);
     context.cluster.write_status(model, &status).await?;
-    if let Some(announcement) = events::of(model.status.as_ref(), &status) {
-        announce(model, &announcement, context).await;
+    if let Some(event) = events::status_changed(model.status.as_ref(), &status, desired) {
+        publish(model, &event, context).await;
     }
     context.pending_statuses.record(model, status);
     Ok(if settled { ReconcileOutcome::Settled } else { ReconcileOutcome::Waiting })
 }
 
-async fn announce(model: &PredictorModel, announcement: &Announcement, context: &Context) {
-    match context.cluster.publish(model, announcement).await {
+async fn publish(model: &PredictorModel, event: &Event, context: &Context) {
+    match context.cluster.publish(model, event).await {
         Ok(()) => {}
-        // No Event is made in such a namespace, and the model is about to go too.
+        // Events cannot be created in a namespace that is being deleted.
         Err(error) if error.is_namespace_terminating() || error.is_not_found() => {
-            tracing::debug!(%error, "an Event was lost");
+            tracing::debug!(%error, "failed to publish an Event");
         }
-        Err(error) => tracing::warn!(%error, "an Event was lost"),
+        Err(error) => tracing::warn!(%error, "failed to publish an Event"),
     }
 }
 
-/// Statuses that were written and that the watch has not shown yet: without them a second pass would say, and
-/// announce, the same again.
+/// Written statuses that the watch has not delivered yet. Without them the next reconcile would write the status and
+/// its Event again.
 #[derive(Debug, Default)]
 pub struct PendingStatuses(Mutex<HashMap<String, PendingStatus>>);
 
 #[derive(Debug)]
 struct PendingStatus {
-    /// The version of the model that the status was written for.
+    /// Resource version of the model for which the status was written.
     resource_version: Option<String>,
     status: PredictorModelStatus,
 }

@@ -1,4 +1,4 @@
-//! A revision: its name, its snapshot, and when it stopped serving.
+//! Revisions: their names, their snapshots, and when they stopped serving.
 
 pub mod retirement;
 pub mod snapshot;

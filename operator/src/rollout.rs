@@ -1,4 +1,4 @@
-//! Which revision gets pods and which gets requests; when one is refused, late, or its pods are replaced.
+//! The rollout: which revision has pods and which serves, refusals, deadlines, and replacement of stuck pods.
 
 pub mod revisions;
 pub mod refusal_policy;

@@ -1,7 +1,4 @@
-//! The operator's flags, each of which is an environment variable too.
-//!
-//! Comes in: the command line and the environment. Goes out: values that are there. Never: a second place in
-//! which a default stands.
+//! The operator's settings: each is a command-line flag and an environment variable.
 
 pub mod callers;
 pub mod default_resources;
@@ -16,62 +13,63 @@ use ipnet::IpNet;
 use crate::settings::callers::Callers;
 use crate::settings::default_resources::DefaultResources;
 
-/// Canopy's operator: a `PredictorModel` becomes pods that serve it.
+/// Canopy operator: runs predictors for each `PredictorModel`
 #[derive(Clone, Debug, Parser)]
 #[command(
     version,
     after_help = "Example: canopy-operator --predictor-image registry.example/canopy-predictor:0.1.0"
 )]
 pub struct Settings {
-    /// The image of the predictor: revisions that are made from now on run it.
+    /// Image of the predictor. New revisions use it; existing revisions keep the image they were created with
     #[arg(long, env = "CANOPY_PREDICTOR_IMAGE")]
     pub predictor_image: String,
-    /// Who may open connections to predictors: lists of peers of a `NetworkPolicy` in JSON, "predict" for port 8001 and
-    /// "metrics" for port 9001. Each model then has a `NetworkPolicy`; without this flag none has
+    /// Clients that may connect to predictors, as JSON lists of `NetworkPolicy` peers: "predict" for port 8001 and
+    /// "metrics" for port 9001. If set, each model gets a `NetworkPolicy`; without it no `NetworkPolicy` is created
     #[arg(long, env = "CANOPY_PREDICTOR_CALLERS", value_name = "JSON")]
     pub predictor_callers: Option<Callers>,
-    /// What the containers of predictors get where a model does not say: "prepare" trains and "serve" serves, in JSON;
-    /// requests of 10m CPU and 32Mi memory, and a limit of 2Gi memory for training, unless given
+    /// Default resources of predictor containers, in JSON: "prepare" is the init container that trains, "serve" the
+    /// container that serves. They apply if a model sets none. Without this flag both containers request 10m CPU and
+    /// 32Mi memory, and training is limited to 2Gi memory
     #[arg(long, env = "CANOPY_PREDICTOR_RESOURCES", value_name = "JSON")]
     pub predictor_resources: Option<DefaultResources>,
-    /// Secrets with which the predictor's image is pulled, separated by commas; each is in the namespace of the model
+    /// Image pull secrets of predictors, separated by commas. Each must exist in the namespace of the model
     #[arg(long, env = "CANOPY_PREDICTOR_PULL_SECRETS", value_name = "NAMES", value_delimiter = ',')]
     pub predictor_pull_secrets: Vec<String>,
-    /// Where /live, /ready, /metrics and /log are.
+    /// Address of the admin server: /live, /ready, /metrics and /log
     #[arg(long, env = "CANOPY_ADMIN", default_value = "0.0.0.0:9002")]
     pub admin: SocketAddr,
-    /// The namespace of the Lease by which one of all operators of the cluster leads: the same for all installations.
+    /// Namespace of the Lease for leader election. All installations in a cluster must use the same one
     #[arg(long, env = "CANOPY_LEASE_NAMESPACE", default_value = "kube-system")]
     pub lease_namespace: String,
-    /// The only namespaces whose models are served, such as shop,fraud; other namespaces are neither read nor written. All
-    /// namespaces unless given.
+    /// Namespaces whose models are served, such as shop,fraud. Other namespaces are neither read nor written [default:
+    /// all namespaces]
     #[arg(long, env = "CANOPY_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace)]
     pub namespaces: Vec<String>,
-    /// The installation that this process belongs to: its namespace and the name of its release.
+    /// Name of this installation, as namespace/release; the holder of the Lease records it
     #[arg(long, env = "CANOPY_INSTALLATION", default_value = "canopy")]
     pub installation: String,
-    /// The name under which this process holds the Lease: that of its pod.
+    /// Identity of this process in the leader election: the name of its pod
     #[arg(long, env = "CANOPY_IDENTITY")]
     pub identity: String,
-    /// Lets the levels of the log be changed at the admin port, from the same pod; not where a proxy in front of that
-    /// port makes every caller local.
+    /// Allow changes of the log filter through the admin server from the same pod. Do not set this behind a proxy
+    /// that makes remote callers look local
     #[arg(long, env = "CANOPY_LOG_CONTROL")]
     pub log_control: bool,
-    /// The only networks that predictors of new revisions may download training data from, such as
-    /// 10.8.0.0/16,192.0.2.7/32. One inside a network that is refused by default is allowed by it.
+    /// Networks from which predictors of new revisions may download training data, such as 10.8.0.0/16,192.0.2.7/32.
+    /// If set, all others are refused. An entry inside a network that is refused by default allows it
     #[arg(long, env = SOURCE_ALLOWED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
     pub source_allowed_networks: Vec<IpNet>,
-    /// Networks that they may not download from, beside their own host, its links, metadata services and the API
-    /// server.
+    /// Networks from which predictors must not download training data, in addition to the defaults: loopback and
+    /// link-local addresses, metadata services and the API server
     #[arg(long, env = SOURCE_DENIED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
     pub source_denied_networks: Vec<IpNet>,
-    /// Threads; one per CPU and at most 4 unless given.
+    /// Number of worker threads [default: one per CPU, at most 4]
     #[arg(long, env = "CANOPY_WORKERS")]
     pub workers: Option<usize>,
 }
 
 impl Settings {
-    /// The namespaces that are watched, each once; one `None` stands for all of them.
+    /// The namespaces to watch, each once; `None` stands for all.
     pub fn watched_namespaces(&self) -> BTreeSet<Option<String>> {
         if self.namespaces.is_empty() {
             return BTreeSet::from([None]);
@@ -79,7 +77,7 @@ impl Settings {
         self.namespaces.iter().cloned().map(Some).collect()
     }
 
-    /// The variables with which `prepare` learns the networks it may download from.
+    /// Environment variables that pass the allowed and denied networks to the `prepare` container.
     pub fn source_network_variables(&self) -> Vec<(&'static str, String)> {
         let join = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(",");
         let variables = [
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_passed_on_to_prepare_where_there_are_any() {
+    fn source_networks_are_passed_to_prepare() {
         assert!(parse(&[]).unwrap().source_network_variables().is_empty());
         let networks =
             ["--source-allowed-networks", "10.8.0.0/16,fd00::/8", "--source-denied-networks", "10.8.1.0/24"];
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_named_before_any_pod_is_made() {
+    fn an_invalid_source_network_is_an_error() {
         let error = parse(&["--source-allowed-networks", "10.8.0.0/16,shop"]).unwrap_err().to_string();
         assert!(error.contains("'shop'") && error.contains("--source-allowed-networks"), "{error}");
     }

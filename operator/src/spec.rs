@@ -1,8 +1,7 @@
-//! What a model's spec asks for, with its defaults filled in.
+//! The desired state of a model: its spec with defaults applied, its data, and the revision they result in.
 //!
-//! Comes in: a model, the settings, and the `ConfigMap` that its data come from. Goes out: a plan, always: one
-//! that cannot be carried out still says how many replicas the revision that serves should have. Never: a look
-//! at what is there.
+//! It always exists. If the spec is invalid, only `target` is an error, so that the serving revision can still be
+//! scaled.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use canopy_contract::names::ModelName;
 use canopy_contract::serving::ServingConfig;
 use canopy_resource::manifest::ConfigMaps;
 use canopy_resource::model::{PredictorModel, REPLICAS, RETIRE_SECONDS, TRAIN_DEADLINE_SECONDS};
-use canopy_resource::plan::{self, Refusal};
+use canopy_resource::resolve::{File, InvalidModel, ResolvedModel};
 use canopy_resource::revision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
@@ -22,73 +21,73 @@ use crate::reason::{Diagnosis, Reason};
 use crate::revision::names::RevisionNames;
 use crate::revision::snapshot::{self, DataFile, Snapshot};
 
-/// Faults of this field and those below it are not the spec's: what it names is not there, or not yet.
+/// Faults in this field and below are not faults of the spec: the `ConfigMap` does not exist, or not yet.
 const SOURCE_FIELD: &str = "spec.train.data.csv.source.configMap";
 
-/// What a model's spec asks for.
+/// The desired state of a model.
 #[derive(Clone, Debug)]
 pub struct DesiredState {
-    /// The model's name.
+    /// Name of the model.
     pub name: ModelName,
-    /// The namespace it lives in.
+    /// Namespace of the model.
     pub namespace: String,
-    /// Its uid.
+    /// Uid of the model.
     pub uid: String,
-    /// The reference with which its children name it.
+    /// Owner reference of its children.
     pub owner: OwnerReference,
-    /// How many pods should serve.
+    /// Number of replicas.
     pub replicas: i32,
-    /// How long a revision that served stays after it was replaced.
+    /// How long a replaced revision is kept.
     pub retire: Duration,
-    /// The revision that this spec and these data make, or why they make none.
+    /// The revision for this spec and its data, or the reason why there is none.
     pub target: Result<Target, Diagnosis>,
 }
 
-/// What a spec and its data mean, before the revision has a name.
+/// A spec with its data, before the revision has a name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedSpec {
-    /// What the predictor reads.
+    /// Serving config, without the name of the revision.
     pub config: ServingConfig,
-    /// The digest of it all.
+    /// Digest of the spec and the data.
     pub spec_digest: String,
-    /// The name that Canopy 0.1 would have given to the revision.
+    /// Name that Canopy 0.1 would have given to the revision.
     pub legacy_name: String,
-    /// The data, where they come from a `ConfigMap`.
+    /// Data, if they come from a `ConfigMap`.
     pub data: Option<TrainingData>,
 }
 
-/// The data of a revision.
+/// The training data of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainingData {
-    /// The file that pods read, and its digest.
+    /// File in the pod, with its digest.
     pub file: DataFile,
-    /// What is in it. It is as large as the data, so it is only there where it was just read.
+    /// Content of the file. It can be large, so it is only present right after the `ConfigMap` was read.
     pub text: Option<String>,
 }
 
-/// A revision as it would be made now.
+/// The revision that the spec asks for.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Its name.
+    /// Name of the revision.
     pub revision: String,
-    /// The digest of what the spec and the data mean.
+    /// Digest of the spec and the data.
     pub spec_digest: String,
-    /// What the predictor would read.
+    /// Serving config.
     pub config: ServingConfig,
-    /// What its pods would be made from.
+    /// Snapshot for a new revision with this name.
     pub snapshot: Snapshot,
-    /// The data, where they come from a `ConfigMap`.
+    /// Data, if they come from a `ConfigMap`.
     pub data: Option<TrainingData>,
-    /// How long its preparation may take.
+    /// Deadline of its training.
     pub deadline: Duration,
 }
 
 impl ResolvedSpec {
-    /// What `model` means with these data.
-    pub fn new(model: &PredictorModel, config_maps: &ConfigMaps) -> Result<Self, Refusal> {
-        let plan::Plan { config, meaning: spec_digest, legacy: legacy_name, file } =
-            plan::Plan::new(model, config_maps, Path::new(DATA_FOLDER))?;
-        let data = file.map(|plan::File { path, text, sha256 }| {
+    /// Resolves the spec of `model` with these `ConfigMap`s.
+    pub fn new(model: &PredictorModel, config_maps: &ConfigMaps) -> Result<Self, InvalidModel> {
+        let ResolvedModel { config, meaning: spec_digest, legacy: legacy_name, file } =
+            ResolvedModel::new(model, config_maps, Path::new(DATA_FOLDER))?;
+        let data = file.map(|File { path, text, sha256 }| {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             TrainingData { file: DataFile { file, sha256 }, text: Some(text) }
         });
@@ -97,11 +96,12 @@ impl ResolvedSpec {
 }
 
 impl DesiredState {
-    /// The plan for `model`, which is called `name`, whose predictors run `runtime` and whose revisions have `names`.
+    /// Computes the desired state of the model with this name.
     pub fn new(
-        (name, model): (ModelName, &PredictorModel),
+        name: ModelName,
+        model: &PredictorModel,
         runtime: &PredictorRuntime,
-        resolved: Result<ResolvedSpec, Refusal>,
+        resolved: Result<ResolvedSpec, InvalidModel>,
         names: &RevisionNames,
     ) -> Self {
         let uid = model.uid().unwrap_or_default();
@@ -130,7 +130,7 @@ fn target(
     let uid = model.uid().unwrap_or_default();
     let labels = labels::of_revision(&config.model, &uid, &config.version, &config.revision);
     let serving = snapshot::text(&config).map_err(|error| {
-        Diagnosis::new(Reason::SpecInvalid, format!("spec cannot be written down: {error}"))
+        Diagnosis::new(Reason::SpecInvalid, format!("failed to serialise the serving config: {error}"))
     })?;
     let template = template::template(template::TemplateInputs {
         runtime,
@@ -152,8 +152,8 @@ fn target(
     Ok(Target { revision: config.revision.clone(), spec_digest, config, snapshot, data, deadline })
 }
 
-/// What people are told where there is no revision to make.
-fn refusal_diagnosis(refusal: &Refusal) -> Diagnosis {
+/// The diagnosis of a spec that gives no revision.
+fn refusal_diagnosis(refusal: &InvalidModel) -> Diagnosis {
     let is_data = |field: &str| field.starts_with(SOURCE_FIELD);
     let of_data = refusal.faults.iter().all(|fault| is_data(&fault.field));
     let reason = if of_data { Reason::DataUnavailable } else { Reason::SpecInvalid };

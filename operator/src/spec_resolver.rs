@@ -1,14 +1,14 @@
-//! What each model means, worked out again only where its spec or its data changed.
+//! Resolves the specs of models, and caches the results while spec and data do not change.
 //!
-//! Users' `ConfigMap`s hold up to a megabyte each. One is read when a model first refers to it and when the watch of
-//! metadata shows another uid or version of it, not in every pass; its text is not kept.
+//! `ConfigMap`s of users can be 1 MiB large. A `ConfigMap` is read when a model first refers to it and when the metadata
+//! watch shows another uid or resource version, not in each reconcile; its text is not kept.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use canopy_resource::manifest::ConfigMaps;
 use canopy_resource::model::{PredictorModel, PredictorModelSpec, RESTARTED_AT};
-use canopy_resource::plan::Refusal;
+use canopy_resource::resolve::InvalidModel;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
@@ -18,39 +18,39 @@ use crate::apply::cluster::Cluster;
 use crate::labels::MODEL_UID;
 use crate::spec::{ResolvedSpec, TrainingData};
 
-/// What each model means, by its uid.
+/// Cached resolutions, by uid of the model.
 #[derive(Clone, Debug, Default)]
 pub struct SpecResolver(Arc<Mutex<CacheState>>);
 
 #[derive(Debug, Default)]
 struct CacheState {
     cached: HashMap<String, CachedSpec>,
-    /// The users' `ConfigMap`s that a new list of them has shown so far.
+    /// `ConfigMap`s of users seen since the current list started.
     listed: Option<BTreeSet<Name>>,
 }
 
-/// A namespace and a name.
+/// Namespace and name.
 type Name = (String, String);
-/// A uid and a version.
+/// Uid and resource version.
 type Version = (Option<String>, Option<String>);
 
 #[derive(Clone, Debug)]
 struct CachedSpec {
     spec: PredictorModelSpec,
     restarted_at: Option<String>,
-    /// Where the data come from.
+    /// The `ConfigMap` with the data.
     source: Option<Name>,
-    /// Nothing while they are being read: an event that comes meanwhile removes this entry.
-    resolved: Option<(Version, Result<ResolvedSpec, Refusal>)>,
+    /// `None` while the `ConfigMap` is being read: an event in the meantime removes the entry.
+    resolved: Option<(Version, Result<ResolvedSpec, InvalidModel>)>,
 }
 
 impl SpecResolver {
-    /// What `model` means. The text of the data is there only where they had to be read for it.
+    /// Resolves the spec of `model`. The text of the data is only present if the `ConfigMap` was read for this call.
     pub async fn resolve(
         &self,
         model: &PredictorModel,
         cluster: &Cluster,
-    ) -> Result<Result<ResolvedSpec, Refusal>, CallError> {
+    ) -> Result<Result<ResolvedSpec, InvalidModel>, CallError> {
         let uid = model.uid().unwrap_or_default();
         let source = source(model);
         let restarted_at = model.annotations().get(RESTARTED_AT).cloned();
@@ -68,9 +68,10 @@ impl SpecResolver {
         let mut version = Some(Version::default());
         if let Some((namespace, name)) = &source {
             let found = cluster.read_config_map(namespace, name).await?;
-            // No event tells of one that is not there yet, and none of one that carries the operator's own label.
+            // There are no watch events for a missing ConfigMap or for one with the label of the operator, so such a
+            // result is not cached.
             version = found.as_ref().filter(|found| !found.labels().contains_key(MODEL_UID)).map(version_of);
-            // One alone is never given twice.
+            // `add` only fails for a duplicate, and there is one ConfigMap.
             drop(found.map(|found| config_maps.add(found)));
         }
         let resolved = ResolvedSpec::new(model, &config_maps);
@@ -80,22 +81,22 @@ impl SpecResolver {
         Ok(resolved)
     }
 
-    /// Forgets what a model means, so that its data are read again.
+    /// Forgets the resolution of a model, so that its data are read again.
     pub fn forget(&self, model: &PredictorModel) {
         self.state().cached.remove(&model.uid().unwrap_or_default());
     }
 
-    /// Forgets models that are gone.
+    /// Removes models that do not satisfy `is_known`.
     pub fn retain(&self, is_known: impl Fn(&str) -> bool) {
         self.state().cached.retain(|uid, _| is_known(uid));
     }
 
-    /// A new list of users' `ConfigMap`s begins.
+    /// A new list of the `ConfigMap`s of users has started.
     pub fn list_started(&self) {
         self.state().listed = Some(BTreeSet::new());
     }
 
-    /// A user's `ConfigMap` is there, in this version.
+    /// A `ConfigMap` of a user exists in this version.
     pub fn config_map_seen(&self, metadata: &ObjectMeta) {
         let (name, version) = (name_of(metadata), version_of_metadata(metadata));
         let mut state = self.state();
@@ -108,13 +109,13 @@ impl SpecResolver {
         }
     }
 
-    /// A user's `ConfigMap` is gone.
+    /// A `ConfigMap` of a user was deleted.
     pub fn config_map_deleted(&self, metadata: &ObjectMeta) {
         let name = name_of(metadata);
         self.state().cached.retain(|_, cached| cached.source.as_ref() != Some(&name));
     }
 
-    /// The list is complete: what was not in it is gone.
+    /// The list is complete: `ConfigMap`s that were not in it are gone.
     pub fn list_finished(&self) {
         let mut state = self.state();
         if let Some(listed) = state.listed.take() {
@@ -129,12 +130,12 @@ impl SpecResolver {
     }
 }
 
-/// The spec without what only says how many pods there are, and when they go.
+/// The spec without fields that do not affect the revision.
 fn revision_inputs(spec: &PredictorModelSpec) -> PredictorModelSpec {
     PredictorModelSpec { replicas: None, retire_seconds: None, paused: None, ..spec.clone() }
 }
 
-/// The `ConfigMap` that a model's data come from.
+/// The `ConfigMap` with the data of a model.
 fn source(model: &PredictorModel) -> Option<Name> {
     let source = &model.spec.train.data.csv.as_ref()?.source;
     Some((model.namespace().unwrap_or_default(), source.config_map.as_ref()?.name.clone()))
@@ -152,7 +153,7 @@ fn version_of_metadata(metadata: &ObjectMeta) -> Version {
     (metadata.uid.clone(), metadata.resource_version.clone())
 }
 
-fn without_text(resolved: Result<ResolvedSpec, Refusal>) -> Result<ResolvedSpec, Refusal> {
+fn without_text(resolved: Result<ResolvedSpec, InvalidModel>) -> Result<ResolvedSpec, InvalidModel> {
     resolved.map(|resolved| ResolvedSpec {
         data: resolved.data.map(|data| TrainingData { text: None, ..data }),
         ..resolved

@@ -1,7 +1,6 @@
-//! What there is of a model now, read from its objects as the watches last saw them.
+//! The observed state of a model, from its objects in the caches and its previous status.
 //!
-//! Comes in: the objects that carry the model's uid, and the status that was written last. Goes out: facts, by
-//! revision. Never: a judgement, a call, a clock; an object that cannot be read counts as not there.
+//! It contains facts only: no decision, no call and no clock. Objects that cannot be read count as missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,127 +21,127 @@ use crate::reason::Diagnosis;
 use crate::revision::retirement::{self, Retired};
 use crate::revision::snapshot::Snapshot;
 
-/// The objects of one model: they carry its uid, are in its namespace, and belong to no other.
+/// The objects of one model: they are in its namespace, carry its uid, and are not controlled by another object.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
-    /// One per revision.
+    /// Deployments, one per revision.
     pub deployments: Vec<Arc<Deployment>>,
-    /// One per revision: what it is made from.
+    /// `ControllerRevision`s with the snapshots, one per revision.
     pub controller_revisions: Vec<Arc<ControllerRevision>>,
-    /// Two per revision: how it serves, and its data. Their content decides nothing, so only metadata is known.
+    /// `ConfigMap`s: serving config and data of each revision. Only their metadata is cached.
     pub config_maps: Vec<Arc<PartialObjectMeta<ConfigMap>>>,
-    /// The two that select the revision that serves.
+    /// Services that select the serving revision.
     pub services: Vec<Arc<Service>>,
-    /// What Kubernetes made of the Services: the pods that clients of each find.
+    /// `EndpointSlice`s of the Services.
     pub slices: Vec<Arc<EndpointSlice>>,
-    /// Of all revisions.
+    /// Pods of all revisions.
     pub pods: Vec<Arc<Pod>>,
 }
 
-/// What was written down of a model in its status.
+/// Facts from the status that the operator wrote last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreviousStatus {
     /// The revision that served.
     pub revision: Option<String>,
     /// Whether that revision was prepared.
     pub prepared: bool,
-    /// The revision that was refused, until it is tried again.
+    /// The refused revision, until it is retried.
     pub refused: Option<String>,
-    /// When it is tried again by itself.
+    /// When the refused revision is retried.
     pub retry_after: Option<Timestamp>,
-    /// Since when the model has not been ready.
+    /// Since when the model is not ready.
     pub unready_since: Option<Timestamp>,
 }
 
-/// What there is of a model.
+/// The observed state of a model.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedState {
-    /// Every revision of which anything is left.
+    /// All revisions with any object left.
     pub revisions: BTreeMap<String, ObservedRevision>,
-    /// The revision that the gateway's Service selects, or else the stable one.
+    /// The revision selected by the Service for gateways, or else by the stable Service.
     pub selected: Option<String>,
-    /// What each Service selects, by the Service's name.
+    /// Selectors by name of the Service.
     pub selectors: BTreeMap<String, Labels>,
-    /// The names of the pods that gateways find: the ready endpoints of their Service.
+    /// Names of the pods behind the ready endpoints of the Service for gateways.
     pub endpoints: BTreeSet<String>,
-    /// Whether gateways find a pod of the revision that their Service selects.
+    /// Whether that Service has an endpoint of the selected revision.
     pub reach: Reach,
-    /// The revisions that served before.
+    /// Revisions that served before.
     pub retired: Retired,
-    /// What the status says.
+    /// Facts from the previous status.
     pub previous_status: PreviousStatus,
-    /// The revisions whose copy of the data is gone and cannot be made again.
+    /// Revisions whose data `ConfigMap` is lost and cannot be recreated.
     pub lost: BTreeSet<String>,
 }
 
-/// Whether gateways find a pod of the revision that their Service selects.
+/// Whether the Service for gateways has an endpoint of the revision it selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reach {
-    /// They find one, or no pod is ready.
+    /// It has one, or no pod is ready.
     #[default]
     Reached,
-    /// Pods are ready and none is an endpoint yet; Kubernetes has this much time left to change that.
+    /// Pods are ready but no endpoint exists yet. This is the rest of the grace period.
     Awaited(Duration),
-    /// Pods have been ready for longer than that, and none is an endpoint.
+    /// Pods have been ready beyond the grace period and no endpoint exists.
     Lost,
 }
 
-/// What there is of a revision.
+/// The observed state of a revision.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedRevision {
-    /// What its pods are made from.
+    /// Its snapshot.
     pub snapshot: Option<Snapshot>,
     /// Its Deployment.
     pub deployment: Option<ObservedDeployment>,
-    /// Its pods, but those that are going.
+    /// Its pods that are not being deleted.
     pub pods: Vec<ObservedPod>,
 }
 
 impl ObservedRevision {
-    /// Whether its pods are there, or can be made again.
+    /// Whether its pods exist or can be created again.
     pub fn can_be_restored(&self) -> bool {
         self.deployment.is_some() || self.snapshot.is_some()
     }
 }
 
-/// A Deployment, as far as it matters.
+/// The observed state of a Deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedDeployment {
-    /// How many pods there should be.
+    /// Desired replicas.
     pub desired_replicas: i32,
-    /// How many there are.
+    /// Existing pods.
     pub pods: i32,
-    /// How many of them are ready.
+    /// Ready pods.
     pub ready: i32,
-    /// Whether these numbers are of its present spec.
+    /// Whether the status belongs to the current generation.
     pub is_current: bool,
-    /// Why Kubernetes makes no pods.
+    /// Why no pods can be created.
     pub refusal: Option<String>,
-    /// Why Kubernetes no longer waits for its pods.
+    /// Message of an exceeded progress deadline.
     pub stalled: Option<String>,
 }
 
-/// A pod, as far as it matters.
+/// The observed state of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObservedPod {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
     /// Whether it is ready.
     pub ready: bool,
-    /// How its preparation ended.
+    /// Report of `prepare`.
     pub report: Option<Report>,
-    /// Since when `prepare` runs.
+    /// Since when `prepare` is running.
     pub preparing_since: Option<Timestamp>,
-    /// When it last took a step towards being ready.
+    /// Time of its last step towards readiness.
     pub last_progress: Option<Timestamp>,
-    /// A refusal that it does not get over.
+    /// A refusal from which it does not recover.
     pub stuck: Option<Stuck>,
-    /// What keeps it from becoming ready.
+    /// Why it is not ready.
     pub diagnosis: Option<Diagnosis>,
 }
 
 impl ObservedState {
-    /// Reads the objects of the model `name`, whose revisions are made from `snapshot`.
+    /// Reads the objects of the model `name` and its snapshots.
     pub fn read(
         name: &ModelName,
         objects: &Objects,
@@ -161,7 +160,7 @@ impl ObservedState {
                 seen.pods.sort_by(|a, b| a.name.cmp(&b.name));
             }
         }
-        // What is left of a revision goes with it.
+        // Remaining objects of a revision are removed with it.
         let remaining = controller_revisions.iter().map(|controller_revision| controller_revision.labels());
         for labels in remaining.chain(config_maps.iter().map(|config_map| config_map.labels())) {
             if let Some(revision) = labels.get(REVISION) {

@@ -1,7 +1,4 @@
-//! What is said of a model: its status.
-//!
-//! Comes in: the model with its status of before, and the facts. Goes out: the status. Never: a promise; it says
-//! only what the pods themselves have shown, or what was written down when they did.
+//! The status of a model. It states only what pods have shown, or what was recorded when they did.
 
 pub mod reach;
 pub mod inputs;
@@ -17,12 +14,11 @@ use kube::Resource as _;
 
 use crate::labels;
 use crate::rollout::refusal_policy;
-use crate::rollout::revisions::{Rollout, was_ever_ready};
-use crate::spec::DesiredState;
-use crate::state::{ObservedState, PreviousStatus};
-use crate::status::inputs::{ApplyOutcome, StatusInputs};
+use crate::rollout::revisions::was_ever_ready;
+use crate::state::PreviousStatus;
+use crate::status::inputs::StatusInputs;
 
-/// What the status of before says that decisions need.
+/// The facts from the previous status that decisions need.
 pub fn previous_status(model: &PredictorModel, now: Timestamp) -> PreviousStatus {
     let status = model.status.clone().unwrap_or_default();
     let unready = conditions::ready_of(&status).filter(|ready| ready.status == "False");
@@ -40,33 +36,24 @@ pub fn previous_status(model: &PredictorModel, now: Timestamp) -> PreviousStatus
     }
 }
 
-/// A deadline is no part of a revision: one that was not met says nothing once there is another.
+/// The deadline is not part of a revision: a refusal for a deadline expires when the deadline changes.
 fn still_counts(refused: &RefusedRevision, spec: &PredictorModelSpec) -> bool {
     let deadline = spec.train.deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
     refused.deadline_seconds.is_none_or(|missed| missed == deadline)
 }
 
-/// The status of a model.
-pub fn status(
-    model: &PredictorModel,
-    desired: &DesiredState,
-    observed: &ObservedState,
-    (rollout, outcome): (&Rollout, &ApplyOutcome),
-    now: Timestamp,
-) -> PredictorModelStatus {
+/// Computes the status of a model.
+pub fn status(model: &PredictorModel, inputs: StatusInputs<'_>) -> PredictorModelStatus {
+    let StatusInputs { desired, observed, now, .. } = inputs;
     let before = model.status.clone().unwrap_or_default();
     let kept = before.refused.clone().filter(|refused| still_counts(refused, &model.spec));
     let refused = refusal_policy::refusal(desired, observed, kept.as_ref(), now);
     let in_force = refused.as_ref().filter(|refused| refusal_policy::is_in_force(refused, now));
     let inputs = StatusInputs {
-        desired,
-        observed,
-        rollout,
-        outcome,
         refused: in_force,
         was_ready: conditions::was_true(&before, conditions::READY),
         was_available: conditions::was_true(&before, conditions::AVAILABLE),
-        now,
+        ..inputs
     };
     let blocker = blockers::find(&inputs);
 
@@ -74,7 +61,7 @@ pub fn status(
     let deployment = serving.and_then(|serving| inputs.deployment(serving)).cloned().unwrap_or_default();
     let prepared = serving.and_then(|serving| inputs.prepared(serving));
     let is_same_revision = before.revision.as_deref() == serving;
-    // The Services select the first revision before any of its pods is ready: only then it serves.
+    // The Services select the first revision before its pods are ready; it only serves once one was ready.
     let served = serving
         .filter(|serving| is_same_revision || deployment.ready > 0 || was_ever_ready(observed, serving));
     PredictorModelStatus {

@@ -1,7 +1,6 @@
-//! A cluster in memory, for tests of whole passes: an API server, and pods that do as they are told.
+//! Tests of whole reconciles against a fake API server in memory.
 //!
-//! Comes in: manifests, edits, the fate of each revision. Goes out: the objects, and every write in order. Never:
-//! a network, a clock, a thread; the tests beside real clusters show that this one tells no lies.
+//! Tests against real clusters check that the fake behaves like Kubernetes where it matters.
 
 pub(crate) mod fake_cluster;
 pub(crate) mod fake_api_server;

@@ -1,7 +1,6 @@
-//! The operator's part of traces: a span for each pass over a model, and one for each write in it.
+//! Spans of the operator: one per reconcile, and one per write within it.
 //!
-//! Comes in: what is done, and how it ended. Goes out: spans, where a collector is configured. Never: a cost where none
-//! is, nor what a model or an object contains.
+//! They contain names, never the content of an object.
 
 use std::fmt::Display;
 
@@ -9,7 +8,7 @@ use canopy_runtime::trace::TARGET;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-/// A pass over a model, which begins a trace.
+/// The span of a reconcile; it starts a trace.
 pub fn reconcile(model: &str, namespace: &str) -> Span {
     tracing::info_span!(
         target: TARGET, parent: None, "reconcile",
@@ -18,16 +17,17 @@ pub fn reconcile(model: &str, namespace: &str) -> Span {
     )
 }
 
-/// Says how the pass ended that this is called in.
+/// Records the outcome of the reconcile on the current span.
 pub fn outcome(outcome: &'static str) {
     Span::current().record("canopy.outcome", outcome);
 }
 
-/// Makes a call to the API server for the pass that this is called in, as a span of its own.
+/// Makes a call to the API server in a span of its own.
 pub async fn call<T, E: Display>(
     verb: &'static str,
     kind: &str,
-    (namespace, name): (&str, &str),
+    namespace: &str,
+    name: &str,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let span = tracing::info_span!(
@@ -43,7 +43,7 @@ pub async fn call<T, E: Display>(
     result
 }
 
-/// Marks a span as failed, by one word and what was said.
+/// Marks a span as failed.
 pub fn failed(span: &Span, error_type: &'static str, error: &dyn Display) {
     span.record("otel.status_code", "ERROR");
     span.record("error.type", error_type);

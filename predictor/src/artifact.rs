@@ -10,7 +10,7 @@ use std::path::Path;
 use canopy_contract::describe::Quality;
 use canopy_contract::names::ModelName;
 use canopy_contract::schema::{Class, Feature};
-use canopy_forest::ensemble::RawForest;
+use canopy_forest::ensemble::forest::RawForest;
 use canopy_forest::scale::Scaler;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -32,7 +32,7 @@ const OLDEST_FORMAT: u32 = 2;
 const CHECKSUM_AT: usize = SIGNATURE.len() + size_of::<u32>();
 const CONTENT_AT: usize = CHECKSUM_AT + 32;
 
-/// What an artifact says of its model.
+/// The description of a model in its artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {
     /// The model's name.
@@ -41,11 +41,11 @@ pub struct Card {
     pub version: String,
     /// The revision it was prepared for.
     pub revision: String,
-    /// What it takes, in order.
+    /// The features, in order.
     pub features: Vec<Feature>,
-    /// What it answers, by index.
+    /// The classes, by index.
     pub classes: Vec<Class>,
-    /// How good it was on the rows held out.
+    /// The quality on the held-out rows.
     pub quality: Quality,
     /// How the scores of the engine are read.
     #[serde(default)]
@@ -61,7 +61,7 @@ pub struct Artifact {
     payload: Payload,
 }
 
-/// Why bytes are no artifact.
+/// Why bytes are not an artifact.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// The file could not be read or written.
@@ -138,17 +138,17 @@ impl Artifact {
         Ok(Self { card, scaler, reference, payload })
     }
 
-    /// What it says of its model.
+    /// The description of the model.
     pub fn card(&self) -> &Card {
         &self.card
     }
 
-    /// What rows were like when it was prepared.
+    /// The distribution of the training rows.
     pub fn reference(&self) -> &Reference {
         &self.reference
     }
 
-    /// The model itself, ready for rows.
+    /// The model, ready for rows.
     pub fn load(&self) -> LoadedModel {
         LoadedModel::new(&self.scaler, self.payload.engine(), self.card.head)
     }
@@ -199,7 +199,7 @@ impl Artifact {
         }
         // Unchecked at first: postcard would not pass on what is wrong with a forest.
         let Content2 { card, scaler, reference, forest } = postcard::from_bytes(rest)?;
-        Self::new(serde_json::from_str(&card)?, scaler, reference, Payload::forest(forest)?)
+        Self::new(serde_json::from_str(&card)?, scaler, reference, Payload::of_forest(forest)?)
     }
 
     /// Writes it to a file, whole or not at all.

@@ -1,7 +1,5 @@
-//! What the binary does: one function per command.
-//!
-//! Comes in: settings. Goes out: an exit code, or an error for the log. Never: an exit code of `prepare` that is not 0
-//! for a model that was refused, since trying again at once would not help.
+//! The commands of the binary. `prepare` exits with 0 for a model that was refused, because another attempt with the same
+//! spec and data would not help.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +9,7 @@ use canopy_contract::report::{Prepared, Refusal, Report};
 use canopy_contract::serving::ServingConfig;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::listen::{ListenError, listen};
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
@@ -31,25 +30,25 @@ pub const SERVICE: &str = "canopy-predictor";
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// There is no config.
+    /// The config cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// There is no model this time.
+    /// Preparation failed.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    /// What was prepared could not be written.
+    /// The prepared model cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A port is not to be had.
+    /// A port cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Signals cannot be heard.
+    /// Signal handlers cannot be installed.
     #[error("failed to listen for signals: {0}")]
     Signals(std::io::Error),
     /// Two metrics have one name.
     #[error("failed to set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The thread that prepared is gone.
+    /// The thread that prepared has panicked.
     #[error("failed to prepare: {0}")]
     Thread(#[from] JoinError),
     /// The predictor ended early.
@@ -57,8 +56,8 @@ pub enum CommandError {
     Serve(#[from] ServeError),
 }
 
-/// `canopy-predictor prepare`. Ends at once when it is told to stop: what is half done is of no use to anybody, and the
-/// first process of a container is not ended by a signal that it does not listen for.
+/// `canopy-predictor prepare`. Ends at once on a signal to stop, because a model that is half trained is of no use. It has to
+/// handle the signal: the kernel does not apply the default action to the first process of a container.
 pub async fn prepare(arguments: PrepareArguments) -> Result<ExitCode, CommandError> {
     let shutdown = Shutdown::on_signals(Readiness::new()).map_err(CommandError::Signals)?;
     let preparing = spawn_blocking(move || prepare_and_tell(&arguments));
@@ -81,7 +80,7 @@ fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandErr
         told(&Report::Failed(failure))?;
         return Ok(ExitCode::FAILURE);
     }
-    // Where what it is made from cannot be read, the preparation says so.
+    // If the inputs cannot be read, the preparation below reports it.
     let made_from = kept::made_from(&config, arguments.trainer).ok();
     let kept = made_from.as_ref().and_then(|made_from| keep(&config, &arguments.model.dir, made_from));
     let report = match kept {
@@ -92,7 +91,7 @@ fn prepare_and_tell(arguments: &PrepareArguments) -> Result<ExitCode, CommandErr
     Ok(if matches!(report, Report::Failed(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The model that is in the folder already, where it counts.
+/// The model that an earlier run left in the folder, if it is still valid.
 fn keep(config: &ServingConfig, folder: &Path, made_from: &str) -> Option<Prepared> {
     let (model, version) = (config.model.as_str(), config.version.as_str());
     match kept::find(folder, made_from) {
@@ -108,7 +107,7 @@ fn keep(config: &ServingConfig, folder: &Path, made_from: &str) -> Option<Prepar
     }
 }
 
-/// Makes the model and leaves it, or the refusal, in the folder.
+/// Prepares the model and writes it, or the refusal, into the folder.
 fn prepare_anew(
     arguments: &PrepareArguments,
     config: &ServingConfig,
@@ -158,7 +157,7 @@ fn prepare_anew(
     Ok(record.report())
 }
 
-/// A line for each quarter of the way.
+/// Logs progress at each quarter.
 fn progress(done: usize, of: usize) {
     let quarter = |steps: usize| steps * 4 / of.max(1);
     if quarter(done) > quarter(done.saturating_sub(1)) {
@@ -181,10 +180,11 @@ pub async fn serve(arguments: ServeArguments, workers: Workers) -> Result<ExitCo
         limits: arguments.limits(),
         gives_up: Some(arguments.refusal()),
         folder: arguments.model.dir,
+        hosts: AllowedHosts::Any,
     };
 
     let process = Process { workers, metrics, readiness: readiness.clone(), shutdown };
-    // Before anybody can ask whether the process is ready: from here on it waits for the model.
+    // Before the admin port opens, so that the process is unready until the model serves.
     let served = server::run(serving, listener, process);
     admin::spawn(admin_listener, readiness, registry, control);
     match served.await {

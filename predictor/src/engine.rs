@@ -6,6 +6,6 @@
 pub mod interface;
 pub mod head;
 pub mod loaded;
-pub mod forest;
+pub mod trees;
 pub mod payload;
 pub mod training;

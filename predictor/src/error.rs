@@ -1,7 +1,4 @@
-//! What can go wrong between a request and its answer, and what the caller is told of it.
-//!
-//! Comes in: what a part found. Goes out: a status, a word of the closed list, and a body `{"detail": …}`.
-//! Never: anything of the inside; the log has that.
+//! Failures of a request: status, error code, and a body `{"detail": …}` without internals, which only the log has.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,7 +18,7 @@ pub enum Failure {
     Shape(Vec<FieldFault>),
     /// The shape is right, but values do not fit the model.
     Values(Vec<FieldFault>),
-    /// The body is longer than so many bytes.
+    /// The body is longer than this number of bytes.
     TooLarge(usize),
     /// The body has this encoding, which is not read.
     Encoding(String),
@@ -78,7 +75,7 @@ impl Failure {
         }
     }
 
-    /// What the caller is told.
+    /// The text for the client.
     pub fn body(&self) -> ErrorBody {
         let detail = match self {
             Self::Malformed(words) => Detail::Faults(vec![FaultDetail::malformed(words)]),
@@ -186,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_told_with_their_place_and_values_in_a_sentence() {
+    fn wrong_shapes_are_reported_by_their_place_and_wrong_values_in_a_sentence() {
         let number = FieldFault::at("instances", &[3, 2], Fault::NotANumber);
         let infinite = FieldFault::at("features", &[0], Fault::NotFinite);
         check(

@@ -1,10 +1,9 @@
-//! The predictor's files: the only place that reads or writes one.
-//!
-//! Comes in: paths and bytes. Goes out: bytes, or an error that names the file and the system's reason. Never:
-//! half a file under its final name; and no more is read than the caller allows.
+//! Files: the only module that reads or writes them. An error names the file and the system's reason. No more is read than
+//! the caller allows, and no partial file ever has its final name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// As many links as Linux follows.
@@ -51,17 +50,23 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// Writes a file whole or not at all: a reader, and a machine that fails meanwhile, sees the old one or the new.
+/// Writes a file whole or not at all: a reader, and a machine that fails meanwhile, sees the old one or the new. The mode
+/// of a file that exists is kept.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let draft = draft(path);
     let write = || {
-        let mut file = File::create(&draft)?;
+        let old = fs::metadata(path).ok().map(|old| old.permissions());
+        let mode = old.as_ref().map_or(0o666, |old| old.mode() & 0o777);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+        if let Some(old) = old {
+            file.set_permissions(old)?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&draft, path)
     };
     write().map_err(|source| {
-        // The first error is the one to tell; a draft that stays behind is overwritten next time.
+        // The first error is returned; a draft that is left behind is overwritten next time.
         drop(fs::remove_file(&draft));
         FileError::Write { path: path.to_owned(), source }
     })
@@ -93,6 +98,13 @@ impl Destination {
         let file = file.map_err(refused)?;
         try_draft(&file).map_err(refused)?;
         Ok(Self::File(file))
+    }
+
+    /// Whether it is the file at `path`, by whatever name.
+    pub fn is(&self, path: &Path) -> bool {
+        let Self::File(file) = self else { return false };
+        let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        identity(file).is_some_and(|of| identity(path) == Some(of))
     }
 
     /// Writes the result.
@@ -143,6 +155,23 @@ pub fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     fs::write(path, bytes).map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
+/// A file that this process has locked until this is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Locks the file at `path` against other processes until the returned lock is dropped; `None` where another has locked it.
+pub fn lock(path: &Path) -> Result<Option<Lock>, FileError> {
+    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let locked = open().and_then(|file| match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    });
+    locked.map_err(|source| FileError::Write { path: path.to_owned(), source })
+}
+
 /// Makes a folder, and those above it, where they are not there yet.
 pub fn make_folder(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(|source| FileError::Write { path: path.to_owned(), source })
@@ -161,6 +190,43 @@ mod tests {
             assert_eq!(read(&path, 100).unwrap(), text.as_bytes());
         }
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_mode_of_a_file_that_is_replaced_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for mode in [0o600, 0o640, 0o666] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            Destination::new(&path).unwrap().write(b"new").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "{mode:o}");
+            assert_eq!(read(&path, 100).unwrap(), b"new");
+        }
+    }
+
+    #[test]
+    fn a_destination_is_recognized_behind_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        fs::write(path("other"), "").unwrap();
+        fs::hard_link(path("file"), path("hard")).unwrap();
+        std::os::unix::fs::symlink("file", path("soft")).unwrap();
+        let destination = Destination::new(&path("soft")).unwrap();
+        let is = |name: &str| destination.is(&path(name));
+        assert!(is("file") && is("hard") && is("soft") && !is("other") && !is("missing"));
+        assert!(!Destination::new(&path("new")).unwrap().is(&path("missing")));
+    }
+
+    #[test]
+    fn a_locked_file_is_not_locked_again_until_it_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = lock(&path).unwrap();
+        assert!(first.is_some() && lock(&path).unwrap().is_none());
+        drop(first);
+        assert!(lock(&path).unwrap().is_some());
     }
 
     #[test]
@@ -192,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_before_there_is_anything_to_write() {
+    fn an_unwritable_place_is_reported_before_the_work_begins() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
         for (name, why) in [

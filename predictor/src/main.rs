@@ -1,6 +1,4 @@
 //! The predictor's binary.
-//!
-//! Comes in: arguments and the environment. Goes out: an exit code. Never: anything that the library could do.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,5 @@
-//! Everything the predictor measures: the only file that names its metrics.
-//!
-//! Comes in: what happened. Goes out: counters and histograms in a registry. Never: a label that a caller can
-//! choose; labels are the model, its classes, and words of closed lists.
+//! The predictor's metrics: the only module that names them. Labels are the model, its classes, and words of closed lists,
+//! never text that a client chooses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -182,7 +180,7 @@ impl PredictionMetrics {
     }
 }
 
-/// The models whose drift is told. It is worked out when somebody asks, and what there are too few rows for is absent.
+/// The drift of each model, computed at a scrape. A window with too few rows has no series.
 #[derive(Clone, Debug)]
 struct Drifts {
     models: Arc<Mutex<Vec<Watched>>>,
@@ -214,7 +212,7 @@ impl Drifts {
         })
     }
 
-    /// From now on the drift of this model is told, too.
+    /// Adds the drift of a model.
     fn watch(&self, model: ModelLabels<'_>, features: &[Feature], reference: &Reference) -> Arc<Drift> {
         let drift = Arc::new(Drift::new(reference.clone(), Instant::now()));
         let features = features.iter().map(|feature| feature.name.clone()).collect();
@@ -231,7 +229,7 @@ impl Collector for Drifts {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let now = Instant::now();
-        // Held until the end: of two that ask at once, one would take away what the other has put here.
+        // Held until the end: concurrent scrapes share these gauges.
         let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         self.features.reset();
         self.classes.reset();
@@ -284,7 +282,7 @@ mod tests {
         }
     }
 
-    /// What counts the predictions of a model of so many classes, whose features were 1 to 200 in as many rows.
+    /// The counters of a model with this number of classes, whose features were 1 to 200 in as many rows.
     fn of_classes(registry: &Registry, classes: usize, features: &[&str]) -> PredictionMetrics {
         let row = |row: usize| format!("{}{}\n", format!("{row},").repeat(features.len()), row % 2);
         let rows: String = (1..=200).map(row).collect();
@@ -307,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_is_told_of_enough_rows_and_of_the_first_fifty_features() {
+    fn drift_has_series_for_enough_rows_and_the_first_fifty_features() {
         let registry = Registry::new();
         let names: Vec<_> = (0..60).map(|i| format!("f{i}")).collect();
         let predictions = of_classes(&registry, 2, &names.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,7 +1,4 @@
-//! Flags and environment of the predictor, listed once.
-//!
-//! Comes in: arguments and `CANOPY_…` variables. Goes out: settings that the commands take. Never: a default that
-//! is written elsewhere too.
+//! Flags and environment variables of the predictor, with their defaults.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -61,16 +58,16 @@ With --log-control: curl -X PUT localhost:9001/log -d warn,canopy_predictor=debu
 /// Which model, and where it is kept.
 #[derive(Clone, Debug, Args)]
 pub struct ModelArguments {
-    /// The serving config: what the model is and how it is trained, as JSON
+    /// The serving config: the model and its training, as JSON
     #[arg(long, env = "CANOPY_CONFIG", value_name = "FILE")]
     config: PathBuf,
-    /// What the SHA-256 of the serving config must be, in hexadecimal: another one is refused
+    /// The expected SHA-256 of the serving config, in hexadecimal; any other file is refused
     #[arg(long, env = "CANOPY_CONFIG_SHA256", value_name = "DIGEST")]
     config_sha256: Option<String>,
-    /// The folder between prepare and serve
+    /// The folder that prepare writes and serve reads
     #[arg(long, env = "CANOPY_MODEL_DIR", value_name = "FOLDER")]
     pub dir: PathBuf,
-    /// What to call the version, instead of the config's word for it
+    /// The version to report, in place of the one in the config
     #[arg(long, env = "CANOPY_MODEL_VERSION", value_name = "VERSION")]
     model_version: Option<String>,
 }
@@ -81,13 +78,13 @@ pub struct PrepareArguments {
     /// Which model.
     #[command(flatten)]
     pub model: ModelArguments,
-    /// Who trains
+    /// The trainer
     #[arg(long, env = "CANOPY_TRAINER", value_enum, default_value_t)]
     pub trainer: Trainer,
-    /// What the SHA-256 of the file with the data must be, in hexadecimal: another one is refused
+    /// The expected SHA-256 of the data file, in hexadecimal; any other file is refused
     #[arg(long, env = "CANOPY_DATA_SHA256", value_name = "DIGEST")]
     data_sha256: Option<String>,
-    /// Where to write the report as well, at most 4 KiB of JSON
+    /// A file to write the report to, too; at most 4 KiB of JSON
     #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
     /// The only networks that data may be downloaded from, as in 10.8.0.0/16,192.0.2.7/32 [default: all but this host,
@@ -97,7 +94,7 @@ pub struct PrepareArguments {
     /// Networks that data may not be downloaded from
     #[arg(long, env = SOURCE_DENIED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
     source_denied_networks: Vec<IpNet>,
-    /// The address of the API server, as Kubernetes tells it to every container
+    /// The address of the API server, as Kubernetes sets it in every container
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
     api_server: Option<String>,
 }
@@ -108,16 +105,16 @@ pub struct ServeArguments {
     /// Which model.
     #[command(flatten)]
     pub model: ModelArguments,
-    /// Where to listen for predictions
+    /// The address to serve predictions on
     #[arg(long, env = "CANOPY_LISTEN", value_name = "ADDRESS", default_value_t = everywhere(PREDICTOR_PORT))]
     pub listen: SocketAddr,
-    /// Where to listen for /live, /ready and /metrics
+    /// The address to serve /live, /ready and /metrics on
     #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDRESS", default_value_t = everywhere(PREDICTOR_ADMIN_PORT))]
     pub admin: SocketAddr,
-    /// How many threads serve [default: one per CPU, at most 4]
+    /// The number of worker threads [default: one per CPU, at most 4]
     #[arg(long, env = "CANOPY_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
-    /// How long the port stays open after SIGTERM, so that nobody meets a closed door
+    /// How long the port stays open after SIGTERM, so that clients can move to other pods
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = u64::from(duration::PREDICTOR_DRAIN_SECONDS))]
     drain_seconds: u64,
     /// The longest body of a request; four times the gateway's, which writes numbers in full
@@ -138,10 +135,10 @@ pub struct ServeArguments {
     /// front of that port makes every caller local
     #[arg(long, env = "CANOPY_LOG_CONTROL")]
     pub log_control: bool,
-    /// How long the port says why an artifact is not served, before the process ends for it
+    /// How long the port answers with the reason why an artifact is not served, before the process ends
     #[arg(long, env = "CANOPY_REFUSAL_SECONDS", value_name = "SECONDS", default_value_t = 15)]
     refusal_seconds: u64,
-    /// Where to write why the model is not served, before the process ends for it
+    /// A file to write the reason to why the model is not served, before the process ends
     #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
 }
@@ -160,7 +157,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// It is another file than the one that was asked for.
+    /// The file is not the expected one.
     #[error(
         "{} is not the file that this pod was made with: its SHA-256 must be {expected}, got {found}; if its ConfigMap \
          was exchanged, delete this pod once the operator has made the ConfigMap again", path.display()
@@ -192,12 +189,12 @@ impl PrepareArguments {
         Sources::Within(Networks {
             allowed: self.source_allowed_networks.clone(),
             denied: self.source_denied_networks.clone(),
-            // It is a name only where Kubernetes does not tell it; names are looked up, and then decided on.
+            // A name is looked up, and its addresses are checked then. Kubernetes sets an address.
             api_server: self.api_server.as_deref().and_then(|address| address.parse().ok()),
         })
     }
 
-    /// Checks that the file with the data, where there is one, is the one that was asked for.
+    /// Checks that the data file, if there is one, is the expected one.
     pub fn check_data(&self, config: &ServingConfig) -> Result<(), ConfigError> {
         let (Some(expected), Data::Csv { source: Source::Path(path), .. }) =
             (&self.data_sha256, &config.train.data)
@@ -214,7 +211,7 @@ impl ServeArguments {
         Duration::from_secs(self.drain_seconds)
     }
 
-    /// How long the port says why an artifact is not served.
+    /// How long the port answers with the reason why an artifact is not served.
     pub fn refusal(&self) -> Duration {
         Duration::from_secs(self.refusal_seconds)
     }

@@ -1,7 +1,4 @@
-//! A collector of traces, as OpenTelemetry's protocol over HTTP has it.
-//!
-//! Comes in: what processes export. Goes out: the spans, with their parents. Never: a span that no process
-//! sent.
+//! A collector of traces for OTLP over HTTP, which keeps all spans with their parents.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,7 +1,4 @@
-//! A server that is where a predictor should be, and answers every connection with the same bytes.
-//!
-//! Comes in: an address and the bytes. Goes out: how often it was asked. Never: an answer that depends on the
-//! question.
+//! A server in the place of a predictor that answers every connection with the same bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A running liar.
+/// A running server.
 #[derive(Debug)]
 pub struct FakePredictor {
-    asked: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
 
@@ -25,20 +22,20 @@ impl FakePredictor {
         let bytes: Arc<[u8]> = bytes.into();
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("failed to listen at {address}"))?;
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(lie(stream, bytes.clone()));
+                tokio::spawn(answer(stream, bytes.clone()));
             }
         });
-        Ok(Self { asked, server })
+        Ok(Self { connections, server })
     }
 
-    /// How many connections came.
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+    /// The number of connections so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Stops; the address is free afterwards.
@@ -48,10 +45,10 @@ impl FakePredictor {
     }
 }
 
-/// Whoever asks may leave at any time; that is no fault of the test.
-async fn lie(mut stream: TcpStream, bytes: Arc<[u8]>) {
-    let mut question = [0; 4096];
-    if stream.read(&mut question).await.is_ok_and(|n| n > 0) {
+/// The client may close the connection at any time.
+async fn answer(mut stream: TcpStream, bytes: Arc<[u8]>) {
+    let mut request = [0; 4096];
+    if stream.read(&mut request).await.is_ok_and(|n| n > 0) {
         drop(stream.write_all(&bytes).await);
         drop(stream.shutdown().await);
     }

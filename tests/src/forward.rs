@@ -1,6 +1,4 @@
-//! A port of a pod, reachable from here.
-//!
-//! Comes in: a pod and its port. Goes out: an address on this machine. Never: a tunnel that outlives this value.
+//! A tunnel from this machine to a port of a pod, by `kubectl port-forward`. It is closed with the value.
 
 use std::net::SocketAddr;
 
@@ -16,7 +14,7 @@ use crate::wait::{SOON, until};
 /// A tunnel to a port of a pod.
 #[derive(Debug)]
 pub struct Forward {
-    /// Whose port it is.
+    /// The pod.
     pub pod: String,
     address: SocketAddr,
     client: Client,
@@ -38,17 +36,17 @@ impl Forward {
         Ok(Self { pod: pod.to_owned(), address: address.await?, client: client()?, _tunnel: tunnel })
     }
 
-    /// What `path` answers.
+    /// The answer to a GET.
     pub async fn get(&self, path: &str) -> Result<Reply> {
         send(self.client.get(format!("http://{}{path}", self.address))).await
     }
 
-    /// What `path` answers to a JSON body.
+    /// The answer to a POST of a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Reply> {
         send(self.posting(path, body)).await
     }
 
-    /// The same, from a caller who traces: `parent` is the header `traceparent`.
+    /// The same with the header `traceparent`.
     pub async fn post_within(&self, parent: &str, path: &str, body: &Value) -> Result<Reply> {
         send(self.posting(path, body).header("traceparent", parent)).await
     }
@@ -58,7 +56,7 @@ impl Forward {
         request.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// What a gateway answers when asked to predict one row.
+    /// A gateway's answer to a prediction of one row.
     pub async fn predict(&self, model: &str, features: &[f64]) -> Result<Reply> {
         self.post(&format!("/api/models/{model}/predict"), &json!({"features": features})).await
     }

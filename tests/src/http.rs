@@ -1,16 +1,13 @@
-//! Requests as clients send them.
-//!
-//! Comes in: a URL and perhaps a body. Goes out: the whole answer. Never: an error for a status; tests ask for
-//! bad answers too.
+//! An HTTP client for tests. An answer with an error status is an answer, not an error.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use reqwest::header::HeaderMap;
-use reqwest::{Certificate, Client, RequestBuilder};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
 use serde_json::Value;
 
-/// What no answer may take, so that a test that hangs says where.
+/// The longest time for a request, so that a test that hangs shows where.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A whole answer.
@@ -27,7 +24,7 @@ pub struct Reply {
 impl Reply {
     /// The body, read as JSON.
     pub fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.text).with_context(|| format!("no JSON: {}", self.text))
+        serde_json::from_str(&self.text).with_context(|| format!("the body is not JSON: {}", self.text))
     }
 
     /// A header's value; empty where there is no such header.
@@ -42,11 +39,16 @@ pub fn client() -> Result<Client> {
     client_that_trusts(&[])
 }
 
-/// The same for who is known by a certificate among these, as PEM.
+/// A client that trusts these certificates, as PEM, and no others.
 pub fn client_that_trusts(certificates: &[u8]) -> Result<Client> {
+    client_with(certificates, |builder| builder)
+}
+
+/// The same with more settings.
+pub fn client_with(certificates: &[u8], more: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let certificates = Certificate::from_pem_bundle(certificates)?;
-    Ok(Client::builder().tls_certs_only(certificates).no_proxy().timeout(TIMEOUT).build()?)
+    Ok(more(Client::builder().tls_certs_only(certificates).no_proxy().timeout(TIMEOUT)).build()?)
 }
 
 /// Sends a request and reads the whole answer.

@@ -1,6 +1,4 @@
-//! A real Jaeger, which keeps traces in memory.
-//!
-//! Comes in: where it shall listen for spans. Goes out: whole traces. Never: a trace that outlives it.
+//! A real Jaeger, which keeps traces in memory while the value lives.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -91,7 +89,7 @@ impl Jaeger {
         traces["data"].as_array().context("a list of traces")?.iter().map(spans).collect()
     }
 
-    /// What it printed, for whoever reads why a test failed.
+    /// Its output so far, for the report of a failed test.
     pub fn lines(&self) -> Vec<String> {
         self.process.lines()
     }

@@ -1,65 +1,68 @@
-//! A real cluster, asked as people ask it, with `kubectl` and `helm`, and struck where they cannot reach.
-//!
-//! Comes in: words of a command, perhaps a manifest. Goes out: what it printed, or why it failed. Never: a cluster
-//! that was not named; which one it is, `KUBECONFIG` says.
+//! Runs `kubectl`, `helm` and `docker` against the cluster of `KUBECONFIG`, each with a time limit.
 
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::process::Process;
 
-/// What `kubectl` prints when asked with `words`.
-pub fn kubectl(words: &[&str]) -> Result<String> {
-    run("kubectl", words, "")
+/// The longest time that one command may take. The waits of `kubectl` and `helm` themselves are shorter.
+const LIMIT: Duration = Duration::from_mins(5);
+/// The exit code of `timeout` where it ended the command.
+const TIMED_OUT: i32 = 124;
+
+/// The output of a `kubectl` command.
+pub fn kubectl(arguments: &[&str]) -> Result<String> {
+    run("kubectl", arguments, "")
 }
 
-/// The same, read as JSON.
-pub fn kubectl_json(words: &[&str]) -> Result<Value> {
-    let text = kubectl(&[words, &["--output", "json"]].concat())?;
-    serde_json::from_str(&text).with_context(|| format!("kubectl {} printed no JSON", words.join(" ")))
+/// The JSON output of a `kubectl` command.
+pub fn kubectl_json(arguments: &[&str]) -> Result<Value> {
+    let text = kubectl(&[arguments, &["--output", "json"]].concat())?;
+    serde_json::from_str(&text).with_context(|| format!("kubectl {} printed no JSON", arguments.join(" ")))
 }
 
-/// The same as another account may, with `input` to read.
-pub fn kubectl_as(user: &str, words: &[&str], input: &str) -> Result<String> {
-    run("kubectl", &[&["--as", user], words].concat(), input)
+/// The output of a `kubectl` command that runs with the rights of `user`, with `input` as its standard input.
+pub fn kubectl_as(user: &str, arguments: &[&str], input: &str) -> Result<String> {
+    run("kubectl", &[&["--as", user], arguments].concat(), input)
 }
 
-/// Applies a manifest in a namespace; fails with the words of the API server where it refuses.
+/// Applies a manifest in a namespace; the error has the text of the API server where it refuses.
 pub fn apply(namespace: &str, manifest: &str) -> Result<String> {
     run("kubectl", &["apply", "--namespace", namespace, "--filename", "-"], manifest)
 }
 
-/// Creates objects that are not there yet, without the copy of each that `apply` keeps in an annotation.
+/// Creates objects, without the copy of each that `apply` keeps in an annotation.
 pub fn create(namespace: &str, manifest: &str) -> Result<()> {
     run("kubectl", &["create", "--namespace", namespace, "--filename", "-"], manifest).map(drop)
 }
 
-/// What `helm` prints when asked with `words`.
-pub fn helm(words: &[&str]) -> Result<String> {
-    run("helm", words, "")
+/// The output of a `helm` command.
+pub fn helm(arguments: &[&str]) -> Result<String> {
+    run("helm", arguments, "")
 }
 
-/// Creates what is no object of its own, at its path.
+/// Creates a subresource, such as an eviction, at its path.
 pub fn create_at(path: &str, body: &Value) -> Result<String> {
     run("kubectl", &["create", "--raw", path, "--filename", "-"], &body.to_string())
 }
 
-/// What the Docker that the cluster stands on prints when asked with `words`.
-pub fn docker(words: &[&str]) -> Result<String> {
-    run("docker", words, "")
+/// The output of a command of the Docker that runs the cluster.
+pub fn docker(arguments: &[&str]) -> Result<String> {
+    run("docker", arguments, "")
 }
 
-/// What a shell on a node of a cluster by kind prints when it runs `script` with `words`.
-pub fn on_node(node: &str, script: &str, words: &[&str]) -> Result<String> {
-    docker(&[&["exec", node, "sh", "-c", script, "sh"], words].concat())
+/// The output of a shell script that runs on a node, with `arguments` as its positional parameters.
+pub fn on_node(node: &str, script: &str, arguments: &[&str]) -> Result<String> {
+    docker(&[&["exec", node, "sh", "-c", script, "sh"], arguments].concat())
 }
 
-/// Where nodes and pods find this machine: the gateway of the network of all clusters by kind.
+/// The address at which nodes and pods reach this machine: the gateway of the network of kind.
 pub fn this_machine() -> Result<IpAddr> {
     let networks: Value = serde_json::from_str(&docker(&["network", "inspect", "kind"])?)?;
     let ranges = networks[0]["IPAM"]["Config"].as_array().context("a network has ranges")?;
@@ -67,12 +70,12 @@ pub fn this_machine() -> Result<IpAddr> {
     gateways.find(IpAddr::is_ipv4).with_context(|| format!("no gateway in {networks}"))
 }
 
-/// A `kubectl` that goes on until this value is dropped.
-pub fn kubectl_running(words: &[&str]) -> Result<Process> {
+/// A `kubectl` command that runs until the value is dropped.
+pub fn kubectl_running(arguments: &[&str]) -> Result<Process> {
     let keep = |name: &'static str| std::env::var(name).ok().map(|value| (name, value));
     let environment: Vec<_> = ["PATH", "HOME", "KUBECONFIG"].into_iter().filter_map(keep).collect();
-    let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
-    Process::start(&find("kubectl")?, &words, &environment)
+    let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
+    Process::start(&find("kubectl")?, &arguments, &environment)
 }
 
 fn find(program: &str) -> Result<PathBuf> {
@@ -81,24 +84,33 @@ fn find(program: &str) -> Result<PathBuf> {
     found.find(|file| file.is_file()).with_context(|| format!("no {program} is on the path"))
 }
 
-fn run(program: &str, words: &[&str], input: &str) -> Result<String> {
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     ensure!(
         std::env::var_os("KUBECONFIG").is_some(),
-        "KUBECONFIG names no cluster: run these tests by `cargo xtask check --only e2e`, or set it"
+        "KUBECONFIG is not set: run these tests with `cargo xtask e2e`, or set it to the file of a cluster"
     );
-    let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let limit = LIMIT.as_secs().to_string();
+    let mut command = Command::new("timeout");
+    command
+        .args(["--kill-after=5", &limit, program])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("failed to start {program}"))?;
     let stdin = child.stdin.take().context("a child with a piped input has one")?;
     let output = std::thread::scope(|scope| {
-        // The child may say much before it has read all: writing must not wait for reading, nor the other way.
+        // The child may print before it has read all of its input: reading and writing must not wait for each other.
         scope.spawn(move || { stdin }.write_all(input.as_bytes()));
         child.wait_with_output()
     })?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} {} ended with {}: {said}{complaint}", words.join(" "), output.status);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.code() == Some(TIMED_OUT) {
+        bail!("{program} {} did not end within {LIMIT:?}: {printed}", arguments.join(" "));
     }
-    Ok(said)
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} {} ended with {}: {printed}{errors}", arguments.join(" "), output.status);
+    }
+    Ok(printed)
 }

@@ -1,10 +1,10 @@
-//! What the tests of whole processes share: programs as they ship, and what stands around them.
+//! The harness of the tests of whole processes: programs as they ship, a load generator, and access to a cluster.
 //!
-//! Comes in: the sources. Goes out: running processes and what can be asked of them. Never: a process, a port
-//! or a file that outlives its test.
+//! No process, port or file outlives its test.
 
 pub mod slice;
 pub mod wait;
+pub mod report;
 pub mod load;
 pub mod programs;
 pub mod process;
@@ -15,7 +15,9 @@ pub mod metrics;
 pub mod test_server;
 pub mod tls;
 pub mod webhook;
+pub mod cleanup;
 pub mod kubernetes;
+pub mod api;
 pub mod namespace;
 pub mod forward;
 pub mod pod_list;

@@ -1,13 +1,10 @@
-//! Requests at a fixed rate, whatever becomes of them: what many clients do to a gateway.
+//! A load generator: requests at a fixed rate, sent once, with the outcome of each by phases of the test.
 //!
-//! Comes in: an address, what to ask, how often, over how many connections. Goes out: what became of each request, in
-//! the order they were due, by phases of the test. Never: a second attempt, nor a request that waits for another one's
-//! answer without its own clock running.
+//! The time of a request starts when it is due, also while its sender still waits for an earlier answer.
 
-use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,29 +19,26 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout};
 
+use crate::report::{Answer, Failure, GIVEN_UP, Report, Sent};
 use crate::wait::until;
 
-/// How many requests a phase has at least.
+/// The least number of requests in a phase.
 pub const PHASE_MIN: usize = 1000;
-/// An answer that comes later than this is a failure.
-pub const LATEST: Duration = Duration::from_secs(2);
-/// After so long a request is given up.
-const GIVEN_UP: Duration = Duration::from_secs(30);
-/// How long a phase may take to have all its requests.
+/// The longest time for a phase to get its requests.
 const PHASE_MAX: Duration = Duration::from_mins(5);
 
-/// What is asked, and how often.
+/// The requests, and their rate.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Whom.
+    /// The address of the gateway.
     pub address: SocketAddr,
-    /// At which path.
+    /// The path of each request.
     pub path: String,
-    /// The bodies that are sent, in turn, each with the class that it must get.
+    /// The bodies, which are sent in turn, each with the class that it must get.
     pub bodies: Vec<(String, u64)>,
-    /// How many requests a second.
+    /// Requests per second.
     pub per_second: u32,
-    /// Over how many connections at once. One of two asks over a new connection each time, the others keep theirs.
+    /// The number of senders. Every second one opens a new connection for each request, the others keep theirs.
     pub connections: usize,
 }
 
@@ -62,54 +56,7 @@ impl Plan {
     }
 }
 
-/// What became of one request.
-#[derive(Clone, Debug)]
-pub struct Sent {
-    /// When it was due, from the start of the load.
-    pub due: Duration,
-    /// When it was sent: later only where its sender still waited for the answer to another one.
-    pub began: Duration,
-    /// From when it was due until its answer, or its failure.
-    pub took: Duration,
-    /// Which of the plan's bodies it had.
-    pub body: usize,
-    /// Who sent it, one request after the other.
-    pub sender: usize,
-    /// In which phase it was due.
-    pub phase: usize,
-    /// The answer; or why there was none.
-    pub outcome: Result<Answer, String>,
-}
-
-/// What a gateway answered.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// Of the model that answered; empty where none did.
-    pub revision: String,
-    /// That was predicted.
-    pub class: Option<u64>,
-    /// The body, where it is no prediction.
-    pub text: String,
-}
-
-impl Sent {
-    /// Why this is not what a client wanted, if so: anything but a prediction of the right class in time.
-    fn fault(&self, bodies: &[(String, u64)]) -> Option<String> {
-        match &self.outcome {
-            Err(why) => Some(why.clone()),
-            Ok(answer) if answer.status != 200 => Some(format!("{}: {}", answer.status, answer.text)),
-            Ok(answer) if answer.class != Some(bodies[self.body].1) => {
-                Some(format!("class {:?} instead of {}", answer.class, bodies[self.body].1))
-            }
-            Ok(_) if self.took > LATEST => Some(format!("later than {LATEST:?}")),
-            Ok(_) => None,
-        }
-    }
-}
-
-/// Load that goes on until it is stopped.
+/// A running load.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -124,20 +71,23 @@ struct Shared {
     host: HeaderValue,
     start: Instant,
     phase: AtomicUsize,
-    enough: AtomicBool,
+    stopped: AtomicBool,
     sent: Mutex<Vec<Sent>>,
 }
 
 impl Load {
     /// Starts it.
     pub fn start(plan: Plan) -> Result<Self> {
-        ensure!(!plan.bodies.is_empty() && plan.connections > 0, "there is nothing to send in {plan:?}");
+        ensure!(
+            !plan.bodies.is_empty() && plan.connections > 0,
+            "a plan needs at least one body and one connection, got {plan:?}"
+        );
         let shared = Arc::new(Shared {
             uri: plan.path.parse()?,
             host: plan.address.to_string().parse()?,
             start: Instant::now(),
             phase: AtomicUsize::new(0),
-            enough: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             sent: Mutex::default(),
             plan,
         });
@@ -154,56 +104,71 @@ impl Load {
         self.shared.phase.store(self.phases.len() - 1, Ordering::Relaxed);
     }
 
-    /// Says what the present phase turned out to be.
+    /// Renames the current phase.
     pub fn rename(&mut self, name: &str) {
         if let Some(last) = self.phases.last_mut() {
             name.clone_into(last);
         }
     }
 
-    /// Returns when the present phase has as many requests as one must have.
-    pub async fn goes_on(&self) -> Result<()> {
-        until("a phase to have its requests", PHASE_MAX, async || {
-            let count = self.so_far().iter().filter(|sent| sent.phase == self.phases.len() - 1).count();
-            ensure!(count >= PHASE_MIN, "there are {count} of {PHASE_MIN}");
+    /// Returns when the current phase has [`PHASE_MIN`] requests.
+    pub async fn phase_is_long_enough(&self) -> Result<()> {
+        until("the requests of a phase", PHASE_MAX, async || {
+            let count = self.count_in_phase(|_| true);
+            ensure!(count >= PHASE_MIN, "expected {PHASE_MIN} requests in the phase, got {count}");
             Ok(())
         })
         .await
     }
 
-    /// Returns when a request has failed in the present phase.
-    pub async fn fails(&self) -> Result<()> {
-        until("a request to fail", PHASE_MAX, async || {
-            let phase = self.phases.len() - 1;
-            let failed = |sent: &Sent| sent.phase == phase && sent.fault(&self.shared.plan.bodies).is_some();
-            ensure!(self.so_far().iter().any(failed), "none of {} has", self.so_far().len());
+    /// Returns when `count` requests of the current phase have failed in one way.
+    pub async fn fails(&self, kind: Failure, count: usize) -> Result<()> {
+        until("failed requests", PHASE_MAX, async || {
+            let bodies = &self.shared.plan.bodies;
+            let is_of_kind = |sent: &Sent| sent.failure(bodies).is_some_and(|(found, _)| found == kind);
+            let (failed, all) = (self.count_in_phase(is_of_kind), self.count_in_phase(|_| true));
+            ensure!(failed >= count, "expected {count} failures {kind:?}, got {failed} of {all} requests");
             Ok(())
         })
         .await
     }
 
-    /// A phase in which nothing happens.
+    /// A phase without a fault.
     pub async fn calm(&mut self, name: &str) -> Result<()> {
         self.phase(name);
-        self.goes_on().await
+        self.phase_is_long_enough().await
+    }
+
+    fn count_in_phase(&self, is: impl Fn(&Sent) -> bool) -> usize {
+        let (sent, phase) = (self.lock(), self.phases.len() - 1);
+        sent.iter().filter(|sent| sent.phase == phase && is(sent)).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Sent>> {
+        self.shared.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A phase that lasts as long as `fault` does, and until it has as many requests as one must have.
     pub async fn during<T>(&mut self, name: &str, fault: impl Future<Output = Result<T>>) -> Result<T> {
         self.phase(name);
         let done = fault.await?;
-        self.goes_on().await?;
+        self.phase_is_long_enough().await?;
         Ok(done)
     }
 
-    /// What is known so far.
+    /// The outcomes so far.
     pub fn so_far(&self) -> Vec<Sent> {
-        self.shared.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
-    /// Stops it; what is on its way is awaited.
+    /// The number of outcomes so far.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Stops it after the requests that are in flight.
     pub async fn stop(mut self) -> Report {
-        self.shared.enough.store(true, Ordering::Relaxed);
+        self.shared.stopped.store(true, Ordering::Relaxed);
         while self.senders.join_next().await.is_some() {}
         let mut sent = self.so_far();
         sent.sort_by_key(|sent| sent.due);
@@ -211,95 +176,18 @@ impl Load {
     }
 }
 
-/// What became of a load.
-#[derive(Debug)]
-pub struct Report {
-    phases: Vec<String>,
-    bodies: Vec<(String, u64)>,
-    /// By when they were due.
-    pub sent: Vec<Sent>,
-}
-
-impl Report {
-    /// Every request that failed, with its phase and why.
-    pub fn failed(&self) -> Vec<String> {
-        let told = |sent: &Sent| {
-            let fault = sent.fault(&self.bodies)?;
-            let Sent { due, took, sender, .. } = sent;
-            let phase = &self.phases[sent.phase];
-            Some(format!("{phase}: due at {due:.3?}, sender {sender}, after {took:.3?}: {fault}"))
-        };
-        self.sent.iter().filter_map(told).collect()
-    }
-
-    /// Fails unless every request got its prediction in time; prints what there was.
-    #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-    pub fn all_answered(&self, case: &str) -> Result<()> {
-        print!("{case}\n{self}");
-        let failed = self.failed();
-        ensure!(
-            failed.is_empty(),
-            "{} of {} requests failed:\n{}",
-            failed.len(),
-            self.sent.len(),
-            failed[..failed.len().min(20)].join("\n")
-        );
-        Ok(())
-    }
-
-    /// Fails unless all requests that failed were due within one time of this length; prints what there was.
-    #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-    pub fn all_answered_but_for(&self, case: &str, time: Duration) -> Result<()> {
-        print!("{case}\n{self}");
-        let due = || self.sent.iter().filter(|sent| sent.fault(&self.bodies).is_some()).map(|sent| sent.due);
-        if let (Some(first), Some(last)) = (due().min(), due().max()) {
-            let took = last.saturating_sub(first);
-            println!("  {} failed within {took:.2?}", due().count());
-            ensure!(took <= time, "requests failed for {took:?}:\n{}", self.failed().join("\n"));
-        }
-        Ok(())
-    }
-
-    /// Fails unless some request failed: what is switched off here is what keeps others from failing.
-    #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-    pub fn some_failed(&self, case: &str) -> Result<()> {
-        print!("{case}\n{self}");
-        ensure!(!self.failed().is_empty(), "no request of {} failed", self.sent.len());
-        Ok(())
-    }
-}
-
-impl Display for Report {
-    /// One line for each phase.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, name) in self.phases.iter().enumerate() {
-            let of_phase: Vec<_> = self.sent.iter().filter(|sent| sent.phase == place).collect();
-            if of_phase.is_empty() {
-                continue;
-            }
-            let failed = of_phase.iter().filter(|sent| sent.fault(&self.bodies).is_some()).count();
-            let mut took: Vec<_> = of_phase.iter().map(|sent| sent.took).collect();
-            took.sort();
-            let (worst, p99) = (took[took.len() - 1], took[(took.len() - 1) * 99 / 100]);
-            let count = of_phase.len();
-            writeln!(f, "  {name}: {count} sent, {failed} failed, p99 {p99:.1?}, worst {worst:.1?}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Sends every so-and-so-many'th request, each when it is due, or as soon after as the one before is done.
+/// Sends the requests of one sender, each when it is due, or as soon afterwards as the previous one is done.
 async fn send_when_due(shared: Arc<Shared>, sender: usize) {
     let Plan { per_second, connections, bodies, .. } = &shared.plan;
     let period = Duration::from_secs(1) / *per_second;
     let of_sender = period * u32::try_from(*connections).unwrap_or(u32::MAX);
     let first = shared.start + period * u32::try_from(sender).unwrap_or(u32::MAX);
-    // By itself it makes up for ticks that were missed: they come at once.
+    // Ticks that were missed come at once.
     let mut ticks = interval_at(first, of_sender);
     let (mut kept, mut number) = (None, sender);
     loop {
         let due = ticks.tick().await;
-        if shared.enough.load(Ordering::Relaxed) {
+        if shared.stopped.load(Ordering::Relaxed) {
             return;
         }
         let phase = shared.phase.load(Ordering::Relaxed);
@@ -307,10 +195,10 @@ async fn send_when_due(shared: Arc<Shared>, sender: usize) {
         if sender.is_multiple_of(2) {
             kept = None;
         }
-        // Every sender sends each of the bodies.
+        // Every sender sends all of the bodies.
         let body = (number / connections + number) % bodies.len();
-        let asked = timeout(GIVEN_UP, shared.ask(&mut kept, &bodies[body].0)).await;
-        let outcome = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {GIVEN_UP:?}")));
+        let answer = timeout(GIVEN_UP, shared.send(&mut kept, &bodies[body].0)).await;
+        let outcome = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {GIVEN_UP:?}")));
         if outcome.is_err() {
             kept = None;
         }
@@ -329,11 +217,11 @@ async fn send_when_due(shared: Arc<Shared>, sender: usize) {
 }
 
 impl Shared {
-    /// Asks over the connection that is kept, if it still takes requests, or over a new one.
-    async fn ask(&self, kept: &mut Option<SendRequest<Full<Bytes>>>, body: &str) -> Result<Answer> {
+    /// Sends a request over the kept connection, if it is still open, or over a new one.
+    async fn send(&self, kept: &mut Option<SendRequest<Full<Bytes>>>, body: &str) -> Result<Answer> {
         let mut open = None;
         if let Some(mut before) = kept.take() {
-            // A server that has closed it did so without a request on it: nothing is sent twice.
+            // A server that has closed it did so while no request was on it: nothing is sent twice.
             open = before.ready().await.is_ok().then_some(before);
         }
         let mut connection = match open {
@@ -361,7 +249,7 @@ impl Shared {
         let stream = TcpStream::connect(self.plan.address).await.context("no connection")?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // It ends with the sender; what breaks it is told to whoever waits for an answer.
+        // It ends with the sender, which gets the error if the connection breaks.
         tokio::spawn(connection);
         sender.ready().await.context("connection lost")?;
         Ok(sender)
@@ -378,6 +266,8 @@ mod tests {
     use axum::http::StatusCode;
     use axum::routing::post;
     use tokio::net::TcpListener;
+
+    use crate::report::Expected;
 
     /// A load on a server that answers like a gateway, but for what `answer` makes of the number of the request.
     async fn load(answer: fn(u32) -> (StatusCode, &'static str)) -> Load {
@@ -399,21 +289,22 @@ mod tests {
         let mut load = load(|_| RIGHT).await;
         load.calm("before").await.unwrap();
         assert_eq!(load.during("during", async { Ok(7) }).await.unwrap(), 7);
-        let told = load.stop().await;
-        told.all_answered("all").unwrap();
-        assert!(told.some_failed("all").is_err());
-        let of = |phase: usize| told.sent.iter().filter(|sent| sent.phase == phase).count();
-        assert!(of(1) >= PHASE_MIN && of(2) >= PHASE_MIN, "{told}");
+        let report = load.stop().await;
+        report.all_answered("all").unwrap();
+        let reset = Expected { phase: "during", kinds: &[Failure::Connection], at_least: 1 };
+        assert!(report.failed_as_expected("all", &[reset]).is_err());
+        let of = |phase: usize| report.sent.iter().filter(|sent| sent.phase == phase).count();
+        assert!(of(1) >= PHASE_MIN && of(2) >= PHASE_MIN, "{report}");
         for body in 0..2 {
-            assert!(told.sent.iter().any(|sent| sent.sender == 3 && sent.body == body), "{told}");
+            assert!(report.sent.iter().any(|sent| sent.sender == 3 && sent.body == body), "{report}");
         }
-        let last = told.sent.last().unwrap().due.as_secs_f64();
-        let rate = told.sent.len() as f64 / last;
+        let last = report.sent.last().unwrap().due.as_secs_f64();
+        let rate = report.sent.len() as f64 / last;
         assert!((900.0..1100.0).contains(&rate), "{rate}");
     }
 
     #[tokio::test]
-    async fn a_wrong_class_and_a_refusal_are_failures() {
+    async fn a_wrong_class_and_an_error_status_are_failures_of_their_phase() {
         let mut load = load(|number| match number % 100 {
             50 => (StatusCode::OK, r#"{"prediction":{"class":0}}"#),
             51 => (StatusCode::SERVICE_UNAVAILABLE, "no"),
@@ -421,25 +312,36 @@ mod tests {
         })
         .await;
         load.calm("calm").await.unwrap();
-        let told = load.stop().await;
-        let failed = told.failed();
-        assert!(failed.iter().any(|line| line.ends_with("class Some(0) instead of 1")), "{failed:?}");
+        let report = load.stop().await;
+        let failed = report.failed();
+        assert!(failed.iter().any(|line| line.ends_with("expected class 1, got Some(0)")), "{failed:?}");
         assert!(failed.iter().any(|line| line.ends_with("503: no")), "{failed:?}");
         assert!((20..=failed.len()).contains(&failed.len()), "{failed:?}");
-        assert!(told.all_answered("some").is_err());
-        told.some_failed("some").unwrap();
+        assert!(report.all_answered("some").is_err());
+        let both = [Failure::Status(503), Failure::WrongClass];
+        let expected = |phase, kinds, at_least| Expected { phase, kinds, at_least };
+        let first = |kinds, at_least| [expected("at first", kinds, 0), expected("calm", kinds, at_least)];
+        report.failed_as_expected("both kinds", &first(&both, 5)).unwrap();
+        let error = report.failed_as_expected("too few", &first(&both, 1000)).unwrap_err().to_string();
+        assert!(
+            error.contains("expected at least 1000 failures Some(Status(503)) in phase \"calm\""),
+            "{error}"
+        );
+        let error = report.failed_as_expected("one kind", &first(&both[..1], 5)).unwrap_err().to_string();
+        assert!(error.contains("failed unexpectedly"), "{error}");
+        assert!(report.failed_as_expected("another phase", &[expected("after", &both, 0)]).is_err());
     }
 
     #[tokio::test]
-    async fn who_is_not_there_fails_every_request() {
+    async fn every_request_to_a_closed_port_fails() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut plan = Plan::predictions(listener.local_addr().unwrap(), "m", &[(&[1.0], 1)]);
         drop(listener);
         plan.per_second = 2000;
         let mut load = Load::start(plan).unwrap();
         load.calm("calm").await.unwrap();
-        let told = load.stop().await;
-        assert_eq!(told.failed().len(), told.sent.len());
-        assert!(told.failed()[0].contains("no connection"), "{}", told.failed()[0]);
+        let report = load.stop().await;
+        assert_eq!(report.failed().len(), report.sent.len());
+        assert!(report.failed()[0].contains("no connection"), "{}", report.failed()[0]);
     }
 }

@@ -1,14 +1,11 @@
-//! Prometheus' text format, as far as tests read it.
-//!
-//! Comes in: what `/metrics` answers. Goes out: sums over the series that carry certain labels. Never: a value
-//! for a family that is not there.
+//! Reads Prometheus' text format, as far as tests need it. A family that does not exist is an error.
 
 use std::iter::Sum;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// What one process measured.
+/// The metrics of one process.
 #[derive(Debug)]
 pub struct Scrape(pub String);
 
@@ -27,7 +24,7 @@ impl Scrape {
         let of_family =
             |line: &&str| line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let series: Vec<_> = self.0.lines().filter(of_family).collect();
-        ensure!(!series.is_empty(), "there is no {family} in:\n{}", self.0);
+        ensure!(!series.is_empty(), "expected the family {family}, got:\n{}", self.0);
         let labelled = series.into_iter().filter(|line| labels.iter().all(|label| line.contains(label)));
         let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok());
         labelled.map(|line| value(line).with_context(|| format!("not such a value: {line}"))).sum()

@@ -1,13 +1,20 @@
-//! A namespace for one test, and the evidence where the test fails.
+//! A namespace for each test, and what was in it where the test fails.
 //!
-//! Comes in: a name and a test. Goes out: the test's outcome; on failure what was in the namespace, in words. Never:
-//! a namespace that outlives its test, unless `CANOPY_KEEP` is set so that somebody can look.
+//! A namespace is deleted at the end of its test, also after a panic; with `CANOPY_KEEP` set, that of a failed test stays.
 
-use std::time::Instant;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
+use crate::api;
+use crate::cleanup::with_cleanup;
 use crate::kubernetes::{apply, kubectl};
+use crate::wait::until;
+
+/// How long the namespace of an interrupted run may take to go: it may have a thousand models.
+const GONE_WITHIN: Duration = Duration::from_mins(10);
 
 /// A namespace of a test.
 #[derive(Debug)]
@@ -17,31 +24,44 @@ pub struct Namespace {
 }
 
 /// Runs a test in a namespace of its own that admits only pods of the restricted level, and prints its seconds.
-#[expect(clippy::print_stdout, reason = "the seconds are for people who look for slow tests")]
+#[expect(clippy::print_stdout, reason = "the seconds help to find slow tests")]
 pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Namespace) -> Result<()>) -> Result<()> {
-    // Left by a run that was interrupted.
-    kubectl(&["delete", "namespace", name, "--ignore-not-found"])?;
+    // An interrupted run may have left it.
+    kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait=false"])?;
+    until(&format!("the end of an earlier namespace {name}"), GONE_WITHIN, async || {
+        let left = kubectl(&["get", "namespace", name, "--ignore-not-found", "--output", "name"])?;
+        ensure!(left.is_empty(), "{left} still exists");
+        Ok(())
+    })
+    .await?;
     let labels = "pod-security.kubernetes.io/enforce: restricted";
     let manifest =
         format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}");
     apply(name, &manifest)?;
     let namespace = Namespace { name: name.to_owned() };
-    let began = Instant::now();
-    let outcome = test(&namespace).await;
-    println!("seconds: {name} {:.1}", began.elapsed().as_secs_f64());
-    if outcome.is_err() {
-        namespace.tell();
-    }
-    if outcome.is_ok() || std::env::var_os("CANOPY_KEEP").is_none() {
-        kubectl(&["delete", "namespace", name, "--wait=false"])?;
-    }
-    outcome.with_context(|| format!("in namespace {name}"))
+    let (began, passed) = (Instant::now(), Cell::new(false));
+    let run = async {
+        test(&namespace).await?;
+        passed.set(true);
+        Ok(())
+    };
+    let cleanup = async || {
+        println!("seconds: {name} {:.1}", began.elapsed().as_secs_f64());
+        if !passed.get() {
+            namespace.print_evidence();
+        }
+        if passed.get() || std::env::var_os("CANOPY_KEEP").is_none() {
+            kubectl(&["delete", "namespace", name, "--wait=false"])?;
+        }
+        Ok(())
+    };
+    with_cleanup(run, cleanup).await.with_context(|| format!("in namespace {name}"))
 }
 
 impl Namespace {
     /// What `kubectl` prints about this namespace.
-    pub fn kubectl(&self, words: &[&str]) -> Result<String> {
-        kubectl(&[&["--namespace", &self.name], words].concat())
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        kubectl(&[&["--namespace", &self.name], arguments].concat())
     }
 
     /// Applies a manifest in it.
@@ -49,10 +69,30 @@ impl Namespace {
         apply(&self.name, manifest)
     }
 
-    /// Prints everything that may say why a test failed.
-    #[expect(clippy::print_stderr, reason = "it is for whoever reads why a test failed")]
-    fn tell(&self) {
-        let questions: [&[&str]; 5] = [
+    /// One object of it, by the plural of its kind.
+    pub fn json(&self, kind: &str, name: &str) -> Result<Value> {
+        api::get(kind, &self.name, name)
+    }
+
+    /// Its objects of a kind that a label selector matches; the empty selector matches all.
+    pub fn list(&self, kind: &str, selector: &str) -> Result<Vec<Value>> {
+        api::list(kind, Some(&self.name), selector)
+    }
+
+    /// The names of its objects of a kind.
+    pub fn names(&self, kind: &str) -> Result<Vec<String>> {
+        Ok(api::names(&self.list(kind, "")?))
+    }
+
+    /// Changes an object by a JSON merge patch.
+    pub fn patch(&self, kind: &str, name: &str, patch: &Value) -> Result<()> {
+        api::patch(kind, &self.name, name, patch).map(drop)
+    }
+
+    /// Prints what helps to find out why a test failed.
+    #[expect(clippy::print_stderr, reason = "it is read where a test failed")]
+    fn print_evidence(&self) {
+        let queries: [&[&str]; 5] = [
             &["get", "all,configmaps,networkpolicies,poddisruptionbudgets", "--output", "wide"],
             &["describe", "predictormodels"],
             &["get", "pods", "--output", "yaml"],
@@ -67,9 +107,9 @@ impl Namespace {
                 "30",
             ],
         ];
-        for question in questions {
-            let said = self.kubectl(question).unwrap_or_else(|error| format!("{error:#}"));
-            eprintln!("── {}: kubectl {}\n{said}", self.name, question.join(" "));
+        for query in queries {
+            let printed = self.kubectl(query).unwrap_or_else(|error| format!("{error:#}"));
+            eprintln!("── {}: kubectl {}\n{printed}", self.name, query.join(" "));
         }
         let operator =
             ["logs", "--namespace", "canopy-system", "--selector", "app.kubernetes.io/name=canopy-operator"];

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::kubernetes::kubectl_json;
+use crate::api;
 
 /// A server of the list.
 #[derive(Debug)]
@@ -43,8 +43,9 @@ impl Drop for PodList {
 }
 
 async fn answer() -> Result<Json<Value>, (StatusCode, String)> {
-    let listed = spawn_blocking(|| kubectl_json(&["get", "pods", "--all-namespaces"])).await;
-    let targets = listed.context("the look-up panicked").and_then(|listed| targets(&listed?));
+    let listed = spawn_blocking(|| api::list("pods", None, "")).await;
+    let targets =
+        listed.context("the look-up panicked").and_then(|listed| targets(&json!({"items": listed?})));
     targets.map(Json).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")))
 }
 

@@ -1,7 +1,4 @@
-//! A real `PostgreSQL` that pods of a cluster reach, as Debian packages it.
-//!
-//! Comes in: an address of this machine. Goes out: the URL of an empty database. Never: a process or a file that outlives
-//! it.
+//! A real `PostgreSQL`, as Debian packages it, that pods of a cluster can reach.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -77,13 +74,13 @@ impl Postgres {
         format!("postgres://canopy:{PASSWORD}@{}/postgres", self.address)
     }
 
-    /// What it printed, for whoever reads why a test failed.
+    /// Its output so far, for the report of a failed test.
     pub fn lines(&self) -> Vec<String> {
         self.process.lines()
     }
 }
 
-/// What `setpriv` needs to be told to run a program as somebody who is not root.
+/// The arguments of `setpriv` that run a program as another user than root.
 fn as_nobody(program: &str, flags: &[String]) -> Result<Vec<String>> {
     let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
     let programs = versions.map(|version| version.path().join("bin").join(program));
@@ -91,7 +88,7 @@ fn as_nobody(program: &str, flags: &[String]) -> Result<Vec<String>> {
         .filter(|path| path.is_file())
         .max()
         .with_context(|| format!("{program} is missing: install the Debian package postgresql"))?;
-    // To become another user takes back what the kernel was told to do when this test ends, so it is told again.
+    // A change of the user resets the signal for the death of the parent, so it is set again.
     let words = ["--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig=KILL"].map(str::to_owned);
     Ok([&words[..], &[program.display().to_string()], flags].concat())
 }

@@ -1,7 +1,4 @@
-//! One running program, from its start to its end.
-//!
-//! Comes in: a program, its flags and all of its environment. Goes out: its log lines, its end, a way to send
-//! it signals. Never: a process that outlives this value, or the test that made it.
+//! One running program, with its log lines, signals and exit status. The program ends with the value, or with the test.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -23,14 +20,14 @@ use crate::wait::{SOON, until};
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
-    /// Who reads what it prints, until it prints no more.
+    /// The threads that read its output.
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
-    /// Starts a program that sees no environment but `environment`.
+    /// Starts a program with exactly this environment.
     pub fn start(program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Result<Self> {
-        // Should this test be killed before it can end the program, the kernel does so.
+        // If the test itself is killed, the kernel ends the program.
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program).args(arguments).env_clear();
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -48,23 +45,26 @@ impl Process {
         self.child.id()
     }
 
-    /// What it has printed so far.
+    /// Its output so far, by lines.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What it has printed so far, read as the JSON that log lines are.
+    /// Its log lines so far, parsed as JSON.
     pub fn log(&self) -> Result<Vec<Value>> {
         let read = |line: &String| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"));
         self.lines().iter().map(read).collect()
     }
 
-    /// The lines of the log that are looked for, once there are `count`: they come a moment after the answers they
-    /// tell of.
+    /// The log lines that `is` accepts, once there are `count` of them.
     pub async fn log_of(&self, what: &str, count: usize, is: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
         until(what, SOON, async || {
             let (found, others): (Vec<_>, Vec<_>) = self.log()?.into_iter().partition(&is);
-            ensure!(found.len() >= count, "{} lines of {count}: {found:?} beside {others:?}", found.len());
+            ensure!(
+                found.len() >= count,
+                "expected {count} such lines, got {}: {found:?}; other lines: {others:?}",
+                found.len()
+            );
             Ok(found)
         })
         .await
@@ -77,7 +77,7 @@ impl Process {
             .with_context(|| format!("failed to send {signal:?}"))
     }
 
-    /// Fails where the process has ended, with what it said.
+    /// Fails with the output if the process has ended.
     pub fn still_runs(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -89,11 +89,11 @@ impl Process {
     pub async fn ended(&mut self) -> Result<ExitStatus> {
         let child = &mut self.child;
         let ended = until("the process to end", SOON, async || {
-            child.try_wait()?.ok_or_else(|| anyhow!("it still runs"))
+            child.try_wait()?.ok_or_else(|| anyhow!("the process still runs"))
         });
         let ended = ended.await;
         if ended.is_ok() {
-            // Its last words may still be on their way from the pipe.
+            // The rest of its output may still be in the pipe.
             for reader in self.readers.drain(..) {
                 reader.join().map_err(|_| anyhow!("a reader of its output panicked"))?;
             }
@@ -101,7 +101,7 @@ impl Process {
         ended.with_context(|| self.lines().join("\n"))
     }
 
-    /// Ends it as a power cut would.
+    /// Ends it with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -111,12 +111,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone afterwards.
+        // It may have ended by itself.
         drop(self.kill());
     }
 }
 
-/// An address of loopback that nobody listens on and that the kernel gives to nobody who asks for any.
+/// A free address of loopback, outside the range from which the kernel takes ports.
 pub fn free_address() -> Result<SocketAddr> {
     free_address_of(Ipv4Addr::LOCALHOST.into())
 }
@@ -133,7 +133,7 @@ pub fn free_address_of(ip: IpAddr) -> Result<SocketAddr> {
             return Ok(address);
         }
     }
-    bail!("no port is free from {start} on")
+    bail!("expected a free port among the thousand from {start} on, got none")
 }
 
 fn keep(from: impl Read + Send + 'static, to: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {

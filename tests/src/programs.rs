@@ -1,7 +1,4 @@
-//! The programs under test, as new as the sources, and those of others.
-//!
-//! Comes in: the workspace, `PATH`. Goes out: where cargo put each program, or where it is found. Never: a program of ours
-//! that an earlier build left; cargo is asked every time, and answers at once where nothing has changed.
+//! Finds the programs under test, which cargo builds first where their sources changed, and other programs on `PATH`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,7 +1,6 @@
-//! A real Prometheus that finds pods of a cluster, and asks them.
+//! A real Prometheus that scrapes the pods of a cluster, and `promtool`.
 //!
-//! Comes in: `KUBECONFIG`, which pods it is to ask, a file of rules. Goes out: answers to queries, and what `promtool` says.
-//! Never: a way to the pods of its own: it asks them through the API server, for it runs beside the cluster and not in it.
+//! It runs beside the cluster, and so reaches the pods through the API server.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,15 +9,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use data_encoding::BASE64;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::api::Credentials;
 use crate::http::{client, send};
-use crate::kubernetes::kubectl_json;
 use crate::pod_list::PodList;
 use crate::process::{Process, free_address};
 use crate::programs::found;
@@ -112,7 +110,7 @@ impl Prometheus {
         format!("http://{}", self.address)
     }
 
-    /// What it printed, for whoever reads why a test failed.
+    /// Its output so far, for the report of a failed test.
     pub fn lines(&self) -> Vec<String> {
         self.process.lines()
     }
@@ -136,19 +134,11 @@ pub async fn faults(metrics: &str) -> Result<String> {
 
 /// Where to find the API server, whom to ask through it, and what to work out of the answers.
 fn configuration(pods: &Pods, (rules, list): (&Path, &PodList), folder: &Path) -> Result<Value> {
-    let seen = kubectl_json(&["config", "view", "--raw", "--minify", "--flatten"])?;
-    let (cluster, user) = (&seen["clusters"][0]["cluster"], &seen["users"][0]["user"]);
-    let server = cluster["server"].as_str().and_then(|server| server.strip_prefix("https://"));
-    let server = server.context("the API server has an address")?;
+    let Credentials { server, authority, certificate, key } = Credentials::read()?;
     let mut tls = json!({});
-    for (name, value) in [
-        ("ca_file", &cluster["certificate-authority-data"]),
-        ("cert_file", &user["client-certificate-data"]),
-        ("key_file", &user["client-key-data"]),
-    ] {
-        let text = value.as_str().with_context(|| format!("KUBECONFIG has what goes into {name}"))?;
+    for (name, pem) in [("ca_file", authority), ("cert_file", certificate), ("key_file", key)] {
         let file = folder.join(name);
-        fs::write(&file, BASE64.decode(text.as_bytes())?)?;
+        fs::write(&file, pem)?;
         tls[name] = json!(file);
     }
     let Pods { job, names, port, path } = pods;

@@ -1,7 +1,6 @@
-//! A model, predictors that serve it and a gateway in front, as processes of their own.
+//! Starts predictors and gateways as processes, with a model that is prepared once.
 //!
-//! Comes in: what is special about this line. Goes out: servers that are ready. Never: a port, a folder or an
-//! environment variable that two tests share.
+//! Tests share no ports, folders or environment variables.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use crate::wait::{SOON, until};
 /// The revision of the model that [`Model::demo`] prepares.
 pub const REVISION: &str = "0a1b2c3d";
 
-/// A model that is prepared once and served as often as a test likes.
+/// A model that is prepared once, and served by any number of predictors.
 #[derive(Debug)]
 pub struct Model {
     folder: TempDir,
@@ -35,7 +34,7 @@ impl Model {
         Ok(model)
     }
 
-    /// A model of `data`, which nobody has prepared.
+    /// A model of `data` that is not prepared.
     pub fn of(data: &Value) -> Result<Self> {
         let model = Self { folder: TempDir::new()? };
         let forest = json!({
@@ -57,12 +56,12 @@ impl Model {
     /// The process that prepares it.
     pub fn prepare(&self) -> Result<Process> {
         let arguments = [&["prepare".to_owned()][..], &self.arguments()].concat();
-        // Servers of tests are on loopback, which a predictor does not ask unless it is allowed.
+        // Servers of tests are on loopback, which `prepare` may only download from if it is allowed.
         let allowed = ("CANOPY_SOURCE_ALLOWED_NETWORKS", "127.0.0.0/8".to_owned());
         Process::start(program("canopy-predictor")?, &arguments, &[allowed])
     }
 
-    /// The words with which a predictor serves it, but for the addresses.
+    /// The arguments of a predictor that serves it, without the addresses.
     pub fn command_line(&self) -> Vec<String> {
         [&["serve".to_owned()][..], &self.arguments()].concat()
     }
@@ -104,7 +103,7 @@ impl Server {
         Self::start("canopy-predictor", address, model.command_line(), environment).await
     }
 
-    /// A gateway that asks the predictor at `predictor` for the model `demo`, ready.
+    /// A ready gateway that uses the predictor at `predictor` for the model `demo`.
     pub async fn gateway(predictor: SocketAddr, environment: &[(&str, String)]) -> Result<Self> {
         let arguments = ["--predictors".to_owned(), format!("demo=http://{predictor}")];
         Self::start("canopy-gateway", free_address()?, arguments.to_vec(), environment).await

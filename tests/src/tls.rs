@@ -1,7 +1,4 @@
-//! Connections over TLS, for servers of tests.
-//!
-//! Comes in: an address of this machine. Goes out: a listener, and the certificate by which it is known. Never: a
-//! certificate that anybody trusts who was not handed it.
+//! A TLS listener with a self-signed certificate, for servers of tests.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Where the traces of a cluster go in tests: a real Jaeger in the slice `dist`, otherwise the collector of these tests,
-//! which needs no program to be built.
+//! The store for the traces of a cluster: a real Jaeger in the slice `dist`, otherwise the collector of these tests, which
+//! needs no program to be built.
 
 use std::net::IpAddr;
 
@@ -68,7 +68,7 @@ impl TraceStore {
         }
     }
 
-    /// What it printed, for people who read why a test failed.
+    /// Its output so far, for the report of a failed test.
     pub fn lines(&self) -> Vec<String> {
         match self {
             Self::Jaeger(jaeger) => jaeger.lines(),

@@ -1,7 +1,4 @@
-//! An admission webhook: what makes a real API server refuse a write with the status that a test wants.
-//!
-//! Comes in: the status, as it is from now on. Goes out: where the API server finds it, and how often it refused. Never: a
-//! change of what was to be written.
+//! An admission webhook that makes a real API server refuse writes with a given status. It never changes an object.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -39,17 +36,17 @@ impl Webhook {
         Ok(Self { address, certificate, status, server })
     }
 
-    /// How an API server is told to ask it.
+    /// The `clientConfig` for the API server.
     pub fn client_config(&self) -> Value {
         json!({"url": format!("https://{}/", self.address), "caBundle": self.certificate})
     }
 
-    /// From now on everything is refused with `status`.
+    /// Refuses every write with `status` from now on.
     pub fn refuse_with(&self, status: u16) {
         self.status.store(status, Ordering::Relaxed);
     }
 
-    /// From now on nothing is refused.
+    /// Refuses nothing from now on.
     pub fn allow_all(&self) {
         self.status.store(0, Ordering::Relaxed);
     }
@@ -66,7 +63,7 @@ async fn review(State(status): State<Arc<AtomicU16>>, Json(asked): Json<Value>) 
     let status = status.load(Ordering::Relaxed);
     if status != 0 {
         response["allowed"] = json!(false);
-        response["status"] = json!({"code": status, "message": "a test wants it so"});
+        response["status"] = json!({"code": status, "message": "refused by the webhook of a test"});
     }
     Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
 }
@@ -80,9 +77,9 @@ mod tests {
     use crate::http::{client_that_trusts, send};
 
     #[tokio::test]
-    async fn it_refuses_what_it_is_told_to_and_says_so_in_the_api_servers_words() {
-        let refuser = Webhook::start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
-        let config = refuser.client_config();
+    async fn a_refusal_has_the_form_that_the_api_server_expects() {
+        let webhook = Webhook::start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
+        let config = webhook.client_config();
         let certificate = BASE64.decode(config["caBundle"].as_str().unwrap().as_bytes()).unwrap();
         let client = client_that_trusts(&certificate).unwrap();
         let ask = async || {
@@ -91,14 +88,14 @@ mod tests {
             send(request.header("content-type", "application/json")).await.unwrap().json().unwrap()
         };
         assert_eq!(ask().await["response"], json!({"uid": "u1", "allowed": true}));
-        refuser.refuse_with(429);
+        webhook.refuse_with(429);
         let answer = ask().await;
         assert_eq!(answer["response"]["status"]["code"], 429);
         assert_eq!(
             (&answer["response"]["uid"], &answer["response"]["allowed"]),
             (&json!("u1"), &json!(false))
         );
-        refuser.allow_all();
+        webhook.allow_all();
         assert_eq!(ask().await["response"]["allowed"], true);
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use canopy_contract::describe::{Metric, Quality};
 use serde::Serialize;
 
-use crate::up::workshop::Made;
+use crate::up::local_models::TrainedModel;
 
 /// What is where.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,7 +35,7 @@ pub(crate) struct Served {
 
 impl Served {
     /// The model that was made, at its address.
-    pub(crate) fn new(made: &Made, address: SocketAddr) -> Self {
+    pub(crate) fn new(made: &TrainedModel, address: SocketAddr) -> Self {
         Self {
             model: made.called(),
             version: made.config.version.clone(),

@@ -175,12 +175,13 @@ fn a_table_that_cannot_be_asked_about_is_told_and_nothing_is_answered() -> Resul
 }
 
 #[test]
-fn a_table_without_rows_has_no_answers() -> Result<()> {
+fn a_table_without_rows_is_an_error() -> Result<()> {
     let folder = Folder::new()?;
     let model = trained(&folder, &[])?;
     let table = "sepal_length,sepal_width,petal_length,petal_width\n";
     let ended = run(&["predict", "--model", &model, "--input", "-"], table)?;
-    assert_eq!((ended.output.as_str(), ended.errors.as_str(), ended.code), ("", "", Some(0)));
+    let expected = "error: failed to read -: data has a header but no rows below it\n";
+    assert_eq!((ended.output.as_str(), ended.errors.as_str(), ended.code), ("", expected, Some(1)));
     Ok(())
 }
 

@@ -38,6 +38,38 @@ fn a_link_stays_and_the_file_behind_it_is_written() -> Result<()> {
 }
 
 #[test]
+fn the_manifest_is_not_replaced_by_the_model() -> Result<()> {
+    let folder = Folder::new()?;
+    let manifest = folder.write("iris.yaml", IRIS)?;
+    symlink(&manifest, folder.path("link"))?;
+    for out in [manifest.clone(), folder.argument("link")] {
+        let ended = run(&["train", "-f", &manifest, "-o", &out], "")?;
+        let expected = format!("error: -o {out} is the manifest itself: choose another file for the model\n");
+        assert_eq!((ended.code, ended.errors), (Some(1), expected));
+        assert_eq!(fs::read_to_string(&manifest)?, IRIS);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_standard_output_is_named() -> Result<()> {
+    let folder = Folder::new()?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_canopy"));
+    let out = folder.argument("model");
+    command.args(["train", "-f", &folder.write("iris.yaml", IRIS)?, "-o", &out]).env_clear();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let ended = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()).output()?;
+    let errors = String::from_utf8(ended.stderr)?;
+    let expected = format!(
+        "error: wrote {out}, but not the report: failed to write to standard output: No space left on device (os error 28)\n"
+    );
+    assert!(errors.ends_with(&expected), "{errors}");
+    assert_eq!(ended.status.code(), Some(1));
+    Artifact::read(&folder.path("model"))?;
+    Ok(())
+}
+
+#[test]
 fn a_device_stays_one() -> Result<()> {
     let folder = Folder::new()?;
     assert_eq!(train(&folder, "/dev/null")?.code, Some(0));
@@ -120,7 +152,7 @@ fn a_namespace_that_is_none_is_refused_before_training() -> Result<()> {
     let up = run(&["up", "-f", &file, "--data", &folder.argument("data")], "")?;
     for ended in [train, up] {
         assert!(
-            ended.errors.contains("line 7: PredictorModel demo: metadata.namespace: must have"),
+            ended.errors.contains("line 8: PredictorModel demo: metadata.namespace: must have"),
             "{ended:?}"
         );
         assert_eq!(ended.code, Some(1), "{ended:?}");

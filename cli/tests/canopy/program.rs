@@ -80,7 +80,12 @@ pub(crate) struct Up {
 impl Up {
     /// Starts it on free ports and waits until it says what is where.
     pub(crate) async fn start(data: &Path, manifests: &[&str]) -> Result<Self> {
-        let mut process = start(data, &[&["--output", "json"], &flags(manifests)[..]].concat())?;
+        Self::start_with(data, &flags(manifests)).await
+    }
+
+    /// The same with other flags.
+    pub(crate) async fn start_with(data: &Path, more: &[&str]) -> Result<Self> {
+        let mut process = start(data, &[&["--output", "json"], more].concat())?;
         let summary = until("the summary", SOON, async || {
             process.still_runs()?;
             let lines = process.lines();

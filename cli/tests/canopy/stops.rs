@@ -91,8 +91,8 @@ async fn faults_of_manifests_are_told_with_file_and_line() -> Result<()> {
     check(
         &[&typo],
         &[
-            format!("error: {typo}: line 8: PredictorModel demo: spec.version: must be text, in quotes where it looks like something else, but is 1.0"),
-            format!("{typo}: line 13: PredictorModel demo: spec.train.algorithm.randomForest.tress: there is no such field; there are bootstrap, maxDepth, maxFeatures, minSamplesLeaf, seed, trees"),
+            format!("error: {typo}: line 9: PredictorModel demo: spec.version: must be text, in quotes where it looks like something else, but is 1.0"),
+            format!("{typo}: line 14: PredictorModel demo: spec.train.algorithm.randomForest.tress: there is no such field; there are bootstrap, maxDepth, maxFeatures, minSamplesLeaf, seed, trees"),
         ],
     )
     .await?;
@@ -132,7 +132,7 @@ async fn a_request_in_flight_is_answered_before_the_end() -> Result<()> {
     let address = up.gateway("").replace("http://", "");
     let mut stream = TcpStream::connect(&address).await?;
     let (head, body) = (
-        "POST /api/predict HTTP/1.1\r\nHost: canopy\r\nContent-Length: 22\r\n\r\n",
+        "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 22\r\n\r\n",
         "{\"features\":[2,2,0,0]}",
     );
     stream.write_all(format!("{head}{}", &body[..10]).as_bytes()).await?;
@@ -156,6 +156,51 @@ async fn a_request_in_flight_is_answered_before_the_end() -> Result<()> {
     stream.read_to_string(&mut answer).await?;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"class\":1"), "{answer}");
     ends_well(&mut up.process).await
+}
+
+#[tokio::test]
+async fn a_second_interrupt_ends_it_at_once() -> Result<()> {
+    let folder = Folder::new()?;
+    let mut up = Up::start(&folder.path("data"), &[]).await?;
+    let mut stream = TcpStream::connect(up.gateway("").replace("http://", "")).await?;
+    // A request that does not end keeps the process from ending by itself.
+    stream.write_all(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 22\r\n\r\n{").await?;
+    let metrics = up.summary["metrics"].as_str().context("the summary names the metrics")?.to_owned();
+    until("the gateway to have the request", SOON, async || {
+        let in_flight =
+            Scrape(up.get(&metrics).await?.text).count("canopy_gateway_requests_in_flight", &[])?;
+        ensure!(in_flight == 1, "{in_flight} requests are in flight, expected 1");
+        Ok(())
+    })
+    .await?;
+    up.process.signal(Signal::INT)?;
+    until("the first interrupt to be handled", SOON, async || {
+        ensure!(up.process.lines().iter().any(|line| line.contains("shutting down")), "not yet");
+        Ok(())
+    })
+    .await?;
+    up.process.still_runs()?;
+    up.process.signal(Signal::INT)?;
+    assert_eq!(up.process.ended().await?.code(), Some(130));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_data_folder_is_used_by_one_process_at_a_time() -> Result<()> {
+    let folder = Folder::new()?;
+    let data = folder.path("data");
+    let mut first = Up::start(&data, &[]).await?;
+    let mut second = start(&data, &[])?;
+    assert_eq!(second.ended().await?.code(), Some(1));
+    let expected = format!(
+        "error: {} is in use by another canopy up; end that one, or choose another folder with --data",
+        data.display()
+    );
+    assert_eq!(second.lines(), [expected]);
+    first.process.signal(Signal::TERM)?;
+    ends_well(&mut first.process).await?;
+    Up::start(&data, &[]).await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -139,3 +139,28 @@ async fn a_folder_serves_again_and_a_changed_manifest_is_trained_anew() -> Resul
     assert!(data.join("canopy.db").is_file(), "the database is not in the folder");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_request_for_another_host_is_refused_on_every_port() -> Result<()> {
+    let folder = Folder::new()?;
+    let up = Up::start_with(&folder.path("data"), &["--allowed-hosts", "models.test,other.test"]).await?;
+    let client = reqwest::Client::new();
+    let predictor = up.summary["models"][0]["predictor"].as_str().context("a predictor")?;
+    let metrics = up.summary["metrics"].as_str().context("the metrics")?;
+    for (url, is_admin) in [
+        (up.gateway("/api/models"), false),
+        (format!("{predictor}/model"), false),
+        (metrics.to_owned(), true),
+    ] {
+        let status = async |host: &str| -> Result<u16> {
+            Ok(client.get(&url).header("host", host).send().await?.status().as_u16())
+        };
+        assert_eq!(status("evil.example").await?, 421, "{url}");
+        assert_eq!(status("localhost").await?, 200, "{url}");
+        assert_eq!(status("models.test").await?, if is_admin { 421 } else { 200 }, "{url}");
+    }
+    let refused = client.post(up.gateway("/api/predict")).header("host", "evil.example").send().await?;
+    let problem: Value = refused.json().await?;
+    assert_eq!(problem["code"], "misdirected_request");
+    Ok(())
+}

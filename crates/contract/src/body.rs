@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use crate::fault::{FAULTS_MAX, Fault, FieldFault, Place};
+use crate::malformed::malformed;
 use crate::rows::Rows;
 
 /// The longest body that a gateway takes, unless it is told otherwise.
@@ -26,13 +27,6 @@ pub enum BodyError {
     /// It is JSON with faults: at least one, at most [`FAULTS_MAX`].
     Faults(Vec<FieldFault>),
 }
-
-/// What editors and spreadsheets put before a text, and what to do about it: the parser would only expect a value.
-const MARKS: [(&[u8], &str); 3] = [
-    (b"\xef\xbb\xbf", "the body begins with a byte order mark; send JSON in UTF-8 without it"),
-    (b"\xff\xfe", "the body is UTF-16; send JSON in UTF-8, without a byte order mark"),
-    (b"\xfe\xff", "the body is UTF-16; send JSON in UTF-8, without a byte order mark"),
-];
 
 const FEATURES: &str = "features";
 const INSTANCES: &str = "instances";
@@ -152,12 +146,9 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
 /// skipped without recursion, so the depth of a body costs nothing.
 /// A member that is null counts as absent, as clients with typed bodies write it: the other one is then read alone.
 fn diagnose(body: &[u8]) -> Result<Rows, BodyError> {
-    if let Some((_, words)) = MARKS.iter().find(|(mark, _)| body.starts_with(mark)) {
-        return Err(BodyError::Malformed((*words).to_owned()));
-    }
     let whole: &RawValue = match serde_json::from_slice(body) {
         Ok(whole) => whole,
-        Err(error) => return Err(BodyError::Malformed(error.to_string())),
+        Err(error) => return Err(BodyError::Malformed(malformed(body, &error))),
     };
     if !whole.get().starts_with('{') {
         let place = Place { member: None, indices: Vec::new() };
@@ -373,9 +364,7 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_told_with_line_and_column() {
-        for body in
-            ["", "{", r#"{"features":[1,"#, r#"{"features":[NaN]}"#, "not json", r#"{"features":[1]}x"#]
-        {
+        for body in ["{", r#"{"features":[1,"#, r#"{"features":[NaN]}"#, "not json", r#"{"features":[1]}x"#] {
             assert!(malformed(body).contains("line 1 column"), "{body}");
         }
         for twice in [
@@ -429,6 +418,23 @@ mod tests {
         #[test]
         fn any_text_of_json_signs_gives_rows_or_an_error(body in r#"[\[\]{}",:a-f0-9eE.\- ]{0,40}"#) {
             drop(parse(format!(r#"{{"features":{body}}}"#).as_bytes()));
+        }
+    }
+
+    #[test]
+    fn frequent_causes_of_malformed_json_are_named() {
+        for (body, expected) in [
+            (&b""[..], "the body is empty; send a JSON object"),
+            (b" \n", "the body is empty; send a JSON object"),
+            (b"\x1f\x8b\x08\0", "the body is compressed by gzip; send JSON uncompressed"),
+            (b"{\"features\":[1,NaN]}", "JSON has no NaN (line 1 column 16); values must be finite numbers"),
+            (
+                b"{\"features\":[\n1,-Infinity]}",
+                "JSON has no -Infinity (line 2 column 4); values must be finite numbers",
+            ),
+            (b"{\"features\":[1,", "EOF while parsing a value at line 1 column 15"),
+        ] {
+            assert_eq!(parse(body), Err(BodyError::Malformed(expected.to_owned())), "{body:?}");
         }
     }
 }

@@ -30,6 +30,8 @@ pub enum Code {
     FeedbackGiven,
     /// The truth that was told is none for the answer it is about.
     InvalidFeedback,
+    /// The request names a host that this server is not called by.
+    MisdirectedRequest,
     /// The query of the URL is not one that the path takes.
     InvalidQuery,
     /// The body's content type is not one that the path takes.
@@ -80,7 +82,7 @@ pub enum Code {
 
 impl Code {
     /// Every word there is.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Ok,
         Self::Accepted,
         Self::MalformedJson,
@@ -93,6 +95,7 @@ impl Code {
         Self::NotRecorded,
         Self::FeedbackGiven,
         Self::InvalidFeedback,
+        Self::MisdirectedRequest,
         Self::InvalidQuery,
         Self::UnsupportedMediaType,
         Self::ListingDisabled,
@@ -133,6 +136,7 @@ impl Code {
             Self::NotRecorded => "not_recorded",
             Self::FeedbackGiven => "feedback_given",
             Self::InvalidFeedback => "invalid_feedback",
+            Self::MisdirectedRequest => "misdirected_request",
             Self::InvalidQuery => "invalid_query",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ListingDisabled => "listing_disabled",
@@ -187,6 +191,7 @@ impl Code {
             Self::FeedbackGiven => 409,
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => 415,
+            Self::MisdirectedRequest => 421,
             Self::InvalidFeatures | Self::InvalidFeedback | Self::InvalidQuery => 422,
             // Sent to nobody: the word of metrics and traces for a client that is gone, as other servers write it.
             Self::ClientClosed => 499,
@@ -223,6 +228,7 @@ impl Code {
             Self::NotRecorded => "The prediction was not recorded",
             Self::FeedbackGiven => "The feedback was given before",
             Self::InvalidFeedback => "The feedback does not fit the prediction",
+            Self::MisdirectedRequest => "The Host header is not allowed",
             Self::InvalidQuery => "Invalid query parameters",
             Self::UnsupportedMediaType => "The content type is not supported here",
             Self::ListingDisabled => "Showing what is recorded is switched off",

@@ -9,6 +9,7 @@ pub mod code;
 pub mod problem;
 pub mod rows;
 pub mod fault;
+pub mod malformed;
 pub mod body;
 pub mod schema;
 pub mod predict;

@@ -46,7 +46,7 @@ pub struct Train {
     pub test_percent: u8,
     /// Below which quality the model never serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gate: Option<Gate>,
+    pub gate: Option<QualityGate>,
 }
 
 /// Where rows come from.
@@ -148,7 +148,7 @@ pub enum MaxFeatures {
 /// A quality that a model must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Gate {
+pub struct QualityGate {
     /// What is measured on the hold-out rows.
     pub metric: Metric,
     /// The least it may be.

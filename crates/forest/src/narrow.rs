@@ -96,11 +96,11 @@ fn best(sorted: &[f64]) -> (Map, usize) {
     best
 }
 
-/// Which part of the values at either end may be left out of the choice of a scale: one in so many.
+/// The shares of the values at either end that may be ignored when a scale is chosen: 1/100 and 1/10.
 const TAILS: [usize; 2] = [100, 10];
 
 /// The power of two that makes the largest value one of about 2^120. So all of the range of 32 bits is used for small
-/// values, and values a hundred times as large, which may be asked about later, are still finite.
+/// values, and values a hundred times as large, which requests may have, are still finite.
 fn scale(sorted: &[f64], offset: f64) -> f64 {
     const LARGEST: i64 = 120;
     let ends = [sorted.first(), sorted.last()].into_iter().flatten();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_map_keeps_apart_is_counted() {
+    fn values_that_no_map_keeps_apart_are_counted() {
         let close = [1.0, 1.0 + 1e-12, 1.0, 1e6, 1e6 + 1e-9, 1e12, 1e12 + 1e-3];
         let (found, rows) = narrowed(&close);
         assert!((4..7).contains(&rows), "{rows} of {found:?}");

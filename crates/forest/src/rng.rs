@@ -1,7 +1,5 @@
-//! Chance that a seed decides.
-//!
-//! Comes in: a seed, and what the draws are for. Goes out: draws that are the same on every machine and after
-//! every upgrade, which a library's generator does not promise. Never: a secret.
+//! Seeded random numbers, the same on every machine and in every version, which a library's generator does not promise.
+//! They are not for secrets.
 
 /// `SplitMix64` (Steele, Lea and Flood 2014).
 pub(crate) struct SeededRng(u64);
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_purposes_and_trees_have_streams_of_their_own_that_repeat() {
+    fn seeds_purposes_and_trees_have_separate_streams_that_repeat() {
         let draws = |seed, purpose| {
             let mut random = SeededRng::new(seed, purpose);
             [random.next(), random.next()]

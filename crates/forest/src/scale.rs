@@ -1,6 +1,4 @@
-//! Standardisation: each feature moved to mean 0 and scaled to variance 1.
-//!
-//! Comes in: samples once, then rows. Goes out: the same rows scaled. Never: an allocation per row.
+//! Scaling of features by an offset and a factor, and standardisation to mean 0 and variance 1.
 
 use linfa::traits::Fit;
 use linfa_preprocessing::linear_scaling::LinearScaler;
@@ -10,9 +8,9 @@ use thiserror::Error;
 use crate::data::samples::Samples;
 use crate::data::seen::Seen;
 
-/// What is taken from each feature, and what it is then multiplied with: `(x - offset) * scale`, in 64 bits.
+/// An offset and a scale for each feature: `(x - offset) * scale`, computed in 64 bits.
 ///
-/// Deserialising checks it, so that a `Scaler` that exists is one that can be used.
+/// Deserialising checks it, so every `Scaler` can be used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Scaler {
@@ -41,7 +39,7 @@ impl From<Scaler> for Parts {
     }
 }
 
-/// Why there is no scaler.
+/// Why a scaler cannot be made.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ScaleError {
     /// The mean or the deviation of a feature is beyond the largest 64-bit float.
@@ -67,7 +65,7 @@ pub enum ScaleError {
         /// The feature's index.
         feature: usize,
     },
-    /// There is nothing to learn from.
+    /// There are no rows.
     #[error("scaler cannot be fitted: there are no rows")]
     NoRows,
 }
@@ -98,7 +96,7 @@ impl Scaler {
         let learned = LinearScaler::standard().fit(&dataset).map_err(|_| ScaleError::NoRows)?;
         let offsets = learned.offsets().to_vec();
         let mut scales = learned.scales().to_vec();
-        // The mean of equal values may be off by a bit, which makes a deviation that is nothing but rounding.
+        // The mean of equal values may be off by a bit, and the deviation is then a rounding error.
         for (column, scale) in dataset.records.columns().into_iter().zip(&mut scales) {
             if column.iter().all(|value| Some(value) == column.first()) {
                 *scale = 1.0;
@@ -116,12 +114,12 @@ impl Scaler {
         })
     }
 
-    /// What is taken from each feature.
+    /// What is subtracted from each feature.
     pub fn offsets(&self) -> &[f64] {
         &self.offsets
     }
 
-    /// What each feature is multiplied with after that.
+    /// What each feature is multiplied by after that.
     pub fn scales(&self) -> &[f64] {
         &self.scales
     }
@@ -134,7 +132,8 @@ impl Scaler {
 
     /// Whether it leaves every value as it is.
     pub fn is_identity(&self) -> bool {
-        self.offsets.iter().all(|offset| *offset == 0.0) && self.scales.iter().all(|scale| *scale == 1.0)
+        self.offsets.iter().all(|offset| *offset == 0.0)
+            && self.scales.iter().all(|scale| scale.to_bits() == 1_f64.to_bits())
     }
 
     /// Replaces the contents of `scaled` by `values` scaled: one row or many, row after row.

@@ -1,14 +1,11 @@
-//! Training as others call it: through samples, and through linfa's traits.
-//!
-//! Comes in: small data sets. Goes out: forests that differ where they must not, or refusals without their reason.
-//! Never: a look inside a tree's growth, which the crate's own tests have.
+//! Training through the public interface: by samples, and by linfa's traits.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
 use std::sync::Mutex;
 
 use canopy_forest::data::samples::Samples;
-use canopy_forest::ensemble::Forest;
+use canopy_forest::ensemble::forest::Forest;
 use canopy_forest::train::parameters::{MaxFeatures, RandomForest, RandomForestParams, TrainError};
 use linfa::traits::{Fit, Predict};
 use linfa::{Dataset, ParamGuard};
@@ -54,7 +51,7 @@ fn a_seed_decides_the_forest_on_any_number_of_threads() {
 }
 
 #[test]
-fn progress_is_told_after_each_tree() {
+fn progress_is_reported_after_each_tree() {
     let told = Mutex::new(Vec::new());
     let samples = Samples::synthetic(50, 2, 1).unwrap();
     small().train(&samples, &|done, total| told.lock().unwrap().push((done, total))).unwrap();
@@ -64,7 +61,7 @@ fn progress_is_told_after_each_tree() {
 }
 
 #[test]
-fn parameters_without_sense_are_refused_by_name() {
+fn parameters_out_of_range_are_refused_by_name() {
     let samples = Samples::synthetic(50, 2, 1).unwrap();
     for (parameters, expected) in [
         (small().trees(0), "trees must be from 1 to 10000, but is 0"),
@@ -78,7 +75,7 @@ fn parameters_without_sense_are_refused_by_name() {
 }
 
 #[test]
-fn data_that_cannot_be_learned_from_is_refused() {
+fn data_that_cannot_be_trained_on_is_refused() {
     check_refused(Array2::zeros((0, 2)), array![], "training data has no rows");
     check_refused(Array2::zeros((2, 0)), array![0, 1], "training data has no features");
     check_refused(array![[1.0], [2.0]], array![1, 1], "training data has one class, but needs at least two");
@@ -97,7 +94,7 @@ fn data_that_cannot_be_learned_from_is_refused() {
 }
 
 #[test]
-fn a_value_that_is_not_finite_in_32_bits_is_told_with_its_row_and_column() {
+fn a_value_that_is_not_finite_in_32_bits_is_refused_with_its_row_and_column() {
     for value in [f64::NAN, f64::NEG_INFINITY, f64::INFINITY, 1e39] {
         let dataset = Dataset::new(array![[1.0, 2.0], [2.0, value]], array![0, 1]);
         let expected = "must be a finite 32-bit number: standardise, or scale the column";
@@ -109,7 +106,7 @@ fn a_value_that_is_not_finite_in_32_bits_is_told_with_its_row_and_column() {
 }
 
 #[test]
-fn without_bootstrap_and_with_all_features_a_forest_knows_its_rows_by_heart() {
+fn without_bootstrap_and_with_all_features_a_forest_predicts_its_training_rows() {
     let samples = Samples::synthetic(200, 3, 4).unwrap();
     let parameters = small().bootstrap(false).max_features(MaxFeatures::All);
     let forest = parameters.train(&samples, &|_, _| {}).unwrap();
@@ -118,7 +115,7 @@ fn without_bootstrap_and_with_all_features_a_forest_knows_its_rows_by_heart() {
 }
 
 #[test]
-fn each_tree_of_a_bootstrap_learns_from_other_rows() {
+fn each_tree_of_a_bootstrap_is_trained_on_other_rows() {
     let samples = Samples::synthetic(200, 2, 4).unwrap();
     let parameters = small().max_features(MaxFeatures::All).max_depth(Some(1));
     let different = |parameters: RandomForestParams| {

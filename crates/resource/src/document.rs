@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
-use crate::fault::{entry, member};
+use crate::field_error::{entry, member};
 
 /// One document.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::document::{self, Document};
-use crate::fault::{FAULTS_MAX, Fault, entry};
+use crate::field_error::{FIELD_ERRORS_MAX, FieldError, entry};
 use crate::model::PredictorModel;
 use crate::{rules, schema};
 
@@ -34,7 +34,7 @@ pub struct Manifests {
 
 impl Manifests {
     /// These and those of `more`; an object must not be in both.
-    pub fn join(&mut self, more: Self) -> Result<(), Vec<Fault>> {
+    pub fn join(&mut self, more: Self) -> Result<(), Vec<FieldError>> {
         let mut twice = Vec::new();
         for model in more.models {
             twice.extend(self.add(model).err());
@@ -45,7 +45,7 @@ impl Manifests {
         if twice.is_empty() { Ok(()) } else { Err(twice) }
     }
 
-    fn add(&mut self, model: PredictorModel) -> Result<(), Fault> {
+    fn add(&mut self, model: PredictorModel) -> Result<(), FieldError> {
         let identity = |model: &PredictorModel| (namespace(model), model.name_any());
         if self.models.iter().any(|other| identity(other) == identity(&model)) {
             return Err(twice("PredictorModel", &model));
@@ -61,7 +61,7 @@ pub struct ConfigMaps(BTreeMap<(String, String), ConfigMap>);
 
 impl ConfigMaps {
     /// One more, of another name than all before.
-    pub fn add(&mut self, config_map: ConfigMap) -> Result<(), Fault> {
+    pub fn add(&mut self, config_map: ConfigMap) -> Result<(), FieldError> {
         let identity = (namespace(&config_map), config_map.name_any());
         if self.0.contains_key(&identity) {
             return Err(twice("ConfigMap", &config_map));
@@ -80,9 +80,9 @@ fn namespace<T: kube::Resource>(object: &T) -> String {
     object.meta().namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
-fn twice<T: kube::Resource>(kind: &str, object: &T) -> Fault {
+fn twice<T: kube::Resource>(kind: &str, object: &T) -> FieldError {
     let (name, namespace) = (object.meta().name.clone().unwrap_or_default(), namespace(object));
-    Fault::at("metadata.name", format!("{kind} {name} in namespace {namespace} is given twice"))
+    FieldError::at("metadata.name", format!("{kind} {name} in namespace {namespace} is given twice"))
 }
 
 /// Why manifests could not be read.
@@ -102,7 +102,7 @@ pub struct Finding {
     /// The kind and the name of the object.
     pub object: String,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: FieldError,
 }
 
 impl fmt::Display for Finding {
@@ -114,7 +114,14 @@ impl fmt::Display for Finding {
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax(error) => error.fmt(f),
+            Self::Syntax(error) => match error.without_snippet() {
+                serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+                    let (line, column) = (location.line(), location.column());
+                    let key = key.as_deref().unwrap_or("a key");
+                    write!(f, "line {line} column {column}: {key} is given twice in one object; remove one")
+                }
+                other => other.fmt(f),
+            },
             Self::Faults(findings) => {
                 let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
                 f.write_str(&lines.join("\n"))
@@ -138,18 +145,21 @@ pub fn read(text: &str) -> Result<Manifests, ManifestError> {
         }
     }
     findings.sort_by_key(|finding: &Finding| finding.line);
-    findings.truncate(FAULTS_MAX);
+    findings.truncate(FIELD_ERRORS_MAX);
     if findings.is_empty() { Ok(manifests) } else { Err(ManifestError::Faults(findings)) }
 }
 
 /// The objects of a document, each with the field it is in: those of a list, as `kubectl get -o yaml` writes one, or the
 /// document itself.
 fn objects(document: &Value) -> Vec<(String, &Value)> {
-    let is_list = document["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
-    match document["items"].as_array().filter(|_| is_list) {
+    match document["items"].as_array().filter(|_| is_list(document)) {
         Some(items) => items.iter().enumerate().map(|(index, item)| (entry("items", index), item)).collect(),
         None => vec![(String::new(), document)],
     }
+}
+
+fn is_list(object: &Value) -> bool {
+    object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"))
 }
 
 /// Where an object stands.
@@ -160,7 +170,7 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    fn finding(&self, fault: Fault) -> Finding {
+    fn finding(&self, fault: FieldError) -> Finding {
         let Self { document, field, object } = self;
         let line = match (field.is_empty(), fault.field.is_empty()) {
             (true, _) => document.line(&fault.field),
@@ -171,7 +181,7 @@ impl At<'_> {
     }
 }
 
-fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fault>> {
+fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<FieldError>> {
     let said = |field: &str| document[field].as_str().unwrap_or_default();
     match (said("apiVersion"), said("kind")) {
         // There are no namespaces on a laptop, so nothing is to be made.
@@ -196,24 +206,31 @@ fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<Fa
         }
         (other, "PredictorModel") => Err(vec![wrong_version(other, MODEL_VERSION)]),
         (other, "ConfigMap") => Err(vec![wrong_version(other, CORE_VERSION)]),
-        (_, "") => Err(vec![Fault::at("kind", "is required: PredictorModel or ConfigMap")]),
+        _ if is_list(document) && !document["items"].is_array() => {
+            Err(vec![FieldError::at("items", "is required in a List, and must be a list of objects")])
+        }
+        _ if is_list(document) => Err(vec![FieldError::at(
+            "kind",
+            "a List in a List is not read; put its items into the outer one",
+        )]),
+        (_, "") => Err(vec![FieldError::at("kind", "is required: PredictorModel or ConfigMap")]),
         (_, other) => {
             let why = format!("{other} is not read here; only PredictorModel, ConfigMap and Namespace are");
-            Err(vec![Fault::at("kind", why)])
+            Err(vec![FieldError::at("kind", why)])
         }
     }
 }
 
-fn wrong_version(found: &str, expected: &str) -> Fault {
-    Fault::at("apiVersion", format!("must be {expected}, but is {found:?}"))
+fn wrong_version(found: &str, expected: &str) -> FieldError {
+    FieldError::at("apiVersion", format!("must be {expected}, but is {found:?}"))
 }
 
-fn typed<T: DeserializeOwned>(document: &Value, schema: &Value) -> Result<T, Vec<Fault>> {
+fn typed<T: DeserializeOwned>(document: &Value, schema: &Value) -> Result<T, Vec<FieldError>> {
     let faults = schema::check(document, schema);
     if !faults.is_empty() {
         return Err(faults);
     }
-    T::deserialize(document).map_err(|error| vec![Fault::at("", error.to_string())])
+    T::deserialize(document).map_err(|error| vec![FieldError::at("", error.to_string())])
 }
 
 fn object_name(document: &Value) -> String {
@@ -268,8 +285,40 @@ mod tests {
         );
         check(
             &DEMO.replace("trees: 100", "trees: 0"),
-            "line 13: PredictorModel demo: spec.train.algorithm.randomForest.trees: must be at least 1, but is 0",
+            "line 14: PredictorModel demo: spec.train.algorithm.randomForest.trees: must be at least 1, but is 0",
         );
+    }
+
+    #[test]
+    fn a_list_without_items_or_in_another_list_is_refused() {
+        let expected = "line 1: List: items: is required in a List, and must be a list of objects";
+        for items in ["", "items:\n", "items: {}\n"] {
+            let text = format!("kind: List\napiVersion: v1\n{items}");
+            let said = read(&text).unwrap_err().to_string();
+            assert!(
+                said.ends_with("List: items: is required in a List, and must be a list of objects"),
+                "{said}"
+            );
+        }
+        check("kind: List\n", expected);
+        check(
+            "kind: List\nitems:\n- {kind: List, items: []}\n",
+            "line 3: List: kind: a List in a List is not read; put its items into the outer one",
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_given_twice_is_named() {
+        check("kind: a\nkind: b\n", "line 2 column 1: kind is given twice in one object; remove one");
+    }
+
+    #[test]
+    fn entries_without_a_name_are_not_compared() {
+        let features = "features: [a, b]\n";
+        let (before, rest) = DEMO.split_once("features:\n").unwrap();
+        let after: String = rest.lines().skip_while(|line| line.trim_start().starts_with("- ")).collect();
+        let said = read(&format!("{before}{features}{after}")).unwrap_err().to_string();
+        assert!(said.contains("spec.features[1]: must be an object") && !said.contains("null"), "{said}");
     }
 
     #[test]
@@ -310,7 +359,7 @@ mod tests {
                    at most 63 characters long, but is \"Bad_NS\"";
         check(
             &DEMO.replace("  name: demo\n", "  name: demo\n  namespace: Bad_NS\n"),
-            &format!("line 7: PredictorModel demo: metadata.namespace: {why}"),
+            &format!("line 8: PredictorModel demo: metadata.namespace: {why}"),
         );
         check(
             &DATA.replace("{name: a}", "{name: a, namespace: Bad_NS}"),

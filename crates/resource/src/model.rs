@@ -208,8 +208,8 @@ pub struct Train {
     pub test_percent: Option<u8>,
     /// The quality below which the model never gets traffic. Without it every model does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Gate")]
-    pub gate: Option<Gate>,
+    #[schemars(with = "QualityGate")]
+    pub gate: Option<QualityGate>,
     /// What each pod needs to train, before it serves. A little CPU and memory, and no limit, unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Resources")]
@@ -361,7 +361,7 @@ pub enum MaxFeatures {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = GATE_IS_A_SHARE)]
 #[serde(rename_all = "camelCase")]
-pub struct Gate {
+pub struct QualityGate {
     /// What is measured on the rows kept from training. Accuracy is the share of them that is predicted right.
     pub metric: Metric,
     /// The least it may be, from 0 to 1: a whole number, or a decimal in quotes.

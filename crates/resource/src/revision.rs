@@ -8,7 +8,8 @@ use canopy_contract::describe::Metric;
 use canopy_contract::names::REVISION_DIGITS;
 use canopy_contract::schema::Feature;
 use canopy_contract::serving::{
-    Algorithm, Data, Download, Gate, MaxFeatures, RandomForest, ServingConfig, Source, Synthetic, Train,
+    Algorithm, Data, Download, MaxFeatures, QualityGate, RandomForest, ServingConfig, Source, Synthetic,
+    Train,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -96,7 +97,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 fn training(train: &Train, sha256: Option<&str>) -> Normal {
     let Train { data, algorithm, standardize, test_percent, gate } = train;
-    let gate = gate.as_ref().map(|Gate { metric, min }: &Gate| {
+    let gate = gate.as_ref().map(|QualityGate { metric, min }: &QualityGate| {
         let metric = match metric {
             Metric::Accuracy => "Accuracy",
         };

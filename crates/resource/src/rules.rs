@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::decimal::Decimal;
-use crate::fault::{Fault, entry};
+use crate::field_error::{FieldError, entry};
 use crate::model::{
     BOUNDS_ARE_IN_ORDER, EVERY_SYNTHETIC_FEATURE_IS_NAMED, GATE_IS_A_SHARE, ONE_KIND_OF_ALGORITHM,
     ONE_KIND_OF_DATA, ONE_KIND_OF_SOURCE, PredictorModel, PredictorModelSpec, SHA256_IS_HEXADECIMAL,
@@ -20,10 +20,10 @@ use crate::model::{
 const CONFIG_MAP_MAX_BYTES: usize = 1 << 20;
 
 /// The rules that `model` breaks.
-pub(crate) fn check(model: &PredictorModel) -> Vec<Fault> {
+pub(crate) fn check(model: &PredictorModel) -> Vec<FieldError> {
     let mut faults = Vec::new();
     if let Err(error) = ModelName::try_from(model.name_any()) {
-        faults.push(Fault::at("metadata.name", error.why()));
+        faults.push(FieldError::at("metadata.name", error.why()));
     }
     faults.extend(namespace_fault(model.meta()));
     check_spec(&model.spec, &mut faults);
@@ -31,7 +31,7 @@ pub(crate) fn check(model: &PredictorModel) -> Vec<Fault> {
 }
 
 /// The rules of the API server that `config_map` breaks.
-pub(crate) fn check_config_map(config_map: &ConfigMap) -> Vec<Fault> {
+pub(crate) fn check_config_map(config_map: &ConfigMap) -> Vec<FieldError> {
     let mut faults = Vec::from_iter(namespace_fault(config_map.meta()));
     let text = config_map.data.iter().flatten().map(|(_, text)| text.len());
     let binary = config_map.binary_data.iter().flatten().map(|(_, bytes)| bytes.0.len());
@@ -41,13 +41,13 @@ pub(crate) fn check_config_map(config_map: &ConfigMap) -> Vec<Fault> {
             "has {bytes} bytes, but Kubernetes takes at most {CONFIG_MAP_MAX_BYTES} in a ConfigMap: put the table on a \
              web server and name it by uri"
         );
-        faults.push(Fault::at("data", why));
+        faults.push(FieldError::at("data", why));
     }
     faults
 }
 
 /// A namespace is a DNS label (RFC 1123).
-fn namespace_fault(metadata: &ObjectMeta) -> Option<Fault> {
+fn namespace_fault(metadata: &ObjectMeta) -> Option<FieldError> {
     let namespace = metadata.namespace.as_deref()?;
     let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     let is_label = (1..=63).contains(&namespace.len())
@@ -59,14 +59,14 @@ fn namespace_fault(metadata: &ObjectMeta) -> Option<Fault> {
         "must have lower-case letters, digits and '-' only, begin and end with a letter or a digit, and be at most 63 \
          characters long, but is {shown:?}"
     );
-    (!is_label).then(|| Fault::at("metadata.namespace", why))
+    (!is_label).then(|| FieldError::at("metadata.namespace", why))
 }
 
-fn check_spec(spec: &PredictorModelSpec, faults: &mut Vec<Fault>) {
+fn check_spec(spec: &PredictorModelSpec, faults: &mut Vec<FieldError>) {
     let train = &spec.train;
     let mut rule = |kept: bool, field: &str, (_, message): (&str, &str)| {
         if !kept {
-            faults.push(Fault::at(field, message));
+            faults.push(FieldError::at(field, message));
         }
     };
 

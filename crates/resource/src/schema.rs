@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::fault::{FAULTS_MAX, Fault, entry, member};
+use crate::field_error::{FIELD_ERRORS_MAX, FieldError, entry, member};
 use crate::model::PredictorModel;
 
 /// The schema of a `PredictorModel`, with the metadata that the API server adds to it.
@@ -35,30 +35,30 @@ fn of<T: JsonSchema>() -> Value {
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// What is wrong with `value`, in the order of the document; at most [`FAULTS_MAX`].
-pub(crate) fn check(value: &Value, schema: &Value) -> Vec<Fault> {
+/// What is wrong with `value`, in the order of the document; at most [`FIELD_ERRORS_MAX`].
+pub(crate) fn check(value: &Value, schema: &Value) -> Vec<FieldError> {
     let mut faults = Vec::new();
     check_value("", value, schema, &mut faults);
-    faults.truncate(FAULTS_MAX);
+    faults.truncate(FIELD_ERRORS_MAX);
     faults
 }
 
-fn check_value(field: &str, value: &Value, schema: &Value, faults: &mut Vec<Fault>) {
+fn check_value(field: &str, value: &Value, schema: &Value, faults: &mut Vec<FieldError>) {
     if let Some(expected) = wrong_kind(value, schema) {
-        return faults.push(Fault::at(field, format!("must be {expected}, but is {}", shown(value))));
+        return faults.push(FieldError::at(field, format!("must be {expected}, but is {}", shown(value))));
     }
     if let Some(choices) = schema["enum"].as_array().filter(|choices| !choices.contains(value)) {
         let choices: Vec<_> = choices.iter().filter_map(Value::as_str).collect();
         let why = format!("must be one of {}, but is {}", choices.join(", "), shown(value));
-        return faults.push(Fault::at(field, why));
+        return faults.push(FieldError::at(field, why));
     }
     match value {
         Value::Object(members) => check_object(field, members, schema, faults),
         Value::Array(entries) => check_list(field, entries, schema, faults),
-        Value::String(text) => faults.extend(text_fault(text, schema).map(|why| Fault::at(field, why))),
+        Value::String(text) => faults.extend(text_fault(text, schema).map(|why| FieldError::at(field, why))),
         Value::Number(number) => {
             let fault = number.as_f64().and_then(|number| number_fault(number, schema));
-            faults.extend(fault.map(|why| Fault::at(field, why)));
+            faults.extend(fault.map(|why| FieldError::at(field, why)));
         }
         Value::Null | Value::Bool(_) => {}
     }
@@ -81,7 +81,7 @@ fn wrong_kind(value: &Value, schema: &Value) -> Option<&'static str> {
     (!right).then_some(expected)
 }
 
-fn check_object(field: &str, members: &Map<String, Value>, schema: &Value, faults: &mut Vec<Fault>) {
+fn check_object(field: &str, members: &Map<String, Value>, schema: &Value, faults: &mut Vec<FieldError>) {
     let known = schema["properties"].as_object();
     for (name, value) in members {
         let below = member(field, name);
@@ -89,28 +89,39 @@ fn check_object(field: &str, members: &Map<String, Value>, schema: &Value, fault
             check_value(&below, value, schema, faults);
         } else if let Some(known) = known {
             let known: Vec<_> = known.keys().map(String::as_str).collect();
-            faults.push(Fault::at(below, format!("there is no such field; there are {}", known.join(", "))));
+            faults.push(FieldError::at(
+                below,
+                format!("there is no such field; there are {}", known.join(", ")),
+            ));
         } else {
             check_value(&below, value, &schema["additionalProperties"], faults);
         }
     }
     if let Some(most) = schema["maxProperties"].as_u64().filter(|most| members.len() as u64 > *most) {
-        faults.push(Fault::at(field, format!("must have at most {most} entries, but has {}", members.len())));
+        faults.push(FieldError::at(
+            field,
+            format!("must have at most {most} entries, but has {}", members.len()),
+        ));
     }
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for name in required.filter(|name| !members.contains_key(*name)) {
-        faults.push(Fault::at(member(field, name), "is required"));
+        faults.push(FieldError::at(member(field, name), "is required"));
     }
 }
 
-fn check_list(field: &str, entries: &[Value], schema: &Value, faults: &mut Vec<Fault>) {
+fn check_list(field: &str, entries: &[Value], schema: &Value, faults: &mut Vec<FieldError>) {
     let bound = |name: &str| schema[name].as_u64().map(|bound| bound as usize);
     if let Some(most) = bound("maxItems").filter(|most| entries.len() > *most) {
-        faults.push(Fault::at(field, format!("must have at most {most} entries, but has {}", entries.len())));
+        faults.push(FieldError::at(
+            field,
+            format!("must have at most {most} entries, but has {}", entries.len()),
+        ));
     }
     if let Some(least) = bound("minItems").filter(|least| entries.len() < *least) {
-        faults
-            .push(Fault::at(field, format!("must have at least {least} entries, but has {}", entries.len())));
+        faults.push(FieldError::at(
+            field,
+            format!("must have at least {least} entries, but has {}", entries.len()),
+        ));
     }
     for (index, value) in entries.iter().enumerate() {
         check_value(&entry(field, index), value, &schema["items"], faults);
@@ -123,9 +134,13 @@ fn check_list(field: &str, entries: &[Value], schema: &Value, faults: &mut Vec<F
     let mut seen: Map<String, Value> = Map::new();
     for (index, value) in entries.iter().enumerate() {
         let key = key(&schema["x-kubernetes-list-map-keys"], value);
+        // An entry without its key has an error of its own.
+        if key.is_null() {
+            continue;
+        }
         if let Some(first) = seen.insert(key.to_string(), index.into()) {
-            let why = format!("{} stands in entry {first} already", shown(&key));
-            faults.push(Fault::at(entry(field, index), why));
+            let why = format!("{} is already in entry {first}", shown(&key));
+            faults.push(FieldError::at(entry(field, index), why));
         }
     }
 }

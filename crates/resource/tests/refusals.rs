@@ -311,9 +311,9 @@ fn a_name_is_given_once() {
     check(
         "/spec/features/2",
         &json!({"name": "length"}),
-        "spec.features[2]: \"length\" stands in entry 0 already",
+        "spec.features[2]: \"length\" is already in entry 0",
     );
-    check("/spec/classes/1", &json!("setosa"), "spec.classes[1]: \"setosa\" stands in entry 0 already");
+    check("/spec/classes/1", &json!("setosa"), "spec.classes[1]: \"setosa\" is already in entry 0");
 }
 
 #[test]

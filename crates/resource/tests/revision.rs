@@ -5,13 +5,13 @@
 use std::path::Path;
 
 use canopy_resource::manifest;
-use canopy_resource::plan::Plan;
+use canopy_resource::resolve::ResolvedModel;
 use serde_json::{Value, json};
 
 const DATA: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: rows}, data: {a.csv: \"a,b\\n1,x\\n\", b.csv: \"a,b\\n2,x\\n\"}}";
 
 /// The plan of a model whose spec is the smallest one with `more` merged into it.
-fn plan(more: &Value) -> Plan {
+fn plan(more: &Value) -> ResolvedModel {
     let mut spec = json!({
         "version": "1.0",
         "train": {"data": {"synthetic": {}}, "algorithm": {"randomForest": {}}},
@@ -26,7 +26,7 @@ fn plan(more: &Value) -> Plan {
     });
     let mut manifests = manifest::read(DATA).unwrap();
     let model = serde_json::from_value(model).unwrap();
-    Plan::new(&model, &manifests.config_maps, Path::new("/data"))
+    ResolvedModel::new(&model, &manifests.config_maps, Path::new("/data"))
         .unwrap_or_else(|refusal| panic!("{refusal} in {more}: {:?}", manifests.models.pop()))
 }
 

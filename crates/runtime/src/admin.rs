@@ -22,6 +22,7 @@ use crate::metrics::{self, Registry};
 use crate::negotiation::prefers_openmetrics;
 use crate::readiness::Readiness;
 use crate::server::connections::Connections;
+use crate::server::host_check::AllowedHosts;
 use crate::server::workers::Workers;
 use crate::server::{Peer, ServeOptions, Timing, serve};
 use crate::shutdown::Shutdown;
@@ -64,6 +65,14 @@ pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry, co
         drain: Duration::ZERO,
         grace: Duration::ZERO,
         on_panic: || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        hosts: listener
+            .local_addr()
+            .map_or_else(|_| AllowedHosts::default(), |address| AllowedHosts::of_listener(address, &[])),
+        on_wrong_host: || {
+            let how =
+                "the Host header must be localhost or an IP address where the admin port is on loopback";
+            problem(StatusCode::MISDIRECTED_REQUEST, how)
+        },
         tells_peer: true,
     };
     let never_ordered = Shutdown::new(Readiness::new());

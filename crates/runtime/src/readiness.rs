@@ -23,8 +23,8 @@ impl Readiness {
     }
 
     /// A gate named `part`, closed for `reason` until it is opened.
-    pub fn gate(&self, part: impl Into<String>, reason: impl Into<String>) -> Gate {
-        let gate = Gate { readiness: self.clone(), part: part.into() };
+    pub fn gate(&self, part: impl Into<String>, reason: impl Into<String>) -> ReadinessGate {
+        let gate = ReadinessGate { readiness: self.clone(), part: part.into() };
         gate.close(reason);
         gate
     }
@@ -53,12 +53,12 @@ impl Readiness {
 
 /// One part's say in the readiness of the process.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub struct ReadinessGate {
     readiness: Readiness,
     part: String,
 }
 
-impl Gate {
+impl ReadinessGate {
     /// The part is ready.
     pub fn open(&self) {
         self.readiness.with(|state| state.closed.remove(&self.part));

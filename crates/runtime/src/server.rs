@@ -10,6 +10,7 @@ mod memory_limit;
 pub mod body_memory;
 mod timeouts;
 pub mod response_body;
+pub mod host_check;
 mod socket;
 mod service;
 mod connection;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::server::connection::Terms;
 pub use crate::server::connection::Timing;
 use crate::server::connections::Connections;
+use crate::server::host_check::AllowedHosts;
 use crate::server::workers::Workers;
 use crate::shutdown::Shutdown;
 
@@ -53,6 +55,10 @@ pub struct ServeOptions {
     pub grace: Duration,
     /// What a caller is told when the code that should have answered panicked.
     pub on_panic: fn() -> Response,
+    /// The hosts that requests may name.
+    pub hosts: AllowedHosts,
+    /// The response to a request that names another host.
+    pub on_wrong_host: fn() -> Response,
     /// Whether a request says who sent it, as an extension [`Peer`]; it costs an allocation.
     pub tells_peer: bool,
 }
@@ -63,10 +69,27 @@ pub struct Peer(pub SocketAddr);
 
 /// Serves until the order to stop and returns when the last request is answered, or `grace` is over.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: Shutdown) {
-    let ServeOptions { workers, connections, timing, drain, grace, on_panic, tells_peer } = options;
+    let ServeOptions {
+        workers,
+        connections,
+        timing,
+        drain,
+        grace,
+        on_panic,
+        hosts,
+        on_wrong_host,
+        tells_peer,
+    } = options;
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
     let refusals = Arc::new(Semaphore::new(REFUSED_WITH_WORDS));
-    let terms = Terms { on_panic, timing, shutdown: shutdown.clone(), closing: closing.clone() };
+    let terms = Terms {
+        on_panic,
+        hosts,
+        on_wrong_host,
+        timing,
+        shutdown: shutdown.clone(),
+        closing: closing.clone(),
+    };
     let mut drained = pin!(async {
         shutdown.triggered().await;
         tokio::time::sleep(drain).await;

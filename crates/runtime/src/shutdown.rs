@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::readiness::Readiness;
 
+/// The exit code of a process that was interrupted before it had finished: 128 and the number of SIGINT.
+const INTERRUPTED: i32 = 130;
+
 /// The order to stop.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
@@ -36,6 +39,10 @@ impl Shutdown {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::info!("shutting down");
             triggered.trigger();
+            if interrupt.recv().await.is_some() {
+                // The user pressed ctrl-C again: requests in flight and spans are dropped.
+                std::process::exit(INTERRUPTED);
+            }
         });
         Ok(shutdown)
     }

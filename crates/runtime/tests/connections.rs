@@ -16,6 +16,7 @@ use canopy_runtime::admin::{self, LogControl};
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::server::connections::Connections;
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::server::{ServeOptions, Timing, serve};
 use canopy_runtime::shutdown::Shutdown;
@@ -59,6 +60,8 @@ async fn start(timing: Timing, max: usize) -> Running {
         drain: Duration::ZERO,
         grace: PATIENCE,
         on_panic: || -> Response { StatusCode::INTERNAL_SERVER_ERROR.into_response() },
+        hosts: AllowedHosts::of_listener(address, &["test".to_owned(), "t".to_owned()]),
+        on_wrong_host: || StatusCode::MISDIRECTED_REQUEST.into_response(),
         tells_peer: true,
     };
     tokio::spawn(serve(listener, router, options, Shutdown::new(Readiness::new())));
@@ -310,7 +313,7 @@ async fn the_admin_port_has_a_cap_too() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, registry) = (listener.local_addr().unwrap(), Registry::new());
     admin::spawn(listener, Readiness::new(), registry.clone(), LogControl::Off);
-    let request = b"GET /live HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
+    let request = b"GET /live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut silent = Vec::new();
     // Three quarters of 256.
     for _ in 0..192 {
@@ -336,5 +339,15 @@ async fn an_unread_body_that_is_small_costs_no_connection() {
         stream.write_all(request.as_bytes()).await.unwrap();
         let answer = read_until(&mut stream, "too large").await;
         assert!(answer.starts_with("HTTP/1.1 413 ") && !answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_names_a_host_which_is_not_allowed_is_refused() {
+    let server = start(Timing::default(), 10).await;
+    for (host, expected) in [("test", "200 "), ("localhost", "200 "), ("evil.example", "421 ")] {
+        let request = format!("GET /fast HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let answer = ended(server.address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{host}: {answer}");
     }
 }

@@ -13,6 +13,7 @@ use axum::routing::get;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::server::connections::Connections;
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::server::{ServeOptions, Timing, serve};
 use canopy_runtime::shutdown::Shutdown;
@@ -70,6 +71,8 @@ async fn start(drain: Duration, grace: Duration) -> Running {
         drain,
         grace,
         on_panic,
+        hosts: AllowedHosts::Any,
+        on_wrong_host: || StatusCode::MISDIRECTED_REQUEST.into_response(),
         tells_peer: false,
     };
     let served = tokio::spawn(serve(listener, router, options, shutdown.clone()));

@@ -104,15 +104,15 @@ impl Balancer {
 
     /// Replaces the endpoints by those at `addresses`.
     pub(crate) fn replace(&self, addresses: impl Iterator<Item = SocketAddr>) {
-        self.renew(addresses, |_| false);
+        self.update(addresses, |_| false);
     }
 
     /// Adds the endpoints at `addresses`, and removes unreachable ones.
     pub(crate) fn add(&self, addresses: impl Iterator<Item = SocketAddr>) {
-        self.renew(addresses, |endpoint| !endpoint.outlier.is_unreachable());
+        self.update(addresses, |endpoint| !endpoint.outlier.is_unreachable());
     }
 
-    fn renew(&self, addresses: impl Iterator<Item = SocketAddr>, stays: impl Fn(&Endpoint) -> bool) {
+    fn update(&self, addresses: impl Iterator<Item = SocketAddr>, stays: impl Fn(&Endpoint) -> bool) {
         let table = self.table.load();
         let before: BTreeMap<_, _> = table.iter().map(|endpoint| (endpoint.pool.url(), endpoint)).collect();
         let endpoints: Vec<_> = addresses.filter_map(|address| ConnectionPool::new(address.into())).collect();

@@ -98,16 +98,16 @@ mod tests {
             after: u64,
             resolution: Result<Resolution, String>,
             next: &NextStep,
-            balancer: usize,
+            endpoints: usize,
         ) {
             self.now += Duration::from_secs(after);
             let found = self.refresh.apply(&resolution, &self.balancer, &Tuning::default(), self.now);
-            assert_eq!((&found, self.balancer.len()), (next, balancer), "{resolution:?}");
+            assert_eq!((&found, self.balancer.len()), (next, endpoints), "{resolution:?}");
         }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it stands beside look-ups that failed")]
-    fn balancer(count: u8, ttl: u64) -> Result<Resolution, String> {
+    fn endpoints(count: u8, ttl: u64) -> Result<Resolution, String> {
         let addresses = (1..=count).map(|last| [127, 0, 0, last].into()).collect();
         Ok(Resolution::Endpoints(addresses, Duration::from_secs(ttl)))
     }
@@ -115,49 +115,49 @@ mod tests {
     #[test]
     fn the_ttl_is_respected_between_one_and_five_seconds() {
         let mut case = Case::new();
-        case.check(0, balancer(1, 30), &FIVE, 1);
-        case.check(5, balancer(3, 3), &NextStep::ResolveIn(Duration::from_secs(3)), 3);
-        case.check(3, balancer(2, 0), &ONE, 2);
+        case.check(0, endpoints(1, 30), &FIVE, 1);
+        case.check(5, endpoints(3, 3), &NextStep::ResolveIn(Duration::from_secs(3)), 3);
+        case.check(3, endpoints(2, 0), &ONE, 2);
     }
 
     #[test]
     fn a_truncated_response_adds_endpoints_and_removes_none() {
         let mut case = Case::new();
-        case.check(0, balancer(2, 5), &FIVE, 2);
+        case.check(0, endpoints(2, 5), &FIVE, 2);
         let some = vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()];
         case.check(5, Ok(Resolution::SomeEndpoints(some, Duration::from_secs(5))), &FIVE, 3);
         let asked = case.balancer.pick(&[]).unwrap();
         case.balancer.failed(&asked, &UpstreamError::Unreachable { why: String::new(), delivered: false });
         let other = vec![[127, 0, 0, 4].into()];
         case.check(5, Ok(Resolution::SomeEndpoints(other, Duration::from_secs(5))), &FIVE, 3);
-        case.check(5, balancer(2, 5), &FIVE, 2);
+        case.check(5, endpoints(2, 5), &FIVE, 2);
     }
 
     #[test]
     fn endpoints_that_dns_no_longer_returns_are_used_for_fifteen_seconds() {
         for (gone, next) in [(Resolution::NoneReady, ONE), (Resolution::Unknown, NextStep::Forget)] {
             let mut case = Case::new();
-            case.check(0, balancer(2, 5), &FIVE, 2);
+            case.check(0, endpoints(2, 5), &FIVE, 2);
             case.check(5, Ok(gone.clone()), &ONE, 2);
             case.check(14, Ok(gone.clone()), &ONE, 2);
             case.check(1, Ok(gone.clone()), &next, 0);
         }
         let mut case = Case::new();
-        case.check(0, balancer(2, 5), &FIVE, 2);
+        case.check(0, endpoints(2, 5), &FIVE, 2);
         case.check(5, Ok(Resolution::Unknown), &ONE, 2);
-        case.check(14, balancer(1, 5), &FIVE, 1);
+        case.check(14, endpoints(1, 5), &FIVE, 1);
         case.check(5, Ok(Resolution::Unknown), &ONE, 1);
         case.check(14, Ok(Resolution::Unknown), &ONE, 1);
-        case.check(1, balancer(1, 5), &FIVE, 1);
+        case.check(1, endpoints(1, 5), &FIVE, 1);
     }
 
     #[test]
     fn vanished_endpoints_that_refuse_connections_are_removed_at_once() {
         let mut case = Case::new();
-        case.check(0, balancer(1, 5), &FIVE, 1);
+        case.check(0, endpoints(1, 5), &FIVE, 1);
         let asked = case.balancer.pick(&[]).unwrap();
         case.balancer.failed(&asked, &UpstreamError::Unreachable { why: String::new(), delivered: false });
-        case.check(1, balancer(1, 5), &FIVE, 1);
+        case.check(1, endpoints(1, 5), &FIVE, 1);
         case.check(1, Ok(Resolution::NoneReady), &ONE, 0);
     }
 
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn endpoints_stay_while_dns_fails() {
         let mut case = Case::new();
-        case.check(0, balancer(2, 5), &FIVE, 2);
+        case.check(0, endpoints(2, 5), &FIVE, 2);
         for _ in 0..100 {
             case.check(5, Err("SERVFAIL".to_owned()), &ONE, 2);
         }

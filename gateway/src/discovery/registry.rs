@@ -85,7 +85,8 @@ impl ModelRegistry {
         id: &ModelRef,
         deadline: Deadline,
     ) -> Result<Arc<Model>, LookupError> {
-        let lookup = self.pending.lock().unwrap_or_else(PoisonError::into_inner).of(id, Instant::now());
+        let lookup =
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).get_or_start(id, Instant::now());
         let outcome = lookup.outcome.get_or_init(|| self.resolve(id));
         let late = |_| {
             LookupError::DnsFailed(format!(
@@ -166,7 +167,7 @@ impl ModelRegistry {
         if let NextStep::ResolveIn(next) =
             watch.refresh.apply(resolution, &model.balancer, &self.tuning, Instant::now())
         {
-            model.count_endpoints();
+            model.update_endpoint_gauge();
             tokio::spawn(watch.run(next));
         }
         model
@@ -177,7 +178,7 @@ impl ModelRegistry {
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
         if watched.get(&model.id).is_some_and(|other| Arc::ptr_eq(other, model)) {
             watched.remove(&model.id);
-            model.count_no_endpoints();
+            model.clear_endpoint_gauge();
         }
     }
 }
@@ -195,7 +196,7 @@ impl ResolveBackoff {
 
     /// Records a forced look-up at `now`; `part` is a random number from 0 to 1.
     fn record_attempt(&mut self, now: Instant, part: f64) {
-        self.until = now + earlier(self.next, part);
+        self.until = now + with_jitter(self.next, part);
         self.next = (self.next * 2).min(BACKOFF_MAX);
     }
 
@@ -206,7 +207,7 @@ impl ResolveBackoff {
 }
 
 /// `time` reduced by up to [`JITTER`]; `part` is a random number from 0 to 1.
-fn earlier(time: Duration, part: f64) -> Duration {
+fn with_jitter(time: Duration, part: f64) -> Duration {
     time.mul_f64(1.0 - JITTER * part)
 }
 
@@ -232,7 +233,7 @@ impl EndpointWatch {
     async fn run(mut self, mut next: Duration) {
         let mut backoff = ResolveBackoff::new(Instant::now());
         loop {
-            let due = Instant::now() + earlier(next, fastrand::f64());
+            let due = Instant::now() + with_jitter(next, fastrand::f64());
             let is_forced = tokio::select! {
                 () = sleep_until(due) => false,
                 () = self.re_resolve.notified() => true,
@@ -258,7 +259,7 @@ impl EndpointWatch {
             if model.balancer.len() != before {
                 backoff.reset();
             }
-            model.count_endpoints();
+            model.update_endpoint_gauge();
             self.log_change(&model, &resolution, before);
         }
     }
@@ -270,11 +271,24 @@ impl EndpointWatch {
         if self.is_failing == was_failing && endpoints == before {
             return;
         }
-        let (id, namespace) = (model.id.name.as_str(), model.id.namespace.as_str());
+        let (model_name, namespace) = (model.id.name.as_str(), model.id.namespace.as_str());
         if let Err(cause) = resolution {
-            tracing::warn!(id, namespace, endpoints, cause, "DNS fails: the last endpoints stay in use");
+            tracing::warn!(
+                model = model_name,
+                namespace,
+                endpoints,
+                cause,
+                "DNS fails: the last endpoints stay in use"
+            );
         } else if let Some(left_out) = LINES.admit() {
-            tracing::info!(id, namespace, endpoints, before, left_out, "the endpoints changed");
+            tracing::info!(
+                model = model_name,
+                namespace,
+                endpoints,
+                before,
+                left_out,
+                "the endpoints changed"
+            );
         }
     }
 }
@@ -298,7 +312,7 @@ impl PendingLookups {
     }
 
     /// The current look-up of `model` at `now`, or a new one.
-    fn of(&mut self, id: &ModelRef, now: Instant) -> Arc<PendingLookup> {
+    fn get_or_start(&mut self, id: &ModelRef, now: Instant) -> Arc<PendingLookup> {
         let keep = self.keep;
         let counts = |lookup: &Arc<PendingLookup>| match lookup.outcome.get() {
             Some(&(_, ended)) => now < ended + keep,
@@ -385,35 +399,41 @@ mod tests {
     #[test]
     fn a_look_up_is_shared_while_in_progress_and_its_negative_result_is_cached() {
         let (mut pending, now) = (PendingLookups::new(Duration::from_secs(1)), Instant::now());
-        let lookup = pending.of(&id(0), now);
-        assert!(Arc::ptr_eq(&lookup, &pending.of(&id(0), now + Duration::from_secs(100))));
+        let lookup = pending.get_or_start(&id(0), now);
+        assert!(Arc::ptr_eq(&lookup, &pending.get_or_start(&id(0), now + Duration::from_secs(100))));
         assert!(lookup.outcome.set((Err(LookupError::Unknown), now)).is_ok());
-        assert!(Arc::ptr_eq(&lookup, &pending.of(&id(0), now + Duration::from_millis(999))));
-        assert!(!Arc::ptr_eq(&lookup, &pending.of(&id(0), now + Duration::from_secs(1))));
+        assert!(Arc::ptr_eq(&lookup, &pending.get_or_start(&id(0), now + Duration::from_millis(999))));
+        assert!(!Arc::ptr_eq(&lookup, &pending.get_or_start(&id(0), now + Duration::from_secs(1))));
     }
 
     #[test]
     fn a_look_up_without_waiting_callers_is_replaced() {
         let (mut pending, now) = (PendingLookups::new(Duration::from_secs(1)), Instant::now());
-        let waiting = pending.of(&id(0), now);
+        let waiting = pending.get_or_start(&id(0), now);
         for number in 1..2 * PENDING_MAX {
             // As for a caller whose deadline passed before DNS responded.
-            drop(pending.of(&id(number), now));
+            drop(pending.get_or_start(&id(number), now));
         }
-        let late = pending.of(&id(2 * PENDING_MAX), now);
-        assert!(Arc::ptr_eq(&late, &pending.of(&id(2 * PENDING_MAX), now)), "the look-up is shared");
-        assert!(Arc::ptr_eq(&waiting, &pending.of(&id(0), now)), "a caller still waits for this one");
+        let late = pending.get_or_start(&id(2 * PENDING_MAX), now);
+        assert!(
+            Arc::ptr_eq(&late, &pending.get_or_start(&id(2 * PENDING_MAX), now)),
+            "the look-up is shared"
+        );
+        assert!(
+            Arc::ptr_eq(&waiting, &pending.get_or_start(&id(0), now)),
+            "a caller still waits for this one"
+        );
     }
 
     #[test]
     fn the_number_of_cached_look_ups_is_bounded() {
         let (mut pending, now) = (PendingLookups::new(Duration::from_secs(1)), Instant::now());
         for number in 0..10_000 {
-            let lookup = pending.of(&id(number), now);
+            let lookup = pending.get_or_start(&id(number), now);
             assert!(lookup.outcome.set((Err(LookupError::Unknown), now)).is_ok());
             assert!(pending.by_model.len() <= PENDING_MAX);
         }
-        pending.of(&id(10_000), now + Duration::from_secs(1));
+        pending.get_or_start(&id(10_000), now + Duration::from_secs(1));
         assert_eq!(pending.by_model.len(), 1, "expired look-ups are removed");
     }
 }

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use canopy_contract::code::Code;
-use canopy_contract::problem::MEDIA_TYPE;
+use canopy_contract::problem::{MEDIA_TYPE, Problem};
 use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use canopy_runtime::trace::RequestSpan;
 use http::header::{ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
@@ -163,6 +164,15 @@ pub(crate) fn panicked() -> Response {
     problem(&ApiError::Internal("a panic"), Language::preferred(&HeaderMap::new()))
 }
 
+/// The response to a request that names another host than this server may be called by.
+pub(crate) fn misdirected() -> Response {
+    let detail = "the Host header must be localhost, an IP address, or a name that this gateway is called by";
+    let problem = Problem::new(Code::MisdirectedRequest, detail);
+    let mut response = (StatusCode::MISDIRECTED_REQUEST, Json(problem)).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    response
+}
+
 fn problem(error: &ApiError, language: Language) -> Response {
     let problem = error.problem(language);
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -187,6 +197,7 @@ mod tests {
     use axum::routing::get;
     use canopy_runtime::readiness::Readiness;
     use canopy_runtime::server::connections::Connections;
+    use canopy_runtime::server::host_check::AllowedHosts;
     use canopy_runtime::server::workers::Workers;
     use canopy_runtime::server::{ServeOptions, Timing, serve};
     use canopy_runtime::shutdown::Shutdown;
@@ -212,6 +223,8 @@ mod tests {
             drain: Duration::ZERO,
             grace: Duration::from_secs(5),
             on_panic: panicked,
+            hosts: AllowedHosts::Any,
+            on_wrong_host: misdirected,
             tells_peer: false,
         };
         let shutdown = Shutdown::new(Readiness::new());

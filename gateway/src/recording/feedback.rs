@@ -3,6 +3,7 @@
 use std::fmt;
 
 use canopy_contract::fault::{FAULTS_MAX, quotable};
+use canopy_contract::malformed::malformed as malformed_reason;
 use canopy_contract::schema::Class;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Number, Value};
@@ -29,7 +30,7 @@ pub(crate) fn evaluate(
     answered: &[u32],
     is_one: bool,
 ) -> Result<Evaluation, ApiError> {
-    let malformed = |error: serde_json::Error| ApiError::MalformedJson(error.to_string());
+    let malformed = |error: serde_json::Error| ApiError::MalformedJson(malformed_reason(body, &error));
     let fault =
         |member: &str, words: String| Err(ApiError::InvalidFeedback(vec![(member.to_owned(), words)]));
     if !body.trim_ascii_start().starts_with(b"{") {

@@ -122,22 +122,22 @@ impl Recorder {
         let entry = Entry { id, revision: revision.clone(), answers, rows };
         let values = entry.values();
         // An entry for one row is limited by the queue itself.
-        let fits = values == 0 || self.take(values);
+        let fits = values == 0 || self.reserve_values(values);
         if !fits {
-            return self.dropped();
+            return self.count_dropped();
         }
         let Ok(place) = self.queue.try_reserve() else {
             if values > 0 {
                 self.values.fetch_sub(values, Ordering::Relaxed);
             }
-            return self.dropped();
+            return self.count_dropped();
         };
         // Incremented before the writer can take the entry, so that a request that reads the number later waits for it.
         self.queued.fetch_add(1, Ordering::AcqRel);
         place.send(entry);
     }
 
-    fn take(&self, values: usize) -> bool {
+    fn reserve_values(&self, values: usize) -> bool {
         let before = self.values.fetch_add(values, Ordering::Relaxed);
         let fits = values <= ENTRY_VALUES_MAX && before + values <= QUEUED_VALUES_MAX;
         if !fits {
@@ -146,7 +146,7 @@ impl Recorder {
         fits
     }
 
-    fn dropped(&self) {
+    fn count_dropped(&self) {
         self.dropped.inc();
         if let Some(left_out) = DROPPED_LINES.admit() {
             tracing::warn!(left_out, "predictions are not recorded: the database does not keep up");

@@ -79,7 +79,7 @@ impl Writer {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         };
-        tokio::select! { biased; () = preparing => {}, () = out_of_time(self.end.clone()) => {} }
+        tokio::select! { biased; () = preparing => {}, () = deadline_passed(self.end.clone()) => {} }
     }
 
     /// The first prediction of the next batch, after a pause in which others may join it. A sender wakes the writer only for the first
@@ -89,12 +89,12 @@ impl Writer {
         let first = tokio::select! {
             biased;
             first = queue.recv() => first?,
-            () = is_near(end) => {
+            () = shutdown_started(end) => {
                 queue.close();
                 return queue.recv().await;
             }
         };
-        tokio::select! { () = sleep(tuning.batch_delay) => {}, () = is_near(end) => {} }
+        tokio::select! { () = sleep(tuning.batch_delay) => {}, () = shutdown_started(end) => {} }
         Some(first)
     }
 
@@ -112,12 +112,12 @@ impl Writer {
     async fn write(&self, batch: &mut Batch) {
         let answers = batch.predictions.len() as u64;
         if answers == 0 {
-            return self.progresses(None);
+            return self.report_progress(None);
         }
         let written = tokio::select! {
             biased;
             written = self.try_until_written(batch) => written,
-            () = out_of_time(self.end.clone()) => Err("the process shuts down"),
+            () = deadline_passed(self.end.clone()) => Err("the process shuts down"),
         };
         if let Err(why) = written {
             tracing::error!(answers, "predictions are dropped: {why}");
@@ -126,11 +126,11 @@ impl Writer {
         self.values.fetch_sub(batch.values, Ordering::Relaxed);
         let latest = batch.predictions.last().and_then(|answer| Uuid::from_slice(&answer.id).ok());
         *batch = Batch::default();
-        self.progresses(latest.and_then(given_at));
+        self.report_progress(latest.and_then(given_at));
     }
 
     /// Reports that everything taken so far is processed; the last prediction was made at `latest`.
-    fn progresses(&self, latest: Option<u64>) {
+    fn report_progress(&self, latest: Option<u64>) {
         self.progress.send_if_modified(|progress| {
             let before = *progress;
             progress.done = self.taken;
@@ -172,13 +172,13 @@ pub(crate) fn given_at(id: Uuid) -> Option<u64> {
 }
 
 /// Waits until shutdown begins or the recorder is dropped.
-async fn is_near(end: &mut watch::Receiver<Option<Instant>>) {
+async fn shutdown_started(end: &mut watch::Receiver<Option<Instant>>) {
     // Both end the wait.
     drop(end.wait_for(Option::is_some).await);
 }
 
 /// Waits until the deadline for the last write, or until the recorder is dropped.
-async fn out_of_time(mut end: watch::Receiver<Option<Instant>>) {
+async fn deadline_passed(mut end: watch::Receiver<Option<Instant>>) {
     let at = end.wait_for(Option::is_some).await.ok().and_then(|at| *at);
     if let Some(at) = at {
         sleep_until(at).await;

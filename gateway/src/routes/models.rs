@@ -91,7 +91,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 
 /// Queries DNS and the predictors, several at once.
 async fn make(app: Arc<App>, span: RequestSpan) -> Bytes {
-    let deadline = Deadline::in_(app.limits.upstream_time.min(LISTING_TIME));
+    let deadline = Deadline::after(app.limits.upstream_time.min(LISTING_TIME));
     let listing = app.catalogue.list(deadline).await;
     let ask = async |id: &ModelRef| match app.catalogue.find_once(id, deadline).await {
         Ok(model) => (id.to_string(), model.describe(&span, deadline).await.ok()),
@@ -127,7 +127,7 @@ pub(crate) async fn one(
     request: Request,
 ) -> Response {
     request_context::handle(&app, "/api/models/{model}", request, async |context, _| {
-        let deadline = Deadline::in_(app.limits.upstream_time);
+        let deadline = Deadline::after(app.limits.upstream_time);
         let model = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
         context.set_model(&model);
         let revision = model.describe(&context.span, deadline).await?;

@@ -66,7 +66,7 @@ enum Failures {
 )]
 pub(crate) async fn default_model(State(app): State<Arc<App>>, request: Request) -> Response {
     request_context::handle(&app, "/api/predict", request, async |context, body| {
-        let deadline = Deadline::in_(app.limits.upstream_time);
+        let deadline = Deadline::after(app.limits.upstream_time);
         let model = app.default(deadline).await?;
         predict(&app, &model, context, body, deadline).await
     })
@@ -90,7 +90,7 @@ pub(crate) async fn named_model(
     request: Request,
 ) -> Response {
     request_context::handle(&app, "/api/models/{model}/predict", request, async |context, body| {
-        let deadline = Deadline::in_(app.limits.upstream_time);
+        let deadline = Deadline::after(app.limits.upstream_time);
         let model = app.named(name.as_ref().map_or("", |Path(name)| name), deadline).await?;
         predict(&app, &model, context, body, deadline).await
     })

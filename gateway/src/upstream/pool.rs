@@ -54,7 +54,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     /// The deadline `after` from now.
-    pub(crate) fn in_(after: Duration) -> Self {
+    pub(crate) fn after(after: Duration) -> Self {
         Self { at: Instant::now() + after, after }
     }
 }
@@ -199,7 +199,7 @@ impl ConnectionPool {
                 UpstreamError::Failed(format!("incomplete response from {}: {why}", self.url));
             ExchangeError { error: upstream_error, has_begun: true, is_delivered: true }
         })?;
-        self.keep(connection);
+        self.return_connection(connection);
         let is_overloaded = head.headers.contains_key(RETRY_AFTER);
         Ok(UpstreamResponse {
             status: head.status,
@@ -226,7 +226,7 @@ impl ConnectionPool {
     }
 
     /// Returns `connection` to the idle ones of this worker if it is still open.
-    fn keep(&self, connection: Connection) {
+    fn return_connection(&self, connection: Connection) {
         if connection.driver.is_none() {
             return;
         }
@@ -385,7 +385,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
             stream
         };
-        let (response, stream) = tokio::join!(pool.send(&request, Deadline::in_(DEADLINE)), answers);
+        let (response, stream) = tokio::join!(pool.send(&request, Deadline::after(DEADLINE)), answers);
         assert_eq!(response.unwrap().body, "{}");
         (pool, stream)
     }

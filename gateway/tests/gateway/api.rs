@@ -1,4 +1,4 @@
-//! Every route, asked as the documentation says.
+//! Every route, as documented.
 
 use http::{Method, Request};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::fake_predictor::FakePredictor;
 use crate::gateway::{Gateway, ROW, settings};
 
 #[tokio::test]
-async fn the_gateway_says_that_it_is_there() {
+async fn the_test_route_reports_ok() {
     let answered = Gateway::new(&settings(&[])).await.get("/api/test").await;
     assert_eq!((answered.status, answered.json()["status"].as_str()), (200, Some("ok")));
 }
@@ -29,7 +29,7 @@ async fn users_without_a_database_are_alice_and_bob() {
 }
 
 #[tokio::test]
-async fn one_row_is_answered_in_full_by_either_route() {
+async fn one_row_is_predicted_by_either_route() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     for path in ["/api/predict", "/api/models/demo/predict", "/api/models/demo.default/predict"] {
@@ -49,7 +49,7 @@ async fn one_row_is_answered_in_full_by_either_route() {
 }
 
 #[tokio::test]
-async fn many_rows_are_answered_in_their_order_without_a_confidence_for_all() {
+async fn several_rows_are_predicted_in_order_without_a_common_confidence() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     let answered = gateway.post("/api/predict", r#"{"instances":[[1,2,0,0],[-1,-2,0,0]]}"#).await.json();
@@ -58,7 +58,7 @@ async fn many_rows_are_answered_in_their_order_without_a_confidence_for_all() {
 }
 
 #[tokio::test]
-async fn numbers_reach_the_predictor_as_they_were_sent() {
+async fn numbers_reach_the_predictor_without_loss() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.post("/api/predict", r#" {"features": [0.1, -1e-7, 9.999999999999998, 10]} "#).await.class();
@@ -67,7 +67,7 @@ async fn numbers_reach_the_predictor_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn a_class_with_a_name_is_told_by_name() {
+async fn a_class_name_is_the_label() {
     let predictor = FakePredictor::of("iris").await;
     predictor.change_revision("00000001", |model| model["classes"] = json!(["setosa", "versicolor"]));
     let gateway = Gateway::new(&settings(&[("iris", &predictor)])).await;
@@ -76,7 +76,7 @@ async fn a_class_with_a_name_is_told_by_name() {
 }
 
 #[tokio::test]
-async fn models_are_listed_with_what_they_take_and_those_that_do_not_answer_by_name() {
+async fn models_are_listed_with_descriptions_and_unavailable_ones_by_name() {
     let (demo, iris) = (FakePredictor::of("demo").await, FakePredictor::of("iris").await);
     let gateway = Gateway::new(&settings(&[("demo", &demo), ("iris", &iris)])).await;
     let description = demo.script.description.lock().unwrap().clone();
@@ -91,9 +91,9 @@ async fn models_are_listed_with_what_they_take_and_those_that_do_not_answer_by_n
 }
 
 #[tokio::test]
-async fn a_model_that_nobody_serves_is_unknown_and_no_predictor_is_asked() {
+async fn an_unknown_model_is_a_404_without_a_call_to_a_predictor() {
     let predictor = FakePredictor::of("iris").await;
-    // The default model and a namespace that is not served.
+    // The default model, in a namespace that is not served.
     let gateway = Gateway::new(&settings(&[("iris.shop", &predictor)])).await;
     gateway.predict().await.problem(404, "unknown_model");
     for name in ["iris", "iris.shop", "iris.shop.svc", "IRIS", "a_b", "%ff", "iris-pods", "-"] {
@@ -108,7 +108,7 @@ async fn a_model_that_nobody_serves_is_unknown_and_no_predictor_is_asked() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_served_is_named_after_a_dot() {
+async fn a_namespace_follows_the_model_name_after_a_dot() {
     let predictor = FakePredictor::of("iris").await;
     predictor.change_revision("00000001", |model| model["namespace"] = json!("shop"));
     let mut settings = settings(&[("iris.shop", &predictor)]);
@@ -119,7 +119,7 @@ async fn a_namespace_that_is_served_is_named_after_a_dot() {
 }
 
 #[tokio::test]
-async fn paths_and_methods_that_are_not_there_are_problems_too() {
+async fn unknown_paths_and_methods_are_problems() {
     let gateway = Gateway::new(&settings(&[])).await;
     for path in ["/", "/api", "/api/users/", "/api/models/demo/predict/", "/api/predictions/", "/%ff"] {
         gateway.get(path).await.problem(404, "unknown_path");
@@ -138,7 +138,7 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
 }
 
 #[tokio::test]
-async fn the_description_of_the_api_has_every_route_and_both_readers_are_served() {
+async fn the_openapi_document_has_every_route_and_both_viewers_are_served() {
     let gateway = Gateway::new(&settings(&[])).await;
     let openapi = gateway.get("/openapi.json").await.json();
     let paths: Vec<_> = openapi["paths"].as_object().unwrap().keys().collect();

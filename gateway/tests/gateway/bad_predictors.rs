@@ -1,4 +1,4 @@
-//! Bad predictors: the gateway says so in time, and goes on by itself when they are good again.
+//! Predictors that misbehave: the gateway reports them in time, and recovers when they do.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn bytes(text: &str) -> Behavior {
     Behavior::Bytes(text.as_bytes().to_vec())
 }
 
-/// What a predictor that behaves in `manner` comes to, and that the gateway is over it at once.
+/// Checks the error for a predictor with this behavior, and that the gateway recovers at once.
 async fn check(gateway: &Gateway, predictor: &FakePredictor, behavior: Behavior, code: &str) {
     predictor.set_predict_behavior(behavior.clone());
     let problem = gateway.predict().await.problem(503, code);
@@ -31,12 +31,12 @@ async fn a_predictor_that_resets_the_connection_is_unavailable() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_a_failure_of_the_predictor() {
+async fn invalid_responses_are_failures_of_the_predictor() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     let long = format!(r#"{{"prediction":1,"confidence":0.5,"more":"{}"}}"#, "x".repeat(100_000));
     for behavior in [
-        // No HTTP, or half of it, or nothing.
+        // No HTTP, or a part of it, or nothing.
         Behavior::Close,
         bytes("HTTP/1.1 200"),
         bytes("HTTP/1.1 200 OK\r\ncontent-"),
@@ -46,7 +46,7 @@ async fn what_is_no_answer_is_a_failure_of_the_predictor() {
         bytes("HTTP/1.1 200 OK\r\ncanopy-revision: 6f3a9c1e\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
         bytes("HTTP/1.1 200 OK\r\ncanopy-revision: 6f3a9c1e\r\ncontent-length: 99999999999\r\n\r\n"),
         bytes("HTTP/1.1 200 OK\r\ncontent-length: 34\r\n\r\n{\"prediction\":1,\"confidence\":0.875}"),
-        // No prediction.
+        // No valid prediction.
         answer(200, ""),
         answer(200, "<html>"),
         answer(200, r#"{"prediction":1"#),
@@ -71,14 +71,14 @@ async fn what_is_no_answer_is_a_failure_of_the_predictor() {
 }
 
 #[tokio::test]
-async fn a_predictor_that_says_it_is_not_ready_is_taken_at_its_word() {
+async fn a_predictor_that_reports_not_ready_is_not_ready() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     check(&gateway, &predictor, answer(503, r#"{"detail":"not proven yet"}"#), "not_ready").await;
 }
 
 #[tokio::test]
-async fn the_wrong_number_of_rows_is_no_answer() {
+async fn a_response_with_the_wrong_number_of_rows_is_invalid() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     predictor.set_predict_behavior(answer(200, r#"{"predictions":[{"prediction":1,"confidence":0.5}]}"#));
@@ -89,7 +89,7 @@ async fn the_wrong_number_of_rows_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_predictor_that_hangs_ends_at_the_deadline_and_one_that_is_slow_does_not() {
+async fn a_hung_predictor_ends_at_the_deadline_and_a_slow_one_does_not() {
     let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.upstream_timeout = Duration::from_millis(400);
@@ -107,7 +107,7 @@ async fn a_predictor_that_hangs_ends_at_the_deadline_and_one_that_is_slow_does_n
 }
 
 #[tokio::test]
-async fn a_predictor_that_is_gone_is_used_as_soon_as_it_is_back() {
+async fn a_restarted_predictor_is_used_at_once() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
@@ -117,11 +117,11 @@ async fn a_predictor_that_is_gone_is_used_as_soon_as_it_is_back() {
     }
     let predictor = stopped.restart().await;
     assert_eq!(gateway.predict().await.class(), 1);
-    assert_eq!(predictor.descriptions(), 1, "what is known of a model outlives its predictor");
+    assert_eq!(predictor.descriptions(), 1, "the description outlives its predictor");
 }
 
 #[tokio::test]
-async fn a_predictor_that_comes_late_is_learned_of_by_the_first_request_that_finds_it() {
+async fn a_predictor_is_described_by_the_first_request_that_reaches_it() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     let stopped = predictor.stop().await;
@@ -142,7 +142,7 @@ async fn a_predictor_that_comes_late_is_learned_of_by_the_first_request_that_fin
 }
 
 #[tokio::test]
-async fn a_predictor_of_another_model_is_not_asked_for_predictions() {
+async fn a_predictor_of_another_model_gets_no_predictions() {
     let predictor = FakePredictor::of("iris").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.problem(503, "predictor_failed");
@@ -150,7 +150,7 @@ async fn a_predictor_of_another_model_is_not_asked_for_predictions() {
 }
 
 #[tokio::test]
-async fn one_models_predictor_does_not_hold_up_anothers() {
+async fn a_hung_predictor_does_not_delay_other_models() {
     let (demo, iris) = (FakePredictor::of("demo").await, FakePredictor::of("iris").await);
     iris.set_describe_behavior(Behavior::Hang);
     let mut settings = settings(&[("demo", &demo), ("iris", &iris)]);

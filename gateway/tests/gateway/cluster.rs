@@ -1,7 +1,4 @@
-//! A cluster as a gateway sees one: its DNS, and pods that all listen on one port.
-//!
-//! Comes in: which pods there are, and which of them DNS tells. Goes out: settings for a gateway in it. Never: a
-//! pod on another test's port; the first address of the port is held.
+//! A fake cluster: DNS, and pods that all listen on one port of different loopback addresses.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -31,7 +28,7 @@ impl Cluster {
         Self { dns: FakeDns::start().await, port: held.local_addr().unwrap().port(), _held: held }
     }
 
-    /// A cluster with pods of the model `demo` that are ready.
+    /// A cluster with ready pods of the model `demo`.
     pub(crate) async fn with_pods<const N: usize>() -> (Self, [FakePredictor; N]) {
         let cluster = Self::new().await;
         let mut pods = Vec::new();
@@ -47,12 +44,12 @@ impl Cluster {
         self.port
     }
 
-    /// Starts a pod of `model`, of which DNS knows nothing yet.
+    /// Starts a pod of `model` that DNS does not return yet.
     pub(crate) async fn pod(&self, model: &str, number: u8) -> FakePredictor {
         FakePredictor::at(model, SocketAddr::new(ip(number), self.port)).await
     }
 
-    /// From now on DNS tells of `model` in the gateway's namespace, and that these of its pods are ready.
+    /// Sets the ready pods of `model` in the gateway's namespace.
     pub(crate) fn ready(&self, model: &str, numbers: &[u8]) {
         self.exists(model, true);
         let say = match numbers {
@@ -62,12 +59,12 @@ impl Cluster {
         self.addresses(model, say);
     }
 
-    /// What DNS says of the addresses of a model's pods.
+    /// Sets the reply about the addresses of a model.
     pub(crate) fn addresses(&self, model: &str, say: DnsReply) {
         self.dns.set(&format!("{model}-pods.default.svc.cluster.test"), RecordType::A, say);
     }
 
-    /// Whether DNS knows `model` at all.
+    /// Sets whether `model` exists.
     pub(crate) fn exists(&self, model: &str, does: bool) {
         let name = format!("_http-canopy._tcp.{model}.default.svc.cluster.test");
         let say = if does {
@@ -78,7 +75,7 @@ impl Cluster {
         self.dns.set(&name, RecordType::SRV, say);
     }
 
-    /// The settings of a gateway in the cluster, with the habits of every day.
+    /// The settings of a gateway in the cluster, with default intervals.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             cluster_domain: Some("cluster.test".to_owned()),
@@ -88,12 +85,12 @@ impl Cluster {
         }
     }
 
-    /// A gateway in the cluster, with the habits of every day.
+    /// A gateway in the cluster, with default intervals.
     pub(crate) async fn gateway(&self) -> Gateway {
         Gateway::new(&self.settings()).await
     }
 
-    /// The settings of a gateway that asks DNS all the time.
+    /// The same with very short refresh intervals.
     pub(crate) fn fast_refresh(&self) -> Settings {
         let mut settings = self.settings();
         settings.tuning.resolve_interval = Duration::from_millis(20);
@@ -102,7 +99,7 @@ impl Cluster {
     }
 }
 
-/// Awaits a condition that requests bring about.
+/// Repeats a check until it holds.
 pub(crate) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let all = async {
         while !is().await {
@@ -112,7 +109,7 @@ pub(crate) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), all).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// How many pods the gateway says that it uses.
+/// The gateway's number of endpoints.
 pub(crate) fn endpoints(gateway: &Gateway) -> Option<usize> {
     let metrics = gateway.metrics();
     let series = metrics.lines().find(|line| line.starts_with("canopy_gateway_discovery_endpoints{"))?;

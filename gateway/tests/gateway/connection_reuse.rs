@@ -1,4 +1,4 @@
-//! Connections to predictors: used again, never trusted.
+//! Connections to predictors are reused, and replaced when closed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, settings};
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
+async fn a_connection_is_reused() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     for _ in 0..50 {
@@ -27,11 +27,11 @@ async fn an_idle_connection_that_was_closed_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_request_that_meets_the_end_of_an_idle_connection_is_sent_again_on_a_new_one() {
+async fn a_request_on_a_closed_idle_connection_is_repeated_on_a_new_one() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     predictor.set_predict_behavior(Behavior::OncePerConnection);
-    // The description comes over the first connection, so that each prediction meets one that ends.
+    // The description uses the first connection, so each prediction meets a closed one.
     for round in 1..=10 {
         gateway.predict().await.class();
         assert_eq!(predictor.connections(), round + 1);
@@ -41,7 +41,7 @@ async fn a_request_that_meets_the_end_of_an_idle_connection_is_sent_again_on_a_n
 }
 
 #[tokio::test]
-async fn a_fresh_connection_that_ends_is_not_tried_again() {
+async fn a_request_on_a_new_connection_is_not_repeated() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
@@ -51,7 +51,7 @@ async fn a_fresh_connection_that_ends_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn requests_at_the_same_time_have_a_connection_each_and_share_the_first_description() {
+async fn concurrent_requests_have_their_own_connections_and_share_the_first_description() {
     let predictor = FakePredictor::of("demo").await;
     predictor.set_predict_behavior(Behavior::Slow(Duration::from_millis(100)));
     predictor.set_describe_behavior(Behavior::Slow(Duration::from_millis(100)));
@@ -59,12 +59,12 @@ async fn requests_at_the_same_time_have_a_connection_each_and_share_the_first_de
     let all = futures_util::future::join_all((0..20).map(|_| gateway.predict())).await;
     assert!(all.iter().all(|answered| answered.class() == 1));
     assert_eq!((predictor.descriptions(), predictor.predictions()), (1, 20));
-    // The description's connection is used again.
+    // The description's connection is reused.
     assert_eq!(predictor.connections(), 20);
 }
 
 #[tokio::test]
-async fn requests_that_wait_for_a_description_share_its_failure() {
+async fn requests_that_wait_for_a_description_share_its_error() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     predictor.set_describe_behavior(Behavior::Slow(Duration::from_millis(100)));
@@ -75,7 +75,7 @@ async fn requests_that_wait_for_a_description_share_its_failure() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_its_request_to_the_predictor_with_it() {
+async fn a_disconnecting_client_cancels_its_request_to_the_predictor() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     predictor.set_predict_behavior(Behavior::Hang);
@@ -102,8 +102,8 @@ async fn a_client_that_leaves_takes_its_request_to_the_predictor_with_it() {
 }
 
 #[tokio::test]
-async fn an_address_that_does_not_accept_is_given_up_before_the_deadline() {
-    // A listener whose backlog is full: the system answers nothing to whoever comes next.
+async fn connecting_times_out_before_the_deadline() {
+    // A listener with a full backlog: the kernel does not respond to new connections.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(0).unwrap();

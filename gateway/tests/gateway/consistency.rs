@@ -1,5 +1,4 @@
-//! Clients that leave, clients that ask for what is not there, and rows that others lost: what is stored is counted, what
-//! is answered is recorded, and lists go on.
+//! Consistency of recording, feedback and series with disconnecting clients, unknown ids and missing rows.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -30,8 +29,8 @@ async fn setup() -> (TempDir, FakePredictor, Gateway, DatabaseConnection) {
     (folder, predictor, gateway, database)
 }
 
-/// How many truths were counted.
-fn judged(gateway: &Gateway) -> u64 {
+/// How much feedback was counted.
+fn feedback_counted(gateway: &Gateway) -> u64 {
     let series = |result| {
         format!(
             r#"canopy_feedback_total{{model="demo",model_namespace="default",result="{result}",version="1.0"}}"#
@@ -40,8 +39,8 @@ fn judged(gateway: &Gateway) -> u64 {
     gateway.metric(&series("correct")) + gateway.metric(&series("wrong"))
 }
 
-/// Asks, and leaves when the answer was waited for `times` times; whether it came before.
-async fn leaves_after<T>(times: usize, asked: impl Future<Output = T>) -> Option<T> {
+/// Polls a request `times` times, then drops it; `None` if it was not ready.
+async fn cancel_after<T>(times: usize, asked: impl Future<Output = T>) -> Option<T> {
     let (mut asked, mut waited) = (pin!(asked), 0);
     poll_fn(|context| {
         if waited == times {
@@ -54,14 +53,14 @@ async fn leaves_after<T>(times: usize, asked: impl Future<Output = T>) -> Option
 }
 
 #[tokio::test]
-async fn a_client_may_leave_at_any_moment_and_what_is_stored_is_counted() {
+async fn feedback_is_stored_and_counted_whenever_the_client_disconnects() {
     let (_folder, _predictor, gateway, database) = setup().await;
     let mut stays = 0;
     for waits in 1..200 {
         let id = gateway.predict_id().await;
-        // Once it is written, there is one way less to go.
+        // A written prediction leaves one code path less.
         gateway.get(&format!("/api/predictions/{id}")).await.json();
-        if leaves_after(waits, gateway.send_feedback(&id, r#"{"actual":1}"#)).await.is_some() {
+        if cancel_after(waits, gateway.send_feedback(&id, r#"{"actual":1}"#)).await.is_some() {
             stays += 1;
         }
         if stays == 5 {
@@ -71,12 +70,12 @@ async fn a_client_may_leave_at_any_moment_and_what_is_stored_is_counted() {
     assert_eq!(stays, 5, "a truth takes more than 200 waits");
     until("what is stored to be counted", async || {
         let stored = count(&database, "prediction_feedback").await;
-        stored >= 5 && stored == judged(&gateway)
+        stored >= 5 && stored == feedback_counted(&gateway)
     })
     .await;
 }
 
-async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once(kind: Kind) {
+async fn feedback_stored_after_its_timeout_is_counted_once(kind: Kind) {
     let server = DatabaseServer::start(kind).await;
     let predictor = FakePredictor::of("demo").await;
     let mut settings = crate::gateway::settings(&[("demo", &predictor)]);
@@ -89,7 +88,7 @@ async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once(k
     })
     .await;
     let database = server.connect().await;
-    // Whoever stores a truth about the same answer waits for this one, and reads go on.
+    // Concurrent feedback on the same prediction waits for this transaction; reads do not.
     let other = database.begin().await.unwrap();
     let bytes = match kind {
         Kind::MariaDb => format!("x'{}'", id.replace('-', "")),
@@ -98,27 +97,27 @@ async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once(k
     let sql = format!("INSERT INTO prediction_feedback (id, actual, given_at) VALUES ({bytes}, '0', 0)");
     other.execute_unprepared(&sql).await.unwrap();
     gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(503, "store_unavailable");
-    assert_eq!(judged(&gateway), 0);
+    assert_eq!(feedback_counted(&gateway), 0);
     other.rollback().await.unwrap();
     until("the truth to be stored", async || count(&database, "prediction_feedback").await == 1).await;
     gateway.send_feedback(&id, r#"{"actual":0}"#).await.problem(409, "feedback_given");
-    until("it to be counted", async || judged(&gateway) == 1).await;
+    until("it to be counted", async || feedback_counted(&gateway) == 1).await;
     gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(409, "feedback_given");
-    assert_eq!(judged(&gateway), 1);
+    assert_eq!(feedback_counted(&gateway), 1);
 }
 
 #[tokio::test]
-async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once_with_mariadb() {
-    a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once(Kind::MariaDb).await;
+async fn feedback_stored_after_its_timeout_is_counted_once_with_mariadb() {
+    feedback_stored_after_its_timeout_is_counted_once(Kind::MariaDb).await;
 }
 
 #[tokio::test]
-async fn a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once_with_postgresql() {
-    a_truth_that_is_stored_after_its_client_was_sent_away_is_counted_once(Kind::Postgres).await;
+async fn feedback_stored_after_its_timeout_is_counted_once_with_postgresql() {
+    feedback_stored_after_its_timeout_is_counted_once(Kind::Postgres).await;
 }
 
 #[tokio::test]
-async fn a_flood_of_ids_that_nobody_gave_has_no_answer_dropped() {
+async fn requests_for_unknown_ids_displace_no_predictions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     let predictor = FakePredictor::of("demo").await;
@@ -129,7 +128,7 @@ async fn a_flood_of_ids_that_nobody_gave_has_no_answer_dropped() {
     let database = Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap();
     let mut answers = 0;
     for _ in 0..5 {
-        // One answer is on its way, so each of these ids could be, too.
+        // One prediction is queued, so each of these ids could be as well.
         gateway.predict_id().await;
         let flood = join_all((0..200).map(async |number| {
             let id = Uuid::now_v7();
@@ -150,13 +149,16 @@ async fn a_flood_of_ids_that_nobody_gave_has_no_answer_dropped() {
         };
         tokio::join!(flood, predicts);
         answers += 16;
+        // The queue has room for the predictions of one round, however slow the database is.
+        until("the predictions to be written", async || count(&database, "predictions").await == answers)
+            .await;
     }
     gateway.close(SOON).await;
     assert_eq!(gateway.metric(DROPPED), 0);
     assert_eq!(count(&database, "predictions").await, answers);
 }
 
-/// The ids of all pages.
+/// The ids of all pages, and the number of pages.
 async fn pages(gateway: &Gateway, filter: &str) -> (Vec<String>, usize) {
     let (mut ids, mut after, mut pages) = (Vec::new(), String::new(), 0);
     loop {
@@ -170,7 +172,7 @@ async fn pages(gateway: &Gateway, filter: &str) -> (Vec<String>, usize) {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_behind_answers_whose_revision_is_lost() {
+async fn a_list_continues_after_predictions_without_revision() {
     let (_folder, _predictor, gateway, database) = setup().await;
     let mut ids = Vec::new();
     for _ in 0..8 {
@@ -179,7 +181,7 @@ async fn a_list_goes_on_behind_answers_whose_revision_is_lost() {
     ids.reverse();
     gateway.get(&format!("/api/predictions/{}", ids[0])).await.json();
     let hex = |id: &String| id.replace('-', "");
-    // One of the first page, and all of the second.
+    // One row of the first page, and all of the second.
     for lost in [&ids[1], &ids[2], &ids[3]] {
         let sql = format!("UPDATE predictions SET revision = 'gone' WHERE id = x'{}'", hex(lost));
         database.execute_unprepared(&sql).await.unwrap();
@@ -191,7 +193,7 @@ async fn a_list_goes_on_behind_answers_whose_revision_is_lost() {
 }
 
 #[tokio::test]
-async fn a_list_of_several_namespaces_has_the_latest_of_each_in_their_order() {
+async fn a_list_of_several_namespaces_is_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     let predictor = FakePredictor::of("demo").await;
@@ -219,12 +221,12 @@ async fn a_list_of_several_namespaces_has_the_latest_of_each_in_their_order() {
     assert_eq!(pages(&gateway, "&model=demo.shop").await.0, [ids[4].clone(), ids[1].clone()]);
     settings.namespaces = Some("*".to_owned());
     let every = Gateway::new(&settings).await.get("/api/predictions").await.json();
-    assert_eq!(every["predictions"].as_array().map(Vec::len), Some(5), "two have no revision there");
+    assert_eq!(every["predictions"].as_array().map(Vec::len), Some(5), "two have no revision row");
     assert_eq!(every["next"], Value::Null);
 }
 
 #[tokio::test]
-async fn the_series_of_a_model_go_when_it_is_gone_and_stay_while_it_is_idle() {
+async fn the_series_of_a_model_are_removed_when_it_is_gone_and_kept_while_it_is_idle() {
     let cluster = Cluster::new().await;
     let (_iris, _wine) = (cluster.pod("iris", 1).await, cluster.pod("wine", 2).await);
     cluster.ready("iris", &[1]);
@@ -244,11 +246,11 @@ async fn the_series_of_a_model_go_when_it_is_gone_and_stay_while_it_is_idle() {
     cluster.exists("iris", false);
     cluster.addresses("iris", DnsReply::NxDomain);
     until("the series to go", async || !has("iris")).await;
-    assert!(has("wine"), "it is only idle");
+    assert!(has("wine"), "the model is only idle");
     let asked = cluster.dns.query_count("wine-pods.");
     cluster.dns.wait_queries("wine-pods.", 20).await;
     assert!(has("wine") && cluster.dns.query_count("wine-pods.") >= asked + 20);
-    // While DNS fails, nothing is known to be gone.
+    // A DNS failure does not mean that a model is gone.
     cluster.dns.set_all(Some(DnsReply::ServFail));
     cluster.dns.wait_queries("wine-pods.", 20).await;
     assert!(has("wine"));

@@ -1,4 +1,4 @@
-//! Users in a database: a file that outlives the process, and is never filled twice.
+//! Users in a SQLite database.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ async fn refused(settings: &Settings) -> String {
     }
 }
 
-/// Changes the database at `path` as somebody else would.
+/// Changes the database from outside.
 async fn change(path: &Path, sql: &str) {
     let database = Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap();
     database.execute_unprepared(sql).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_new_database_has_alice_and_bob() {
 }
 
 #[tokio::test]
-async fn what_was_changed_stays_changed_when_the_gateway_starts_again() {
+async fn changes_persist_when_the_gateway_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     drop(Gateway::new(&at(&path)).await);
@@ -62,7 +62,7 @@ async fn what_was_changed_stays_changed_when_the_gateway_starts_again() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_used_is_named_with_what_to_do() {
+async fn an_unusable_database_is_reported_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let garbage = folder.path().join("garbage.db");
     std::fs::write(&garbage, "this is no database, but it is long enough to be taken for one".repeat(100))
@@ -78,7 +78,7 @@ async fn a_database_that_cannot_be_used_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_later_version_is_left_alone() {
+async fn a_database_of_a_later_version_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     drop(Gateway::new(&at(&path)).await);
@@ -91,7 +91,7 @@ async fn a_database_of_a_later_version_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_names_no_database_is_refused_without_telling_its_password() {
+async fn an_invalid_url_is_rejected_without_its_password() {
     for (url, words) in [
         (
             "oracle://root:secret@db/canopy",
@@ -107,7 +107,7 @@ async fn what_names_no_database_is_refused_without_telling_its_password() {
 }
 
 #[tokio::test]
-async fn a_database_that_fails_later_is_a_503_and_predictions_are_no_concern_of_it() {
+async fn a_database_failure_is_a_503_and_other_routes_work() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     let gateway = Gateway::new(&at(&path)).await;

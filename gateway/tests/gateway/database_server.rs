@@ -1,7 +1,4 @@
-//! Real database servers: `MariaDB` and `PostgreSQL`, as Debian packages them, each in a folder of its own.
-//!
-//! Comes in: which. Goes out: a server on a free port of loopback, which can be stopped, killed and started again. Never: a
-//! process or a file that outlives it.
+//! `MariaDB` and `PostgreSQL` servers from the Debian packages, each in a temporary folder and on a free port of loopback.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,15 +13,15 @@ use tempfile::TempDir;
 
 use crate::recording::until;
 
-/// `nobody`: `PostgreSQL` does not run as root.
+/// The user `nobody`: `PostgreSQL` does not run as root.
 const NOBODY: u32 = 65534;
 
-/// How far apart the ports of two servers begin: one that is away for a moment must find its own free when it comes back.
+/// The distance between the ports of two servers, so that a restarted server finds its port free.
 const PORT_SPACING: usize = 100;
-/// How many servers were made before.
+/// How many servers have been started.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
-/// A kind of server.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     MariaDb,
@@ -40,13 +37,13 @@ pub(crate) struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    /// Makes a server, and returns when it answers.
+    /// Starts a server and waits until it accepts connections.
     pub(crate) async fn start(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if geteuid().is_root() {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        // Free at this moment, and below the range that is given to those who ask for any.
+        // A free port below the ephemeral range.
         let begin =
             std::process::id() as usize % 5_000 + STARTED.fetch_add(1, Ordering::Relaxed) * PORT_SPACING;
         let port = (20_000..32_000)
@@ -59,7 +56,7 @@ impl DatabaseServer {
         server
     }
 
-    /// Where a gateway finds it.
+    /// The URL for a gateway.
     pub(crate) fn url(&self) -> String {
         self.url_of("canopy")
     }
@@ -69,15 +66,15 @@ impl DatabaseServer {
         format!("{scheme}://canopy:s%2Fcret@127.0.0.1:{port}/{database}")
     }
 
-    /// A connection of the test's own.
+    /// A connection for the test.
     pub(crate) async fn connect(&self) -> DatabaseConnection {
         Box::pin(Database::connect(self.url())).await.unwrap()
     }
 
-    /// Starts it where it was, and returns when it answers.
+    /// Starts the server on its port and waits until it accepts connections.
     pub(crate) async fn restart(&mut self) {
         let (folder, port) = (self.path(""), self.port.to_string());
-        // One that was killed may leave children that hold its memory for a moment.
+        // The children of a killed server may hold its shared memory for a moment.
         until("the server to answer", async || {
             if self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some()) {
                 let arguments: Vec<String> = match self.kind {
@@ -123,15 +120,15 @@ impl DatabaseServer {
         .await;
     }
 
-    /// Has it, and all that belongs to it, hold still; or go on.
+    /// Stops or continues all processes of the server.
     pub(crate) fn set_stopped(&self, still: bool) {
         for id in self.processes() {
-            // A child may have ended by itself.
+            // A child may have exited.
             let _ = kill_process(id, if still { Signal::STOP } else { Signal::CONT });
         }
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the server.
     pub(crate) fn kill(&mut self) {
         for id in self.processes() {
             let _ = kill_process(id, Signal::KILL);
@@ -141,13 +138,13 @@ impl DatabaseServer {
         }
     }
 
-    /// Its process, and those that it has started.
+    /// The server's process and its children.
     fn processes(&self) -> Vec<Pid> {
         let Some(child) = &self.child else { return Vec::new() };
         let parent = child.id().to_string();
         let mut ids = vec![parent.clone()];
         for folder in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-            // "id (name) state parent …", where a name may have brackets and blanks.
+            // The format is "id (name) state parent …"; a name may contain brackets and spaces.
             let stat = fs::read_to_string(folder.path().join("stat")).unwrap_or_default();
             let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
             if after_name.split_whitespace().nth(1) == Some(&parent) {
@@ -183,7 +180,7 @@ impl DatabaseServer {
         }
     }
 
-    /// A command in its folder, as a user who is not root.
+    /// A command in the server's folder, run as a user other than root.
     fn command(&self, program: &str) -> Command {
         let package = if self.kind == Kind::MariaDb { "mariadb-server" } else { "postgresql" };
         let program = find(program, package);
@@ -191,10 +188,10 @@ impl DatabaseServer {
         if geteuid().is_root() {
             command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         }
-        // Should this test be killed before it can end the server, the kernel does so.
+        // The kernel kills the server if the test is killed.
         command.args(["--pdeathsig", "KILL"]).arg(program);
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
-        // A MariaDB that starts removes the temporary tables in the folder for them: of another one too, where both have it.
+        // A MariaDB deletes temporary tables in this folder when it starts, including those of other servers.
         command.env("TMPDIR", self.folder.path());
         command
     }
@@ -212,7 +209,7 @@ fn ran(command: &mut Command) {
     assert!(status.success(), "{command:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
 }
 
-/// Where `program` is: on the way, or where Debian has it, of its latest version.
+/// The path of `program`: a system folder, or Debian's folder of the latest version.
 fn find(program: &str, package: &str) -> PathBuf {
     let mut folders: Vec<_> = ["/usr/local/sbin", "/usr/sbin", "/usr/bin"].map(PathBuf::from).into();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);

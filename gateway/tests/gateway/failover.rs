@@ -1,4 +1,4 @@
-//! Pods that fail while others serve: no client hears of it, unless too much fails.
+//! Pods that fail while others serve: no client notices, unless too many fail.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ fn answer(status: u16, body: &str) -> Behavior {
     Behavior::Answer(status, body.to_owned())
 }
 
-/// That no client hears of a pod that predicts in `manner`, though it is asked.
+/// Checks that no client notices a pod with this behavior, although it gets requests.
 async fn check(behavior: Behavior) {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
@@ -24,7 +24,7 @@ async fn check(behavior: Behavior) {
 }
 
 #[tokio::test]
-async fn rows_go_to_another_pod_after_anything_that_is_no_answer() {
+async fn rows_are_retried_on_another_pod_after_any_invalid_response() {
     for behavior in [
         Behavior::Reset,
         Behavior::Close,
@@ -41,7 +41,7 @@ async fn rows_go_to_another_pod_after_anything_that_is_no_answer() {
 }
 
 #[tokio::test]
-async fn pods_that_die_are_noticed_by_no_client() {
+async fn no_client_notices_pods_that_stop() {
     let (cluster, [one, two, three]) = Cluster::with_pods::<3>().await;
     let gateway = cluster.gateway().await;
     for pod in [Some(one), Some(two), None] {
@@ -56,7 +56,7 @@ async fn pods_that_die_are_noticed_by_no_client() {
 }
 
 #[tokio::test]
-async fn pods_that_die_together_are_noticed_by_no_client() {
+async fn no_client_notices_pods_that_stop_at_once() {
     let (cluster, [one, two, three, four]) = Cluster::with_pods::<4>().await;
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
@@ -82,8 +82,7 @@ async fn rows_are_not_sent_to_a_third_pod_that_would_fail_too() {
     assert_eq!(asked() - before, 2);
 }
 
-/// How many of `pods` were asked for a prediction after a gateway was acquainted with all of them and they began to
-/// behave in `manner`, by one request that no pod answers.
+/// How many of five pods get a prediction request that each of them answers with `behavior`.
 async fn reached(behavior: Behavior, code: &str) -> usize {
     let (cluster, pods) = Cluster::with_pods::<5>().await;
     let gateway = cluster.gateway().await;
@@ -100,7 +99,7 @@ async fn reached(behavior: Behavior, code: &str) -> usize {
 }
 
 #[tokio::test]
-async fn rows_that_kill_each_pod_that_gets_them_reach_two_pods() {
+async fn rows_that_crash_every_pod_reach_two_pods() {
     assert_eq!(reached(Behavior::Crash, "predictor_unavailable").await, 2);
 }
 
@@ -110,8 +109,8 @@ async fn rows_whose_connection_is_reset_reach_two_pods() {
 }
 
 #[tokio::test]
-async fn a_pod_that_was_never_reached_is_none_of_the_two_that_may_answer_badly() {
-    // Which pods are asked is chance: one of these gateways meets the dead pod, then the bad one.
+async fn an_unreachable_pod_does_not_count_as_one_of_the_two() {
+    // Pods are picked at random: some of these gateways pick the stopped pod, then the bad one.
     for _ in 0..20 {
         let (cluster, [stopped, bad, good]) = Cluster::with_pods::<3>().await;
         stopped.stop().await;
@@ -123,7 +122,7 @@ async fn a_pod_that_was_never_reached_is_none_of_the_two_that_may_answer_badly()
 }
 
 #[tokio::test]
-async fn a_pod_that_is_dead_from_the_start_is_noticed_by_no_client() {
+async fn no_client_notices_a_pod_that_was_never_up() {
     let (cluster, [one, two]) = Cluster::with_pods::<2>().await;
     one.stop().await;
     let gateway = cluster.gateway().await;
@@ -135,7 +134,7 @@ async fn a_pod_that_is_dead_from_the_start_is_noticed_by_no_client() {
 }
 
 #[tokio::test]
-async fn a_pod_that_cannot_say_what_it_is_is_left_for_another() {
+async fn a_pod_that_fails_to_describe_its_model_is_skipped() {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
     for behavior in [Behavior::Reset, answer(503, "{}"), answer(200, "{}"), answer(404, "")] {
         bad.set_describe_behavior(behavior.clone());
@@ -151,7 +150,7 @@ async fn a_pod_that_cannot_say_what_it_is_is_left_for_another() {
 }
 
 #[tokio::test]
-async fn what_a_pod_says_of_the_rows_is_its_word() {
+async fn a_rejection_of_the_rows_is_not_retried() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     let asked = || pods.iter().map(FakePredictor::predictions).sum::<usize>();
@@ -169,7 +168,7 @@ async fn what_a_pod_says_of_the_rows_is_its_word() {
 }
 
 #[tokio::test]
-async fn a_pod_that_failed_is_passed_over_for_a_second_though_it_has_nothing_to_do() {
+async fn a_failed_pod_is_ejected_for_a_second_although_it_is_idle() {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     bad.set_predict_behavior(answer(503, r#"{"detail":"not proven yet"}"#));
@@ -187,11 +186,11 @@ async fn a_pod_that_failed_is_passed_over_for_a_second_though_it_has_nothing_to_
         gateway.predict().await.class();
         assert!(started.elapsed() < Duration::from_secs(10));
     }
-    assert!(good.predictions() > before, "it comes back by itself, not at once");
+    assert!(good.predictions() > before, "the pod returns after its ejection");
 }
 
 #[tokio::test]
-async fn when_every_pod_fails_a_hundred_requests_are_sent_twice_and_no_more() {
+async fn if_every_pod_fails_the_retry_budget_allows_a_hundred_retries() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
@@ -209,7 +208,7 @@ async fn when_every_pod_fails_a_hundred_requests_are_sent_twice_and_no_more() {
 }
 
 #[tokio::test]
-async fn the_deadline_is_for_both_attempts() {
+async fn the_deadline_applies_to_both_attempts_together() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let mut settings = cluster.settings();
     settings.upstream_timeout = Duration::from_secs(4);
@@ -234,13 +233,13 @@ async fn the_deadline_is_for_both_attempts() {
     );
     answered.problem(504, "deadline_exceeded");
     let [one, other] = pods.each_ref().map(told);
-    // The second attempt begins after the least patience, and has only what is left of the time.
+    // The second attempt starts after the shortest hedge delay, and gets the remaining time only.
     assert!(one.abs_diff(other) >= Duration::from_millis(90), "{one:?} {other:?}");
     assert!(one.max(other) <= settings.upstream_timeout, "{one:?} {other:?}");
 }
 
 #[tokio::test]
-async fn both_rows_of_a_request_go_to_the_same_other_pod() {
+async fn all_rows_of_a_request_are_retried_on_the_same_pod() {
     let (cluster, [good, bad]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     bad.set_predict_behavior(Behavior::Close);

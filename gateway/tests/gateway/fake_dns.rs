@@ -1,7 +1,4 @@
-//! A DNS server on loopback, over UDP and TCP, that answers as a test tells it to.
-//!
-//! Comes in: what to say about a name, which may change at any time. Goes out: answers, and a record of what was
-//! asked. Never: an answer about a name that it was told nothing of, but that it does not exist.
+//! A fake DNS server on loopback, over UDP and TCP, whose replies a test controls. Names without a reply do not exist.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,31 +13,31 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What fits into a packet, as the gateway says.
+/// The largest UDP response that the gateway accepts.
 const PACKET: usize = 1232;
 
-/// What is said about a name.
+/// A reply about a name.
 #[derive(Clone, Debug)]
 pub(crate) enum DnsReply {
-    /// These addresses, for so many seconds.
+    /// These addresses with this TTL.
     Addresses(Vec<IpAddr>, u32),
-    /// These addresses, for so many seconds, and that there are more, also over TCP.
+    /// These addresses with this TTL, truncated even over TCP.
     TruncatedAddresses(Vec<IpAddr>, u32),
     /// These targets.
     Targets(Vec<String>),
-    /// These targets, and that there are more, also over TCP.
+    /// These targets, truncated even over TCP.
     TruncatedTargets(Vec<String>),
-    /// The name exists, without records of the kind.
+    /// The name exists without records of the type.
     Empty,
     /// The name does not exist.
     NxDomain,
     /// The server failed.
     ServFail,
-    /// Nothing at all.
+    /// No response.
     Timeout,
 }
 
-/// A question that came.
+/// A query received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DnsQuery {
     pub(crate) name: String,
@@ -50,12 +47,12 @@ pub(crate) struct DnsQuery {
 
 struct Script {
     replies: Mutex<HashMap<(String, RecordType), DnsReply>>,
-    /// Said instead of all else.
+    /// Replaces all other replies.
     reply_to_all: Mutex<Option<DnsReply>>,
     queries: watch::Sender<Vec<DnsQuery>>,
 }
 
-/// The server; it is gone when it is dropped.
+/// The server, which stops when dropped.
 pub(crate) struct FakeDns {
     pub(crate) address: SocketAddr,
     script: Arc<Script>,
@@ -71,7 +68,7 @@ impl FakeDns {
         });
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            // The same port may be taken by another test.
+            // Another test may have the same TCP port.
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
                 break (udp, tcp);
             }
@@ -83,27 +80,27 @@ impl FakeDns {
         Self { address, script, _serving: serving }
     }
 
-    /// From now on says `say` of `name`, which is meant to be below the domain.
+    /// Sets the reply about `name`.
     pub(crate) fn set(&self, name: &str, kind: RecordType, reply: DnsReply) {
         self.script.replies.lock().unwrap().insert((format!("{name}."), kind), reply);
     }
 
-    /// From now on says the same of every name, or no more.
+    /// Sets the reply about every name, or removes it.
     pub(crate) fn set_all(&self, reply: Option<DnsReply>) {
         *self.script.reply_to_all.lock().unwrap() = reply;
     }
 
-    /// What was asked so far.
+    /// The queries so far.
     pub(crate) fn queries(&self) -> Vec<DnsQuery> {
         self.script.queries.borrow().clone()
     }
 
-    /// How often a name was asked for that begins with `name`.
+    /// How many queries were about names that begin with `name`.
     pub(crate) fn query_count(&self, name: &str) -> usize {
         self.script.queries.borrow().iter().filter(|queries| queries.name.starts_with(name)).count()
     }
 
-    /// Returns when that name was asked for `more` times more than now.
+    /// Waits for `more` further queries about names that begin with `name`.
     pub(crate) async fn wait_queries(&self, name: &str, more: usize) {
         let enough = self.query_count(name) + more;
         let mut queries = self.script.queries.subscribe();
@@ -115,7 +112,7 @@ impl FakeDns {
 }
 
 impl Script {
-    /// The answer to a message, if there is one.
+    /// The response to a message, if any.
     fn answer(&self, bytes: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
         let question = Message::from_vec(bytes).unwrap();
         let query = question.queries[0].clone();
@@ -181,7 +178,7 @@ async fn connections(listener: TcpListener, script: Arc<Script>) {
     }
 }
 
-/// Each message has its length before it.
+/// Messages over TCP have a length prefix.
 async fn converse(mut stream: TcpStream, script: Arc<Script>) {
     while let Ok(length) = stream.read_u16().await {
         let mut message = vec![0; length.into()];

@@ -1,7 +1,4 @@
-//! Predictors on loopback that behave as a test tells them to, down to the bytes.
-//!
-//! Comes in: a manner, which may change at any time. Goes out: answers, or what stands in their place, and a
-//! record of what was asked. Never: a model; the honest answer is 1 where the first two features add up to
+//! A fake predictor on loopback whose behavior a test controls, down to the bytes. It predicts 1 if the first two features add up to
 //! more than 0.
 
 use std::net::SocketAddr;
@@ -17,61 +14,61 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How the body of a request of several rows begins.
+/// The start of the body of a request with several rows.
 const BATCH: &str = r#"{"instances":"#;
 
-/// How a predictor answers.
+/// How a predictor responds.
 #[derive(Clone, Debug)]
 pub(crate) enum Behavior {
-    /// As it should.
+    /// Normally.
     Normal,
-    /// As it should, after a while.
+    /// Normally, after a delay.
     Slow(Duration),
-    /// With this status and body, and the header with its revision.
+    /// With this status and body, and its revision header.
     Answer(u16, String),
-    /// With these bytes and nothing more, on a connection that then ends.
+    /// With these bytes, then closes the connection.
     Bytes(Vec<u8>),
-    /// Not at all, on a connection that stays.
+    /// Never; the connection stays open.
     Hang,
-    /// Not at all: the connection is reset.
+    /// Resets the connection.
     Reset,
-    /// Not at all: the connection ends.
+    /// Closes the connection.
     Close,
-    /// As it should, but only the first request of each connection, which ends when a second one comes.
+    /// Normally to the first request of each connection, and closes it at the second.
     OncePerConnection,
-    /// As it should, but requests of several rows only once they are let go.
+    /// Normally, but holds requests with several rows until they are released.
     HoldBatches,
-    /// Not at all: the request ends the process. The port refuses connections from then on.
+    /// Crashes: the port refuses connections from then on.
     Crash,
 }
 
-/// What a predictor is asked to do, and what it was asked.
+/// The behavior of a predictor, and what it has received.
 pub(crate) struct Script {
     /// `GET /model`.
     pub(crate) description: Mutex<Value>,
     pub(crate) describes: Mutex<Behavior>,
     pub(crate) predicts: Mutex<Behavior>,
-    /// The revision it gives when it predicts, where that is not the description's.
+    /// The revision of predictions, if it differs from the description's.
     pub(crate) revision: Mutex<Option<String>>,
-    /// How many connections there were, how many descriptions and how many predictions were asked for.
+    /// Numbers of connections, descriptions and predictions.
     pub(crate) connections: AtomicUsize,
     pub(crate) descriptions: AtomicUsize,
     pub(crate) predictions: AtomicUsize,
-    /// The last request for a prediction, head and body.
+    /// The head and body of the last prediction request.
     pub(crate) last: Mutex<(String, String)>,
-    /// How many of the predictions were asked for by requests of several rows.
+    /// How many prediction requests had several rows.
     pub(crate) batches: AtomicUsize,
-    /// Whether batches are let go.
+    /// Whether held requests are released.
     release_batches: watch::Sender<bool>,
-    /// Whether the process ends.
+    /// Whether the predictor has crashed.
     crashes: watch::Sender<bool>,
-    /// Changes when idle connections must end.
+    /// Changes when idle connections must be closed.
     close_connections: watch::Sender<u32>,
     /// How many connections are open.
     open: watch::Sender<usize>,
 }
 
-/// A predictor; it is gone when it is dropped.
+/// A predictor, which stops when dropped.
 pub(crate) struct FakePredictor {
     pub(crate) address: SocketAddr,
     pub(crate) script: Arc<Script>,
@@ -85,12 +82,12 @@ impl Drop for FakePredictor {
 }
 
 impl FakePredictor {
-    /// An honest predictor of `model` in the namespace `default`: four features between -10 and 10.
+    /// A predictor of `model` in the namespace `default`, with four features between -10 and 10.
     pub(crate) async fn of(model: &str) -> Self {
         Self::at(model, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 
-    /// The same, at `address`.
+    /// The same at `address`.
     pub(crate) async fn at(model: &str, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         Self::on(listener, Arc::new(Script::new(model)))
@@ -102,7 +99,7 @@ impl FakePredictor {
         Self { address, script, serving }
     }
 
-    /// Ends the process, as it were: its port refuses connections, and those that were open are closed.
+    /// Stops the predictor: its port refuses connections, and open ones are closed.
     pub(crate) async fn stop(mut self) -> StoppedPredictor {
         let (address, script) = (self.address, self.script.clone());
         self.serving.abort();
@@ -119,20 +116,20 @@ impl FakePredictor {
         *self.script.describes.lock().unwrap() = behavior;
     }
 
-    /// Becomes another revision of its model.
+    /// Changes the revision and description of the model.
     pub(crate) fn change_revision(&self, revision: &str, change: impl FnOnce(&mut Value)) {
         let mut description = self.script.description.lock().unwrap();
         description["revision"] = json!(revision);
         change(&mut description);
     }
 
-    /// Closes every idle connection, and returns when no connection is open.
+    /// Closes idle connections and waits until none is open.
     pub(crate) async fn close_connections(&self) {
         self.script.close_connections.send_modify(|times| *times += 1);
         self.script.all_closed().await;
     }
 
-    /// Returns when no connection is open.
+    /// Waits until no connection is open.
     pub(crate) async fn wait_disconnected(&self) {
         self.script.all_closed().await;
     }
@@ -153,20 +150,26 @@ impl FakePredictor {
         self.script.batches.load(Ordering::SeqCst)
     }
 
-    /// Answers the requests of several rows that it holds, and those to come.
+    /// Releases held requests, and later ones.
     pub(crate) fn release_batches(&self) {
         self.script.release_batches.send_replace(true);
     }
+
+    /// Holds requests with several rows again.
+    pub(crate) fn hold_batches(&self) {
+        self.script.release_batches.send_replace(false);
+        self.set_predict_behavior(Behavior::HoldBatches);
+    }
 }
 
-/// A predictor that is gone.
+/// A stopped predictor.
 pub(crate) struct StoppedPredictor {
     pub(crate) address: SocketAddr,
     script: Arc<Script>,
 }
 
 impl StoppedPredictor {
-    /// Starts it again where it was.
+    /// Starts it again at its address.
     pub(crate) async fn restart(self) -> FakePredictor {
         FakePredictor::on(TcpListener::bind(self.address).await.unwrap(), self.script)
     }
@@ -204,7 +207,7 @@ impl Script {
         tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap().unwrap();
     }
 
-    /// The answer to a request: status, revision, body.
+    /// The normal response: status, revision, body.
     fn normal(&self, path: &str, body: &str) -> (u16, String, String) {
         let description = self.description.lock().unwrap().clone();
         let described = description["revision"].as_str().unwrap().to_owned();
@@ -234,7 +237,7 @@ async fn accept(listener: TcpListener, script: Arc<Script>) {
     }
 }
 
-/// Counts a connection as open while it lives.
+/// Counts a connection as open until dropped.
 struct Open(Arc<Script>);
 
 impl Drop for Open {
@@ -245,7 +248,7 @@ impl Drop for Open {
 
 async fn serve_connection(stream: TcpStream, script: Arc<Script>) {
     script.open.send_modify(|open| *open += 1);
-    // Declared before the stream, so that the stream is closed when the count goes down.
+    // Declared before the stream, so that the stream is closed before the count decreases.
     let _open = Open(script.clone());
     let mut stream = stream;
     let mut close_connections = script.close_connections.subscribe();
@@ -305,7 +308,7 @@ async fn serve_connection(stream: TcpStream, script: Arc<Script>) {
     }
 }
 
-/// The head and body of the next request.
+/// Reads the head and body of the next request.
 async fn read(stream: &mut TcpStream) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     let head = loop {

@@ -1,4 +1,4 @@
-//! The truth about answers: told once, counted once, and every way to tell it wrong is named.
+//! Feedback on predictions: stored once, counted once, and validated.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::fake_predictor::FakePredictor;
 use crate::gateway::{Gateway, settings};
 
-/// The settings of a gateway before `predictor`, as `demo`, with a database at `path`.
+/// The settings of a gateway with `predictor` as `demo` and a database at `path`.
 pub(crate) fn recording(predictor: &FakePredictor, path: &Path) -> Settings {
     let url = format!("sqlite://{}", path.display());
     Settings { database_url: Some(url), ..settings(&[("demo", predictor)]) }
@@ -29,7 +29,7 @@ fn series(result: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_truth_is_told_the_moment_after_the_answer_and_counted_by_model_and_version() {
+async fn feedback_right_after_the_prediction_is_accepted_and_counted_by_model_and_version() {
     let (_folder, _predictor, gateway) = setup().await;
     let (right, wrong) = (gateway.predict_id().await, gateway.predict_id().await);
     let told = gateway.send_feedback(&right, r#"{"actual":1}"#).await;
@@ -41,7 +41,7 @@ async fn a_truth_is_told_the_moment_after_the_answer_and_counted_by_model_and_ve
 }
 
 #[tokio::test]
-async fn a_second_truth_is_refused_and_the_first_one_stays() {
+async fn second_feedback_is_rejected_and_the_first_one_stays() {
     let (_folder, _predictor, gateway) = setup().await;
     let id = gateway.predict_id().await;
     assert_eq!(gateway.send_feedback(&id, r#"{"actual":1}"#).await.status, 202);
@@ -54,7 +54,7 @@ async fn a_second_truth_is_refused_and_the_first_one_stays() {
 }
 
 #[tokio::test]
-async fn many_rows_are_judged_one_by_one() {
+async fn feedback_on_several_rows_is_compared_row_by_row() {
     let (_folder, predictor, gateway) = setup().await;
     predictor.change_revision("00000001", |model| model["classes"] = json!(["no", "yés"]));
     let rows = r#"{"instances":[[1,2,0,0],[-1,-2,0,0],[1,1,0,0]]}"#;
@@ -74,7 +74,7 @@ async fn many_rows_are_judged_one_by_one() {
 }
 
 #[tokio::test]
-async fn each_way_to_tell_it_wrong_is_named() {
+async fn invalid_feedback_is_reported() {
     let (_folder, _predictor, gateway) = setup().await;
     let id = gateway.predict_id().await;
     gateway.send_feedback(&id, r#"{"actual":"#).await.problem(400, "malformed_json");
@@ -86,12 +86,12 @@ async fn each_way_to_tell_it_wrong_is_named() {
         assert!(problem.detail.len() < 200, "{}", problem.detail);
         gateway.get(&format!("/api/predictions/{nobody}")).await.problem(404, "unknown_prediction");
     }
-    // None of it took the place of the truth.
+    // No rejected feedback was stored.
     assert_eq!(gateway.send_feedback(&id, r#"{"actual":1}"#).await.status, 202);
 }
 
 #[tokio::test]
-async fn without_a_database_there_is_nothing_to_tell_or_to_show() {
+async fn without_a_database_feedback_and_lists_are_unavailable() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     let id = gateway.predict_id().await;
@@ -103,7 +103,7 @@ async fn without_a_database_there_is_nothing_to_tell_or_to_show() {
 }
 
 #[tokio::test]
-async fn an_answer_is_shown_with_all_that_is_known_of_it_but_its_features() {
+async fn a_prediction_is_shown_without_its_features_by_default() {
     let (_folder, predictor, gateway) = setup().await;
     predictor.change_revision("00000001", |model| model["classes"] = json!(["no", "yes"]));
     let id = gateway.predict_id().await;
@@ -120,14 +120,14 @@ async fn an_answer_is_shown_with_all_that_is_known_of_it_but_its_features() {
 }
 
 #[tokio::test]
-async fn answers_are_listed_page_by_page_the_latest_first() {
+async fn predictions_are_listed_in_pages_latest_first() {
     let (_folder, _predictor, gateway) = setup().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(gateway.predict_id().await);
     }
     ids.reverse();
-    // All that came before is written once one is known.
+    // When the latest is written, all are.
     gateway.get(&format!("/api/predictions/{}", ids[0])).await.json();
     let page = async |query: &str| {
         let page = gateway.get(&format!("/api/predictions{query}")).await.json();
@@ -144,7 +144,7 @@ async fn answers_are_listed_page_by_page_the_latest_first() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_asked_for_wrongly_says_by_which_parameter() {
+async fn invalid_list_parameters_are_reported_by_name() {
     let (_folder, _predictor, gateway) = setup().await;
     for (query, parameter) in [
         ("limit=0", "limit"),
@@ -164,7 +164,7 @@ async fn a_list_that_is_asked_for_wrongly_says_by_which_parameter() {
 }
 
 #[tokio::test]
-async fn answers_of_a_namespace_that_is_not_served_are_not_there() {
+async fn predictions_of_other_namespaces_are_unknown() {
     let (folder, predictor, gateway) = setup().await;
     let id = gateway.predict_id().await;
     gateway.get(&format!("/api/predictions/{id}")).await.json();
@@ -184,13 +184,13 @@ async fn answers_of_a_namespace_that_is_not_served_are_not_there() {
 }
 
 #[tokio::test]
-async fn where_classes_are_numbers_a_truth_is_the_class_that_has_the_number_for_its_name() {
+async fn if_classes_are_numbers_feedback_is_matched_by_name() {
     let (_folder, predictor, gateway) = setup().await;
     predictor.change_revision("00000001", |model| model["classes"] = json!(["3", "4", "5", "6", "7", "8"]));
     let id = gateway.predict_id().await;
     let problem = gateway.send_feedback(&id, r#"{"actual":1}"#).await.problem(422, "invalid_feedback");
     assert_eq!(problem.errors["actual"], ["must be a class of the model: one of 3, 4, 5, 6, 7, 8"]);
-    // It was answered with the class of index 1, which is called 4.
+    // The predicted class has index 1 and the name 4.
     assert_eq!(gateway.send_feedback(&id, r#"{"actual":4}"#).await.json()["correct"], 1);
     let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
     assert_eq!(shown["prediction"], json!({"class": 1, "label": "4", "proba": 0.87}));
@@ -198,7 +198,7 @@ async fn where_classes_are_numbers_a_truth_is_the_class_that_has_the_number_for_
 }
 
 #[tokio::test]
-async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_truth() {
+async fn content_types_that_need_no_preflight_are_rejected() {
     let (_folder, _predictor, gateway) = setup().await;
     let id = gateway.predict_id().await;
     for content_type in [
@@ -226,7 +226,7 @@ async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_trut
     let told =
         gateway.send_feedback_as(Some("Application/JSON; charset=utf-8"), &id, r#"{"actual":1}"#).await;
     assert_eq!(told.status, 202, "{told:?}");
-    // Predictions change nothing, and take what is JSON whatever it is called.
+    // Predictions change nothing, so their content type is not checked.
     let plain = http::Request::post("/api/predict").header("content-type", "text/plain");
     gateway.send(plain.body(crate::gateway::ROW.into()).unwrap()).await.class();
     let other = gateway.predict_id().await;
@@ -235,7 +235,7 @@ async fn what_a_web_page_can_send_to_another_origin_without_asking_tells_no_trut
 }
 
 #[tokio::test]
-async fn what_is_recorded_is_shown_only_where_that_is_switched_on() {
+async fn recorded_data_is_shown_only_if_enabled() {
     assert!(!Settings::default().list_predictions);
     let folder = tempfile::tempdir().unwrap();
     let predictor = FakePredictor::of("demo").await;
@@ -249,15 +249,15 @@ async fn what_is_recorded_is_shown_only_where_that_is_switched_on() {
         let problem = gateway.get(path).await.problem(403, "listing_disabled");
         assert!(problem.detail.contains("CANOPY_LIST_PREDICTIONS=true"), "{path}: {}", problem.detail);
     }
-    // Whoever got an answer can still tell whether it was right.
+    // Feedback does not need listing.
     assert_eq!(gateway.send_feedback(&id, r#"{"actual":1}"#).await.status, 202);
-    // Without a database there is nothing of anybody's to show.
+    // The fixed list has no personal data.
     settings.database_url = None;
     assert_eq!(Gateway::new(&settings).await.get("/api/users").await.status, 200);
 }
 
 #[tokio::test]
-async fn lists_refuse_parameters_that_they_do_not_take() {
+async fn lists_reject_unknown_parameters() {
     let (_folder, _predictor, gateway) = setup().await;
     for path in ["/api/models", "/api/users"] {
         let problem = gateway.get(&format!("{path}?limit=1")).await.problem(422, "invalid_query");

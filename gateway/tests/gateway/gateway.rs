@@ -1,7 +1,4 @@
-//! A gateway in a test, and what it answers.
-//!
-//! Comes in: predictors and settings. Goes out: the same router that `main` serves. Never: a port; requests go
-//! straight into the router.
+//! A gateway in a test. Requests go directly into its router, without a socket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +17,7 @@ use tower::ServiceExt as _;
 
 use crate::fake_predictor::FakePredictor;
 
-/// The default body of a request for a prediction.
+/// The default body of a prediction request.
 pub(crate) const ROW: &str = r#"{"features":[1,2,-0.5,0.3]}"#;
 
 pub(crate) struct Gateway {
@@ -29,7 +26,7 @@ pub(crate) struct Gateway {
     app: Arc<App>,
 }
 
-/// The settings of a gateway before `predictors`, each under a model's name.
+/// The settings of a gateway with these static predictors.
 pub(crate) fn settings(predictors: &[(&str, &FakePredictor)]) -> Settings {
     let at = |(model, predictor): &(&str, &FakePredictor)| At {
         model: (*model).to_owned(),
@@ -37,24 +34,24 @@ pub(crate) fn settings(predictors: &[(&str, &FakePredictor)]) -> Settings {
     };
     Settings {
         predictors: Predictors(predictors.iter().map(at).collect()),
-        // Long enough never to be reached by accident, short enough not to hold up a test that fails.
+        // Longer than any request takes, short enough for a failing test.
         upstream_timeout: Duration::from_secs(20),
         list_predictions: true,
-        // A test sees at once what it has changed.
+        // Lists are not cached, so that a test sees its changes.
         tuning: Tuning { listing_ttl: Duration::ZERO, ..Tuning::default() },
         ..Settings::default()
     }
 }
 
 impl Gateway {
-    /// A gateway as `settings` describe it.
+    /// A gateway with `settings`.
     pub(crate) async fn new(settings: &Settings) -> Self {
         let registry = canopy_runtime::metrics::registry("gateway").unwrap();
         let app: Arc<App> = App::open(settings, &registry).await.unwrap();
         Self { router: routes::router(app.clone()), registry, app }
     }
 
-    /// A gateway whose default model is served by `predictor`.
+    /// A gateway with `predictor` for the default model.
     pub(crate) async fn with_predictor(predictor: &FakePredictor) -> Self {
         Self::new(&settings(&[("demo", predictor)])).await
     }
@@ -74,19 +71,19 @@ impl Gateway {
         self.send(Request::post(path).body(body.into()).unwrap()).await
     }
 
-    /// The id of a prediction about [`ROW`].
+    /// Predicts [`ROW`] and returns the id of the prediction.
     pub(crate) async fn predict_id(&self) -> String {
         let answered = self.predict().await;
         assert_eq!(answered.status, 200, "{answered:?}");
         answered.header("canopy-prediction-id").to_owned()
     }
 
-    /// Tells the truth about the prediction `id`.
+    /// Sends feedback on the prediction `id`.
     pub(crate) async fn send_feedback(&self, id: &str, truth: &str) -> TestResponse {
         self.send_feedback_as(Some("application/json"), id, truth).await
     }
 
-    /// Tells it with this content type, or none.
+    /// Sends feedback with this content type, or none.
     pub(crate) async fn send_feedback_as(
         &self,
         content_type: Option<&str>,
@@ -100,25 +97,25 @@ impl Gateway {
         self.send(request.body(truth.to_owned().into()).unwrap()).await
     }
 
-    /// Ends what it does beside answering, within `limit`.
+    /// Ends background work within `limit`.
     pub(crate) async fn close(&self, limit: Duration) {
         self.app.close(limit).await;
     }
 
-    /// The value of a series, or 0 where there is none.
+    /// The value of a series, 0 if it does not exist.
     pub(crate) fn metric(&self, series: &str) -> u64 {
         let text = self.metrics();
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// Asks the default model about this many rows at once.
+    /// Predicts this many rows with the default model.
     pub(crate) async fn predict_rows(&self, rows: usize) -> TestResponse {
         let rows = vec!["[1,2,-0.5,0.3]"; rows].join(",");
         self.post("/api/predict", format!(r#"{{"instances":[{rows}]}}"#)).await
     }
 
-    /// Asks the default model about [`ROW`].
+    /// Predicts [`ROW`] with the default model.
     pub(crate) async fn predict(&self) -> TestResponse {
         self.post("/api/predict", ROW).await
     }
@@ -144,7 +141,7 @@ impl TestResponse {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// The problem that this is: the same status and one word in all its places.
+    /// The problem in this response, after checks that all its parts agree.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) -> Problem {
         assert_eq!(self.status, status, "{self:?}");
@@ -156,7 +153,7 @@ impl TestResponse {
         problem
     }
 
-    /// The class that was predicted.
+    /// The predicted class.
     #[track_caller]
     pub(crate) fn class(&self) -> Value {
         assert_eq!(self.status, 200, "{self:?}");

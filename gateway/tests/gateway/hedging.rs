@@ -1,4 +1,4 @@
-//! Pods that are silent while others serve: no client waits for them, and none of their answers is lost.
+//! Slow and unresponsive pods: hedging, ejection, and what clients see.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use crate::cluster::{Cluster, until};
 use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW};
 
-/// The least time for which a pod that is silent is waited for.
+/// The shortest hedge delay.
 const HEDGE_DELAY_MIN: Duration = Duration::from_millis(100);
-/// What no answer may take on a machine that does much else, and far less than the deadline of 20 s.
+/// Longer than any hedged response takes on a busy machine, and much less than the deadline of 20 s.
 const SOON: Duration = Duration::from_secs(3);
 
-/// A gateway that knows both pods, and how long their answers take.
+/// Gives the gateway latency samples of both pods.
 async fn warm_up(gateway: &Gateway, pods: &[FakePredictor; 2]) {
     while pods.iter().any(|pod| pod.predictions() < 5) {
         gateway.predict().await.class();
@@ -21,10 +21,10 @@ async fn warm_up(gateway: &Gateway, pods: &[FakePredictor; 2]) {
 }
 
 #[tokio::test]
-async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answers() {
+async fn no_client_notices_a_hung_pod_and_it_is_ejected_until_it_responds() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let mut settings = cluster.settings();
-    // Far more than the requests take that must not come to it.
+    // Longer than the requests take that must not reach the ejected pod.
     settings.resilience.eject_time = Duration::from_secs(4);
     let gateway = Gateway::new(&settings).await;
     warm_up(&gateway, &pods).await;
@@ -40,7 +40,7 @@ async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answer
     for _ in 0..50 {
         gateway.predict().await.class();
     }
-    assert_eq!(hung.predictions() - before, 1, "one request was enough to know");
+    assert_eq!(hung.predictions() - before, 1, "one request is enough to eject it");
     let attempts = |outcome: &str| {
         let labels = format!(r#"model="demo",model_namespace="default",outcome="{outcome}",version="1.0""#);
         gateway.metric(&format!("canopy_gateway_upstream_requests_total{{{labels}}}"))
@@ -50,13 +50,13 @@ async fn a_pod_that_hangs_is_noticed_by_no_client_and_left_alone_until_it_answer
     let served = good.predictions();
     while hung.predictions() < before + 10 {
         gateway.predict().await.class();
-        assert!(started.elapsed() < Duration::from_secs(20), "it never came back");
+        assert!(started.elapsed() < Duration::from_secs(20), "the pod never returned");
     }
     assert!(good.predictions() > served, "it comes back by itself, not at once");
 }
 
 #[tokio::test]
-async fn many_requests_at_once_to_a_pod_that_hangs_are_all_answered() {
+async fn concurrent_requests_to_a_hung_pod_are_all_answered() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     warm_up(&gateway, &pods).await;
@@ -69,10 +69,10 @@ async fn many_requests_at_once_to_a_pod_that_hangs_are_all_answered() {
 }
 
 #[tokio::test]
-async fn a_pod_that_answers_nobody_is_not_given_the_time_of_slow_answers() {
+async fn a_pod_that_answers_no_request_is_ejected_before_the_hedge_delay() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
-    // After such first answers one that takes two seconds is nothing unusual.
+    // With these samples the hedge delay reaches its maximum of two seconds.
     for pod in &pods {
         pod.set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 3 / 2));
     }
@@ -83,16 +83,16 @@ async fn a_pod_that_answers_nobody_is_not_given_the_time_of_slow_answers() {
     for answered in join_all((0..20).map(|_| gateway.predict())).await {
         answered.class();
     }
-    // That time is two seconds; its silence is seen after four of its mean answers, which is 0.6 s.
+    // The hedge delay is two seconds; the pod is unresponsive after four times its mean latency, which is 0.6 s.
     assert!(started.elapsed() < Duration::from_millis(1900), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn who_is_slow_is_not_given_up_and_the_first_answer_counts() {
+async fn a_slow_attempt_is_not_cancelled_and_the_first_response_wins() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     warm_up(&gateway, &pods).await;
-    // Whoever is asked first is silent for longer than usual; and one of them for ever.
+    // The first pod is slower than the hedge delay, and one of the two never responds.
     pods[0].set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 4));
     pods[1].set_predict_behavior(Behavior::Hang);
     let (before, started) = (pods.each_ref().map(FakePredictor::predictions), Instant::now());
@@ -103,25 +103,33 @@ async fn who_is_slow_is_not_given_up_and_the_first_answer_counts() {
 }
 
 #[tokio::test]
-async fn a_failure_of_one_of_two_that_are_asked_leaves_the_other() {
+async fn if_one_of_two_attempts_fails_the_other_one_counts() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     warm_up(&gateway, &pods).await;
-    pods[0].set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN * 4));
-    pods[1].set_predict_behavior(Behavior::Answer(500, "{}".to_owned()));
-    let before = pods[1].predictions();
-    until("a request is at both", async || {
-        let asked = pods[1].predictions();
-        gateway.predict().await.class();
-        // Where the one that fails is asked first, it is asked at once; else only after the patience.
-        pods[1].predictions() > asked
+    let [slow, failing] = &pods;
+    failing.set_predict_behavior(Behavior::Answer(500, "{}".to_owned()));
+    // A request that reaches the slow pod first gets a hedge, which fails while the first attempt is held.
+    until("a hedge fails", async || {
+        slow.hold_batches();
+        let before = [slow.batches(), failing.batches()];
+        let release = async {
+            until("the slow pod has the rows", async || slow.batches() > before[0]).await;
+            let is_hedge = failing.batches() == before[1];
+            until("the failing pod has the rows", async || failing.batches() > before[1]).await;
+            slow.release_batches();
+            is_hedge
+        };
+        let (response, is_hedge) = tokio::join!(gateway.predict_rows(2), release);
+        assert_eq!(response.status, 200, "{response:?}");
+        assert_eq!([slow.batches(), failing.batches()], before.map(|count| count + 1));
+        is_hedge
     })
     .await;
-    assert!(pods[1].predictions() > before);
 }
 
 #[tokio::test]
-async fn a_pod_that_is_alone_is_waited_for() {
+async fn a_single_pod_gets_no_hedge() {
     let (cluster, [only]) = Cluster::with_pods::<1>().await;
     let gateway = cluster.gateway().await;
     for _ in 0..5 {
@@ -134,7 +142,7 @@ async fn a_pod_that_is_alone_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_model_that_always_takes_long_is_not_asked_twice_for_it() {
+async fn a_model_that_is_always_slow_gets_no_hedges() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     for pod in &pods {
@@ -144,11 +152,11 @@ async fn a_model_that_always_takes_long_is_not_asked_twice_for_it() {
         gateway.predict().await.class();
     }
     let asked: usize = pods.iter().map(FakePredictor::predictions).sum();
-    assert_eq!(asked, 10, "its first answers say how long it takes");
+    assert_eq!(asked, 10, "the first samples set the hedge delay");
 }
 
 #[tokio::test]
-async fn without_retries_who_is_silent_is_waited_for_until_the_deadline() {
+async fn without_retries_a_hung_pod_is_awaited_until_the_deadline() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let mut settings = cluster.settings();
     settings.resilience.retry_percent = 0;
@@ -160,17 +168,17 @@ async fn without_retries_who_is_silent_is_waited_for_until_the_deadline() {
     let all = join_all((0..20).map(|_| gateway.post("/api/predict", ROW))).await;
     let late = all.iter().filter(|answered| answered.status == 504).count();
     assert_eq!(late, pods[1].predictions() - before);
-    assert!(late > 0, "it was never asked");
+    assert!(late > 0, "the pod got no request");
 }
 
-/// Several rows at once, so that a pod which has something to do is asked too.
+/// Sends several requests at once, so that a busy pod gets some, too.
 async fn predict_concurrently(gateway: &Gateway) {
     join_all((0..4).map(|_| gateway.predict())).await.iter().for_each(|answered| {
         answered.class();
     });
 }
 
-/// Awaits that `pod` answers 20 requests more.
+/// Waits until `pod` has received 20 more requests.
 async fn wait_for_predictions(gateway: &Gateway, pod: &FakePredictor) {
     let enough = pod.predictions() + 20;
     until("the pod has more answers", async || {
@@ -180,8 +188,8 @@ async fn wait_for_predictions(gateway: &Gateway, pod: &FakePredictor) {
     .await;
 }
 
-/// The state while a request of `rows` rows is held by its pod, which answers all others: `check` is called with the place of
-/// that pod, then the request is let go.
+/// Holds a batch of `rows` rows at its pod, which answers other requests. Calls `check` with the index of that pod, then releases the
+/// batch.
 async fn while_a_batch_is_held(
     gateway: &Gateway,
     pods: &[FakePredictor; 2],
@@ -201,7 +209,7 @@ async fn while_a_batch_is_held(
 }
 
 #[tokio::test]
-async fn a_batch_that_takes_long_leaves_its_pod_in_use_and_is_sent_once() {
+async fn a_slow_batch_is_sent_once_and_its_pod_stays_in_use() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     warm_up(&gateway, &pods).await;
@@ -219,12 +227,12 @@ async fn a_batch_that_takes_long_leaves_its_pod_in_use_and_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_few_rows_that_take_long_are_sent_to_another_pod_and_leave_the_first_in_use() {
+async fn a_slow_small_request_is_hedged_and_its_pod_stays_in_use() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let mut settings = cluster.settings();
     settings.tuning.resolve_interval = Duration::from_mins(1);
     let gateway = Gateway::new(&settings).await;
-    // Slow first answers make the patience more than a second, which no answer takes by accident.
+    // Slow samples make the hedge delay more than a second, which no other response takes.
     for pod in &pods {
         pod.set_predict_behavior(Behavior::Slow(HEDGE_DELAY_MIN));
     }
@@ -242,7 +250,7 @@ async fn a_few_rows_that_take_long_are_sent_to_another_pod_and_leave_the_first_i
 }
 
 #[tokio::test]
-async fn a_batch_at_a_pod_that_answers_nobody_is_sent_to_another_one() {
+async fn a_batch_at_an_unresponsive_pod_is_sent_to_another_one() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     while pods.iter().any(|pod| pod.batches() < 3) {

@@ -1,4 +1,4 @@
-//! Bad bodies: each is told what is wrong with it, and none reaches a predictor.
+//! Invalid bodies: the error names what is wrong, and no predictor gets them.
 
 use http::Request;
 use http::header::ACCEPT_LANGUAGE;
@@ -15,8 +15,8 @@ async fn ask(body: impl Into<axum::body::Body>) -> TestResponse {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_malformed_and_its_place_is_told() {
-    for body in ["", "{", r#"{"features":[1,2"#, "features=1", r#"{"features":[NaN]}"#, "nul"] {
+async fn invalid_json_is_reported_with_its_position() {
+    for body in ["{", r#"{"features":[1,2"#, "features=1", r#"{"features":[NaN]}"#, "nul"] {
         let problem = ask(body).await.problem(400, "malformed_json");
         assert!(problem.detail.contains("line 1 column"), "{body}: {}", problem.detail);
     }
@@ -24,7 +24,7 @@ async fn what_is_no_json_is_malformed_and_its_place_is_told() {
 }
 
 #[tokio::test]
-async fn each_faulty_field_is_named_with_what_is_wrong() {
+async fn each_invalid_field_is_reported() {
     let length = "must have 4 values, one per feature of the model, but has";
     for (body, errors) in [
         ("{}", json!({"features": ["is required"]})),
@@ -70,7 +70,7 @@ async fn each_faulty_field_is_named_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_deep_or_have_a_million_faults_are_answered_briefly() {
+async fn deeply_nested_and_very_faulty_bodies_get_short_responses() {
     let deep = |opened: &str, closed: &str| {
         format!(r#"{{"features":{}{}}}"#, opened.repeat(100_000), closed.repeat(100_000))
     };
@@ -83,7 +83,7 @@ async fn bodies_that_are_deep_or_have_a_million_faults_are_answered_briefly() {
 }
 
 #[tokio::test]
-async fn a_body_above_the_limit_is_too_large_and_one_at_the_limit_is_not() {
+async fn the_size_limit_of_a_body_is_inclusive() {
     let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.max_body_bytes = 64;
@@ -95,7 +95,7 @@ async fn a_body_above_the_limit_is_too_large_and_one_at_the_limit_is_not() {
 }
 
 #[tokio::test]
-async fn what_a_predictor_refuses_is_the_callers_fault() {
+async fn a_rejection_by_the_predictor_is_a_client_error() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     predictor.set_predict_behavior(Behavior::Answer(400, r#"{"detail":"Invalid features: too odd"}"#.into()));
@@ -114,7 +114,7 @@ async fn what_a_predictor_refuses_is_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn an_unavailable_service_is_told_in_the_language_of_the_client() {
+async fn unavailability_is_reported_in_the_language_of_the_client() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     predictor.stop().await;

@@ -1,4 +1,4 @@
-//! The list of models in a cluster: what DNS tells of the namespaces that have a name.
+//! The list of models in a cluster.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, settings};
 
 impl Cluster {
-    /// What DNS says of the models of a namespace.
+    /// Sets the reply about the models of a namespace.
     fn lists(&self, namespace: &str, say: DnsReply) {
         let name = format!("_http-canopy._tcp.predictors.{namespace}.svc.cluster.test");
         self.dns.set(&name, RecordType::SRV, say);
@@ -24,7 +24,7 @@ fn targets(namespace: &str, names: &[&str]) -> Vec<String> {
     names.iter().map(|name| format!("{name}.predictors.{namespace}.svc.cluster.test.")).collect()
 }
 
-/// Names and namespaces of what is listed, what is unavailable, and which namespaces are incomplete.
+/// The names of listed models, unavailable models, and incomplete namespaces.
 async fn listed(gateway: &Gateway) -> Value {
     let list = gateway.get("/api/models").await.json();
     let models = list["models"].as_array().unwrap().iter();
@@ -36,13 +36,13 @@ async fn listed(gateway: &Gateway) -> Value {
 }
 
 #[tokio::test]
-async fn the_models_of_the_gateways_namespace_that_have_pods_are_listed() {
+async fn models_with_pods_in_the_gateways_namespace_are_listed() {
     let cluster = Cluster::new().await;
     let _pods = [cluster.pod("iris", 1).await, cluster.pod("iris", 2).await, cluster.pod("wine", 3).await];
     cluster.ready("iris", &[1, 2]);
     cluster.ready("wine", &[3]);
     cluster.ready("late", &[]);
-    // A record per pod, and pods that are none of ours.
+    // One record per pod, and pods that are no predictors.
     let names = ["wine", "iris", "iris", "late", "10-0-0-7", "x--"];
     cluster.lists("default", DnsReply::Targets(targets("default", &names)));
     let gateway = cluster.gateway().await;
@@ -52,7 +52,7 @@ async fn the_models_of_the_gateways_namespace_that_have_pods_are_listed() {
 }
 
 #[tokio::test]
-async fn models_that_were_named_are_listed_once_and_not_looked_up() {
+async fn static_models_are_listed_once_and_not_looked_up() {
     let cluster = Cluster::new().await;
     let (demo, _iris) = (FakePredictor::of("demo").await, cluster.pod("iris", 1).await);
     cluster.ready("iris", &[1]);
@@ -67,7 +67,7 @@ async fn models_that_were_named_are_listed_once_and_not_looked_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_cut_even_by_tcp_is_told() {
+async fn a_truncated_list_is_reported() {
     let cluster = Cluster::new().await;
     let _pod = cluster.pod("iris", 1).await;
     cluster.ready("iris", &[1]);
@@ -79,7 +79,7 @@ async fn an_answer_that_was_cut_even_by_tcp_is_told() {
 }
 
 #[tokio::test]
-async fn a_list_too_long_for_a_packet_is_whole() {
+async fn a_list_too_long_for_a_packet_is_complete() {
     let cluster = Cluster::new().await;
     let names: Vec<_> = (0..200).map(|number| format!("model{number:03}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -88,11 +88,11 @@ async fn a_list_too_long_for_a_packet_is_whole() {
     let [models, unavailable, incomplete] = serde_json::from_value(listed(&gateway).await).unwrap();
     assert_eq!((models, incomplete), (json!([]), json!([])));
     let expected: Vec<_> = names.iter().map(|name| format!("{name}.default")).collect();
-    assert_eq!(unavailable, json!(expected), "none of them is there any more");
+    assert_eq!(unavailable, json!(expected), "none of the models exists");
 }
 
 #[tokio::test]
-async fn a_namespace_that_dns_does_not_answer_for_is_told() {
+async fn a_namespace_without_a_dns_response_is_reported() {
     let cluster = Cluster::new().await;
     let pod = cluster.pod("iris", 1).await;
     pod.change_revision("00000001", |model| model["namespace"] = json!("shop"));
@@ -112,7 +112,7 @@ async fn a_namespace_that_dns_does_not_answer_for_is_told() {
 }
 
 #[tokio::test]
-async fn of_every_namespace_only_the_gateways_and_the_default_models_are_listed_and_that_is_said() {
+async fn with_all_namespaces_the_list_is_reported_as_incomplete() {
     let cluster = Cluster::new().await;
     let mut settings = cluster.settings();
     settings.namespaces = Some("*".to_owned());
@@ -131,7 +131,7 @@ async fn of_every_namespace_only_the_gateways_and_the_default_models_are_listed_
 }
 
 #[tokio::test]
-async fn a_pod_that_hangs_holds_up_the_list_for_two_seconds_at_most() {
+async fn a_hung_pod_delays_the_list_by_two_seconds_at_most() {
     let cluster = Cluster::new().await;
     let (_iris, wine) = (cluster.pod("iris", 1).await, cluster.pod("wine", 2).await);
     cluster.ready("iris", &[1]);
@@ -147,7 +147,7 @@ async fn a_pod_that_hangs_holds_up_the_list_for_two_seconds_at_most() {
 }
 
 #[tokio::test]
-async fn a_thousand_lists_ask_each_pod_once_and_have_no_model_watched() {
+async fn a_thousand_lists_share_one_description_per_pod_and_watch_no_model() {
     let cluster = Cluster::new().await;
     let pods = [cluster.pod("iris", 1).await, cluster.pod("wine", 2).await];
     cluster.ready("iris", &[1]);
@@ -163,7 +163,7 @@ async fn a_thousand_lists_ask_each_pod_once_and_have_no_model_watched() {
     let names: Vec<_> =
         first.json()["models"].as_array().unwrap().iter().map(|m| m["model"].clone()).collect();
     assert_eq!(names, ["iris", "wine"]);
-    // On a busy machine the resolver may ask twice for one answer.
+    // On a busy machine the resolver may send a query twice.
     let questions = || {
         ["_http-canopy._tcp.predictors.", "iris-pods.", "wine-pods."]
             .map(|name| cluster.dns.query_count(name))
@@ -174,7 +174,7 @@ async fn a_thousand_lists_ask_each_pod_once_and_have_no_model_watched() {
     }
     assert_eq!(pods.each_ref().map(FakePredictor::descriptions), [1, 1]);
     assert_eq!(questions(), asked, "by the lists after the first");
-    // A model that is watched has a series, and a task beside that of its pod's connection.
+    // A watched model has a gauge, and a task apart from that of its pod's connection.
     assert_eq!(endpoints(&gateway), None);
     drop(pods);
     until("nothing goes on", async || tasks() <= before).await;

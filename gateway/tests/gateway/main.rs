@@ -1,7 +1,4 @@
-//! The gateway from outside: its public API, before predictors of every kind, good and bad.
-//!
-//! Comes in: requests, and predictors that a test scripts. Goes out: whether people and programs are answered
-//! as promised. Never: a socket beyond loopback, nor a wait without a deadline.
+//! Tests of the gateway's public API with fake predictors and a fake DNS on loopback. Every wait has a deadline.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 

@@ -1,4 +1,4 @@
-//! The bytes of request bodies that a gateway holds: bounded over all requests, whoever sends them.
+//! The memory for request bodies is limited over all requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW, TestResponse, settings};
 
-/// So many bytes may be held: six mebibytes of large bodies, and two of small ones.
+/// The memory limit: six mebibytes for large bodies, and two for small ones.
 const MEMORY: usize = 8 << 20;
 const MANY: usize = 40;
 
@@ -23,7 +23,7 @@ async fn in_time<F: Future>(future: F) -> F::Output {
 async fn gateway(predictor: &FakePredictor) -> Arc<Gateway> {
     let mut settings = settings(&[("demo", predictor)]);
     settings.body_memory_bytes = Some(MEMORY);
-    // What hangs hangs until the test ends it, however busy the machine is.
+    // Hanging requests hang until the test ends them.
     settings.upstream_timeout = Duration::from_hours(1);
     settings.body_timeout = Duration::from_hours(1);
     Arc::new(Gateway::new(&settings).await)
@@ -33,7 +33,7 @@ fn held(gateway: &Gateway) -> usize {
     usize::try_from(gateway.metric("canopy_request_body_bytes")).unwrap()
 }
 
-/// Rows that make a body a little shorter than 2 MiB.
+/// A body a little shorter than 2 MiB.
 fn large() -> Bytes {
     let rows = vec!["[0,0,0,0]"; (19 << 20) / 100].join(",");
     format!("{{\"instances\":[{rows}]}}").into()
@@ -49,7 +49,7 @@ fn all(gateway: &Arc<Gateway>, count: usize, body: impl Fn() -> Body) -> JoinSet
 }
 
 #[tokio::test]
-async fn what_is_held_of_many_large_bodies_is_bounded_and_small_requests_still_pass() {
+async fn large_bodies_are_limited_and_small_requests_still_pass() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = gateway(&predictor).await;
     gateway.predict().await.class();
@@ -57,7 +57,7 @@ async fn what_is_held_of_many_large_bodies_is_bounded_and_small_requests_still_p
     let body = large();
     assert!((1_900_000..2 << 20).contains(&body.len()), "{}", body.len());
     let mut asking = all(&gateway, MANY, || Body::from(body.clone()));
-    // There is room for three.
+    // Three bodies fit.
     for _ in 3..MANY {
         let answered = in_time(asking.join_next()).await.unwrap().unwrap();
         let problem = answered.problem(503, "overloaded");
@@ -80,13 +80,13 @@ async fn what_is_held_of_many_large_bodies_is_bounded_and_small_requests_still_p
     while asking.join_next().await.is_some() {}
     assert_eq!(held(&gateway), 0);
     let closed = r#"canopy_gateway_requests_total{code="499",model="demo",model_namespace="default",reason="client_closed",version="1.0"}"#;
-    assert_eq!(gateway.metric(closed), 3, "those that were given up");
+    assert_eq!(gateway.metric(closed), 3, "the cancelled requests");
     let answered = gateway.post("/api/predict", body).await;
-    assert_eq!(answered.status, 200, "there is room again");
+    assert_eq!(answered.status, 200, "the memory is free again");
 }
 
 #[tokio::test]
-async fn bodies_that_are_half_sent_count_for_what_has_arrived() {
+async fn unfinished_bodies_count_for_the_bytes_received() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = gateway(&predictor).await;
     let half = |bytes: usize| {
@@ -120,7 +120,7 @@ async fn bodies_that_are_half_sent_count_for_what_has_arrived() {
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_named_and_so_is_a_byte_order_mark() {
+async fn compressed_bodies_and_byte_order_marks_are_reported() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = gateway(&predictor).await;
     let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];

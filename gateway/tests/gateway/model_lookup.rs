@@ -1,4 +1,4 @@
-//! Names that are asked for: which models exist, which are not looked up, and what is left of those that do not.
+//! Look-ups of models: which names are looked up, and what remains of unknown ones.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::fake_predictor::FakePredictor;
 use crate::gateway::{Gateway, ROW, settings};
 
 #[tokio::test]
-async fn a_model_without_a_ready_pod_is_unavailable_and_one_that_is_not_there_unknown() {
+async fn a_model_without_ready_pods_is_unavailable_and_a_missing_one_is_unknown() {
     let cluster = Cluster::new().await;
     cluster.ready("demo", &[]);
     let gateway = cluster.gateway().await;
@@ -30,7 +30,7 @@ async fn a_model_without_a_ready_pod_is_unavailable_and_one_that_is_not_there_un
 }
 
 #[tokio::test]
-async fn a_model_that_comes_is_found_within_a_moment() {
+async fn a_new_model_is_found_when_the_negative_cache_expires() {
     let (cluster, pods) = Cluster::with_pods::<1>().await;
     let gateway = cluster.gateway().await;
     cluster.addresses("demo", DnsReply::NxDomain);
@@ -45,7 +45,7 @@ async fn a_model_that_comes_is_found_within_a_moment() {
 }
 
 #[tokio::test]
-async fn a_first_pod_is_found_within_a_moment() {
+async fn the_first_pod_of_a_model_is_found_soon() {
     let (cluster, _pods) = Cluster::with_pods::<1>().await;
     let gateway = cluster.gateway().await;
     cluster.ready("demo", &[]);
@@ -57,14 +57,14 @@ async fn a_first_pod_is_found_within_a_moment() {
 }
 
 #[tokio::test]
-async fn while_dns_fails_a_model_of_which_nothing_is_known_is_unavailable_and_never_unknown() {
+async fn while_dns_fails_a_model_is_unavailable_and_not_unknown() {
     let cluster = Cluster::new().await;
     let gateway = Gateway::new(&cluster.fast_refresh()).await;
     cluster.dns.set_all(Some(DnsReply::ServFail));
     gateway.predict().await.problem(503, "predictor_unavailable");
     gateway.get("/api/models/demo").await.problem(503, "predictor_unavailable");
 
-    // The first half of what it takes to say that a model is unknown.
+    // Existence takes a second query, which fails here.
     cluster.dns.set_all(None);
     cluster.dns.set("_http-canopy._tcp.iris.default.svc.cluster.test", RecordType::SRV, DnsReply::ServFail);
     gateway.post("/api/models/iris/predict", ROW).await.problem(503, "predictor_unavailable");
@@ -85,7 +85,7 @@ async fn while_dns_fails_a_model_of_which_nothing_is_known_is_unavailable_and_ne
 }
 
 #[tokio::test]
-async fn a_silent_server_holds_up_the_first_request_for_five_seconds_at_most() {
+async fn a_dns_timeout_delays_the_first_request_by_five_seconds_at_most() {
     let cluster = Cluster::new().await;
     let gateway = cluster.gateway().await;
     cluster.dns.set_all(Some(DnsReply::Timeout));
@@ -96,7 +96,7 @@ async fn a_silent_server_holds_up_the_first_request_for_five_seconds_at_most() {
 }
 
 #[tokio::test]
-async fn namespaces_that_are_not_served_and_names_that_cannot_be_are_not_looked_up() {
+async fn other_namespaces_and_invalid_names_are_not_looked_up() {
     let (cluster, _pods) = Cluster::with_pods::<1>().await;
     let gateway = cluster.gateway().await;
     for name in ["iris.shop", "iris.shop.svc", "IRIS", "a_b", "iris-pods", "iris-6f3a9c1e", "predictors", "-"]
@@ -115,7 +115,7 @@ async fn namespaces_that_are_not_served_and_names_that_cannot_be_are_not_looked_
 }
 
 #[tokio::test]
-async fn the_default_model_may_be_anywhere() {
+async fn the_default_model_may_be_in_another_namespace() {
     let (cluster, pods) = Cluster::with_pods::<1>().await;
     pods[0].change_revision("00000001", |model| model["namespace"] = "shop".into());
     let at = DnsReply::Addresses(vec![crate::cluster::ip(1)], 30);
@@ -128,7 +128,7 @@ async fn the_default_model_may_be_anywhere() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_named_is_not_looked_up() {
+async fn a_static_model_is_not_looked_up() {
     let (cluster, _pods) = Cluster::with_pods::<1>().await;
     let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
@@ -140,7 +140,7 @@ async fn a_model_that_is_named_is_not_looked_up() {
 }
 
 #[tokio::test]
-async fn without_a_cluster_no_dns_is_asked() {
+async fn without_a_cluster_domain_dns_is_not_used() {
     let cluster = Cluster::new().await;
     for domain in [None, Some(String::new()), Some(" ".to_owned())] {
         let settings = canopy_gateway::settings::Settings { cluster_domain: domain, ..cluster.settings() };
@@ -151,7 +151,7 @@ async fn without_a_cluster_no_dns_is_asked() {
 }
 
 #[tokio::test]
-async fn ten_thousand_unknown_names_leave_neither_tasks_nor_series() {
+async fn unknown_names_leave_neither_tasks_nor_series() {
     let cluster = Cluster::new().await;
     let gateway = cluster.gateway().await;
     gateway.get("/api/models/none").await.problem(404, "unknown_model");
@@ -169,7 +169,7 @@ async fn ten_thousand_unknown_names_leave_neither_tasks_nor_series() {
 }
 
 #[tokio::test]
-async fn a_model_that_nobody_asks_for_is_forgotten_and_found_again() {
+async fn an_idle_model_is_forgotten_and_found_again() {
     let (cluster, pods) = Cluster::with_pods::<1>().await;
     let mut settings = cluster.fast_refresh();
     settings.tuning.idle_ttl = Duration::ZERO;

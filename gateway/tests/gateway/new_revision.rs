@@ -1,4 +1,4 @@
-//! A model that becomes another while it is served: rows are held against what answers them.
+//! A predictor that changes its revision: responses are interpreted with the description of the revision that gave them.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW};
 
 #[tokio::test]
-async fn an_answer_of_a_new_revision_is_told_with_what_the_new_revision_is() {
+async fn a_response_of_a_new_revision_uses_its_description() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     assert_eq!(gateway.predict().await.header("canopy-revision"), "6f3a9c1e");
@@ -18,13 +18,13 @@ async fn an_answer_of_a_new_revision_is_told_with_what_the_new_revision_is() {
     assert_eq!(answered.header("canopy-revision"), "00000002");
     assert_eq!(answered.json()["version"], "2.0");
     assert_eq!(answered.json()["prediction"], json!({"class": 1, "label": "yes", "proba": 0.87}));
-    assert_eq!((predictor.descriptions(), predictor.predictions()), (2, 2), "nothing is asked twice");
+    assert_eq!((predictor.descriptions(), predictor.predictions()), (2, 2), "no request is repeated");
     gateway.predict().await.class();
-    assert_eq!(predictor.descriptions(), 2, "what was learned is kept");
+    assert_eq!(predictor.descriptions(), 2, "the description is kept");
 }
 
 #[tokio::test]
-async fn rows_that_a_new_revision_does_not_admit_are_refused_even_if_it_answered_them() {
+async fn rows_invalid_for_a_new_revision_are_rejected_even_if_it_answered_them() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
@@ -36,7 +36,7 @@ async fn rows_that_a_new_revision_does_not_admit_are_refused_even_if_it_answered
 }
 
 #[tokio::test]
-async fn a_refusal_by_a_new_revision_is_explained_by_what_it_takes() {
+async fn a_rejection_by_a_new_revision_is_explained_with_its_description() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
@@ -51,19 +51,19 @@ async fn a_refusal_by_a_new_revision_is_explained_by_what_it_takes() {
 }
 
 #[tokio::test]
-async fn rows_that_the_new_revision_takes_are_sent_to_it_again() {
+async fn rows_valid_for_the_new_revision_are_sent_again() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();
     predictor.change_revision("00000002", |_| ());
     predictor.set_predict_behavior(Behavior::Answer(400, r#"{"detail":"Invalid features"}"#.into()));
-    // The same revision refuses the same rows again, and that is then its word.
+    // The same revision rejects the same rows again, which is final.
     gateway.predict().await.problem(422, "invalid_features");
     assert_eq!((predictor.descriptions(), predictor.predictions()), (2, 3));
 }
 
 #[tokio::test]
-async fn a_predictor_that_never_answers_as_what_it_describes_has_failed() {
+async fn a_predictor_that_never_responds_as_its_description_has_failed() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     *predictor.script.revision.lock().unwrap() = Some("00000009".to_owned());
@@ -74,7 +74,7 @@ async fn a_predictor_that_never_answers_as_what_it_describes_has_failed() {
 }
 
 #[tokio::test]
-async fn a_listing_tells_of_a_new_revision_without_a_prediction() {
+async fn listings_show_a_new_revision_without_a_prediction() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.predict().await.class();

@@ -1,4 +1,4 @@
-//! More requests than can be answered in time: what cannot be is refused at once, and nobody else hears of it.
+//! Overload: excess requests are refused at once, and other models are not affected.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::cluster::{Cluster, until};
 use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW, settings};
 
-/// So many requests for a model with one pod are worked on at once, where few were answered lately.
+/// The concurrency limit of a model with one pod and little traffic.
 const AT_ONCE: usize = 128;
 
-/// What a predictor answers that has too much to do.
+/// The response of an overloaded predictor.
 fn full() -> Behavior {
     let body = r#"{"detail":"Overloaded: try again in a second"}"#;
     let head =
@@ -20,7 +20,7 @@ fn full() -> Behavior {
 }
 
 #[tokio::test]
-async fn rows_that_one_pod_has_no_time_for_go_to_another_one() {
+async fn rows_refused_by_an_overloaded_pod_are_retried_on_another_one() {
     let (cluster, [good, busy]) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     busy.set_predict_behavior(full());
@@ -30,12 +30,12 @@ async fn rows_that_one_pod_has_no_time_for_go_to_another_one() {
     for _ in 0..20 {
         gateway.predict().await.class();
     }
-    assert_eq!(busy.predictions(), 1, "it refuses at once, and so would always be the one with least to do");
+    assert_eq!(busy.predictions(), 1, "an overloaded pod must not attract requests by refusing fast");
     assert!(good.predictions() > 20);
 }
 
 #[tokio::test]
-async fn where_no_pod_has_time_it_is_told_and_over_at_once_when_one_has() {
+async fn if_all_pods_are_overloaded_clients_get_503_until_one_recovers() {
     let (cluster, pods) = Cluster::with_pods::<2>().await;
     let gateway = cluster.gateway().await;
     gateway.predict().await.class();
@@ -56,7 +56,7 @@ async fn where_no_pod_has_time_it_is_told_and_over_at_once_when_one_has() {
 }
 
 #[tokio::test]
-async fn a_flood_of_one_model_is_bounded_and_leaves_the_others_alone() {
+async fn a_flood_of_one_model_is_limited_and_does_not_affect_others() {
     let (flooded, quiet) = (FakePredictor::of("demo").await, FakePredictor::of("iris").await);
     let gateway = Gateway::new(&settings(&[("demo", &flooded), ("iris", &quiet)])).await;
     gateway.predict().await.class();
@@ -82,10 +82,10 @@ async fn a_flood_of_one_model_is_bounded_and_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn a_predictor_is_told_for_how_long_an_answer_is_of_use() {
+async fn a_predictor_gets_the_remaining_time() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
-    // A part of the 20 seconds is over before the rows are sent.
+    // The description takes a part of the 20 seconds.
     let before = Duration::from_millis(300);
     predictor.set_describe_behavior(Behavior::Slow(before));
     gateway.predict().await.class();

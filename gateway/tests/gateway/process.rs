@@ -1,4 +1,4 @@
-//! The gateway as a process: what it says when it cannot start, what its log says of its work, and how it ends.
+//! The gateway as a process: errors at start, log lines, and shutdown.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
 
+use crate::cluster::Cluster;
 use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::recording::count;
 
@@ -38,13 +39,13 @@ async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), future).await.unwrap()
 }
 
-/// The exit code and the words of a gateway that does not start.
+/// The exit code and output of a gateway that fails to start.
 async fn fails(arguments: &[&str]) -> (Option<i32>, String) {
     let output = in_time(command(arguments).stderr(Stdio::piped()).output()).await.unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// A gateway that runs, and where it listens.
+/// A running gateway and its addresses.
 struct GatewayProcess {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
@@ -72,7 +73,7 @@ async fn next_line(log: &mut Lines<BufReader<ChildStderr>>) -> Value {
     serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
 }
 
-/// The whole answer to `request`, which must ask for an end of the connection.
+/// Sends `request`, which must close the connection, and returns the response.
 async fn send(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -86,7 +87,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn flags_that_mean_nothing_are_named_with_what_they_must_be() {
+async fn invalid_flags_are_reported_with_the_expected_format() {
     let (code, words) = fails(&["--predictors", "demo"]).await;
     assert_eq!(code, Some(2), "{words}");
     assert!(words.contains("\"demo\" must be MODEL=http://HOST:PORT"), "{words}");
@@ -105,7 +106,7 @@ async fn flags_that_mean_nothing_are_named_with_what_they_must_be() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_with_how_to_change_it() {
+async fn a_port_in_use_is_reported_with_the_flag_to_change() {
     let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = holder.local_addr().unwrap();
     for (flag, variable) in [("--listen", "CANOPY_LISTEN"), ("--admin", "CANOPY_ADMIN")] {
@@ -117,7 +118,7 @@ async fn a_port_that_is_taken_is_named_with_how_to_change_it() {
 }
 
 #[tokio::test]
-async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
+async fn a_gateway_becomes_ready_serves_and_exits_with_0_on_sigterm() {
     let GatewayProcess { mut child, log: _log, address, admin } = GatewayProcess::start(&[]).await;
     in_time(async {
         while !get(admin, "/ready").await.starts_with("HTTP/1.1 200 ") {
@@ -140,9 +141,9 @@ async fn a_gateway_is_ready_serves_and_ends_well_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_and_told() {
+async fn an_unread_log_blocks_no_request_and_dropped_lines_are_counted() {
     let mut command = command(&["--workers", "1"]);
-    // Dozens of lines for each request, so that the pipe and the queue are soon full.
+    // Dozens of lines per request fill the pipe and the queue quickly.
     command.env("RUST_LOG", "info,h2=trace");
     let GatewayProcess { child, mut log, address, admin } = GatewayProcess::of(command).await;
     let dropped = async || {
@@ -174,14 +175,14 @@ async fn a_log_that_nobody_reads_stops_no_request_and_what_is_lost_is_counted_an
 }
 
 #[tokio::test]
-async fn a_gateway_without_descriptors_goes_on_when_clients_have_left() {
+async fn a_gateway_without_descriptors_recovers_when_clients_disconnect() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -n 64; exec "$0" "$@""#, PROGRAM]);
     let GatewayProcess { child, mut log, address, .. } =
         GatewayProcess::of(configured(shell, &["--max-connections", "1000"])).await;
     let mut many = Vec::new();
     for _ in 0..100 {
-        // The system takes them in, whether or not the gateway accepts them.
+        // The kernel accepts connections into the backlog.
         many.push(in_time(TcpStream::connect(address)).await.unwrap());
     }
     while next_line(&mut log).await["message"] != "failed to accept a connection" {}
@@ -191,7 +192,7 @@ async fn a_gateway_without_descriptors_goes_on_when_clients_have_left() {
 }
 
 #[tokio::test]
-async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes_and_for_others() {
+async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -n 200; exec "$0" "$@""#, PROGRAM]);
     let GatewayProcess { child, mut log, address, admin } = GatewayProcess::of(configured(shell, &[])).await;
@@ -208,7 +209,7 @@ async fn by_default_a_flood_of_connections_leaves_descriptors_for_probes_and_for
 }
 
 #[tokio::test]
-async fn a_gateway_that_can_open_no_socket_says_so_and_goes_on_once_it_can() {
+async fn a_gateway_that_cannot_open_sockets_reports_it_and_recovers() {
     let predictor = FakePredictor::of("demo").await;
     let predictors = format!("demo=http://{}", predictor.address);
     let GatewayProcess { child, log: _log, address, admin } =
@@ -216,7 +217,7 @@ async fn a_gateway_that_can_open_no_socket_says_so_and_goes_on_once_it_can() {
     let mut client = BufReader::new(TcpStream::connect(address).await.unwrap());
     assert!(predict_on(&mut client).await.contains("\"class\":1"));
     let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-    // No descriptor is below this one that is not taken, so that not one more can be had.
+    // All descriptors below 3 are in use, so none can be opened.
     let before = getrlimit(Resource::Nofile);
     prlimit(Some(id), Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
     predictor.close_connections().await;
@@ -230,7 +231,27 @@ async fn a_gateway_that_can_open_no_socket_says_so_and_goes_on_once_it_can() {
 }
 
 #[tokio::test]
-async fn what_was_answered_last_is_recorded_before_the_process_ends() {
+async fn each_worker_has_its_own_connection_to_a_predictor_and_they_share_its_description() {
+    let predictor = FakePredictor::of("demo").await;
+    let flags = ["--workers", "2", "--predictors", &format!("demo=http://{}", predictor.address)];
+    let GatewayProcess { child, log: _log, address, .. } = GatewayProcess::start(&flags).await;
+    // A new connection goes to the worker with the fewest, so each worker has one of these.
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(BufReader::new(TcpStream::connect(address).await.unwrap()));
+        assert!(predict_on(clients.last_mut().unwrap()).await.contains("\"class\":1"));
+    }
+    for _ in 0..5 {
+        for client in &mut clients {
+            assert!(predict_on(client).await.contains("\"class\":1"));
+        }
+    }
+    assert_eq!((predictor.predictions(), predictor.connections(), predictor.descriptions()), (12, 2, 1));
+    drop(child);
+}
+
+#[tokio::test]
+async fn the_last_predictions_are_recorded_before_the_process_exits() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("canopy.db").display());
     let predictor = FakePredictor::of("demo").await;
@@ -249,7 +270,7 @@ async fn what_was_answered_last_is_recorded_before_the_process_ends() {
 }
 
 #[tokio::test]
-async fn a_password_is_in_no_log_however_much_is_logged() {
+async fn passwords_are_not_logged_at_any_level() {
     let mut command = command(&["--database-url", "postgres://canopy:s3cret@127.0.0.1:1/canopy"]);
     let mut child = command.env("RUST_LOG", "trace").stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -274,7 +295,7 @@ async fn predict(address: SocketAddr, body: &str) -> String {
     send(address, &request).await
 }
 
-/// The body of the answer to a row that is sent on a connection which stays open.
+/// Sends a row on a connection that stays open, and returns the body of the response.
 async fn predict_on(client: &mut BufReader<TcpStream>) -> String {
     let body = r#"{"features":[1,2,0,0]}"#;
     let request = format!(
@@ -297,22 +318,22 @@ async fn predict_on(client: &mut BufReader<TcpStream>) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// That a line has these fields, and those that every line about a request has.
+/// Checks the given fields of a log line, and those that every line about a request has.
 #[track_caller]
 fn check(line: &Value, expected: &Value) {
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(&line[field], value, "{field} of {line}");
     }
     assert_eq!(line["trace_id"], TRACE_ID, "{line}");
-    // As the predictor's log has them, so that one search finds both.
+    // The same fields as in the predictor's log, so that one search finds both.
     assert_eq!((&line["model"], &line["namespace"]), (&json!("demo"), &json!("default")), "{line}");
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0, "{line}");
-    // The features that are sent below.
+    // A part of the features sent below.
     assert!(!line.to_string().contains("1.23456"), "feature values in {line}");
 }
 
 #[tokio::test]
-async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() {
+async fn each_prediction_and_each_failure_has_one_log_line_with_its_fields() {
     let predictor = FakePredictor::of("demo").await;
     let url = format!("http://{}", predictor.address);
     let GatewayProcess { child: _child, mut log, address, .. } =
@@ -338,4 +359,22 @@ async fn each_call_and_each_failure_has_one_line_with_the_fields_to_search_by() 
     let cause = format!("{url}/predict: status 500 Internal Server Error: Model error");
     let failed = json!({"level": "WARN", "code": "predictor_failed", "endpoint": url, "cause": cause});
     check(&next_line(&mut log).await, &failed);
+}
+
+#[tokio::test]
+async fn a_change_of_endpoints_has_one_log_line_with_the_model() {
+    let cluster = Cluster::new().await;
+    cluster.ready("demo", &[]);
+    let server = cluster.dns.address.to_string();
+    let GatewayProcess { child: _child, mut log, address, .. } =
+        GatewayProcess::start(&["--cluster-domain", "cluster.test", "--dns-server", &server]).await;
+    assert!(predict(address, r#"{"features":[1,2,0,0]}"#).await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(next_line(&mut log).await["code"], "not_ready");
+    cluster.ready("demo", &[1]);
+    let line = next_line(&mut log).await;
+    let expected = json!({"message": "the endpoints changed", "model": "demo", "namespace": "default"});
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&line[field], value, "{field} of {line}");
+    }
+    assert_eq!((&line["before"], &line["endpoints"]), (&json!(0), &json!(1)), "{line}");
 }

@@ -1,4 +1,4 @@
-//! What is recorded, for how long, and that nothing of it is lost at the end.
+//! Recording of predictions: what is recorded, for how long, and that shutdown loses nothing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::feedback::recording;
 use crate::gateway::{Gateway, ROW};
 
 const DROPPED: &str = "canopy_gateway_records_dropped_total";
-/// Whatever is done by itself is done by then.
+/// A deadline for background work.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// How many rows `table` has.
+/// The number of rows of `table`.
 pub(crate) async fn count(database: &DatabaseConnection, table: &str) -> u64 {
     #[derive(sea_orm::FromQueryResult)]
     struct Count {
@@ -31,7 +31,7 @@ async fn open(path: &Path) -> DatabaseConnection {
     Box::pin(Database::connect(format!("sqlite://{}", path.display()))).await.unwrap()
 }
 
-/// Looks until it is so.
+/// Polls a condition.
 pub(crate) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let waited = tokio::time::timeout(SOON, async {
         while !is().await {
@@ -42,7 +42,7 @@ pub(crate) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn features_are_recorded_only_where_that_is_switched_on() {
+async fn features_are_recorded_only_if_enabled() {
     let folder = tempfile::tempdir().unwrap();
     let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
@@ -61,7 +61,7 @@ async fn features_are_recorded_only_where_that_is_switched_on() {
 }
 
 #[tokio::test]
-async fn of_a_share_each_answer_is_recorded_or_its_feedback_is_told_that_it_is_not() {
+async fn with_a_ratio_each_prediction_is_recorded_or_its_feedback_gets_not_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
@@ -82,19 +82,19 @@ async fn of_a_share_each_answer_is_recorded_or_its_feedback_is_told_that_it_is_n
             not += 1;
         }
     }
-    // By chance otherwise once in a million million runs.
+    // Fails by chance once in 10^12 runs.
     assert!(recorded > 0 && not > 0, "{recorded} recorded, {not} not");
     assert_eq!(count(&open(&folder.path().join("canopy.db")).await, "predictions").await, recorded);
     assert_eq!(gateway.metric(DROPPED), 0);
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_before_the_end() {
+async fn queued_predictions_are_written_at_shutdown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &path);
-    // The clock alone would not have it written.
+    // The timer would not write the batch.
     settings.recording.tuning.batch_delay = Duration::from_hours(1);
     let gateway = Gateway::new(&settings).await;
     for _ in 0..25 {
@@ -102,13 +102,13 @@ async fn what_is_queued_is_written_before_the_end() {
     }
     gateway.close(SOON).await;
     assert_eq!(count(&open(&path).await, "predictions").await, 25);
-    // What comes later is not recorded, and counts as dropped.
+    // Later predictions are dropped and counted.
     gateway.predict_id().await;
     assert_eq!(gateway.metric(DROPPED), 1);
 }
 
 #[tokio::test]
-async fn what_finds_no_room_is_dropped_and_counted_exactly() {
+async fn predictions_beyond_the_queue_are_dropped_and_counted_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     let predictor = FakePredictor::of("demo").await;
@@ -123,12 +123,12 @@ async fn what_finds_no_room_is_dropped_and_counted_exactly() {
     gateway.close(SOON).await;
     let stored = count(&open(&path).await, "predictions").await;
     assert_eq!(stored + dropped, 50, "{stored} stored, {dropped} dropped");
-    // The queue, and the one that the writer holds.
+    // The queue, and the entry that the writer holds.
     assert!((10..=11).contains(&stored), "{stored} stored");
 }
 
 #[tokio::test]
-async fn an_answer_with_more_numbers_than_a_statement_takes_is_dropped() {
+async fn a_prediction_too_large_for_a_statement_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let predictor = FakePredictor::of("demo").await;
     let mut settings = recording(&predictor, &folder.path().join("canopy.db"));
@@ -145,7 +145,7 @@ async fn an_answer_with_more_numbers_than_a_statement_takes_is_dropped() {
 }
 
 #[tokio::test]
-async fn what_is_old_is_forgotten_with_its_feedback_bit_by_bit() {
+async fn expired_predictions_are_deleted_with_their_feedback_in_batches() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("canopy.db");
     let predictor = FakePredictor::of("demo").await;
@@ -154,7 +154,7 @@ async fn what_is_old_is_forgotten_with_its_feedback_bit_by_bit() {
     let young = gateway.predict_id().await;
     assert_eq!(gateway.send_feedback(&young, r#"{"actual":1}"#).await.status, 202);
     let database = open(&path).await;
-    // 2500 answers of 1970, each with its truth: more than are deleted at once.
+    // 2500 predictions of 1970 with feedback: more than one batch of deletes.
     let old = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)";
     for sql in [
         format!(
@@ -178,7 +178,7 @@ async fn what_is_old_is_forgotten_with_its_feedback_bit_by_bit() {
 }
 
 #[tokio::test]
-async fn nothing_is_forgotten_where_that_is_switched_off() {
+async fn without_retention_nothing_is_deleted() {
     let settings = Settings::default();
     assert_eq!(settings.recording.retention_seconds, 2_592_000, "thirty days");
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A change of revision in a cluster: pods of both revisions answer for a while, and no request fails.
+//! A rollout in a cluster: pods of both revisions serve for a while, and no request fails.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, until};
 use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{Gateway, ROW, TestResponse};
 
-/// Becomes the next revision, which has names for its classes.
+/// Changes to the second revision, whose classes have names.
 fn become_second_revision(pod: &FakePredictor) {
     pod.change_revision("00000002", |model| {
         model["version"] = json!("2.0");
@@ -17,7 +17,7 @@ fn become_second_revision(pod: &FakePredictor) {
     });
 }
 
-/// That an answer is whole: its revision, version and class name belong together.
+/// Checks that revision, version and class name of a response belong together.
 #[track_caller]
 fn revision(answered: &TestResponse) -> String {
     assert_eq!(answered.status, 200, "{answered:?}");
@@ -32,7 +32,7 @@ fn revision(answered: &TestResponse) -> String {
 }
 
 #[tokio::test]
-async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and_none_is_asked_for_twice() {
+async fn during_a_rollout_each_response_uses_its_own_revision_and_no_request_is_repeated() {
     let (cluster, pods) = Cluster::with_pods::<4>().await;
     become_second_revision(&pods[1]);
     become_second_revision(&pods[3]);
@@ -46,7 +46,7 @@ async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and
             seen[usize::from(revision(&answered) == "00000002")] += 1;
         }
     }
-    // By chance, and so not exactly half and half.
+    // Random, so not exactly half and half.
     assert!(seen.iter().all(|seen| (50..=110).contains(seen)), "{seen:?}");
     assert_eq!(pods.iter().map(FakePredictor::predictions).sum::<usize>(), 160);
     assert!(pods.iter().all(|pod| pod.descriptions() <= 1), "what a pod is, it is asked once");
@@ -62,7 +62,7 @@ async fn while_pods_of_two_revisions_serve_each_answer_is_read_as_what_it_is_and
 }
 
 #[tokio::test]
-async fn no_request_fails_while_one_revision_replaces_another() {
+async fn no_request_fails_during_a_rollout() {
     let (cluster, [one, two, three, four]) = Cluster::with_pods::<4>().await;
     become_second_revision(&three);
     become_second_revision(&four);
@@ -73,7 +73,7 @@ async fn no_request_fails_while_one_revision_replaces_another() {
         all.iter().map(revision).collect::<Vec<_>>()
     };
     assert!(send().await.iter().all(|revision| revision == "6f3a9c1e"));
-    // Some seconds long, answers of DNS may have pods of both; then only the new ones.
+    // For some seconds DNS returns pods of both revisions, then only the new ones.
     for ready in [&[1, 2, 3][..], &[2, 3, 4], &[1, 3], &[3, 4]] {
         cluster.ready("demo", ready);
         for _ in 0..20 {
@@ -98,13 +98,13 @@ async fn no_request_fails_while_one_revision_replaces_another() {
 }
 
 #[tokio::test]
-async fn an_old_pod_that_dies_after_its_answer_fails_no_request() {
+async fn an_old_pod_that_cannot_describe_itself_fails_no_request() {
     let (cluster, [old, new]) = Cluster::with_pods::<2>().await;
     become_second_revision(&new);
     cluster.ready("demo", &[2]);
     let gateway = Gateway::new(&cluster.fast_refresh()).await;
     gateway.predict().await;
-    // It predicts, but cannot be asked any more what that means.
+    // It predicts, but does not describe itself.
     old.set_describe_behavior(Behavior::Reset);
     cluster.ready("demo", &[1, 2]);
     until("the old pod is asked", async || {
@@ -116,7 +116,7 @@ async fn an_old_pod_that_dies_after_its_answer_fails_no_request() {
 }
 
 #[tokio::test]
-async fn rows_of_the_new_shape_are_not_refused_by_the_old_description() {
+async fn rows_for_the_new_revision_are_not_rejected_with_the_old_description() {
     let (cluster, [old, new]) = Cluster::with_pods::<2>().await;
     new.change_revision("00000002", |model| model["features"] = json!([{"name": "a"}, {"name": "b"}]));
     cluster.ready("demo", &[1]);

@@ -1,4 +1,4 @@
-//! Two gateways before one database server, `MariaDB` or `PostgreSQL`: on good days, and while it is away.
+//! Two gateways that share a `MariaDB` or `PostgreSQL` server, also while it is unavailable.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use crate::gateway::{Gateway, settings};
 use crate::recording::{SOON, count, until};
 
 const DROPPED: &str = "canopy_gateway_records_dropped_total";
-/// How many answers wait at most, in the tests where many do.
+/// The capacity of the queue in tests that fill it.
 const QUEUE: usize = 40;
-/// A prediction takes some milliseconds; one that waited for a database that is away would take as long as that is.
+/// Longer than any prediction takes, and less than the time the database is unavailable.
 const QUICK: Duration = Duration::from_secs(5);
 
 fn at(server: &DatabaseServer, predictor: &FakePredictor) -> Settings {
@@ -24,15 +24,15 @@ fn at(server: &DatabaseServer, predictor: &FakePredictor) -> Settings {
     settings
 }
 
-fn judged(gateways: &[&Gateway], result: &str) -> u64 {
+fn feedback_counted(gateways: &[&Gateway], result: &str) -> u64 {
     let series = format!(
         r#"canopy_feedback_total{{model="demo",model_namespace="default",result="{result}",version="1.0"}}"#
     );
     gateways.iter().map(|gateway| gateway.metric(&series)).sum()
 }
 
-/// Tells one gateway the truth about what another one answered, once the batch is written.
-async fn tell_in_time(gateway: &Gateway, id: &str) {
+/// Sends feedback to one gateway about a prediction of another, once it is written.
+async fn send_feedback_when_written(gateway: &Gateway, id: &str) {
     until("the answer to be there", async || {
         let told = gateway.send_feedback(id, r#"{"actual":1}"#).await;
         assert!([202, 404].contains(&told.status), "{told:?}");
@@ -46,13 +46,13 @@ async fn two_gateways_share_everything(kind: Kind) {
     let predictor = FakePredictor::of("demo").await;
     predictor.change_revision("00000001", |model| model["classes"] = json!(["nicht größer", "größer"]));
     let mut settings = at(&server, &predictor);
-    // Nobody is away here, only busy.
+    // The server is busy in this test, not unavailable.
     settings.recording.tuning.query_timeout = SOON;
-    // At once before an empty database: both make its tables.
+    // Both start with an empty database and create its tables.
     let (one, other) = tokio::join!(Gateway::new(&settings), Gateway::new(&settings));
 
     let id = one.predict_id().await;
-    tell_in_time(&other, &id).await;
+    send_feedback_when_written(&other, &id).await;
     one.send_feedback(&id, r#"{"actual":1}"#).await.problem(409, "feedback_given");
     for gateway in [&one, &other] {
         let shown = gateway.get(&format!("/api/predictions/{id}")).await.json();
@@ -65,7 +65,7 @@ async fn two_gateways_share_everything(kind: Kind) {
         assert_eq!(gateway.get("/api/users").await.json()["users"][1]["name"], "Bob");
     }
 
-    // The same truth ten times to both at once is kept and counted once.
+    // Concurrent feedback on one prediction is stored and counted once.
     let contested = one.predict_id().await;
     one.get(&format!("/api/predictions/{contested}")).await.json();
     let tells = (0..20).map(|turn| {
@@ -75,9 +75,9 @@ async fn two_gateways_share_everything(kind: Kind) {
     let statuses: Vec<_> = join_all(tells).await.iter().map(|told| told.status).collect();
     assert_eq!(statuses.iter().filter(|&&status| status == 202).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|&&status| status == 409).count(), 19, "{statuses:?}");
-    assert_eq!(judged(&[&one, &other], "correct") + judged(&[&one, &other], "wrong"), 2);
+    assert_eq!(feedback_counted(&[&one, &other], "correct") + feedback_counted(&[&one, &other], "wrong"), 2);
 
-    // What both answer in their last moment is there, each once.
+    // Predictions made just before shutdown are stored, each once.
     for gateway in [&one, &other] {
         for _ in 0..50 {
             gateway.predict_id().await;
@@ -98,7 +98,7 @@ async fn two_gateways_share_everything_by_postgresql() {
     two_gateways_share_everything(Kind::Postgres).await;
 }
 
-/// A gateway that was there before its database, and the answers that it has sent.
+/// A gateway, and how many predictions it has made.
 struct Sent {
     gateway: Gateway,
     answers: u64,
@@ -114,12 +114,12 @@ impl Sent {
         }
     }
 
-    /// Waits until the database takes answers again; the id of one that it has.
+    /// Waits until the database accepts predictions again; returns the id of a stored one.
     async fn recovers(&mut self) -> String {
         let id = self.gateway.predict_id().await;
         self.answers += 1;
         let path = format!("/api/predictions/{id}");
-        // One that finds the queue full is never there, but a later one is.
+        // A prediction that met a full queue is never stored, but a later one is.
         let mut known = id;
         until("answers to be recorded again", async || {
             if self.gateway.get(&path).await.status == 200 {
@@ -133,7 +133,7 @@ impl Sent {
         known
     }
 
-    /// What was sent is stored or counted as dropped, each once.
+    /// Waits until each prediction is stored or counted as dropped.
     async fn adds_up(&self, server: &DatabaseServer) {
         let database = server.connect().await;
         until("the last answers to be written", async || {
@@ -143,7 +143,7 @@ impl Sent {
     }
 }
 
-async fn a_database_that_goes_away_holds_nothing_up(kind: Kind) {
+async fn an_unavailable_database_delays_no_prediction(kind: Kind) {
     let mut server = DatabaseServer::start(kind).await;
     let predictor = FakePredictor::of("demo").await;
     let mut settings = at(&server, &predictor);
@@ -155,7 +155,7 @@ async fn a_database_that_goes_away_holds_nothing_up(kind: Kind) {
     sent.adds_up(&server).await;
     assert_eq!(sent.gateway.metric(DROPPED), 0);
 
-    // It hangs.
+    // The server hangs.
     server.set_stopped(true);
     sent.predict(150).await;
     assert!(sent.gateway.metric(DROPPED) > 0, "the queue takes {QUEUE}");
@@ -166,7 +166,7 @@ async fn a_database_that_goes_away_holds_nothing_up(kind: Kind) {
     sent.recovers().await;
     sent.adds_up(&server).await;
 
-    // It dies.
+    // The server is killed.
     let dropped = sent.gateway.metric(DROPPED);
     server.kill();
     sent.predict(150).await;
@@ -176,14 +176,14 @@ async fn a_database_that_goes_away_holds_nothing_up(kind: Kind) {
     sent.recovers().await;
     sent.adds_up(&server).await;
     assert_eq!(sent.gateway.send_feedback(&known, r#"{"actual":1}"#).await.status, 202);
-    assert_eq!(judged(&[&sent.gateway], "correct"), 1);
+    assert_eq!(feedback_counted(&[&sent.gateway], "correct"), 1);
 
-    // A gateway that starts while it is away serves, and records once it is back.
+    // A gateway that starts meanwhile serves, and records when the server returns.
     server.kill();
     let mut late = Sent { gateway: Gateway::new(&settings).await, answers: sent.answers };
     late.predict(5).await;
     late.gateway.get("/api/users").await.problem(503, "store_unavailable");
-    // And one that ends meanwhile says what is lost with it.
+    // A gateway that stops meanwhile counts what it drops.
     sent.predict(3).await;
     let dropped = sent.gateway.metric(DROPPED);
     sent.gateway.close(Duration::from_millis(200)).await;
@@ -199,11 +199,11 @@ async fn a_database_that_goes_away_holds_nothing_up(kind: Kind) {
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_holds_nothing_up_with_mariadb() {
-    a_database_that_goes_away_holds_nothing_up(Kind::MariaDb).await;
+async fn an_unavailable_mariadb_delays_no_prediction() {
+    an_unavailable_database_delays_no_prediction(Kind::MariaDb).await;
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_holds_nothing_up_with_postgresql() {
-    a_database_that_goes_away_holds_nothing_up(Kind::Postgres).await;
+async fn an_unavailable_postgresql_delays_no_prediction() {
+    an_unavailable_database_delays_no_prediction(Kind::Postgres).await;
 }

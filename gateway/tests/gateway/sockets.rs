@@ -1,4 +1,4 @@
-//! The gateway on a socket: clients that dawdle, and an end that loses nothing.
+//! The gateway on a socket: slow bodies, disconnecting clients, and shutdown.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::fake_predictor::{Behavior, FakePredictor};
 use crate::gateway::{ROW, settings};
 
-/// So many bytes of bodies may be held.
+/// The memory for request bodies.
 const MEMORY: usize = 8 << 20;
 
 struct RunningGateway {
@@ -62,7 +62,7 @@ async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(10), future).await.unwrap()
 }
 
-/// Everything that comes until the connection ends.
+/// Reads until the connection is closed.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     in_time(stream.read_to_end(&mut bytes)).await.unwrap();
@@ -77,7 +77,7 @@ fn request(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_body_that_dawdles_is_given_up_and_one_in_small_pieces_is_not() {
+async fn a_slow_body_times_out_and_one_in_small_chunks_is_accepted() {
     let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.body_timeout = Duration::from_millis(500);
@@ -91,7 +91,7 @@ async fn a_body_that_dawdles_is_given_up_and_one_in_small_pieces_is_not() {
     assert!(answer.contains("\"code\":\"request_timeout\"") && answer.contains("within 500ms"), "{answer}");
     assert_eq!(predictor.predictions(), 0);
 
-    // Each chunk is a piece of the body of its own, however the bytes arrive.
+    // Each chunk is a frame of its own, however the bytes arrive.
     let head =
         "POST /api/predict HTTP/1.1\r\nhost: g\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = |piece: &[u8]| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece));
@@ -103,7 +103,7 @@ async fn a_body_that_dawdles_is_given_up_and_one_in_small_pieces_is_not() {
 }
 
 #[tokio::test]
-async fn a_body_has_one_limit_of_time_however_many_pieces_it_comes_in() {
+async fn the_time_limit_of_a_body_is_not_extended_by_further_pieces() {
     let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.body_timeout = Duration::from_millis(200);
@@ -113,7 +113,7 @@ async fn a_body_has_one_limit_of_time_however_many_pieces_it_comes_in() {
         .write_all(b"POST /api/predict HTTP/1.1\r\nhost: g\r\ncontent-length: 1000000\r\n\r\n")
         .await
         .unwrap();
-    // Pieces come without end, each long before the limit: it is reached only if they do not put it off.
+    // Pieces arrive without end, each long before the limit, which must not extend it.
     let mut answer = [0; 13];
     in_time(async {
         while tokio::time::timeout(Duration::from_millis(10), stream.read_exact(&mut answer)).await.is_err() {
@@ -125,7 +125,23 @@ async fn a_body_has_one_limit_of_time_however_many_pieces_it_comes_in() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_or_lies_about_its_length_does_no_harm() {
+async fn a_client_that_expects_100_continue_gets_it_before_its_body() {
+    let predictor = FakePredictor::of("demo").await;
+    let running = serve(settings(&[("demo", &predictor)])).await;
+    let whole = request(ROW).replacen("\r\n", "\r\nexpect: 100-continue\r\n", 1);
+    let (head, body) = whole.split_at(whole.len() - ROW.len());
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    in_time(stream.read_exact(&mut interim)).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let response = rest(&mut stream).await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("\"class\":1"), "{response}");
+}
+
+#[tokio::test]
+async fn truncated_bodies_and_wrong_lengths_are_rejected() {
     let predictor = FakePredictor::of("demo").await;
     let running = serve(settings(&[("demo", &predictor)])).await;
     for (bytes, status) in [
@@ -147,7 +163,7 @@ async fn a_body_that_is_cut_or_lies_about_its_length_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_request_that_its_client_gave_up_is_counted_as_such() {
+async fn a_request_whose_client_disconnects_is_counted_as_such() {
     let predictor = FakePredictor::of("demo").await;
     predictor.set_predict_behavior(Behavior::Hang);
     let running = serve(settings(&[("demo", &predictor)])).await;
@@ -173,7 +189,7 @@ async fn a_request_that_its_client_gave_up_is_counted_as_such() {
 }
 
 #[tokio::test]
-async fn streams_of_one_connection_that_send_half_their_bodies_leave_room_for_others() {
+async fn streams_with_unfinished_bodies_leave_memory_for_others() {
     let predictor = FakePredictor::of("demo").await;
     let mut settings = settings(&[("demo", &predictor)]);
     settings.body_memory_bytes = Some(MEMORY);
@@ -183,14 +199,14 @@ async fn streams_of_one_connection_that_send_half_their_bodies_leave_room_for_ot
     let connection = tokio::spawn(connection);
     let mut requests = JoinSet::new();
     for _ in 0..50 {
-        // A mebibyte, and then nothing: the body never ends.
+        // One mebibyte, then nothing: the body never ends.
         let pieces = (0..64).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b' '; 1 << 14]))));
         let body = StreamBody::new(stream::iter(pieces).chain(stream::pending()));
         let request = http::Request::post("http://gateway/api/predict").body(BodyExt::boxed(body)).unwrap();
         let mut client = client.clone();
         requests.spawn(async move { client.send_request(request).await.map(|answer| answer.status()) });
     }
-    // Some find no room. What they had taken is free again, so that others go on.
+    // Some are refused, which frees their memory for others.
     let refused = in_time(requests.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(refused, 503);
     assert!(held(&running.registry) <= MEMORY, "{}", held(&running.registry));
@@ -211,7 +227,7 @@ async fn streams_of_one_connection_that_send_half_their_bodies_leave_room_for_ot
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_answered_after_the_order_to_stop() {
+async fn accepted_requests_are_answered_during_shutdown() {
     let predictor = FakePredictor::of("demo").await;
     predictor.set_predict_behavior(Behavior::Slow(Duration::from_millis(300)));
     let mut settings = settings(&[("demo", &predictor)]);
@@ -230,11 +246,11 @@ async fn what_was_accepted_is_answered_after_the_order_to_stop() {
     assert_eq!(running.readiness.check(), Err("shutting down".to_owned()));
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
     in_time(running.ended).await.unwrap().unwrap();
-    assert!(TcpStream::connect(running.address).await.is_err(), "the door is closed");
+    assert!(TcpStream::connect(running.address).await.is_err(), "the listener is closed");
 }
 
 #[tokio::test]
-async fn a_gateway_whose_database_cannot_be_opened_is_never_ready_and_ends_with_the_reason() {
+async fn a_gateway_whose_database_cannot_be_opened_is_never_ready_and_returns_the_error() {
     let mut settings = settings(&[]);
     settings.database_url = Some("sqlite:///nowhere/canopy.db".to_owned());
     let running = serve(settings).await;

@@ -1,4 +1,4 @@
-//! What the gateway tells of its work: metrics and trace headers.
+//! Metrics and trace headers.
 
 use http::Request;
 
@@ -38,7 +38,7 @@ async fn requests_are_counted_by_model_version_code_and_reason() {
 }
 
 #[tokio::test]
-async fn ten_thousand_unknown_models_and_paths_make_no_series() {
+async fn unknown_models_and_paths_create_no_series() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     gateway.get("/api/models/none").await.problem(404, "unknown_model");
@@ -53,7 +53,7 @@ async fn ten_thousand_unknown_models_and_paths_make_no_series() {
 }
 
 #[tokio::test]
-async fn the_callers_trace_goes_on_to_the_predictor() {
+async fn the_trace_of_the_client_is_passed_to_the_predictor() {
     let predictor = FakePredictor::of("demo").await;
     let gateway = Gateway::with_predictor(&predictor).await;
     let sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -1,6 +1,6 @@
-//! Calls to the API server: the clients they are made with, and how they fail.
+//! Calls to the API server: the clients for them, their timeouts, and their errors.
 //!
-//! Invariant: no call goes on for ever. Watches have a connection of their own, on which long silence is normal.
+//! Invariant: every call ends. Watches have a client of their own, because a watch may be silent for a long time.
 
 use std::time::Duration;
 
@@ -16,27 +16,26 @@ use crate::api::fence::{Fence, FenceClosed};
 use crate::reason::{Diagnosis, Reason};
 use crate::tracing_spans;
 
-/// How long the answer to one call may take. The API server itself gives a request at most a minute.
+/// Timeout of a call. The API server itself allows a request at most 60 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a watch may be silent before its connection counts as dead. An API server that is asked for it sends a bookmark
-/// each minute.
+/// Read timeout of a watch. The API server sends a bookmark about once a minute.
 const WATCH_READ_TIMEOUT: Duration = Duration::from_secs(150);
-/// An API server cannot put a model off for longer than this.
+/// The longest delay accepted from a `Retry-After` header.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
-/// The cause that the API server gives where it refuses to make an object in a namespace that is being deleted.
+/// The cause in the response to a request that creates an object in a namespace that is being deleted.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
-/// The clients of the operator.
+/// Clients of the API server.
 #[derive(Clone)]
 pub struct Clients {
-    /// For calls: each gets an answer soon, or fails.
+    /// For calls, with a timeout.
     pub calls: Client,
-    /// For watches, which are long.
+    /// For watches, which are long-lived.
     pub watches: Client,
 }
 
 impl Clients {
-    /// Clients for the API server that the environment names.
+    /// Clients for the API server of the environment: the in-cluster configuration or a kubeconfig.
     pub async fn from_environment() -> kube::Result<Self> {
         Self::new(Config::infer().await.map_err(kube::Error::InferConfig)?)
     }
@@ -45,7 +44,7 @@ impl Clients {
         let mut calls = config.clone();
         calls.read_timeout = Some(CALL_TIMEOUT);
         calls.reset_reader_on_write = true;
-        // A call that is tried again inside the client would take longer than a call may, and unseen.
+        // Retries inside the client would exceed the timeout and be invisible in metrics.
         calls.default_retry = false;
         let mut watches = config;
         watches.read_timeout = Some(WATCH_READ_TIMEOUT);
@@ -58,7 +57,7 @@ fn client(config: Config) -> kube::Result<Client> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&MapResultLayer::new(keep_retry_after)).build())
 }
 
-/// The API server answers for how long it wants to be left alone in a header, which kube's errors do not carry.
+/// Turns a response with `Retry-After` into an error, because the errors of kube do not carry headers.
 fn keep_retry_after<B>(result: Result<Response<B>, BoxError>) -> Result<Response<B>, BoxError> {
     let response = result?;
     let seconds = response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
@@ -70,24 +69,24 @@ fn keep_retry_after<B>(result: Result<Response<B>, BoxError>) -> Result<Response
     }
 }
 
-/// The API server does not take a call now.
+/// The API server asked to retry later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the API server answered {status} and asks for a pause of {seconds} s")]
+#[error("the API server responded with {status}; retry after {seconds} s")]
 struct RetryAfter {
     status: u16,
     seconds: u64,
 }
 
-/// What a call does, and to which object.
+/// The verb of a call and the object it is about.
 #[derive(Clone, Copy, Debug)]
 pub struct CallTarget<'a> {
-    /// What is done, such as `apply`.
+    /// The verb, such as `apply`.
     pub verb: &'static str,
     /// The kind of the object.
     pub kind: &'a str,
-    /// Its namespace.
+    /// The namespace of the object.
     pub namespace: &'a str,
-    /// Its name.
+    /// The name of the object.
     pub name: &'a str,
 }
 
@@ -104,42 +103,42 @@ pub struct CallError {
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 enum CallFailure {
-    /// The API server said no, or could not be reached.
+    /// The API server returned an error or could not be reached.
     #[error(transparent)]
     Kube(Box<kube::Error>),
-    /// It said nothing.
-    #[error("the API server did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    /// There was no response within the timeout.
+    #[error("no response from the API server within {} s", CALL_TIMEOUT.as_secs())]
     TimedOut,
-    /// It was not asked.
+    /// The call was not made or not finished, because this process is not the leader.
     #[error(transparent)]
     FenceClosed(#[from] FenceClosed),
 }
 
-/// What a call that failed means for a model.
+/// The consequence of a failed call for a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// Somebody has to do something first: it is said in the status.
+    /// The model is blocked until a user changes something. The status shows the diagnosis.
     #[error("{}", .0.message)]
     Blocked(Diagnosis),
-    /// The namespace is being deleted, and the model with it: nothing is made in it any more.
+    /// The namespace, and the model in it, is being deleted; no objects are created in it.
     #[error("the namespace is being deleted")]
     NamespaceTerminating,
-    /// The API server could not be asked; it is tried again.
+    /// The call failed and is retried.
     #[error(transparent)]
     Call(#[from] CallError),
 }
 
-/// Reads from the API server.
+/// Makes a read call.
 pub fn read<'a, T: 'a>(
     target: CallTarget<'a>,
     call: impl Future<Output = kube::Result<T>> + 'a,
 ) -> impl Future<Output = Result<T, CallError>> + 'a {
-    // The futures of kube are too large to be carried about.
+    // The futures of kube are large; boxing keeps the callers small.
     let call = Box::pin(call);
     async move { with_timeout(call).await.map_err(|failure| CallError::new(target, failure)) }
 }
 
-/// Writes to the API server, while the fence is open.
+/// Makes a write call while the fence is open.
 pub fn write<'a, T: 'a>(
     fence: &'a Fence,
     target: CallTarget<'a>,
@@ -151,7 +150,7 @@ pub fn write<'a, T: 'a>(
             fence.guard(with_timeout(call)).await.map_err(CallFailure::FenceClosed).and_then(|ended| ended)
         };
         let ended =
-            tracing_spans::call(target.verb, target.kind, (target.namespace, target.name), guarded).await;
+            tracing_spans::call(target.verb, target.kind, target.namespace, target.name, guarded).await;
         ended.map_err(|failure| CallError::new(target, failure))
     }
 }
@@ -167,8 +166,7 @@ impl CallError {
         Self { verb, kind: kind.to_owned(), name: format!("{namespace}/{name}"), failure }
     }
 
-    /// What the failure means for the model: the API server may have something against an object that is not the
-    /// operator's or the network's fault.
+    /// The consequence for the model: rejected requests block it, other failures are retried.
     pub fn into_apply_error(self) -> ApplyError {
         if self.is_namespace_terminating() {
             return ApplyError::NamespaceTerminating;
@@ -176,32 +174,32 @@ impl CallError {
         if self.is_refusal() { ApplyError::Blocked(self.to_diagnosis()) } else { ApplyError::Call(self) }
     }
 
-    /// Whether the API server will say the same again until somebody does something.
+    /// Whether a retry would be rejected again until a user changes something.
     pub fn is_refusal(&self) -> bool {
         self.status().is_some_and(|status| {
-            // Not there, changed meanwhile, too many at once.
+            // 404 not found, 409 conflict, 429 too many requests.
             (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code)
         })
     }
 
-    /// The failure in words for the status.
+    /// The failure as a diagnosis for the status.
     pub fn to_diagnosis(&self) -> Diagnosis {
         let Self { verb, kind, name, failure } = self;
         let message = match self.status() {
             Some(status) if self.is_refusal() => {
-                format!("the API server refused {kind} {name}: {}", status.message)
+                format!("the API server rejected the request to {verb} {kind} {name}: {}", status.message)
             }
             _ => format!("failed to {verb} {kind} {name}: {failure}"),
         };
         Diagnosis::new(Reason::ApplyRefused, message)
     }
 
-    /// Whether other calls would fail in the same way, so that they had better wait.
+    /// Whether other calls would probably fail too: the API server did not respond, or throttles requests.
     pub fn affects_all_calls(&self) -> bool {
         self.status().is_none_or(|status| status.code == 429)
     }
 
-    /// Whether the object is not there.
+    /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
     }
@@ -214,7 +212,7 @@ impl CallError {
             .any(|status_cause| status_cause.reason == NAMESPACE_TERMINATING)
     }
 
-    /// For how long the API server wants to be left alone.
+    /// The delay that the API server requests before a retry.
     pub fn retry_after(&self) -> Option<Duration> {
         let CallFailure::Kube(error) = &self.failure else { return None };
         let seconds = if let kube::Error::Service(source) = &**error {
@@ -242,28 +240,31 @@ mod tests {
         CallTarget { verb: "apply", kind: "Service", namespace: "shop", name: "iris" };
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_is_not_answered_ends_in_time() {
+    async fn a_call_without_a_response_times_out() {
         let (started, fence) = (Instant::now(), Fence::default());
         fence.open_until(started + CALL_TIMEOUT * 9);
-        let told = "failed to apply Service shop/iris: the API server did not answer within 30 s";
-        assert_eq!(read(TARGET, pending::<kube::Result<()>>()).await.unwrap_err().to_string(), told);
-        assert_eq!(write(&fence, TARGET, pending::<kube::Result<()>>()).await.unwrap_err().to_string(), told);
+        let expected = "failed to apply Service shop/iris: no response from the API server within 30 s";
+        assert_eq!(read(TARGET, pending::<kube::Result<()>>()).await.unwrap_err().to_string(), expected);
+        assert_eq!(
+            write(&fence, TARGET, pending::<kube::Result<()>>()).await.unwrap_err().to_string(),
+            expected
+        );
         assert_eq!(started.elapsed(), CALL_TIMEOUT * 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_under_way_is_given_up_when_the_lease_may_be_anothers() {
+    async fn a_write_in_progress_is_aborted_when_the_fence_closes() {
         let (started, fence) = (Instant::now(), Fence::default());
         fence.open_until(started + Duration::from_secs(10));
         let error = write(&fence, TARGET, pending::<kube::Result<()>>()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "failed to apply Service shop/iris: this operator does not hold the Lease, so it must not write"
+            "failed to apply Service shop/iris: this operator does not hold the Lease and must not write"
         );
         assert_eq!(started.elapsed(), Duration::from_secs(10));
         assert!(
             write(&fence, TARGET, std::future::ready(Ok(()))).await.is_err(),
-            "and none begins afterwards"
+            "no write starts afterwards"
         );
         assert!(error.affects_all_calls());
     }
@@ -283,26 +284,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pause_that_the_api_server_asks_for_is_known() {
+    async fn the_retry_after_header_is_read_and_capped() {
         let error = respond(429, Some("7"), "Too many requests").await;
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
         assert!(error.affects_all_calls());
         let error = respond(503, Some("100000"), "").await;
-        assert_eq!(error.retry_after(), Some(RETRY_AFTER_MAX), "it cannot ask for a day");
+        assert_eq!(error.retry_after(), Some(RETRY_AFTER_MAX), "the delay is capped");
         assert_eq!(respond(503, Some("soon"), "").await.retry_after(), None);
         assert_eq!(respond(404, Some("7"), "").await.retry_after(), None);
     }
 
     #[tokio::test]
-    async fn a_right_that_is_missing_is_told_in_the_status_and_a_failure_is_tried_again() {
+    async fn a_missing_permission_blocks_the_model_and_other_failures_are_retried() {
         let error = respond(403, None, "services \"iris\" is forbidden").await;
         assert!(!error.affects_all_calls());
         let ApplyError::Blocked(diagnosis) = error.into_apply_error() else {
-            panic!("it is only tried again")
+            panic!("a 403 does not block the model")
         };
         assert_eq!(
             diagnosis.message,
-            "the API server refused Service shop/iris: services \"iris\" is forbidden"
+            "the API server rejected the request to apply Service shop/iris: services \"iris\" is forbidden"
         );
         for status in [404, 409, 429, 500, 503] {
             let error = respond(status, None, "").await;

@@ -1,7 +1,7 @@
-//! The time until which this process may write. Each renewal of the Lease moves it on.
+//! The fence: the time until which this process may write. Each renewal of the Lease moves it forward.
 //!
-//! Invariant: no write begins or goes on after that time. A process that was stopped for a while, or whose renewals hang,
-//! therefore writes nothing beside the operator that leads by then.
+//! Invariant: no write starts or continues after that time. A process that was suspended, or whose renewals hang,
+//! therefore cannot write while another operator leads.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,17 +12,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// The time until which this process may write; closed until it is opened.
+/// The deadline of writes; closed until it is first set.
 #[derive(Clone, Debug, Default)]
 pub struct Fence(Arc<watch::Sender<Option<Instant>>>);
 
-/// This process does not lead, or no longer does.
+/// This process is not the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this operator does not hold the Lease, so it must not write")]
+#[error("this operator does not hold the Lease and must not write")]
 pub struct FenceClosed;
 
 impl Fence {
-    /// Writes are allowed until then; a time before the present one changes nothing.
+    /// Allows writes until a time. A time before the current deadline has no effect.
     pub fn open_until(&self, until: Instant) {
         self.0.send_if_modified(|present| {
             let is_later = present.is_none_or(|present| present < until);
@@ -33,17 +33,17 @@ impl Fence {
         });
     }
 
-    /// Writes are refused from now on.
+    /// Refuses writes from now on.
     pub fn close(&self) {
         self.0.send_replace(None);
     }
 
-    /// How long writes are still allowed.
+    /// The time until the deadline.
     pub fn remaining(&self) -> Duration {
         self.0.borrow().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Returns when writes are no longer allowed.
+    /// Waits until writes are no longer allowed.
     pub async fn closed(&self) {
         let mut changes = self.0.subscribe();
         loop {
@@ -51,19 +51,20 @@ impl Fence {
             let Some(until) = open(until) else { return };
             tokio::select! {
                 biased;
-                // The sender is this fence's own.
+                // The sender belongs to this fence and is not dropped.
                 _ = changes.changed() => {}
                 () = sleep_until(until) => {}
             }
         }
     }
 
-    /// Does `write` while writes are allowed, and gives it up where they no longer are.
+    /// Runs `write` while writes are allowed, and aborts it at the deadline.
     pub async fn guard<T>(&self, write: impl Future<Output = T>) -> Result<T, FenceClosed> {
         let mut write = pin!(write);
         let mut closed = pin!(self.closed());
         poll_fn(|context| {
-            // A process that was stopped and goes on may be here before its timers are, so the clock is read each time.
+            // A process that resumes after a pause may get here before its timers fire, so the clock is read on each
+            // poll.
             if open(*self.0.borrow()).is_none() || closed.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Err(FenceClosed));
             }
@@ -73,7 +74,7 @@ impl Fence {
     }
 }
 
-/// The time until which writes are allowed, where it has not passed.
+/// The deadline, if it has not passed.
 fn open(until: Option<Instant>) -> Option<Instant> {
     until.filter(|until| Instant::now() < *until)
 }
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_is_under_way_ends_with_the_deadline_and_goes_on_where_that_moves() {
+    async fn a_write_in_progress_is_aborted_at_the_deadline_and_continues_if_the_deadline_moves() {
         let (fence, began) = (Fence::default(), Instant::now());
         fence.open_until(began + Duration::from_secs(10));
         let moved = fence.clone();
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_process_that_was_stopped_past_the_deadline_writes_nothing_more() {
+    async fn a_process_suspended_past_the_deadline_does_not_write() {
         let fence = Fence::default();
         fence.open_until(Instant::now() + Duration::from_secs(10));
         let mut polls = 0;

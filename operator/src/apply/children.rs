@@ -1,7 +1,7 @@
-//! Writes the children of a model: first those of the revision that serves, then the others, each by itself.
+//! Writes the children of a model: first those of the serving revision, then the others, each independently.
 //!
-//! Invariant: what cannot be written of one revision stops nothing of another, and a revision is removed only after the
-//! Services were written that no longer select it.
+//! Invariant: a failure in one revision does not stop another, and a revision is deleted only after the Services that
+//! no longer select it were written.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -23,25 +23,25 @@ use crate::external_changes::Repair;
 use crate::reason::Diagnosis;
 use crate::spec::DesiredState;
 
-/// What came of writing the children of a model.
+/// Result of writing the children of a model.
 #[derive(Debug, Default)]
 pub struct ApplyResult {
-    /// Which children somebody else had changed.
+    /// Children that were restored after external changes.
     pub repairs: Vec<Repair>,
-    /// The revisions whose copy of the data is gone and cannot be made again.
+    /// Revisions whose data `ConfigMap` is lost and cannot be recreated.
     pub lost: BTreeSet<String>,
-    /// What must not be written, for people to look at: what concerns the revision that serves comes first.
+    /// Diagnoses of children that cannot be written. Those of the serving revision come first.
     pub blocked: Vec<Diagnosis>,
-    /// The first of the calls that failed and are tried again.
+    /// The first failed call that is to be retried.
     pub failed: Option<CallError>,
-    /// Whether the Services select what they should.
+    /// Whether the Services select the intended revision.
     pub is_switched: bool,
-    /// After how long to write what is held back because somebody else changes it all the time.
+    /// Delay until an object that is repeatedly changed externally is written.
     pub retry_after: Option<Duration>,
 }
 
 impl ApplyResult {
-    /// What keeps children from being written, in one sentence for each.
+    /// The diagnoses of all blocked children as one.
     pub fn blocker(&self) -> Option<Diagnosis> {
         let first = self.blocked.first()?;
         let messages: Vec<_> = self.blocked.iter().map(|diagnosis| diagnosis.message.as_str()).collect();
@@ -49,7 +49,7 @@ impl ApplyResult {
     }
 }
 
-/// Makes the children what they should be. Fails only where nothing more can be written.
+/// Writes the children that differ. Fails only if nothing more can be written.
 pub async fn apply(
     cluster: &Cluster,
     desired: &DesiredState,
@@ -58,15 +58,15 @@ pub async fn apply(
     let Children { network_policy, revisions, services, disruption_budget, removed } = children;
     let mut writer = ChildWriter { cluster, desired, applied: ApplyResult::default() };
     let (serving, mut others): (Vec<_>, Vec<_>) = revisions.into_iter().partition(|children| children.serves);
-    // Those that are there already before those that are to come.
+    // Existing revisions before new ones.
     others.sort_by_key(|children| children.is_new);
 
-    // Nothing is made for a first revision whose names are taken.
+    // For a new revision nothing is created if one of its names is taken.
     let mut names_are_free = true;
     for children in serving.iter().filter(|children| children.is_new) {
         names_are_free &= writer.names_are_free(children, services.as_ref()).await?;
     }
-    // Before there are pods that it is to shield.
+    // The NetworkPolicy comes before the pods it protects.
     let is_network_restricted = names_are_free && writer.network_policy(network_policy).await?;
     let mut can_continue = true;
     for children in serving {
@@ -107,7 +107,7 @@ struct ChildWriter<'a> {
 }
 
 impl ChildWriter<'_> {
-    /// Whether the pods are reached by those alone who may, or by everyone where nothing else is asked for.
+    /// Writes or deletes the `NetworkPolicy`. Returns whether the network is as intended.
     async fn network_policy(&mut self, network_policy: Option<NetworkPolicy>) -> Result<bool, ApplyError> {
         if let Some(network_policy) = network_policy {
             return self.put(network_policy, Comparison::Exact).await;
@@ -118,7 +118,7 @@ impl ChildWriter<'_> {
         Ok(true)
     }
 
-    /// Whether all names of a revision that is to be made are free, so that nothing is made beside what is taken.
+    /// Whether all names of a new revision are free.
     async fn names_are_free(
         &mut self,
         children: &RevisionChildren,
@@ -139,8 +139,9 @@ impl ChildWriter<'_> {
         Ok(names_are_free)
     }
 
-    /// Writes the children of a revision; whether what relies on them may be written too. Of a new revision each is written
-    /// before the next, which relies on it; of one that is there each is maintained by itself.
+    /// Writes the children of a revision. Returns whether dependent objects may be written. For a new revision each
+    /// child must be written before the next, which depends on it; for an existing one each is maintained
+    /// independently.
     async fn revision(&mut self, children: RevisionChildren) -> Result<bool, ApplyError> {
         let restored = Box::pin(self.cluster.restore(self.desired, &children)).await;
         match self.record(restored)? {
@@ -163,8 +164,8 @@ impl ChildWriter<'_> {
         Ok(self.put_revision_child(is_new, deployment, Comparison::ManagedFields).await? || !is_new)
     }
 
-    /// Whether a child of a revision is as it should be. All names of a new revision were claimed just before: to look
-    /// again would be a call for each.
+    /// Writes a child of a revision. The names of a new revision were checked just before, so they are not checked
+    /// again.
     async fn put_revision_child<K>(
         &mut self,
         is_new: bool,
@@ -177,7 +178,7 @@ impl ChildWriter<'_> {
         if is_new { self.write(child, comparison).await } else { self.put(child, comparison).await }
     }
 
-    /// Whether the child is as it should be.
+    /// Checks the ownership of a child and writes it. Returns whether it matches.
     async fn put<K>(&mut self, child: K, comparison: Comparison) -> Result<bool, ApplyError>
     where
         K: Child + Serialize + DeserializeOwned + Debug,
@@ -189,7 +190,7 @@ impl ChildWriter<'_> {
         self.write(child, comparison).await
     }
 
-    /// The same for a child whose name is claimed.
+    /// Writes a child whose ownership was checked. Returns whether it matches.
     async fn write<K>(&mut self, child: K, comparison: Comparison) -> Result<bool, ApplyError>
     where
         K: Child + Serialize + DeserializeOwned + Debug,
@@ -225,12 +226,12 @@ impl ChildWriter<'_> {
         Ok(())
     }
 
-    /// Takes a failure down, unless nothing more can be written.
+    /// Records a failure, unless it means that nothing more can be written.
     fn record<T>(&mut self, ended: Result<T, ApplyError>) -> Result<Option<T>, ApplyError> {
         match ended {
             Ok(done) => return Ok(Some(done)),
             Err(ApplyError::Blocked(diagnosis)) => {
-                // The same name may be looked at twice.
+                // The same name may be checked twice.
                 if !self.applied.blocked.contains(&diagnosis) {
                     self.applied.blocked.push(diagnosis);
                 }

@@ -1,7 +1,6 @@
-//! Every write that the operator makes: the one file that does, while the fence is open.
+//! All writes of the operator, while the fence is open.
 //!
-//! Comes in: children, a status, an announcement. Goes out: what came of it. Never: a write that would change
-//! nothing, and never one over an object that belongs to somebody else.
+//! Invariant: no write changes nothing, and none changes an object that does not belong to the model.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -13,12 +12,11 @@ use canopy_resource::model::PredictorModel;
 use canopy_resource::status::PredictorModelStatus;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::{ObjectMeta, PartialObjectMeta, Request};
+use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,13 +30,12 @@ use crate::backoff::{Backoff, BackoffPolicy};
 use crate::caches::contents::ContentCache;
 use crate::caches::stores::{Child, Stores};
 use crate::children::service;
-use crate::external_changes::{AppliedRecords, ExternalChange, Repair};
+use crate::external_changes::{AppliedRecords, ChildRef, ExternalChange, ObservedWrite, Repair};
 use crate::labels::MANAGER;
 use crate::metrics::Metrics;
 use crate::spec::DesiredState;
-use crate::status::events::{self, Announcement};
 
-/// How repairs of one object slow down where somebody else changes it again each time.
+/// Backoff of repairs of one object that is changed again each time.
 const REPAIRS: BackoffPolicy = BackoffPolicy {
     free_attempts: 3,
     initial_delay: Duration::from_secs(5),
@@ -46,10 +43,11 @@ const REPAIRS: BackoffPolicy = BackoffPolicy {
     reset_after: Duration::from_mins(5),
 };
 
-/// The API server, and what the watches know of it.
+/// Writes to the API server, and the caches they are compared with.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    recorder: Recorder,
     fence: Fence,
     metrics: Metrics,
     pub(crate) stores: Stores,
@@ -58,32 +56,35 @@ pub struct Cluster {
     pub(crate) contents: Arc<ContentCache>,
 }
 
-/// What came of the wish that an object is as it should be.
+/// Result of [`Cluster::put`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// It is, and was written where it was not.
+    /// The object matches; it was written if necessary.
     Done(Option<Repair>),
-    /// Somebody else changes it all the time: it is written after this.
+    /// The object is changed repeatedly outside the operator; it is written after this delay.
     Delayed(Duration),
 }
 
-/// What of an object may differ at all.
+/// How a child is compared with the live object.
 #[derive(Clone, Copy, Debug)]
 pub enum Comparison {
-    /// All that the operator sets, and nothing added where that matters.
+    /// All fields that the operator sets, and no additions to reserved fields.
     ManagedFields,
-    /// The same, and the spec has nothing else: what is added to it would admit others.
+    /// The same, and the spec has no other fields: an additional rule would admit other clients.
     Exact,
-    /// The rest is immutable, and what is in a `ConfigMap` is not kept in memory.
+    /// Metadata only: the rest is immutable, and the content of `ConfigMap`s is not cached.
     Metadata,
 }
 
 impl Cluster {
-    /// Writes through `client` what differs from `stores`, while `fence` is open.
+    /// Writes through `client` while `fence` is open, if an object differs from `stores`.
     pub fn new(client: Client, fence: Fence, metrics: Metrics, stores: Stores) -> Self {
         let repairs = Arc::new(Backoff::new(REPAIRS));
+        let reporter = Reporter { controller: MANAGER.to_owned(), instance: None };
+        let recorder = Recorder::new(client.clone(), reporter);
         Self {
             client,
+            recorder,
             fence,
             metrics,
             stores,
@@ -93,7 +94,7 @@ impl Cluster {
         }
     }
 
-    /// Forgets what was known of models that are gone.
+    /// Removes records of deleted models.
     fn forget(&self) {
         if self.applied_records.len() > self.stores.models.len() {
             let existing: HashSet<_> =
@@ -108,13 +109,13 @@ impl Cluster {
         }
     }
 
-    /// The `ConfigMap` of a user.
+    /// Reads a `ConfigMap` of a user.
     pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, CallError> {
         let api: Api<ConfigMap> = self.api(namespace);
         read(CallTarget { verb: "read", kind: "ConfigMap", namespace, name }, api.get_opt(name)).await
     }
 
-    /// Writes a status, if it says anything new.
+    /// Writes a status if it has changed.
     pub async fn write_status(
         &self,
         model: &PredictorModel,
@@ -126,14 +127,14 @@ impl Cluster {
         let patch = json!({
             "apiVersion": PredictorModel::api_version(&()),
             "kind": PredictorModel::kind(&()),
-            // Where the model was deleted and made again meanwhile, this status is not the new one's.
+            // If the model was deleted and created again, the uid makes the API server reject this status.
             "metadata": {"name": model.name_any(), "uid": model.metadata.uid},
             "status": status,
         });
         self.patch_status(&model.metadata, &manager(), &Patch::Apply(&patch)).await
     }
 
-    /// Replaces the conditions of a model of which only the metadata can be read; the rest of its status stays.
+    /// Replaces the conditions of a model of which only the metadata can be read. The rest of the status stays.
     pub async fn write_conditions(
         &self,
         model: &ObjectMeta,
@@ -152,32 +153,33 @@ impl Cluster {
     ) -> Result<(), CallError> {
         let namespace = model.namespace.as_deref().unwrap_or_default();
         let name = model.name.as_deref().unwrap_or_default();
-        // The answer is not read: it may be what this operator cannot read.
+        // Only metadata of the response is read: this operator may be unable to decode the model.
         let api: Api<PartialObjectMeta<PredictorModel>> = self.api(namespace);
-        let target = CallTarget { verb: "report on", kind: "PredictorModel", namespace, name };
+        let target = CallTarget { verb: "update status of", kind: "PredictorModel", namespace, name };
         write(&self.fence, target, api.patch_status(name, parameters, patch)).await?;
         self.metrics.count_write("PredictorModel");
         Ok(())
     }
 
     /// Publishes an Event about a model.
-    pub async fn publish(&self, model: &PredictorModel, news: &Announcement) -> Result<(), CallError> {
-        self.publish_about(model.object_ref(&()), news).await
+    pub async fn publish(&self, model: &PredictorModel, event: &Event) -> Result<(), CallError> {
+        self.publish_about(model.object_ref(&()), event).await
     }
 
-    /// Publishes an Event about what `model` names.
-    pub async fn publish_about(&self, model: ObjectReference, news: &Announcement) -> Result<(), CallError> {
-        let event = events::event(model, news, Timestamp::now());
-        let (namespace, name) = (event.namespace().unwrap_or_default(), event.name_any());
-        let (api, parameters) = (self.api::<Event>(&namespace), PostParams::default());
-        let target = CallTarget { verb: "create", kind: "Event", namespace: &namespace, name: &name };
-        write(&self.fence, target, api.create(&parameters, &event)).await?;
+    /// Publishes an Event about the object `model`.
+    pub async fn publish_about(&self, model: ObjectReference, event: &Event) -> Result<(), CallError> {
+        // The recorder recognises a repeated Event by its object, whose version changes with each status.
+        let model = ObjectReference { resource_version: None, ..model };
+        let namespace = model.namespace.as_deref().unwrap_or_default();
+        let name = model.name.as_deref().unwrap_or_default();
+        let target = CallTarget { verb: "create", kind: "Event", namespace, name };
+        write(&self.fence, target, self.recorder.publish(event, &model)).await?;
         self.metrics.count_write("Event");
         Ok(())
     }
 
-    /// Keeps the Service that lists all models of a namespace while it has models, and removes it after the last. Returns
-    /// when to look again though nothing changes.
+    /// Maintains the discovery Service of a namespace while it has models, and deletes it after the last. Returns
+    /// when to check again.
     pub async fn reconcile_discovery_service(&self, namespace: &str) -> Result<Option<Duration>, CallError> {
         self.forget();
         let existing = self.stores.child::<Service>(namespace, CATALOGUE_SERVICE);
@@ -222,7 +224,7 @@ impl Cluster {
             if taken.is_some_and(|taken| !ownership::is_own_discovery_service(&taken)) {
                 tracing::warn!(
                     namespace,
-                    "Service predictors was not made by the operator: the gateway cannot list the models of this namespace; delete it"
+                    "Service predictors does not belong to the operator, so gateways cannot list the models of this namespace; delete the Service"
                 );
                 return Ok(None);
             }
@@ -230,8 +232,8 @@ impl Cluster {
         self.patch::<Service>(namespace, CATALOGUE_SERVICE, &manifest).await.map(|_| None)
     }
 
-    /// Fails where the child's name is taken. What is in the store was found by the model's uid, but may have got
-    /// another controller; what is not may be a stranger's.
+    /// Fails if the name of a child is taken. Cached objects were found by the uid of the model, but may have another
+    /// controller by now; the API server is asked about others.
     pub async fn check_ownership<K>(
         &self,
         desired: &DesiredState,
@@ -257,11 +259,11 @@ impl Cluster {
         K: Child + DeserializeOwned + Debug,
     {
         let api = self.api::<K>(namespace);
-        let target = CallTarget { verb: "look for", kind: &K::kind(&()), namespace, name };
+        let target = CallTarget { verb: "get metadata of", kind: &K::kind(&()), namespace, name };
         Ok(read(target, api.get_metadata_opt(name)).await?.map(|live| live.metadata))
     }
 
-    /// Makes a child what it should be. Its name was claimed.
+    /// Writes a child if it differs. Its ownership was checked before.
     pub async fn put<K>(
         &self,
         desired: &DesiredState,
@@ -272,7 +274,7 @@ impl Cluster {
         K: Child + Serialize + DeserializeOwned + Debug,
     {
         let (kind, name) = (K::kind(&()), child.name_any());
-        let of = (&*kind, name.as_str());
+        let child_ref = ChildRef { kind: &kind, name: &name };
         let (manifest, seen) = (value(&child), self.stores.child::<K>(&desired.namespace, &name));
         let meta = seen.as_ref().map(|seen| seen.meta());
         let has_labels = meta.is_some_and(|meta| {
@@ -291,10 +293,10 @@ impl Cluster {
         };
         if let Some(meta) = meta {
             if is_up_to_date && removals.is_empty() {
-                self.applied_records.record_applied(&desired.uid, of, &manifest, meta);
+                self.applied_records.record_applied(&desired.uid, child_ref, &manifest, meta);
                 return Ok(PutOutcome::Done(None));
             }
-            if has_labels && self.applied_records.is_unchanged(&desired.uid, of, &manifest, meta) {
+            if has_labels && self.applied_records.is_unchanged(&desired.uid, child_ref, &manifest, meta) {
                 return Ok(PutOutcome::Done(None));
             }
         }
@@ -315,15 +317,16 @@ impl Cluster {
                 .await
                 .map_err(CallError::into_apply_error)?,
         };
-        let change = self.applied_records.external_change(&desired.uid, of, &manifest, (meta, &written));
-        // The operator itself never adds what it removes.
+        let write = ObservedWrite { before: meta, after: &written };
+        let change = self.applied_records.external_change(&desired.uid, child_ref, &manifest, write);
+        // The operator never adds these fields itself.
         let is_changed = meta.is_some_and(|meta| meta.resource_version != written.resource_version);
         let change = change.or((is_added_to && is_changed).then_some(ExternalChange::Changed));
-        self.applied_records.record_applied(&desired.uid, of, &manifest, &written);
+        self.applied_records.record_applied(&desired.uid, child_ref, &manifest, &written);
         if change.is_some() {
             let pause = self.repairs.record_failure(&key);
             if !pause.is_zero() {
-                tracing::warn!(namespace = desired.namespace, %kind, name, ?pause, "an object is changed again and again");
+                tracing::warn!(namespace = desired.namespace, %kind, name, ?pause, "an object is repeatedly changed outside the operator; its next repair is delayed");
             }
         }
         Ok(PutOutcome::Done(change.map(|change| Repair { kind: kind.into_owned(), name, change })))
@@ -345,7 +348,7 @@ impl Cluster {
         Ok(patched.metadata)
     }
 
-    /// Takes away from an object what others added, unless it was changed since it was `seen`.
+    /// Removes fields that others added to an object, unless it has changed since it was observed.
     async fn apply_removals<K>(
         &self,
         seen: &ObjectMeta,
@@ -364,24 +367,24 @@ impl Cluster {
             let request = Request::new(K::url_path(&(), Some(namespace)));
             let built = request.patch(name, &parameters, &Patch::Merge(&operations));
             let mut request = built.map_err(kube::Error::BuildRequest)?;
-            // kube has this kind of patch only with a crate of its own.
+            // kube only has this kind of patch with an additional crate.
             request
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/json-patch+json"));
             self.client.request::<PartialObjectMeta<K>>(request).await
         };
-        let target = CallTarget { verb: "remove additions from", kind: &K::kind(&()), namespace, name };
+        let target = CallTarget { verb: "remove added fields from", kind: &K::kind(&()), namespace, name };
         let patched = write(&self.fence, target, removing).await?;
         self.metrics.count_write(&K::kind(&()));
         Ok(patched.metadata)
     }
 
-    /// Removes a child, if it is there and is the model's own.
+    /// Deletes a child, if it exists and belongs to the model.
     pub async fn remove<K>(&self, desired: &DesiredState, name: &str) -> Result<(), ApplyError>
     where
         K: Child + DeserializeOwned + Debug,
     {
-        self.applied_records.forget_child(&desired.uid, (&K::kind(&()), name));
+        self.applied_records.forget_child(&desired.uid, ChildRef { kind: &K::kind(&()), name });
         let Some(seen) = self.stores.child::<K>(&desired.namespace, name) else { return Ok(()) };
         let is_own = ownership::check(&K::kind(&()), seen.meta(), &desired.name, &desired.uid).is_ok();
         if !is_own || seen.meta().deletion_timestamp.is_some() {
@@ -423,7 +426,7 @@ fn manager() -> PatchParams {
     PatchParams::apply(MANAGER).force()
 }
 
-/// The object as JSON. The types that come in have only maps with text as keys, so it always is one.
+/// The object as JSON. Serialisation cannot fail: all map keys are strings.
 pub(crate) fn value(object: &impl Serialize) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }

@@ -1,21 +1,20 @@
-//! Whether an object already is what it should be, so that nothing is written that would not change.
+//! Comparison of a desired object with the live one, so that no write is made that changes nothing.
 //!
-//! Comes in: what the operator would apply, and the object as the API server shows it. Goes out: yes or no, and what
-//! others added where nothing may be added. Never: an objection to the API server's defaults, or to labels and annotations
-//! that people give the object itself. Under `canopy.rs/` alone nothing may stand that is not wanted.
+//! Defaults of the API server, and labels and annotations that others add to an object, are not differences.
+//! Annotations under `canopy.rs/` must match exactly.
 
 use serde_json::{Map, Value, json};
 
 const OWN_KEYS: &str = "canopy.rs/";
 
-/// Maps of a spec that are the operator's as a whole: one key more selects other pods, or none.
+/// Maps of a spec that the operator owns as a whole: one additional key in a selector selects other pods, or none.
 const ATOMIC_MAPS: [&str; 7] =
     ["selector", "matchLabels", "nodeSelector", "labels", "limits", "requests", "capabilities"];
 
-/// Fields of a spec that change what runs or what is selected, and for which the API server has no default: where the
-/// operator does not set one, it must not be set.
+/// Fields of a spec that change what runs or what is selected, and that have no default. If the operator does not set
+/// them, they must not be set.
 const RESERVED_FIELDS: [&str; 41] = [
-    // Of pods.
+    // Pods.
     "activeDeadlineSeconds",
     "affinity",
     "dnsConfig",
@@ -39,7 +38,7 @@ const RESERVED_FIELDS: [&str; 41] = [
     "tolerations",
     "topologySpreadConstraints",
     "volumes",
-    // Of containers.
+    // Containers.
     "args",
     "command",
     "env",
@@ -54,36 +53,36 @@ const RESERVED_FIELDS: [&str; 41] = [
     "volumeDevices",
     "volumeMounts",
     "workingDir",
-    // Of Services, and of selectors.
+    // Services and selectors.
     "externalIPs",
     "matchExpressions",
     "ports",
     "publishNotReadyAddresses",
 ];
 
-/// Whether every field of `wanted` stands in `live` with the same value.
+/// Whether every field of `desired` has the same value in `live`.
 pub fn is_up_to_date(desired: &Value, live: &Value) -> bool {
     is_subset(desired, live) && own_annotations(desired).eq(own_annotations(live))
 }
 
-/// The operations of a JSON patch that take away what others added to the spec: a server-side apply leaves alone what
-/// another manager owns.
+/// JSON patch operations that remove fields that others added to the spec. A server-side apply does not remove fields
+/// of other managers.
 pub fn removals(desired: &Value, live: &Value) -> Vec<Value> {
     let mut operations = Vec::new();
     if let (Some(desired), Some(live)) = (desired.get("spec"), live.get("spec")) {
-        remove_additions(desired, live, ("spec", "/spec".to_owned()), &mut operations);
+        remove_additions(desired, live, "spec", "/spec".to_owned(), &mut operations);
     }
     operations
 }
 
-/// What stands at `path`, which ends in `key`.
-fn remove_additions(desired: &Value, live: &Value, (key, path): (&str, String), operations: &mut Vec<Value>) {
+/// Compares the values at `path`, whose last key is `key`.
+fn remove_additions(desired: &Value, live: &Value, key: &str, path: String, operations: &mut Vec<Value>) {
     match (desired, live) {
         (Value::Object(desired), Value::Object(live)) => {
             for (key_of_field, value) in live {
                 let path = format!("{path}/{}", key_of_field.replace('~', "~0").replace('/', "~1"));
                 match desired.get(key_of_field).filter(|desired| !desired.is_null()) {
-                    Some(desired) => remove_additions(desired, value, (key_of_field, path), operations),
+                    Some(desired) => remove_additions(desired, value, key_of_field, path, operations),
                     None if ATOMIC_MAPS.contains(&key) || is_forbidden(key_of_field, value) => {
                         operations.push(json!({"op": "remove", "path": path}));
                     }
@@ -97,7 +96,7 @@ fn remove_additions(desired: &Value, live: &Value, (key, path): (&str, String), 
             match partners.filter(|_| live.len() <= desired.len()) {
                 Some(partners) => {
                     for (index, (desired, live)) in partners.into_iter().zip(live).enumerate() {
-                        remove_additions(desired, live, ("", format!("{path}/{index}")), operations);
+                        remove_additions(desired, live, "", format!("{path}/{index}"), operations);
                     }
                 }
                 None => operations.push(json!({"op": "replace", "path": path, "value": desired})),
@@ -111,7 +110,7 @@ fn is_forbidden(key: &str, value: &Value) -> bool {
     RESERVED_FIELDS.contains(&key) && !is_empty_value(value) && *value != json!(false)
 }
 
-/// Whether two entries of a list are about the same thing, as Kubernetes tells them apart.
+/// Whether two entries of a list have the same merge key.
 fn is_same_entry(list: &str, desired: &Value, live: &Value) -> bool {
     let same = |keys: &[&str]| keys.iter().all(|key| desired.get(key) == live.get(key));
     match list {
@@ -122,7 +121,7 @@ fn is_same_entry(list: &str, desired: &Value, live: &Value) -> bool {
     }
 }
 
-/// What the operator said of an object besides its fields: a stamp that is no longer wanted is a change.
+/// Annotations of the operator. An annotation that is no longer desired is a difference.
 fn own_annotations(of: &Value) -> impl Iterator<Item = &String> {
     let annotations = of.pointer("/metadata/annotations").and_then(Value::as_object);
     annotations.into_iter().flat_map(Map::keys).filter(|key| key.starts_with(OWN_KEYS))
@@ -133,7 +132,7 @@ fn is_subset(desired: &Value, live: &Value) -> bool {
         (Value::Object(desired), Value::Object(live)) => desired.iter().all(|(key, desired)| {
             live.get(key).map_or(is_empty_value(desired), |live| is_subset(desired, live))
         }),
-        // Kubernetes keeps lists of objects by a key: order and additions are not ours to judge.
+        // Kubernetes merges lists of objects by a key, so order and additional entries are ignored here.
         (Value::Array(desired), Value::Array(live)) if desired.iter().all(Value::is_object) => {
             desired.iter().all(|desired| live.iter().any(|live| is_subset(desired, live)))
         }
@@ -150,7 +149,7 @@ fn is_subset(desired: &Value, live: &Value) -> bool {
     }
 }
 
-/// What the API server leaves out when it stores an object.
+/// Values that the API server omits when it stores an object.
 fn is_empty_value(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -160,7 +159,7 @@ fn is_empty_value(value: &Value) -> bool {
     }
 }
 
-/// A Kubernetes quantity in thousandths: the API server rewrites `1000m` to `1` and `1.5Gi` to `1536Mi`.
+/// Parses a Kubernetes quantity, in thousandths. The API server rewrites `1000m` to `1` and `1.5Gi` to `1536Mi`.
 fn quantity(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -184,17 +183,17 @@ fn quantity(text: &str) -> Option<i128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
     let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    // What is finer than a thousandth is rounded up, as Kubernetes does.
+    // Values below a thousandth are rounded up, as in Kubernetes.
     let exact = digits.checked_mul(thousandths_of_one)?;
     Some(exact / scale + i128::from(exact % scale > 0))
 }
 
-/// Whether each field of the spec that is wanted is just as it is wanted, without additions.
+/// Whether each field of the desired spec is equal in the live spec, without additions.
 pub fn spec_equals(desired: &Value, live: &Value) -> bool {
     let fields = desired["spec"].as_object().into_iter().flatten();
     fields.into_iter().all(|(field, desired)| {
         let live = &live["spec"][field];
-        // The API server leaves out an empty list.
+        // The API server omits empty lists.
         live == desired || (live.is_null() && is_empty_value(desired))
     })
 }
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn additions_of_others_are_no_difference() {
+    fn fields_added_by_others_are_not_a_difference() {
         check("{a: 1}", "{a: 1, b: 2}", true);
         check("{ports: [{name: x}]}", "{ports: [{name: y}, {name: x, protocol: TCP}]}", true);
         check("{metadata: {annotations: {}}}", "{metadata: {annotations: {team: red}}}", true);
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_differs_or_is_gone_is_a_difference() {
+    fn a_changed_or_missing_value_is_a_difference() {
         check("{a: 1}", "{a: 2}", false);
         check("{a: 1}", "{}", false);
         check("{a: \"\"}", "{}", false);
@@ -229,7 +228,7 @@ mod tests {
         check("{replicas: 0}", "{}", false);
     }
 
-    /// The operations, each as its word and path, and the object that they leave.
+    /// Checks the operations, as verb and path.
     #[track_caller]
     fn check_removals(desired: &str, live: &str, expected: &[&str]) {
         let parse = |text: &str| json!({"spec": serde_saphyr::from_str::<Value>(text).unwrap()});
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_to_a_selector_is_removed() {
+    fn fields_added_to_selectors_are_removed() {
         let service = "{selector: {canopy.rs/revision: a}}";
         check_removals(service, "{selector: {canopy.rs/revision: a}, clusterIP: None}", &[]);
         check_removals(
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_to_pods_is_removed_and_defaults_stay() {
+    fn fields_added_to_pods_are_removed_and_defaults_stay() {
         let template = |metadata: &str, pod: &str| {
             format!("{{template: {{metadata: {{labels: {{a: b}}{metadata}}}, spec: {{{pod}}}}}}}")
         };
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_exactly_has_no_additions() {
+    fn an_exact_spec_has_no_additional_fields() {
         let is_exact = |desired: &str, live: &str| {
             let read = |text: &str| serde_saphyr::from_str(&format!("{{spec: {text}}}")).unwrap();
             spec_equals(&read(desired), &read(live))
@@ -335,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_are_compared_by_what_they_mean() {
+    fn quantities_are_compared_by_value() {
         check("{cpu: 1000m}", "{cpu: '1'}", true);
         check("{memory: 1.5Gi}", "{memory: 1536Mi}", true);
         check("{memory: 0.5G}", "{memory: 500M}", true);
@@ -348,10 +347,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_of_ours_that_is_no_longer_wanted_is_a_difference() {
-        let stamped = "{metadata: {annotations: {canopy.rs/retired-at: now, team: red}}}";
+    fn an_obsolete_annotation_of_the_operator_is_a_difference() {
+        let annotated = "{metadata: {annotations: {canopy.rs/retired-at: now, team: red}}}";
         check("{metadata: {name: a}}", "{metadata: {name: a, annotations: {team: red}}}", true);
-        check("{metadata: {}}", stamped, false);
-        check("{metadata: {annotations: {canopy.rs/retired-at: now}}}", stamped, true);
+        check("{metadata: {}}", annotated, false);
+        check("{metadata: {annotations: {canopy.rs/retired-at: now}}}", annotated, true);
     }
 }

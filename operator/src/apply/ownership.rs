@@ -1,7 +1,4 @@
-//! Whose an object is that has a name which a model needs.
-//!
-//! Comes in: the object's metadata, the model's uid and name. Goes out: that it is the model's own, or whose it
-//! is. Never: a look at what the object does; a stranger's object is not touched however useful.
+//! Ownership of objects that have a name which a model needs. Objects of others are never changed.
 
 use canopy_contract::names::ModelName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::labels::{INSTANCE, MANAGED_BY, MANAGER, MODEL_UID};
 use crate::reason::{Diagnosis, Reason};
 
-/// Nothing, where the object is the model's own, or has only lost its reference to it.
+/// Checks that an object belongs to the model: it is its controller, or the object has no controller and the label of
+/// the model.
 pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Result<(), Diagnosis> {
     let owners = found.owner_references.iter().flatten();
     let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
@@ -23,23 +21,25 @@ pub fn check(kind: &str, found: &ObjectMeta, model: &ModelName, uid: &str) -> Re
     let namespace = found.namespace.as_deref().unwrap_or_default();
     let problem = match controller {
         Some(owner) if owner.kind == "PredictorModel" && owner.name == model.as_str() => {
-            "is what is left of an earlier model of this name; it goes by itself".to_owned()
+            "belongs to a deleted model of the same name and will be garbage-collected; no action is needed"
+                .to_owned()
         }
-        Some(owner) => format!("belongs to {} {}; delete that or rename the model", owner.kind, owner.name),
+        Some(owner) => format!("belongs to {} {}; delete it or rename the model", owner.kind, owner.name),
         None => match orphan_of(found, model) {
-            // Its pods and its selector carry that uid, and a selector cannot be changed: there is nothing to adopt.
+            // Pods and selector of such an object carry the uid of the earlier model, and selectors are immutable, so
+            // it cannot be adopted.
             Some(earlier) => format!(
-                "was made for an earlier model of this name, which was deleted without its objects (--cascade=orphan); \
-                 delete what it left: kubectl delete deployments,services,configmaps,controllerrevisions,\
+                "belongs to an earlier model of the same name that was deleted with --cascade=orphan; delete its objects: \
+                 kubectl delete deployments,services,configmaps,controllerrevisions,\
                  poddisruptionbudgets --namespace {namespace} --selector {MODEL_UID}={earlier}"
             ),
-            None => "was not made for this model; delete it or rename the model".to_owned(),
+            None => "does not belong to this model; delete it or rename the model".to_owned(),
         },
     };
     Err(Diagnosis::new(Reason::NameTaken, format!("{kind} {namespace}/{name} {problem}")))
 }
 
-/// The uid of the earlier model of this name that an object was made for.
+/// The uid of an earlier model of the same name, for which the operator created the object.
 fn orphan_of<'a>(found: &'a ObjectMeta, model: &ModelName) -> Option<&'a String> {
     let labels = found.labels.as_ref()?;
     let is = |label: &str, expected: &str| labels.get(label).is_some_and(|value| value == expected);
@@ -47,7 +47,7 @@ fn orphan_of<'a>(found: &'a ObjectMeta, model: &ModelName) -> Option<&'a String>
     labels.get(MODEL_UID).filter(|_| is_ours)
 }
 
-/// Whether the Service that lists all models of a namespace is the operator's own.
+/// Whether a discovery Service belongs to the operator.
 pub fn is_own_discovery_service(found: &ObjectMeta) -> bool {
     let label = found.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
     label.is_some_and(|label| label == MANAGER)
@@ -74,36 +74,38 @@ mod tests {
     const LABEL: &str = "labels: {canopy.rs/model-uid: u1}";
 
     #[test]
-    fn an_object_is_ours_by_its_controller_or_where_it_has_none_by_its_label() {
+    fn an_object_belongs_to_its_controller_or_else_to_the_model_of_its_label() {
         check_claim(&owner("u1", "PredictorModel", true), Ok(()));
         check_claim(LABEL, Ok(()));
         check_claim(&format!("{LABEL}, {}", owner("u9", "ConfigMap", false)), Ok(()));
     }
 
     #[test]
-    fn a_strangers_object_is_told_with_what_to_do() {
+    fn the_diagnosis_of_an_unmanaged_object_says_what_to_do() {
         check_claim(
             "labels: {}",
-            Err("Service shop/iris was not made for this model; delete it or rename the model"),
+            Err("Service shop/iris does not belong to this model; delete it or rename the model"),
         );
         check_claim(
             "labels: {canopy.rs/model-uid: u0}",
-            Err("Service shop/iris was not made for this model; delete it or rename the model"),
+            Err("Service shop/iris does not belong to this model; delete it or rename the model"),
         );
         check_claim(
             &format!("{LABEL}, {}", owner("u9", "Release", true)),
-            Err("Service shop/iris belongs to Release iris; delete that or rename the model"),
+            Err("Service shop/iris belongs to Release iris; delete it or rename the model"),
         );
         let orphan = "labels: {canopy.rs/model-uid: u0, app.kubernetes.io/managed-by: canopy-operator, app.kubernetes.io/instance: iris}";
         check_claim(
             orphan,
             Err(
-                "Service shop/iris was made for an earlier model of this name, which was deleted without its objects (--cascade=orphan); delete what it left: kubectl delete deployments,services,configmaps,controllerrevisions,poddisruptionbudgets --namespace shop --selector canopy.rs/model-uid=u0",
+                "Service shop/iris belongs to an earlier model of the same name that was deleted with --cascade=orphan; delete its objects: kubectl delete deployments,services,configmaps,controllerrevisions,poddisruptionbudgets --namespace shop --selector canopy.rs/model-uid=u0",
             ),
         );
         check_claim(
             &owner("u0", "PredictorModel", true),
-            Err("Service shop/iris is what is left of an earlier model of this name; it goes by itself"),
+            Err(
+                "Service shop/iris belongs to a deleted model of the same name and will be garbage-collected; no action is needed",
+            ),
         );
     }
 }

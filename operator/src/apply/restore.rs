@@ -1,7 +1,8 @@
-//! What a revision is made from stays what it was: content that was exchanged is replaced before anything is applied.
+//! Restores the content of a revision before it is applied: `ConfigMap`s and snapshots that were exchanged are
+//! replaced.
 //!
-//! Nothing that is found here decides what runs. A serving config that differs from the snapshot is made again; a copy of
-//! the data only where the data are at hand.
+//! Content read here never decides what runs. A serving config is recreated from the snapshot; a data `ConfigMap` only
+//! if the text of the data is at hand.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ use crate::apply::ownership;
 use crate::caches::contents::ConfigMapContent;
 use crate::caches::stores::Child;
 use crate::children::{DataCopy, RevisionChildren};
-use crate::external_changes::{ExternalChange, Repair};
+use crate::external_changes::{ChildRef, ExternalChange, Repair};
 use crate::labels;
 use crate::labels::REVISION;
 use crate::pod::template::{self, DATA, SERVING_KEY};
@@ -31,19 +32,19 @@ use crate::revision::snapshot::{DataFile, Snapshot};
 use crate::spec::{DesiredState, Target, TrainingData};
 use crate::state::Objects;
 
-/// What was found.
+/// Result of restoring a revision.
 #[derive(Debug, Default)]
 pub struct RestoreResult {
-    /// What was replaced.
+    /// Objects that were replaced.
     pub repairs: Vec<Repair>,
-    /// Whether the copy of the data is gone and cannot be made again.
+    /// Whether the data `ConfigMap` is lost and cannot be recreated.
     pub is_data_copy_lost: bool,
 }
 
-/// A revision that an earlier operator made, as far as it can be read back.
+/// A revision from an earlier version of the operator, as far as it can be read back.
 #[derive(Debug)]
 pub struct AdoptableRevision {
-    /// What it is made from, where the watch has only not shown it yet.
+    /// The snapshot, if it exists and the cache lags.
     snapshot: Option<Snapshot>,
     deployment: std::sync::Arc<Deployment>,
     serving: Option<String>,
@@ -51,8 +52,8 @@ pub struct AdoptableRevision {
 }
 
 impl AdoptableRevision {
-    /// What the revision is made from. Where it is the one that the spec still asks for, the spec says what its config and
-    /// its data must be; of an older one only its own objects can.
+    /// Creates the snapshot of the revision. For the revision that the spec still asks for, serving config and data
+    /// must match the spec; for an older one only its own objects are known.
     pub fn into_snapshot(
         self,
         target: Option<&Target>,
@@ -66,13 +67,13 @@ impl AdoptableRevision {
         let is_expected = |text: &String| expected.is_none_or(|expected| sha256(text) == expected);
         let serving = serving.filter(is_expected);
         let Some(target) = target else {
-            let serving = serving.ok_or("its serving config is gone, or was exchanged")?;
+            let serving = serving.ok_or("its serving config is missing or was replaced")?;
             return Snapshot::adopt(&deployment, serving, data, revision_ref);
         };
         let is_same = |text: &String| serde_json::from_str(text).is_ok_and(|config| target.config == config);
-        // The spelling of an earlier predictor's config is kept: its predictor might not read another.
+        // The text of the earlier serving config is kept, because the earlier predictor might not read another.
         let planned = || Some(target.snapshot.serving.clone()).filter(is_expected);
-        let serving = serving.filter(is_same).or_else(planned).ok_or("its serving config was exchanged")?;
+        let serving = serving.filter(is_same).or_else(planned).ok_or("its serving config was replaced")?;
         let volumes = deployment.spec.template.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let has_data = volumes.into_iter().any(|volume| volume.name == DATA);
         let data = target.data.as_ref().filter(|_| has_data).map(|data| data.file.clone());
@@ -82,7 +83,8 @@ impl AdoptableRevision {
 }
 
 impl Cluster {
-    /// The revisions that have a Deployment and no snapshot that counts: an earlier operator made them.
+    /// Finds revisions with a Deployment and without a valid snapshot: an earlier version of the operator created
+    /// them.
     pub async fn adoptable(
         &self,
         revision_ref: RevisionRef<'_>,
@@ -119,7 +121,7 @@ impl Cluster {
         Ok(adoptable)
     }
 
-    /// Whether the copy of the target's data must be made while its text is not at hand.
+    /// Whether the data `ConfigMap` of the target must be created and the text of the data is not at hand.
     pub async fn lacks_data(&self, desired: &DesiredState) -> Result<bool, CallError> {
         let Ok(Target { revision, data: Some(TrainingData { file, text: None }), .. }) = &desired.target
         else {
@@ -138,7 +140,7 @@ impl Cluster {
         Ok(!is_as_made)
     }
 
-    /// Replaces what was exchanged of a revision.
+    /// Replaces objects of a revision whose content was exchanged.
     pub async fn restore(
         &self,
         desired: &DesiredState,
@@ -157,18 +159,18 @@ impl Cluster {
             sha256: serving.map(|text| sha256(text)).unwrap_or_default(),
         };
         let name = config.name_any();
-        let (_, repair) = self.restore_config_map(desired, (&name, &file), Some(config)).await?;
+        let (_, repair) = self.restore_config_map(desired, &name, &file, Some(config)).await?;
         result.repairs.extend(repair);
         if let Some(DataCopy { name, file, config_map }) = data {
             let (is_there, repair) =
-                self.restore_config_map(desired, (name, file), config_map.as_ref()).await?;
+                self.restore_config_map(desired, name, file, config_map.as_ref()).await?;
             result.repairs.extend(repair);
             result.is_data_copy_lost = !is_there && config_map.is_none();
         }
         Ok(result)
     }
 
-    /// A snapshot that the operator did not write decides nothing, but its data cannot be changed.
+    /// Replaces a `ControllerRevision` that the operator did not write, because its data are immutable.
     async fn restore_controller_revision(
         &self,
         desired: &DesiredState,
@@ -181,15 +183,21 @@ impl Cluster {
         };
         let Err(why) = Snapshot::read(&seen, revision_ref) else { return Ok(None) };
         let (namespace, name) = (&desired.namespace, child.name_any());
-        tracing::warn!(namespace, name, why, "a ControllerRevision was not written by the operator");
+        tracing::warn!(
+            namespace,
+            name,
+            why,
+            "a ControllerRevision was not written by the operator and is replaced"
+        );
         self.replace(desired, Some(child), seen.meta()).await
     }
 
-    /// Whether the content is there as it must be; and what was replaced.
+    /// Restores a `ConfigMap`. Returns whether its content was correct, and the repair if there was one.
     async fn restore_config_map(
         &self,
         desired: &DesiredState,
-        (name, file): (&str, &DataFile),
+        name: &str,
+        file: &DataFile,
         child: Option<&ConfigMap>,
     ) -> Result<(bool, Option<Repair>), ApplyError> {
         let Some(live) = self.content(&desired.namespace, name).await.map_err(CallError::into_apply_error)?
@@ -197,7 +205,7 @@ impl Cluster {
             return Ok((false, None));
         };
         let is_same = live.matches(&file.file, &file.sha256);
-        // What an earlier operator wrote is left as it is, unless something of it must be changed.
+        // A ConfigMap of an earlier version is left as it is unless its metadata must change.
         let is_changed = child.is_some_and(|child| {
             let (child, live) = (json!({"metadata": child.metadata}), json!({"metadata": live.metadata}));
             !diff::is_up_to_date(&child, &live)
@@ -206,25 +214,25 @@ impl Cluster {
             return Ok((true, None));
         }
         let repair = self.replace(desired, child, &live.metadata).await?;
-        // A change of metadata is told where it is put right.
+        // Metadata changes are reported where they are written.
         Ok((false, repair.filter(|_| !is_same)))
     }
 
-    /// What is in one of the operator's own `ConfigMap`s.
+    /// The content of one of the operator's `ConfigMap`s.
     async fn content(&self, namespace: &str, name: &str) -> Result<Option<ConfigMapContent>, CallError> {
         let seen = self.stores.child::<ConfigMap>(namespace, name);
-        let known = seen.and_then(|seen| self.contents.get((namespace, name), &seen.metadata));
+        let known = seen.and_then(|seen| self.contents.get(namespace, name, &seen.metadata));
         if known.is_some() {
             return Ok(known);
         }
         let live = self.read_config_map(namespace, name).await?.map(ConfigMapContent::of);
         if let Some(content) = &live {
-            self.contents.put((namespace, name), content.clone());
+            self.contents.put(namespace, name, content.clone());
         }
         Ok(live)
     }
 
-    /// Deletes an object that is in the place of `wanted`, and makes that.
+    /// Deletes an object and creates `child` in its place.
     async fn replace<K>(
         &self,
         desired: &DesiredState,
@@ -235,7 +243,7 @@ impl Cluster {
         K: Child + Serialize + DeserializeOwned + std::fmt::Debug,
     {
         let (kind, name) = (K::kind(&()), live.name.clone().unwrap_or_default());
-        // Another's is told of where the name is claimed.
+        // Objects of others are reported by the ownership check.
         if ownership::check(&kind, live, &desired.name, &desired.uid).is_err()
             || live.deletion_timestamp.is_some()
         {
@@ -243,7 +251,7 @@ impl Cluster {
         }
         let same = Preconditions { uid: live.uid.clone(), resource_version: None };
         let params = DeleteParams::background().preconditions(same);
-        self.applied_records.forget_child(&desired.uid, (&kind, &name));
+        self.applied_records.forget_child(&desired.uid, ChildRef { kind: &kind, name: &name });
         self.delete::<K>(&desired.namespace, &name, params).await.map_err(CallError::into_apply_error)?;
         if let Some(child) = child {
             let written = self.patch::<K>(&desired.namespace, &name, &value(child)).await;

@@ -1,7 +1,7 @@
-//! What is in the operator's own `ConfigMap`s, as digests, each read once.
+//! The content of the operator's `ConfigMap`s as digests, each read once.
 //!
-//! Tenants may write `ConfigMap`s. Those of the operator are immutable, so other content is another object, with another
-//! uid and version; only then it is read again. All this is lost with the process, and read anew by the next.
+//! Tenants may write `ConfigMap`s. Those of the operator are immutable, so other content implies another uid or
+//! resource version; only then is it read again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,22 +10,22 @@ use canopy_resource::revision::sha256;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// What an earlier operator kept beside the serving config. Nothing reads it any more.
+/// Key in which earlier versions stored the pod template. It is no longer read.
 const POD_KEY: &str = "pod.json";
 
-/// What is in a `ConfigMap`.
+/// The content of a `ConfigMap`, as digests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfigMapContent {
-    /// Its metadata, when it was read.
+    /// Its metadata when it was read.
     pub metadata: ObjectMeta,
     is_immutable: bool,
     has_other_content: bool,
-    /// The SHA-256 of each text, by its key.
+    /// SHA-256 of each text by key.
     texts: BTreeMap<String, String>,
 }
 
 impl ConfigMapContent {
-    /// What is in `config_map`.
+    /// Computes the digests of `config_map`.
     pub fn of(config_map: ConfigMap) -> Self {
         let ConfigMap { metadata, immutable, binary_data, data } = config_map;
         let mut texts: BTreeMap<_, _> =
@@ -39,13 +39,13 @@ impl ConfigMapContent {
         }
     }
 
-    /// Whether pods find exactly this text under this key, and always will.
+    /// Whether it is immutable and contains exactly this text under this key.
     pub fn matches(&self, key: &str, sha256: &str) -> bool {
         let is_alone = self.texts.len() == 1 && self.texts.get(key).is_some_and(|found| found == sha256);
         is_alone && self.is_immutable
     }
 
-    /// The digest of the text under a key, where it can never be another.
+    /// The digest under a key, if the `ConfigMap` is immutable.
     pub fn immutable_digest(&self, key: &str) -> Option<&String> {
         self.texts.get(key).filter(|_| self.is_immutable)
     }
@@ -55,7 +55,7 @@ impl ConfigMapContent {
         self.texts.keys().next()
     }
 
-    /// Whether there is more in it than an operator of today writes. It cannot be taken out of an immutable object.
+    /// Whether it has content that this version does not write. It cannot be removed from an immutable `ConfigMap`.
     pub fn has_other_content(&self) -> bool {
         self.has_other_content
     }
@@ -67,33 +67,33 @@ impl ConfigMapContent {
     }
 }
 
-/// What was read, by namespace and name.
+/// Cached contents by namespace and name.
 #[derive(Debug, Default)]
 pub struct ContentCache(Mutex<HashMap<(String, String), ConfigMapContent>>);
 
 impl ContentCache {
-    /// What is in the object that was last seen so, where that was read.
-    pub fn get(&self, (namespace, name): (&str, &str), seen: &ObjectMeta) -> Option<ConfigMapContent> {
+    /// The content of an object that was last observed with this metadata, if cached.
+    pub fn get(&self, namespace: &str, name: &str, seen: &ObjectMeta) -> Option<ConfigMapContent> {
         let all = self.all();
         all.get(&(namespace.to_owned(), name.to_owned())).filter(|content| content.is_of(seen)).cloned()
     }
 
-    /// An object was read.
-    pub fn put(&self, (namespace, name): (&str, &str), content: ConfigMapContent) {
+    /// Caches the content of an object.
+    pub fn put(&self, namespace: &str, name: &str, content: ConfigMapContent) {
         self.all().insert((namespace.to_owned(), name.to_owned()), content);
     }
 
-    /// How many objects were read.
+    /// Number of cached objects.
     pub fn len(&self) -> usize {
         self.all().len()
     }
 
-    /// Whether none was.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Forgets objects that are gone.
+    /// Removes objects that do not satisfy `is_there`.
     pub fn retain(&self, is_there: impl Fn(&str, &str) -> bool) {
         self.all().retain(|(namespace, name), _| is_there(namespace, name));
     }

@@ -1,7 +1,4 @@
-//! The objects that the watches last saw.
-//!
-//! Comes in: nothing; whoever watches fills them. Goes out: the objects of one model, and single ones by name.
-//! Never: a call.
+//! Stores of watched objects, filled by the watches.
 
 use std::sync::Arc;
 
@@ -21,58 +18,59 @@ use crate::caches::undecodable::UndecodableModels;
 use crate::labels::MODEL_UID;
 use crate::state::Objects;
 
-/// Everything that is watched with a store.
+/// The stores of all watched kinds.
 #[derive(Clone, Debug)]
 pub struct Stores {
-    /// The models.
+    /// Models.
     pub models: Store<PredictorModel>,
-    /// Their Deployments.
+    /// Deployments.
     pub deployments: Store<Deployment>,
-    /// What their revisions are made from.
+    /// `ControllerRevision`s with snapshots.
     pub controller_revisions: Store<ControllerRevision>,
-    /// The metadata of their own `ConfigMap`s: each may hold a megabyte, and nothing is decided by their content.
+    /// Metadata of the `ConfigMap`s of the operator. Their content, up to 1 MiB each, decides nothing and is not
+    /// cached.
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
-    /// Their Services, and those that list all models of a namespace.
+    /// Services, including discovery Services.
     pub services: Store<Service>,
-    /// Which pods clients of those Services find.
+    /// `EndpointSlice`s of those Services.
     pub slices: Store<EndpointSlice>,
-    /// Their budgets.
+    /// `PodDisruptionBudget`s.
     pub disruption_budgets: Store<PodDisruptionBudget>,
-    /// Their `NetworkPolicies`.
+    /// `NetworkPolicies`.
     pub network_policies: Store<NetworkPolicy>,
-    /// Their pods.
+    /// Pods.
     pub pods: Store<Pod>,
-    /// The models that cannot be decoded.
+    /// Models that cannot be decoded.
     pub undecodable: UndecodableModels,
 }
 
-/// The writing ends of [`Stores`].
+/// Writers of the stores.
 #[derive(Debug, Default)]
 pub struct Writers {
-    /// Of the models.
+    /// Models.
     pub models: Writer<PredictorModel>,
-    /// Of the Deployments.
+    /// Deployments.
     pub deployments: Writer<Deployment>,
-    /// Of the snapshots.
+    /// `ControllerRevision`s.
     pub controller_revisions: Writer<ControllerRevision>,
-    /// Of the `ConfigMap`s.
+    /// Metadata of `ConfigMap`s.
     pub config_maps: Writer<PartialObjectMeta<ConfigMap>>,
-    /// Of the Services.
+    /// Services.
     pub services: Writer<Service>,
-    /// Of the `EndpointSlice`s.
+    /// `EndpointSlice`s.
     pub slices: Writer<EndpointSlice>,
-    /// Of the budgets.
+    /// `PodDisruptionBudget`s.
     pub disruption_budgets: Writer<PodDisruptionBudget>,
-    /// Of the `NetworkPolicies`.
+    /// `NetworkPolicies`.
     pub network_policies: Writer<NetworkPolicy>,
-    /// Of the pods.
+    /// Pods.
     pub pods: Writer<Pod>,
-    /// Of the models that cannot be decoded.
+    /// Models that cannot be decoded.
     pub undecodable: UndecodableModels,
 }
 
 impl Writers {
-    /// The reading ends.
+    /// The stores, for reading.
     pub fn stores(&self) -> Stores {
         let Self {
             models,
@@ -101,11 +99,11 @@ impl Writers {
     }
 }
 
-/// A kind of object that a model owns.
+/// A kind of child.
 pub trait Child:
     kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + 'static
 {
-    /// The object, as it was last seen.
+    /// The object as last observed.
     fn cached(stores: &Stores, name: &ObjectRef<Self>) -> Option<Arc<Self>>;
 }
 
@@ -149,7 +147,7 @@ impl Child for NetworkPolicy {
 }
 
 impl Stores {
-    /// Returns when every store has been filled once: before, what is not there may only not have been seen.
+    /// Waits until each store was filled once. Before, a missing object may only not have been observed.
     pub async fn wait_until_ready(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
         let Self {
             models,
@@ -174,23 +172,22 @@ impl Stores {
         pods.wait_until_ready().await
     }
 
-    /// The objects of the model with this uid in this namespace. A label alone proves nothing: whoever may write an object
-    /// anywhere in the cluster can put it there.
+    /// The objects of the model with this uid in this namespace. A label alone proves nothing, because anyone who may
+    /// write an object can set it.
     pub fn of_model(&self, namespace: &str, uid: &str) -> Objects {
-        let own = (namespace, uid);
         Objects {
-            deployments: of_model(&self.deployments, own, is_own),
-            controller_revisions: of_model(&self.controller_revisions, own, is_own),
-            config_maps: of_model(&self.config_maps, own, is_own),
-            services: of_model(&self.services, own, is_own),
-            // These belong to Services, and decide nothing.
-            slices: of_model(&self.slices, own, |_, _| true),
-            // These belong to ReplicaSets: whether to one of the model's is looked at where their Deployment is known.
-            pods: of_model(&self.pods, own, |_, _| true),
+            deployments: of_model(&self.deployments, namespace, uid, is_own),
+            controller_revisions: of_model(&self.controller_revisions, namespace, uid, is_own),
+            config_maps: of_model(&self.config_maps, namespace, uid, is_own),
+            services: of_model(&self.services, namespace, uid, is_own),
+            // EndpointSlices are owned by Services; they only affect the status.
+            slices: of_model(&self.slices, namespace, uid, |_, _| true),
+            // Pods are owned by ReplicaSets; `ObservedState` checks that they belong to a Deployment of the model.
+            pods: of_model(&self.pods, namespace, uid, |_, _| true),
         }
     }
 
-    /// The child `name`, as it was last seen.
+    /// The child `name` as last observed.
     pub fn child<K: Child>(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         K::cached(self, &ObjectRef::new(name).within(namespace))
     }
@@ -200,7 +197,7 @@ impl Stores {
         self.models.find(|model| model.metadata.uid.as_deref() == Some(uid))
     }
 
-    /// Whether a namespace has a model that is to stay.
+    /// Whether a namespace has models that are not being deleted.
     pub fn has_models(&self, namespace: &str) -> bool {
         let is_kept = |model: &PredictorModel| model.metadata.deletion_timestamp.is_none();
         let is_here = |model: &PredictorModel| model.metadata.namespace.as_deref() == Some(namespace);
@@ -211,7 +208,8 @@ impl Stores {
 
 fn of_model<K: kube::Resource<DynamicType = ()> + Clone + 'static>(
     store: &Store<K>,
-    (namespace, uid): (&str, &str),
+    namespace: &str,
+    uid: &str,
     is_own: fn(&ObjectMeta, &str) -> bool,
 ) -> Vec<Arc<K>> {
     store.state_filter(|object| {
@@ -220,7 +218,7 @@ fn of_model<K: kube::Resource<DynamicType = ()> + Clone + 'static>(
     })
 }
 
-/// Whether an object that carries the uid of a model is controlled by it, or has only lost its reference.
+/// Whether an object with the uid of a model is controlled by it, or has no controller.
 fn is_own(metadata: &ObjectMeta, uid: &str) -> bool {
     let owners = metadata.owner_references.iter().flatten();
     let controller = owners.into_iter().find(|owner| owner.controller == Some(true));

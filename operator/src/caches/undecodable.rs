@@ -1,7 +1,7 @@
-//! Models that this operator cannot decode, such as one that a newer version of Canopy wrote.
+//! Models that this operator cannot decode, for example because a newer version of Canopy wrote them.
 //!
-//! Such a model is named in the log, in an Event and in its condition Ready; what was made for it stays as it is.
-//! Invariant: it does not keep the operator from seeing the other models.
+//! They are reported in the log, in an Event and in the condition Ready. Their children are left as they are.
+//! Invariant: they do not prevent the operator from seeing other models.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,31 +17,31 @@ use kube::core::error_boundary::InvalidObject;
 use crate::reason::{Diagnosis, Reason};
 use crate::status::conditions;
 
-/// All models that cannot be decoded now.
+/// All models that cannot be decoded.
 #[derive(Clone, Debug, Default)]
 pub struct UndecodableModels(Arc<Mutex<BTreeMap<Key, UndecodableModel>>>);
 
-/// A namespace and a name.
+/// Namespace and name.
 type Key = (String, String);
 
 /// A model that cannot be decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UndecodableModel {
-    /// All that is known of it.
+    /// Its metadata.
     pub metadata: ObjectMeta,
-    /// What is wrong.
+    /// The error of the decoder.
     pub error: String,
 }
 
 impl UndecodableModels {
-    /// A model cannot be decoded. Returns what is to be told, where it is new.
+    /// Adds a model. Returns it if it is new or has changed.
     pub fn insert(&self, model: InvalidObject) -> Option<UndecodableModel> {
         let InvalidObject { error, mut metadata } = model;
         metadata.managed_fields = None;
         metadata.annotations = None;
         let now = UndecodableModel { metadata, error };
         let before = self.all().insert(key(&now.metadata), now.clone());
-        // Its status may be written all the time, also by this operator.
+        // Changes of the status are ignored, because the operator writes it too.
         let what = |undecodable_model: &UndecodableModel| {
             (
                 undecodable_model.metadata.uid.clone(),
@@ -52,17 +52,17 @@ impl UndecodableModels {
         (before.as_ref().map(what) != Some(what(&now))).then_some(now)
     }
 
-    /// A model can be decoded, or is gone.
+    /// Removes a model that can be decoded or is gone.
     pub fn remove(&self, metadata: &ObjectMeta) {
         self.all().remove(&key(metadata));
     }
 
-    /// Forgets the models that are not in a list of all.
+    /// Removes models that do not satisfy `is_there`.
     pub fn retain(&self, is_there: impl Fn(&ObjectMeta) -> bool) {
         self.all().retain(|_, undecodable_model| is_there(&undecodable_model.metadata));
     }
 
-    /// How many there are.
+    /// Number of models.
     pub fn len(&self) -> usize {
         self.all().len()
     }
@@ -72,7 +72,7 @@ impl UndecodableModels {
         self.len() == 0
     }
 
-    /// Whether a namespace has one that is to stay.
+    /// Whether a namespace has one that is not being deleted.
     pub fn has_models(&self, namespace: &str) -> bool {
         let is_kept =
             |undecodable_model: &UndecodableModel| undecodable_model.metadata.deletion_timestamp.is_none();
@@ -85,16 +85,16 @@ impl UndecodableModels {
 }
 
 impl UndecodableModel {
-    /// What people are told.
+    /// The diagnosis.
     pub fn diagnosis(&self) -> Diagnosis {
         let message = format!(
-            "this operator cannot read the model: {}; correct it, or run the version of Canopy that wrote it",
+            "this version of the operator cannot decode the model: {}; correct the model, or run the version of Canopy that wrote it",
             self.error
         );
         Diagnosis::new(Reason::SpecInvalid, message)
     }
 
-    /// The model, for an Event.
+    /// The reference to the model for Events.
     pub fn reference(&self) -> ObjectReference {
         let ObjectMeta { name, namespace, uid, resource_version, .. } = self.metadata.clone();
         ObjectReference {
@@ -108,7 +108,7 @@ impl UndecodableModel {
         }
     }
 
-    /// The condition that says so.
+    /// The condition Ready of the model.
     pub fn condition(&self, now: Timestamp) -> Condition {
         let Diagnosis { reason, message } = self.diagnosis();
         Condition {

@@ -1,7 +1,6 @@
-//! The immutable `ConfigMap`s of a revision: how it serves, and a copy of its data.
+//! The `ConfigMap`s of a revision: its serving config and a copy of its data.
 //!
-//! Comes in: what was frozen, or a file's name and text. Goes out: `ConfigMap`s. Never: one that can be changed;
-//! a pod that starts again must be what it was.
+//! They are immutable, so that a restarted pod reads the same content.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +11,15 @@ use crate::labels::Labels;
 use crate::pod::template::SERVING_KEY;
 use crate::revision::snapshot::Snapshot;
 
-/// How it serves, as its pods read it.
+/// The `ConfigMap` with the serving config.
 pub fn serving(owner: OwnerInfo<'_>, revision: &str, labels: Labels, snapshot: &Snapshot) -> ConfigMap {
     let data = [(SERVING_KEY.to_owned(), snapshot.serving.clone())];
     immutable(owner, owner.name.revision_object(revision), labels, data.into())
 }
 
-/// A copy of its data.
-pub fn data(owner: OwnerInfo<'_>, revision: &str, labels: Labels, file: (&String, &String)) -> ConfigMap {
-    let (name, text) = file;
-    let data = [(name.clone(), text.clone())];
+/// The `ConfigMap` with a copy of the data.
+pub fn data(owner: OwnerInfo<'_>, revision: &str, labels: Labels, name: &str, text: &str) -> ConfigMap {
+    let data = [(name.to_owned(), text.to_owned())];
     immutable(owner, owner.name.data_object(revision), labels, data.into())
 }
 

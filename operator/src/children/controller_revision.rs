@@ -1,6 +1,6 @@
-//! The `ControllerRevision` that keeps what a revision is made from.
+//! The `ControllerRevision` that stores the snapshot of a revision.
 //!
-//! Kubernetes lets nobody change its data, and the built-in role `edit` may not write one.
+//! Kubernetes does not allow changes of its data, and the built-in role `edit` cannot write it.
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
@@ -9,15 +9,16 @@ use crate::children::meta::OwnerInfo;
 use crate::labels::{Labels, SPEC_DIGEST};
 use crate::revision::snapshot::Snapshot;
 
-/// Kubernetes asks for a number; the order of a model's revisions is not kept here.
+/// The field is required; Canopy does not use the order.
 const NUMBER: i64 = 1;
 
-/// What a revision is made from, and what it means.
+/// The `ControllerRevision` of a revision, annotated with its spec digest.
 pub fn build(
     owner: OwnerInfo<'_>,
     revision: &str,
     labels: Labels,
-    (snapshot, spec_digest): (&Snapshot, Option<&String>),
+    snapshot: &Snapshot,
+    spec_digest: Option<&String>,
 ) -> ControllerRevision {
     let spec_digest = spec_digest.map(|spec_digest| (SPEC_DIGEST.to_owned(), spec_digest.clone()));
     ControllerRevision {

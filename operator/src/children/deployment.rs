@@ -1,7 +1,4 @@
-//! The Deployment of a revision.
-//!
-//! Comes in: the frozen template and how many pods. Goes out: a Deployment.
-//! Never: a change of the template; another template is another revision, with another name.
+//! The Deployment of a revision. Its template never changes: another template is another revision.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +9,19 @@ use crate::children::meta::OwnerInfo;
 use crate::labels::Labels;
 use crate::revision::snapshot::Snapshot;
 
-/// The pods of a revision.
+/// The Deployment of a revision.
 pub fn build(
     owner: OwnerInfo<'_>,
     revision: &str,
     labels: Labels,
-    (snapshot, replicas): (&Snapshot, i32),
+    snapshot: &Snapshot,
+    replicas: i32,
 ) -> Deployment {
     Deployment {
         metadata: owner.child(owner.name.revision_object(revision), labels, BTreeMap::new()),
         spec: DeploymentSpec {
             replicas: Some(replicas),
-            // There is only ever one template, so there is nothing to roll back to.
+            // The template never changes, so there is nothing to roll back to.
             revision_history_limit: Some(0),
             selector: LabelSelector {
                 match_labels: Some(owner.pods_of(revision)),

@@ -1,6 +1,4 @@
-//! How many pods of a model may be taken away at once by those who drain nodes.
-//!
-//! Comes in: the revision that serves. Goes out: a budget. Never: one that keeps a pod that does not serve anyway.
+//! The `PodDisruptionBudget` of the serving revision. Pods that are not ready can always be evicted.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::children::meta::OwnerInfo;
 
-/// One pod at a time.
+/// Allows one unavailable pod.
 pub fn build(owner: OwnerInfo<'_>, revision: &str) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: owner.child(owner.name.to_string(), owner.labels(), BTreeMap::new()),

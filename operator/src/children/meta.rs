@@ -1,7 +1,4 @@
-//! The metadata that the children of a model have in common.
-//!
-//! Comes in: the model's name, uid and owner reference. Goes out: metadata. Never: a namespace; the one who
-//! writes knows it.
+//! Metadata common to the children of a model. The namespace is set when they are written.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::labels::{self, Labels};
 
-/// Whose children they are.
+/// The owner of the children.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnerInfo<'a> {
-    /// The model's name.
+    /// Name of the model.
     pub name: &'a ModelName,
-    /// Its uid.
+    /// Uid of the model.
     pub uid: &'a str,
-    /// The reference with which a child names it.
+    /// Owner reference to the model.
     pub reference: &'a OwnerReference,
 }
 
@@ -33,12 +30,12 @@ impl OwnerInfo<'_> {
         }
     }
 
-    /// The labels of what all revisions share.
+    /// Labels of objects shared by all revisions.
     pub fn labels(&self) -> Labels {
         labels::of_model(self.name, self.uid)
     }
 
-    /// The labels of what belongs to one revision.
+    /// Labels of objects of one revision.
     pub fn labels_of_revision(&self, version: &str, revision: &str) -> Labels {
         labels::of_revision(self.name, self.uid, version, revision)
     }

@@ -1,6 +1,6 @@
-//! The `NetworkPolicy` of a model: who may open connections to its pods.
+//! The `NetworkPolicy` of a model.
 //!
-//! A rule never has an empty list of peers: Kubernetes reads such a rule as "from anywhere".
+//! A rule never has an empty list of peers, because Kubernetes would allow all sources.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::children::meta::OwnerInfo;
 use crate::settings::callers::Callers;
 
-/// Admits `callers` to the pods of all revisions, each to its port, and nothing else. What pods call stays free.
+/// Allows ingress to the pods of all revisions from `callers` only, by port. Egress is not restricted.
 pub fn build(owner: OwnerInfo<'_>, callers: &Callers) -> NetworkPolicy {
     let Callers { predict, metrics } = callers;
     let rules: Vec<_> =
@@ -27,7 +27,7 @@ pub fn build(owner: OwnerInfo<'_>, callers: &Callers) -> NetworkPolicy {
                 ..LabelSelector::default()
             }),
             policy_types: Some(vec!["Ingress".to_owned()]),
-            // Also where it is empty: a rule that others add would stay in a list that is not the operator's.
+            // Set even if empty: otherwise a rule added by someone else would remain.
             ingress: Some(rules),
             egress: None,
         }),

@@ -1,6 +1,4 @@
-//! The Services of a model, and the one that lists all models of a namespace.
-//!
-//! Comes in: the revision that serves. Goes out: Services. Never: a selector that fits two revisions.
+//! The Services of a model, and the discovery Service of a namespace. A selector never matches two revisions.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +11,18 @@ use crate::children::meta::OwnerInfo;
 use crate::labels::{self, Labels, RETIRED};
 use crate::revision::retirement::{self, Retired};
 
-/// Where clients inside the cluster reach a model.
+/// Port of the stable Service.
 const STABLE_PORT: u16 = 80;
 const HEADLESS: &str = "None";
 
-/// A stable address for clients inside the cluster; as long as it is there, the model exists.
+/// The Service for clients inside the cluster. A model exists as long as this Service exists.
 pub fn stable(owner: OwnerInfo<'_>, revision: &str) -> Service {
     let metadata = owner.child(owner.name.stable_service(), owner.labels(), BTreeMap::new());
     Service { metadata, spec: Some(spec(owner.pods_of(revision), STABLE_PORT, None)), ..Service::default() }
 }
 
-/// What the gateway asks for the addresses of pods. It also says which revisions no longer serve, and since
-/// when: this stands beside the selector because both must change at once.
+/// The headless Service through which gateways discover pods. Its annotation lists the revisions that no longer
+/// serve, because annotation and selector must change in one write.
 pub fn endpoints(owner: OwnerInfo<'_>, revision: &str, retired: &Retired) -> Service {
     let stamp = (!retired.is_empty()).then(|| (RETIRED.to_owned(), retirement::as_text(retired)));
     let metadata = owner.child(owner.name.endpoints_service(), owner.labels(), stamp.into_iter().collect());
@@ -32,7 +30,7 @@ pub fn endpoints(owner: OwnerInfo<'_>, revision: &str, retired: &Retired) -> Ser
     Service { metadata, spec: Some(spec), ..Service::default() }
 }
 
-/// What the gateway asks which models a namespace has. It belongs to no single model.
+/// The discovery Service, through which gateways list the models of a namespace. No model owns it.
 pub fn discovery() -> Service {
     let metadata = ObjectMeta {
         name: Some(CATALOGUE_SERVICE.to_owned()),

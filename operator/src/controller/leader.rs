@@ -1,14 +1,14 @@
-//! Which of several operators acts: the one that holds the Lease, of which there is one in a cluster.
+//! Leader election by one Lease per cluster, as in client-go.
 //!
-//! A process that holds it opens the fence that all writes pass, for less time than the others wait. Invariant: the
-//! clocks of two machines are never compared; how long a Lease was left alone is measured here, and how long a write may
-//! count is measured from before it was sent.
+//! The holder opens the fence for all writes, for a shorter time than others wait. Invariant: clocks of different
+//! machines are never compared. Each process measures how long the Lease has not changed, and counts its own hold
+//! from before it sent the write.
 
 use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
-use canopy_runtime::readiness::Gate;
+use canopy_runtime::readiness::ReadinessGate;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -19,37 +19,37 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::api::fence::Fence;
 use crate::labels::INSTALLATION;
 
-/// The name of the Lease.
+/// Name of the Lease.
 pub const NAME: &str = "canopy-operator";
 
-/// A Lease that was left alone for so long may be taken.
+/// Lease duration: a Lease that has not changed for this long can be taken.
 const DURATION: Duration = Duration::from_secs(15);
-/// A holder that could not renew for so long no longer acts: well before another may.
+/// Renew deadline: a holder that could not renew for this long stops, well before another takes over.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a holder renews.
+/// Interval of renewals.
 const RENEW_PERIOD: Duration = Duration::from_secs(3);
-/// How often one that waits looks, and one that failed tries again.
+/// Interval of attempts to acquire the Lease, and of retries.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// A process that stands for the Lease.
+/// A candidate for leadership.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// Its name: that of its pod.
+    /// Its identity: the name of its pod.
     pub identity: String,
-    /// The installation it belongs to.
+    /// Its installation.
     pub installation: String,
 }
 
-/// The Lease, as one process sees it.
+/// The leader election from the view of one process.
 #[derive(Debug)]
 pub struct Election {
     api: Api<Lease>,
     candidate: Candidate,
-    /// What was seen last, and since when it has not changed.
+    /// The Lease as last observed, and since when it has not changed.
     seen: Option<(Lease, Instant)>,
 }
 
-/// What to do with a Lease.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Create,
@@ -58,22 +58,22 @@ enum Step {
     Wait,
 }
 
-/// Where a process stands after a look at the Lease.
+/// Result of an attempt to acquire or renew the Lease.
 #[derive(Debug)]
 enum LeaseState {
-    /// It holds the Lease, by a write that was sent at this time.
+    /// This process holds the Lease. The write was sent at this time.
     Held(Instant),
-    /// Another write came between, or nobody holds it yet.
+    /// The Lease has no holder, or another write came first.
     Free,
-    /// Another holds it.
+    /// Another process holds the Lease.
     HeldByOther(Holder),
 }
 
-/// Who holds a Lease.
+/// The holder of the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     identity: String,
-    /// Where it is not that of the candidate.
+    /// Its installation, if it differs from that of the candidate.
     other_installation: Option<String>,
 }
 
@@ -81,32 +81,32 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { identity, other_installation } = self;
         match other_installation {
-            None => write!(f, "{identity} leads"),
+            None => write!(f, "{identity} is the leader"),
             Some(installation) => write!(
                 f,
-                "another installation of Canopy, {installation}, leads in this cluster by {identity}: this one does \
-                 nothing; uninstall one of them"
+                "another installation of Canopy, {installation}, leads in this cluster (holder {identity}), so this \
+                 one is inactive; uninstall one of them"
             ),
         }
     }
 }
 
 impl Election {
-    /// The Lease in `namespace`, for which `candidate` stands.
+    /// The election for the Lease in `namespace`.
     pub fn new(client: Client, namespace: &str, candidate: Candidate) -> Self {
         Self { api: Api::namespaced(client, namespace), candidate, seen: None }
     }
 
-    /// Returns when this process holds the Lease, with the fence open. The gate opens where this process leads or would
-    /// be the next to lead; a process of a second installation keeps it closed.
-    pub async fn acquire(&mut self, gate: &Gate, fence: &Fence) {
+    /// Waits until this process holds the Lease and the fence is open. The readiness gate opens if this process leads
+    /// or could lead next; for a second installation it stays closed.
+    pub async fn acquire(&mut self, gate: &ReadinessGate, fence: &Fence) {
         let mut reported = None;
         loop {
             match timeout(RENEW_DEADLINE, self.attempt()).await {
                 Ok(Ok(LeaseState::Held(since))) => {
                     fence.open_until(since + RENEW_DEADLINE);
                     if fence.remaining().is_zero() {
-                        // The answer came so late that another may hold the Lease by now.
+                        // The response was so late that the Lease may already belong to another.
                         continue;
                     }
                     gate.open();
@@ -119,11 +119,11 @@ impl Election {
                     }
                     reported = Some(holder);
                 }
-                Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to ask for the Lease"),
+                Ok(Err(error)) => tracing::warn!(%error, lease = NAME, "failed to acquire the Lease"),
                 Err(_) => {
                     tracing::warn!(
                         lease = NAME,
-                        "failed to ask for the Lease: {}",
+                        "failed to acquire the Lease: {}",
                         no_answer_within(RENEW_DEADLINE)
                     );
                 }
@@ -132,8 +132,8 @@ impl Election {
         }
     }
 
-    /// Renews the Lease and moves the fence on, until `stop`. Nothing where this process no longer holds the Lease: then
-    /// the fence is closed.
+    /// Renews the Lease and extends the fence until `stop`. Returns `None`, with a closed fence, if the Lease is
+    /// lost.
     pub async fn renew_until(mut self, fence: Fence, stop: impl Future<Output = ()>) -> Option<Self> {
         let mut stop = pin!(stop);
         let mut wait = RENEW_PERIOD;
@@ -141,13 +141,13 @@ impl Election {
             tokio::select! {
                 biased;
                 () = fence.closed() => {
-                    tracing::error!(lease = NAME, "the Lease could not be renewed in time");
+                    tracing::error!(lease = NAME, "failed to renew the Lease before the deadline");
                     return None;
                 }
                 () = &mut stop => return Some(self),
                 () = sleep(wait) => {}
             }
-            // A call that hangs leaves time for another.
+            // A hanging call leaves time for another.
             let remaining = fence.remaining();
             let limit = if remaining > RENEW_DEADLINE / 2 { remaining / 2 } else { remaining };
             wait = match timeout(limit, self.renew()).await {
@@ -157,7 +157,7 @@ impl Election {
                 }
                 Ok(Ok(LeaseState::HeldByOther(holder))) => {
                     fence.close();
-                    tracing::error!(lease = NAME, "the Lease was taken: {holder}");
+                    tracing::error!(lease = NAME, "lost the Lease: {holder}");
                     return None;
                 }
                 Ok(Ok(LeaseState::Free)) => RETRY_PERIOD,
@@ -173,7 +173,7 @@ impl Election {
         }
     }
 
-    /// Lets another take the Lease at once.
+    /// Releases the Lease, so that another process can acquire it at once.
     pub async fn release(mut self) {
         let Some((mut lease, _)) = self.seen.take() else { return };
         let spec = lease.spec.get_or_insert_default();
@@ -192,7 +192,7 @@ impl Election {
         }
     }
 
-    /// Renews the Lease as it was seen last. What came between is looked at before it counts.
+    /// Renews the Lease as last observed. After a conflict it is read again before it counts as lost.
     async fn renew(&mut self) -> kube::Result<LeaseState> {
         let held = self.seen.as_ref().map(|(lease, _)| lease.clone());
         let held = held.filter(|lease| holder(lease.spec.as_ref()) == self.candidate.identity);
@@ -206,7 +206,7 @@ impl Election {
         self.attempt().await
     }
 
-    /// Looks at the Lease and does what there is to do.
+    /// Reads the Lease and takes the next step.
     async fn attempt(&mut self) -> kube::Result<LeaseState> {
         let lease = self.api.get_opt(NAME).await?;
         let unchanged_for = self.observe(lease.as_ref());
@@ -219,7 +219,7 @@ impl Election {
     async fn write(&mut self, lease: Option<Lease>) -> kube::Result<LeaseState> {
         let (exists, parameters) = (lease.is_some(), PostParams::default());
         let held_by_self = self.held_by_self(lease);
-        // The others count from when the write is done, which is after this.
+        // Other processes count from the time of the write, which is later than this.
         let since = Instant::now();
         let written = if exists {
             self.api.replace(NAME, &parameters, &held_by_self).await
@@ -238,7 +238,7 @@ impl Election {
         }
     }
 
-    /// How long the Lease has been as it is.
+    /// Records the Lease and returns how long it has not changed.
     fn observe(&mut self, lease: Option<&Lease>) -> Duration {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
         let same = self.seen.as_ref().filter(|(seen, _)| lease.map(version) == Some(version(seen)));
@@ -253,9 +253,9 @@ impl Election {
         if holder == self.candidate.identity {
             return Step::Renew;
         }
-        // Where the pods of an installation are replaced, the next one of them leads and not a second installation.
+        // When the pods of an installation are replaced, the next of them should lead, not a second installation.
         let is_free = holder.is_empty() && self.other_installation(lease).is_none();
-        // The time that the Lease itself names is not used: whoever may write it could make that too short.
+        // The duration in the Lease is ignored: anyone who may write the Lease could shorten it.
         if is_free || unchanged_for >= DURATION { Step::Take } else { Step::Wait }
     }
 
@@ -275,7 +275,7 @@ impl Election {
         installation.filter(|installation| **installation != self.candidate.installation).cloned()
     }
 
-    /// The Lease as this process writes it: held by this process, and renewed now.
+    /// The Lease with this process as its holder, renewed now.
     fn held_by_self(&self, lease: Option<Lease>) -> Lease {
         let now = MicroTime(Timestamp::now());
         let Lease { metadata, spec } = lease.unwrap_or_default();
@@ -305,15 +305,15 @@ fn holder(spec: Option<&LeaseSpec>) -> &str {
 }
 
 fn no_answer_within(limit: Duration) -> String {
-    format!("there was no answer within {:.1} s", limit.as_secs_f64())
+    format!("no response within {:.1} s", limit.as_secs_f64())
 }
 
-fn report_holder(holder: &Holder, gate: &Gate) {
+fn report_holder(holder: &Holder, gate: &ReadinessGate) {
     if holder.other_installation.is_some() {
         tracing::warn!(lease = NAME, "{holder}");
         gate.close(holder.to_string());
     } else {
-        tracing::info!(lease = NAME, "{holder}, and this operator waits");
+        tracing::info!(lease = NAME, "{holder}; this operator is on standby");
         gate.open();
     }
 }
@@ -323,9 +323,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_stops_acting_before_another_may_begin() {
+    fn the_renew_deadline_is_shorter_than_the_lease_duration() {
         assert!(RENEW_DEADLINE + RETRY_PERIOD < DURATION);
-        // One renewal that hangs for half of what is left does not cost the Lease.
+        // One renewal that takes half of the remaining time does not lose the Lease.
         assert!(
             RENEW_PERIOD + RENEW_DEADLINE.saturating_sub(RENEW_PERIOD) / 2 + RETRY_PERIOD < RENEW_DEADLINE
         );

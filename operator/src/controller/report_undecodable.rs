@@ -1,20 +1,21 @@
-//! Tells people of models that this operator cannot decode: in the log, in an Event, and in the condition Ready.
+//! Reports models that this operator cannot decode: in the log, in an Event, and in the condition Ready.
 //!
-//! Invariant: each such model is told once for each change of it; a call that fails is tried again a few times.
+//! Each version of a model is reported once. Failed calls are retried a few times.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::runtime::events::Event;
 use tokio::sync::mpsc;
 
 use crate::api::call::CallError;
 use crate::apply::cluster::Cluster;
 use crate::backoff::{Backoff, BackoffPolicy};
 use crate::caches::undecodable::UndecodableModel;
-use crate::status::events::Announcement;
+use crate::status::events;
 
-const TRIES: u32 = 5;
-/// How tries slow down.
+const ATTEMPTS_MAX: u32 = 5;
+/// Backoff of failed reports.
 const FAILURES: BackoffPolicy = BackoffPolicy {
     free_attempts: 0,
     initial_delay: Duration::from_secs(1),
@@ -22,7 +23,7 @@ const FAILURES: BackoffPolicy = BackoffPolicy {
     reset_after: Duration::from_mins(1),
 };
 
-/// Tells of each, until no more can come.
+/// Reports each model from the queue.
 pub async fn run(mut queue: mpsc::Receiver<UndecodableModel>, cluster: Cluster) {
     let failures = Backoff::new(FAILURES);
     while let Some(undecodable_model) = queue.recv().await {
@@ -31,15 +32,11 @@ pub async fn run(mut queue: mpsc::Receiver<UndecodableModel>, cluster: Cluster) 
         let diagnosis = undecodable_model.diagnosis();
         tracing::error!(model = name, namespace, "{}", diagnosis.message);
         let key = format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default());
-        let announcement = Announcement {
-            is_warning: true,
-            reason: diagnosis.reason.as_str().to_owned(),
-            message: diagnosis.message,
-        };
+        let event = events::warning(&diagnosis);
         failures.reset(&key);
-        while let Err(error) = tell(&cluster, &undecodable_model, &announcement).await {
-            tracing::warn!(model = name, namespace, %error, "failed to tell that a model cannot be read");
-            if failures.count(&key) >= TRIES {
+        while let Err(error) = report(&cluster, &undecodable_model, &event).await {
+            tracing::warn!(model = name, namespace, %error, "failed to report an undecodable model");
+            if failures.count(&key) >= ATTEMPTS_MAX {
                 break;
             }
             tokio::time::sleep(failures.record_failure(&key)).await;
@@ -47,17 +44,17 @@ pub async fn run(mut queue: mpsc::Receiver<UndecodableModel>, cluster: Cluster) 
     }
 }
 
-async fn tell(
+async fn report(
     cluster: &Cluster,
     undecodable_model: &UndecodableModel,
-    announcement: &Announcement,
+    event: &Event,
 ) -> Result<(), CallError> {
-    let told = cluster
+    let written = cluster
         .write_conditions(&undecodable_model.metadata, &[undecodable_model.condition(Timestamp::now())])
         .await;
-    match told {
+    match written {
         Err(error) if error.is_not_found() => return Ok(()),
-        told => told?,
+        written => written?,
     }
-    cluster.publish_about(undecodable_model.reference(), announcement).await
+    cluster.publish_about(undecodable_model.reference(), event).await
 }

@@ -1,7 +1,6 @@
-//! Watches: what happens in the cluster fills the stores and says which models are worth a pass.
+//! Watches: they fill the stores and enqueue the models to reconcile.
 //!
-//! Comes in: a client. Goes out: models to look at, and namespaces whose list of models may have changed. Never: a
-//! store of what is not the operator's own; the `ConfigMap`s of users pass by as metadata, a few at a time.
+//! `ConfigMap`s of users are watched by metadata, in small pages, and are not stored.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -30,30 +29,31 @@ use crate::metrics::{Metrics, ModelCounts};
 use crate::spec_resolver::SpecResolver;
 use crate::status::conditions;
 
-/// How many events may wait for a pass.
+/// Capacity of each queue.
 const QUEUE_CAPACITY: usize = 1024;
-/// Metadata may carry a copy of all data, so that a page of 500 would be as large as the data of 500.
+/// Page size for `ConfigMap`s of users. An annotation may contain all data, so that a page of 500 could be as large as
+/// 500 `ConfigMap`s.
 const UNMANAGED_PAGE_SIZE: u32 = 20;
-/// A snapshot of a model with a thousand named features has 200 KB.
+/// Page size for objects of the operator. The snapshot of a model with a thousand named features has 200 KB.
 const MANAGED_PAGE_SIZE: u32 = 100;
 
-/// A model to look at.
+/// A reference to a model.
 pub type ModelRef = ObjectRef<PredictorModel>;
 
-/// What the watches tell.
+/// The queues that watches fill.
 #[derive(Debug)]
 pub struct Queues {
-    /// Models that are worth a pass.
+    /// Models to reconcile.
     pub models: mpsc::Receiver<ModelRef>,
-    /// Namespaces whose list of models may have changed.
+    /// Namespaces whose discovery Service may have to change.
     pub namespaces: mpsc::Receiver<String>,
     /// Models that cannot be decoded.
     pub undecodable: mpsc::Receiver<UndecodableModel>,
-    /// The watches themselves, each with what it watches: none of them ends before the process.
+    /// The tasks of the watches, by name. They run until the process ends.
     pub tasks: JoinSet<&'static str>,
 }
 
-/// Where news goes.
+/// Fills the queues.
 #[derive(Clone)]
 struct Enqueuer {
     stores: Stores,
@@ -63,7 +63,7 @@ struct Enqueuer {
     undecodable: mpsc::Sender<UndecodableModel>,
 }
 
-/// Starts all watches of a scope; they end with the process.
+/// Starts all watches of a scope.
 pub fn start(scope: &Scope, writers: Writers, spec_resolver: SpecResolver, metrics: Metrics) -> Queues {
     let (models, model_queue) = mpsc::channel(QUEUE_CAPACITY);
     let (namespaces, namespace_queue) = mpsc::channel(QUEUE_CAPACITY);
@@ -83,7 +83,7 @@ pub fn start(scope: &Scope, writers: Writers, spec_resolver: SpecResolver, metri
     } = writers;
 
     let mut tasks = JoinSet::new();
-    // One model that cannot be decoded must not hide the others.
+    // A model that cannot be decoded must not hide others.
     let all_models = watch(scope.api::<DeserializeGuard<PredictorModel>>(), Config::default());
     spawn(&mut tasks, "models", reflect_models(all_models, models, enqueuer.clone(), metrics));
     spawn(
@@ -116,7 +116,7 @@ pub fn start(scope: &Scope, writers: Writers, spec_resolver: SpecResolver, metri
     spawn(&mut tasks, "pods", reflect(watch_managed(scope), pods, enqueuer.clone(), trim_pod_spec));
     let unmanaged = Config::default().labels(&format!("!{MODEL_UID}")).page_size(UNMANAGED_PAGE_SIZE);
     let unmanaged = watch(scope.api(), unmanaged);
-    spawn(&mut tasks, "ConfigMaps of users", watch_unmanaged(unmanaged, enqueuer));
+    spawn(&mut tasks, "unmanaged ConfigMaps", watch_unmanaged(unmanaged, enqueuer));
     Queues { models: model_queue, namespaces: namespace_queue, undecodable: undecodable_queue, tasks }
 }
 
@@ -151,7 +151,7 @@ async fn reflect_models(
     metrics: Metrics,
 ) {
     let mut events = std::pin::pin!(with_retries(events));
-    // The uids of those that a list names and that cannot be decoded.
+    // Uids of models in the current list that cannot be decoded.
     let mut listed = HashSet::new();
     let mut counted = ModelCounts::default();
     while let Some(event) = events.next().await {
@@ -209,7 +209,7 @@ async fn reflect<K>(
                     enqueuer.enqueue(ObjectRef::from_obj(&*model)).await;
                 }
             }
-            // What was deleted while nobody watched is told by no event.
+            // Deletions during an interruption of the watch cause no event.
             Event::InitDone => enqueuer.enqueue_all().await,
             Event::Init | Event::InitApply(_) => {}
         }
@@ -241,12 +241,12 @@ async fn watch_unmanaged(
     }
 }
 
-/// The events; what goes wrong between them is told and tried again, ever more slowly.
+/// The events of a watch, which is retried with backoff after errors.
 fn with_retries<K: Clone + Send + 'static>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
 ) -> impl Stream<Item = Event<K>> + Send {
     events.default_backoff().filter_map(|event| async {
-        event.inspect_err(|error| tracing::warn!(%error, "a watch was interrupted and goes on")).ok()
+        event.inspect_err(|error| tracing::warn!(%error, "watch interrupted; retrying")).ok()
     })
 }
 
@@ -265,8 +265,8 @@ fn count_models(stores: &Stores, metrics: &Metrics, before: ModelCounts) -> Mode
 }
 
 impl Enqueuer {
-    /// The event, where its model can be decoded. One that cannot is told, and what was last read of it stays in the store
-    /// until it is deleted.
+    /// The event, if its model can be decoded. Otherwise the model is enqueued as undecodable, and its last decoded
+    /// version stays in the store until it is deleted.
     async fn decode(
         &self,
         event: Event<DeserializeGuard<PredictorModel>>,
@@ -313,7 +313,7 @@ impl Enqueuer {
     }
 
     async fn enqueue(&self, model: ModelRef) {
-        // Who no longer listens is about to end.
+        // The receiver is only dropped on shutdown.
         drop(self.models.send(model).await);
     }
 
@@ -369,7 +369,7 @@ mod tests {
         serde_json::from_value(model).unwrap()
     }
 
-    /// The names in the store and the names that were told as unreadable, after these events.
+    /// The names in the store and of undecodable models after these events.
     async fn after(
         writers: Writers,
         events: Vec<Event<DeserializeGuard<PredictorModel>>>,
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_model_that_cannot_be_decoded_hides_no_other() {
+    async fn an_undecodable_model_does_not_hide_others() {
         let (good, bad) = (model("good", "Accuracy"), model("bad", "R2"));
         assert!(good.0.is_ok() && bad.0.is_err());
         let listed = vec![
@@ -409,12 +409,12 @@ mod tests {
         ];
         let (stores, names, undecodable) = Box::pin(after(Writers::default(), listed)).await;
         assert_eq!(names, ["good", "later"]);
-        assert_eq!(undecodable, ["bad"], "it is told once");
+        assert_eq!(undecodable, ["bad"], "it is reported once");
         assert!(stores.has_models("shop"));
     }
 
     #[tokio::test]
-    async fn what_was_last_read_of_a_model_stays_until_it_is_deleted() {
+    async fn the_last_decoded_version_of_a_model_stays_until_it_is_deleted() {
         let listed = |last: Option<Event<_>>| {
             let first = [Event::Init, Event::InitApply(model("iris", "Accuracy")), Event::InitDone];
             first.into_iter().chain([Event::Apply(model("iris", "R2"))]).chain(last).collect::<Vec<_>>()

@@ -1,7 +1,7 @@
-//! What keeps a pod from becoming ready, and what `prepare` left in its termination message.
+//! The diagnosis of pods and Deployments from their status, and the reports of `prepare` and `serve` in termination
+//! messages.
 //!
-//! Comes in: the status of a pod or a Deployment. Goes out: a reason and a sentence that names the pod. Never: a
-//! guess; what says nothing is no trouble yet.
+//! Without evidence of a problem there is no diagnosis.
 
 use canopy_contract::report::{Refusal, Report};
 use jiff::Timestamp;
@@ -12,15 +12,15 @@ use serde_json::Value;
 
 use crate::reason::{Diagnosis, Reason};
 
-/// The init container that trains.
+/// Name of the init container that trains.
 pub const PREPARE: &str = "prepare";
-/// The container that serves.
+/// Name of the container that serves.
 pub const SERVE: &str = "serve";
 
-/// How much of somebody else's words a condition repeats.
+/// Longest quotation of a message from Kubernetes or a container, in characters.
 const QUOTE_MAX: usize = 400;
 
-/// Why Kubernetes makes no pods for a Deployment, such as a quota.
+/// The reason why no pods can be created for a Deployment, such as a quota.
 pub fn replica_failure(status: &DeploymentStatus) -> Option<String> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let failure = conditions.iter().find(|condition| equals(condition.type_.as_deref(), "ReplicaFailure"));
@@ -28,7 +28,7 @@ pub fn replica_failure(status: &DeploymentStatus) -> Option<String> {
     Some(quote(failure.message.as_deref().unwrap_or("no message")))
 }
 
-/// Why the Deployment controller has given up waiting for a Deployment's pods.
+/// The message of a Deployment that exceeded its progress deadline.
 pub fn stalled(status: &DeploymentStatus) -> Option<String> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let stalled = conditions.iter().find(|condition| equals(condition.type_.as_deref(), "Progressing"))?;
@@ -36,8 +36,8 @@ pub fn stalled(status: &DeploymentStatus) -> Option<String> {
     is_late.then(|| quote(stalled.message.as_deref().unwrap_or("no message")))
 }
 
-/// Whether a pod was made for a Deployment by way of a `ReplicaSet`, and runs the two containers of a predictor: a pod that
-/// only carries the labels says nothing about a model.
+/// Whether a pod belongs to a `ReplicaSet` of a Deployment and has the two containers of a predictor. A pod that only
+/// carries the labels says nothing about a model.
 pub fn is_created_by(pod: &Pod, deployment: &Deployment) -> bool {
     let selector = deployment.spec.selector.match_labels.iter().flatten();
     let is_selected = selector.into_iter().all(|(label, value)| pod.labels().get(label) == Some(value));
@@ -59,20 +59,20 @@ pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
 }
 
-/// How `prepare` ended, where it will not be tried again.
+/// The report of `prepare`, unless `prepare` failed and is retried.
 pub fn report(pod: &Pod) -> Option<Report> {
     let terminated = prepare(pod)?.state.as_ref()?.terminated.as_ref()?;
     let report = serde_json::from_str(terminated.message.as_deref()?).ok()?;
     (!matches!(report, Report::Failed(_))).then_some(report)
 }
 
-/// Since when `prepare` runs, where it does.
+/// The time since which `prepare` is running, if it is.
 pub fn preparing_since(pod: &Pod) -> Option<Timestamp> {
     let running = prepare(pod)?.state.as_ref()?.running.as_ref()?;
     running.started_at.as_ref().map(|time| time.0)
 }
 
-/// When a pod last took a step towards being ready.
+/// The time of the last step of a pod towards readiness.
 pub fn last_progress(pod: &Pod) -> Option<Timestamp> {
     let created = pod.metadata.creation_timestamp.as_ref();
     let states = [prepare(pod), container(pod, SERVE)].into_iter().flatten().filter_map(|c| c.state.as_ref());
@@ -83,25 +83,26 @@ pub fn last_progress(pod: &Pod) -> Option<Timestamp> {
     steps.chain([created]).flatten().map(|time| time.0).max()
 }
 
-/// A refusal that a pod does not get over by itself, since `prepare` is not run again in it.
+/// A refusal from which a pod does not recover by itself, because `prepare` runs once per pod and the artifact does
+/// not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stuck {
-    /// Which step refused.
+    /// The step that refused.
     pub by: Step,
-    /// When.
+    /// The time of the refusal.
     pub since: Timestamp,
 }
 
-/// A step of a pod that may refuse.
+/// A step that can refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The preparation, for the spec or the data.
+    /// `prepare`, because of the spec or the data.
     Prepare,
-    /// The proof, for the artifact.
+    /// `serve`, because of the artifact or its self-test.
     Serve,
 }
 
-/// Whether a pod that is not ready will never be.
+/// The refusal of a pod that will never become ready.
 pub fn stuck(pod: &Pod) -> Option<Stuck> {
     let at = |terminated: &ContainerStateTerminated| terminated.finished_at.as_ref().map(|time| time.0);
     if matches!(report(pod), Some(Report::Refused(_))) {
@@ -118,7 +119,7 @@ pub fn stuck(pod: &Pod) -> Option<Stuck> {
     Some(Stuck { by: Step::Serve, since: at(terminated)? })
 }
 
-/// What keeps a pod from becoming ready.
+/// The reason why a pod is not ready.
 pub fn of_pod(pod: &Pod) -> Option<Diagnosis> {
     let name = pod.name_any();
     let mut containers = prepare(pod).into_iter().chain(container(pod, SERVE));
@@ -128,14 +129,16 @@ pub fn of_pod(pod: &Pod) -> Option<Diagnosis> {
 
 fn of_report(pod: &Pod, name: &str) -> Option<Diagnosis> {
     let Some(Report::Refused(Refusal { code, message })) = report(pod) else { return None };
-    let message = format!("pod {name} cannot serve, and is replaced after a pause: {}", quote(&message));
+    let message = format!("pod {name} cannot serve and will be replaced after a delay: {}", quote(&message));
     Some(Diagnosis { reason: Reason::from_refusal_code(&code), message })
 }
 
 fn unscheduled(pod: &Pod, name: &str) -> Option<Diagnosis> {
     let (_, message) = condition(pod, "PodScheduled").filter(|(status, _)| *status == "False")?;
-    let message =
-        format!("no node takes pod {name}: {}; see spec.resources and spec.scheduling", quote(message));
+    let message = format!(
+        "pod {name} cannot be scheduled: {}; check spec.resources and spec.scheduling",
+        quote(message)
+    );
     Some(Diagnosis { reason: Reason::Unschedulable, message })
 }
 
@@ -147,17 +150,17 @@ fn of_container(container: &ContainerStatus, pod: &str) -> Option<Diagnosis> {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
             let image = &container.image;
             let message = format!(
-                "pod {pod} cannot have its image {image}: {detail}; it is the operator's setting CANOPY_PREDICTOR_IMAGE"
+                "pod {pod} cannot pull image {image}: {detail}; check the operator setting CANOPY_PREDICTOR_IMAGE and the image pull secrets"
             );
             return Some(Diagnosis { reason: Reason::ImageUnavailable, message });
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            let message = format!("container {} of pod {pod} cannot be started: {detail}", container.name);
+            let message = format!("container {} of pod {pod} failed to start: {detail}", container.name);
             return Some(Diagnosis { reason: Reason::PodsNotReady, message });
         }
         _ => {}
     }
-    // While it is tried again, how it ended before is all there is to say; once it has ended well, that is over.
+    // During a retry the previous run explains the failure; after a success it no longer matters.
     let last = container.last_state.clone().unwrap_or_default();
     of_terminated(container, &state.terminated.or(last.terminated)?, pod)
 }
@@ -174,7 +177,7 @@ fn of_terminated(
     if equals(terminated.reason.as_deref(), "OOMKilled") {
         let field = if name == PREPARE { "spec.train.resources" } else { "spec.resources" };
         let message =
-            format!("container {name} of pod {pod} was killed for its memory: raise {field}.limits.memory");
+            format!("container {name} of pod {pod} exceeded its memory limit: raise {field}.limits.memory");
         return Some(Diagnosis { reason: Reason::OutOfMemory, message });
     }
     let (code, detail) = parse_termination_message(terminated.message.as_deref().unwrap_or_default());
@@ -182,18 +185,18 @@ fn of_terminated(
     let reason =
         code.map(|code| Reason::from_refusal_code(&code)).filter(|r| *r != Reason::Refused).unwrap_or(reason);
     let status = terminated.exit_code;
-    let message = format!("container {name} of pod {pod} ended with status {status}: {}", quote(&detail));
+    let message = format!("container {name} of pod {pod} exited with status {status}: {}", quote(&detail));
     Some(Diagnosis { reason, message })
 }
 
-/// The code and the message of a failure or a refusal that was reported, or of the last line of a log, which Kubernetes gives
-/// where a container left no report.
+/// The error code and the message of a termination message: of a report, or of the last line of the log, which
+/// Kubernetes copies if there is no report.
 fn parse_termination_message(message: &str) -> (Option<String>, String) {
     if let Ok(Report::Failed(refusal) | Report::Refused(refusal)) = serde_json::from_str(message) {
         let Refusal { code, message } = refusal;
         return (Some(code), message);
     }
-    let last = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let last = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no termination message");
     match serde_json::from_str::<Value>(last) {
         Ok(line) => {
             let text = |key: &str| line.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_coming_up_has_no_trouble_yet() {
+    fn a_starting_pod_has_no_diagnosis() {
         check("{}", None);
         check("{conditions: [{type: PodScheduled, status: 'True'}]}", None);
         check(&container("containerStatuses", "serve", "state: {waiting: {reason: PodInitializing}}"), None);
@@ -259,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn each_trouble_is_told_with_what_to_do() {
+    fn each_diagnosis_says_what_to_do() {
         check(
             "{conditions: [{type: PodScheduled, status: 'False', message: '0/1 nodes are available.'}]}",
             Some((
                 Reason::Unschedulable,
-                "no node takes pod iris-1: 0/1 nodes are available; see spec.resources and spec.scheduling",
+                "pod iris-1 cannot be scheduled: 0/1 nodes are available; check spec.resources and spec.scheduling",
             )),
         );
         check(
@@ -275,7 +278,7 @@ mod tests {
             ),
             Some((
                 Reason::ImageUnavailable,
-                "pod iris-1 cannot have its image predictor:1: gone; it is the operator's setting CANOPY_PREDICTOR_IMAGE",
+                "pod iris-1 cannot pull image predictor:1: gone; check the operator setting CANOPY_PREDICTOR_IMAGE and the image pull secrets",
             )),
         );
         check(
@@ -286,7 +289,7 @@ mod tests {
             ),
             Some((
                 Reason::OutOfMemory,
-                "container prepare of pod iris-1 was killed for its memory: raise spec.train.resources.limits.memory",
+                "container prepare of pod iris-1 exceeded its memory limit: raise spec.train.resources.limits.memory",
             )),
         );
         check(
@@ -295,38 +298,39 @@ mod tests {
                 "serve",
                 "state: {waiting: {reason: RunContainerError, message: why}}",
             ),
-            Some((Reason::PodsNotReady, "container serve of pod iris-1 cannot be started: why")),
+            Some((Reason::PodsNotReady, "container serve of pod iris-1 failed to start: why")),
         );
     }
 
     #[test]
-    fn a_container_that_left_no_report_is_quoted_from_its_log() {
+    fn a_container_without_a_report_is_diagnosed_from_its_log() {
         let terminated = |message: &str| {
             let state = format!("state: {{terminated: {{exitCode: 1, message: '{message}'}}}}");
             container("initContainerStatuses", "prepare", &state)
         };
-        let said = |detail: &str| format!("container prepare of pod iris-1 ended with status 1: {detail}");
+        let message =
+            |detail: &str| format!("container prepare of pod iris-1 exited with status 1: {detail}");
         let known = r#"{"level":"ERROR","message":"failed to read x","code":"data_unavailable"}"#;
-        check(&terminated(known), Some((Reason::DataUnavailable, &said("failed to read x"))));
+        check(&terminated(known), Some((Reason::DataUnavailable, &message("failed to read x"))));
         let reported =
             r#"{"failed":{"code":"data_unavailable","message":"failed to download http://x/y: gone"}}"#;
         check(
             &terminated(reported),
-            Some((Reason::DataUnavailable, &said("failed to download http://x/y: gone"))),
+            Some((Reason::DataUnavailable, &message("failed to download http://x/y: gone"))),
         );
         check(
             &terminated(r#"{"message":"gone","code":"new"}"#),
-            Some((Reason::PrepareFailed, &said("gone"))),
+            Some((Reason::PrepareFailed, &message("gone"))),
         );
-        check(&terminated("plain words."), Some((Reason::PrepareFailed, &said("plain words"))));
-        check(&terminated(""), Some((Reason::PrepareFailed, &said("it said nothing"))));
+        check(&terminated("plain words."), Some((Reason::PrepareFailed, &message("plain words"))));
+        check(&terminated(""), Some((Reason::PrepareFailed, &message("no termination message"))));
     }
 
     #[test]
-    fn what_failed_is_told_while_it_is_tried_again_and_no_longer_once_it_went_well() {
+    fn a_failure_is_shown_during_retries_and_not_after_a_success() {
         let failed = "lastState: {terminated: {exitCode: 1, message: plain}}";
         let expected =
-            Some((Reason::PrepareFailed, "container prepare of pod iris-1 ended with status 1: plain"));
+            Some((Reason::PrepareFailed, "container prepare of pod iris-1 exited with status 1: plain"));
         for (state, expected) in [
             ("state: {waiting: {reason: CrashLoopBackOff}}", expected),
             ("state: {running: {}}", expected),
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_read_from_the_message_of_a_preparation_that_came_to_an_end() {
+    fn a_report_is_read_from_the_termination_message_of_a_finished_prepare() {
         let pod = |state: &str| -> Pod {
             let status = container("initContainerStatuses", "prepare", state);
             serde_saphyr::from_str(&format!("{{metadata: {{name: iris-1}}, status: {status}}}")).unwrap()
@@ -353,21 +357,24 @@ mod tests {
     const CORRUPT: &str = r#"'{"refused":{"code":"artifact_corrupt","message":"no"}}'"#;
 
     #[test]
-    fn a_refusal_is_told_whichever_step_refused() {
+    fn refusals_of_both_steps_are_diagnosed() {
         let refused = r#"state: {terminated: {exitCode: 0, message: '{"refused":{"code":"digest_mismatch","message":"another"}}'}}"#;
         check(
             &container("initContainerStatuses", "prepare", refused),
-            Some((Reason::DigestMismatch, "pod iris-1 cannot serve, and is replaced after a pause: another")),
+            Some((
+                Reason::DigestMismatch,
+                "pod iris-1 cannot serve and will be replaced after a delay: another",
+            )),
         );
         let terminated = format!("lastState: {{terminated: {{exitCode: 1, message: {CORRUPT}}}}}");
         check(
             &container("containerStatuses", "serve", &format!("state: {{running: {{}}}}, {terminated}")),
-            Some((Reason::ArtifactCorrupt, "container serve of pod iris-1 ended with status 1: no")),
+            Some((Reason::ArtifactCorrupt, "container serve of pod iris-1 exited with status 1: no")),
         );
     }
 
     #[test]
-    fn a_pod_is_stuck_from_its_latest_refusal_on() {
+    fn a_pod_is_stuck_since_its_latest_refusal() {
         let pod = |kind: &str, name: &str, state: &str| -> Pod {
             let status = container(kind, name, state);
             serde_saphyr::from_str(&format!("{{metadata: {{name: iris-1}}, status: {status}}}")).unwrap()
@@ -388,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_that_is_given_up_on_says_so() {
+    fn an_exceeded_progress_deadline_is_reported() {
         let status =
             |condition: &str| serde_saphyr::from_str(&format!("{{conditions: [{condition}]}}")).unwrap();
         let late = status(
@@ -402,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_without_leave_to_make_pods_says_so() {
+    fn a_replica_failure_is_reported() {
         let status =
             |condition: &str| serde_saphyr::from_str(&format!("{{conditions: [{condition}]}}")).unwrap();
         let refused = status("{type: ReplicaFailure, status: 'True', message: exceeded quota.}");

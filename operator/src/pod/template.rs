@@ -1,8 +1,7 @@
-//! The template of a predictor's pods.
+//! The pod template of predictors. It satisfies the `restricted` Pod Security Standard.
 //!
-//! Comes in: a serving config, the settings, and what the spec says of resources and nodes. Goes out: a template
-//! that the restricted Pod Security Standard admits. Never: a token, a privilege, a writable root; and nothing
-//! that changes from pass to pass, since a template is frozen with its revision.
+//! It contains no service account token. It depends only on its inputs, because it is stored with the revision and
+//! never changes.
 
 use canopy_contract::duration::{PREDICTOR_DRAIN_SECONDS, PREDICTOR_GRACE_SECONDS};
 use canopy_contract::names::{
@@ -26,62 +25,61 @@ use crate::labels::Labels;
 use crate::pod::diagnosis::{PREPARE, SERVE};
 use crate::settings::default_resources::DefaultResources;
 
-/// Where pods find the serving config.
+/// Mount path of the serving config.
 const CONFIG_FOLDER: &str = "/etc/canopy/config";
-/// Where pods find a copy of the data.
+/// Mount path of the data.
 pub const DATA_FOLDER: &str = "/etc/canopy/data";
-/// Where `prepare` leaves the artifact for `serve`.
+/// Directory of the artifact: `prepare` writes it, `serve` reads it.
 const MODEL_FOLDER: &str = "/var/lib/canopy";
-/// The most that a pod may write there, so that one model cannot fill the node's disk.
+/// Size limit of that volume, so that one model cannot fill the disk of a node.
 const MODEL_SIZE_MAX: &str = "4Gi";
-/// Where Kubernetes takes a container's last words from, to show them in the status of its pod.
+/// File with the termination message, which Kubernetes copies into the status of the pod.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-/// The key of the `ConfigMap` with the serving config, and so the name of the file that pods read.
+/// Key in the `ConfigMap` with the serving config, and so the name of the file in the pod.
 pub const SERVING_KEY: &str = "serving.json";
-/// The volume with the serving config.
+/// Volume of the serving config.
 pub const CONFIG: &str = "config";
-/// The volume with the copy of the data.
+/// Volume of the data.
 pub const DATA: &str = "data";
-/// The volume with the artifact.
+/// Volume of the artifact.
 pub const MODEL: &str = "model";
-/// In the environment of both containers: what the serving config must be. The template is kept where tenants cannot
-/// write, so a pod refuses a config that was exchanged.
+/// Environment variable of both containers: the SHA-256 of the serving config. Tenants cannot write the object that
+/// holds the template, so pods reject a serving config that was replaced.
 const CONFIG_SHA256: &str = "CANOPY_CONFIG_SHA256";
-/// In the environment of `prepare`: what the copy of the data must be.
+/// Environment variable of `prepare`: the SHA-256 of the data.
 const DATA_SHA256: &str = "CANOPY_DATA_SHA256";
 const ADMIN_PORT_NAME: &str = "admin";
 
-/// A user that no image and no node has: nothing belongs to it.
+/// The uid and gid `nonroot`, which owns no files on nodes.
 const USER: i64 = 65532;
-/// What Kubernetes' own steps at the end of a pod may take.
+/// Time for Kubernetes' own steps at the end of a pod.
 const RESERVE_SECONDS: u32 = 2;
 
-/// What predictors run, whatever their model.
+/// Settings of predictor pods that are the same for all models.
 #[derive(Clone, Debug, Default)]
 pub struct PredictorRuntime {
-    /// The image of the predictor.
+    /// The predictor image.
     pub image: String,
-    /// Variables of its environment, with their values: where its traces go, and which of them; and from which networks
-    /// `prepare` may download.
+    /// Environment variables, with values: trace export, and the networks that `prepare` may download from.
     pub variables: Vec<(&'static str, String)>,
-    /// The names of Secrets with which the image is pulled.
+    /// Names of image pull secrets.
     pub pull_secrets: Vec<String>,
-    /// What its containers get where the model does not say.
+    /// Resources for models that set none.
     pub default_resources: DefaultResources,
 }
 
-/// What the template is made from.
+/// Inputs of the template.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateInputs<'a> {
-    /// What the pods run.
+    /// Settings for all models.
     pub runtime: &'a PredictorRuntime,
-    /// What the predictor reads.
+    /// The serving config.
     pub serving: &'a ServingConfig,
-    /// The SHA-256 of the serving config's text.
+    /// The SHA-256 of the serving config as text.
     pub config_sha256: &'a str,
-    /// The SHA-256 of the copy of the data, where the pods need one.
+    /// The SHA-256 of the data, if they come from a `ConfigMap`.
     pub data_sha256: Option<&'a str>,
-    /// What people ask of nodes and resources.
+    /// The spec, for resources and scheduling.
     pub spec: &'a PredictorModelSpec,
     /// The labels of the pods.
     pub labels: &'a Labels,
@@ -97,7 +95,7 @@ pub fn template(inputs: TemplateInputs<'_>) -> PodTemplateSpec {
     PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
         spec: Some(PodSpec {
-            // These two make the model appear in the answer for the Service that lists all models.
+            // With hostname and subdomain the pod has a record in the DNS answer of the discovery Service.
             hostname: Some(serving.model.to_string()),
             subdomain: Some(CATALOGUE_SERVICE.to_owned()),
             init_containers: Some(vec![prepare(inputs)]),
@@ -118,13 +116,13 @@ pub fn template(inputs: TemplateInputs<'_>) -> PodTemplateSpec {
     }
 }
 
-/// The predictor's drain, the longest request, and time to send the last spans.
+/// The drain period, the longest request, and time to export the last spans.
 fn grace_seconds() -> i64 {
     let serving = i64::from(PREDICTOR_DRAIN_SECONDS + PREDICTOR_GRACE_SECONDS + RESERVE_SECONDS);
     serving + i64::try_from((FLUSH_TIMEOUT + LINES_TIMEOUT).as_secs()).unwrap_or_default()
 }
 
-/// The digest of the serving config that a template was made with; none where an earlier operator made it.
+/// The SHA-256 of the serving config in a template; `None` for templates of earlier versions.
 pub fn config_sha256(template: &PodTemplateSpec) -> Option<&str> {
     let serve = template.spec.as_ref()?.containers.first()?;
     let variable = serve.env.iter().flatten().find(|variable| variable.name == CONFIG_SHA256)?;
@@ -148,7 +146,7 @@ fn prepare(
             spec.train.resources.as_ref().unwrap_or(&runtime.default_resources.prepare).clone().into(),
         ),
         volume_mounts: Some(mounts),
-        // Where it ends before it can report, the last lines of its log say why.
+        // If the container ends without a report, Kubernetes uses the end of its log.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..container(PREPARE, &runtime.image)
     }
@@ -169,7 +167,7 @@ fn serve(TemplateInputs { runtime, config_sha256, spec, .. }: TemplateInputs<'_>
     }
 }
 
-/// To prepare is not traced, and to serve is to download nothing.
+/// Whether only `prepare` needs a variable. `prepare` exports no traces, and `serve` downloads nothing.
 fn is_of_prepare(name: &str) -> bool {
     [SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS].contains(&name)
 }

@@ -1,8 +1,8 @@
-//! Which pod templates the operator runs: only those that it could have made itself, now or in an earlier version.
+//! The check of pod templates that are read back from the cluster: the operator only runs templates that it could
+//! have created itself, in this version or an earlier one.
 //!
-//! A template is read back from the cluster. Whatever is there, no pod of the operator's gets a service account, a
-//! volume of the node, a privilege, another program's command or a container more. A field that is not named here is
-//! refused, also one that a later version of Kubernetes adds.
+//! Invariant: no pod has a service account token, a host volume, privileges, another command or an additional
+//! container. Unknown fields are rejected, also fields that later versions of Kubernetes add.
 
 use canopy_contract::names::{CATALOGUE_SERVICE, ModelName};
 use k8s_openapi::api::core::v1::{
@@ -17,29 +17,29 @@ use crate::labels;
 use crate::pod::diagnosis::{PREPARE, SERVE};
 use crate::pod::template::{CONFIG, DATA, MODEL};
 
-/// A revision of a model: whose objects are read.
+/// Identifies a revision of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct RevisionRef<'a> {
-    /// The model's name.
+    /// Name of the model.
     pub model: &'a ModelName,
-    /// Its namespace.
+    /// Namespace of the model.
     pub namespace: &'a str,
-    /// Its uid.
+    /// Uid of the model.
     pub uid: &'a str,
     /// The revision.
     pub revision: &'a str,
 }
 
-/// Nothing, where the operator may run this template for this revision; else what is wrong with it.
+/// Checks that the operator may run this template for this revision; the error says what is wrong.
 pub fn check(template: &PodTemplateSpec, revision_ref: RevisionRef<'_>) -> Result<(), String> {
     let PodTemplateSpec { metadata, spec } = template.clone();
     check_metadata(metadata.unwrap_or_default(), revision_ref)?;
     let mut spec = spec.ok_or("the pod template has no spec")?;
     ensure(
         spec.hostname.take().as_deref() == Some(revision_ref.model.as_str()),
-        "hostname is not the model's name",
+        "hostname is not the name of the model",
     )?;
-    ensure(spec.subdomain.take().as_deref() == Some(CATALOGUE_SERVICE), "subdomain is not predictors")?;
+    ensure(spec.subdomain.take().as_deref() == Some(CATALOGUE_SERVICE), "subdomain is not \"predictors\"")?;
     ensure(
         spec.automount_service_account_token.take() == Some(false),
         "automountServiceAccountToken is not false",
@@ -50,21 +50,24 @@ pub fn check(template: &PodTemplateSpec, revision_ref: RevisionRef<'_>) -> Resul
         (spec.scheduler_name.take(), "default-scheduler"),
     ];
     for (found, usual) in usual {
-        ensure(found.as_deref().is_none_or(|found| found == usual), &format!("a policy is not {usual}"))?;
+        ensure(
+            found.as_deref().is_none_or(|found| found == usual),
+            &format!("restartPolicy, dnsPolicy or schedulerName is not {usual}"),
+        )?;
     }
     check_pod_security(spec.security_context.take().unwrap_or_default())?;
     for volume in spec.volumes.take().into_iter().flatten() {
         check_volume(&volume, revision_ref)?;
     }
     let [prepare] = <[Container; 1]>::try_from(spec.init_containers.take().unwrap_or_default())
-        .map_err(|_| "there is not exactly one init container")?;
+        .map_err(|_| "the pod must have exactly one init container")?;
     let [serve] = <[Container; 1]>::try_from(std::mem::take(&mut spec.containers))
-        .map_err(|_| "there is not exactly one container")?;
+        .map_err(|_| "the pod must have exactly one container")?;
     check_container(prepare, PREPARE)?;
     check_container(serve, SERVE)?;
-    // They are the operator's own setting, and open nothing but a registry.
+    // Image pull secrets come from the operator's settings and give access to a registry only.
     spec.image_pull_secrets = None;
-    // What people may ask of nodes, and what only says how long a pod takes.
+    // Fields that a model may set, or that only affect timing.
     spec.enable_service_links = None;
     spec.termination_grace_period_seconds = None;
     spec.node_selector = None;
@@ -79,15 +82,15 @@ fn check_metadata(mut metadata: ObjectMeta, revision_ref: RevisionRef<'_>) -> Re
     let found = metadata.labels.take().unwrap_or_default();
     let version = found.get(labels::VERSION).map(String::as_str).unwrap_or_default();
     let expected = labels::of_revision(revision_ref.model, revision_ref.uid, version, revision_ref.revision);
-    ensure(found == expected, "the pods' labels are not those of the revision")?;
+    ensure(found == expected, "the labels of the pod are not those of the revision")?;
     metadata.annotations = metadata.annotations.filter(|annotations| !annotations.is_empty());
-    ensure_no_other_fields("the pods' metadata", &metadata, &ObjectMeta::default())
+    ensure_no_other_fields("the metadata of the pod", &metadata, &ObjectMeta::default())
 }
 
 fn check_pod_security(mut found: PodSecurityContext) -> Result<(), String> {
     ensure(found.run_as_non_root.take() == Some(true), "runAsNonRoot is not true")?;
     for id in [found.run_as_user.take(), found.run_as_group.take(), found.fs_group.take()] {
-        ensure(id.is_some_and(|id| id > 0), "a user or group is root's, or not given")?;
+        ensure(id.is_some_and(|id| id > 0), "runAsUser, runAsGroup and fsGroup must be greater than 0")?;
     }
     let seccomp = found.seccomp_profile.take();
     let expected = SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None };
@@ -101,13 +104,13 @@ fn check_volume(volume: &Volume, revision_ref: RevisionRef<'_>) -> Result<(), St
         CONFIG => Some(revision_ref.model.revision_object(revision_ref.revision)),
         DATA => Some(revision_ref.model.data_object(revision_ref.revision)),
         MODEL => None,
-        other => return Err(format!("volume {other} is not known")),
+        other => return Err(format!("volume {other} is not allowed")),
     };
     ensure(
         config_map.as_ref().map(|source| &source.name) == own.as_ref(),
-        &format!("volume {name} is another's"),
+        &format!("volume {name} does not use the ConfigMap of the revision"),
     )?;
-    ensure(own.is_some() || empty_dir.is_some(), &format!("volume {name} is no emptyDir"))?;
+    ensure(own.is_some() || empty_dir.is_some(), &format!("volume {name} is not an emptyDir"))?;
     let expected = Volume {
         name: name.clone(),
         config_map,
@@ -118,7 +121,7 @@ fn check_volume(volume: &Volume, revision_ref: RevisionRef<'_>) -> Result<(), St
 }
 
 fn check_container(mut found: Container, name: &str) -> Result<(), String> {
-    ensure(std::mem::take(&mut found.name) == name, &format!("a container is not {name}"))?;
+    ensure(std::mem::take(&mut found.name) == name, &format!("container {name} is missing"))?;
     ensure(
         found.image.take().is_some_and(|image| !image.is_empty()),
         &format!("container {name} has no image"),
@@ -126,12 +129,12 @@ fn check_container(mut found: Container, name: &str) -> Result<(), String> {
     let command = found.args.take().unwrap_or_default();
     ensure(
         command.first().is_some_and(|first| first == name),
-        &format!("container {name} runs another command"),
+        &format!("the first argument of container {name} is not {name}"),
     )?;
     for EnvVar { name: variable, value: _, value_from } in found.env.take().into_iter().flatten() {
         ensure(
             value_from.is_none(),
-            &format!("variable {variable} of container {name} is taken from elsewhere"),
+            &format!("variable {variable} of container {name} must not use valueFrom"),
         )?;
     }
     for probe in [found.readiness_probe.take(), found.liveness_probe.take()].into_iter().flatten() {
@@ -140,11 +143,11 @@ fn check_container(mut found: Container, name: &str) -> Result<(), String> {
     for mount in found.volume_mounts.take().into_iter().flatten() {
         let is_plain =
             mount.mount_propagation.is_none() && mount.sub_path.is_none() && mount.sub_path_expr.is_none();
-        ensure(is_plain, &format!("a mount of container {name} is not plain"))?;
+        ensure(is_plain, &format!("container {name} has a volume mount with a subPath or mountPropagation"))?;
     }
     for port in found.ports.take().into_iter().flatten() {
         let is_plain = port.host_port.is_none() && port.host_ip.is_none();
-        ensure(is_plain, &format!("container {name} takes a port of the node"))?;
+        ensure(is_plain, &format!("container {name} uses a hostPort"))?;
     }
     let security = SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -154,24 +157,25 @@ fn check_container(mut found: Container, name: &str) -> Result<(), String> {
     };
     ensure(
         found.security_context.take() == Some(security),
-        &format!("container {name} has another securityContext"),
+        &format!("container {name} has a different securityContext"),
     )?;
     let claims = found.resources.take().unwrap_or_default().claims;
-    ensure(claims.is_none(), &format!("container {name} claims a device"))?;
+    ensure(claims.is_none(), &format!("container {name} has resource claims"))?;
     found.termination_message_path = None;
     found.termination_message_policy = None;
     found.image_pull_policy = None;
     ensure_no_other_fields(&format!("container {name}"), &found, &Container::default())
 }
 
-/// A probe by HTTP of the pod itself: one of another host would let the node ask for whatever it can reach.
+/// Checks that a probe is an HTTP request to the pod itself. A probe of another host would make the kubelet send
+/// requests on behalf of the tenant.
 fn check_probe(probe: &Probe, container: &str) -> Result<(), String> {
-    let asks_itself =
+    let is_own_http_get =
         probe.http_get.as_ref().is_some_and(|get| get.host.is_none() && get.http_headers.is_none());
-    let asks_otherwise = probe.exec.is_some() || probe.grpc.is_some() || probe.tcp_socket.is_some();
+    let has_other_handler = probe.exec.is_some() || probe.grpc.is_some() || probe.tcp_socket.is_some();
     ensure(
-        asks_itself && !asks_otherwise,
-        &format!("a probe of container {container} is not by HTTP of the pod itself"),
+        is_own_http_get && !has_other_handler,
+        &format!("a probe of container {container} is not an HTTP request to the pod itself"),
     )
 }
 
@@ -179,7 +183,7 @@ fn ensure(condition: bool, message: &str) -> Result<(), String> {
     if condition { Ok(()) } else { Err(message.to_owned()) }
 }
 
-/// Nothing, where what is left of an object is what is expected; else the names of the fields that differ.
+/// Checks that no other field is set; the error names the fields that differ.
 fn ensure_no_other_fields<T: Serialize + PartialEq>(
     what: &str,
     found: &T,
@@ -195,14 +199,14 @@ fn ensure_no_other_fields<T: Serialize + PartialEq>(
     let expected = members(expected);
     let more = members(found).into_iter().filter(|(name, value)| expected.get(name) != Some(value));
     let more: Vec<_> = more.map(|(name, _)| name).collect();
-    Err(format!("{what} has a field that the operator does not set: {}", more.join(", ")))
+    Err(format!("{what} has fields that the operator does not set: {}", more.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use canopy_resource::manifest::{self, ConfigMaps};
-    use canopy_resource::plan::Plan;
+    use canopy_resource::resolve::ResolvedModel;
     use serde_json::json;
     use std::path::Path;
 
@@ -227,10 +231,10 @@ spec:
     topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
 ";
 
-    /// A template as the operator makes it, with all that a model may ask for.
+    /// A template from the operator with all fields that a model may set.
     fn template() -> Value {
         let model = manifest::read(MANIFEST).unwrap().models.remove(0);
-        let config = Plan::new(&model, &ConfigMaps::default(), Path::new("/data")).unwrap().config;
+        let config = ResolvedModel::new(&model, &ConfigMaps::default(), Path::new("/data")).unwrap().config;
         let runtime = PredictorRuntime {
             image: "predictor:1".to_owned(),
             variables: vec![("A", "b".to_owned())],
@@ -256,7 +260,7 @@ spec:
     }
 
     #[test]
-    fn what_the_operator_makes_is_admitted_also_with_the_defaults_of_the_api_server() {
+    fn templates_of_the_operator_pass_with_and_without_defaults_of_the_api_server() {
         let mut template = template();
         assert_eq!(checked(&template), Ok(()));
         template["metadata"]["creationTimestamp"] = Value::Null;
@@ -275,7 +279,7 @@ spec:
     }
 
     #[test]
-    fn anything_more_or_else_in_the_pod_is_refused() {
+    fn additional_or_changed_pod_fields_are_refused() {
         let container = json!({"name": "more", "image": "evil"});
         check_refused([
             ("/metadata/labels/canopy.rs~1model-uid", json!("u2")),
@@ -315,7 +319,7 @@ spec:
     }
 
     #[test]
-    fn anything_more_or_else_in_a_container_is_refused() {
+    fn additional_or_changed_container_fields_are_refused() {
         let mount = json!({"name": "config", "mountPath": "/", "mountPropagation": "Bidirectional"});
         check_refused([
             ("/spec/containers/0/name", json!("other")),

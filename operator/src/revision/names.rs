@@ -1,7 +1,7 @@
-//! The names of the revisions that a model has, so that a spec which means the same keeps the name it has.
+//! Names of revisions: a spec with the same meaning keeps the name of its revision.
 //!
-//! An earlier operator named revisions by the spelling of the spec. Such a revision keeps its name after an upgrade;
-//! a new revision is named by its meaning.
+//! Earlier versions named revisions by the spelling of the spec. Such a revision keeps its name after an upgrade; a
+//! new revision is named by its spec digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,18 +9,18 @@ use canopy_resource::revision;
 
 use crate::revision::snapshot::Snapshot;
 
-/// The names that a model's revisions have.
+/// The names of the revisions of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevisionNames {
-    /// By what they mean.
+    /// Revision names by spec digest.
     by_digest: BTreeMap<String, String>,
-    /// Of those whose meaning was not written down.
+    /// Names of revisions without a known spec digest.
     legacy_names: BTreeSet<String>,
 }
 
 impl RevisionNames {
-    /// The names of the revisions that are `existing`, and of those that the status speaks of. Where two have one meaning,
-    /// the one that serves comes first.
+    /// Collects the names of the revisions in `existing`, in the snapshots and in the status. If two revisions have
+    /// the same spec digest, the serving one wins.
     pub fn new<'a>(
         snapshots: &'a BTreeMap<String, Snapshot>,
         existing: impl Iterator<Item = &'a str>,
@@ -40,7 +40,7 @@ impl RevisionNames {
         names
     }
 
-    /// The name of the revision with this meaning, which Canopy 0.1 would have called `legacy_name`.
+    /// The name of the revision with this spec digest. `legacy_name` is the name that Canopy 0.1 would have given it.
     pub fn resolve(&self, spec_digest: &str, legacy_name: &str) -> String {
         let known = self.by_digest.get(spec_digest).cloned();
         let legacy_name = || self.legacy_names.get(legacy_name).cloned();

@@ -1,21 +1,19 @@
-//! The revisions that served before, and since when they do not.
-//!
-//! Comes in and goes out: the text of an annotation, such as `6f3a9c1e=2026-05-04T03:02:01Z`. Never: an error; what
-//! cannot be read was not written by the operator and counts as nothing.
+//! The annotation with the revisions that served before and the times they stopped serving, such as
+//! `6f3a9c1e=2026-05-04T03:02:01Z`.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-/// Since when each revision no longer serves.
+/// The revisions that served before, with the time each stopped serving.
 pub type Retired = BTreeMap<String, Timestamp>;
 
-/// The text of an annotation. The API server keeps it as it is, so whole seconds are enough and stay the same.
+/// Formats the annotation. Times are whole seconds, as in the API server, so the text stays the same.
 pub fn as_text(retired: &Retired) -> String {
     retired.iter().map(|(revision, since)| format!("{revision}={since:.0}")).collect::<Vec<_>>().join(",")
 }
 
-/// What an annotation says.
+/// Parses the annotation. Unreadable entries are ignored: the operator did not write them.
 pub fn read(text: &str) -> Retired {
     let entries = text.split(',').filter_map(|entry| entry.split_once('='));
     entries.filter_map(|(revision, since)| Some((revision.to_owned(), since.parse().ok()?))).collect()
@@ -26,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read_and_anything_else_is_nothing() {
+    fn the_annotation_round_trips_and_invalid_entries_are_ignored() {
         let since = |text: &str| text.parse::<Timestamp>().unwrap();
         let retired = Retired::from([
             ("6f3a9c1e".to_owned(), since("2026-05-04T03:02:01Z")),

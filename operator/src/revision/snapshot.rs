@@ -1,9 +1,9 @@
-//! What a revision is made from, fixed when it is made: the serving config, the template of its pods and the digest
-//! of its data.
+//! The snapshot of a revision: its serving config, the template of its pods, and the digest of its data. It never
+//! changes.
 //!
-//! It is kept in a `ControllerRevision`: of what decides what runs, nothing is read from an object that the usual
-//! rights of a tenant reach. What is read back is checked all the same. No default of this version of the operator
-//! comes into a revision that an earlier one made; that would restart its pods.
+//! It is stored in a `ControllerRevision`, which the built-in roles of tenants cannot write, and it is still checked
+//! when it is read. Defaults of this version are not applied to snapshots of earlier versions, because that would
+//! restart their pods.
 
 use canopy_contract::serving::ServingConfig;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
@@ -17,31 +17,31 @@ use serde_json::Value;
 use crate::labels::SPEC_DIGEST;
 use crate::pod::template_check::{self, RevisionRef};
 
-/// The file with the data of a revision.
+/// The data file of a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataFile {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// The SHA-256 of its text, in hexadecimal.
+    /// SHA-256 of its content, in hexadecimal.
     pub sha256: String,
 }
 
-/// What one revision is made from.
+/// What the pods of a revision are created from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// The serving config as text.
+    /// Serving config as text.
     pub serving: String,
-    /// The version of the model, as people label it.
+    /// Version of the model.
     pub version: String,
-    /// The pod template.
+    /// Pod template.
     pub template: PodTemplateSpec,
-    /// The copy of its data, where its pods need one.
+    /// Data file, if the data come from a `ConfigMap`.
     pub data: Option<DataFile>,
-    /// The digest of what the spec and the data meant. None is known of a revision that an earlier operator made.
+    /// Digest of the spec and the data; `None` for revisions of earlier versions.
     pub spec_digest: Option<String>,
 }
 
-/// As it is written down.
+/// Stored form of a snapshot.
 #[derive(Serialize, Deserialize)]
 struct SnapshotData {
     serving: String,
@@ -51,24 +51,24 @@ struct SnapshotData {
 }
 
 impl Snapshot {
-    /// Reads what was frozen, or says why this is not what the operator wrote.
+    /// Reads a snapshot; the error says why it is not one that the operator wrote.
     pub fn read(
         controller_revision: &ControllerRevision,
         revision_ref: RevisionRef<'_>,
     ) -> Result<Self, String> {
         if controller_revision.name_any() != revision_ref.model.revision_object(revision_ref.revision) {
-            return Err("its name is not that of its revision".to_owned());
+            return Err("the name of the ControllerRevision does not match its revision".to_owned());
         }
         let RawExtension(data) = &controller_revision.data;
-        // The watch keeps it as text, which takes a fraction of the memory.
+        // The cache keeps the data as text, which takes a fraction of the memory.
         let data = data.as_str().map_or_else(|| SnapshotData::deserialize(data), serde_json::from_str);
         let SnapshotData { serving, template, data } = data.map_err(|error| error.to_string())?;
         let spec_digest = controller_revision.annotations().get(SPEC_DIGEST).cloned();
         Ok(Self { spec_digest, ..Self::checked(serving, template, data, revision_ref)? })
     }
 
-    /// What the revision of an earlier operator, which wrote no snapshot, is made from: the template that its Deployment
-    /// has now, and its serving config.
+    /// The snapshot of a revision from an earlier version, which stored none: the current template of its Deployment,
+    /// and its serving config.
     pub fn adopt(
         deployment: &Deployment,
         serving: String,
@@ -76,7 +76,7 @@ impl Snapshot {
         revision_ref: RevisionRef<'_>,
     ) -> Result<Self, String> {
         let mut template = deployment.spec.template.clone();
-        // Annotations are other people's, such as that of `kubectl rollout restart`.
+        // Annotations come from others, such as `kubectl rollout restart`.
         let labels = template.metadata.take().and_then(|metadata| metadata.labels);
         template.metadata = Some(ObjectMeta { labels, ..ObjectMeta::default() });
         Self::checked(serving, template, data, revision_ref)
@@ -89,8 +89,9 @@ impl Snapshot {
         revision_ref: RevisionRef<'_>,
     ) -> Result<Self, String> {
         template_check::check(&template, revision_ref)?;
-        // The serving config may be one that only another version of the predictor reads.
-        let config: Value = serde_json::from_str(&serving).map_err(|error| format!("its config: {error}"))?;
+        // The serving config may be in a format that only another version of the predictor can read.
+        let config: Value = serde_json::from_str(&serving)
+            .map_err(|error| format!("the serving config is not JSON: {error}"))?;
         let word = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
         let named = [
             ("model", revision_ref.model.as_str()),
@@ -98,17 +99,17 @@ impl Snapshot {
             ("revision", revision_ref.revision),
         ];
         if let Some((key, expected)) = named.into_iter().find(|(key, expected)| word(key) != *expected) {
-            return Err(format!("the {key} of its config is {:?}, not {expected}", word(key)));
+            return Err(format!("{key} of the serving config must be {expected}, got {:?}", word(key)));
         }
         let version = word("version").to_owned();
         Ok(Self { serving, version, template, data, spec_digest: None })
     }
 
-    /// As it is written down.
+    /// The snapshot as JSON.
     pub fn to_json(&self) -> Value {
         let Self { serving, version: _, template, data, spec_digest: _ } = self;
         let data = SnapshotData { serving: serving.clone(), template: template.clone(), data: data.clone() };
-        // Every map in it has text as keys.
+        // Serialisation cannot fail: all map keys are strings.
         serde_json::to_value(data).unwrap_or_default()
     }
 }

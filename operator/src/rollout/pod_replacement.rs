@@ -1,9 +1,9 @@
-//! Which pods are replaced because they will never be ready.
+//! Replacement of pods that will never become ready.
 //!
-//! A pod prepares once. One whose preparation refused though its revision has served, or whose artifact failed its
-//! proof, stays as it is while the cause may be gone: a file that was put back, another node. Its Deployment is given
-//! one pod fewer than it has, and Kubernetes takes one that is not ready; then it has as many as before. The pauses
-//! grow with the time for which the model has not been ready, which stands in its status.
+//! A pod prepares once. If `prepare` refused although the revision has served, or the self-test of the artifact
+//! failed, the pod stays as it is even if the cause is gone, for example because a file was restored. The Deployment
+//! is scaled down by one, which removes a pod that is not ready, and then up again. Delays grow with the time for
+//! which the model has not been ready.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::spec::DesiredState;
 use crate::state::{ObservedRevision, ObservedState};
 
 const PAUSE_MIN: SignedDuration = SignedDuration::from_secs(30);
-/// A file that was put back is noticed within this.
+/// A restored file is noticed within this time.
 const PAUSE_MAX: SignedDuration = SignedDuration::from_mins(5);
-/// An artifact that fails its proof each time costs a training each time.
+/// Each retry after a failed self-test costs a training.
 const PAUSE_MAX_AFTER_SELF_TEST: SignedDuration = SignedDuration::from_hours(1);
 
-/// The decision with one pod fewer for each that is to be replaced now. A revision that only stays for a while keeps as
-/// many as it has, so it would not get the pod back.
+/// Reduces the replicas of each revision by the number of pods to replace now. Only the serving and the target
+/// revision are scaled up again, so others are left alone.
 #[must_use]
 pub fn replace_stuck_pods(
     mut rollout: Rollout,
@@ -46,21 +46,21 @@ pub fn replace_stuck_pods(
     rollout
 }
 
-/// How long until a pod is replaced though nothing else happened.
+/// Time until the next pod is replaced.
 pub fn requeue_after(observed: &ObservedState, now: Timestamp) -> Option<Duration> {
     let replacement_times =
         observed.revisions.iter().flat_map(|(revision, seen)| replacement_times(observed, revision, seen));
     replacement_times.filter(|end| *end > now).min().map(|end| until(end, now))
 }
 
-/// When each pod of a revision that will never be ready is replaced.
+/// When to replace each pod that will never become ready.
 fn replacement_times(
     observed: &ObservedState,
     revision: &str,
     seen: &ObservedRevision,
 ) -> impl Iterator<Item = Timestamp> {
     let is_refused = is_refused(observed, revision);
-    // What refused a first revision refuses it again.
+    // The cause that refused a first revision would refuse its next pod too.
     let is_permanent_failure = is_refused || !was_ever_ready(observed, revision);
     let unready_since = observed.previous_status.unready_since;
     let stuck = seen.pods.iter().filter(|pod| !pod.ready).filter_map(|pod| pod.stuck);

@@ -1,4 +1,4 @@
-//! Pods that are neither ready nor in any trouble that Kubernetes names, for too long.
+//! Deadlines of pods that are not ready and for which Kubernetes reports no problem.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::rollout::revisions::remaining;
 use crate::spec::{DesiredState, Target};
 use crate::state::{ObservedPod, ObservedState};
 
-/// Within this a pod that does not train takes a step: as a Deployment has it.
+/// Progress deadline of pods that are not training, as in a Deployment.
 const PROGRESS_DEADLINE: Duration = Duration::from_mins(10);
 
-/// What is wrong with the target's pods, by the time alone.
+/// The diagnosis of a target whose pods exceeded a deadline.
 pub fn diagnose(desired: &DesiredState, observed: &ObservedState, now: Timestamp) -> Option<Diagnosis> {
     let target = desired.target.as_ref().ok()?;
     let late = waiting_pods(observed, target, now).find(|(_, remaining)| remaining.is_zero()).map(|(pod, _)| {
@@ -23,15 +23,15 @@ pub fn diagnose(desired: &DesiredState, observed: &ObservedState, now: Timestamp
         let ObservedPod { name, .. } = pod;
         let minutes = PROGRESS_DEADLINE.as_secs() / 60;
         let message = format!(
-            "pod {name} is not ready and has taken no step for {minutes} minutes: see kubectl describe pod {name} \
-             and its log"
+            "pod {name} is not ready and has made no progress for {minutes} minutes; check kubectl describe pod \
+             {name} and its log"
         );
         Diagnosis::new(Reason::PodsNotReady, message)
     });
     late.or_else(|| stalled(desired, observed, target))
 }
 
-/// How long until a pod has waited for too long.
+/// Time until the next pod exceeds its deadline.
 pub fn requeue_after(desired: &DesiredState, observed: &ObservedState, now: Timestamp) -> Option<Duration> {
     let target = desired.target.as_ref().ok()?;
     waiting_pods(observed, target, now)
@@ -40,7 +40,7 @@ pub fn requeue_after(desired: &DesiredState, observed: &ObservedState, now: Time
         .min()
 }
 
-/// The target's pods that are not ready, and how much longer each may take for its step.
+/// Pods of the target that are not ready, with the remaining time of each.
 fn waiting_pods<'a>(
     observed: &'a ObservedState,
     target: &'a Target,
@@ -53,14 +53,16 @@ fn waiting_pods<'a>(
     })
 }
 
-/// What the Deployment controller says, where no pod is there that might say more.
+/// The message of the Deployment controller, if no unready pod explains more.
 fn stalled(desired: &DesiredState, observed: &ObservedState, target: &Target) -> Option<Diagnosis> {
     let seen = observed.revisions.get(&target.revision)?;
     let deployment = seen.deployment.as_ref()?;
     let why = deployment.stalled.as_ref().filter(|_| deployment.ready < deployment.desired_replicas)?;
     let name = desired.name.revision_object(&target.revision);
-    seen.pods
-        .iter()
-        .all(|pod| pod.ready)
-        .then(|| Diagnosis::new(Reason::PodsNotReady, format!("Deployment {name} makes no progress: {why}")))
+    seen.pods.iter().all(|pod| pod.ready).then(|| {
+        Diagnosis::new(
+            Reason::PodsNotReady,
+            format!("Deployment {name} exceeded its progress deadline: {why}"),
+        )
+    })
 }

@@ -1,8 +1,7 @@
-//! Whether the revision that the spec asks for is refused.
+//! Whether the target revision is refused, by the reports of its pods or by its training deadline.
 //!
-//! Comes in: a plan, the reports of pods, the time. Goes out: a refusal, once; after that it stands in the status.
-//! Never: a refusal of what has served; one pod's word does not take down the others. A refusal that the load of a node
-//! may have caused is for a time only.
+//! A revision that was ever ready is not refused, so that one pod cannot take down the others. A refusal for the
+//! deadline, which depends on the load of the node, is temporary.
 
 use std::time::Duration;
 
@@ -16,19 +15,18 @@ use crate::rollout::revisions::{is_refused, remaining, was_ever_ready};
 use crate::spec::{DesiredState, Target};
 use crate::state::{ObservedPod, ObservedState};
 
-/// After how long a revision whose training took too long is tried again for the first time; then twice as long each
-/// time.
+/// Delay before the first retry after an exceeded training deadline; it doubles with each attempt.
 const RETRY_FIRST: SignedDuration = SignedDuration::from_mins(2);
 const RETRY_LAST: SignedDuration = SignedDuration::from_hours(1);
 
-/// The refusal of the target. `before` is the one in the status that was written last.
+/// The refusal of the target. `before` is the refusal in the previous status.
 pub fn refusal(
     desired: &DesiredState,
     observed: &ObservedState,
     before: Option<&RefusedRevision>,
     now: Timestamp,
 ) -> Option<RefusedRevision> {
-    // Without a target it is not known what the spec asks for.
+    // Without a target it is unknown which revision the spec asks for.
     let Ok(target) = &desired.target else { return before.cloned() };
     let before = before.filter(|before| before.revision == target.revision);
     if is_refused(observed, &target.revision) {
@@ -50,20 +48,20 @@ pub fn refusal(
             RefusedRevision { deadline_seconds, ..refused(overdue(desired, observed, now)?) };
         Some(with_retry(refused_for_time, before, now))
     };
-    // An attempt that is under way counts those before it.
+    // During a retry the count of earlier attempts is kept.
     reported.or_else(overdue_refusal).or_else(|| before.cloned())
 }
 
-/// Whether a refusal holds, or its revision is being tried again.
+/// Whether a refusal is in force, or its revision is being retried.
 pub fn is_in_force(refused: &RefusedRevision, now: Timestamp) -> bool {
     match &refused.retry_after {
         Some(Time(retry)) => *retry > now,
-        // Earlier operators never tried such a revision again.
+        // Earlier versions never retried an exceeded deadline.
         None => refused.reason != Reason::DeadlineExceeded.as_str(),
     }
 }
 
-/// How long until the target is refused, or tried again, for its time though nothing else happened.
+/// Time until the target is refused or retried.
 pub fn requeue_after(desired: &DesiredState, observed: &ObservedState, now: Timestamp) -> Option<Duration> {
     let retry = observed.previous_status.retry_after.map(|retry| until(retry, now));
     let target = undecided_target(desired, observed);
@@ -73,7 +71,7 @@ pub fn requeue_after(desired: &DesiredState, observed: &ObservedState, now: Time
     [retry, refused_for_time].into_iter().flatten().min()
 }
 
-/// How long until a time.
+/// Time until `time`, or zero if it has passed.
 pub fn until(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(now)).unwrap_or_default()
 }
@@ -93,12 +91,12 @@ fn overdue(desired: &DesiredState, observed: &ObservedState, now: Timestamp) -> 
     remaining.is_zero().then(|| deadline_exceeded(pod, target))
 }
 
-/// What is told of a pod that trains for longer than it may.
+/// The diagnosis of a pod that exceeded the training deadline.
 pub fn deadline_exceeded(pod: &str, target: &Target) -> Diagnosis {
     let seconds = target.deadline.as_secs();
     let message = format!(
         "pod {pod} did not finish training within {seconds} s: raise spec.train.deadlineSeconds or \
-         spec.train.resources, or train on less"
+         spec.train.resources, or reduce the training data"
     );
     Diagnosis::new(Reason::DeadlineExceeded, message)
 }
@@ -109,7 +107,7 @@ fn with_retry(refused: RefusedRevision, before: Option<&RefusedRevision>, now: T
     let pause = doubled.map_or(RETRY_LAST, |times| (RETRY_FIRST * times).min(RETRY_LAST));
     let retry = now.saturating_add(pause).unwrap_or(now);
     let retry = Timestamp::from_second(retry.as_second()).unwrap_or(retry);
-    let message = format!("{}. Attempt {attempts}; the next is at {retry}", refused.message);
+    let message = format!("{} (attempt {attempts}, next retry at {retry})", refused.message);
     RefusedRevision { attempts: Some(attempts), retry_after: Some(Time(retry)), message, ..refused }
 }
 

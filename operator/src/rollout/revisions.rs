@@ -1,8 +1,7 @@
-//! The change of revision: which one serves, how many pods each has, and which go.
+//! The rollout of revisions: which one serves, the replicas of each, and which are deleted.
 //!
-//! Comes in: a plan, what is there, the time. Goes out: a decision that is the same however often it is taken, and
-//! whoever took the one before. Never: a memory of its own; what must outlive this process stands in one Service,
-//! beside the selector that it belongs to, and in the model's status.
+//! The decision depends only on desired state, observed state and time, so any operator can continue it. What must
+//! survive a restart is stored in the Service, beside the selector it belongs to, and in the status of the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,21 +12,21 @@ use crate::revision::retirement::Retired;
 use crate::spec::DesiredState;
 use crate::state::{ObservedDeployment, ObservedRevision, ObservedState};
 
-/// Which revision serves, and what becomes of each.
+/// The decision: the serving revision, and the replicas of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rollout {
-    /// The revision that the Services are to select.
+    /// The revision that the Services select.
     pub serving: Option<String>,
-    /// The revisions that stay, with the number of their pods.
+    /// Revisions that are kept, with their replicas.
     pub retained: BTreeMap<String, i32>,
-    /// Those that served before.
+    /// Revisions that served before, with the time each stopped serving.
     pub retired: Retired,
-    /// The revisions of which nothing is to be left.
+    /// Revisions to delete.
     pub removed: BTreeSet<String>,
 }
 
 impl Rollout {
-    /// Decides.
+    /// Decides from the desired and the observed state.
     pub fn new(desired: &DesiredState, observed: &ObservedState, now: Timestamp) -> Self {
         let target = target(desired);
         let before = previously_serving(observed);
@@ -61,33 +60,33 @@ impl Rollout {
         rollout
     }
 
-    /// The decision to leave everything as it is.
+    /// The decision that changes nothing.
     pub fn unchanged(observed: &ObservedState) -> Self {
         Self { serving: previously_serving(observed).map(str::to_owned), ..Self::default() }
     }
 
-    /// How long until a decision would be another though nothing happened: a revision's time is up.
+    /// Time until a retired revision is to be deleted.
     pub fn requeue_after(&self, desired: &DesiredState, now: Timestamp) -> Option<Duration> {
         let remaining = self.retired.values().map(|since| remaining(*since, desired.retire, now));
-        // One that is wanted again stays though its time is up.
+        // A retired revision that is the target again is kept beyond its time.
         remaining.filter(|remaining| !remaining.is_zero()).min()
     }
 }
 
-/// How much of `time` is left of what began at `since`.
+/// The remaining part of a period that started at `since`.
 pub fn remaining(since: Timestamp, time: Duration, now: Timestamp) -> Duration {
     time.saturating_sub(Duration::try_from(now.duration_since(since)).unwrap_or_default())
 }
 
-/// Whether this revision was refused, so that it must not be tried again.
+/// Whether this revision was refused and must not be retried.
 pub fn is_refused(observed: &ObservedState, revision: &str) -> bool {
     observed.previous_status.refused.as_deref() == Some(revision)
 }
 
-/// Whether a pod of this revision has ever been good enough to serve: then another one will be.
+/// Whether a pod of this revision was ever ready. Then its preparation is known to succeed.
 pub fn was_ever_ready(observed: &ObservedState, revision: &str) -> bool {
     let previous_status = &observed.previous_status;
-    // More than one pod is only made after the first was ready.
+    // More than one pod is only created after the first was ready.
     deployment(observed, revision)
         .is_some_and(|deployment| deployment.ready > 0 || deployment.desired_replicas > 1)
         || (previous_status.prepared && previous_status.revision.as_deref() == Some(revision))
@@ -97,8 +96,7 @@ fn target(desired: &DesiredState) -> Option<&str> {
     desired.target.as_ref().ok().map(|target| target.revision.as_str())
 }
 
-/// The revision that serves until now: the one that is selected, or, where somebody deleted the Services, the one
-/// that was when the status was written.
+/// The revision that has served so far: the selected one or, if the Services were deleted, the one in the status.
 fn previously_serving(observed: &ObservedState) -> Option<&str> {
     let previous_status = || observed.previous_status.revision.as_deref();
     let is_left =
@@ -121,12 +119,12 @@ fn serving<'a>(
     before.filter(retained).or(Some(target))
 }
 
-/// Whether there is anything to lose with a revision: one that was refused or never got ready answers nobody.
+/// Whether the revision has served: it was ready once and is not refused.
 fn has_served(observed: &ObservedState, revision: &str) -> bool {
     was_ever_ready(observed, revision) && !is_refused(observed, revision)
 }
 
-/// Whether all the pods that there should be are ready.
+/// Whether all desired replicas are ready.
 fn is_fully_ready(desired: &DesiredState, observed: &ObservedState, revision: &str) -> bool {
     deployment(observed, revision).is_some_and(|deployment| {
         deployment.is_current
@@ -145,7 +143,7 @@ fn replicas_of_serving(desired: &DesiredState, observed: &ObservedState, revisio
     }
 }
 
-/// First one pod, which prepares; where that one serves, as many as the revision that it is to replace.
+/// One pod at first, which prepares. Once it is ready, as many as the serving revision should have.
 fn replicas_of_candidate(desired: &DesiredState, observed: &ObservedState, revision: &str) -> i32 {
     if is_refused(observed, revision) {
         0
@@ -156,7 +154,7 @@ fn replicas_of_candidate(desired: &DesiredState, observed: &ObservedState, revis
     }
 }
 
-/// As many as it has, or nothing where it is to go.
+/// The present number of replicas, or `None` if the revision is to be deleted.
 fn replicas_of_other(
     desired: &DesiredState,
     observed: &ObservedState,
@@ -164,7 +162,7 @@ fn replicas_of_other(
     remaining: Option<Duration>,
 ) -> Option<i32> {
     let has = deployment(observed, revision)?.desired_replicas;
-    // Without a target nobody knows whether this is the candidate, whose time would come again.
+    // Without a target this may be a candidate that is wanted again once the spec is valid.
     let retained = remaining.map_or(desired.target.is_err(), |remaining| !remaining.is_zero());
     retained.then_some(has)
 }

@@ -1,6 +1,7 @@
-//! Who may open connections to predictors, as the chart tells it: peers of a `NetworkPolicy`, by port.
+//! Clients that may connect to predictors: lists of `NetworkPolicy` peers by port, read from JSON.
 //!
-//! An unknown key and a peer that names nothing are refused: the API server would drop the first, which can widen the peer.
+//! Unknown keys and peers without a selector are errors. The API server would drop an unknown key, which could widen
+//! the peer.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -9,32 +10,32 @@ use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use serde::Deserialize;
 
-/// Who may open connections to the pods of models.
+/// Clients that may connect to the pods of models.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Callers {
-    /// To the port that predicts.
+    /// Peers for the prediction port.
     pub predict: Vec<NetworkPolicyPeer>,
-    /// To the port that tells metrics.
+    /// Peers for the metrics port.
     pub metrics: Vec<NetworkPolicyPeer>,
 }
 
-/// A text that does not say who may connect.
+/// An invalid value of `--predictor-callers`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallersError {
-    /// It has another shape.
+    /// It is not JSON of the expected form.
     #[error(
         "must be JSON with lists of peers of a NetworkPolicy, as in \
          {{\"predict\": [{{\"podSelector\": {{\"matchLabels\": {{\"app\": \"x\"}}}}}}], \"metrics\": []}}: {0}"
     )]
     Shape(String),
-    /// A peer selects nothing, or two things at once.
+    /// A peer has no selector, or both a selector and an IP block.
     #[error(
         "peer {position} of {list} must have namespaceSelector, podSelector or both, or else ipBlock alone"
     )]
     Peer {
-        /// The list.
+        /// `predict` or `metrics`.
         list: &'static str,
-        /// Its place, from 0.
+        /// Index of the peer in the list, from 0.
         position: usize,
     },
 }
@@ -111,7 +112,8 @@ fn peers(list: &'static str, given: Vec<Peer>) -> Result<Vec<NetworkPolicyPeer>,
     given.into_iter().enumerate().map(peer).collect()
 }
 
-/// The selector as the API server stores it, without empty lists: else each comparison would find a difference.
+/// The selector in the form in which the API server stores it, without empty lists. Otherwise every comparison would
+/// find a difference.
 fn selector(given: Selector) -> LabelSelector {
     let Selector { match_labels, match_expressions } = given;
     let requirement = |Requirement { key, operator, values }| LabelSelectorRequirement {
@@ -132,7 +134,7 @@ mod tests {
     use serde_json::{json, to_value};
 
     #[test]
-    fn peers_are_read_as_the_api_server_stores_them() {
+    fn peers_are_normalised_like_in_the_api_server() {
         let text = json!({
             "predict": [
                 {"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {"matchLabels": {}, "matchExpressions": []}},
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_would_admit_more_than_it_says_is_refused() {
+    fn a_peer_without_a_selector_or_with_unknown_keys_is_refused() {
         let why = |text: &str| text.parse::<Callers>().unwrap_err().to_string();
         for text in
             ["{}", r#"{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}"#, r#"{"podSelector": null}"#]

@@ -1,6 +1,6 @@
-//! What the containers of predictors get where a model does not say: the cluster owner's choice.
+//! Default resources of predictor containers, for models that set none.
 //!
-//! Only new revisions read it; the pods of a revision that exists stay as they are.
+//! Only new revisions use them; the pods of existing revisions do not change.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -9,16 +9,16 @@ use canopy_resource::placement::Resources;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 
-/// The resources of a container that trains and of one that serves.
+/// Default resources of the two containers of a predictor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DefaultResources {
-    /// Of the container that trains.
+    /// Of the init container that trains.
     pub prepare: Resources,
     /// Of the container that serves.
     pub serve: Resources,
 }
 
-/// A text that does not say what containers get.
+/// An invalid value of `--predictor-resources`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be JSON with the resources of both containers, as in \
@@ -52,8 +52,9 @@ impl FromStr for DefaultResources {
 }
 
 impl Default for DefaultResources {
-    /// Requests so small that a small cluster takes many small models, and no limit of CPU, which would slow them down.
-    /// Training has a limit of memory: what it takes follows from data and trees, and is not the tenant's to know.
+    /// Small requests, so that a small cluster can run many small models, and no CPU limit, because throttling slows
+    /// down requests. Training has a memory limit, because its memory depends on the data and the number of trees,
+    /// which tenants choose.
     fn default() -> Self {
         let amounts = |pairs: &[(&str, &str)]| {
             Some(
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_replaces_the_default_of_both_containers() {
+    fn given_resources_replace_the_defaults_of_both_containers() {
         let text = r#"{"prepare": {"limits": {"memory": "1Gi"}}, "serve": {}}"#;
         let DefaultResources { prepare, serve } = text.parse().unwrap();
         let limit = [("memory".to_owned(), Quantity("1Gi".to_owned()))];
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_nothing_honours_is_refused() {
+    fn unknown_or_missing_keys_are_refused() {
         for (text, told) in [
             (r#"{"prepare": {}}"#, "missing field `serve`"),
             (r#"{"prepare": {"limit": {}}, "serve": {}}"#, "unknown field `limit`"),

@@ -1,30 +1,29 @@
-//! The one thing that keeps a model from being ready: of all that may be wrong, what people should look at first.
-//!
-//! Comes in: the facts. Goes out: nothing, or a cause. Never: more than one; a list of symptoms hides the reason.
+//! The blocker: the one reason why a model is not ready. A list of symptoms would hide the cause, so only the first
+//! is shown.
 
 use crate::reason::{Diagnosis, Reason};
 use crate::rollout::progress;
 use crate::state::{ObservedDeployment, Reach};
 use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
-/// What keeps a model from being ready.
+/// Why a model is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blocker {
-    /// It only needs time.
+    /// It is in progress.
     InProgress(Diagnosis),
-    /// Somebody has to do something, or wants it so.
+    /// A user must act, or has chosen this state.
     Failed(Diagnosis),
 }
 
 impl Blocker {
-    /// In words.
+    /// The diagnosis.
     pub fn diagnosis(&self) -> &Diagnosis {
         let (Self::InProgress(diagnosis) | Self::Failed(diagnosis)) = self;
         diagnosis
     }
 }
 
-/// The cause, in order of what to look at first.
+/// Finds the blocker. The most important one comes first.
 pub fn find(inputs: &StatusInputs<'_>) -> Option<Blocker> {
     let fault = unreachable(inputs)
         .or_else(|| blocked(inputs))
@@ -58,7 +57,10 @@ fn blocked(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
     let is_old = inputs.serving().is_some_and(|serving| serving != target);
     let waits = *inputs.outcome == ApplyOutcome::Paused && (is_old || in_progress(inputs).is_some());
     waits.then(|| {
-        Diagnosis::new(Reason::Paused, format!("revision {target} waits until spec.paused is false"))
+        Diagnosis::new(
+            Reason::Paused,
+            format!("spec.paused is true: revision {target} is not rolled out until it is false"),
+        )
     })
 }
 
@@ -68,7 +70,7 @@ fn refused(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
 }
 
 fn scaled_to_zero(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
-    let message = "spec.replicas is 0: raise it, or kubectl scale, to serve again";
+    let message = "spec.replicas is 0; set it to 1 or more to serve";
     (inputs.desired.replicas == 0).then(|| Diagnosis::new(Reason::ScaledToZero, message))
 }
 
@@ -78,17 +80,17 @@ fn unready_pods(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
     let refusal = inputs.deployment(target).and_then(|deployment| deployment.refusal.as_ref());
     let refusal = refusal.map(|why| {
         let hint = hint(why);
-        Diagnosis::new(Reason::PodsRefused, format!("Deployment {name} may not have its pods: {why}{hint}"))
+        Diagnosis::new(Reason::PodsRefused, format!("Deployment {name} failed to create pods: {why}{hint}"))
     });
     let mut unready = inputs.pods(target).iter().filter(|pod| !pod.ready);
     let diagnosis = refusal.or_else(|| unready.find_map(|pod| pod.diagnosis.clone()));
     diagnosis.or_else(|| progress::diagnose(inputs.desired, inputs.observed, inputs.now))
 }
 
-/// Where to look, if Kubernetes refuses pods for what they ask for: it names its own limit, but no field of the model.
+/// A hint for refusals of resource amounts, because Kubernetes names its limit but no field of the model.
 fn hint(why: &str) -> &'static str {
     let is_of_amounts = ["per Container", "per Pod", "quota"].iter().any(|word| why.contains(word));
-    if is_of_amounts { "; see spec.resources and spec.train.resources" } else { "" }
+    if is_of_amounts { "; check spec.resources and spec.train.resources" } else { "" }
 }
 
 fn in_progress(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
@@ -110,7 +112,7 @@ fn in_progress(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
     }
     if ready == 0 && inputs.prepared(revision).is_none() {
         let name = inputs.desired.name.revision_object(revision);
-        let message = format!("revision {revision} is being trained in the first pod of Deployment {name}");
+        let message = format!("revision {revision} is training in the first pod of Deployment {name}");
         return Some(Diagnosis::new(Reason::Preparing, message));
     }
     let message = format!("{ready} of {replicas} pods of revision {revision} are ready");
@@ -122,15 +124,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_for_amounts_names_the_fields_of_the_model() {
-        let diagnosis = "; see spec.resources and spec.train.resources";
+    fn a_refusal_for_resources_names_the_fields_of_the_model() {
+        let expected_hint = "; check spec.resources and spec.train.resources";
         for (why, expected) in [
             (
                 "pods \"a\" is forbidden: minimum cpu usage per Container is 50m, but request is 10m",
-                diagnosis,
+                expected_hint,
             ),
-            ("pods \"a\" is forbidden: maximum memory usage per Pod is 1Gi, but limit is 2Gi", diagnosis),
-            ("pods \"a\" is forbidden: exceeded quota: team, requested: pods=1", diagnosis),
+            ("pods \"a\" is forbidden: maximum memory usage per Pod is 1Gi, but limit is 2Gi", expected_hint),
+            ("pods \"a\" is forbidden: exceeded quota: team, requested: pods=1", expected_hint),
             ("pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\"", ""),
         ] {
             assert_eq!(hint(why), expected, "{why}");

@@ -1,7 +1,4 @@
-//! The four conditions of a model.
-//!
-//! Comes in: the facts and the cause. Goes out: conditions, each with the generation it speaks of. Never: a new
-//! time of transition for a status that stayed the same.
+//! The four conditions of a model. `lastTransitionTime` changes only with the status of a condition.
 
 use canopy_contract::report::Prepared;
 use canopy_resource::model::PredictorModel;
@@ -14,20 +11,20 @@ use crate::reason::{Diagnosis, Reason};
 use crate::status::blockers::Blocker;
 use crate::status::inputs::{ApplyOutcome, StatusInputs};
 
-/// Whether any revision answers.
+/// Some revision answers requests.
 pub const AVAILABLE: &str = "Available";
-/// Whether the revision of this generation answers with all its replicas.
+/// The revision of this generation answers with all replicas.
 pub const READY: &str = "Ready";
-/// Whether that revision is trained and met its gate.
+/// That revision is trained and passed its gate.
 const PREPARED: &str = "Prepared";
-/// Whether a change is under way.
+/// A change is in progress.
 const PROGRESSING: &str = "Progressing";
 
 const TRUE: &str = "True";
 const FALSE: &str = "False";
 const UNKNOWN: &str = "Unknown";
 
-/// A condition without what all have in common.
+/// A condition without the fields common to all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ConditionDraft {
     type_: &'static str,
@@ -57,7 +54,7 @@ pub fn all(
             reason: diagnosis.reason.as_str().to_owned(),
             message: diagnosis.message,
             observed_generation: model.meta().generation,
-            // The API server keeps whole seconds.
+            // The API server stores whole seconds.
             last_transition_time: same
                 .map_or_else(|| Time(whole_seconds(now)), |same| same.last_transition_time.clone()),
         }
@@ -65,17 +62,17 @@ pub fn all(
     conditions.collect()
 }
 
-/// The condition that says whether the model is ready.
+/// The condition Ready of a status.
 pub fn ready_of(status: &PredictorModelStatus) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.type_ == READY)
 }
 
-/// Whether a condition was True when a status was written.
+/// Whether a condition of a status is True.
 pub fn was_true(status: &PredictorModelStatus, type_: &str) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == TRUE)
 }
 
-/// Whether a model is as its spec asks, and nothing is left to do.
+/// Whether a model matches its spec and nothing is in progress.
 pub fn is_settled(status: &PredictorModelStatus) -> bool {
     let is_as_desired = |condition: &Condition| {
         let expected = if condition.type_ == PROGRESSING { FALSE } else { TRUE };
@@ -84,13 +81,13 @@ pub fn is_settled(status: &PredictorModelStatus) -> bool {
     status.conditions.iter().all(is_as_desired)
 }
 
-/// The API server keeps whole seconds.
+/// Truncates a time to whole seconds, as the API server does.
 pub fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 fn available(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
-    // While the Services are being changed, the revision that they still select answers.
+    // While the Services are switched, the revision they still select answers.
     let candidates = [inputs.serving(), inputs.observed.selected.as_deref()];
     let is_routed = |revision: &&str| inputs.is_routed(revision) && inputs.is_reached(inputs.was_available);
     let mut routed = candidates.into_iter().flatten().filter(is_routed);
@@ -113,13 +110,13 @@ fn available(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionD
     ConditionDraft { type_: AVAILABLE, status, diagnosis }
 }
 
-/// What answers only as long as its pods live.
+/// The diagnosis of a serving revision whose data `ConfigMap` is lost.
 fn lost_data_copy(inputs: &StatusInputs<'_>, revision: &str) -> Option<Diagnosis> {
     let copy = inputs.desired.name.data_object(revision);
     let message = format!(
-        "revision {revision} answers, but ConfigMap {copy} with the copy of its data is gone or was exchanged, and the \
-         data it was made with are no longer there: a pod that is replaced cannot be prepared again; restore the data, \
-         or change the model to other data"
+        "revision {revision} answers, but ConfigMap {copy} with its training data was deleted or replaced, and the \
+         source of the data no longer exists: replacement pods cannot train; restore the source, or point the model \
+         to other data"
     );
     inputs.observed.lost.contains(revision).then(|| Diagnosis::new(Reason::DataCopyLost, message))
 }
@@ -135,7 +132,7 @@ fn ready(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft
     ConditionDraft { type_: READY, status, diagnosis }
 }
 
-/// Where there is no cause the model is ready, and this is not asked.
+/// The diagnosis of the blocker. Without a blocker the model is ready, and the default is not used.
 fn blocker_diagnosis(blocker: Option<&Blocker>) -> Diagnosis {
     blocker.map_or_else(
         || Diagnosis::new(Reason::Starting, "no revision serves yet"),
@@ -175,8 +172,8 @@ fn prepared_diagnosis(inputs: &StatusInputs<'_>, revision: &str, report: &Prepar
         let short =
             digests.iter().map(|digest| digest.get(..12).unwrap_or(digest)).collect::<Vec<_>>().join(", ");
         let message = format!(
-            "pods of revision {revision} prepared different artifacts ({short}): do the nodes have different \
-             processors? see kubectl get pods -o wide"
+            "pods of revision {revision} prepared different artifacts ({short}), for example because nodes have different \
+             CPUs; check kubectl get pods -o wide"
         );
         return Diagnosis::new(Reason::ArtifactsDiffer, message);
     }
@@ -191,14 +188,14 @@ fn prepared_diagnosis(inputs: &StatusInputs<'_>, revision: &str, report: &Prepar
 fn progressing(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionDraft {
     let (status, diagnosis) = match blocker {
         _ if *inputs.outcome == ApplyOutcome::Paused => {
-            let message = "nothing is changed until spec.paused is false";
+            let message = "spec.paused is true: nothing is changed until it is false";
             (FALSE, Diagnosis::new(Reason::Paused, message))
         }
         Some(Blocker::InProgress(diagnosis)) => (TRUE, diagnosis.clone()),
         Some(Blocker::Failed(diagnosis)) => (FALSE, diagnosis.clone()),
         None => match retiring(inputs) {
             Some(message) => (TRUE, Diagnosis::new(Reason::Retiring, message)),
-            None => (FALSE, Diagnosis::new(Reason::Settled, "nothing is left to do")),
+            None => (FALSE, Diagnosis::new(Reason::Settled, "the rollout is complete")),
         },
     };
     ConditionDraft { type_: PROGRESSING, status, diagnosis }
@@ -207,5 +204,5 @@ fn progressing(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> Conditio
 fn retiring(inputs: &StatusInputs<'_>) -> Option<String> {
     let (revision, since) = inputs.rollout.retired.iter().max_by_key(|(_, since)| **since)?;
     let end = since.checked_add(inputs.desired.retire).unwrap_or(*since);
-    Some(format!("revision {revision} no longer serves and is kept until {end:.0}"))
+    Some(format!("revision {revision} was replaced and is kept until {end:.0}"))
 }

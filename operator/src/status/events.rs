@@ -1,86 +1,98 @@
-//! The few changes that are worth an Event.
+//! Events about a model, for kube's `Recorder`, which counts repetitions in one Event.
 //!
-//! Comes in: the status of before and the one of now. Goes out: at most one announcement. Never: one for each
-//! step; `kubectl describe` should show what people have to know, not what the operator did.
+//! A change of status gives at most one Event: `kubectl describe` shows what a user needs to know, not each step.
 
 use canopy_resource::status::PredictorModelStatus;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType};
 
 use crate::external_changes::{ExternalChange, Repair};
-use crate::labels::MANAGER;
-use crate::reason::Reason;
+use crate::reason::{Diagnosis, Reason};
+use crate::spec::DesiredState;
 use crate::status::conditions;
 
-/// The most characters of an Event, so that its bytes keep within what the API server takes.
-const NOTE_MAX: usize = 250;
+/// The most bytes that the API server accepts in the note of an Event.
+const NOTE_BYTES_MAX: usize = 1024;
 
-/// The word of an Event that tells of a repair.
+/// Reason of the Event about a restored child.
 pub const REPAIRED: &str = "Repaired";
 
-/// Something worth an Event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
-    /// Whether somebody should look.
-    pub is_warning: bool,
-    /// The word.
-    pub reason: String,
-    /// The sentence.
-    pub message: String,
-}
-
-/// What a repair is worth: somebody works against the operator, and will want to know why it does not last.
-pub fn of_repair(namespace: &str, repair: &Repair) -> Announcement {
+/// The Event about a child that was restored after an external change. The child is its related object, so that repairs
+/// of different children are counted separately.
+pub fn repaired(namespace: &str, repair: &Repair) -> Event {
     let Repair { kind, name, change } = repair;
-    let message = match change {
-        ExternalChange::Changed => format!(
-            "{kind} {namespace}/{name} was changed by somebody else and is as it was again; change the model instead"
+    let (action, message) = match change {
+        ExternalChange::Changed => (
+            "Reapply",
+            format!(
+                "{kind} {namespace}/{name} was changed outside the operator and has been restored; change the \
+                 PredictorModel instead"
+            ),
         ),
-        ExternalChange::Deleted => format!(
-            "{kind} {namespace}/{name} was deleted by somebody else and is there again; delete the model instead"
+        ExternalChange::Deleted => (
+            "Recreate",
+            format!(
+                "{kind} {namespace}/{name} was deleted outside the operator and has been recreated; delete the \
+                 PredictorModel instead"
+            ),
         ),
-        ExternalChange::Replaced => format!(
-            "{kind} {namespace}/{name} was not what the operator wrote and was replaced; find out who may write it"
+        ExternalChange::Replaced => (
+            "Replace",
+            format!(
+                "{kind} {namespace}/{name} did not have the content that the operator wrote and was replaced; check \
+                 who can write it"
+            ),
         ),
     };
-    Announcement { is_warning: true, reason: REPAIRED.to_owned(), message }
+    let secondary = Some(object_reference(kind, namespace, name));
+    Event { action: action.to_owned(), secondary, ..event(EventType::Warning, REPAIRED, &message) }
 }
 
-/// What a change of status is worth: that a revision serves now, or what hinders it.
-pub fn of(before: Option<&PredictorModelStatus>, now: &PredictorModelStatus) -> Option<Announcement> {
+/// The Event about a change of status: a revision serves, or the model is blocked. The Deployment of the target revision
+/// is its related object.
+pub fn status_changed(
+    before: Option<&PredictorModelStatus>,
+    now: &PredictorModelStatus,
+    desired: &DesiredState,
+) -> Option<Event> {
     let ready = conditions::ready_of(now)?;
     let same = |before: &Condition| before.status == ready.status && before.reason == ready.reason;
-    let stayed = before.is_some_and(|before| before.revision == now.revision);
+    let is_same_revision = before.is_some_and(|before| before.revision == now.revision);
     let is_ready = ready.status == "True";
-    let is_known = before.and_then(conditions::ready_of).is_some_and(same) && (stayed || !is_ready);
+    let is_known = before.and_then(conditions::ready_of).is_some_and(same) && (is_same_revision || !is_ready);
     let quiet = [Reason::Preparing, Reason::Starting, Reason::ScaledToZero, Reason::Paused];
-    let is_quiet = quiet.iter().any(|reason| reason.as_str() == ready.reason);
-    (!is_known && !is_quiet).then(|| Announcement {
-        is_warning: !is_ready,
-        reason: ready.reason.clone(),
-        message: ready.message.clone(),
-    })
+    if is_known || quiet.iter().any(|reason| reason.as_str() == ready.reason) {
+        return None;
+    }
+    let type_ = if is_ready { EventType::Normal } else { EventType::Warning };
+    let target = desired.target.as_ref().ok();
+    let deployment = target.map(|target| desired.name.revision_object(&target.revision));
+    let secondary = deployment.map(|name| object_reference("Deployment", &desired.namespace, &name));
+    Some(Event { secondary, ..event(type_, &ready.reason, &ready.message) })
 }
 
-/// The Event that says it, about what `model` names.
-pub fn event(model: ObjectReference, news: &Announcement, now: Timestamp) -> Event {
-    let Announcement { is_warning, reason, message } = news;
+/// The Event about a model that cannot be reconciled.
+pub fn warning(diagnosis: &Diagnosis) -> Event {
+    event(EventType::Warning, diagnosis.reason.as_str(), &diagnosis.message)
+}
+
+fn event(type_: EventType, reason: &str, message: &str) -> Event {
+    let note = &message[..message.floor_char_boundary(NOTE_BYTES_MAX)];
     Event {
-        metadata: ObjectMeta {
-            name: model.name.as_ref().map(|name| format!("{name}.{:x}", now.as_nanosecond())),
-            namespace: model.namespace.clone(),
-            ..ObjectMeta::default()
-        },
-        regarding: Some(model),
-        type_: Some(if *is_warning { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some(reason.clone()),
-        note: Some(message.chars().take(NOTE_MAX).collect()),
-        action: Some("Reconcile".to_owned()),
-        event_time: Some(MicroTime(now)),
-        reporting_controller: Some(MANAGER.to_owned()),
-        reporting_instance: Some(MANAGER.to_owned()),
-        ..Event::default()
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note.to_owned()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    }
+}
+
+fn object_reference(kind: &str, namespace: &str, name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some(kind.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
     }
 }

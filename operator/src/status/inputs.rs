@@ -1,7 +1,5 @@
-//! Everything that is known of a model at the end of a pass.
-//!
-//! Comes in: the plan, what is there, the decision, and what came of it. Goes out: answers to small questions.
-//! Never: a word for people; those are chosen in `blocker` and `condition`.
+//! Inputs of the status: what is known of a model at the end of a reconcile. User-facing text is produced in
+//! `blockers` and `conditions`.
 
 use std::collections::BTreeSet;
 
@@ -15,35 +13,35 @@ use crate::rollout::revisions::Rollout;
 use crate::spec::{DesiredState, Target};
 use crate::state::{ObservedDeployment, ObservedPod, ObservedState, Reach};
 
-/// What came of a pass.
+/// Result of writing the children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApplyOutcome {
-    /// The children are as they should be.
+    /// The children match the desired state.
     Applied,
-    /// `paused` is set: nothing was touched.
+    /// `paused` is set; nothing was written.
     Paused,
     /// An object could not be written.
     Blocked(Diagnosis),
 }
 
-/// Everything that is known of a model at the end of a pass.
+/// Inputs of the status of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusInputs<'a> {
-    /// What the spec asks for.
+    /// Desired state.
     pub desired: &'a DesiredState,
-    /// What is there.
+    /// Observed state.
     pub observed: &'a ObservedState,
-    /// What was decided.
+    /// Rollout decision.
     pub rollout: &'a Rollout,
-    /// What came of it.
+    /// Result of writing the children.
     pub outcome: &'a ApplyOutcome,
-    /// The revision that is refused.
+    /// The refusal in force; `status` computes it.
     pub refused: Option<&'a RefusedRevision>,
-    /// Whether Ready was True before this pass.
+    /// Whether the model was Ready in the previous status; `status` sets it.
     pub was_ready: bool,
-    /// Whether Available was.
+    /// Whether it was Available; `status` sets it.
     pub was_available: bool,
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
 }
 
@@ -53,7 +51,7 @@ impl<'a> StatusInputs<'a> {
         self.desired.target.as_ref().ok()
     }
 
-    /// The revision that serves.
+    /// The serving revision.
     pub fn serving(&self) -> Option<&'a str> {
         self.rollout.serving.as_deref()
     }
@@ -63,14 +61,14 @@ impl<'a> StatusInputs<'a> {
         self.observed.revisions.get(revision)?.deployment.as_ref()
     }
 
-    /// The Service of those that clients use which selects something else than the pods of `revision`, as it was last
-    /// seen. What was decided, or only just written, answers nobody yet.
+    /// A Service that, as last observed, does not select the pods of `revision`. A decision or a write takes effect
+    /// only once it is observed.
     pub fn misdirected(&self, revision: &str) -> Option<String> {
         let services = [self.desired.name.endpoints_service(), self.desired.name.stable_service()];
         services.into_iter().find(|service| !self.selects(service, revision))
     }
 
-    /// Whether requests that come through a gateway reach the pods of `revision`.
+    /// Whether gateways send requests to the pods of `revision`.
     pub fn is_routed(&self, revision: &str) -> bool {
         self.selects(&self.desired.name.endpoints_service(), revision)
     }
@@ -95,12 +93,12 @@ impl<'a> StatusInputs<'a> {
         self.observed.revisions.get(revision).map_or(&[], |seen| &seen.pods)
     }
 
-    /// The preparation of a revision, as one of its pods reports it.
+    /// The report of a pod that prepared the revision.
     pub fn prepared(&self, revision: &str) -> Option<&'a Prepared> {
         self.preparations(revision).next()
     }
 
-    /// The different artifacts that the pods of a revision prepared.
+    /// Digests of the artifacts that its pods prepared.
     pub fn digests(&self, revision: &str) -> BTreeSet<&'a str> {
         self.preparations(revision).map(|prepared| prepared.digest.as_str()).collect()
     }

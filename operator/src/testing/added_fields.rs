@@ -1,4 +1,4 @@
-//! What others add to children: it is taken away where it changes what runs or what is selected.
+//! Fields that others add to children are removed if they change what runs or what is selected.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::harness::{Harness, SYNTHETIC};
 type Edit = fn(&mut Value);
 
 #[tokio::test]
-async fn what_is_added_to_a_child_is_taken_away_and_told_once_for_each_time() {
+async fn fields_added_to_children_are_removed_with_one_event() {
     let name = format!("iris-{}", Harness::new(SYNTHETIC).target_revision());
     let additions: [(&str, &str, &str, Edit); 9] = [
         ("Service", "services", "iris-pods", |o| o["spec"]["selector"]["x"] = "y".into()),
@@ -39,7 +39,7 @@ async fn what_is_added_to_a_child_is_taken_away_and_told_once_for_each_time() {
         }),
     ];
     for (kind, plural, child, add) in additions {
-        // Before the operator knows the object, and after.
+        // Before the operator has a record of the object, and after.
         for restarts in [true, false] {
             let mut harness = Harness::new(SYNTHETIC);
             harness.settle().await;
@@ -54,7 +54,7 @@ async fn what_is_added_to_a_child_is_taken_away_and_told_once_for_each_time() {
             harness.settle().await;
             assert_eq!(harness.cluster().get(plural, child).unwrap()["spec"], before, "{added}");
             let expected_message = format!(
-                "Warning Repaired {kind} shop/{child} was changed by somebody else and is as it was again; change the model instead"
+                "Warning Repaired {kind} shop/{child} was changed outside the operator and has been restored; change the PredictorModel instead"
             );
             let cluster = harness.cluster();
             let repairs: Vec<_> = cluster.events.iter().filter(|event| event.contains("Repaired")).collect();
@@ -64,7 +64,7 @@ async fn what_is_added_to_a_child_is_taken_away_and_told_once_for_each_time() {
 }
 
 #[tokio::test]
-async fn labels_and_annotations_of_others_on_children_stay() {
+async fn labels_and_annotations_added_to_children_are_kept() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let name = format!("iris-{}", harness.target_revision());
@@ -92,7 +92,7 @@ async fn a_model_is_not_ready_while_its_services_select_something_else() {
         for _ in 0..2 {
             assert!(harness.reconcile().await.is_err());
         }
-        // It is repaired now, and was not when this pass began.
+        // This reconcile repairs the Service, but observed the state before.
         harness.reconcile().await.unwrap();
         let conditions = harness.conditions();
         assert_eq!(conditions[0].starts_with("Available True"), is_available, "{conditions:?}");
@@ -105,7 +105,7 @@ async fn a_model_is_not_ready_while_its_services_select_something_else() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_adds_to_each_write_does_not_make_the_operator_write_for_ever() {
+async fn a_webhook_that_changes_each_write_does_not_cause_endless_writes() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.cluster().webhook =
         Some(("deployments", "/spec/template/spec/nodeSelector", json!({"pool": "models"})));
@@ -122,7 +122,7 @@ async fn a_webhook_that_adds_to_each_write_does_not_make_the_operator_write_for_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fight_over_a_field_slows_down_and_ends_with_it() {
+async fn repairs_of_a_repeatedly_changed_object_back_off() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.cluster().writes.clear();
@@ -146,4 +146,31 @@ async fn a_fight_over_a_field_slows_down_and_ends_with_it() {
     harness.settle().await;
     assert_eq!(repairs(&harness), 5);
     assert!(harness.conditions()[1].starts_with("Ready True"), "{:?}", harness.conditions());
+}
+
+#[tokio::test]
+async fn repeated_repairs_of_a_child_are_counted_in_one_event() {
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.settle().await;
+    for _ in 0..3 {
+        harness.edit("services", "iris-pods", |service| service["spec"]["selector"]["x"] = "y".into());
+        harness.settle().await;
+    }
+    let expected = "Warning Repaired Service shop/iris-pods was changed outside the operator and has been restored; \
+                    change the PredictorModel instead";
+    let cluster = harness.cluster();
+    let repairs: Vec<_> = cluster.events.iter().filter(|event| event.contains("Repaired")).collect();
+    assert_eq!(repairs, [expected, &format!("{expected} (x2)"), &format!("{expected} (x3)")]);
+}
+
+#[tokio::test]
+async fn each_revision_has_its_own_event() {
+    let mut harness = Harness::new(SYNTHETIC);
+    harness.settle().await;
+    let first = harness.target_revision();
+    harness.edit_spec(|spec| spec["version"] = "1.1".into());
+    harness.settle().await;
+    let expected = [first, harness.target_revision()]
+        .map(|revision| format!("Normal Serving revision {revision} answers with all 2 pods"));
+    assert_eq!(harness.cluster().events, expected);
 }

@@ -1,4 +1,4 @@
-//! Children that cannot be written: what serves is maintained all the same.
+//! Children that cannot be written do not affect the serving revision.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::fake_api_server::Fault;
 use super::fake_cluster::key;
 use super::harness::{Harness, SYNTHETIC};
 
-/// A model that serves, whose next revision the API server refuses; and the revision that serves.
+/// A serving model whose next revision the API server rejects, with the serving revision.
 async fn blocked(before: &str, version: &str, status: u16) -> (Harness, String) {
     let mut harness = Harness::new(&SYNTHETIC.replace("1.0", before));
     harness.settle().await;
@@ -18,15 +18,17 @@ async fn blocked(before: &str, version: &str, status: u16) -> (Harness, String) 
 }
 
 #[tokio::test]
-async fn a_candidate_that_is_refused_stops_neither_repair_nor_scaling_of_what_serves() {
-    // Whichever of the two comes first by its hash.
+async fn a_rejected_candidate_does_not_stop_repair_or_scaling_of_the_serving_revision() {
+    // In both orders of the two revision names.
     for (before, version) in [("1.0", "1.1"), ("1.1", "1.0")] {
         let (mut harness, serving) = blocked(before, version, 403).await;
         harness.settle().await;
         let conditions = harness.conditions();
         assert!(conditions[0].starts_with("Available True"), "{conditions:?}");
         assert!(
-            conditions[1].starts_with("Ready False ApplyRefused: the API server refused Deployment"),
+            conditions[1].starts_with(
+                "Ready False ApplyRefused: the API server rejected the request to apply Deployment"
+            ),
             "{conditions:?}"
         );
 
@@ -47,7 +49,7 @@ async fn a_candidate_that_is_refused_stops_neither_repair_nor_scaling_of_what_se
 }
 
 #[tokio::test]
-async fn an_older_revision_goes_in_time_while_a_candidate_is_refused() {
+async fn a_retired_revision_is_deleted_on_time_while_a_candidate_is_rejected() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let oldest = harness.target_revision();
@@ -64,7 +66,7 @@ async fn an_older_revision_goes_in_time_while_a_candidate_is_refused() {
 }
 
 #[tokio::test]
-async fn nothing_is_removed_while_the_services_could_not_be_switched() {
+async fn no_revision_is_deleted_until_the_services_are_switched() {
     let mut harness = Harness::new(&format!("{SYNTHETIC}  retireSeconds: 0\n"));
     harness.settle().await;
     let old = harness.target_revision();
@@ -79,7 +81,7 @@ async fn nothing_is_removed_while_the_services_could_not_be_switched() {
 }
 
 #[tokio::test]
-async fn a_call_that_keeps_failing_for_a_candidate_is_tried_again_and_told() {
+async fn a_call_that_keeps_failing_is_retried_and_shown_in_the_status() {
     let (mut harness, serving) = blocked("1.0", "1.1", 500).await;
     harness.edit_spec(|spec| spec["replicas"] = 5.into());
     for times in 0..4 {
@@ -93,7 +95,7 @@ async fn a_call_that_keeps_failing_for_a_candidate_is_tried_again_and_told() {
 }
 
 #[tokio::test]
-async fn passes_that_fail_are_tried_again_ever_more_slowly_and_not_before_the_api_server_wants_it() {
+async fn failed_reconciles_back_off_and_respect_retry_after() {
     let (mut harness, _) = blocked("1.0", "1.1", 500).await;
     for _ in 0..6 {
         assert!(harness.reconcile().await.is_err());
@@ -105,7 +107,7 @@ async fn passes_that_fail_are_tried_again_ever_more_slowly_and_not_before_the_ap
     let (mut harness, _) = blocked("1.0", "1.1", 429).await;
     assert!(harness.reconcile().await.is_err());
     assert!(harness.delays[0].as_secs() >= 40, "{:?}", harness.delays);
-    // What succeeds begins anew.
+    // A success resets the backoff.
     harness.cluster().injected_faults.clear();
     harness.settle().await;
     harness.inject_fault("PATCH", "deployments", 1, Fault::FailsBefore(500));
@@ -115,7 +117,7 @@ async fn passes_that_fail_are_tried_again_ever_more_slowly_and_not_before_the_ap
 }
 
 #[tokio::test]
-async fn a_budget_whose_name_is_taken_stops_nothing_else() {
+async fn a_disruption_budget_with_a_taken_name_blocks_nothing_else() {
     let mut harness = Harness::new(SYNTHETIC);
     let theirs = json!({"metadata": {"name": "iris"}, "spec": {"minAvailable": 1}});
     let theirs = harness.cluster().store(key("poddisruptionbudgets", "shop", "iris"), theirs);
@@ -137,7 +139,7 @@ async fn a_budget_whose_name_is_taken_stops_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_candidate_whose_names_are_taken_leaves_what_serves_maintained() {
+async fn a_candidate_with_a_taken_name_does_not_affect_the_serving_revision() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let serving = harness.target_revision();
@@ -151,14 +153,14 @@ async fn a_candidate_whose_names_are_taken_leaves_what_serves_maintained() {
 }
 
 #[tokio::test]
-async fn data_that_may_not_be_read_stop_no_scaling_and_are_told() {
+async fn forbidden_data_do_not_stop_scaling_and_are_reported() {
     let manifest = SYNTHETIC
         .replace("synthetic: {}", "csv: {source: {configMap: {name: rows, key: rows.csv}}, target: species}");
     let mut harness = Harness::new(&manifest);
     harness.apply("{kind: ConfigMap, apiVersion: v1, metadata: {name: rows}, data: {rows.csv: \"a,species\\n1,x\\n2,y\\n\"}}");
     harness.settle().await;
     let serving = harness.target_revision();
-    // Data that were read before are not read again until they change.
+    // Unchanged data are not read again.
     harness.apply("{kind: ConfigMap, apiVersion: v1, metadata: {name: rows}, data: {rows.csv: \"a,species\\n3,x\\n4,y\\n\"}}");
     harness.inject_fault("GET", "configmaps/rows", usize::MAX, Fault::FailsBefore(403));
     harness.edit_spec(|spec| spec["replicas"] = 3.into());
@@ -166,7 +168,9 @@ async fn data_that_may_not_be_read_stop_no_scaling_and_are_told() {
     assert_eq!(harness.revisions(), [(serving, (3, 3))].into());
     let conditions = harness.conditions();
     assert!(
-        conditions[1].starts_with("Ready False ApplyRefused: the API server refused ConfigMap shop/rows"),
+        conditions[1].starts_with(
+            "Ready False ApplyRefused: the API server rejected the request to read ConfigMap shop/rows"
+        ),
         "{conditions:?}"
     );
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What people are told, fate by fate.
+//! The conditions of a model in each situation.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ metadata: {name: iris-data}
 data: {iris.csv: \"a,species\\n1,x\\n2,y\\n\"}
 ";
 
-/// What is said of a model whose pods have this fate, from its first moment on.
+/// Checks the conditions of a new model whose pods behave like this.
 #[track_caller]
 fn check(behavior: PodBehavior, expected: [&str; 4]) {
     let expected_message = run(async {
@@ -35,7 +35,7 @@ fn check(behavior: PodBehavior, expected: [&str; 4]) {
     assert_eq!(expected_message.lines().collect::<Vec<_>>(), expected);
 }
 
-/// What is said where a revision served before, and the pods of the next have this fate.
+/// Checks the conditions of a serving model whose next revision behaves like this.
 #[track_caller]
 fn check_after(behavior: PodBehavior, expected: [&str; 4]) {
     let expected_message = run(async {
@@ -65,14 +65,14 @@ fn a_model_that_serves() {
             "Available True Serving: revision R answers with 2 of 2 pods",
             "Ready True Serving: revision R answers with all 2 pods",
             PREPARED,
-            "Progressing False Settled: nothing is left to do",
+            "Progressing False Settled: the rollout is complete",
         ],
     );
 }
 
 #[test]
 fn a_model_that_is_being_trained() {
-    const TOLD: &str = "Preparing: revision R is being trained in the first pod of Deployment iris-R";
+    const TOLD: &str = "Preparing: revision R is training in the first pod of Deployment iris-R";
     let expected_message = |type_and_status: &str| format!("{type_and_status} {TOLD}");
     let [available, ready, prepared, progressing] =
         ["Available False", "Ready False", "Prepared Unknown", "Progressing True"].map(expected_message);
@@ -95,7 +95,7 @@ fn a_model_whose_pods_do_not_get_ready() {
 
 #[test]
 fn a_model_that_is_refused() {
-    const TOLD: &str = "False GateMissed: as it was told";
+    const TOLD: &str = "False GateMissed: test refusal";
     let [available, ready, prepared, progressing] =
         ["Available", "Ready", "Prepared", "Progressing"].map(|type_| format!("{type_} {TOLD}"));
     check(PodBehavior::Refused("gate_missed"), [&available, &ready, &prepared, &progressing]);
@@ -104,7 +104,7 @@ fn a_model_that_is_refused() {
 
 #[test]
 fn a_model_whose_image_cannot_be_pulled() {
-    const TOLD: &str = "False ImageUnavailable: pod iris-R-0 cannot have its image predictor:1: gone; it is the operator's setting CANOPY_PREDICTOR_IMAGE";
+    const TOLD: &str = "False ImageUnavailable: pod iris-R-0 cannot pull image predictor:1: gone; check the operator setting CANOPY_PREDICTOR_IMAGE and the image pull secrets";
     let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "gone"}});
     let status = json!({"initContainerStatuses": [container("prepare", &waiting)]});
     let [available, ready, prepared, progressing] =
@@ -120,14 +120,14 @@ fn pods_that_prepared_different_artifacts() {
         [
             "Available True Serving: revision R answers with 2 of 2 pods",
             "Ready True Serving: revision R answers with all 2 pods",
-            "Prepared True ArtifactsDiffer: pods of revision R prepared different artifacts (000000000000, 111111111111): do the nodes have different processors? see kubectl get pods -o wide",
-            "Progressing False Settled: nothing is left to do",
+            "Prepared True ArtifactsDiffer: pods of revision R prepared different artifacts (000000000000, 111111111111), for example because nodes have different CPUs; check kubectl get pods -o wide",
+            "Progressing False Settled: the rollout is complete",
         ],
     );
 }
 
 #[tokio::test]
-async fn a_model_that_was_scaled_to_zero_says_so_and_comes_back() {
+async fn a_model_scaled_to_zero_is_reported() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.edit_spec(|spec| spec["replicas"] = 0.into());
@@ -136,10 +136,10 @@ async fn a_model_that_was_scaled_to_zero_says_so_and_comes_back() {
     assert_eq!(
         harness.conditions(),
         [
-            "Available False ScaledToZero: spec.replicas is 0: raise it, or kubectl scale, to serve again",
-            "Ready False ScaledToZero: spec.replicas is 0: raise it, or kubectl scale, to serve again",
+            "Available False ScaledToZero: spec.replicas is 0; set it to 1 or more to serve",
+            "Ready False ScaledToZero: spec.replicas is 0; set it to 1 or more to serve",
             &format!("Prepared True Prepared: revision {revision} was prepared before"),
-            "Progressing False ScaledToZero: spec.replicas is 0: raise it, or kubectl scale, to serve again",
+            "Progressing False ScaledToZero: spec.replicas is 0; set it to 1 or more to serve",
         ]
     );
     let status = harness.model().status.unwrap();
@@ -147,7 +147,7 @@ async fn a_model_that_was_scaled_to_zero_says_so_and_comes_back() {
 }
 
 #[tokio::test]
-async fn data_that_are_not_there_yet_are_named_and_waited_for() {
+async fn a_missing_config_map_is_reported_and_awaited() {
     let mut harness = Harness::new(CSV);
     harness.settle().await;
     let expected_message = "DataUnavailable: spec.train.data.csv.source.configMap.name: there is no ConfigMap iris-data in namespace shop; add it beside the model";
@@ -165,7 +165,7 @@ async fn data_that_are_not_there_yet_are_named_and_waited_for() {
     );
 }
 
-/// The same model with its data on another machine.
+/// The same model with data at a URI.
 fn remote() -> String {
     let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     CSV.replace(
@@ -175,7 +175,7 @@ fn remote() -> String {
 }
 
 #[tokio::test]
-async fn data_that_cannot_be_downloaded_yet_are_told_while_pods_try_again() {
+async fn failed_downloads_are_reported_while_pods_retry() {
     let mut harness = Harness::new(&remote());
     let failed = json!({"failed": {
         "code": "data_unavailable",
@@ -187,7 +187,7 @@ async fn data_that_cannot_be_downloaded_yet_are_told_while_pods_try_again() {
     harness.settle().await;
     let revision = harness.target_revision();
     let expected_message = format!(
-        "DataUnavailable: container prepare of pod iris-{revision}-0 ended with status 1: failed to download \
+        "DataUnavailable: container prepare of pod iris-{revision}-0 exited with status 1: failed to download \
          http://data.shop/iris.csv: the answer was 404 Not Found: put the file there, or correct uri"
     );
     assert_eq!(
@@ -197,7 +197,7 @@ async fn data_that_cannot_be_downloaded_yet_are_told_while_pods_try_again() {
     );
     let event = harness.cluster().events.join("\n");
     assert!(event.contains("DataUnavailable") && event.contains("404 Not Found"), "{event}");
-    // Nobody gave up: the pod is still there to try again, and somebody puts the file there.
+    // The pod is kept for retries; then the file becomes available.
     assert_eq!(harness.revisions()[&revision].0, 1);
     harness.set_next_behavior(PodBehavior::Healthy);
     harness.settle().await;
@@ -208,12 +208,12 @@ async fn data_that_cannot_be_downloaded_yet_are_told_while_pods_try_again() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_digest_is_refused_and_a_new_digest_is_tried() {
+async fn a_digest_mismatch_is_refused_and_a_new_digest_is_tried() {
     let mut harness = Harness::new(&remote());
     harness.set_next_behavior(PodBehavior::Refused("digest_mismatch"));
     harness.settle().await;
     let refused = harness.target_revision();
-    assert_eq!(harness.conditions()[1], "Ready False DigestMismatch: as it was told");
+    assert_eq!(harness.conditions()[1], "Ready False DigestMismatch: test refusal");
     assert_eq!(harness.revisions(), [(refused.clone(), (0, 0))].into());
     assert!(
         harness.cluster().get("configmaps", &format!("iris-{refused}-data")).is_none(),
@@ -237,7 +237,7 @@ async fn a_file_of_another_digest_is_refused_and_a_new_digest_is_tried() {
 }
 
 #[tokio::test]
-async fn edited_data_are_a_new_revision_and_deleted_ones_leave_what_serves() {
+async fn edited_data_are_a_new_revision_and_deleted_data_keep_the_serving_one() {
     let mut harness = Harness::new(CSV);
     harness.apply(DATA);
     harness.settle().await;
@@ -264,7 +264,7 @@ async fn edited_data_are_a_new_revision_and_deleted_ones_leave_what_serves() {
 }
 
 #[tokio::test]
-async fn every_condition_speaks_of_a_generation_and_keeps_its_time_while_its_status_stays() {
+async fn conditions_have_a_generation_and_change_their_time_only_with_their_status() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let times = |harness: &Harness| -> Vec<_> {

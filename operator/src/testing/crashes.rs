@@ -1,12 +1,12 @@
-//! An API server that fails, or an operator that ends, at any write of a change of revision.
+//! Faults of the API server and crashes of the operator at any write of a rollout.
 
 use serde_json::json;
 
 use super::fake_cluster::PodBehavior;
 use super::harness::{Harness, SYNTHETIC};
 
-/// A life: it comes, is changed, is changed to something bad, is scaled, and is good again. At its end, what must
-/// be the same whatever happened on the way.
+/// A lifecycle: creation, a change, a refused change, scaling, and a good change. Returns the final state, which must
+/// not depend on faults.
 async fn live(mut harness: Harness) -> (Harness, String) {
     harness.settle().await;
     harness.edit_spec(|spec| spec["version"] = "1.1".into());
@@ -36,7 +36,7 @@ async fn live(mut harness: Harness) -> (Harness, String) {
 }
 
 #[tokio::test]
-async fn whichever_write_fails_the_end_is_the_same_and_nobody_was_left_without_an_answer() {
+async fn the_result_is_the_same_whichever_write_fails_and_the_model_always_serves() {
     let (undisturbed, expected) = live(Harness::new(SYNTHETIC)).await;
     assert_eq!(undisturbed.switches, 2);
     let events = undisturbed.cluster().events.len();
@@ -52,8 +52,8 @@ async fn whichever_write_fails_the_end_is_the_same_and_nobody_was_left_without_a
 }
 
 #[tokio::test]
-async fn an_operator_that_ends_after_any_write_is_continued_by_another() {
-    // What a switch leaves behind in the worst moment: the first write of it done, and nobody there.
+async fn another_operator_continues_after_a_crash_at_any_write() {
+    // The worst case: the operator ends after the first write of a switch.
     for at in 0..12 {
         let mut harness = Harness::new(SYNTHETIC);
         harness.settle().await;

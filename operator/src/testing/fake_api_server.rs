@@ -1,6 +1,4 @@
-//! The API server of a cluster in memory, behind a real client.
-//!
-//! Comes in: requests. Goes out: answers, and changes of the world. Never: a request that it does not know.
+//! The API server of the fake cluster, behind a real client. Unknown requests panic.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -16,35 +14,35 @@ use serde_json::{Value, json};
 
 use super::fake_cluster::{FakeCluster, Key, key};
 
-/// What goes wrong with a request.
+/// A fault of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// Nothing is done, and this status is answered.
+    /// It has no effect and returns this status.
     FailsBefore(u16),
-    /// All is done, and this status is answered.
+    /// It takes effect and returns this status.
     FailsAfter(u16),
-    /// Nothing is done nor answered.
+    /// It has no effect and no response.
     HangsBefore,
-    /// All is done, and nothing is answered.
+    /// It takes effect and has no response.
     HangsAfter,
-    /// All is done, and answered after this.
+    /// It takes effect; the response is delayed.
     AnswersLate(Duration),
-    /// All is done after this, though the client may no longer wait.
+    /// It takes effect after a delay, even if the client has given up.
     ActsLate(Duration),
 }
 
-/// Requests that something goes wrong with.
+/// Faults of matching requests.
 #[derive(Clone, Debug)]
 pub(crate) struct InjectedFault {
     pub(crate) method: &'static str,
-    /// A part of the path.
+    /// Substring of the path.
     pub(crate) path: String,
-    /// How many more of them.
+    /// Remaining number of requests.
     pub(crate) times: usize,
     pub(crate) how: Fault,
 }
 
-/// A client of the world.
+/// A client of the fake cluster.
 pub(crate) fn client(cluster: Arc<Mutex<FakeCluster>>) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let cluster = cluster.clone();
@@ -178,6 +176,13 @@ impl FakeCluster {
                 self.events.push(format!("{kind} {reason} {note}").replace('"', ""));
                 (StatusCode::CREATED, body)
             }
+            // Kube's recorder counts a repeated Event in its series.
+            ("PATCH", None) if key.0 == "events" => {
+                let (kind, reason, note) = (&body["type"], &body["reason"], &body["note"]);
+                let count = &body["series"]["count"];
+                self.events.push(format!("{kind} {reason} {note} (x{count})").replace('"', ""));
+                (StatusCode::OK, body)
+            }
             ("PATCH", Some("status")) => (StatusCode::OK, self.patch_status(key, kind, &body)),
             ("PATCH", None) if kind == "application/json-patch+json" => {
                 self.writes.push(format!("take from {} {}", key.0, key.2));
@@ -221,7 +226,7 @@ impl FakeCluster {
         self.store(key, object)
     }
 
-    /// Creates or replaces a Lease, which takes the version that it replaces.
+    /// Creates or replaces a Lease; a replacement must have the current resource version.
     fn lease(&mut self, method: &Method, key: Key, body: Value) -> (StatusCode, Value) {
         let name = body["metadata"]["name"].as_str().unwrap().to_owned();
         let key = (key.0, key.1, name);
@@ -238,8 +243,8 @@ impl FakeCluster {
         }
     }
 
-    /// A server-side apply: what is applied stands there, what was applied before and no longer is goes, and what others
-    /// added stays.
+    /// Server-side apply: fields that were applied before and are no longer applied are removed; fields of others are
+    /// kept.
     fn merged(&self, key: &Key, wanted: &Value) -> Value {
         let Some(found) = self.objects.get(key) else { return self.admitted(key, wanted.clone()) };
         let mut object = found.clone();
@@ -250,7 +255,7 @@ impl FakeCluster {
         self.admitted(key, object)
     }
 
-    /// What a webhook makes of a write.
+    /// Applies the mutating webhook.
     fn admitted(&self, key: &Key, mut object: Value) -> Value {
         if let Some((_, field, value)) = self.webhook.as_ref().filter(|(plural, ..)| *plural == key.0) {
             *object.pointer_mut(field).unwrap() = value.clone();
@@ -291,7 +296,7 @@ fn merge(key: &str, object: &mut Value, wanted: &Value) {
     }
 }
 
-/// The object after the operations of a JSON patch, unless it is of another version than they say.
+/// Applies a JSON patch, unless the object has another resource version.
 fn operated(mut object: Value, operations: &Value) -> Option<Value> {
     for operation in operations.as_array().unwrap() {
         let path = operation["path"].as_str().unwrap();
@@ -312,7 +317,7 @@ fn operated(mut object: Value, operations: &Value) -> Option<Value> {
     Some(object)
 }
 
-/// Whether the data of an object can never be changed.
+/// Whether the data of an object are immutable.
 fn is_fixed(plural: &str, object: &Value) -> bool {
     plural == "controllerrevisions" || object["immutable"] == true
 }

@@ -1,6 +1,4 @@
-//! The objects of a cluster in memory, and what Kubernetes itself does to them.
-//!
-//! Comes in: writes, the time, the fates of pods. Goes out: objects. Never: a decision of the operator's.
+//! The objects of a fake cluster, and what Kubernetes does to them.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +8,28 @@ use serde_json::{Value, json};
 use super::fake_api_server::InjectedFault;
 use crate::labels::{MODEL_UID, REVISION};
 
-/// A plural, a namespace and a name.
+/// Plural, namespace and name.
 pub(crate) type Key = (String, String, String);
 
-/// What becomes of the pods of a revision.
+/// The behaviour of the pods of a revision.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum PodBehavior {
-    /// They train and serve.
+    /// They train and become ready.
     #[default]
     Healthy,
-    /// They train and never get ready.
+    /// They train and never become ready.
     NeverReady,
-    /// They train for ever.
+    /// They never finish training.
     TrainsForever,
-    /// Their preparation refuses, for this word.
+    /// `prepare` refuses with this code.
     Refused(&'static str),
-    /// Those that are ready stay so; the preparation of others refuses, for this word.
+    /// Ready pods stay ready; `prepare` of others refuses with this code.
     RefusesReplacements(&'static str),
-    /// They train, and `serve` ends again and again because it refuses, for this word.
+    /// They train, and `serve` refuses with this code and restarts.
     FailsSelfTest(&'static str),
-    /// They stay in this status.
+    /// They keep this status.
     HasStatus(Value),
-    /// As good, with an artifact of each pod's own.
+    /// They become ready, each with a different artifact.
     DifferentArtifacts,
 }
 
@@ -41,27 +39,27 @@ pub(crate) struct FakeCluster {
     pub(crate) objects: BTreeMap<Key, Value>,
     pub(crate) now: Timestamp,
     pub(crate) behaviors: BTreeMap<String, PodBehavior>,
-    /// Every write of the operator, as a verb and what it was done to.
+    /// All writes of the operator, as verb and object.
     pub(crate) writes: Vec<String>,
-    /// Every object that was read by its name, with its content or without.
+    /// All objects that were read by name.
     pub(crate) reads: Vec<String>,
     /// The path of every list.
     pub(crate) lists: Vec<String>,
     pub(crate) events: Vec<String>,
-    /// After how many more writes the API server fails, once.
+    /// Number of writes before one fails.
     pub(crate) fails_after_writes: Option<usize>,
-    /// Requests that something is_namespace_terminating wrong with.
+    /// Injected faults.
     pub(crate) injected_faults: Vec<InjectedFault>,
-    /// A field of objects of this plural that a webhook sets at each apply.
+    /// Plural, field and value that a webhook sets on each apply.
     pub(crate) webhook: Option<(&'static str, &'static str, Value)>,
-    /// What was applied to each object last.
+    /// Last applied manifest of each object.
     pub(crate) applied: BTreeMap<Key, Value>,
-    /// Whether the controllers that write `EndpointSlices` are dead.
+    /// Whether the controllers that write EndpointSlices have stopped.
     pub(crate) has_no_endpoints_controller: bool,
-    /// The namespace is being deleted: nothing is made in it any more.
+    /// The namespace is being deleted; nothing can be created in it.
     pub(crate) is_namespace_terminating: bool,
     version: u64,
-    /// How often an object of this name was removed.
+    /// Number of deletions by object.
     removed: BTreeMap<Key, usize>,
 }
 
@@ -94,7 +92,7 @@ impl FakeCluster {
         self.objects.iter().filter(move |((kind, ..), _)| kind == plural).map(|(_, object)| object)
     }
 
-    /// Stores an object as an API server does; the same again changes nothing.
+    /// Stores an object like an API server: an unchanged object keeps its resource version.
     pub(crate) fn store(&mut self, key: Key, mut object: Value) -> Value {
         let before = self.objects.get(&key);
         let kept = |field: &str| before.map(|before| before["metadata"][field].clone());
@@ -129,7 +127,7 @@ impl FakeCluster {
         removed
     }
 
-    /// What has an owner that is gone is_namespace_terminating too.
+    /// Deletes objects whose owner is gone.
     fn collect_garbage(&mut self) {
         loop {
             let uids: Vec<_> =
@@ -145,12 +143,12 @@ impl FakeCluster {
         }
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub(crate) fn advance_time(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
     }
 
-    /// One step of Kubernetes: Deployments make and delete pods, and each pod goes one step towards its fate.
+    /// One step of the cluster: Deployments create and delete pods, and each pod advances.
     pub(crate) fn step(&mut self) {
         for key in self.keys("deployments") {
             let deployment = self.objects[&key].clone();
@@ -194,7 +192,7 @@ impl FakeCluster {
     fn scale(&mut self, key: &Key, deployment: &Value) {
         let wanted = usize::try_from(deployment["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap();
         let mut pods = self.pods_of(key);
-        // As a ReplicaSet does: those that are not ready go first.
+        // Like a ReplicaSet: pods that are not ready are deleted first.
         pods.sort_by_key(|pod| !is_ready(&self.objects[pod]));
         for pod in pods.iter().skip(wanted) {
             self.remove(pod);
@@ -213,14 +211,14 @@ impl FakeCluster {
         }
     }
 
-    /// Pending, preparing, and then what its fate is.
+    /// Advances a pod: pending, preparing, then according to its behaviour.
     fn advance(&mut self, key: &Key) {
         let mut pod = self.objects[key].clone();
         let revision = pod["metadata"]["labels"][REVISION].as_str().unwrap().to_owned();
         let behavior = self.behaviors.get(&revision).cloned().unwrap_or_default();
         let prepare = &pod["status"]["initContainerStatuses"][0]["state"];
         let ended = &prepare["terminated"];
-        // A pod prepares once.
+        // `prepare` runs once per pod.
         let is_refused = ended["message"].as_str().is_some_and(|message| message.contains("refused"));
         if is_refused || (matches!(behavior, PodBehavior::RefusesReplacements(_)) && is_ready(&pod)) {
             return;
@@ -260,7 +258,7 @@ impl FakeCluster {
         self.store(key.clone(), deployment);
     }
 
-    /// The pods of a Deployment, the oldest first.
+    /// The pods of a Deployment, oldest first.
     fn pods_of(&self, key: &Key) -> Vec<Key> {
         let of = &self.objects[key]["spec"]["selector"]["matchLabels"];
         let pods =
@@ -291,7 +289,7 @@ fn is_ready(pod: &Value) -> bool {
 }
 
 fn refusal(word: &str) -> Value {
-    json!({"refused": {"code": word, "message": "as it was told"}})
+    json!({"refused": {"code": word, "message": "test refusal"}})
 }
 
 fn prepared(report: &Value, ready: bool, since: &str) -> Value {

@@ -1,7 +1,4 @@
-//! An operator on a cluster in memory.
-//!
-//! Comes in: manifests and edits. Goes out: passes until nothing happens any more, with what must never happen
-//! checked after each. Never: a pass on objects of two times; watches that lag are told so by name.
+//! The test harness: an operator on a fake cluster, with invariants checked after each reconcile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,7 +24,7 @@ use crate::pod::template::PredictorRuntime;
 use crate::reconcile::{Context, reconcile_at, retry_delay};
 use crate::spec_resolver::SpecResolver;
 
-/// A model of made up rows, with two pods.
+/// A model with synthetic data and two pods.
 pub(crate) const SYNTHETIC: &str = "
 apiVersion: canopy.rs/v1alpha1
 kind: PredictorModel
@@ -38,13 +35,13 @@ spec:
   replicas: 2
 ";
 
-/// Who may call predictors.
+/// Clients of predictors.
 pub(crate) const CALLERS: &str = r#"{
     "predict": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "canopy-system"}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "canopy-gateway"}}}],
     "metrics": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
 }"#;
-/// The kinds of children.
+/// Watched kinds of children.
 const KINDS: [&str; 8] = [
     "deployments",
     "controllerrevisions",
@@ -56,16 +53,16 @@ const KINDS: [&str; 8] = [
     "pods",
 ];
 
-/// An operator on a cluster in memory.
+/// An operator on a fake cluster.
 pub(crate) struct Harness {
     pub(crate) cluster: Arc<Mutex<FakeCluster>>,
     writers: Writers,
     context: Context,
-    /// The revision that was selected when last looked at.
+    /// The revision that was selected at the last check.
     selected: Option<String>,
-    /// How often another revision was selected.
+    /// Number of switches to another revision.
     pub(crate) switches: usize,
-    /// After how long each pass that failed is to be tried again.
+    /// Delays after failed reconciles.
     pub(crate) delays: Vec<Duration>,
 }
 
@@ -78,12 +75,12 @@ impl Harness {
         harness
     }
 
-    /// What writes for the operator.
+    /// The writer of the operator.
     pub(crate) fn apply_cluster(&self) -> Cluster {
         self.context.cluster.clone()
     }
 
-    /// Has the API server do this wrong with the next requests of this kind.
+    /// Injects a fault into the next requests of this kind.
     pub(crate) fn inject_fault(&self, method: &'static str, path: &str, times: usize, how: Fault) {
         self.cluster().injected_faults.push(InjectedFault { method, path: path.to_owned(), times, how });
     }
@@ -118,13 +115,13 @@ impl Harness {
         self.cluster().remove(&key(plural, "shop", name)).unwrap();
     }
 
-    /// What the pods of the revision that is asked for next will do.
+    /// Sets the behaviour of the pods of the target revision.
     pub(crate) fn set_next_behavior(&self, behavior: PodBehavior) {
         let revision = self.target_revision();
         self.cluster().behaviors.insert(revision, behavior);
     }
 
-    /// The revision that the spec asks for.
+    /// The target revision.
     pub(crate) fn target_revision(&self) -> String {
         let model = self.model();
         let mut data = canopy_resource::manifest::ConfigMaps::default();
@@ -138,29 +135,29 @@ impl Harness {
         serde_json::from_value(self.cluster().get("predictormodels", "iris").unwrap().clone()).unwrap()
     }
 
-    /// The operator ends, and another starts, which runs another predictor.
+    /// Restarts the operator with another predictor image.
     pub(crate) fn restart_operator(&mut self, image: &str) {
         self.restart_operator_with_runtime(runtime(image));
     }
 
-    /// The same, for one that tells predictors more.
+    /// Restarts the operator with other settings of predictors.
     pub(crate) fn restart_operator_with_runtime(&mut self, runtime: PredictorRuntime) {
         (self.writers, self.context) = operator(&self.cluster, runtime);
     }
 
-    /// The operator ends, and another starts, which limits who may call predictors, or does not.
+    /// Restarts the operator with or without restricted clients.
     pub(crate) fn restart_operator_with_callers(&mut self, callers: Option<&str>) {
         self.restart_operator("predictor:1");
         self.context.callers = callers.map(|callers| callers.parse().unwrap());
     }
 
-    /// One pass on what is there.
+    /// Reconciles after all watches have caught up.
     pub(crate) async fn reconcile(&mut self) -> Result<Option<Duration>, CallError> {
         self.watch(&KINDS);
         self.reconcile_without_watch_events().await
     }
 
-    /// One pass on what the watches saw last.
+    /// Reconciles with the state that the watches delivered last.
     pub(crate) async fn reconcile_without_watch_events(&mut self) -> Result<Option<Duration>, CallError> {
         let now = self.cluster().now;
         let ended = match self.context.stores.models.state().first() {
@@ -180,7 +177,7 @@ impl Harness {
         ended
     }
 
-    /// The watches of models and of these kinds catch up.
+    /// Lets the watches of models and of these kinds catch up.
     pub(crate) fn watch(&mut self, plurals: &[&str]) {
         let cluster = self.cluster.clone();
         let cluster = cluster.lock().unwrap();
@@ -215,11 +212,11 @@ impl Harness {
         }
     }
 
-    /// Passes and steps of Kubernetes until neither changes anything; time stands still.
+    /// Reconciles and advances the cluster until nothing changes, at a fixed time.
     pub(crate) async fn settle(&mut self) {
         for _ in 0..50 {
             let before = self.cluster().objects.clone();
-            // What failed is tried again.
+            // A failed reconcile is retried.
             let passed = self.reconcile().await.is_ok();
             self.cluster().step();
             self.check_invariants();
@@ -230,7 +227,7 @@ impl Harness {
         panic!("nothing settles: {:#?}", self.cluster().writes);
     }
 
-    /// Checks what must never happen, whoever failed and when.
+    /// Checks that a ready revision is only replaced by one with all replicas ready.
     fn check_invariants(&mut self) {
         let selected = self.selected_by("iris-pods");
         let (before, cluster) = (self.selected.clone(), self.cluster.clone());
@@ -264,7 +261,7 @@ impl Harness {
         Some(service["spec"]["selector"][REVISION].as_str()?.to_owned())
     }
 
-    /// Each revision with its wanted and its ready pods.
+    /// Desired and ready replicas by revision.
     pub(crate) fn revisions(&self) -> BTreeMap<String, (i64, i64)> {
         let cluster = self.cluster();
         let deployments = cluster.of_kind("deployments").map(|deployment| {
@@ -275,7 +272,7 @@ impl Harness {
         deployments.collect()
     }
 
-    /// The conditions, each as one line.
+    /// The conditions, one line each.
     pub(crate) fn conditions(&self) -> Vec<String> {
         let status = self.model().status.unwrap_or_default();
         let line = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
@@ -302,7 +299,7 @@ fn runtime(image: &str) -> PredictorRuntime {
     PredictorRuntime { image: image.to_owned(), ..PredictorRuntime::default() }
 }
 
-/// What the watch of users' `ConfigMap`s shows.
+/// Delivers a list of the `ConfigMap`s of users.
 fn list(spec_resolver: &SpecResolver, cluster: &FakeCluster) {
     spec_resolver.list_started();
     for object in cluster.of_kind("configmaps") {
@@ -319,7 +316,7 @@ where
 {
     writer.apply_watcher_event(&Event::Init);
     for object in cluster.of_kind(plural) {
-        // The operator watches its own objects alone, but all models.
+        // The operator watches its own objects and all models.
         let label = &object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
         if plural == "predictormodels" || *label == json!("canopy-operator") {
             let object = serde_json::from_value(object.clone()).unwrap();

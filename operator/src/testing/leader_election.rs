@@ -1,4 +1,5 @@
-//! The Lease over time, as in client-go's tests of its election: holders that are silent, slow, or answered late.
+//! Leader election over time, like the tests of client-go: holders that are silent, slow, or whose responses are
+//! late.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::controller::leader::{Candidate, Election};
 const LEASES: &str = "kube-system";
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A process that stands for the Lease.
+/// A candidate process.
 struct Process {
     election: Election,
     fence: Fence,
@@ -37,7 +38,7 @@ fn process(cluster: &Arc<Mutex<FakeCluster>>, identity: &str, installation: &str
 
 impl Process {
     async fn wins(&mut self) {
-        let gate = self.readiness.gate("lease", "not asked for yet");
+        let gate = self.readiness.gate("lease", "leader election has not started");
         self.election.acquire(&gate, &self.fence).await;
     }
 }
@@ -58,7 +59,7 @@ fn holder(cluster: &Arc<Mutex<FakeCluster>>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_is_silent_is_followed_by_another_after_the_time_of_the_lease() {
+async fn another_process_takes_an_unrenewed_lease_after_its_duration() {
     let cluster = new_cluster();
     let mut first = process(&cluster, "a", "x");
     first.wins().await;
@@ -70,7 +71,7 @@ async fn a_holder_that_is_silent_is_followed_by_another_after_the_time_of_the_le
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_renews_is_not_followed_until_it_lets_go() {
+async fn a_renewed_lease_is_not_taken_until_it_is_released() {
     let cluster = new_cluster();
     let mut first = process(&cluster, "a", "x");
     first.wins().await;
@@ -91,7 +92,7 @@ async fn a_holder_that_renews_is_not_followed_until_it_lets_go() {
     assert!(began.elapsed() <= 3 * SECOND, "{:?}", began.elapsed());
 }
 
-/// What one thing that goes wrong with renewals costs.
+/// Whether the Lease is still held after a fault in renewals, and for how long.
 async fn renewals(method: &'static str, times: usize, how: Fault) -> (bool, Duration) {
     let cluster = new_cluster();
     let mut first = process(&cluster, "a", "x");
@@ -104,10 +105,10 @@ async fn renewals(method: &'static str, times: usize, how: Fault) -> (bool, Dura
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_renewal_that_goes_wrong_does_not_cost_the_lease() {
+async fn one_failed_renewal_does_not_lose_the_lease() {
     for how in [
         Fault::HangsBefore,
-        // It was done: the next one meets a version of the Lease that it does not know, and looks who wrote it.
+        // The write took effect, so the next renewal meets an unknown version of the Lease and must check its holder.
         Fault::HangsAfter,
         Fault::FailsBefore(500),
         Fault::FailsAfter(504),
@@ -123,7 +124,7 @@ async fn one_renewal_that_goes_wrong_does_not_cost_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_whose_renewals_all_fail_stops_at_the_deadline() {
+async fn a_holder_whose_renewals_all_fail_stops_at_the_renew_deadline() {
     for how in [Fault::HangsBefore, Fault::HangsAfter, Fault::FailsBefore(500)] {
         let (held, after) = renewals("PUT", usize::MAX, how).await;
         assert!(!held && after == 10 * SECOND, "{how:?}: {held} after {after:?}");
@@ -131,7 +132,7 @@ async fn a_holder_whose_renewals_all_fail_stops_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_deleted_is_made_again_by_its_holder() {
+async fn a_deleted_lease_is_recreated_by_its_holder() {
     let cluster = new_cluster();
     let mut first = process(&cluster, "a", "x");
     first.wins().await;
@@ -142,7 +143,7 @@ async fn a_lease_that_was_deleted_is_made_again_by_its_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_lease_says_of_its_duration_neither_shortens_nor_lengthens_the_wait() {
+async fn the_duration_in_the_lease_is_ignored() {
     for seconds in [0, 1, 1_000_000] {
         let cluster = new_cluster();
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -157,7 +158,7 @@ async fn what_a_lease_says_of_its_duration_neither_shortens_nor_lengthens_the_wa
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_installation_says_why_it_does_not_lead_and_leads_once_the_first_is_gone() {
+async fn a_second_installation_is_not_ready_and_leads_once_the_first_is_gone() {
     let cluster = new_cluster();
     let mut first = process(&cluster, "a", "canopy-system/canopy");
     first.wins().await;
@@ -165,12 +166,13 @@ async fn a_second_installation_says_why_it_does_not_lead_and_leads_once_the_firs
     assert!(timeout(5 * SECOND, other.wins()).await.is_err());
     assert_eq!(
         other.readiness.check(),
-        Err("lease: another installation of Canopy, canopy-system/canopy, leads in this cluster by a: this one does \
-             nothing; uninstall one of them"
+        Err("lease: another installation of Canopy, canopy-system/canopy, leads in this cluster (holder a), so this \
+             one is inactive; uninstall one of them"
             .to_owned())
     );
 
-    // The pods of the first are replaced: the next of them leads, though the other looks as often.
+    // When the pods of the first installation are replaced, the next of them must lead although the other polls as
+    // often.
     let election = first.election.renew_until(first.fence.clone(), std::future::ready(())).await.unwrap();
     first.fence.close();
     election.release().await;
@@ -181,12 +183,12 @@ async fn a_second_installation_says_why_it_does_not_lead_and_leads_once_the_firs
     }
     assert_eq!(holder(&cluster), "c");
 
-    // The first is gone for good.
+    // The first installation is gone.
     other.wins().await;
     assert_eq!((holder(&cluster).as_str(), other.readiness.check()), ("b", Ok(())));
 }
 
-/// A process that begins anew whenever it loses the Lease, as Kubernetes has it do. All its fences are kept.
+/// A process that restarts whenever it loses the Lease, as in Kubernetes. All its fences are kept.
 async fn live(
     cluster: Arc<Mutex<FakeCluster>>,
     identity: &'static str,
@@ -201,7 +203,7 @@ async fn live(
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_goes_wrong_no_two_processes_may_write_at_once_and_one_leads_in_the_end() {
+async fn under_all_faults_at_most_one_process_may_write_and_one_leads_in_the_end() {
     let late = [1, 4, 9, 12, 16, 20, 31].map(|seconds| seconds * SECOND);
     let all = late.map(Fault::AnswersLate).into_iter().chain(late.map(Fault::ActsLate));
     let all = all.chain([
@@ -219,7 +221,7 @@ async fn whatever_goes_wrong_no_two_processes_may_write_at_once_and_one_leads_in
                 ["a", "b"].map(|identity| tokio::spawn(live(cluster.clone(), identity, fences.clone())));
             for tenth in 0..1800 {
                 if tenth == 600 {
-                    // And once more, while one leads.
+                    // Once more, while one process leads.
                     inject_fault(&cluster, (method, "leases"), times, how);
                 }
                 sleep(SECOND / 10).await;

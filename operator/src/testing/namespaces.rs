@@ -1,4 +1,4 @@
-//! The lists of models of several namespaces.
+//! Discovery Services of several namespaces.
 
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -10,7 +10,7 @@ use super::harness::{Harness, SYNTHETIC};
 use crate::controller::discovery_service;
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_whose_calls_hang_or_fail_delays_no_other() {
+async fn a_namespace_with_failing_or_hanging_calls_does_not_delay_others() {
     for how in [Fault::HangsBefore, Fault::FailsBefore(500)] {
         let mut harness = Harness::new(SYNTHETIC);
         let mut other = harness.cluster().get("predictormodels", "iris").unwrap().clone();

@@ -1,4 +1,4 @@
-//! Who may call the pods of a model.
+//! The `NetworkPolicy` of a model.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn expected() -> Value {
 }
 
 #[tokio::test]
-async fn a_model_is_shielded_before_it_has_pods() {
+async fn the_network_policy_is_created_before_the_pods() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.reconcile().await.unwrap();
     assert_eq!(spec(&harness), Some(expected()));
@@ -40,7 +40,7 @@ async fn a_model_is_shielded_before_it_has_pods() {
 }
 
 #[tokio::test]
-async fn whatever_is_added_to_a_policy_is_taken_out_again() {
+async fn additions_to_the_network_policy_are_removed() {
     let edits: [fn(&mut Value); 6] = [
         |spec| spec["ingress"].as_array_mut().unwrap().push(json!({})),
         |spec| drop(spec["ingress"][1].as_object_mut().unwrap().remove("from")),
@@ -64,7 +64,7 @@ async fn whatever_is_added_to_a_policy_is_taken_out_again() {
 }
 
 #[tokio::test]
-async fn a_list_without_peers_admits_none_rather_than_all() {
+async fn an_empty_list_of_peers_allows_no_client() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.restart_operator_with_callers(Some(r#"{"predict": [{"podSelector": {}}], "metrics": []}"#));
     harness.settle().await;
@@ -77,7 +77,7 @@ async fn a_list_without_peers_admits_none_rather_than_all() {
 }
 
 #[tokio::test]
-async fn an_operator_that_limits_nothing_removes_the_policies_that_were_made_and_no_others() {
+async fn without_callers_only_own_network_policies_are_deleted() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.restart_operator_with_callers(None);
@@ -94,7 +94,7 @@ async fn an_operator_that_limits_nothing_removes_the_policies_that_were_made_and
 }
 
 #[tokio::test]
-async fn a_change_of_callers_changes_the_policy_and_no_pod() {
+async fn a_change_of_callers_updates_the_network_policy_and_no_pod() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.cluster().writes.clear();

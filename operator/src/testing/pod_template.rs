@@ -1,18 +1,18 @@
-//! What the owner of a cluster says about the pods of all models.
+//! Cluster-wide settings in the pods of all models.
 
 use serde_json::{Value, json};
 
 use super::harness::{Harness, SYNTHETIC};
 use crate::pod::template::PredictorRuntime;
 
-/// The pod template of the revision that the spec asks for.
+/// The pod spec of the target revision.
 fn template(harness: &Harness) -> Value {
     let name = format!("iris-{}", harness.target_revision());
     harness.cluster().get("deployments", &name).unwrap()["spec"]["template"]["spec"].clone()
 }
 
 #[tokio::test]
-async fn training_has_a_limit_of_memory_and_the_model_a_limit_of_disk_where_nothing_is_said() {
+async fn defaults_limit_training_memory_and_disk() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let pod = template(&harness);
@@ -27,7 +27,7 @@ async fn training_has_a_limit_of_memory_and_the_model_a_limit_of_disk_where_noth
 }
 
 #[tokio::test]
-async fn what_the_owner_changes_counts_for_new_revisions_and_restarts_no_pod() {
+async fn changed_defaults_apply_to_new_revisions_and_restart_no_pod() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let before = template(&harness);

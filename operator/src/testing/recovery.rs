@@ -1,4 +1,4 @@
-//! Pods that will not become ready: what is told of them, and how a model recovers without anyone's help.
+//! Pods that will not become ready: their diagnosis and the recovery of the model.
 
 use canopy_resource::status::RefusedRevision;
 
@@ -12,7 +12,7 @@ async fn serving() -> Harness {
     harness
 }
 
-/// The same, of which one pod was lost and the next is refused, as where its file was changed meanwhile.
+/// The same after one pod was lost and its replacement refuses, for example because its file has changed.
 async fn refused() -> (Harness, String) {
     let mut harness = serving().await;
     let revision = harness.target_revision();
@@ -22,7 +22,7 @@ async fn refused() -> (Harness, String) {
     (harness, revision)
 }
 
-/// Lets time pass, and the operator look again when it asked to.
+/// Advances time and reconciles.
 async fn wait(harness: &mut Harness, seconds: i64) {
     harness.cluster().advance_time(seconds);
     harness.settle().await;
@@ -39,10 +39,10 @@ fn uid(harness: &Harness, pod: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_refused_pod_of_a_revision_that_has_served_is_the_reason_and_the_others_serve_on() {
+async fn a_refused_replacement_pod_is_reported_while_the_others_serve() {
     let (harness, revision) = refused().await;
     let expected_message = format!(
-        "DigestMismatch: pod iris-{revision}-1 cannot serve, and is replaced after a pause: as it was told"
+        "DigestMismatch: pod iris-{revision}-1 cannot serve and will be replaced after a delay: test refusal"
     );
     let conditions = harness.conditions();
     assert_eq!(
@@ -57,7 +57,7 @@ async fn a_refused_pod_of_a_revision_that_has_served_is_the_reason_and_the_other
 }
 
 #[tokio::test]
-async fn it_recovers_by_itself_once_the_file_is_back() {
+async fn a_model_recovers_once_the_file_is_restored() {
     let (mut harness, revision) = refused().await;
     let pod = format!("iris-{revision}-1");
     let first = uid(&harness, &pod);
@@ -79,7 +79,7 @@ async fn it_recovers_by_itself_once_the_file_is_back() {
 }
 
 #[tokio::test]
-async fn pauses_between_two_pods_grow_up_to_five_minutes() {
+async fn delays_between_replacements_grow_up_to_five_minutes() {
     let (mut harness, revision) = refused().await;
     let pod = format!("iris-{revision}-1");
     let mut pauses = Vec::new();
@@ -94,7 +94,7 @@ async fn pauses_between_two_pods_grow_up_to_five_minutes() {
 }
 
 #[tokio::test]
-async fn all_pods_are_replaced_where_all_are_refused() {
+async fn all_refused_pods_are_replaced() {
     let (mut harness, revision) = refused().await;
     harness.delete("pods", &format!("iris-{revision}-0"));
     harness.settle().await;
@@ -110,7 +110,7 @@ async fn all_pods_are_replaced_where_all_are_refused() {
 }
 
 #[tokio::test]
-async fn a_first_revision_that_is_refused_is_not_tried_again() {
+async fn a_refused_first_revision_is_not_retried() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.set_next_behavior(PodBehavior::Refused("digest_mismatch"));
     harness.settle().await;
@@ -123,7 +123,7 @@ async fn a_first_revision_that_is_refused_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn an_artifact_that_fails_its_proof_is_told_and_its_pod_is_replaced() {
+async fn a_failed_self_test_is_reported_and_its_pod_is_replaced() {
     for (word, expected) in [("artifact_corrupt", "ArtifactCorrupt"), ("golden_mismatch", "GoldenMismatch")] {
         let mut harness = Harness::new(SYNTHETIC);
         harness.set_next_behavior(PodBehavior::FailsSelfTest(word));
@@ -132,7 +132,7 @@ async fn an_artifact_that_fails_its_proof_is_told_and_its_pod_is_replaced() {
         assert_eq!(
             harness.conditions()[1],
             format!(
-                "Ready False {expected}: container serve of pod iris-{revision}-0 ended with status 1: as it was told"
+                "Ready False {expected}: container serve of pod iris-{revision}-0 exited with status 1: test refusal"
             )
         );
         let pod = format!("iris-{revision}-0");
@@ -146,7 +146,7 @@ async fn an_artifact_that_fails_its_proof_is_told_and_its_pod_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_pod_that_takes_no_step_for_ten_minutes_is_named() {
+async fn a_pod_without_progress_for_ten_minutes_is_reported() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.set_next_behavior(PodBehavior::NeverReady);
     harness.settle().await;
@@ -160,7 +160,7 @@ async fn a_pod_that_takes_no_step_for_ten_minutes_is_named() {
     assert_eq!(
         harness.conditions()[1],
         format!(
-            "Ready False PodsNotReady: pod iris-{revision}-0 is not ready and has taken no step for 10 minutes: see \
+            "Ready False PodsNotReady: pod iris-{revision}-0 is not ready and has made no progress for 10 minutes; check \
              kubectl describe pod iris-{revision}-0 and its log"
         )
     );
@@ -171,7 +171,7 @@ async fn a_pod_that_takes_no_step_for_ten_minutes_is_named() {
 }
 
 #[tokio::test]
-async fn a_pod_of_a_revision_that_serves_is_named_where_it_trains_for_too_long() {
+async fn a_replacement_pod_that_exceeds_the_training_deadline_is_reported() {
     let mut harness = serving().await;
     let revision = harness.target_revision();
     harness.set_next_behavior(PodBehavior::TrainsForever);
@@ -190,7 +190,7 @@ async fn a_pod_of_a_revision_that_serves_is_named_where_it_trains_for_too_long()
     assert_eq!(harness.revisions()[&revision], (2, 1), "it may still end well");
 }
 
-/// A model whose training takes longer than it may.
+/// A model whose training exceeds its deadline.
 async fn late() -> (Harness, String) {
     let mut harness =
         Harness::new(&SYNTHETIC.replace("{randomForest: {}}", "{randomForest: {}}, deadlineSeconds: 30"));
@@ -202,13 +202,13 @@ async fn late() -> (Harness, String) {
 }
 
 #[tokio::test]
-async fn training_that_takes_too_long_is_tried_again_after_growing_pauses() {
+async fn training_that_exceeds_its_deadline_is_retried_with_backoff() {
     let (mut harness, revision) = late().await;
     let mut pauses = Vec::new();
     for attempt in 1..=7 {
         let expected_message = format!(
             "Ready False DeadlineExceeded: pod iris-{revision}-0 did not finish training within 30 s: raise \
-             spec.train.deadlineSeconds or spec.train.resources, or train on less. Attempt {attempt}; the next is at "
+             spec.train.deadlineSeconds or spec.train.resources, or reduce the training data (attempt {attempt}, next retry at "
         );
         assert!(harness.conditions()[1].starts_with(&expected_message), "{:?}", harness.conditions());
         assert_eq!(harness.revisions(), [(revision.clone(), (0, 0))].into());
@@ -226,7 +226,7 @@ async fn training_that_takes_too_long_is_tried_again_after_growing_pauses() {
 }
 
 #[tokio::test]
-async fn training_that_was_too_slow_once_may_go_well_the_next_time() {
+async fn a_retry_after_an_exceeded_deadline_can_succeed() {
     let (mut harness, revision) = late().await;
     harness.set_next_behavior(PodBehavior::Healthy);
     wait(&mut harness, 120).await;
@@ -235,7 +235,7 @@ async fn training_that_was_too_slow_once_may_go_well_the_next_time() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_an_earlier_operator_took_for_good_is_tried_again() {
+async fn an_exceeded_deadline_recorded_by_an_earlier_version_is_retried() {
     let (mut harness, revision) = late().await;
     harness.edit("predictormodels", "iris", |model| {
         let refused = model["status"]["refused"].as_object_mut().unwrap();

@@ -1,4 +1,4 @@
-//! A change of revision, as people cause it.
+//! Changes of revision.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::fake_cluster::PodBehavior;
 use super::harness::{Harness, SYNTHETIC};
 use crate::pod::template::PredictorRuntime;
 
-/// A bench on which the model serves with both pods.
+/// A harness whose model serves with both pods.
 async fn serving() -> Harness {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
@@ -16,7 +16,7 @@ async fn serving() -> Harness {
 }
 
 #[tokio::test]
-async fn a_new_model_prepares_in_one_pod_and_then_gets_all_its_replicas() {
+async fn a_new_model_trains_in_one_pod_and_then_gets_all_replicas() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.reconcile().await.unwrap();
     let revision = harness.target_revision();
@@ -29,7 +29,7 @@ async fn a_new_model_prepares_in_one_pod_and_then_gets_all_its_replicas() {
 }
 
 #[tokio::test]
-async fn a_changed_spec_is_switched_to_once_when_all_its_pods_are_ready_and_the_old_ones_stay_for_a_while() {
+async fn a_new_revision_takes_over_once_all_its_pods_are_ready_and_the_old_one_is_kept_for_retire_seconds() {
     let mut harness = serving().await;
     let old = harness.target_revision();
     let uids: Vec<_> = harness.cluster().of_kind("pods").map(|pod| pod["metadata"]["uid"].clone()).collect();
@@ -59,7 +59,7 @@ async fn a_changed_spec_is_switched_to_once_when_all_its_pods_are_ready_and_the_
 }
 
 #[tokio::test]
-async fn passes_come_back_by_themselves_for_what_only_time_changes() {
+async fn time_based_changes_requeue_the_model() {
     let mut harness = serving().await;
     assert_eq!(harness.reconcile().await.unwrap(), None);
     harness.edit_spec(|spec| {
@@ -81,7 +81,7 @@ async fn passes_come_back_by_themselves_for_what_only_time_changes() {
 }
 
 #[tokio::test]
-async fn a_refused_revision_is_scaled_to_zero_and_not_tried_again_while_the_old_one_serves() {
+async fn a_refused_revision_is_scaled_to_zero_and_not_retried_while_the_old_one_serves() {
     let mut harness = serving().await;
     let old = harness.target_revision();
     harness.edit_spec(|spec| spec["train"]["gate"] = json!({"metric": "Accuracy", "min": "0.99"}));
@@ -93,7 +93,7 @@ async fn a_refused_revision_is_scaled_to_zero_and_not_tried_again_while_the_old_
     let refused = harness.model().status.unwrap().refused.unwrap();
     assert_eq!((refused.revision, refused.reason.as_str()), (new.clone(), "GateMissed"));
 
-    // Another operator, another image, and even good pods change nothing: only spec and data do.
+    // Neither another operator nor another image nor healthy pods retry it: only a change of spec or data does.
     harness.set_next_behavior(PodBehavior::Healthy);
     harness.restart_operator("predictor:2");
     harness.cluster().advance_time(600);
@@ -110,7 +110,7 @@ async fn a_refused_revision_is_scaled_to_zero_and_not_tried_again_while_the_old_
 }
 
 #[tokio::test]
-async fn a_first_revision_that_is_refused_gives_way_to_the_next_at_once() {
+async fn a_refused_first_revision_is_replaced_by_the_next_at_once() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.set_next_behavior(PodBehavior::Refused("data_invalid"));
     harness.settle().await;
@@ -123,7 +123,7 @@ async fn a_first_revision_that_is_refused_gives_way_to_the_next_at_once() {
 }
 
 #[tokio::test]
-async fn a_candidate_that_is_no_longer_asked_for_goes_at_once() {
+async fn an_obsolete_candidate_is_deleted_at_once() {
     let mut harness = serving().await;
     let old = harness.target_revision();
     harness.edit_spec(|spec| spec["version"] = "1.1".into());
@@ -137,7 +137,7 @@ async fn a_candidate_that_is_no_longer_asked_for_goes_at_once() {
 }
 
 #[tokio::test]
-async fn what_was_replaced_a_moment_ago_can_be_returned_to_without_training() {
+async fn a_rollback_within_retire_seconds_needs_no_training() {
     let mut harness = serving().await;
     let old = harness.target_revision();
     harness.edit_spec(|spec| spec["version"] = "1.1".into());
@@ -160,7 +160,7 @@ async fn what_was_replaced_a_moment_ago_can_be_returned_to_without_training() {
 }
 
 #[tokio::test]
-async fn scaling_makes_no_revision_and_reaches_the_revision_that_serves() {
+async fn scaling_changes_the_serving_revision_without_a_new_revision() {
     let mut harness = serving().await;
     let revision = harness.target_revision();
     for (replicas, budget) in [(5, true), (1, false), (0, false), (3, true)] {
@@ -173,7 +173,7 @@ async fn scaling_makes_no_revision_and_reaches_the_revision_that_serves() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_paused_is_touched() {
+async fn a_paused_model_is_not_changed() {
     let mut harness = serving().await;
     let old = harness.target_revision();
     harness.edit_spec(|spec| {
@@ -190,7 +190,7 @@ async fn nothing_that_is_paused_is_touched() {
 }
 
 #[tokio::test]
-async fn a_restart_that_is_asked_for_is_a_change_of_revision() {
+async fn a_requested_restart_is_a_new_revision() {
     let mut harness = serving().await;
     let old = harness.target_revision();
     harness.edit("predictormodels", "iris", |model| {
@@ -203,7 +203,7 @@ async fn a_restart_that_is_asked_for_is_a_change_of_revision() {
 }
 
 #[tokio::test]
-async fn a_newer_operator_does_not_restart_what_serves_and_repairs_it_as_it_was() {
+async fn an_operator_upgrade_keeps_pods_and_restores_their_original_template() {
     let mut harness = serving().await;
     let name = format!("iris-{}", harness.target_revision());
     let spec = harness.cluster().get("deployments", &name).unwrap()["spec"].clone();
@@ -218,7 +218,7 @@ async fn a_newer_operator_does_not_restart_what_serves_and_repairs_it_as_it_was(
 }
 
 #[tokio::test]
-async fn predictors_of_new_revisions_send_their_traces_to_where_the_operator_was_told() {
+async fn predictors_of_new_revisions_get_the_trace_settings_of_the_operator() {
     let mut harness = serving().await;
     let variables = |harness: &Harness| {
         let name = format!("iris-{}", harness.target_revision());
@@ -226,7 +226,7 @@ async fn predictors_of_new_revisions_send_their_traces_to_where_the_operator_was
         let pod = &deployment["spec"]["template"]["spec"];
         let of = |container: &Value| -> Vec<Value> {
             let all = container["env"].as_array().into_iter().flatten();
-            // What the serving config must be stands there too.
+            // The digest of the serving config is there too.
             all.filter(|variable| variable["name"] != "CANOPY_CONFIG_SHA256").cloned().collect()
         };
         assert_eq!(of(&pod["initContainers"][0]), Vec::<Value>::new(), "to prepare is not traced");
@@ -247,11 +247,11 @@ async fn predictors_of_new_revisions_send_their_traces_to_where_the_operator_was
 }
 
 #[tokio::test]
-async fn a_watch_that_lags_takes_no_old_revision_before_its_time() {
+async fn a_lagging_watch_does_not_delete_a_retired_revision_early() {
     let mut harness = serving().await;
     let old = harness.target_revision();
     harness.edit_spec(|spec| spec["version"] = "1.1".into());
-    // Whatever the other watches still show, the Service has both: who is selected, and who was, since when.
+    // The Service has the selector and the time of the switch, whatever the other watches deliver.
     for seen in
         [&["services"][..], &["deployments", "pods"], &["services"], &["deployments"], &["pods", "services"]]
     {

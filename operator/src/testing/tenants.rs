@@ -1,5 +1,5 @@
-//! A tenant who may write `ConfigMap`s and models, and objects of other namespaces: none of it decides what runs, or
-//! changes what another model says of itself.
+//! Tenants who may write `ConfigMap`s, models, and objects in other namespaces cannot change what runs, or the status
+//! of other models.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::harness::{Harness, SYNTHETIC};
 
 const UID: &str = "uid-predictormodels-iris";
 
-/// The labels by which the operator knows its own objects of a revision.
+/// The labels of objects of a revision.
 fn labels(revision: &str) -> Value {
     json!({
         "app.kubernetes.io/name": "canopy-predictor",
@@ -23,7 +23,7 @@ fn labels(revision: &str) -> Value {
     })
 }
 
-/// A pod that is root on its node.
+/// A pod template with privileges.
 fn evil(revision: &str) -> Value {
     let container = json!({"name": "serve", "image": "evil", "securityContext": {"privileged": true}});
     let volume = json!({"name": "node", "hostPath": {"path": "/"}});
@@ -31,7 +31,7 @@ fn evil(revision: &str) -> Value {
         "hostPID": true, "serviceAccountName": "admin", "containers": [container], "volumes": [volume]}})
 }
 
-/// What a tenant writes in the place of the serving config.
+/// A forged `ConfigMap` in place of the serving config.
 fn forged(name: &str, revision: &str) -> Value {
     let serving = json!({"model": "iris", "namespace": "shop", "revision": revision, "version": "1.0"});
     json!({
@@ -41,7 +41,7 @@ fn forged(name: &str, revision: &str) -> Value {
     })
 }
 
-/// `kubectl delete`, where it is there, and `kubectl create`.
+/// `kubectl delete --ignore-not-found` and `kubectl create`.
 fn put(harness: &Harness, namespace: &str, plural: &str, object: Value) {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
     let mut cluster = harness.cluster();
@@ -49,7 +49,7 @@ fn put(harness: &Harness, namespace: &str, plural: &str, object: Value) {
     cluster.store(key(plural, namespace, &name), object);
 }
 
-/// Nothing anywhere is what the tenant wished for.
+/// Checks that no object contains the forged content.
 #[track_caller]
 fn check_nothing_evil(harness: &Harness) {
     for plural in ["deployments", "pods", "controllerrevisions"] {
@@ -67,7 +67,7 @@ fn content(harness: &Harness, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_config_map_that_was_made_first_or_replaced_while_paused_decides_nothing() {
+async fn a_forged_config_map_does_not_affect_pods() {
     let mut untouched = Harness::new(SYNTHETIC);
     untouched.settle().await;
     let revision = untouched.target_revision();
@@ -96,11 +96,11 @@ async fn a_config_map_that_was_made_first_or_replaced_while_paused_decides_nothi
 }
 
 #[tokio::test]
-async fn a_config_map_that_is_not_watched_is_found_all_the_same() {
+async fn a_forged_config_map_outside_the_watch_is_replaced() {
     let mut harness = Harness::new(SYNTHETIC);
     let revision = harness.target_revision();
     let mut config = forged(&format!("iris-{revision}"), &revision);
-    // Only the label that lets the operator adopt it.
+    // Only the label by which the operator adopts it.
     config["metadata"]["labels"] = json!({"canopy.rs/model-uid": UID});
     put(&harness, "shop", "configmaps", config);
     harness.settle().await;
@@ -112,7 +112,7 @@ async fn a_config_map_that_is_not_watched_is_found_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_config_map_that_is_exchanged_while_it_serves_is_replaced_and_told() {
+async fn a_config_map_exchanged_while_serving_is_replaced_with_an_event() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let revision = harness.target_revision();
@@ -125,18 +125,18 @@ async fn a_config_map_that_is_exchanged_while_it_serves_is_replaced_and_told() {
     assert_eq!(content(&harness, &name), config);
     assert_eq!(harness.cluster().get("deployments", &name).unwrap()["spec"], deployment);
     let expected_message = format!(
-        "Warning Repaired ConfigMap shop/{name} was not what the operator wrote and was replaced; find out who may write it"
+        "Warning Repaired ConfigMap shop/{name} did not have the content that the operator wrote and was replaced; check who can write it"
     );
     assert_eq!(harness.cluster().events, [expected_message]);
     check_nothing_evil(&harness);
-    // What was found to be right is not read again.
+    // Correct content is not read again.
     harness.cluster().reads.clear();
     harness.settle().await;
     assert_eq!(harness.cluster().reads, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn objects_of_another_namespace_decide_nothing_and_say_nothing() {
+async fn objects_in_another_namespace_have_no_effect() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.edit_spec(|spec| spec["paused"] = true.into());
     harness.settle().await;
@@ -168,7 +168,7 @@ async fn objects_of_another_namespace_decide_nothing_and_say_nothing() {
     }
 }
 
-/// A pod that carries the labels of a revision and says that it was refused.
+/// A pod with the labels of a revision and a forged refusal.
 fn forged_pod(revision: &str) -> Value {
     let report = json!({"refused": {"code": "gate_missed", "message": "forged"}}).to_string();
     let ended = json!({"terminated": {"exitCode": 0, "message": report}});
@@ -180,7 +180,7 @@ fn forged_pod(revision: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_forged_pod_refuses_no_revision() {
+async fn a_forged_pod_cannot_refuse_a_revision() {
     let mut harness = Harness::new(SYNTHETIC);
     let revision = harness.target_revision();
     let name = format!("iris-{revision}");
@@ -195,7 +195,7 @@ async fn a_forged_pod_refuses_no_revision() {
         let mut pod = forged_pod(&revision);
         pod["metadata"]["name"] = format!("forged-{number}").into();
         pod["metadata"]["ownerReferences"] = owners;
-        // The garbage collector of this cluster would take what has an owner that is not there.
+        // Inserted directly: the garbage collector of the fake would remove a pod whose owner does not exist.
         harness.cluster().objects.insert(key("pods", "shop", &format!("forged-{number}")), pod);
     }
     harness.settle().await;
@@ -206,7 +206,7 @@ async fn a_forged_pod_refuses_no_revision() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_the_operator_did_not_write_is_not_used_and_is_replaced() {
+async fn a_forged_snapshot_is_replaced() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let revision = harness.target_revision();
@@ -222,14 +222,14 @@ async fn a_snapshot_that_the_operator_did_not_write_is_not_used_and_is_replaced(
     check_nothing_evil(&harness);
     assert!(harness.cluster().events.iter().any(|event| event.contains("ControllerRevision shop/iris-")));
 
-    // Nor is one that is simply gone missed by the pods.
+    // A deleted snapshot does not affect pods either.
     harness.delete("controllerrevisions", &name);
     harness.settle().await;
     assert_eq!(harness.cluster().get("deployments", &name).unwrap()["spec"], deployment);
     assert_eq!(harness.cluster().get("controllerrevisions", &name).unwrap()["data"], before["data"]);
 }
 
-/// A bench whose model serves with a copy of its data.
+/// A harness whose model serves with a data `ConfigMap`.
 async fn with_data() -> (Harness, String) {
     let mut harness = Harness::new(CSV);
     harness.apply(DATA);
@@ -246,7 +246,7 @@ fn exchanged(harness: &Harness, copy: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_copy_of_data_that_is_exchanged_is_made_again_from_the_same_data() {
+async fn an_exchanged_data_config_map_is_recreated_from_its_source() {
     let (mut harness, copy) = with_data().await;
     let before = content(&harness, &copy);
     put(&harness, "shop", "configmaps", exchanged(&harness, &copy));
@@ -258,7 +258,7 @@ async fn a_copy_of_data_that_is_exchanged_is_made_again_from_the_same_data() {
 }
 
 #[tokio::test]
-async fn a_copy_of_data_that_cannot_be_made_again_is_told_and_never_trained_on() {
+async fn a_lost_data_config_map_is_reported_and_forged_data_are_never_used() {
     let (mut harness, copy) = with_data().await;
     let revision = harness.target_revision();
     harness.delete("configmaps", "iris-data");
@@ -279,7 +279,7 @@ async fn a_copy_of_data_that_cannot_be_made_again_is_told_and_never_trained_on()
 }
 
 #[tokio::test]
-async fn data_are_read_when_they_change_and_not_in_every_pass() {
+async fn data_are_read_when_they_change_and_not_in_each_reconcile() {
     let (mut harness, _) = with_data().await;
     let reads = |harness: &Harness| {
         harness.cluster().reads.iter().filter(|read| *read == "configmaps iris-data").count()
@@ -291,7 +291,7 @@ async fn data_are_read_when_they_change_and_not_in_every_pass() {
     harness.edit_spec(|spec| spec["replicas"] = 3.into());
     harness.settle().await;
     assert_eq!(reads(&harness), 1, "{:?}", harness.cluster().reads);
-    // What another spec means is worked out anew.
+    // Another spec is resolved again.
     harness.edit_spec(|spec| spec["train"]["testPercent"] = 30.into());
     harness.settle().await;
     assert_eq!(reads(&harness), 2, "{:?}", harness.cluster().reads);

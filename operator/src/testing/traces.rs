@@ -1,4 +1,4 @@
-//! What a trace tells of a pass.
+//! Traces of reconciles.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::harness::{Harness, SYNTHETIC};
 
-/// A span: the number of the one it is part of, and its fields.
+/// A span: the id of its parent, and its fields.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     parent: Option<u64>,
@@ -29,7 +29,7 @@ impl Visit for Seen {
     }
 }
 
-/// The spans of traces that this thread has begun, in their order.
+/// The spans of this thread, in order.
 #[derive(Clone, Default)]
 struct Traces(Arc<Mutex<Vec<(u64, Seen)>>>);
 
@@ -48,8 +48,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Traces {
     }
 }
 
-/// While a process has one subscriber, a span that another thread meets first counts as wanted by nobody if that thread
-/// has none: other tests' threads must not decide for these.
+/// With a single subscriber in the process, a callsite that is first hit by a thread without subscriber is cached as
+/// disabled. A second subscriber prevents this.
 static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 impl Traces {
@@ -61,7 +61,7 @@ impl Traces {
         (traces, tracing::subscriber::set_default(subscriber))
     }
 
-    /// The pass that ran last, and the calls that were made in it.
+    /// The last reconcile and its calls.
     fn last(&self) -> (Seen, Vec<Seen>) {
         let all = self.0.lock().unwrap();
         let place = all.iter().rposition(|(_, seen)| seen.parent.is_none()).unwrap();
@@ -74,7 +74,7 @@ impl Traces {
 }
 
 #[tokio::test]
-async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
+async fn a_reconcile_is_a_trace_with_model_outcome_and_writes() {
     let (traces, _collecting) = Traces::collect();
     let mut harness = Harness::new(SYNTHETIC);
     harness.reconcile().await.unwrap();
@@ -93,7 +93,7 @@ async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
         "apply Service",
         "apply Service",
         "apply PodDisruptionBudget",
-        "report on PredictorModel",
+        "update status of PredictorModel",
     ];
     assert_eq!(names[..expected.len()], expected, "{names:?}");
     let written = {
@@ -108,7 +108,7 @@ async fn a_pass_is_a_trace_with_its_model_its_outcome_and_every_write() {
 }
 
 #[tokio::test]
-async fn a_pass_that_fails_is_marked_and_so_is_the_call_that_it_failed_in() {
+async fn a_failed_reconcile_and_its_failed_call_are_marked() {
     let (traces, _collecting) = Traces::collect();
     let mut harness = Harness::new(SYNTHETIC);
     harness.cluster().fails_after_writes = Some(1);

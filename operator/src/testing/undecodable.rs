@@ -1,4 +1,4 @@
-//! Models that this operator cannot decode, beside one that it can.
+//! Models that this operator cannot decode.
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ fn guarded(model: &Value) -> DeserializeGuard<PredictorModel> {
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_be_decoded_is_named_in_its_status_and_an_event() {
+async fn an_undecodable_model_is_reported_in_its_status_and_an_event() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let revision = harness.model().status.unwrap().revision;
@@ -31,7 +31,10 @@ async fn a_model_that_cannot_be_decoded_is_named_in_its_status_and_an_event() {
     drop(sender);
     report_undecodable::run(news, harness.apply_cluster()).await;
     let events = harness.cluster().events.join("\n");
-    assert!(events.starts_with("Warning SpecInvalid this operator cannot read the model: "), "{events}");
+    assert!(
+        events.starts_with("Warning SpecInvalid this version of the operator cannot decode the model: "),
+        "{events}"
+    );
     assert!(events.contains("R2"), "{events}");
     let conditions = harness.conditions();
     assert!(

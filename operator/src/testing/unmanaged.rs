@@ -1,11 +1,11 @@
-//! Objects of other people, of earlier models, and of nobody.
+//! Objects that the operator does not manage, or of earlier models.
 
 use serde_json::{Value, json};
 
 use super::fake_cluster::key;
 use super::harness::{Harness, SYNTHETIC};
 
-/// Stores an object that the operator did not make, under a name that the model needs.
+/// Stores an object of someone else under a name that the model needs.
 fn take(harness: &Harness, plural: &str, name: &str, mut metadata: Value) -> Value {
     metadata["name"] = name.into();
     let mut object = json!({"data": {"theirs": "yes"}});
@@ -14,7 +14,7 @@ fn take(harness: &Harness, plural: &str, name: &str, mut metadata: Value) -> Val
 }
 
 #[tokio::test]
-async fn an_object_of_somebody_else_is_never_touched_and_nothing_is_made_beside_it() {
+async fn an_unmanaged_object_is_never_changed_and_blocks_the_revision() {
     let revision = Harness::new(SYNTHETIC).target_revision();
     let config = format!("iris-{revision}");
     let names = [
@@ -34,7 +34,7 @@ async fn an_object_of_somebody_else_is_never_touched_and_nothing_is_made_beside_
         assert_eq!(harness.cluster().writes, ["status iris"], "{plural} {name}");
         let conditions = harness.conditions();
         let expected_message =
-            format!("shop/{name} was not made for this model; delete it or rename the model");
+            format!("shop/{name} does not belong to this model; delete it or rename the model");
         assert!(conditions[1].starts_with("Ready False NameTaken: "), "{conditions:?}");
         assert!(conditions[1].ends_with(&expected_message), "{conditions:?}");
         assert_eq!(harness.cluster().events.len(), 1, "{plural} {name}");
@@ -46,7 +46,7 @@ async fn an_object_of_somebody_else_is_never_touched_and_nothing_is_made_beside_
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_later_leaves_what_serves() {
+async fn a_name_taken_later_keeps_the_serving_revision() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.delete("services", "iris");
@@ -59,7 +59,7 @@ async fn a_name_that_is_taken_later_leaves_what_serves() {
 }
 
 #[tokio::test]
-async fn an_object_that_only_lost_its_owner_is_adopted_again() {
+async fn a_child_without_its_owner_reference_is_adopted() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let name = format!("iris-{}", harness.target_revision());
@@ -80,7 +80,7 @@ async fn an_object_that_only_lost_its_owner_is_adopted_again() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_changes_or_deletes_is_repaired_and_told_once() {
+async fn external_changes_and_deletions_are_repaired_with_one_event() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.assert_no_repair_event();
@@ -102,7 +102,7 @@ async fn what_somebody_else_changes_or_deletes_is_repaired_and_told_once() {
         harness.settle().await;
         assert_eq!(without(harness.cluster().get(plural, child).unwrap()), without(&before), "{child}");
         let expected_message = format!(
-            "Warning Repaired {kind} shop/{child} was changed by somebody else and is as it was again; change the model instead"
+            "Warning Repaired {kind} shop/{child} was changed outside the operator and has been restored; change the PredictorModel instead"
         );
         let repairs = |event: &&String| event.contains("Repaired");
         assert_eq!(harness.cluster().events.iter().filter(repairs).collect::<Vec<_>>(), [&expected_message]);
@@ -112,14 +112,14 @@ async fn what_somebody_else_changes_or_deletes_is_repaired_and_told_once() {
         harness.settle().await;
         assert_eq!(without(harness.cluster().get(plural, child).unwrap()), without(&before), "{child}");
         let expected_message = format!(
-            "Warning Repaired {kind} shop/{child} was deleted by somebody else and is there again; delete the model instead"
+            "Warning Repaired {kind} shop/{child} was deleted outside the operator and has been recreated; delete the PredictorModel instead"
         );
         assert!(harness.cluster().events.contains(&expected_message), "{:?}", harness.cluster().events);
     }
 }
 
 #[tokio::test]
-async fn an_object_that_lost_its_labels_is_known_by_its_owner() {
+async fn a_child_without_its_labels_is_recognised_by_its_owner() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.edit("services", "iris-pods", |object| object["metadata"]["labels"] = json!({}));
@@ -132,18 +132,20 @@ async fn an_object_that_lost_its_labels_is_known_by_its_owner() {
 }
 
 #[tokio::test]
-async fn what_is_left_of_an_earlier_model_of_the_name_is_waited_for() {
+async fn objects_of_a_deleted_model_of_the_same_name_are_awaited() {
     let mut harness = Harness::new(SYNTHETIC);
     let owner = json!([{"apiVersion": "canopy.rs/v1alpha1", "kind": "PredictorModel", "name": "iris",
         "uid": "uid-earlier-iris-before", "controller": true}]);
-    // The garbage collector has not come by yet: the earlier model is still there in its eyes.
+    // The garbage collector has not run yet.
     let earlier = json!({"metadata": {"name": "before"}});
     harness.cluster().store(key("earlier", "shop", "iris-before"), earlier);
     take(&harness, "services", "iris", json!({"ownerReferences": owner}));
     harness.reconcile().await.unwrap();
     let conditions = harness.conditions();
     assert!(
-        conditions[1].ends_with("is what is left of an earlier model of this name; it goes by itself"),
+        conditions[1].ends_with(
+            "belongs to a deleted model of the same name and will be garbage-collected; no action is needed"
+        ),
         "{conditions:?}"
     );
     harness.delete("earlier", "iris-before");
@@ -152,7 +154,7 @@ async fn what_is_left_of_an_earlier_model_of_the_name_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_deleted_leaves_nothing_behind() {
+async fn a_deleted_model_leaves_no_objects() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     harness.delete("predictormodels", "iris");
@@ -161,7 +163,7 @@ async fn a_model_that_is_deleted_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_model_whose_namespace_is_being_deleted_is_left_alone() {
+async fn a_model_in_a_terminating_namespace_is_not_changed() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let before = harness.conditions();

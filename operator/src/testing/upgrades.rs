@@ -1,4 +1,4 @@
-//! Revisions that an earlier operator made: it named them by the spelling of the spec, and kept the pod template in the
+//! Revisions of earlier versions, which named them by the spelling of the spec and stored the pod template in the
 //! `ConfigMap`.
 
 use canopy_resource::manifest::ConfigMaps;
@@ -8,7 +8,7 @@ use super::conditions::{CSV, DATA};
 use super::fake_cluster::PodBehavior;
 use super::harness::{Harness, SYNTHETIC};
 
-/// A bench as an operator of Canopy 0.1 left it: what the operator of today made, called and written as then.
+/// A cluster as Canopy 0.1 left it: objects of this version, renamed and rewritten.
 async fn earlier(manifest: &str) -> (Harness, String) {
     let mut harness = Harness::new(manifest);
     harness.apply(DATA);
@@ -46,7 +46,7 @@ fn without_digests(pod: &mut Value) {
     }
 }
 
-/// The name that Canopy 0.1 gave to the revision that is asked for.
+/// The name that Canopy 0.1 gave to the target revision.
 fn legacy_name(harness: &Harness) -> String {
     let mut data = ConfigMaps::default();
     for config_map in harness.cluster().of_kind("configmaps") {
@@ -60,7 +60,7 @@ fn uids(harness: &Harness, plural: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_serves_keeps_its_name_and_its_pods_and_is_written_down() {
+async fn a_revision_of_an_earlier_version_keeps_name_and_pods_and_gets_a_snapshot() {
     for manifest in [SYNTHETIC, CSV] {
         let (mut harness, old) = earlier(manifest).await;
         let (pods, config_maps) = (uids(&harness, "pods"), uids(&harness, "configmaps"));
@@ -77,7 +77,7 @@ async fn what_serves_keeps_its_name_and_its_pods_and_is_written_down() {
         assert_eq!(controller_revision["data"]["template"], deployment["template"]);
         harness.assert_no_repair_event();
 
-        // The same in other words is no change; something else is, and is named anew.
+        // An equivalent spec is no change; another spec is a new revision.
         harness.edit_spec(|spec| {
             spec["train"]["deadlineSeconds"] = 30.into();
             spec["train"]["standardize"] = true.into();
@@ -90,7 +90,7 @@ async fn what_serves_keeps_its_name_and_its_pods_and_is_written_down() {
         assert_eq!(harness.selected_by("iris"), Some(harness.target_revision()));
         assert_eq!(harness.revisions()[&old], (2, 2));
 
-        // While it is there, what was replaced can be returned to.
+        // A rollback to the replaced revision is possible while it is kept.
         harness.edit_spec(|spec| spec["version"] = "1.0".into());
         harness.settle().await;
         assert_eq!(harness.selected_by("iris"), Some(old.clone()));
@@ -98,7 +98,7 @@ async fn what_serves_keeps_its_name_and_its_pods_and_is_written_down() {
 }
 
 #[tokio::test]
-async fn a_template_in_a_config_map_is_not_read_any_more() {
+async fn a_pod_template_in_a_config_map_is_ignored() {
     let (mut harness, old) = earlier(SYNTHETIC).await;
     let name = format!("iris-{old}");
     let deployment = harness.cluster().get("deployments", &name).unwrap()["spec"].clone();
@@ -107,7 +107,7 @@ async fn a_template_in_a_config_map_is_not_read_any_more() {
     });
     harness.settle().await;
     assert_eq!(harness.cluster().get("deployments", &name).unwrap()["spec"], deployment);
-    // Not even where the Deployment is gone as well: the spec is what it is made from again.
+    // This also holds if the Deployment is gone: then the spec decides.
     let (mut harness, _) = earlier(SYNTHETIC).await;
     harness.edit("configmaps", &name, |config| {
         config["data"]["pod.json"] = "{\"spec\": {\"hostPID\": true}}".into();
@@ -120,7 +120,7 @@ async fn a_template_in_a_config_map_is_not_read_any_more() {
 }
 
 #[tokio::test]
-async fn a_deployment_with_more_than_an_operator_sets_is_not_adopted() {
+async fn a_deployment_with_additional_fields_is_not_adopted() {
     let (mut harness, old) = earlier(SYNTHETIC).await;
     let name = format!("iris-{old}");
     harness.edit("deployments", &name, |deployment| {
@@ -132,7 +132,7 @@ async fn a_deployment_with_more_than_an_operator_sets_is_not_adopted() {
 }
 
 #[tokio::test]
-async fn a_label_of_an_old_config_map_is_repaired_though_it_is_immutable() {
+async fn labels_of_an_immutable_config_map_are_repaired() {
     let (mut harness, old) = earlier(SYNTHETIC).await;
     let name = format!("iris-{old}");
     harness.settle().await;
@@ -146,7 +146,7 @@ async fn a_label_of_an_old_config_map_is_repaired_though_it_is_immutable() {
 }
 
 #[tokio::test]
-async fn a_watch_that_lags_behind_does_not_make_a_revision_look_like_an_earlier_operators() {
+async fn a_lagging_watch_does_not_cause_adoption() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.reconcile().await.unwrap();
     harness.watch(&["deployments", "configmaps"]);
@@ -157,7 +157,7 @@ async fn a_watch_that_lags_behind_does_not_make_a_revision_look_like_an_earlier_
 }
 
 #[tokio::test]
-async fn two_spellings_of_a_spec_are_one_revision() {
+async fn equivalent_specs_are_one_revision() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     let revision = harness.target_revision();
@@ -170,7 +170,7 @@ async fn two_spellings_of_a_spec_are_one_revision() {
 }
 
 #[tokio::test]
-async fn training_that_missed_its_deadline_is_tried_again_with_another() {
+async fn a_changed_deadline_retries_training() {
     let mut harness =
         Harness::new(&SYNTHETIC.replace("{randomForest: {}}", "{randomForest: {}}, deadlineSeconds: 30"));
     harness.set_next_behavior(PodBehavior::TrainsForever);
@@ -187,7 +187,7 @@ async fn training_that_missed_its_deadline_is_tried_again_with_another() {
 }
 
 #[tokio::test]
-async fn a_revision_that_never_served_is_not_said_to_serve() {
+async fn a_revision_that_never_served_is_not_in_the_status() {
     for behavior in [PodBehavior::TrainsForever, PodBehavior::NeverReady, PodBehavior::Refused("gate_missed")]
     {
         let mut harness = Harness::new(SYNTHETIC);
@@ -207,7 +207,7 @@ async fn a_revision_that_never_served_is_not_said_to_serve() {
 }
 
 #[tokio::test]
-async fn what_an_orphaning_delete_left_is_told_with_the_command_that_removes_it() {
+async fn orphaned_objects_are_reported_with_a_command_to_delete_them() {
     let mut harness = Harness::new(SYNTHETIC);
     harness.settle().await;
     for object in harness.cluster().objects.values_mut() {
@@ -216,6 +216,6 @@ async fn what_an_orphaning_delete_left_is_told_with_the_command_that_removes_it(
     harness.delete("predictormodels", "iris");
     harness.apply(SYNTHETIC);
     harness.settle().await;
-    let expected_message = "--cascade=orphan); delete what it left: kubectl delete deployments,services,configmaps,controllerrevisions,poddisruptionbudgets --namespace shop --selector canopy.rs/model-uid=uid-predictormodels-iris";
+    let expected_message = "--cascade=orphan; delete its objects: kubectl delete deployments,services,configmaps,controllerrevisions,poddisruptionbudgets --namespace shop --selector canopy.rs/model-uid=uid-predictormodels-iris";
     assert!(harness.conditions()[1].ends_with(expected_message), "{:?}", harness.conditions());
 }

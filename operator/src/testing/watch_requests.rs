@@ -1,4 +1,4 @@
-//! What the watches ask the API server for: never for what is in a `ConfigMap`.
+//! List and watch requests: the content of `ConfigMap`s is never requested.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::controller::triggers;
 use crate::metrics::Metrics;
 use crate::spec_resolver::SpecResolver;
 
-/// A list or a watch: what of, how many at once, and in which form.
+/// A list or watch request.
 #[derive(Clone, Debug)]
 struct WatchRequest {
     plural: String,
@@ -23,7 +23,7 @@ struct WatchRequest {
     accept: Option<String>,
 }
 
-/// A client of an API server that has nothing.
+/// A client of an API server without objects.
 fn client(target_revision: mpsc::UnboundedSender<WatchRequest>) -> Client {
     let target_revision = Arc::new(target_revision);
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -35,7 +35,7 @@ fn client(target_revision: mpsc::UnboundedSender<WatchRequest>) -> Client {
             let is_watch = query.contains("watch=true");
             target_revision.send(WatchRequest { plural, query, accept }).unwrap();
             if is_watch {
-                // Nothing ever happens.
+                // No event ever arrives.
                 std::future::pending::<()>().await;
             }
             let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
@@ -46,12 +46,12 @@ fn client(target_revision: mpsc::UnboundedSender<WatchRequest>) -> Client {
 }
 
 #[tokio::test]
-async fn config_maps_are_listed_and_watched_by_their_metadata_alone_and_a_few_at_a_time() {
+async fn config_maps_are_watched_by_metadata_in_small_pages() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let metrics = Metrics::register(&canopy_runtime::metrics::Registry::new()).unwrap();
     let scope = Scope { client: client(sender), namespace: None };
     let _news = triggers::start(&scope, Writers::default(), SpecResolver::default(), metrics);
-    // Nine kinds of the operator's own, and the users' ConfigMaps: each is listed and then watched.
+    // Nine managed kinds and the ConfigMaps of users: each is listed and then watched.
     let mut all = Vec::new();
     while all
         .iter()

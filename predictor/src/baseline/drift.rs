@@ -240,10 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_count_for_the_time_they_came_even_if_nobody_looked_meanwhile() {
+    fn rows_count_for_their_own_time_without_a_scrape_in_between() {
         let began = Instant::now();
         let drift = drift(began);
-        // Nobody asks between these, and the slot of the first is over when the second comes.
+        // No scrape between these, and the slot of the first is over when the second is counted.
         send(&drift, 400, 1, began);
         send(&drift, 400, 1, began + 50 * MINUTE);
         assert_eq!(names(&drift, began + 55 * MINUTE), ["1h", "24h"]);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_threads_count_adds_up_while_somebody_looks() {
+    fn counts_of_several_threads_add_up_during_scrapes() {
         let began = Instant::now();
         let drift = drift(began);
         std::thread::scope(|scope| {

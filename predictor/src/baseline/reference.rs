@@ -1,9 +1,6 @@
-//! What rows were like when the model was prepared, and how far others are from that.
+//! The distribution of the training rows by bins, and the population stability index of other rows against it.
 //!
-//! Comes in: the rows that the model was trained on and the classes it gave rows held out; then live rows. Goes out:
-//! counts by bin, and the population stability index between two of them. Never: a row itself; a clock.
-//!
-//! [`Bins`] says how a feature is cut into bins, [`psi`] how far two distributions over them are apart.
+//! [`Bins`] describes how a feature is cut into bins, [`psi`] how far two distributions over them are apart.
 
 use canopy_forest::data::samples::Samples;
 use serde::{Deserialize, Serialize};
@@ -15,7 +12,7 @@ pub const FEATURES_MAX: usize = 50;
 pub const BINS_MAX: usize = 10;
 /// The fewest rows that are worth a bin. Where live rows are like those of training, the index of `b` bins over `n`
 /// rows of training and `m` live ones is about `(1/n + 1/m)` times a chi-squared value of `b - 1` degrees of freedom
-/// (Yurdakul, Statistical Properties of Population Stability Index, 2018): with so many rows a bin, `n` adds 0.05.
+/// (Yurdakul, Statistical Properties of Population Stability Index, 2018). With this number of rows in each bin, `n` adds 0.05.
 const ROWS_PER_BIN: usize = 20;
 /// The fewest rows held out for each class, below which the shares of predicted classes say too little. Fewer than
 /// for a bin, since rows are held out in equal shares of each class: chance is only in what the model takes for another.
@@ -26,7 +23,7 @@ const ROWS_PER_CLASS: usize = 10;
 /// The cuts are quantiles of the training rows: the smallest values that a tenth, two tenths, … of the rows do not
 /// exceed, or fewer where there are not 20 rows for each bin. A bin has the values above the cut before it, up to its
 /// own. Where one value is several cuts at once, or all there is, it becomes a bin of its own, between those of all
-/// smaller and all larger values: so a feature that was constant, or has few values, tells of any other one. A cut at the
+/// smaller and all larger values: so any new value of a feature that was constant, or has few values, shows up. A cut at the
 /// largest value cuts nothing off and is left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
@@ -42,7 +39,7 @@ pub enum ReferenceError {
     /// The edges do not ascend, or are too many.
     #[error("edges of bins must ascend and be fewer than {BINS_MAX}")]
     Edges,
-    /// There is not one count per bin, or there are no rows, or more than anybody has.
+    /// There is not one count per bin, or there are no rows, or more than 2^53.
     #[error("bins must have a count each, of some rows")]
     Counts,
 }
@@ -151,7 +148,7 @@ impl Reference {
         Self { features: columns.iter().take(FEATURES_MAX).map(bins).collect(), classes }
     }
 
-    /// Whether it is of a model of so many features and classes.
+    /// Whether it fits a model with these numbers of features and classes.
     pub fn is_of(&self, features: usize, classes: usize) -> bool {
         self.features.len() == features.min(FEATURES_MAX) && self.classes.len() == classes
     }
@@ -249,7 +246,7 @@ impl Counts {
 /// change that matters.
 ///
 /// A share of 0 has no logarithm. So every bin of both sides gets half a row of the reference more: that is as much as
-/// a reference of so many rows can tell from none. A bin that is empty on both sides then adds nothing, and equal
+/// a reference of that size can distinguish from none. A bin that is empty on both sides then adds nothing, and equal
 /// shares give exactly 0. Both sides must have rows.
 pub fn psi(reference: &[u64], live: &[u64]) -> f64 {
     let (of_reference, of_live) =

@@ -59,7 +59,7 @@ impl Head {
         }
     }
 
-    /// How many scores an engine must have for a model of so many classes.
+    /// How many scores an engine must compute for a model of `classes` classes.
     pub fn scores(self, classes: usize) -> usize {
         match self {
             Self::Classify { link: ClassLink::Identity | ClassLink::Softmax } => classes,
@@ -83,7 +83,9 @@ impl Head {
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 probabilities.extend(scores.iter().map(|score| (score - largest).exp()));
                 let sum: f64 = probabilities.iter().sum();
-                probabilities.iter_mut().for_each(|probability| *probability /= sum);
+                for probability in probabilities {
+                    *probability /= sum;
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ pub trait Engine: Send + Sync {
     /// How many scores a row gets; at least 1.
     fn outputs(&self) -> usize;
 
-    /// About how long [`Engine::run`] takes for so many rows. It decides where a request is answered.
+    /// About how long [`Engine::run`] takes for `rows` rows. It decides on which threads a request is answered.
     fn cost(&self, rows: usize) -> Duration;
 
     /// Fills `scores` with [`Engine::outputs`] scores for each row, in the order of the rows. The scores of a row do not

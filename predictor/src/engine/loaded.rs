@@ -42,7 +42,7 @@ impl LoadedModel {
         Self { scaler: Some(scaler.clone()).filter(|scaler| !scaler.is_identity()), engine, head }
     }
 
-    /// About how long it takes to answer so many rows.
+    /// About how long it takes to predict `rows` rows.
     pub fn cost(&self, rows: usize) -> Duration {
         self.engine.cost(rows)
     }

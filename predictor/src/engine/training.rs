@@ -3,7 +3,7 @@
 use canopy_contract::serving::{self, Algorithm, Train};
 use canopy_forest::data::precision::Merged;
 use canopy_forest::data::samples::Samples;
-use canopy_forest::ensemble::{Forest, Node, RawForest};
+use canopy_forest::ensemble::forest::{Forest, Node, RawForest};
 use canopy_forest::narrow::{Narrowed, narrow};
 use canopy_forest::scale::{ScaleError, Scaler};
 use canopy_forest::train::linfa_backend;
@@ -112,6 +112,6 @@ impl Trained {
                 *share = shares[label];
             }
         }
-        Payload::forest(raw)
+        Payload::of_forest(raw)
     }
 }

@@ -1,7 +1,5 @@
-//! One model's place in a process, from the moment its port is open: waiting, proving itself, serving, or refused.
-//!
-//! Comes in: what the model is called, and each step towards serving. Goes out: the model for a request, or why
-//! there is none. Never: a step back from serving; another revision is another process.
+//! The state of one model in a process: loading, in self-test, serving, or refused. Once it serves it stays so; another
+//! revision is another process.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,7 +18,7 @@ use crate::metrics::{Metrics, ModelLabels, RequestMetrics};
 use crate::serving::admission::Admission;
 use crate::serving::served_model::ServedModel;
 
-/// The header with which the proof asks a model that nobody else may ask yet.
+/// The header of self-test requests, which a model answers before it serves others.
 pub const PROOF_HEADER: HeaderName = HeaderName::from_static("canopy-proof");
 /// The header with the revision, on every answer.
 pub const REVISION: HeaderName = HeaderName::from_static(REVISION_HEADER);
@@ -65,12 +63,12 @@ impl Identity {
     }
 }
 
-/// What proves that a request is the proof's own.
+/// The secret by which a self-test request is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProofToken(String);
 
 impl ProofToken {
-    /// A token nobody can guess: the standard library's hash keys come from the system's randomness.
+    /// A token that cannot be guessed: the standard library's hash keys come from the system's randomness.
     pub fn new() -> Self {
         use std::hash::{BuildHasher as _, RandomState};
         let random = || RandomState::new().hash_one(0_u8);
@@ -139,21 +137,21 @@ impl App {
         })))
     }
 
-    /// The model is loaded. Until it is proven it answers only who shows the token.
+    /// The model is loaded. Until it has passed the self-test, it answers only requests with the token.
     pub fn loaded(&self, model: ServedModel) -> ProofToken {
         let token = ProofToken::new();
         *self.stage() = Stage::Proving(Arc::new(model), token.clone());
         token
     }
 
-    /// The model has reproduced its golden answer: from now on it serves.
+    /// The model has reproduced its golden answer and serves from now on.
     pub fn proven(&self) {
         if let Stage::Proving(model, _) = &*self.stage() {
             drop(self.0.proven.set(model.clone()));
         }
     }
 
-    /// The model will not serve. Returns the reason as it is told everywhere.
+    /// The model will not serve. Returns the reason as it is reported everywhere.
     pub fn refused(&self, refusal: &Refusal) -> String {
         let reason = format!("{}: {}", refusal.code, refusal.message);
         *self.stage() = Stage::Refused(reason.clone());

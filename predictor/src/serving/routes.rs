@@ -1,17 +1,17 @@
-//! URL to handler, failure to response: one screen.
-//!
-//! Comes in: one model's app. Goes out: the router of its port. Never: work; the handlers do it.
+//! The router of a model's port, and the responses for requests that no handler takes.
 
 mod answer;
 mod predict;
 mod about;
 mod openapi;
 
-use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use canopy_runtime::docs;
+use http::StatusCode;
+use serde_json::json;
 use utoipa::OpenApi as _;
 
 use crate::error::Failure;
@@ -36,9 +36,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     openapi::Description::openapi()
 }
 
-/// What a caller is told when the code that should have answered panicked outside the model.
+/// The response if the code of a handler panicked outside the model.
 pub fn panicked() -> Response {
     answer::bare(&Failure::ModelFailed)
+}
+
+/// The response to a request that names another host than this server may be called by.
+pub fn misdirected() -> Response {
+    let detail =
+        "the Host header must be localhost, an IP address, or a name that this predictor is called by";
+    (StatusCode::MISDIRECTED_REQUEST, Json(json!({"detail": detail}))).into_response()
 }
 
 fn unrouted(app: &App, failure: &Failure) -> Response {

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nobody_there_and_nonsense_are_told_apart() {
+    async fn a_refused_connection_and_an_invalid_answer_are_different_errors() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let nonsense = tokio::spawn(async move {

@@ -23,7 +23,7 @@ pub trait Model: Send + Sync {
     /// The answer for each row, in their order. The rows have been checked against the model's features.
     fn predict(&self, rows: &Rows) -> Result<Vec<Answer>, Box<dyn Error + Send + Sync>>;
 
-    /// About how long it takes to answer so many rows.
+    /// About how long it takes to predict `rows` rows.
     fn cost(&self, rows: usize) -> Duration;
 }
 

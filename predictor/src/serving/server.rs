@@ -1,8 +1,7 @@
-//! One predictor from an open port to its end: load, prove, serve, drain.
+//! One predictor from start to end: load, self-test, serve, drain.
 //!
-//! Comes in: what to serve, a listener, and the process it lives in. Goes out: nothing; when it returns, every
-//! request is answered. Never: an end of the process because `prepare` refused a model; it stays, unready, and says
-//! why. Where the artifact itself is bad, it ends a while later if it was told to.
+//! If `prepare` refused the model, the process stays, unready, and reports why. If the artifact itself is bad, it ends after
+//! a while, if it is configured to.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,8 +14,9 @@ use canopy_contract::describe::ModelDescription;
 use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
-use canopy_runtime::readiness::{Gate, Readiness};
+use canopy_runtime::readiness::{Readiness, ReadinessGate};
 use canopy_runtime::server::connections::{self, Connections};
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::server::{ServeOptions, Timing};
 use canopy_runtime::shutdown::Shutdown;
@@ -32,9 +32,9 @@ use crate::serving::self_test::{self, ProofError};
 use crate::serving::served_model::ServedModel;
 use crate::training::record::{self, Golden, Record, RecordError};
 
-/// What is in flight when the door closes may take this long.
+/// How long requests in flight may take after the port has closed.
 const GRACE: Duration = Duration::from_secs(PREDICTOR_GRACE_SECONDS as u64);
-/// Between two attempts to ask the own listener.
+/// The pause between two attempts of the self-test.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What to serve, and how.
@@ -46,11 +46,13 @@ pub struct Serving {
     pub folder: PathBuf,
     /// What a request may cost.
     pub limits: Limits,
-    /// How long the door stays open after the order to stop.
+    /// How long the port stays open after the signal to stop.
     pub drain: Duration,
-    /// After how long it ends where the artifact is not what was prepared, or does not answer as it did: whoever
-    /// started the process then learns of it. A process with other models in it goes on.
+    /// After how long the process ends if the artifact is not the prepared one or fails the self-test, so that Kubernetes sees
+    /// it. Absent in a process with other models.
     pub gives_up: Option<Duration>,
+    /// The hosts that requests may name.
+    pub hosts: AllowedHosts,
 }
 
 /// The process that a predictor lives in, perhaps with others.
@@ -66,7 +68,7 @@ pub struct Process {
     pub shutdown: Shutdown,
 }
 
-/// Why a predictor ended before it was told to: a fault that may pass.
+/// Why a predictor ended without a signal. The cause may be temporary.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The listener has no address.
@@ -100,12 +102,12 @@ pub fn run(
 }
 
 async fn serve_behind(
-    gate: Gate,
+    gate: ReadinessGate,
     serving: Serving,
     listener: TcpListener,
     process: Process,
 ) -> Result<(), ServeError> {
-    let Serving { config, folder, limits, drain, gives_up } = serving;
+    let Serving { config, folder, limits, drain, gives_up, hosts } = serving;
     let Process { workers, metrics, readiness: _, shutdown } = process;
     let address = listener.local_addr()?;
     let app = App::new(Identity::of(&config), limits, &metrics)?;
@@ -120,6 +122,8 @@ async fn serve_behind(
         drain,
         grace: GRACE,
         on_panic: routes::panicked,
+        hosts,
+        on_wrong_host: routes::misdirected,
         tells_peer: false,
     };
     let serving = canopy_runtime::server::serve(listener, routes::router(app.clone()), options, shutdown);
@@ -160,7 +164,7 @@ enum Loading {
     Refused(Refusal),
 }
 
-/// What is in `folder`, or why that is not what `prepare` left.
+/// Loads the model in `folder`, or refuses it if it is not what `prepare` left.
 fn load(
     folder: &Path,
     identity: &Identity,
@@ -214,10 +218,10 @@ fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescriptio
     ModelDescription { model, namespace, version, revision, task, features, classes, quality, digest }
 }
 
-/// Asks the predictor itself until it answers; what it answers decides.
+/// Sends the golden row to the own listener until it answers, and compares the answer.
 async fn prove(
     app: &App,
-    gate: &Gate,
+    gate: &ReadinessGate,
     model: ServedModel,
     golden: &Golden,
     address: SocketAddr,
@@ -251,7 +255,7 @@ async fn prove(
     Err(Refusal::new(Code::GoldenMismatch, refusal))
 }
 
-fn refuse(app: &App, gate: &Gate, refusal: &Refusal) {
+fn refuse(app: &App, gate: &ReadinessGate, refusal: &Refusal) {
     let Identity { model, version, .. } = app.identity();
     let Refusal { code, message } = refusal;
     tracing::error!(%model, version, code, "will not serve: {message}");

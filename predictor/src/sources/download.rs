@@ -1,9 +1,7 @@
-//! Files from other machines: the only place that asks one for something.
+//! Downloads: the only module that opens connections for them.
 //!
-//! Comes in: an address, the digest its file must have, and which networks may be reached. Goes out: the bytes, or
-//! why there are none, with the address as anybody may see it. Never: bytes of another digest; more of them, or more
-//! time, than allowed; a password or a signature in a message; a connection to an address that was not admitted; a
-//! word of what was found in a network that was not allowed by name.
+//! Bytes have the expected digest, and are limited in number and time. Only admitted addresses are connected to. A message
+//! has no password or signature of the address, and nothing of what was found in a network that was not allowed by name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whoever still sends has sent something by then.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS_MAX: usize = 5;
-/// How many characters of an address are told.
+/// How many characters of an address a message has.
 const SHOWN_MAX: usize = 160;
 const PROGRAM: &str = concat!("canopy/", env!("CARGO_PKG_VERSION"));
 /// The one reason for a file that did not come from a network that was not allowed by name. It is the same for a closed
@@ -39,7 +37,7 @@ const NOT_TOLD: &str = "no file could be read there. Check the address, that its
 /// Why there is no file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
-    /// The address is none. It is not repeated, since nobody can tell what of it is secret.
+    /// The address cannot be parsed. The message does not repeat it, because any part of it may be secret.
     #[error("the uri of the data cannot be read: {0}")]
     Address(String),
     /// It is longer than any file of its kind should be.
@@ -125,7 +123,7 @@ impl Guard {
         Self(Arc::new(Watch { networks: networks.clone(), named, other }))
     }
 
-    /// Whether the host of a URL may be asked. An address is decided on here, since a client connects to it without
+    /// Whether the host of a URL may be connected to. An address is decided on here, since a client connects to it without
     /// looking it up; a URL has one in its usual notation, whatever notation it was read from.
     fn admits(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };
@@ -146,7 +144,7 @@ impl Guard {
         }
     }
 
-    /// Notes an address of which nothing is told. Returns false.
+    /// Notes an address whose contents no message may have. Returns false.
     fn meets_other(&self) -> bool {
         self.0.other.store(true, Ordering::Relaxed);
         false
@@ -182,7 +180,7 @@ fn not_admitted() -> Box<dyn std::error::Error + Send + Sync> {
     io::Error::other("data must not come from this address").into()
 }
 
-/// The address as anybody may see it: without user, password, query and fragment, and short enough that a message
+/// The address for messages: without user, password, query and fragment, and short enough that a message
 /// has room for more.
 pub fn shown(uri: &str) -> String {
     uri.parse().map_or_else(|_| "an address that cannot be read".to_owned(), |url| without_secrets(&url))
@@ -259,7 +257,7 @@ fn at_once(url: &Url, limits: Limits, guard: Option<&Guard>) -> Result<File, Fau
         };
         ended
     });
-    // A look-up of the address may still run in a thread of its own, and nobody can end it.
+    // A look-up of the address may still run in a thread of its own, which cannot be ended.
     runtime.shutdown_background();
     ended
 }
@@ -291,7 +289,7 @@ fn client(url: &Url, guard: Option<&Guard>) -> Result<Client, reqwest::Error> {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_TIMEOUT)
             .redirect(redirects(guard.cloned()))
-            // The address before a redirect may have a signature in it, which is nobody else's business.
+            // The address before a redirect may have a signature in it, which is secret.
             .referer(false);
         match guard {
             // A proxy would look names up by itself, and connect to what it found.
@@ -322,7 +320,7 @@ fn redirects(guard: Option<Guard>) -> Policy {
     })
 }
 
-/// What a status says, and what to do.
+/// The meaning of a status, and what to do.
 fn unwanted(status: StatusCode) -> String {
     let advice = match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => "put the file there, or correct uri",
@@ -360,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_without_it() {
+    fn an_invalid_address_is_refused_without_repeating_it() {
         let download =
             Download { uri: "http://user:word@:80".to_owned(), sha256: "00".to_owned(), timeout_seconds: 1 };
         let error = fetch(&download, 1, &Sources::Anywhere).unwrap_err();

@@ -26,7 +26,7 @@ const REFUSED: [&str; 20] = [
     "fe80::/10",
     "fec0::/10",
     "ff00::/8",
-    // Translation whose IPv4 address stands at a place that this program cannot know, and Teredo, which hides it.
+    // Translation whose IPv4 address is at an unknown position, and Teredo, which obfuscates it.
     "64:ff9b:1::/48",
     "2001::/32",
     // Metadata services in unique-local networks: AWS, Google Cloud, Oracle Cloud.
@@ -46,9 +46,9 @@ const REFUSED_SUFFIXES: [&str; 2] = [".localhost", ".metadata.google.internal"];
 /// From where data may be downloaded.
 #[derive(Clone, Debug)]
 pub enum Sources {
-    /// From anywhere, and messages say all that was seen: the one who asks owns the machine.
+    /// From anywhere, with full messages: the user owns the machine.
     Anywhere,
-    /// From these networks, and messages say nothing of what is there: the one who asks may not look there.
+    /// From these networks, without contents in messages: the author of the spec may have no access there.
     Within(Networks),
 }
 
@@ -67,14 +67,14 @@ pub struct Networks {
 /// How an address is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It may be reached. What is found there is not told.
+    /// It may be reached. Messages have nothing of what is found there.
     Reached,
     /// It is in a network that was allowed by name, so messages have details.
     Named,
 }
 
 impl Networks {
-    /// Whether a download may connect to `address`, and what may be told of it.
+    /// Whether a download may connect to `address`, and whether messages may have contents.
     pub fn admit(&self, address: IpAddr) -> Option<Admission> {
         let forms = forms(address);
         let is_in =
@@ -88,7 +88,7 @@ impl Networks {
         self.allowed.is_empty().then_some(Admission::Reached)
     }
 
-    /// Whether a host may be asked for at all: a name, or an address as a URL has it.
+    /// Whether a host, a name or an address as in a URL, may be connected to at all.
     pub fn admits_host(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {

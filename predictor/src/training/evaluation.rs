@@ -1,7 +1,4 @@
-//! How good a model is on rows it was not trained on.
-//!
-//! Comes in: the class each row has, and the class it was given. Goes out: accuracy, and for each class how often
-//! it was found and how often rightly named. Never: rows.
+//! Evaluation on held-out rows: accuracy, and precision and recall of each class.
 
 use std::fmt;
 
@@ -11,16 +8,16 @@ use canopy_contract::schema::Class;
 /// The widest column of names. Names are shorter, but a table must not fail for one that is not.
 const NAME_WIDTH_MAX: usize = 1000;
 
-/// What was found on the rows held out.
+/// The confusion matrix of the held-out rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HoldOut {
     classes: Vec<Class>,
-    /// Rows by the class they have, then by the class they were given.
+    /// Rows by their class, then by the predicted class.
     counts: Vec<Vec<usize>>,
 }
 
 impl HoldOut {
-    /// Compares, row by row, the class it has with the class it was given.
+    /// Counts pairs of a row's class and its predicted class.
     pub fn compare(classes: &[Class], rows: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut counts = vec![vec![0; classes.len()]; classes.len()];
         for (has, given) in rows {
@@ -29,14 +26,14 @@ impl HoldOut {
         Self { classes: classes.to_vec(), counts }
     }
 
-    /// The share of rows whose class was predicted, and of how many rows.
+    /// The accuracy.
     pub fn quality(&self) -> Quality {
         let right: usize = (0..self.classes.len()).map(|class| self.counts[class][class]).sum();
         let samples = self.counts.iter().flatten().sum();
         Quality { metric: Metric::Accuracy, value: share(right, samples), samples }
     }
 
-    /// The classes that no row has: of these nothing is known.
+    /// The classes without a held-out row, which are not evaluated.
     pub fn not_judged(&self) -> Vec<usize> {
         (0..self.classes.len()).filter(|&class| self.rows(class) == 0).collect()
     }
@@ -45,7 +42,7 @@ impl HoldOut {
         self.counts[class].iter().sum()
     }
 
-    /// How many rows were given each class.
+    /// How many rows each class was predicted for.
     pub fn given(&self) -> Vec<u64> {
         let given = |class| self.counts.iter().map(|row: &Vec<usize>| row[class] as u64).sum();
         (0..self.classes.len()).map(given).collect()
@@ -57,8 +54,8 @@ fn share(part: usize, whole: usize) -> f64 {
 }
 
 impl fmt::Display for HoldOut {
-    /// A line per class with precision (of the rows given this class, the share that has it) and recall (of the
-    /// rows that have it, the share that was given it); a dash where there is no such row.
+    /// A line per class with precision (the share of the rows predicted as the class that have it) and recall (the share of
+    /// the rows of the class that are predicted as it), or a dash if there is no such row.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.classes.iter().map(name).collect();
         let width = names

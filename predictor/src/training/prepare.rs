@@ -1,7 +1,7 @@
-//! From a config to a model that may serve: read, train, judge, and keep one answer to be held against it.
+//! Preparation of a model: read the data, train, evaluate, check the gate, and record a golden answer.
 //!
-//! Comes in: a serving config. Goes out: a preparation, or a refusal, which is the same each time, or a fault
-//! that may pass. Never: a model below its gate; a result that depends on the time or the number of threads.
+//! A refusal is final for the same config and data; other errors may be temporary. The result does not depend on the time
+//! or the number of threads.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use canopy_contract::describe::{Metric, Quality};
 use canopy_contract::report::{Prepared, Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema::{self, Feature};
-use canopy_contract::serving::{Data, Gate, ServingConfig, Source, Synthetic, Train};
+use canopy_contract::serving::{Data, QualityGate, ServingConfig, Source, Synthetic, Train};
 use canopy_forest::data::holdout::TrainTest;
 use canopy_forest::data::samples::Samples;
 
@@ -33,34 +33,34 @@ use crate::training::warnings::{Facts, warnings};
 /// The largest file of data that is read or downloaded.
 pub const DATA_MAX_BYTES: u64 = 1 << 30;
 
-/// A model that is good enough, and its proof.
+/// A model that passed its gate.
 #[derive(Clone, Debug)]
 pub struct Preparation {
     /// The artifact's bytes.
     pub artifact: Vec<u8>,
-    /// What is said of it.
+    /// The report.
     pub report: Prepared,
-    /// What it must answer again.
+    /// The answer that it has to reproduce before it serves.
     pub golden: Golden,
-    /// A row held out that callers may send and the model is sure of: one to show people.
+    /// A held-out row within the bounds of the features, for which the model is most confident: an example for users.
     pub example: Vec<f64>,
-    /// How it did on the rows held out.
+    /// The evaluation on the held-out rows.
     pub hold_out: HoldOut,
 }
 
-/// Why there is no model.
+/// Why preparation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// There will be none for this config and this data.
+    /// The config or the data are refused; another attempt would not help.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The data could not be read this time.
+    /// The data could not be read, which may be temporary.
     #[error("{0}")]
     Unavailable(String),
-    /// The model could not be written down.
+    /// The model could not be encoded.
     #[error("failed to make the artifact: {0}")]
     Artifact(#[from] ArtifactError),
-    /// The model could not answer the rows held out.
+    /// The model could not predict the held-out rows.
     #[error("failed to evaluate the new model: {0}")]
     Predict(#[from] EngineError),
     /// The order of features and classes could not be changed.
@@ -79,7 +79,7 @@ impl Preparation {
 }
 
 /// Prepares the model that `config` describes, for the owner of this machine: data may come from anywhere. After each
-/// tree `progress` is told how many are done, of how many. Blocks, and uses every CPU while it trains.
+/// step `progress` is called with the number of steps done and of all steps. Blocks, and uses every CPU while it trains.
 pub fn prepare(
     config: &ServingConfig,
     trainer: Trainer,
@@ -102,10 +102,10 @@ pub fn prepare_from(
     let TrainTest { train, test } =
         samples.split(u32::from(*test_percent), algorithm.seed()).map_err(Refused::from)?;
 
-    let trained = training::train(trainer, &config.train, &train, progress).map_err(Refused::from)?;
+    let fitted = training::train(trainer, &config.train, &train, progress).map_err(Refused::from)?;
     let (scaler, merged) =
-        (arrangement.scaler(&trained.scaler).map_err(Refused::from)?, trained.merged.clone());
-    let payload = trained.reordered(arrangement.columns(), arrangement.labels())?;
+        (arrangement.scaler(&fitted.scaler).map_err(Refused::from)?, fitted.merged.clone());
+    let payload = fitted.reordered(arrangement.columns(), arrangement.labels())?;
 
     let head = Head::default();
     let model = LoadedModel::new(&scaler, payload.engine(), head);
@@ -169,12 +169,12 @@ fn read(data: &Data, sources: &Sources, classes: &[String]) -> Result<Samples, P
     }
 }
 
-fn judge(gate: Option<&Gate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
-    let Some(Gate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
+fn judge(gate: Option<&QualityGate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
+    let Some(QualityGate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
     if quality.value >= *min {
         return Ok(());
     }
-    // Four digits are enough, unless they would hide the difference.
+    // Four digits, unless they would hide the difference.
     let rounded = (quality.value * 1e4).round() / 1e4;
     let value = if rounded < *min { rounded } else { quality.value };
     let quantity = warnings.iter().find(|warning| warning.kind == WarningKind::LooksLikeAQuantity);
@@ -187,14 +187,14 @@ fn judge(gate: Option<&Gate>, quality: &Quality, warnings: &[Warning]) -> Result
     Err(PrepareError::Refused(Refused::new(Code::GateMissed, message)))
 }
 
-/// The rows held out that a model is least and most sure of.
+/// The held-out rows with the least and the most confident answers.
 struct Extremes {
     golden: Golden,
     example: Vec<f64>,
 }
 
-/// Of the rows that callers may send: the one that the model is least sure of would be the first to be answered
-/// otherwise by a model that is not the same; the one that it is most sure of shows people what it has learnt.
+/// Chosen from the rows within the bounds of the features. The least confident answer is the first to change if the model is
+/// not the same, so it is the golden row. The most confident one is an example for users.
 fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Extremes, PrepareError> {
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
     let candidates = || rows.iter().zip(answers).filter(|(row, _)| admitted(row));
@@ -210,7 +210,7 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
     }
 }
 
-/// A refusal of the data that has nothing of them.
+/// A refusal without contents of the data.
 fn invalid(why: impl Into<String>) -> PrepareError {
     PrepareError::Refused(Refused::new(Code::DataInvalid, why))
 }

@@ -1,7 +1,5 @@
-//! What `prepare` leaves in a folder for `serve`: the artifact, and beside it the proof that it is the one.
-//!
-//! Comes in: a preparation that ended. Goes out: `model.canopy` and `prepared.json`, and what they hold when they
-//! are read again. Never: a row of the training data but the golden one.
+//! What `prepare` leaves in a folder for `serve`: the artifact `model.canopy`, and `prepared.json` with its digest, its report
+//! and its golden answer. No other row of the data is kept.
 
 use std::path::Path;
 
@@ -21,17 +19,17 @@ const RECORD_MAX_BYTES: u64 = 1 << 26;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Record {
-    /// With a model, and with an answer of it.
+    /// With a model.
     Prepared {
-        /// What is said of the model.
+        /// The report of the model.
         report: Prepared,
-        /// What the model must answer again before it serves.
+        /// The answer that the model has to reproduce before it serves.
         golden: Golden,
-        /// A digest of everything that it was made from, where the folder may be prepared again.
+        /// A digest of everything that it was made from, if `prepare` may run again in the same folder.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         made_from: Option<String>,
     },
-    /// Without a model.
+    /// With a refusal.
     Refused(Refusal),
 }
 
@@ -45,7 +43,7 @@ pub struct Golden {
     pub answer: Answer,
 }
 
-/// Why a record is not there.
+/// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file could not be read or written.
@@ -57,7 +55,7 @@ pub enum RecordError {
 }
 
 impl Record {
-    /// What whoever watches is told.
+    /// The report for the operator.
     pub fn report(&self) -> Report {
         match self {
             Self::Prepared { report, golden: _, made_from: _ } => Report::Prepared(report.clone()),
@@ -76,7 +74,7 @@ impl Record {
         }
     }
 
-    /// Writes what there is into `folder`, the record last: what it speaks of is there when it is.
+    /// Writes the artifact, then the record, into `folder`: if there is a record, its artifact is there.
     pub fn write(&self, folder: &Path, artifact: Option<&[u8]>) -> Result<(), RecordError> {
         files::make_folder(folder)?;
         if let Some(artifact) = artifact {
@@ -96,7 +94,7 @@ pub fn artifact(folder: &Path) -> Result<Vec<u8>, FileError> {
     files::read(&folder.join(ARTIFACT), ARTIFACT_MAX_BYTES)
 }
 
-/// Writes a report where whoever started the process will look for it.
+/// Writes the report to the termination log, where the operator reads it.
 pub fn tell(report: &Report, termination_log: &Path) -> Result<(), RecordError> {
     Ok(files::overwrite(termination_log, &serde_json::to_vec(report)?)?)
 }

@@ -1,7 +1,7 @@
 //! A refusal of the data in two texts: in full for the owner of the data, and without their contents.
 //!
-//! The second is what a report, a log and a status have: people read those who may not read the data. It says the
-//! line, the column by its number, and the kind of the fault; of names it has only those of the spec.
+//! Reports, logs and the status use the second text, because their readers may not be allowed to read the data. It has the
+//! line, the number of the column, and the kind of error; its only names are those of the spec.
 
 use std::error::Error as _;
 
@@ -114,12 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_a_table_is_told_by_its_place_and_kind() {
+    fn an_error_in_a_table_is_reported_by_its_place_and_kind() {
         check("a,s3cret,class\n1,s3cret,x\n", "row 1 (line 2) column 2 must be a number, but is (not shown)");
     }
 
     #[test]
-    fn names_of_the_data_are_told_only_where_the_spec_has_them() {
+    fn names_of_the_data_are_reported_only_if_the_spec_has_them() {
         let data = Samples::from_csv(b"a,s3cret,class\n1,2,x\n3,4,y\n", "class").unwrap();
         let unlisted = [Feature { name: "a".to_owned(), min: None, max: None }];
         let refused = Refused::from(Arrangement::new(&unlisted, &[], &data).unwrap_err());

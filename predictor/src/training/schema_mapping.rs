@@ -1,7 +1,4 @@
-//! The order of things: data has its columns and classes in one order, the config may name them in another.
-//!
-//! Comes in: what the config names and what the data has. Goes out: features and classes in the config's order,
-//! and what was trained on the data brought into it. Never: a name that only one of them knows.
+//! The mapping between the order of the data's columns and classes and the order of the config's.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What people should look at before they trust a model, though it is no reason to refuse it.
+//! Warnings about the data that are no reason to refuse a model.
 //!
 //! Each of these is a sign, not a proof: an id among the features, a quantity as the target, a class that no row held
 //! out has, values that became equal.
@@ -19,10 +19,10 @@ const WHOLE_NUMBERS_MAX: usize = 30;
 const FRACTIONS_MAX: usize = 10;
 /// Where the target is a quantity or an id, most classes are not judged.
 const NOT_JUDGED_MAX: usize = 4;
-/// Of so many rows one may have a value that became equal to a different one, as happens by chance to measurements with
-/// many digits.
+/// One row in this number may have a value that became equal to a different one: measurements with many digits can be
+/// close by chance.
 const MERGED_ROWS_PER: usize = 10;
-/// The same for values that other rows have, too, which do not come close to each other by chance.
+/// The same for values that several rows have: such values are not close by chance.
 const REPEATED_ROWS_PER: usize = 1000;
 
 /// What is known after training.
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_look_like_ids_are_told() {
+    fn columns_that_look_like_ids_are_reported() {
         let scattered = |row: usize| ((row * 7919) % 1000).to_string();
         for name in ["id", "Unnamed: 0", "PassengerId", "customer_id", "ID", "x"] {
             let counted = of(name, |row| row.to_string(), two);
@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn a_class_without_a_row_held_out_is_told() {
+    fn a_class_without_a_held_out_row_is_reported() {
         let fraud = |row: usize| if row == 1 { "fraud".to_owned() } else { format!("ok{}", row % 2) };
         check(&of("x", |row| (row % 5).to_string(), fraud), WarningKind::ClassNotJudged, "fraud", 1);
     }
 
     #[test]
-    fn values_that_became_equal_are_told() {
+    fn values_that_became_equal_are_reported() {
         let value = |row: usize| (row % 5).to_string();
         let warning =
             |name, rows| Warning::new(WarningKind::ValuesMadeEqual, name, rows).with_example("1 and 2");

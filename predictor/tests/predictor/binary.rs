@@ -1,4 +1,4 @@
-//! The binary: what its commands leave behind, and how they end.
+//! The commands of the binary: the files they leave, and their exit codes.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -48,7 +48,7 @@ pub(crate) fn said(output: &Output) -> String {
 }
 
 #[test]
-fn prepare_leaves_a_model_and_its_report_and_tells_how_good_it_is() {
+fn prepare_leaves_a_model_and_its_report_and_logs_its_quality() {
     let folder = folder(&synthetic());
     let (output, report) = prepare(&folder, &[]);
     assert!(output.status.success(), "{}", said(&output));

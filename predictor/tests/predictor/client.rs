@@ -1,4 +1,4 @@
-//! A client on a socket, for what a whole predictor answers.
+//! An HTTP client for a whole predictor.
 
 use std::net::SocketAddr;
 

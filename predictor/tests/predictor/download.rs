@@ -1,4 +1,4 @@
-//! Data from another machine: what becomes of a model whose table has to come over the network.
+//! Preparation of models whose table is downloaded.
 
 use std::path::Path;
 
@@ -77,7 +77,7 @@ async fn it_comes_too_where_the_caller_is_in_a_runtime_of_its_own() {
 }
 
 #[test]
-fn a_server_learns_who_asks_and_the_next_one_not_where_from() {
+fn a_request_has_a_user_agent_and_no_referer_after_a_redirect() {
     let server = FileServer::http(&table());
     let uri = server.uri("moved?signature=secret");
     prepare(&of_uri(&uri, &digest(), 20), Trainer::Native, &|_, _| ()).unwrap();
@@ -90,7 +90,7 @@ fn a_server_learns_who_asks_and_the_next_one_not_where_from() {
 }
 
 #[test]
-fn another_file_than_was_asked_for_is_refused_and_no_secret_is_told() {
+fn a_file_with_another_digest_is_refused_without_repeating_a_secret() {
     let server = FileServer::http(&table());
     let expected = "0".repeat(64);
     let uri = server.uri("good.csv?signature=secret").replace("http://", "http://user:secret@");
@@ -108,7 +108,7 @@ fn another_file_than_was_asked_for_is_refused_and_no_secret_is_told() {
 }
 
 #[test]
-fn what_is_no_table_is_refused_though_its_digest_is_right() {
+fn a_file_that_is_not_a_table_is_refused_although_its_digest_is_right() {
     let server = FileServer::http(&table());
     let page = artifact::digest(b"<html><body>Please sign in</body></html>");
     let Refusal { code, message } = refusal(&of_uri(&server.uri("page"), &page, 20));
@@ -120,7 +120,7 @@ fn what_is_no_table_is_refused_though_its_digest_is_right() {
 }
 
 #[test]
-fn what_may_pass_is_told_with_what_to_do() {
+fn temporary_errors_say_what_to_do() {
     let server = FileServer::http(&table());
     let check = |name: &str, expected: &str| check_unavailable(&server.uri(name), 20, expected);
     check("nowhere", "the answer was 404 Not Found: put the file there, or correct uri");
@@ -136,7 +136,7 @@ fn what_may_pass_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_table_that_was_cut_on_its_way_is_asked_for_again() {
+fn a_truncated_download_is_retried() {
     let server = FileServer::http(&table());
     match fetch(&download(&server.uri("cut")), 1 << 20, &Sources::Anywhere) {
         Err(DownloadError::Failed { uri, why }) => {
@@ -148,7 +148,7 @@ fn a_table_that_was_cut_on_its_way_is_asked_for_again() {
 }
 
 #[test]
-fn nobody_there_is_told_by_the_systems_words() {
+fn a_refused_connection_is_reported_with_the_systems_reason() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     match fetch(&download(&format!("http://{free}/a.csv")), 1 << 20, &Sources::Anywhere) {
         Err(DownloadError::Failed { uri: _, why }) => {

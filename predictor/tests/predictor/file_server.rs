@@ -1,7 +1,4 @@
-//! A machine with files, good and bad: what a download may meet.
-//!
-//! Comes in: the bytes of the good file, perhaps a certificate. Goes out: an address, and what was asked. Never: a
-//! byte from another machine.
+//! A file server for downloads, with good and bad responses. It records the headers of requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

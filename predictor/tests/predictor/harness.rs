@@ -1,4 +1,4 @@
-//! What the tests stand on: a model that does as it is told, and a client.
+//! What the tests share: a model that is a function, and a client without a socket.
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A container that starts again: what it finds in its folder, and what it makes of it.
+//! `prepare` in a folder that has a model already, as when a container restarts.
 
 use std::path::Path;
 
@@ -65,7 +65,7 @@ fn a_model_that_is_there_is_kept_without_its_data() {
 }
 
 #[test]
-fn a_model_that_is_not_what_was_prepared_is_made_anew() {
+fn a_model_that_is_not_the_prepared_one_is_prepared_again() {
     type Change = fn(&TempDir);
     let changes: [Change; 6] = [
         |folder| change(folder, "model/model.canopy", |bytes| bytes[100] ^= 1),

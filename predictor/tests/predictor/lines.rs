@@ -1,4 +1,4 @@
-//! What a prediction leaves in the log.
+//! The log lines of predictions.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -94,7 +94,7 @@ async fn a_refused_request_has_a_line_without_its_values() {
 }
 
 #[tokio::test]
-async fn a_model_that_fails_says_why_in_a_line_of_its_own() {
+async fn a_failing_model_has_its_reason_in_a_separate_line() {
     let port = Port::serving(|_: &Rows| Err("no such leaf".into()));
     let (lines, _collecting) = Lines::collect();
     port.post(r#"{"features":[1,2]}"#).await;
@@ -106,7 +106,7 @@ async fn a_model_that_fails_says_why_in_a_line_of_its_own() {
 }
 
 #[tokio::test]
-async fn lines_keep_within_their_budget_and_say_what_they_left_out() {
+async fn lines_keep_within_their_limit_and_count_what_they_left_out() {
     let port = Port::serving(sum);
     let (lines, _collecting) = Lines::collect();
     let mut asked = 0;

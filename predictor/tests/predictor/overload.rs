@@ -1,4 +1,4 @@
-//! More heavy work than there are processors: what waits for too long is refused, and light work is not held up.
+//! More heavy requests than CPUs: those that would wait too long are refused, and light requests are not delayed.
 
 use std::sync::{Arc, Condvar, Mutex};
 

@@ -1,4 +1,4 @@
-//! What becomes of a config: a model with its proof, a refusal that names the fault, or an error that may pass.
+//! Preparation: a model with its golden answer, a refusal with its reason, or a temporary error.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -68,7 +68,7 @@ fn the_same_config_gives_the_same_model_its_proof_and_its_digest() {
 }
 
 #[test]
-fn the_artifact_says_what_it_is_and_answers_the_golden_row_as_recorded() {
+fn the_artifact_has_its_card_and_answers_the_golden_row_as_recorded() {
     let config = synthetic();
     let preparation = prepared(&config);
     let artifact = Artifact::decode(&preparation.artifact).unwrap();
@@ -100,7 +100,7 @@ fn the_example_is_the_row_held_out_that_the_model_is_most_sure_of() {
 }
 
 #[test]
-fn progress_is_told_tree_by_tree() {
+fn progress_is_reported_after_each_tree() {
     let told = Mutex::new(Vec::new());
     prepare(&synthetic(), Trainer::Native, &|done, of| told.lock().unwrap().push((done, of))).unwrap();
     let mut told = told.into_inner().unwrap();
@@ -223,7 +223,7 @@ fn a_value_that_stands_for_a_missing_one_takes_nothing_from_a_column() {
 }
 
 #[test]
-fn values_that_no_conversion_keeps_apart_are_told() {
+fn values_that_no_conversion_keeps_apart_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let row = |row: usize| {
         let base = [1.0, 1e6, 1e12][row % 3];
@@ -259,7 +259,7 @@ fn a_warning_names_digits_that_a_64_bit_float_cannot_hold_and_the_record_does_no
 }
 
 #[test]
-fn signs_of_a_model_that_is_worse_than_it_looks_are_told() {
+fn signs_of_a_model_that_is_worse_than_its_quality_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let row = |row: usize| {
         let class = if row == 500 { "fraud" } else { ["good", "bad"][row % 2] };

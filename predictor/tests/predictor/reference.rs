@@ -1,4 +1,4 @@
-//! Bins and the index over them, beside what numpy and scipy make of the same rows.
+//! Bins and the population stability index, compared with numpy and scipy.
 
 use canopy_forest::data::samples::Samples;
 use canopy_predictor::baseline::reference::{BINS_MAX, Bins, Reference, psi};
@@ -67,7 +67,7 @@ fn a_model_learns_the_columns_of_its_features_and_only_the_first_fifty() {
 }
 
 #[test]
-fn bins_that_nobody_could_have_learnt_are_refused() {
+fn bins_that_no_rows_could_have_are_refused() {
     let bins = |edges: &[f64], counts: &[u64]| {
         serde_json::from_value::<Bins>(json!({ "edges": edges, "counts": counts })).map_err(|e| e.to_string())
     };

@@ -84,9 +84,8 @@ async fn a_body_of_another_shape_is_422_with_each_place() {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_422_with_the_parsers_words() {
-    for body in
-        ["", "{", r#"{"features":[1,2"#, "not json", r#"{"features":[NaN,1]}"#, r#"{"features":[1,2]}}"#]
+async fn invalid_json_is_422_with_the_parsers_message() {
+    for body in ["{", r#"{"features":[1,2"#, "not json", r#"{"features":[NaN,1]}"#, r#"{"features":[1,2]}}"#]
     {
         let answer = Port::serving(sum).post(body).await;
         let detail: Value = serde_json::from_str(&answer.body).unwrap();
@@ -136,7 +135,7 @@ async fn a_large_batch_is_answered_in_order_and_its_panic_is_500() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_413_whether_it_says_its_length_or_not() {
+async fn a_body_beyond_the_limit_is_413_with_and_without_its_length() {
     let port = Port::empty(Limits { body_bytes: 20, ..LIMITS });
     port.app.loaded(port.engine(sum));
     port.app.proven();
@@ -256,7 +255,7 @@ async fn until_the_model_is_proven_only_the_proof_is_answered() {
 }
 
 #[tokio::test]
-async fn a_model_that_was_refused_says_why() {
+async fn a_refused_model_has_its_reason_in_every_answer() {
     let port = Port::empty(LIMITS);
     let token = port.app.loaded(port.engine(sum));
     port.refuse("golden_mismatch", "it answers otherwise");

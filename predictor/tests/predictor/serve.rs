@@ -16,6 +16,7 @@ use canopy_predictor::training::prepare::{Preparation, PrepareError, prepare};
 use canopy_predictor::training::record::Record;
 use canopy_runtime::metrics::Registry;
 use canopy_runtime::readiness::Readiness;
+use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
 use serde_json::{Value, json};
@@ -41,7 +42,8 @@ struct Predictor {
 impl Predictor {
     async fn start(folder: &Path, config: ServingConfig, limits: Limits, drain: Duration) -> Self {
         let folder = folder.to_owned();
-        Self::serving(Serving { config, folder, limits, drain, gives_up: None }).await
+        Self::serving(Serving { config, folder, limits, drain, gives_up: None, hosts: AllowedHosts::Any })
+            .await
     }
 
     async fn serving(serving: Serving) -> Self {
@@ -184,7 +186,14 @@ async fn unpolled(
     };
     let folder = tempfile::tempdir().unwrap().path().to_owned();
     let config = config(&[&json!({ "namespace": namespace })]);
-    let serving = Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up: None };
+    let serving = Serving {
+        config,
+        folder,
+        limits: LIMITS,
+        drain: Duration::ZERO,
+        gives_up: None,
+        hosts: AllowedHosts::Any,
+    };
     run(serving, TcpListener::bind("127.0.0.1:0").await.unwrap(), process)
 }
 
@@ -258,7 +267,7 @@ async fn a_changed_record_keeps_it_unready() {
 }
 
 #[tokio::test]
-async fn one_that_is_to_give_up_ends_for_a_bad_artifact_and_says_why() {
+async fn a_process_that_may_end_ends_for_a_bad_artifact_with_the_reason() {
     let corrupt = prepared();
     rewrite(&corrupt, "model.canopy", |bytes| bytes[1..].to_vec());
     let forgetful = prepared();
@@ -283,7 +292,15 @@ async fn one_that_is_to_give_up_stays_where_prepare_refused() {
 async fn gives_up(folder: &TempDir) -> Predictor {
     let (config, folder) = (synthetic(), folder.path().to_owned());
     let gives_up = Some(Duration::ZERO);
-    Predictor::serving(Serving { config, folder, limits: LIMITS, drain: Duration::ZERO, gives_up }).await
+    Predictor::serving(Serving {
+        config,
+        folder,
+        limits: LIMITS,
+        drain: Duration::ZERO,
+        gives_up,
+        hosts: AllowedHosts::Any,
+    })
+    .await
 }
 
 #[tokio::test]
@@ -309,7 +326,7 @@ async fn a_model_of_another_revision_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_refused_preparation_is_told_and_not_tried_again() {
+async fn a_refused_preparation_is_reported_and_not_retried() {
     let strict = config(&[&json!({"train": {"gate": {"metric": "Accuracy", "min": 1.0}}})]);
     let Err(PrepareError::Refused(refused)) = prepare(&strict, Trainer::Native, &|_, _| ()) else {
         panic!("the gate was reached");
@@ -323,7 +340,7 @@ async fn a_refused_preparation_is_told_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn what_was_never_prepared_is_an_error_that_says_what_to_do() {
+async fn a_folder_without_a_model_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let predictor = Predictor::of(&folder).await;
     let error = timeout(PATIENCE, predictor.ended).await.unwrap().unwrap().unwrap_err().to_string();
@@ -332,7 +349,7 @@ async fn what_was_never_prepared_is_an_error_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_slow_sender_is_told_so_and_others_are_served_meanwhile() {
+async fn a_slow_client_gets_408_and_others_are_served_meanwhile() {
     let limits = Limits { body_timeout: Duration::from_millis(200), ..LIMITS };
     let (_folder, predictor) = Predictor::ready(limits, Duration::ZERO).await;
     let mut slow = TcpStream::connect(predictor.address).await.unwrap();
@@ -405,7 +422,7 @@ async fn clients_of_one_row_are_served_beside_clients_of_many() {
 }
 
 #[tokio::test]
-async fn while_it_drains_it_answers_and_says_goodbye() {
+async fn while_draining_it_answers_and_closes_connections() {
     let (_folder, predictor) = Predictor::ready(LIMITS, Duration::from_secs(1)).await;
     let mut kept = TcpStream::connect(predictor.address).await.unwrap();
     send(&mut kept, "POST /predict", ROW).await;

@@ -1,4 +1,4 @@
-//! What a spec of another person can reach through `prepare`, and what it can learn.
+//! What a spec can reach through `prepare`, and what its author can learn.
 
 use std::net::TcpListener;
 
@@ -92,7 +92,7 @@ fn a_denied_network_is_refused_also_where_it_is_allowed() {
 }
 
 #[test]
-fn what_was_seen_is_told_only_of_networks_that_were_allowed_by_name() {
+fn contents_are_reported_only_for_networks_that_were_allowed_by_name() {
     let server = FileServer::http("label,a\n");
     let told = |uri: &str, environment| match report(uri, environment).1 {
         Report::Failed(Refusal { code: _, message }) => message,
@@ -110,7 +110,7 @@ fn what_was_seen_is_told_only_of_networks_that_were_allowed_by_name() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_not_asked() {
+fn a_proxy_of_the_environment_is_not_used() {
     let proxy = FileServer::http("label,a\n");
     let uri = proxy.uri("");
     let environment = [("HTTP_PROXY", uri.as_str()), ("http_proxy", &uri), ("ALL_PROXY", &uri)];
@@ -154,7 +154,7 @@ fn tables() -> Vec<(String, Value)> {
 }
 
 #[test]
-fn nothing_of_a_file_is_told_to_those_who_may_not_read_it() {
+fn reports_have_no_contents_of_a_file() {
     let folder = tempfile::tempdir().unwrap();
     for (table, names) in tables() {
         let server = FileServer::http(&table);
@@ -181,7 +181,7 @@ fn nothing_of_a_file_is_told_to_those_who_may_not_read_it() {
 }
 
 #[test]
-fn the_digest_of_another_file_is_not_told() {
+fn the_digest_of_another_file_is_not_reported() {
     let body = format!("label,a\n{SECRET},1\n");
     let server = FileServer::http(&body);
     let expected = "0".repeat(64);

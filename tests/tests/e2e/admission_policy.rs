@@ -1,8 +1,7 @@
-//! A revision that the cluster does not let in, beside one that serves.
-//!
-//! Invariant: what serves is repaired and scaled as if the other were not there.
+//! A revision that an admission policy refuses, beside one that serves, which is repaired and scaled as before.
 
 use anyhow::{Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{apply, kubectl};
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::until;
@@ -17,8 +16,8 @@ const POLICY: &str = "e2e-blocked";
 #[tokio::test]
 async fn a_candidate_that_a_policy_refuses_stops_neither_repair_nor_scaling_of_what_serves() -> Result<()> {
     let _lock = shared().await?;
-    forget()?;
-    let outcome = in_namespace("e2e-blocked", async |namespace| {
+    delete_policy()?;
+    let test = in_namespace("e2e-blocked", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
         let serving = revision(&tiny.ready()?)?;
@@ -40,14 +39,12 @@ async fn a_candidate_that_a_policy_refuses_stops_neither_repair_nor_scaling_of_w
         }
         tiny.condition("Available", "True", "Serving").await?;
 
-        forget()?;
+        delete_policy()?;
         let new = revision(&tiny.ready()?)?;
         ensure!(new != serving, "revision {serving} still serves");
         Ok(())
-    })
-    .await;
-    forget()?;
-    outcome
+    });
+    with_cleanup(test, async || delete_policy()).await
 }
 
 /// Returns when the API server makes no more Deployments in `namespace`.
@@ -77,7 +74,7 @@ async fn refuse_deployments(namespace: &Namespace) -> Result<()> {
     .await
 }
 
-fn forget() -> Result<()> {
+fn delete_policy() -> Result<()> {
     for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
         kubectl(&["delete", kind, POLICY, "--ignore-not-found"])?;
     }

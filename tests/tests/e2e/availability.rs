@@ -1,11 +1,11 @@
-//! Nothing that serves ever stops: what may happen to it, while 200 requests come every second.
+//! Availability under load: one fault or change at a time, while 200 requests arrive per second, each sent once.
 //!
-//! Comes in: one thing that happens. Goes out: how many requests were sent before, during and after it, how many
-//! failed, and the slowest answer. Never: a fault that is not proven to have happened.
+//! Each test waits until its fault has had its effect.
 
 mod changes;
 mod restarts;
 mod faults;
+mod gateway_faults;
 mod repair;
 mod operators;
 mod control_plane;

@@ -1,14 +1,12 @@
-//! The Canopy that the tests ask: installed once by its chart, shared by most, changed by one at a time.
-//!
-//! Comes in: a test that wants it for itself or with others. Goes out: a turn, and tunnels to its pods. Never: a
-//! change beside a test that did not expect one.
+//! The installation of Canopy that the tests share: made once with the chart, and changed only by tests that run alone.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use canopy_tests::api;
 use canopy_tests::forward::Forward;
-use canopy_tests::kubernetes::{helm, kubectl, kubectl_json};
+use canopy_tests::kubernetes::{helm, kubectl};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::slice::Slice;
 use canopy_tests::wait::until;
@@ -16,35 +14,36 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
 /// Where Canopy is installed.
 pub(crate) const SYSTEM: &str = "canopy-system";
-/// The namespace of the model that gateways ask where a request names none.
+/// The namespace of the default model.
 pub(crate) const DEFAULT: &str = "e2e-demo";
 
 const GATEWAY_PORT: u16 = 8000;
 const OPERATOR_ADMIN_PORT: u16 = 9002;
 
-/// How long operators that are told to go may take.
+/// The longest time for operators to end.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
 
-/// How much may go on at once: so many tests that do little, and start few pods.
+/// How many light tests may run at once.
 const ALL: u32 = 6;
-/// Of that, a test whose answers must come in time while others start pods. On three nodes each pod starts more slowly.
-static SCENE: LazyLock<u32> = LazyLock::new(|| if Slice::Nodes.runs() { 3 } else { 2 });
+/// The share of a test under load, whose answers must be in time while others start pods. Pods of three nodes start more slowly.
+static UNDER_LOAD: LazyLock<u32> = LazyLock::new(|| if Slice::Nodes.runs() { 3 } else { 2 });
 
-/// Tests have gateways of their own, in their namespaces.
-const FRONTS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"front"}}}]"#;
+/// Admits the gateways of single tests, which are in the tests' namespaces.
+const TEST_GATEWAYS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"test-gateway"}}}]"#;
 
-static TURNS: Semaphore = Semaphore::const_new(ALL as usize);
-static INSTALLED: OnceCell<()> = OnceCell::const_new();
-/// How many tests share Canopy or wait to.
+static PERMITS: Semaphore = Semaphore::const_new(ALL as usize);
+/// The outcome of the installation, also where it failed: no later test tries again.
+static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
+/// How many tests share Canopy, or wait for it.
 static SHARING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
-/// A part of what may go on at once, until this is dropped.
+/// A share of the cluster, until it is dropped.
 pub(crate) struct Lock {
     _permit: SemaphorePermit<'static>,
     _counted: Option<Counted>,
 }
 
-/// One of the tests that share Canopy, from when it waits for its turn.
+/// Counts a test among those that share Canopy, from the time when it waits.
 struct Counted;
 
 impl Counted {
@@ -60,26 +59,27 @@ impl Drop for Counted {
     }
 }
 
-/// Canopy, while nobody changes it.
+/// Canopy for a test that does not change it.
 pub(crate) async fn shared() -> Result<Lock> {
-    turn(1, Some(Counted::new())).await
+    lock(1, Some(Counted::new())).await
 }
 
-/// The same for a test that shows how long answers take: less goes on beside it.
+/// The same for a test that measures the time of answers: fewer others run beside it.
 pub(crate) async fn under_load() -> Result<Lock> {
-    turn(*SCENE, Some(Counted::new())).await
+    lock(*UNDER_LOAD, Some(Counted::new())).await
 }
 
-/// Canopy for one test exclusive, which may change it and leaves it as it was. Those that share it go first: to let one test
-/// end before another begins is time in which nothing happens.
+/// Canopy for one test alone, which may change it and leaves it as it was. All tests that share it run first, so that the
+/// cluster is never idle between them.
 pub(crate) async fn exclusive() -> Result<Lock> {
     SHARING.subscribe().wait_for(|count| *count == 0).await?;
-    turn(ALL, None).await
+    lock(ALL, None).await
 }
 
-async fn turn(weight: u32, counted: Option<Counted>) -> Result<Lock> {
-    let permit = TURNS.acquire_many(weight).await?;
-    INSTALLED.get_or_try_init(async || install()).await?;
+async fn lock(weight: u32, counted: Option<Counted>) -> Result<Lock> {
+    let permit = PERMITS.acquire_many(weight).await?;
+    let installed = INSTALLED.get_or_init(async || install().map_err(|error| format!("{error:#}"))).await;
+    installed.as_ref().map_err(|error| anyhow!("Canopy was not installed: {error}"))?;
     Ok(Lock { _permit: permit, _counted: counted })
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn install_with(set: &[String]) -> Result<()> {
     let install = ["upgrade", "--install", "canopy", chart, "--namespace", SYSTEM, "--create-namespace"];
     let set = [&namespaces, &default].into_iter().chain(set).flat_map(|value| ["--set", value.as_str()]);
     let set: Vec<_> = set.collect();
-    helm(&[&install[..], &set, &["--set-json", FRONTS, "--wait", "--timeout", "3m"]].concat())?;
+    helm(&[&install[..], &set, &["--set-json", TEST_GATEWAYS, "--wait", "--timeout", "3m"]].concat())?;
     Ok(())
 }
 
@@ -120,18 +120,17 @@ pub(crate) async fn without_operators() -> Result<()> {
     scale_operators(0)?;
     until("the operators to go", GONE_WITHIN, async || {
         let left = pods("operator")?;
-        ensure!(left.is_empty(), "there are still {left:?}");
+        ensure!(left.is_empty(), "expected no operators, got {left:?}");
         Ok(())
     })
     .await
 }
 
-/// The pods of one part of Canopy that are there to stay.
+/// The pods of one part of Canopy, without those that are being deleted.
 pub(crate) fn pods(part: &str) -> Result<Vec<String>> {
     let selector = format!("app.kubernetes.io/name=canopy-{part}");
-    let list = kubectl_json(&["get", "pods", "--namespace", SYSTEM, "--selector", &selector])?;
-    let items = list["items"].as_array().context("a list has items")?;
-    let stay = items.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let pods = api::list("pods", Some(SYSTEM), &selector)?;
+    let stay = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     Ok(stay.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
 }
 
@@ -141,11 +140,11 @@ pub(crate) async fn gateways() -> Result<Vec<Forward>> {
     for pod in pods("gateway")? {
         open.push(Forward::open(SYSTEM, &pod, GATEWAY_PORT).await?);
     }
-    ensure!(open.len() == 2, "there are not two gateways but {open:?}");
+    ensure!(open.len() == 2, "expected two gateways, got {open:?}");
     Ok(open)
 }
 
-/// What an operator measures.
+/// The metrics of an operator.
 pub(crate) async fn measurements(pod: &str) -> Result<Scrape> {
     let reply = Forward::open(SYSTEM, pod, OPERATOR_ADMIN_PORT).await?.get("/metrics").await?;
     ensure!(reply.status == 200, "/metrics of {pod} answered {}", reply.status);
@@ -154,16 +153,11 @@ pub(crate) async fn measurements(pod: &str) -> Result<Scrape> {
 
 /// The operator that holds the Lease.
 pub(crate) fn leader() -> Result<String> {
-    let holder = [
-        "get",
-        "lease",
-        "canopy-operator",
-        "--namespace",
-        "kube-system",
-        "--output",
-        "jsonpath={.spec.holderIdentity}",
-    ];
-    let holder = kubectl(&holder)?;
-    ensure!(pods("operator")?.contains(&holder), "the Lease is held by {holder:?}, which is not there");
+    let lease = api::get("leases", "kube-system", "canopy-operator")?;
+    let holder = lease["spec"]["holderIdentity"].as_str().context("the Lease has no holder")?.to_owned();
+    ensure!(
+        pods("operator")?.contains(&holder),
+        "the holder of the Lease, {holder:?}, is no pod of the operator"
+    );
     Ok(holder)
 }

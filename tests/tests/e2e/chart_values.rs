@@ -1,6 +1,6 @@
-//! What the chart makes of values: wrong ones are refused by name, and missing ones are the chart's own.
+//! The manifests that the chart renders from values: wrong values are refused by name, missing ones get the chart's defaults.
 //!
-//! These tests ask helm alone; the cluster is not changed.
+//! These tests only run helm; the cluster is not changed.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn variable(deployment: &Value, name: &str) -> Option<String> {
 
 #[test]
 fn a_value_that_nothing_honours_or_that_cannot_work_is_refused_by_name() -> Result<()> {
-    for (set, told) in [
+    for (set, reason) in [
         ("gateway.replica=3", "'replica' not allowed"),
         ("nosuch.key=1", "'nosuch' not allowed"),
         ("tracing.ratio=7", "/tracing/ratio"),
@@ -51,7 +51,7 @@ fn a_value_that_nothing_honours_or_that_cannot_work_is_refused_by_name() -> Resu
     ] {
         let refused = render(&["--set", set]);
         let why = refused.err().with_context(|| format!("{set} is taken"))?.to_string();
-        ensure!(why.contains(told), "{set}: {told} is not in {why}");
+        ensure!(why.contains(reason), "{set}: expected {reason:?}, got {why}");
     }
     Ok(())
 }

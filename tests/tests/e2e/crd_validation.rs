@@ -1,7 +1,4 @@
-//! The definition of the resource, as the real API server keeps it.
-//!
-//! Comes in: manifests with one fault each. Goes out: the API server's refusals. Never: a fault that only the operator
-//! would find, when it is too late to say no.
+//! The definition of the resource on a real API server: it refuses manifests with one fault each, before the operator sees them.
 
 use std::path::Path;
 
@@ -14,7 +11,7 @@ use crate::canopy::shared;
 /// One file per fault; its first line says which words the refusal must have.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/refusals");
 const FIRST_LINE: &str = "# refused: ";
-/// So many faults there must be at the least, lest a folder that was moved proves everything.
+/// The least number of manifests: an empty folder must not pass.
 const AT_LEAST: usize = 12;
 
 #[tokio::test]
@@ -60,8 +57,8 @@ async fn kubectl_explains_every_field() -> Result<()> {
         ".spec.scheduling",
         ".status",
     ] {
-        let told = kubectl(&["explain", &format!("predictormodel{path}")])?;
-        ensure!(!told.contains("<no description>"), "kubectl explain predictormodel{path}:\n{told}");
+        let text = kubectl(&["explain", &format!("predictormodel{path}")])?;
+        ensure!(!text.contains("<no description>"), "kubectl explain predictormodel{path}:\n{text}");
     }
     let definition = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crd.yaml"));
     ensure!(definition.metadata()?.len() < 100_000, "the definition is too large for a plain kubectl apply");

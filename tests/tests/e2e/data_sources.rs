@@ -1,19 +1,20 @@
-//! Data from other machines: what a spec cannot reach, and how a model outlives the loss and the change of its file.
+//! Data from other machines: addresses that a spec cannot reach, and models whose file changes or is lost.
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{apply, on_node};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::canopy::{exclusive, install, install_with, shared};
+use crate::canopy::{exclusive, install, install_with, rolled_out, shared};
 use crate::failures::{ROWS, csv_model, still_serves};
 use crate::files;
 use crate::model::{Model, TIMEOUT, revision};
 
 const REFUSED: &str = "data must not come from this address";
-const NOT_TOLD: &str = "no file could be read there";
+const NO_DETAILS: &str = "no file could be read there";
 
 fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
@@ -30,31 +31,32 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
     let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias"},
         "spec": {"type": "ExternalName", "externalName": "kubernetes.default.svc.cluster.local"}});
     apply(FILES, &alias.to_string())?;
-    let outcome = in_namespace("e2e-refused-addresses", async |namespace| {
+    let test = in_namespace("e2e-refused-addresses", async |namespace| {
         for (name, uri, reason, words) in [
             ("metadata", "http://169.254.169.254/latest/meta-data/".to_owned(), "DataInvalid", REFUSED),
             ("mapped", "http://[::ffff:169.254.169.254]/".to_owned(), "DataInvalid", REFUSED),
             ("loopback", "http://0x7f.1:9001/metrics".to_owned(), "DataInvalid", REFUSED),
             ("api", "https://kubernetes.default.svc/version".to_owned(), "DataInvalid", REFUSED),
-            ("alias", format!("https://alias.{FILES}.svc/version"), "DataUnavailable", NOT_TOLD),
-            ("to-host", format!("{base}/host"), "DataUnavailable", NOT_TOLD),
-            ("to-api", format!("{base}/api"), "DataUnavailable", NOT_TOLD),
-            ("absent", format!("{base}/absent.csv"), "DataUnavailable", NOT_TOLD),
-            ("closed", format!("{base}:9/rows.csv"), "DataUnavailable", NOT_TOLD),
+            ("alias", format!("https://alias.{FILES}.svc/version"), "DataUnavailable", NO_DETAILS),
+            ("to-host", format!("{base}/host"), "DataUnavailable", NO_DETAILS),
+            ("to-api", format!("{base}/api"), "DataUnavailable", NO_DETAILS),
+            ("absent", format!("{base}/absent.csv"), "DataUnavailable", NO_DETAILS),
+            ("closed", format!("{base}:9/rows.csv"), "DataUnavailable", NO_DETAILS),
         ] {
             namespace.apply(&csv_model(name, &json!({"uri": uri, "sha256": "0".repeat(64)})))?;
             let model = Model { namespace, name };
             let message = model.condition_with("Ready", "False", reason, &[words]).await?;
-            for told in ["404", "refused (os", "certificate", "127.0.0.1:10248"] {
-                ensure!(!message.contains(told), "{name}: {message}");
+            for detail in ["404", "refused (os", "certificate", "127.0.0.1:10248"] {
+                ensure!(
+                    !message.contains(detail),
+                    "the message of {name} must not have {detail:?}: {message}"
+                );
             }
             namespace.kubectl(&["delete", "predictormodel", name])?;
         }
         Ok(())
-    })
-    .await;
-    files::stop(FILES)?;
-    outcome
+    });
+    with_cleanup(test, async || files::stop(FILES)).await
 }
 
 #[tokio::test]
@@ -62,14 +64,14 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
     const FILES: &str = "e2e-files-networks";
     let _lock = exclusive().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let outcome = in_namespace("e2e-networks", async |namespace| {
+    let test = in_namespace("e2e-networks", async |namespace| {
         let model = |name: &str, file: &str| {
             csv_model(name, &json!({"uri": format!("{base}/{file}"), "sha256": digest(ROWS)}))
         };
         install_with(&["operator.sources.deniedNetworks={0.0.0.0/0,::/0}".to_owned()])?;
         namespace.apply(&model("denied", "rows.csv"))?;
         let denied = Model { namespace, name: "denied" };
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await?;
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await?;
 
         // Addresses of pods and Services of clusters by kind.
         install_with(&["operator.sources.allowedNetworks={10.0.0.0/8}".to_owned()])?;
@@ -80,12 +82,14 @@ async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
         Model { namespace, name: "allowed" }.ready()?;
 
         // A revision keeps the networks that it was made with.
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NOT_TOLD]).await.map(drop)
+        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await.map(drop)
+    });
+    with_cleanup(test, async || {
+        install()?;
+        rolled_out()?;
+        files::stop(FILES)
     })
-    .await;
-    install()?;
-    files::stop(FILES)?;
-    outcome
+    .await
 }
 
 #[tokio::test]
@@ -93,7 +97,7 @@ async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
     const FILES: &str = "e2e-files-swapped";
     let _lock = shared().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let outcome = in_namespace("e2e-swapped", async |namespace| {
+    let test = in_namespace("e2e-swapped", async |namespace| {
         let source = json!({"uri": format!("{base}/rows.csv"), "sha256": digest(ROWS)});
         namespace.apply(&csv_model("tiny", &source))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -113,10 +117,8 @@ async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
         let model = tiny.ready()?;
         ensure!(revision(&model)? == serving, "it recovered as another revision: {model}");
         Ok(())
-    })
-    .await;
-    files::stop(FILES)?;
-    outcome
+    });
+    with_cleanup(test, async || files::stop(FILES)).await
 }
 
 /// Ends the sandbox of the pod with a uid, as a restart of its node does: its containers start again, `prepare` first,

@@ -1,6 +1,7 @@
-//! A cluster whose `EndpointSlices` are no longer written: models say that gateways do not find their pods.
+//! A cluster whose `EndpointSlices` are no longer written: the status of models reports that gateways do not find their pods.
 
 use anyhow::{Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::namespace::in_namespace;
 use serde_json::json;
 
@@ -14,7 +15,7 @@ const REASON: &str = "NoEndpoints";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_reports_dead_endpoint_controllers_and_recovers_once_they_are_back() -> Result<()> {
-    let _turn = exclusive().await?;
+    let _lock = exclusive().await?;
     in_namespace("e2e-endpoints", async |namespace| {
         namespace.apply(&small("tiny", &json!({})))?;
         let model = Model { namespace, name: "tiny" };
@@ -29,16 +30,16 @@ async fn a_model_reports_dead_endpoint_controllers_and_recovers_once_they_are_ba
                 of_gateways,
                 "--wait=false",
             ])?;
-            ensure!(deleted.contains("tiny-pods"), "no EndpointSlice was deleted: {deleted}");
+            ensure!(
+                deleted.contains("tiny-pods"),
+                "expected a deleted EndpointSlice of tiny-pods, got {deleted:?}"
+            );
             let message = model.condition("Available", "False", REASON).await?;
             ensure!(message.contains("Service tiny-pods has no ready endpoint"), "{message}");
             model.condition("Ready", "False", REASON).await?;
             model.has_event(REASON, &message).await
         };
-        let reported = reported.await;
-        // Other tests need the controllers, whatever became of this one.
-        signal_control_plane(CONTROLLERS, "CONT")?;
-        reported?;
+        with_cleanup(reported, async || signal_control_plane(CONTROLLERS, "CONT").map(drop)).await?;
         model.condition("Available", "True", "Serving").await?;
         model.condition("Ready", "True", "Serving").await.map(drop)
     })

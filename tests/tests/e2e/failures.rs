@@ -1,9 +1,7 @@
-//! What goes wrong, and how people are told: in conditions, in `kubectl describe`, and by a model that still serves.
-//!
-//! Comes in: models with one fault each. Goes out: the reason and a message that names the object. Never: a revision
-//! that stops serving because another cannot.
+//! Models with one fault each: a condition and an Event name the reason and the object, and a revision that serves continues.
 
 use anyhow::{Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::forward::Forward;
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::namespace::in_namespace;
@@ -21,7 +19,7 @@ pub(crate) const ROWS: &str =
     "a,b,y\n-1,0,no\n-2,1,no\n-3,0,no\n-1,2,no\n-2,0,no\n1,0,yes\n2,1,yes\n3,0,yes\n1,2,yes\n2,0,yes\n";
 
 #[tokio::test]
-async fn a_model_that_misses_its_gate_never_serves_and_says_by_how_much() -> Result<()> {
+async fn a_model_that_misses_its_gate_never_serves_and_reports_by_how_much() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-gate", async |namespace| {
         namespace.apply(&small("tiny", &json!({"train": {"gate": {"metric": "Accuracy", "min": "1.0"}}})))?;
@@ -41,7 +39,7 @@ async fn a_model_that_misses_its_gate_never_serves_and_says_by_how_much() -> Res
 }
 
 #[tokio::test]
-async fn data_that_are_not_there_are_named_and_a_model_that_serves_goes_on() -> Result<()> {
+async fn missing_data_is_named_and_the_serving_revision_continues() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-absent", async |namespace| {
         let source = json!({"configMap": {"name": "rows", "key": "rows.csv"}});
@@ -67,11 +65,12 @@ async fn data_that_are_not_there_are_named_and_a_model_that_serves_goes_on() -> 
 }
 
 #[tokio::test]
-async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_another() -> Result<()> {
+async fn data_over_http_is_used_only_with_the_right_digest() -> Result<()> {
     let _lock = shared().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let outcome = in_namespace("e2e-http", async |namespace| {
-        let digest = Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    let test = in_namespace("e2e-http", async |namespace| {
+        let digest =
+            Sha256::digest(ROWS).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let uri = format!("{base}/rows.csv");
         namespace.apply(&csv_model("tiny", &json!({"uri": uri, "sha256": digest})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -80,28 +79,37 @@ async fn data_over_http_are_taken_by_their_digest_and_refused_where_it_is_anothe
 
         let another = "0".repeat(64);
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"sha256": another}}}}}))?;
-        let message = tiny.condition_with("Ready", "False", "DigestMismatch", &["another SHA-256", &another]).await?;
-        ensure!(!message.contains(&digest), "the digest of what was found is told: {message}");
+        let message =
+            tiny.condition_with("Ready", "False", "DigestMismatch", &["another SHA-256", &another]).await?;
+        ensure!(
+            !message.contains(&digest),
+            "the message has the digest of the data that was found: {message}"
+        );
         tiny.has_event("DigestMismatch", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await?;
 
         // Not there: it may come, so it is tried again.
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"uri": format!("{base}/absent.csv"), "sha256": digest}}}}}))?;
-        let message = tiny.condition_with("Ready", "False", "DataUnavailable", &["absent.csv", "no file could be read there"]).await?;
+        let message = tiny
+            .condition_with(
+                "Ready",
+                "False",
+                "DataUnavailable",
+                &["absent.csv", "no file could be read there"],
+            )
+            .await?;
         tiny.has_event("DataUnavailable", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await
-    })
-    .await;
-    files::stop(FILES)?;
-    outcome
+    });
+    with_cleanup(test, async || files::stop(FILES)).await
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> Result<()> {
+async fn a_name_that_is_taken_is_reported_and_used_once_it_is_free() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-taken", async |namespace| {
         let stranger = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "tiny"},
-            "spec": {"selector": {"app": "somebody"}, "ports": [{"port": 5432}]}});
+            "spec": {"selector": {"app": "another"}, "ports": [{"port": 5432}]}});
         namespace.apply(&stranger.to_string())?;
         namespace.apply(&small("tiny", &json!({})))?;
         let tiny = Model { namespace, name: "tiny" };
@@ -109,7 +117,7 @@ async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> R
         tiny.has_event("NameTaken", &message).await?;
         let port =
             namespace.kubectl(&["get", "service", "tiny", "--output", "jsonpath={.spec.ports[0].port}"])?;
-        ensure!(port == "5432", "somebody's Service was written over: its port is {port}");
+        ensure!(port == "5432", "the existing Service was overwritten: expected port 5432, got {port}");
         namespace.kubectl(&["delete", "service", "tiny"])?;
         tiny.ready().map(drop)
     })
@@ -117,9 +125,9 @@ async fn a_name_that_is_taken_is_told_left_alone_and_used_once_it_is_free() -> R
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_be_pulled_is_told_and_a_model_that_serves_goes_on() -> Result<()> {
+async fn an_image_that_cannot_be_pulled_is_reported_and_the_serving_revision_continues() -> Result<()> {
     let _lock = exclusive().await?;
-    let outcome = in_namespace("e2e-image", async |namespace| {
+    let test = in_namespace("e2e-image", async |namespace| {
         namespace.apply(&small("tiny", &json!({})))?;
         let tiny = Model { namespace, name: "tiny" };
         let serving = revision(&tiny.ready()?)?;
@@ -132,10 +140,9 @@ async fn an_image_that_cannot_be_pulled_is_told_and_a_model_that_serves_goes_on(
             tiny.condition_with("Ready", "False", "ImageUnavailable", &["canopy-predictor:absent"]).await?;
         tiny.has_event("ImageUnavailable", &message).await?;
         still_serves(&tiny, &[1.0; 4], &serving).await
-    })
-    .await;
-    predictor_image(concat!("canopy-predictor:", env!("CARGO_PKG_VERSION")))?;
-    outcome
+    });
+    with_cleanup(test, async || predictor_image(concat!("canopy-predictor:", env!("CARGO_PKG_VERSION"))))
+        .await
 }
 
 /// Sets the operator's image of the predictor, and returns when an operator runs with it.
@@ -150,7 +157,7 @@ pub(crate) fn csv_model(name: &str, source: &Value) -> String {
     small(name, &json!({"train": {"data": {"synthetic": null, "csv": {"source": source, "target": "y"}}}}))
 }
 
-/// A condition and an Event say it.
+/// Fails unless the model is available and every gateway answers with a revision.
 pub(crate) async fn still_serves(model: &Model<'_>, features: &[f64], revision: &str) -> Result<()> {
     model.condition("Available", "True", "Serving").await?;
     for gateway in gateways().await? {

@@ -1,7 +1,5 @@
-//! Files that are served over HTTP inside the cluster, for models whose data come from there.
-//!
-//! Comes in: names and texts. Goes out: the URL under which a pod serves them. Never: an image that the cluster does
-//! not have; the pod borrows the node's programs.
+//! Serves files over HTTP inside the cluster, for models that download their data. The pod uses the node's own programs,
+//! so that no other image is needed.
 
 use anyhow::Result;
 use canopy_tests::kubernetes::{apply, kubectl};

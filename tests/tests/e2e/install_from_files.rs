@@ -1,9 +1,7 @@
-//! The two ways to install Canopy: by helm, as for all other tests, and by two files.
-//!
-//! Comes in: a cluster with Canopy. Goes out: the same cluster, after Canopy was removed, installed from the files,
-//! used, removed and installed again by helm. Never: a leftover of one way that hinders the other.
+//! Installs Canopy from its two files instead of with helm, uses it, removes it, and installs it with helm again.
 
 use anyhow::{Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{helm, kubectl};
 use canopy_tests::namespace::in_namespace;
 use serde_json::json;
@@ -23,12 +21,18 @@ async fn two_files_install_canopy_its_gateways_serve_their_own_namespaces_only_a
     let defined = || kubectl(&["get", "crd", DEFINED, "--output", "jsonpath={.metadata.uid}"]);
     let before = defined()?;
     kubectl(&["apply", "--filename", DEFINITION, "--filename", FILE])?;
-    let outcome = used().await;
-    kubectl(&["delete", "--filename", FILE])?;
-    let after = defined()?;
-    ensure!(after == before, "the definition was deleted, and every model with it: {before} is now {after}");
-    install()?;
-    outcome
+    with_cleanup(used(), async || {
+        kubectl(&["delete", "--filename", FILE, "--ignore-not-found"])?;
+        let after = defined();
+        install()?;
+        let after = after?;
+        ensure!(
+            after == before,
+            "the definition was deleted, and every model with it: {before} is now {after}"
+        );
+        Ok(())
+    })
+    .await
 }
 
 async fn used() -> Result<()> {

@@ -1,8 +1,7 @@
-//! Canopy on a real cluster: what people do with it, by the commands they use.
+//! Canopy on a real cluster, with the commands that users type.
 //!
-//! Comes in: `KUBECONFIG`, a cluster by kind that has Canopy's images, its `docker`, `kubectl` and `helm`. Goes out: one outcome per promise,
-//! with evidence where one is not kept. Never: a namespace that two tests share; a test that changes what others
-//! stand on runs alone.
+//! `KUBECONFIG` names a kind cluster that has Canopy's images. Each test has namespaces of its own; a test that changes what
+//! others rely on runs alone.
 
 mod canopy;
 mod watch;
@@ -22,11 +21,9 @@ mod admission_policy;
 mod endpoints;
 mod crd_validation;
 mod tenants;
-mod leader_election;
 mod second_installation;
 mod install_from_files;
-mod idle;
-mod growth;
+mod operator_cost;
 mod large_data;
 mod monitoring;
 mod network_policies;

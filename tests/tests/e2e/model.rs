@@ -1,6 +1,4 @@
-//! A model in a test's namespace.
-//!
-//! Comes in: its name. Goes out: what the API server and the gateways say of it. Never: a wait without a limit.
+//! A model in a test's namespace: its manifest, its status, its pods and its predictions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +10,13 @@ use canopy_tests::namespace::Namespace;
 use canopy_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
-/// How long a model may take until its condition is as awaited, on a machine that runs other tests too.
+/// The longest time for a model to reach a state, on a machine that runs other tests, too.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// On this label of a selector it depends which revision serves.
+/// The label in a selector that decides which revision serves.
 pub(crate) const REVISION: &str = "canopy.rs/revision";
 
-/// How a pod is.
+/// The state of a pod.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) uid: String,
@@ -74,26 +72,15 @@ fn merge(into: &mut Value, more: &Value) {
 impl Model<'_> {
     /// The model as the API server has it.
     pub(crate) fn read(&self) -> Result<Value> {
-        let text = self.namespace.kubectl(&["get", "predictormodel", self.name, "--output", "json"])?;
-        serde_json::from_str(&text).context("kubectl prints JSON")
+        self.namespace.json("predictormodels", self.name)
     }
 
     /// Changes the spec.
     pub(crate) fn patch(&self, spec: &Value) -> Result<()> {
-        let patch = json!({"spec": spec}).to_string();
-        self.namespace.kubectl(&[
-            "patch",
-            "predictormodel",
-            self.name,
-            "--type",
-            "merge",
-            "--patch",
-            &patch,
-        ])?;
-        Ok(())
+        self.namespace.patch("predictormodels", self.name, &json!({"spec": spec}))
     }
 
-    /// Waits as people do until the model is ready.
+    /// Waits with `kubectl wait` until the model is ready.
     pub(crate) fn ready(&self) -> Result<Value> {
         let model = format!("predictormodel/{}", self.name);
         let limit = format!("{}s", TIMEOUT.as_secs());
@@ -101,12 +88,12 @@ impl Model<'_> {
         self.read()
     }
 
-    /// Waits until a condition has a status and a reason that speak of the present spec, and returns its message.
+    /// Waits until a condition of the present spec has a status and a reason, and returns its message.
     pub(crate) async fn condition(&self, condition: &str, status: &str, reason: &str) -> Result<String> {
         self.condition_with(condition, status, reason, &[]).await
     }
 
-    /// The same, with words that the message must have.
+    /// The same, with parts that the message must have.
     pub(crate) async fn condition_with(
         &self,
         condition: &str,
@@ -123,7 +110,7 @@ impl Model<'_> {
             let has_words = words.iter().all(|words| message.contains(words));
             ensure!(
                 current && as_awaited && has_words,
-                "it is {found} of {}",
+                "expected {status} {reason} with {words:?} for generation {}, got {found}",
                 model["metadata"]["generation"]
             );
             Ok(message.to_owned())
@@ -131,16 +118,16 @@ impl Model<'_> {
         .await
     }
 
-    /// `kubectl describe` tells it, in the condition and, a moment later, in an Event.
+    /// Returns when `kubectl describe` has the message as a condition and as an Event.
     pub(crate) async fn has_event(&self, reason: &str, message: &str) -> Result<()> {
         // An Event may be cut.
         let start: String = message.chars().take(60).collect();
         until("an Event", SOON, async || {
-            let told = self.namespace.kubectl(&["describe", "predictormodel", self.name])?;
-            let events = told.split_once("Events:").map_or("", |(_, events)| events);
+            let described = self.namespace.kubectl(&["describe", "predictormodel", self.name])?;
+            let events = described.split_once("Events:").map_or("", |(_, events)| events);
             ensure!(
-                told.contains(message) && events.contains(reason) && events.contains(&start),
-                "no {reason} in\n{told}"
+                described.contains(message) && events.contains(reason) && events.contains(&start),
+                "expected {reason} with {message:?} as a condition and an Event, got\n{described}"
             );
             Ok(())
         })
@@ -150,52 +137,41 @@ impl Model<'_> {
     /// The pods of a revision, by name.
     pub(crate) fn pods(&self, revision: &str) -> Result<BTreeMap<String, State>> {
         let selector = format!("{REVISION}={revision},app.kubernetes.io/instance={}", self.name);
-        let list = self.namespace.kubectl(&["get", "pods", "--selector", &selector, "--output", "json"])?;
-        let list: Value = serde_json::from_str(&list)?;
-        let read = |pod: &Value| {
-            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-            let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-            let state = State {
-                uid: word(&pod["metadata"]["uid"]),
-                node: word(&pod["spec"]["nodeName"]),
-                is_ready: conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True"),
-                restarts: containers.filter_map(|container| container["restartCount"].as_u64()).sum(),
-            };
-            (word(&pod["metadata"]["name"]), state)
-        };
-        Ok(list["items"].as_array().context("a list has items")?.iter().map(read).collect())
+        pod_states(self.namespace, &selector)
     }
 
-    /// Returns when a revision has so many pods, all of them ready.
+    /// Returns when a revision has `count` pods, all of them ready.
     pub(crate) async fn has_pods(&self, revision: &str, count: usize) -> Result<()> {
         until(&format!("{count} pods of {revision}"), TIMEOUT, async || {
             let pods = self.pods(revision)?;
-            ensure!(pods.len() == count && pods.values().all(|pod| pod.is_ready), "there are {pods:?}");
+            ensure!(
+                pods.len() == count && pods.values().all(|pod| pod.is_ready),
+                "expected {count} ready pods, got {pods:?}"
+            );
             Ok(())
         })
         .await
     }
 
-    /// Sets the number of its pods, as people do.
+    /// Sets the number of its pods with `kubectl scale`.
     pub(crate) fn scale(&self, replicas: usize) -> Result<()> {
         let (object, replicas) = (format!("predictormodel/{}", self.name), format!("--replicas={replicas}"));
         self.namespace.kubectl(&["scale", &object, &replicas]).map(drop)
     }
 
-    /// The name by which gateways know it.
+    /// Its name for gateways.
     pub(crate) fn full_name(&self) -> String {
         format!("{}.{}", self.name, self.namespace.name)
     }
 
-    /// Asks a gateway, which has an answer at once.
-    pub(crate) async fn ask(&self, gateway: &Forward, features: &[f64]) -> Result<(Value, String)> {
+    /// A prediction of a gateway, which must have it at once.
+    pub(crate) async fn predict(&self, gateway: &Forward, features: &[f64]) -> Result<(Value, String)> {
         let reply = gateway.predict(&self.full_name(), features).await?;
-        ensure!(reply.status == 200, "{} answered {}: {}", gateway.pod, reply.status, reply.text);
+        ensure!(reply.status == 200, "expected 200 of {}, got {}: {}", gateway.pod, reply.status, reply.text);
         Ok((reply.json()?, reply.header("canopy-revision").to_owned()))
     }
 
-    /// Asks a gateway until it has an answer: what it knows is up to five seconds old.
+    /// Repeats a request until the answer is accepted: a gateway's knowledge is up to five seconds old.
     pub(crate) async fn predict_until(
         &self,
         gateway: &Forward,
@@ -210,6 +186,24 @@ impl Model<'_> {
         })
         .await
     }
+}
+
+/// The pods that a label selector matches, by name.
+pub(crate) fn pod_states(namespace: &Namespace, selector: &str) -> Result<BTreeMap<String, State>> {
+    let pods = namespace.list("pods", selector)?;
+    let read = |pod: &Value| {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        let state = State {
+            uid: word(&pod["metadata"]["uid"]),
+            node: word(&pod["spec"]["nodeName"]),
+            is_ready: conditions.into_iter().any(|is| is["type"] == "Ready" && is["status"] == "True"),
+            restarts: containers.filter_map(|container| container["restartCount"].as_u64()).sum(),
+        };
+        (word(&pod["metadata"]["name"]), state)
+    };
+    Ok(pods.iter().map(read).collect())
 }
 
 /// The condition of a model.

@@ -1,14 +1,11 @@
-//! What Prometheus and a store of traces see of Canopy: every query that ships finds something, every alert what it watches, every
-//! panel is drawn, and a request is one trace.
-//!
-//! Comes in: the chart's `PodMonitor`, rules and dashboards, a model that is asked well, badly and too much, and told the
-//! truth. Goes out: the queries that find nothing, by name; the spans of a trace. Never: whether an alert fires when it
-//! must; `tests/alerts` shows that.
+//! Prometheus and a trace store see all of Canopy: every query of the dashboards and rules finds something, every panel is drawn,
+//! and a request is one trace. `tests/alerts` shows that alerts fire.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::forward::Forward;
 use canopy_tests::jaeger::Span;
 use canopy_tests::kubernetes::{helm, kubectl, this_machine};
@@ -24,11 +21,11 @@ use tokio::process::Command;
 
 use crate::canopy::{SYSTEM, exclusive, gateways, install, install_with, measurements, pods, rolled_out};
 use crate::model::{Model, revision, small};
-use crate::signals::signal_predictors;
+use crate::signals::signal_pods;
 
-/// By when every query has found something: rates need two scrapes after a change.
+/// The longest time until every query finds something: rates need two scrapes after a change.
 const SEEN_WITHIN: Duration = Duration::from_mins(2);
-/// How many are asked at once of one pod that hangs: more than a gateway lets wait for it.
+/// The number of requests at once for one pod that hangs: more than a gateway queues for it.
 const TOO_MANY: usize = 160;
 /// Rows in one request: enough for a predictor to tell their drift.
 const ROWS: usize = 600;
@@ -37,15 +34,15 @@ const SECRET: &str = "e2e-database";
 /// The trace of a request, and who sent it.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
-/// The way of a request, from the gateway to the model.
-const WAY: [(&str, &str); 4] = [
+/// The spans of a request, from the gateway to the model.
+const SPANS: [(&str, &str); 4] = [
     ("canopy-gateway", "POST /api/models/{model}/predict"),
     ("canopy-gateway", "POST /predict"),
     ("canopy-predictor", "POST /predict"),
     ("canopy-predictor", "inference"),
 ];
 const ROW: [f64; 4] = [1.0; 4];
-/// What requests must have brought about for so long before dashboards are drawn that its line can be seen.
+/// True after 20 s of requests, when lines in the dashboards are long enough to be seen.
 const STEADY: &str = "count_over_time((histogram_quantile(0.5, sum by (le) (rate(canopy_predictor_prediction_duration_seconds_bucket[5s]))) > 0)[20s:1s]) >= 20";
 
 fn chart() -> PathBuf {
@@ -114,7 +111,7 @@ fn of_rules(rules: &Path) -> Result<Vec<Query>> {
             (None, Some(_), Some(expression)) => selectors(expression),
             _ => vec![],
         };
-        ensure!(!expressions.is_empty(), "nothing is asked for by {rule}");
+        ensure!(!expressions.is_empty(), "expected a query in the rule {rule}");
         let from = rule["record"].as_str().or(rule["alert"].as_str()).unwrap_or_default();
         let query = |expression| Query { from: from.to_owned(), expression, has_traces: false };
         found.extend(expressions.into_iter().map(query));
@@ -136,7 +133,7 @@ fn selectors(expression: &str) -> Vec<String> {
     starts.map(whole).collect()
 }
 
-/// Asks well and badly, and gives the operator something to look at.
+/// Sends good and bad requests, and gives the operator something to reconcile.
 async fn traffic(gateways: &[Forward], model: &Model<'_>, round: usize) -> Result<()> {
     for gateway in gateways {
         let path = format!("/api/models/{}/predict", model.full_name());
@@ -148,7 +145,7 @@ async fn traffic(gateways: &[Forward], model: &Model<'_>, round: usize) -> Resul
             let reply = gateway.post(&path, &body).await?;
             ensure!(reply.status == status, "{body}: {} {}", reply.status, reply.text);
             if status == 200 {
-                tell(gateway, &reply.json()?).await?;
+                send_feedback(gateway, &reply.json()?).await?;
             }
         }
         let reply = gateway.predict(&format!("nobody.{}", model.namespace.name), &ROW).await?;
@@ -166,8 +163,8 @@ fn row(number: usize) -> [f64; 4] {
     [13, 29, 47, 61].map(|step| (number * step % 101) as f64 / 25.0 - 2.0)
 }
 
-/// Tells the truth about an answer: that it was right.
-async fn tell(gateway: &Forward, answer: &Value) -> Result<()> {
+/// Sends feedback for an answer: it was right.
+async fn send_feedback(gateway: &Forward, answer: &Value) -> Result<()> {
     let id = answer["id"].as_str().with_context(|| format!("no id in {answer}"))?;
     let classes: Vec<_> =
         answer["predictions"].as_array().into_iter().flatten().map(|one| &one["class"]).collect();
@@ -177,13 +174,13 @@ async fn tell(gateway: &Forward, answer: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Asks more than can wait, of a pod that hangs meanwhile: some requests are refused, the others are late.
+/// Sends more requests than can wait for a pod that hangs: some are refused, the others are late.
 async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
     let (pods, name) = (model.pods(&revision(&model.read()?)?)?, model.full_name());
-    signal_predictors("STOP", pods.values())?;
+    signal_pods("STOP", pods.values())?;
     let mut asked: FuturesUnordered<_> = (0..TOO_MANY).map(|_| gateway.predict(&name, &ROW)).collect();
     let first = asked.next().await;
-    signal_predictors("CONT", pods.values())?;
+    signal_pods("CONT", pods.values())?;
     let first = first.context("there are requests")??;
     ensure!(
         first.status == 503 && first.json()?["code"] == "overloaded",
@@ -198,7 +195,7 @@ async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Has gateways record, and all of Canopy send every trace, until it is installed as usual again.
+/// Makes gateways record, and all of Canopy send every trace.
 fn observe(store: &TraceStore, postgres: &Postgres) -> Result<()> {
     let url = format!("--from-literal=url={}", postgres.url());
     kubectl(&["create", "secret", "generic", SECRET, "--namespace", SYSTEM, &url])?;
@@ -211,11 +208,11 @@ fn observe(store: &TraceStore, postgres: &Postgres) -> Result<()> {
     ])
 }
 
-fn forget_secret() -> Result<()> {
+fn delete_secret() -> Result<()> {
     kubectl(&["delete", "secret", SECRET, "--namespace", SYSTEM, "--ignore-not-found"]).map(drop)
 }
 
-/// Asks every query until all have found something, and has all panels drawn, while the model is asked.
+/// Runs every query until each has found something, and draws all panels, while the model gets requests.
 #[expect(clippy::print_stdout, reason = "it says what was seen")]
 async fn every_query(model: &Model<'_>, gateways: &[Forward], store: &TraceStore) -> Result<()> {
     let rules = chart().join("files/rules.yaml").canonicalize()?;
@@ -246,7 +243,7 @@ async fn every_query(model: &Model<'_>, gateways: &[Forward], store: &TraceStore
         .await?;
         println!("{} queries of dashboards and rules find something", queries.len());
         until("lines that can be seen", SEEN_WITHIN, async || {
-            ensure!(!prometheus.ask(STEADY).await?.is_empty(), "the model was not asked all the time");
+            ensure!(!prometheus.ask(STEADY).await?.is_empty(), "the model did not get requests all the time");
             Ok(())
         })
         .await?;
@@ -291,10 +288,10 @@ async fn draw(prometheus: &Prometheus, model: &Model<'_>) -> Result<()> {
         node.arg(tests.join("dashboards/draw.mjs")).arg(prometheus.url()).arg(&file);
         node.arg(picture.with_extension("png")).args(&values).kill_on_drop(true);
         let drawn = node.output().await.context("failed to start node")?;
-        let told =
+        let output =
             [drawn.stdout, drawn.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        ensure!(drawn.status.success(), "{}:\n{told}", file.display());
-        println!("{}: {} panels are drawn", file.display(), told.lines().count());
+        ensure!(drawn.status.success(), "{}:\n{output}", file.display());
+        println!("{}: {} panels are drawn", file.display(), output.lines().count());
     }
     Ok(())
 }
@@ -309,14 +306,14 @@ async fn traces(store: &TraceStore, model: &Model<'_>, gateway: &Forward) -> Res
     until("the trace of a request", SEEN_WITHIN, async || {
         let spans = store.trace(TRACE).await?;
         let mut parent = CALLER.to_owned();
-        for (service, name) in WAY {
+        for (service, name) in SPANS {
             let is_next =
                 |span: &&Span| span.service == service && span.name == name && span.parent == parent;
             let next = spans.iter().find(is_next);
             let next = next.with_context(|| format!("no {name} of {service} below {parent} in {spans:?}"))?;
             parent.clone_from(&next.id);
         }
-        ensure!(spans.len() == WAY.len(), "there are others: {spans:?}");
+        ensure!(spans.len() == SPANS.len(), "there are others: {spans:?}");
         Ok(())
     })
     .await?;
@@ -341,9 +338,9 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
     let here = this_machine()?;
     let (store, postgres) = (TraceStore::start(here).await?, Postgres::start(here).await?);
     // Left by a run that was interrupted.
-    forget_secret()?;
-    observe(&store, &postgres)?;
-    let seen = in_namespace("e2e-monitoring", async |namespace| {
+    delete_secret()?;
+    let test = in_namespace("e2e-monitoring", async |namespace| {
+        observe(&store, &postgres)?;
         rolled_out()?;
         namespace.apply(&small("seen", &json!({"replicas": 1})))?;
         let model = Model { namespace, name: "seen" };
@@ -358,13 +355,13 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
         }
         traces(&store, &model, &gateways[0]).await?;
         every_query(&model, &gateways, &store).await
-    })
-    .await;
-    // Whatever came of it, the others find Canopy as it was.
-    install()?;
-    forget_secret()?;
-    rolled_out()?;
-    seen.with_context(|| postgres.lines().join("\n"))
+    });
+    let seen = with_cleanup(test, async || {
+        install()?;
+        delete_secret()?;
+        rolled_out()
+    });
+    seen.await.with_context(|| postgres.lines().join("\n"))
 }
 
 #[test]

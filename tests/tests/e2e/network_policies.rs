@@ -1,8 +1,9 @@
-//! `NetworkPolicy` objects on a real cluster: which there are, and that they are put right and removed.
+//! `NetworkPolicy` objects on a real cluster: they exist, and are repaired and removed.
 //!
 //! The network of the offline cluster enforces none (`deploy/kind/README.md`), so these tests look at the objects.
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::kubectl_json;
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::until;
@@ -15,9 +16,8 @@ const POLICY: &str = "tiny-pods";
 
 /// The policy of the model, if there is one.
 fn policy(namespace: &Namespace) -> Result<Option<Value>> {
-    let get = ["get", "networkpolicy", POLICY, "--ignore-not-found", "--output", "json"];
-    let found = namespace.kubectl(&get)?;
-    if found.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_str(&found)?)) }
+    let policies = namespace.list("networkpolicies", "")?;
+    Ok(policies.into_iter().find(|policy| policy["metadata"]["name"] == POLICY))
 }
 
 fn prometheus() -> Value {
@@ -86,7 +86,7 @@ async fn predictors_are_for_gateways_and_metrics_are_for_prometheus() -> Result<
 #[tokio::test]
 async fn policies_that_are_switched_off_are_removed_and_no_pod_is_restarted() -> Result<()> {
     let _lock = exclusive().await?;
-    let outcome = in_namespace("e2e-no-networks", async |namespace| {
+    let test = in_namespace("e2e-no-networks", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
         tiny.ready()?;
@@ -111,10 +111,10 @@ async fn policies_that_are_switched_off_are_removed_and_no_pod_is_restarted() ->
         .await?;
         ensure!(pods()? == before, "pods were replaced");
         Ok(())
+    });
+    with_cleanup(test, async || {
+        install()?;
+        rolled_out()
     })
-    .await;
-    // Whatever came of it, the others find Canopy as it was.
-    install()?;
-    rolled_out()?;
-    outcome
+    .await
 }

@@ -1,4 +1,4 @@
-//! What tenants may do with models by Kubernetes' own roles.
+//! The rights of tenants to models, by Kubernetes' own roles.
 
 use anyhow::{Result, ensure};
 use canopy_tests::namespace::{Namespace, in_namespace};
@@ -7,7 +7,7 @@ use canopy_tests::wait::until;
 use crate::canopy::shared;
 use crate::model::TIMEOUT;
 
-/// Whether somebody may do something with models of the namespace, or with a part of them that has a path of its own.
+/// Whether a user may do something with models of the namespace, or with a subresource of them.
 fn may(namespace: &Namespace, user: &str, verb: &str, part: &str) -> bool {
     let part = format!("--subresource={part}");
     // Its exit code says no.

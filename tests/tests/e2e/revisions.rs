@@ -1,7 +1,6 @@
-//! A change of revision: the old one serves until all of the new one can, and stays for a while after.
+//! A change of revision: the old one serves until all pods of the new one are ready, and stays for a while afterwards.
 //!
-//! Comes in: a model that serves, and a change. Goes out: proof from the API server's own order of events, while
-//! both gateways are asked without a pause. Never: a proof from looking now and then.
+//! The proof is the API server's own order of events, while both gateways get requests without a pause.
 
 use std::collections::BTreeMap;
 
@@ -28,9 +27,9 @@ async fn a_changed_spec_becomes_a_new_revision_and_no_request_fails_meanwhile() 
         let change = || {
             tiny.patch(&json!({"version": "2.0", "train": {"algorithm": {"randomForest": {"trees": 12}}}}))
         };
-        let gateways = proven(&tiny, &[1.0; 4], change).await?;
+        let gateways = change_revision(&tiny, &[1.0; 4], change).await?;
         for gateway in &gateways {
-            let (answer, _) = tiny.ask(gateway, &[1.0; 4]).await?;
+            let (answer, _) = tiny.predict(gateway, &[1.0; 4]).await?;
             ensure!(answer["version"] == "2.0", "{answer}");
         }
         Ok(())
@@ -49,7 +48,7 @@ async fn an_edited_config_map_becomes_a_new_revision_and_no_request_fails_meanwh
         })))?;
         let tiny = Model { namespace, name: "tiny" };
         let change = || namespace.apply(&config_map("rows", "rows.csv", &csv(80))).map(drop);
-        proven(&tiny, &[1.0, 0.0], change).await.map(drop)
+        change_revision(&tiny, &[1.0, 0.0], change).await.map(drop)
     })
     .await
 }
@@ -96,8 +95,8 @@ async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_wa
     .await
 }
 
-/// Makes a change while both gateways are asked, and proves that it went as it should.
-async fn proven(
+/// Makes a change while both gateways get requests, and checks the order of its steps.
+async fn change_revision(
     model: &Model<'_>,
     features: &[f64],
     change: impl FnOnce() -> Result<()>,
@@ -113,7 +112,7 @@ async fn proven(
     let services = Watch::start(model.namespace, "services").await?;
     let pod_events = Watch::start(model.namespace, "pods").await?;
 
-    let asking = SteadyClient::start(gateways, model.full_name(), features.to_vec());
+    let client = SteadyClient::start(gateways, model.full_name(), features.to_vec());
     change()?;
     let after = until("a new revision", TIMEOUT, async || {
         let after = model.read()?;
@@ -124,12 +123,15 @@ async fn proven(
     })
     .await?;
     until("the end of the old revision", TIMEOUT, async || {
-        let left = model.namespace.kubectl(&["get", "deployments", "--output", "name"])?;
-        ensure!(!left.contains(&old), "there is still {left}");
+        let left = model.namespace.names("deployments")?;
+        ensure!(
+            left.iter().all(|name| !name.contains(&old)),
+            "expected no Deployment of {old}, got {left:?}"
+        );
         Ok(())
     })
     .await?;
-    let (gateways, heard) = asking.stop().await?;
+    let (gateways, heard) = client.stop().await?;
     for (gateway, revisions) in &heard {
         ensure!(
             *revisions == [old.clone(), after.clone()],
@@ -139,17 +141,17 @@ async fn proven(
 
     let watches = Watches { deployments, services };
     let since = switched(model, &old, &after, &watches).await?;
-    stayed(&old_pods, &pod_events, since).await?;
+    old_pods_stayed(&old_pods, &pod_events, since).await?;
     Ok(gateways)
 }
 
-/// What was watched of the objects that a switch is made of.
+/// The watches of the objects that a switch consists of.
 struct Watches {
     deployments: Watch,
     services: Watch,
 }
 
-/// Proves that the Services were switched once, after all new pods were ready; since when the old revision is retired.
+/// Checks that the Services were switched once, after all new pods were ready; returns the time of retirement.
 async fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Result<Timestamp> {
     let (old_name, new_name) = (format!("{}-{old}", model.name), format!("{}-{after}", model.name));
     let all_ready =
@@ -176,8 +178,12 @@ async fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Re
     Ok(stamp.split_once('=').map_or(stamp.as_str(), |(_, time)| time).parse()?)
 }
 
-/// Proves that the old pods were left alone until their time was up.
-async fn stayed(old_pods: &BTreeMap<String, State>, pod_events: &Watch, since: Timestamp) -> Result<()> {
+/// Checks that the old pods were not deleted before their time was up.
+async fn old_pods_stayed(
+    old_pods: &BTreeMap<String, State>,
+    pod_events: &Watch,
+    since: Timestamp,
+) -> Result<()> {
     for (name, State { uid, .. }) in old_pods {
         let is_going = |event: &Event| !event.object["metadata"]["deletionTimestamp"].is_null();
         let going = first(pod_events, name, is_going).await?;
@@ -189,12 +195,12 @@ async fn stayed(old_pods: &BTreeMap<String, State>, pod_events: &Watch, since: T
         let metadata = &going.object["metadata"];
         let at: Timestamp = metadata["deletionTimestamp"].as_str().unwrap_or_default().parse()?;
         let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
-        let told = at - SignedDuration::from_secs(grace);
+        let deleted = at - SignedDuration::from_secs(grace);
         // The API server keeps whole seconds.
         let earliest = since + SignedDuration::from_secs(RETIRE_SECONDS - 1);
         ensure!(
-            told >= earliest,
-            "pod {name} was told to go at {told}, though the revision was retired at {since}"
+            deleted >= earliest,
+            "pod {name} was deleted at {deleted}, expected {earliest} or later: the revision was retired at {since}"
         );
     }
     Ok(())

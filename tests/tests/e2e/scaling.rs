@@ -1,6 +1,4 @@
-//! The number of pods, as `kubectl scale` sets it.
-//!
-//! Comes in: a model. Goes out: as many pods as were asked for, none included. Never: a new revision for it.
+//! The number of pods, as `kubectl scale` sets it, zero included. It makes no new revision.
 
 use anyhow::{Result, ensure};
 use canopy_tests::namespace::in_namespace;
@@ -32,7 +30,7 @@ async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> 
         scale(&tiny, 0).await?;
         tiny.condition("Ready", "False", "ScaledToZero").await?;
         for gateway in &gateways {
-            // It exists, and nobody answers for it.
+            // The model exists, but has no pods.
             let reply = tiny.predict_until(gateway, &[1.0; 4], "503", |r| r.status == 503).await?;
             ensure!(!reply.header("retry-after").is_empty(), "{:?}", reply.headers);
         }

@@ -1,8 +1,7 @@
-//! A second installation of Canopy in one cluster.
-//!
-//! Invariant: only one of them acts, and the other one says so.
+//! A second installation of Canopy in one cluster: only the first acts, and the second reports why it does not.
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{apply, helm, kubectl, kubectl_json};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
@@ -35,13 +34,13 @@ async fn a_second_release_is_refused_by_helm() -> Result<()> {
 #[tokio::test]
 async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Result<()> {
     let _lock = exclusive().await?;
-    let outcome = in_namespace(OTHER, async |namespace| {
+    let test = in_namespace(OTHER, async |namespace| {
         let first = until("a leader", TIMEOUT, async || leader()).await?;
         install_operator()?;
         let pod =
             ["get", "pods", "--selector", "app=second", "--output", "jsonpath={.items[0].metadata.name}"];
         let pod = until("its pod", TIMEOUT, async || namespace.kubectl(&pod)).await?;
-        until("it to say why it does not lead", TIMEOUT, async || {
+        until("the reason why it does not lead", TIMEOUT, async || {
             let log = namespace.kubectl(&["logs", &pod])?;
             ensure!(log.contains("another installation of Canopy, canopy-system/canopy, leads"), "{log}");
             Ok(())
@@ -50,20 +49,21 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
         let ready = ["get", "pod", &pod, "--output", "jsonpath={.status.containerStatuses[0].ready}"];
         ensure!(namespace.kubectl(&ready)? == "false", "{pod} is ready");
 
-        // A model is told of once, and by the first.
+        // Only the first reports on a model.
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
         tiny.ready()?;
         let events = ["get", "events", "--field-selector", "reason=Serving", "--output", "name"];
-        let told = namespace.kubectl(&events)?;
-        ensure!(told.lines().count() == 1, "told twice: {told}");
+        let reported = namespace.kubectl(&events)?;
+        ensure!(reported.lines().count() == 1, "expected one Event, got {reported}");
         ensure!(leader()? == first, "another operator leads");
         Ok(())
+    });
+    with_cleanup(test, async || {
+        kubectl(&["delete", "clusterrolebinding", OTHER, "--ignore-not-found"])?;
+        kubectl(&["delete", "rolebinding", OTHER, "--namespace", LEASES, "--ignore-not-found"]).map(drop)
     })
-    .await;
-    kubectl(&["delete", "clusterrolebinding", OTHER, "--ignore-not-found"])?;
-    kubectl(&["delete", "rolebinding", OTHER, "--namespace", LEASES, "--ignore-not-found"])?;
-    outcome
+    .await
 }
 
 /// An operator like the one that is installed, by hand and so past Helm, in the namespace of the test.

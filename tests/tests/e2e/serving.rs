@@ -1,6 +1,4 @@
-//! Models that serve: from `kubectl apply` to answers with class names, and their end.
-//!
-//! Comes in: the samples. Goes out: answers of every gateway. Never: an answer of only one gateway.
+//! Models that serve: from `kubectl apply` of the samples to answers of every gateway, and to their deletion.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::{kubectl, kubectl_json};
@@ -105,8 +103,8 @@ async fn its_pods_have_no_privilege_no_token_and_no_writable_root() -> Result<()
     in_namespace("e2e-restricted", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         Model { namespace, name: "tiny" }.ready()?;
-        let pods: Value = serde_json::from_str(&namespace.kubectl(&["get", "pods", "--output", "json"])?)?;
-        let spec = &pods["items"][0]["spec"];
+        let pods = namespace.list("pods", "")?;
+        let spec = &pods.first().context("the model has no pods")?["spec"];
         ensure!(spec["automountServiceAccountToken"] == false, "{spec}");
         let volumes = spec["volumes"].as_array().context("a pod has volumes")?;
         ensure!(

@@ -1,31 +1,29 @@
-//! Processes of pods, struck where the API server cannot reach them.
-//!
-//! Comes in: a signal and pods. Goes out: it was sent to the program of each, whatever node it is on. Never: the process
-//! that only holds a pod's network.
+//! Sends signals to the programs of pods, from the nodes that they run on.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::kubernetes::{kubectl_json, on_node};
+use canopy_tests::api;
+use canopy_tests::kubernetes::on_node;
 
 use crate::model::State;
 
-/// Sends a signal to the program of every pod that is named by its uid; fails where a pod has none.
-const STRIKE: &str = r#"
+/// Sends a signal to the program of each pod, by the pod's uid; fails if a pod does not run the program.
+const SIGNAL: &str = r#"
 program=$1; signal=$2; shift 2
 for uid in "$@"; do
-    struck=
+    sent=
     for group in $(grep -lE "pod($uid|$(echo "$uid" | tr - _))" /proc/[0-9]*/cgroup); do
         process=${group%/cgroup}
         case $(readlink "$process/exe") in
-            */"$program") kill -"$signal" "${process#/proc/}" && struck=yes ;;
+            */"$program") kill -"$signal" "${process#/proc/}" && sent=yes ;;
         esac
     done
-    [ "$struck" ] || { echo "pod $uid has no $program to send $signal to" >&2; exit 1; }
+    [ "$sent" ] || { echo "pod $uid does not run $program" >&2; exit 1; }
 done"#;
 
-/// Sends a signal to every process of a program on a node and prints their ids.
-const SIGNAL_ALL: &str = r#"
+/// Sends a signal to every process of a program on a node, and prints their ids.
+const SIGNAL_BY_NAME: &str = r#"
 for process in /proc/[0-9]*; do
     if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
         kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
@@ -35,24 +33,22 @@ true"#;
 
 /// Sends `signal` to the processes of a program of the control plane, and returns their ids; fails where there is none.
 pub(crate) fn signal_control_plane(program: &str, signal: &str) -> Result<String> {
-    let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
-    let node = nodes["items"][0]["metadata"]["name"].as_str().context("there is a control plane")?;
-    let signalled = on_node(node, SIGNAL_ALL, &[program, signal])?;
+    let nodes = api::list("nodes", None, "node-role.kubernetes.io/control-plane")?;
+    let node = nodes.first().and_then(|node| node["metadata"]["name"].as_str());
+    let node = node.context("the cluster has no control plane")?;
+    let signalled = on_node(node, SIGNAL_BY_NAME, &[program, signal])?;
     ensure!(!signalled.is_empty(), "{node} runs no {program}");
     Ok(signalled)
 }
 
-/// Sends `signal` to the predictors of `pods`, to those of one node at once.
-pub(crate) fn signal_predictors<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
-    signal_pods(
-        "canopy",
-        signal,
-        pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str())),
-    )
+/// Sends `signal` to the program of Canopy in each of `pods`; pods of one node get it at once.
+pub(crate) fn signal_pods<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
+    let places = pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str()));
+    signal_program("canopy", signal, places)
 }
 
-/// Sends `signal` to `program` in pods that are known by their node and uid.
-pub(crate) fn signal_pods<'a>(
+/// Sends `signal` to `program` in pods that are given by their node and uid.
+pub(crate) fn signal_program<'a>(
     program: &str,
     signal: &str,
     pods: impl Iterator<Item = (&'a str, &'a str)>,
@@ -62,7 +58,7 @@ pub(crate) fn signal_pods<'a>(
         nodes.entry(node).or_default().push(uid);
     }
     for (node, uids) in nodes {
-        on_node(node, STRIKE, &[&[program, signal], &uids[..]].concat())?;
+        on_node(node, SIGNAL, &[&[program, signal], &uids[..]].concat())?;
     }
     Ok(())
 }

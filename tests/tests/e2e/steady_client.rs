@@ -1,7 +1,4 @@
-//! Somebody who asks for predictions without a pause, whatever happens meanwhile.
-//!
-//! Comes in: gateways, a model and a row. Goes out: the revisions that answered, in turn. Never: a second attempt; the
-//! first request that fails is the end.
+//! A client that requests predictions from all gateways without a pause. It never retries; the first failed request ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, ensure};
 use canopy_tests::forward::Forward;
 
-/// So often at least, however soon what happens meanwhile is over.
-const ASKED_MIN: u32 = 200;
+/// The least number of requests.
+const REQUESTS_MIN: u32 = 200;
 
-/// What each gateway answered with: the revisions, without repetitions in a row.
-pub(crate) type Heard = BTreeMap<String, Vec<String>>;
+/// The revisions that answered, by gateway, without repetitions in a row.
+pub(crate) type Revisions = BTreeMap<String, Vec<String>>;
 
-/// Somebody who asks all gateways all the time, one after the other.
+/// A client that sends requests to all gateways, one after the other.
 pub(crate) struct SteadyClient {
     enough: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Result<(Vec<Forward>, Heard)>>,
+    task: tokio::task::JoinHandle<Result<(Vec<Forward>, Revisions)>>,
 }
 
 impl SteadyClient {
@@ -27,33 +24,33 @@ impl SteadyClient {
         let enough = Arc::new(AtomicBool::new(false));
         let until = enough.clone();
         let task = tokio::spawn(async move {
-            let (mut heard, mut asked, mut classes) = (Heard::new(), 0_u32, BTreeSet::new());
-            while asked < ASKED_MIN || !until.load(Ordering::Relaxed) {
+            let (mut revisions, mut requests, mut classes) = (Revisions::new(), 0_u32, BTreeSet::new());
+            while requests < REQUESTS_MIN || !until.load(Ordering::Relaxed) {
                 for gateway in &gateways {
                     let reply = gateway.predict(&model, &features).await?;
-                    asked += 1;
+                    requests += 1;
                     ensure!(
                         reply.status == 200,
-                        "request {asked}: {} answered {}: {}",
+                        "request {requests} to {}: expected 200, got {}: {}",
                         gateway.pod,
                         reply.status,
                         reply.text
                     );
                     classes.insert(reply.json()?["prediction"]["class"].to_string());
                     let revision = reply.header("canopy-revision").to_owned();
-                    let before = heard.entry(gateway.pod.clone()).or_default();
+                    let before = revisions.entry(gateway.pod.clone()).or_default();
                     if before.last() != Some(&revision) {
                         before.push(revision);
                     }
                 }
             }
-            ensure!(classes.len() == 1, "the same row got the classes {classes:?}");
-            Ok((gateways, heard))
+            ensure!(classes.len() == 1, "expected one class for the same row, got {classes:?}");
+            Ok((gateways, revisions))
         });
         Self { enough, task }
     }
 
-    pub(crate) async fn stop(self) -> Result<(Vec<Forward>, Heard)> {
+    pub(crate) async fn stop(self) -> Result<(Vec<Forward>, Revisions)> {
         self.enough.store(true, Ordering::Relaxed);
         self.task.await?
     }

@@ -1,5 +1,5 @@
-//! A tenant who may write `ConfigMap`s and models and nothing else gets no pod of its own making, and changes nothing of
-//! another tenant's model.
+//! A tenant with rights to `ConfigMap`s and models alone gets no pod of its own making, and changes nothing of another tenant's
+//! model.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::{kubectl, kubectl_as};
@@ -90,9 +90,9 @@ fn forged(uid: &str, revision: &str) -> Value {
 /// Fails where anything runs, or is to run, with a `ServiceAccount` of the tenant's choice.
 fn check_templates(namespace: &Namespace) -> Result<()> {
     for kind in ["deployments", "replicasets", "pods"] {
-        let all = namespace.kubectl(&["get", kind, "--output", "json"])?;
+        let all = json!(namespace.list(kind, "")?).to_string();
         ensure!(
-            !all.contains("\"serviceAccountName\": \"tenant\""),
+            !all.contains("\"serviceAccountName\":\"tenant\""),
             "a tenant's template became {kind}: {all}"
         );
     }
@@ -106,9 +106,7 @@ fn uid(model: &Model<'_>) -> Result<String> {
 /// What is in the `ConfigMap` of a revision.
 fn content(namespace: &Namespace, revision: &str) -> Result<Value> {
     let name = format!("tiny-{revision}");
-    let config: Value =
-        serde_json::from_str(&namespace.kubectl(&["get", "configmap", &name, "--output", "json"])?)?;
-    Ok(config["data"].clone())
+    Ok(namespace.json("configmaps", &name)?["data"].take())
 }
 
 #[tokio::test]
@@ -143,7 +141,8 @@ async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> 
         tenant.put(&forged(&uid, &serving))?;
         tenant.pause("tiny", false)?;
         replaced(namespace, &serving, &as_made).await?;
-        tiny.has_event("Repaired", "was not what the operator wrote and was replaced").await?;
+        tiny.has_event("Repaired", "did not have the content that the operator wrote and was replaced")
+            .await?;
         check_templates(namespace)?;
         let after = tiny.ready()?;
         ensure!(revision(&after)? == serving, "the revision that serves is another");
@@ -173,7 +172,7 @@ async fn a_tenant_of_another_namespace_changes_nothing_of_a_model() -> Result<()
             Tenant::new(other)?.put(&forged(&uid, &serving))?;
             other.apply(&stuck(&uid, &serving))?;
             until("a pod that cannot start", TIMEOUT, async || {
-                let pod = other.kubectl(&["get", "pod", "forged", "--output", "json"])?;
+                let pod = other.json("pods", "forged")?.to_string();
                 ensure!(pod.contains("ErrImageNeverPull"), "{pod}");
                 Ok(())
             })

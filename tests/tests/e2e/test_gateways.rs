@@ -1,29 +1,28 @@
-//! Gateways of one test alone: as the chart installs them, with what the test changes of their settings.
-//!
-//! Comes in: a namespace, perhaps settings. Goes out: an address at which they answer by turns, or each by itself.
-//! Never: a change of the gateways that other tests ask.
+//! Gateways of one test, as the chart installs them, with other settings. They leave the gateways of other tests alone.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::api;
 use canopy_tests::forward::Forward;
 use canopy_tests::http::{client, send};
-use canopy_tests::kubernetes::kubectl_json;
 use canopy_tests::namespace::Namespace;
 use canopy_tests::wait::until;
 use serde_json::{Value, json};
 
 use crate::canopy::SYSTEM;
-use crate::model::TIMEOUT;
+use crate::model::{State, TIMEOUT, pod_states};
 
-const NAME: &str = "front";
+/// The label `app.kubernetes.io/name` of their pods.
+pub(crate) const NAME: &str = "test-gateway";
 const ADMIN_PORT: u16 = 9000;
 /// So many answers in a row show that every gateway knows the model.
 const ENOUGH: usize = 40;
 
 /// Two gateways behind a Service.
 pub(crate) struct TestGateways<'a> {
-    namespace: &'a Namespace,
+    pub(crate) namespace: &'a Namespace,
     /// Where they answer by turns.
     pub(crate) address: SocketAddr,
 }
@@ -35,7 +34,7 @@ impl<'a> TestGateways<'a> {
         settings: &[(&str, &str)],
         node: Option<&str>,
     ) -> Result<Self> {
-        let installed = kubectl_json(&["get", "deployment", "canopy-gateway", "--namespace", SYSTEM])?;
+        let installed = api::get("deployments", SYSTEM, "canopy-gateway")?;
         let labels = json!({"app.kubernetes.io/name": NAME});
         let mut spec = installed["spec"].clone();
         spec["replicas"] = json!(2);
@@ -109,6 +108,35 @@ impl<'a> TestGateways<'a> {
         .await
     }
 
+    /// Starts one more pod like theirs, with other labels, no probes and what `edit` changes of its container; returns when it
+    /// runs.
+    pub(crate) fn start_pod(&self, name: &str, labels: &Value, edit: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut spec = self.namespace.json("deployments", NAME)?["spec"]["template"]["spec"].take();
+        spec["topologySpreadConstraints"] = json!([]);
+        let container = &mut spec["containers"][0];
+        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+            container[probe] = Value::Null;
+        }
+        edit(container);
+        let metadata = json!({"name": name, "labels": labels});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+        self.namespace.apply(&pod.to_string())?;
+        let pod = format!("pod/{name}");
+        self.namespace.kubectl(&["wait", "--for=condition=Ready", &pod, "--timeout", "60s"]).map(drop)
+    }
+
+    /// The states of their pods, by name.
+    pub(crate) fn states(&self) -> Result<BTreeMap<String, State>> {
+        pod_states(self.namespace, &selector())
+    }
+
+    /// The addresses of their pods.
+    pub(crate) fn addresses(&self) -> Result<Vec<String>> {
+        let pods = self.namespace.list("pods", &selector())?;
+        let address = |pod: &Value| pod["status"]["podIP"].as_str().map(str::to_owned);
+        pods.iter().map(|pod| address(pod).context("a pod has no address")).collect()
+    }
+
     /// A tunnel to the admin port of each.
     pub(crate) async fn admin(&self) -> Result<Vec<Forward>> {
         let mut all = Vec::new();
@@ -120,13 +148,19 @@ impl<'a> TestGateways<'a> {
 
     /// The names of their pods.
     pub(crate) fn pods(&self) -> Result<Vec<String>> {
-        let selector = format!("app.kubernetes.io/name={NAME}");
-        let list = self.namespace.kubectl(&["get", "pods", "--selector", &selector, "--output", "json"])?;
-        let list: Value = serde_json::from_str(&list)?;
+        let pods = self.namespace.list("pods", &selector())?;
         let stay = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
-        let pods = list["items"].as_array().context("a list has items")?.iter().filter(stay);
-        Ok(pods.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
+        Ok(pods
+            .iter()
+            .filter(stay)
+            .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+            .collect())
     }
+}
+
+/// The selector of their pods.
+fn selector() -> String {
+    format!("app.kubernetes.io/name={NAME}")
 }
 
 /// Makes a Service that answers at a port of every node; returns its address.
@@ -134,11 +168,11 @@ fn service(namespace: &Namespace, name: &str, selector: &Value) -> Result<Socket
     let manifest = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
         "spec": {"type": "NodePort", "selector": selector, "ports": [{"port": 80, "targetPort": "http"}]}});
     namespace.apply(&manifest.to_string())?;
-    let made: Value =
-        serde_json::from_str(&namespace.kubectl(&["get", "service", name, "--output", "json"])?)?;
+    let made = namespace.json("services", name)?;
     let port = made["spec"]["ports"][0]["nodePort"].as_u64().context("the Service has a port of the node")?;
-    let nodes = kubectl_json(&["get", "nodes", "--selector", "node-role.kubernetes.io/control-plane"])?;
-    let addresses = nodes["items"][0]["status"]["addresses"].as_array().context("a node has addresses")?;
+    let nodes = api::list("nodes", None, "node-role.kubernetes.io/control-plane")?;
+    let node = nodes.first().context("the cluster has no control plane")?;
+    let addresses = node["status"]["addresses"].as_array().context("a node has addresses")?;
     let internal = addresses.iter().find(|address| address["type"] == "InternalIP");
     let ip = internal.and_then(|address| address["address"].as_str()).context("a node has an address")?;
     Ok(SocketAddr::new(ip.parse()?, u16::try_from(port)?))

@@ -1,7 +1,4 @@
-//! What happens to the objects of one kind, in order.
-//!
-//! Comes in: a namespace and a kind. Goes out: every event since the watch began. Never: a look at the state between
-//! two events; what a poll would miss is what these tests are about.
+//! All events of the objects of one kind in a namespace, in order, from `kubectl get --watch`. Polling would miss some.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::kubectl_running;
@@ -26,7 +23,7 @@ pub(crate) struct Event {
 }
 
 impl Watch {
-    /// Watches, and returns when what was there already has been told.
+    /// Starts a watch, and returns when it has the objects that exist already.
     pub(crate) async fn start(namespace: &Namespace, kind: &str) -> Result<Self> {
         let words = [
             "get",
@@ -39,11 +36,10 @@ impl Watch {
             "json",
         ];
         let watch = Self { process: kubectl_running(&words)? };
-        let there: Value = serde_json::from_str(&namespace.kubectl(&["get", kind, "--output", "json"])?)?;
-        let there = there["items"].as_array().map_or(0, Vec::len);
+        let there = namespace.list(kind, "")?.len();
         until(&format!("a watch of {kind}"), SOON, async || {
-            let told = watch.events()?.len();
-            ensure!(told >= there, "it told of {told} objects of {there}");
+            let count = watch.events()?.len();
+            ensure!(count >= there, "expected events of {there} objects, got {count}");
             Ok(())
         })
         .await?;

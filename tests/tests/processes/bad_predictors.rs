@@ -100,12 +100,12 @@ async fn a_predictor_that_talks_nonsense_is_503_until_it_is_itself_again() -> Re
     let (model, mut predictor, gateway) = line().await?;
     for lie in lies {
         predictor.process.kill()?;
-        let liar = FakePredictor::start(predictor.address, lie.as_bytes()).await?;
+        let fake = FakePredictor::start(predictor.address, lie.as_bytes()).await?;
         let reply = fails(&gateway, 503, "predictor_failed").await?;
         let told = format!("{} for {lie:?}", reply.text);
-        assert!(liar.asked() > 0, "nobody asked: {told}");
+        assert!(fake.connections() > 0, "no connection to the fake predictor: {told}");
         assert!(reply.header("retry-after").parse::<u64>().is_ok(), "{told}");
-        liar.stop().await;
+        fake.stop().await;
         predictor = Server::predictor_at(predictor.address, &model, &[]).await?;
         recovers(&gateway).await?;
     }

@@ -1,7 +1,5 @@
-//! Dashboards: each panel says what it shows, and shows metrics that exist.
-//!
-//! Comes in: the JSON of one dashboard, and what may be in it. Goes out: one sentence per breach. Never: whether Grafana
-//! would take it, or whether a query answers; `cargo xtask check` asks Grafana's own types.
+//! Rules for dashboards: each panel has a description, and queries metrics that exist. `cargo xtask check` compares dashboards
+//! with Grafana's own types.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,4 @@
-//! One door for each kind of input and output: only these files may open it.
-//!
-//! Comes in: the files of the tree. Goes out: one sentence per file that goes around a door, and per door that
-//! nobody uses any more. Never: a judgement of tests, which look at the world as they must.
+//! Which files may do each kind of input and output. Tests are exempt.
 
 use crate::sources::Sources;
 use crate::tokens::{code, paths};

@@ -1,7 +1,4 @@
-//! The rules of the tree, kept by tests.
-//!
-//! Comes in: every Rust file, the manifests and the documents. Goes out: each breach as a sentence.
-//! Never: a rule whose own wrong examples were not tried.
+//! The rules of the source tree, as tests. Each rule is also tried on an example that breaks it.
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why by panicking")]
 

@@ -1,7 +1,4 @@
-//! Reading order: a module names only modules declared above it, never one below and never its own parent.
-//!
-//! Comes in: the files of the tree and the root file of a crate. Goes out: one sentence per breach.
-//! Never: a judgement of `#[cfg(test)]` code, which may look anywhere.
+//! Module order: a module uses only modules that are declared above it, and never its own parent. `#[cfg(test)]` code is exempt.
 
 use std::collections::BTreeMap;
 

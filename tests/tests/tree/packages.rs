@@ -1,7 +1,4 @@
-//! Packages: which of ours may use which, and what must never be compiled into what.
-//!
-//! Comes in: what cargo says of the workspace. Goes out: the edges, and the packages that reach a binary.
-//! Never: the network; cargo is asked for what is locked.
+//! Which of the packages may use which, and which must not be compiled into a program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -1,6 +1,4 @@
-//! The shape of a file: it says what it is for, is short, has a name of its own, and leaves nothing out.
-//!
-//! Comes in: one file's path and text. Goes out: one sentence per breach. Never: a look at another file.
+//! Rules for one file: a header, a limit of lines, a name that is unique in its folder, and no leftovers.
 
 use proc_macro2::TokenTree;
 

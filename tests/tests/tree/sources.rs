@@ -1,7 +1,4 @@
-//! The Rust files of the tree.
-//!
-//! Comes in: the folder of the workspace. Goes out: the text of each file, by its path from there.
-//! Never: a file that a build made, or one that starts with a dot.
+//! Reads the Rust files of the tree, without build output and hidden folders.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,4 @@
-//! Rust text as tokens, so that a comment, a string or a test cannot be mistaken for code.
-//!
-//! Comes in: the text of one file. Goes out: its tokens without `#[cfg(test)]` items, and what they name.
-//! Never: a file, or a rule about what may be named.
+//! Splits Rust text into tokens without `#[cfg(test)]` items, so that comments and strings are not taken for code.
 
 use std::iter::Peekable;
 

@@ -1,7 +1,4 @@
-//! Words that code, documents and dashboards share.
-//!
-//! Comes in: sources and documents as text. Goes out: the words each of them has. Never: a word that only one
-//! of them knows; the tests compare them both ways.
+//! Names that code, documents and dashboards share. The tests compare them in both directions.
 
 use std::collections::BTreeSet;
 

@@ -24,7 +24,7 @@ const ON_NODES: &[&str] = &[
     "availability::evictions",
 ];
 const SOAK: &[&str] = &["availability::soak", "availability::operators"];
-const SCALE: &[&str] = &["idle::", "growth::"];
+const SCALE: &[&str] = &["operator_cost::"];
 /// Beside the main tests.
 const DIST: &[&str] = &["monitoring::", "install_from_files::"];
 const OLD_KUBERNETES: &[&str] =

@@ -1,9 +1,9 @@
-//! A forest laid out to be walked fast.
-//!
-//! Comes in: a checked [`Forest`]. Goes out: the same questions in few bytes, without a branch between them.
-//! Never: another answer.
+//! The fastest layout: nodes of 8 or 12 bytes that are walked without a branch. It fits ensembles that compare 32-bit floats,
+//! have no categories, and send every missing value left.
 
-use crate::ensemble::{Forest, Node, Tree};
+use crate::ensemble::forest::{Forest, Node, Tree};
+use crate::ensemble::form::{self, Combine, Ensemble, Side};
+use crate::ensemble::precision::Precision;
 
 /// A forest ready for inference.
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ pub struct CompiledForest {
     pub(crate) roots: Vec<usize>,
     /// One probability per class, distribution after distribution.
     pub(crate) distributions: Vec<f64>,
+    pub(crate) combine: Combine,
 }
 
 /// All nodes, in the smallest form that holds them.
@@ -28,8 +29,8 @@ pub(crate) enum Nodes {
     Wide(Vec<Wide>),
 }
 
-/// A node that knows where to go on without asking whether it is a leaf: the right child follows the left one,
-/// and a leaf goes on to itself, since nothing is larger than its threshold, infinity.
+/// A node whose next node is found without a branch: the right child follows the left one, and a leaf leads to itself,
+/// because nothing is larger than its threshold, infinity.
 pub(crate) trait Step: Copy {
     /// A node with the index of its left child, or of itself, counted from its root.
     fn new(feature: u32, threshold: f32, left: u32) -> Self;
@@ -83,16 +84,37 @@ impl Step for Wide {
 impl CompiledForest {
     /// Lays `forest` out.
     pub fn new(forest: &Forest) -> Self {
-        let mut leaves = Vec::new();
-        let mut roots = Vec::new();
-        let fits = |tree: &Tree| tree.len() <= 1 << LEFT_BITS;
-        let nodes = if forest.features() <= 1 << FEATURE_BITS && forest.trees().iter().all(fits) {
-            Nodes::Small(lay_out(forest, &mut leaves, &mut roots))
-        } else {
-            Nodes::Wide(lay_out(forest, &mut leaves, &mut roots))
-        };
         let distributions = forest.distributions().flatten().copied().collect();
-        Self { features: forest.features(), classes: forest.classes(), nodes, leaves, roots, distributions }
+        let (features, classes) = (forest.features(), forest.classes());
+        Self::lay_out(features, classes, forest.trees(), distributions, Combine::Mean)
+    }
+
+    /// Lays `ensemble` out, if this layout fits it.
+    pub fn of_ensemble(ensemble: &Ensemble) -> Option<Self> {
+        let raw = ensemble.raw();
+        if raw.precision != Precision::Single {
+            return None;
+        }
+        let tree = |tree: &form::Tree| tree.iter().map(narrow).collect::<Option<Tree>>();
+        let trees = raw.trees.iter().map(tree).collect::<Option<Vec<Tree>>>()?;
+        Some(Self::lay_out(raw.inputs, raw.outputs, &trees, raw.leaves.clone(), raw.combine.clone()))
+    }
+
+    fn lay_out(
+        features: usize,
+        classes: usize,
+        trees: &[Tree],
+        distributions: Vec<f64>,
+        combine: Combine,
+    ) -> Self {
+        let (mut leaves, mut roots) = (Vec::new(), Vec::new());
+        let fits = |tree: &Tree| tree.len() <= 1 << LEFT_BITS;
+        let nodes = if features <= 1 << FEATURE_BITS && trees.iter().all(fits) {
+            Nodes::Small(lay_out(trees, &mut leaves, &mut roots))
+        } else {
+            Nodes::Wide(lay_out(trees, &mut leaves, &mut roots))
+        };
+        Self { features, classes, nodes, leaves, roots, distributions, combine }
     }
 
     /// How many values a row has.
@@ -106,10 +128,23 @@ impl CompiledForest {
     }
 }
 
-/// Puts the nodes of each tree level by level: the questions that every row is asked are together.
-fn lay_out<N: Step>(forest: &Forest, leaves: &mut Vec<u32>, roots: &mut Vec<usize>) -> Vec<N> {
+/// The same node with a 32-bit threshold, if that changes nothing.
+fn narrow(node: &form::Node) -> Option<Node> {
+    match *node {
+        form::Node::Split { feature, threshold, left, right, missing: Side::Left } => {
+            let narrow = threshold as f32;
+            let is_exact = narrow.is_finite() && f64::from(narrow).to_bits() == threshold.to_bits();
+            is_exact.then_some(Node::Split { feature, threshold: narrow, left, right })
+        }
+        form::Node::Leaf { values } => Some(Node::Leaf { distribution: values }),
+        form::Node::Split { .. } | form::Node::Category { .. } => None,
+    }
+}
+
+/// Puts the nodes of each tree level by level, so that the nodes near the root, which every row visits, are together.
+fn lay_out<N: Step>(trees: &[Tree], leaves: &mut Vec<u32>, roots: &mut Vec<usize>) -> Vec<N> {
     let mut nodes = Vec::new();
-    for tree in forest.trees() {
+    for tree in trees {
         roots.push(nodes.len());
         let mut order = vec![0];
         for place in 0..tree.len() {

@@ -1,7 +1,4 @@
-//! Predictions of a forest, of one row and of many: bit by bit the same.
-//!
-//! Comes in: scaled rows. Goes out: a probability per class. Never: an allocation, or a failure that the lengths
-//! of the arguments do not explain.
+//! Predictions of a forest for one row and for many, bit by bit the same, without an allocation.
 
 use linfa::traits::PredictInplace;
 use ndarray::{Array1, ArrayBase, Data, Ix2};
@@ -9,17 +6,18 @@ use thiserror::Error;
 
 use crate::compiled::layout::{CompiledForest, Nodes, Step};
 use crate::data::samples::Samples;
-use crate::ensemble::Forest;
+use crate::ensemble::forest::Forest;
+use crate::ensemble::form::Combine;
 use crate::scale::Scaler;
 
-/// How many paths are walked at a time: while one waits for memory, the others go on. With 16, which do not all
+/// How many paths are walked at a time, so that one can wait for memory while the others go on. With 16, which do not all
 /// stay in registers, a row took four tenths longer.
 const LANES: usize = 8;
 
 /// How many rows go through a tree before the next tree: as many as stay in the cache beside it.
 const BLOCK: usize = 512;
 
-/// Why there is no prediction.
+/// Why rows have no prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PredictError {
     /// The rows are not as long as the forest has features.
@@ -49,12 +47,12 @@ impl CompiledForest {
             return Err(PredictError::Room { room: probabilities.len(), classes: self.classes });
         }
         self.check(row, probabilities)?;
-        probabilities.fill(0.0);
+        self.begin(probabilities);
         match &self.nodes {
             Nodes::Small(nodes) => self.sum_trees(nodes, row, probabilities),
             Nodes::Wide(nodes) => self.sum_trees(nodes, row, probabilities),
         }
-        self.divide(probabilities);
+        self.finish(probabilities);
         Ok(())
     }
 
@@ -68,7 +66,7 @@ impl CompiledForest {
         for (row, answer) in rest.chunks_exact(self.features).zip(answers.chunks_exact_mut(self.classes)) {
             self.predict_row(row, answer)?;
         }
-        probabilities.fill(0.0);
+        self.begin(probabilities);
         let blocks = rows.chunks(BLOCK * self.features).zip(probabilities.chunks_mut(BLOCK * self.classes));
         for (rows, sums) in blocks {
             match &self.nodes {
@@ -76,7 +74,7 @@ impl CompiledForest {
                 Nodes::Wide(nodes) => self.sum_rows(nodes, rows, sums),
             }
         }
-        self.divide(probabilities);
+        self.finish(probabilities);
         Ok(())
     }
 
@@ -142,10 +140,21 @@ impl CompiledForest {
         }
     }
 
-    fn divide(&self, sums: &mut [f64]) {
-        let trees = self.roots.len() as f64;
-        for sum in sums {
-            *sum /= trees;
+    fn begin(&self, sums: &mut [f64]) {
+        match &self.combine {
+            Combine::Mean => sums.fill(0.0),
+            Combine::Sum { base } => {
+                sums.chunks_exact_mut(self.classes).for_each(|sums| sums.copy_from_slice(base));
+            }
+        }
+    }
+
+    fn finish(&self, sums: &mut [f64]) {
+        if self.combine == Combine::Mean {
+            let trees = self.roots.len() as f64;
+            for sum in sums {
+                *sum /= trees;
+            }
         }
     }
 }
@@ -216,7 +225,7 @@ impl<D: Data<Elem = f64>> PredictInplace<ArrayBase<D, Ix2>, Array1<usize>> for F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ensemble::{Builder, Node};
+    use crate::ensemble::forest::{Builder, Node};
     use crate::train::parameters::RandomForest;
     use proptest::prelude::*;
 
@@ -246,7 +255,7 @@ mod tests {
         builder.finish().unwrap()
     }
 
-    /// The answer by the definition: each tree asked by itself, the sums in the order of the trees.
+    /// The answer by the definition: each tree by itself, summed in the order of the trees.
     fn expected(forest: &Forest, row: &[f32]) -> Vec<f64> {
         let distributions: Vec<&[f64]> = forest.distributions().collect();
         let mut sums = vec![0.0; forest.classes()];
@@ -313,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_numbers_have_an_answer_too() {
+    fn nan_and_infinities_have_an_answer_too() {
         check(&forest(&[5, 9], 2), &[f32::NAN, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
     }
 

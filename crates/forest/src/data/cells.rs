@@ -1,8 +1,8 @@
-//! Bytes of a table to cells, line by line: one line is one row.
+//! Reads a table's bytes as cells. One line is one row.
 //!
-//! The format is RFC 4180 in UTF-8, but for two things. A cell may not have a line break: a quote that is left open by
-//! mistake would otherwise take in the rows after it without a word. Spaces around a cell, and around its quotes, are
-//! no part of it. Every fault has the number of its line.
+//! The format is RFC 4180 in UTF-8, with two exceptions. A cell has no line break, because a quote that was left open by
+//! mistake would otherwise swallow the following rows. Spaces around a cell, and around its quotes, are ignored. Every
+//! error has the number of its line.
 
 use std::borrow::Cow;
 
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_stays_open_is_told_with_its_line_whatever_follows() {
+    fn an_open_quote_is_refused_with_its_line_whatever_follows() {
         let open = |line: u64, column: usize| {
             format!(
                 "line {line} column {column}: a quote opens a cell that does not end on this line: one row is one \
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn text_after_a_closing_quote_is_told() {
+    fn text_after_a_closing_quote_is_refused() {
         check_error(
             b"a\n\"13\" wide\n",
             "line 2 column 1: text follows the quote that ends a cell: write a quote inside a quoted cell twice",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_other_kinds_are_told_with_what_helps() {
+    fn files_of_other_kinds_are_refused_with_what_to_do() {
         for (bytes, expected) in [
             (
                 &b"\x1f\x8b\x08\0"[..],

@@ -1,13 +1,12 @@
-//! A table as bytes of comma-separated values, read once into samples.
-//!
-//! The bytes may be written by anybody: the first fault is told with its row, line and column, and no cell is guessed.
+//! Reads comma-separated values into samples. The bytes may be hostile: the first error has its row, line and column, and
+//! no cell is guessed.
 
 use std::borrow::Cow;
 
 use crate::data::cells::{self, Lines};
 use crate::data::error::DataError;
 use crate::data::labels::{Labels, Place};
-use crate::data::precision::RoundedCells;
+use crate::data::precision::{RoundedCells, is_rounded};
 use crate::data::samples::{NAME_MAX, ROWS_MAX, Samples};
 use crate::data::seen::{Column, Names, Seen};
 
@@ -47,7 +46,9 @@ impl Samples {
                     labels.push(cell, place)?;
                 } else {
                     let number = header.number(cell, index, place)?;
-                    rounded[index].note(row - 1, cell, number);
+                    if is_rounded(cell, number) {
+                        rounded[index].push(row - 1, cell.clone());
+                    }
                     values.push(number);
                 }
             }
@@ -163,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn quotes_a_byte_order_mark_and_any_line_end_are_understood() {
+    fn quotes_a_byte_order_mark_and_any_line_end_are_read() {
         let samples = read("\u{feff}class, \"a,b\" \r\n\"x \"\"y\",1\r\nz,2\r\n");
         assert_eq!(samples.features(), ["a,b"]);
         assert_eq!(samples.classes(), &ClassNames::Named(vec!["x \"y".into(), "z".into()]));
     }
 
     #[test]
-    fn a_header_with_a_fault_is_refused() {
+    fn a_wrong_header_is_refused() {
         check_error("", "data has no header: its first line must name the columns");
         check_error("\n\n", "data has no header: its first line must name the columns");
         check_error(
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_with_a_fault_is_told_with_its_row_line_and_column() {
+    fn a_wrong_cell_is_refused_with_its_row_line_and_column() {
         let header = "a,class,b\n1,x,2\n\n";
         for (row, expected) in [
             ("3,y", "row 2 (line 4) has 2 cells, but the header has 3"),
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_never_closed_takes_in_no_row() {
+    fn a_quote_that_is_never_closed_swallows_no_row() {
         let row = |row: usize| if row == 20 { "3,\"p\n".to_owned() } else { format!("{row},{}\n", row % 2) };
         let rows: String = (1..1001).map(row).collect();
         check_error(
@@ -280,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn any_cells_give_an_error_or_samples_that_keep_their_promise(
+        fn any_cells_give_an_error_or_valid_samples(
             body in r#"([ab"0-9.eE+-]{0,4}[,\n\r]|nan,|inf\n|,x\n|,y\n|1,x\n){0,40}"#,
         ) {
             if let Ok(samples) = Samples::from_csv(format!("a,class\n{body}").as_bytes(), "class") {

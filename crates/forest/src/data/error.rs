@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::data::samples::{CLASSES_MAX, NAME_MAX, ROWS_MAX};
 use crate::data::seen::{Column, Names, Seen};
 
-/// Why samples cannot be had. `row` counts the rows below the header from 1, `line` the lines of the file.
+/// Why a table or its samples are refused. `row` counts the rows below the header from 1, `line` the lines of the file.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum DataError {
     /// The bytes are a file of another kind.
@@ -209,7 +209,7 @@ pub enum DataError {
     /// Synthetic data cannot be labelled by the sum of two features when there are fewer.
     #[error("synthetic data has {found} features, but needs at least 2")]
     TooFewFeatures {
-        /// How many were asked for.
+        /// How many were requested.
         found: usize,
     },
     /// A split leaves no row on one side.
@@ -217,7 +217,7 @@ pub enum DataError {
     Unsplittable {
         /// How many rows there are.
         rows: usize,
-        /// The share asked for.
+        /// The requested share.
         test_percent: u32,
     },
     /// No class has a row to spare.
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_can_be_told_without_any_text_of_the_table() {
+    fn an_error_can_hide_every_text_of_the_table() {
         let column = || Column::new("secret", 1);
         let text = || Seen::new("secret");
         let (row, line, characters) = (1, 2, 3);

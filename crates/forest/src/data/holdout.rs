@@ -1,7 +1,4 @@
-//! The rows to learn from and the rows to be judged by.
-//!
-//! Comes in: samples, a share and a seed. Goes out: two parts with the classes in equal shares. Never: a row in
-//! both parts.
+//! Splits samples into rows to train on and rows to evaluate on, with the classes in equal shares.
 
 use crate::data::error::DataError;
 use crate::data::samples::Samples;
@@ -10,9 +7,9 @@ use crate::rng::{Purpose, SeededRng};
 /// Samples in two parts; each row is in one of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainTest {
-    /// To learn from: it has rows of every class.
+    /// The rows to train on, with rows of every class.
     pub train: Samples,
-    /// To be judged by.
+    /// The rows held out for evaluation.
     pub test: Samples,
 }
 

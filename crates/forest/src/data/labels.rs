@@ -1,7 +1,7 @@
-//! The targets of a table to classes. The name of a class is its text in the table.
+//! Reads the target column as classes. The name of a class is its text in the table, with one exception.
 //!
-//! One kind of text has two spellings of one class: where every target is a plain whole number, as `7`, or one with a
-//! fraction of zeros, as `7.0`, which programs make of it where a column had gaps. Such classes are named `7`.
+//! If every target is a plain whole number, `7` and `7.0` are the same class, named `7`: programs write `7.0` for `7` in a
+//! column with gaps.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

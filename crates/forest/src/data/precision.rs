@@ -27,11 +27,9 @@ pub struct Merged {
 pub(crate) struct RoundedCells<'a>(Vec<(usize, Cow<'a, str>)>);
 
 impl<'a> RoundedCells<'a> {
-    /// Notes the cell of `row`, which was read as `number`, if it was rounded. Rows are counted from 0.
-    pub(crate) fn note(&mut self, row: usize, cell: &Cow<'a, str>, number: f64) {
-        if is_rounded(cell, number) {
-            self.0.push((row, cell.clone()));
-        }
+    /// Adds the cell of `row`, which was rounded. Rows are counted from 0 and come in order.
+    pub(crate) fn push(&mut self, row: usize, cell: Cow<'a, str>) {
+        self.0.push((row, cell));
     }
 
     /// The rows of `feature` that became equal to a different one; none if no two did. `values` are the numbers of all
@@ -85,7 +83,7 @@ pub(crate) fn shown(value: f64) -> String {
 
 /// Whether `cell` is not the shortest text of the float that it was read as. Two cells that are the shortest text of the
 /// same float are the same number.
-fn is_rounded(cell: &str, number: f64) -> bool {
+pub(crate) fn is_rounded(cell: &str, number: f64) -> bool {
     let is_exact = cell.len() < LONG_CELL && number.abs() >= f64::MIN_POSITIVE;
     if is_exact || !cell.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
         return false;
@@ -99,7 +97,7 @@ struct Decimal {
     is_negative: bool,
     /// The power of ten of the last digit.
     exponent: i64,
-    /// The digits without zeros at the end; of more than 38, which nobody writes, the number modulo 2^128.
+    /// The digits without zeros at the end, modulo 2^128, which matters beyond 38 digits only.
     digits: u128,
 }
 

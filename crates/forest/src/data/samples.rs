@@ -1,7 +1,4 @@
-//! Samples: rows of numbers with a class each.
-//!
-//! Comes in: what `table` and `synthetic` made. Goes out: rows, classes and names in the shapes that training
-//! takes. Never: a number that is not finite, a row of another length, fewer than two classes.
+//! Samples: rows of finite numbers with a class each. There are at least two classes.
 
 use linfa::Dataset;
 use ndarray::{Array1, Array2, Ix1};
@@ -20,7 +17,7 @@ pub const ROWS_MAX: usize = 1 << 24;
 /// What the classes are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassNames {
-    /// So many classes without names: the targets were the whole numbers from 0 on.
+    /// This number of classes without names: the targets are the whole numbers from 0 on.
     Unnamed(usize),
     /// One name per class, the text of its rows: numbers in the order of their values, other text in the order of its
     /// bytes.

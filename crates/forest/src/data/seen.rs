@@ -1,6 +1,5 @@
-//! Text that stood in a table, as messages show it: in quotes, with control characters escaped, cut where it is long.
-//!
-//! A message can be made without such text, for readers who may not see what is in the table.
+//! Text from a table in an error message: quoted, control characters escaped, cut if it is long. It can be hidden from
+//! readers who may not see what is in the table.
 
 use std::fmt;
 
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_not_shown() {
+    fn hidden_text_is_not_shown() {
         let (mut seen, mut column, mut names) =
             (Seen::new("secret"), Column::new("secret", 2), Names::new(["secret", "secret"]));
         seen.hide();

@@ -1,7 +1,4 @@
-//! Made-up samples, for a first try without data.
-//!
-//! Comes in: how many, and a seed. Goes out: [`Samples`], the same on every machine. Never: anything that the
-//! arguments do not decide.
+//! Synthetic samples for a first try without data, the same on every machine.
 
 use crate::data::error::DataError;
 use crate::data::samples::{ClassNames, ROWS_MAX, Samples};
@@ -9,7 +6,7 @@ use crate::data::seen::Seen;
 use crate::rng::{Purpose, SeededRng};
 
 impl Samples {
-    /// So many `rows` of `features` standard normal values, named `x0` on, with class 1 where `x0 + x1 > 0`
+    /// `rows` rows of `features` standard normal values, named `x0` on, with class 1 where `x0 + x1 > 0`
     /// and class 0 elsewhere.
     pub fn synthetic(rows: usize, features: usize, seed: u64) -> Result<Self, DataError> {
         match rows {
@@ -60,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_refused() {
+    fn impossible_numbers_of_rows_and_features_are_refused() {
         let error = |rows, features| Samples::synthetic(rows, features, 1).unwrap_err();
         assert_eq!(error(0, 4), DataError::NoRows);
         assert_eq!(error(10, 1), DataError::TooFewFeatures { found: 1 });

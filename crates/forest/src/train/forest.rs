@@ -11,7 +11,7 @@ use ndarray::{ArrayBase, ArrayView1, ArrayView2, Data, Ix2};
 use rayon::prelude::*;
 
 use crate::data::samples::{CLASSES_MAX, ROWS_MAX, Samples};
-use crate::ensemble::{Builder, Forest, ForestError, Node};
+use crate::ensemble::forest::{Builder, Forest, ForestError, Node};
 use crate::rng::{Purpose, SeededRng};
 use crate::train::ordinal::{Column, Table};
 use crate::train::parameters::{MaxFeatures, RandomForest, RandomForestParams, TrainError};
@@ -19,7 +19,7 @@ use crate::train::tree::{Grown, Limits, grow};
 
 impl RandomForestParams {
     /// Checks the parameters and trains a forest on the threads of the current rayon pool. After each tree
-    /// `progress` is told how many are done, of how many; it is called by several threads.
+    /// `progress` is called with the number of trees done and of all trees, from several threads.
     pub fn train(
         &self,
         samples: &Samples,
@@ -90,7 +90,7 @@ impl RandomForest {
     }
 }
 
-/// Brings records into the form that trees are grown on, as far as they can be learned from.
+/// Brings records into the form that trees are grown on, or refuses them.
 fn table(
     records: ArrayView2<'_, f64>,
     targets: ArrayView1<'_, usize>,

@@ -1,7 +1,5 @@
-//! The other trainer: linfa-ensemble and linfa-trees, their trees brought into the same form.
-//!
-//! Comes in: samples and parameters. Goes out: a [`Forest`] that answers with linfa's votes. Never: data or a
-//! depth that would make linfa abort.
+//! The alternative trainer: linfa-ensemble and linfa-trees, whose trees are converted into a [`Forest`]. Data and depths
+//! that would make linfa abort are refused.
 
 use linfa::traits::Fit;
 use linfa::{Dataset, ParamGuard};
@@ -12,14 +10,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::data::samples::Samples;
-use crate::ensemble::{Builder, Forest, ForestError, Node, Tree};
+use crate::ensemble::forest::{Builder, Forest, ForestError, Node, Tree};
 use crate::train::parameters::{RandomForest, RandomForestParams, TrainError};
 
 /// A random forest as linfa grows it.
 pub type LinfaForest = linfa_ensemble::RandomForest<f64, usize>;
 
-/// The most questions a row is asked: linfa grows, prunes and frees trees by recursion, so deeper ones could use up
-/// the stack.
+/// The depth of the deepest tree: linfa grows, prunes and frees trees by recursion, so deeper ones could overflow the
+/// stack.
 const DEPTH_MAX: u32 = 128;
 
 /// Trains with linfa-ensemble, on samples that should be standardised: linfa takes values for equal that differ by
@@ -182,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_thousands_of_questions_is_cut_before_it_overflows_the_stack() {
+    fn a_chain_of_thousands_of_splits_is_cut_before_it_overflows_the_stack() {
         let text: Vec<String> = (0..30_000).map(|row| format!("{row},{}\n", row % 2)).collect();
         let samples = Samples::from_csv(format!("a,class\n{}", text.concat()).as_bytes(), "class").unwrap();
         let forest = train(&small().trees(1), &samples).unwrap();
         assert_eq!(depth(&forest.trees()[0]), DEPTH_MAX, "linfa alone would go on");
     }
 
-    /// The most questions that a row is asked.
+    /// The most splits on a path from the root to a leaf.
     fn depth(tree: &Tree) -> u32 {
         let (mut deepest, mut pending) = (0, vec![(0, 0)]);
         while let Some((index, depth)) = pending.pop() {
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_linfa_could_not_survive_or_honour_is_refused() {
+    fn data_that_would_abort_linfa_and_unsupported_parameters_are_refused() {
         let refused = |parameters: RandomForestParams, values: Vec<f64>| {
             let targets = (0..values.len()).map(|row| row % 2).collect();
             let features = vec!["a".into()];

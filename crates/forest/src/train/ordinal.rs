@@ -1,12 +1,10 @@
-//! Training data in the form that splits are searched in: ranks instead of values.
-//!
-//! Comes in: columns of finite numbers, and a class per row. Goes out: one integer per cell that sorts as the
-//! cell does. Never: a comparison of floats after this.
+//! Training data as ranks: one integer per cell, which sorts as the cell's value does, so that no floats are compared
+//! while trees grow.
 
 /// The bits of a key that hold the class; the rank of the value is above them.
 const CLASS_BITS: u32 = 8;
 
-/// The data of a forest.
+/// The training data of a forest.
 pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,
     pub(crate) classes: usize,
@@ -64,7 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn equal_values_have_equal_ranks_and_keys_tell_the_class() {
+    fn equal_values_have_equal_ranks_and_keys_have_the_class() {
         let column = Column::new(&[3.0, -1.0, 0.0, 3.0, -0.0], &[255, 0, 1, 2, 3]);
         assert_eq!(column.keys.iter().map(|&key| rank(key)).collect::<Vec<_>>(), [2, 0, 1, 2, 1]);
         assert_eq!(column.keys.iter().map(|&key| class(key)).collect::<Vec<_>>(), [255, 0, 1, 2, 3]);

@@ -4,7 +4,7 @@ use linfa::ParamGuard;
 use thiserror::Error;
 
 use crate::data::samples::{CLASSES_MAX, ROWS_MAX};
-use crate::ensemble::ForestError;
+use crate::ensemble::forest::ForestError;
 
 /// The most trees a forest has: more make no better predictions, only slower ones.
 pub const TREES_MAX: u32 = 10_000;
@@ -35,10 +35,10 @@ pub struct RandomForest {
     pub(crate) seed: u64,
 }
 
-/// Why there is no forest.
+/// Why training failed.
 #[derive(Clone, Debug, Error)]
 pub enum TrainError {
-    /// A parameter that makes no sense.
+    /// A parameter is out of range.
     #[error("{parameter} must be {expected}, but is {found}")]
     Parameter {
         /// Its name.
@@ -56,10 +56,10 @@ pub enum TrainError {
         /// The feature.
         feature: String,
     },
-    /// There is nothing to learn from.
+    /// There are no rows.
     #[error("training data has no rows")]
     NoRows,
-    /// There is nothing to split by.
+    /// There are no features.
     #[error("training data has no features")]
     NoFeatures,
     /// Fewer than two classes.
@@ -71,7 +71,7 @@ pub enum TrainError {
         /// How many.
         found: usize,
     },
-    /// More classes than can be told apart.
+    /// More classes than are supported.
     #[error("training data has {found} classes, more than {CLASSES_MAX}")]
     TooManyClasses {
         /// How many, counted from class 0 on.
@@ -80,13 +80,13 @@ pub enum TrainError {
     /// The data set has weights.
     #[error("training data has weights, which this forest does not take: leave them out")]
     Weighted,
-    /// linfa has no way to leave the bootstrap out.
+    /// linfa cannot train without a bootstrap sample.
     #[error("linfa always draws a bootstrap sample: leave bootstrap on, or train without linfa")]
     AlwaysBootstraps,
-    /// What was trained is no forest.
+    /// The trained trees are no valid forest.
     #[error("trained trees are no forest")]
     Model(#[from] ForestError),
-    /// linfa's own words.
+    /// linfa failed.
     #[error("linfa failed")]
     Linfa(#[from] linfa::Error),
 }
@@ -114,7 +114,7 @@ impl RandomForestParams {
         self
     }
 
-    /// How many questions a row is asked at most: from 1, or as many as it takes.
+    /// The depth of the deepest tree: at least 1, or unlimited.
     #[must_use]
     pub fn max_depth(mut self, max_depth: Option<u32>) -> Self {
         self.0.max_depth = max_depth;
@@ -142,7 +142,7 @@ impl RandomForestParams {
         self
     }
 
-    /// What decides every draw.
+    /// The seed of all random draws.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.0.seed = seed;

@@ -1,7 +1,5 @@
-//! The best split of some rows by one feature.
-//!
-//! Comes in: the keys of the rows. Goes out: between which two ranks to split, and how good that is. Never: a
-//! sum of floats, whose value would depend on the order of the rows.
+//! The search for the best split of a node's rows by one feature. It sums integers only, because a sum of floats would
+//! depend on the order of the rows.
 
 use crate::train::ordinal::{class, rank};
 

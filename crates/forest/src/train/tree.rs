@@ -1,16 +1,13 @@
-//! One tree.
-//!
-//! Comes in: a table, the rows to learn from, and chance. Goes out: nodes, and the rows of each class in each
-//! leaf. Never: recursion, whose depth the data would decide.
+//! The growth of one tree, without recursion, whose depth the data would decide.
 
 use std::ops::Range;
 
-use crate::ensemble::Node;
+use crate::ensemble::forest::Node;
 use crate::rng::SeededRng;
 use crate::train::ordinal::{Table, class, rank};
 use crate::train::split_search::{Boundary, best, is_constant};
 
-/// When a tree stops growing, and what it may look at.
+/// When a tree stops growing, and how many features a split may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_depth: u32,
@@ -18,14 +15,14 @@ pub(crate) struct Limits {
     pub(crate) features_per_split: usize,
 }
 
-/// A tree whose leaves name, instead of a distribution, their place in `leaves`.
+/// A tree whose leaves have, in place of a distribution, their index in `leaves`.
 pub(crate) struct Grown {
     pub(crate) nodes: Vec<Node>,
     /// How many rows of each class each leaf has, one leaf after the other.
     pub(crate) leaves: Vec<u32>,
 }
 
-/// Grows a tree on `rows`; a row that is there twice counts twice.
+/// Grows a tree on `rows`; a row that occurs twice counts twice.
 pub(crate) fn grow(table: &Table, rows: Vec<u32>, limits: Limits, random: SeededRng) -> Grown {
     let features = (0..table.columns.len()).collect();
     let mut growth = Growth { table, limits, random, features, keys: Vec::new(), rows };
@@ -51,10 +48,10 @@ pub(crate) fn grow(table: &Table, rows: Vec<u32>, limits: Limits, random: Seeded
     grown
 }
 
-/// Stands where a node is still to be made.
+/// Placeholder for a node that has not been grown yet.
 const UNDECIDED: Node = Node::Leaf { distribution: u32::MAX };
 
-/// A node still to be made of a range of the rows.
+/// A node that has not been grown yet, with its range of the rows.
 struct Pending {
     node: usize,
     rows: Range<usize>,
@@ -72,9 +69,9 @@ struct Growth<'a> {
     random: SeededRng,
     /// All features, in the order that the last draw left them in.
     features: Vec<usize>,
-    /// Room for the keys of the rows of a node.
+    /// Buffer for the keys of the rows of a node.
     keys: Vec<u32>,
-    /// The rows; those of one node are together.
+    /// The rows; those of one node are contiguous.
     rows: Vec<u32>,
 }
 
@@ -86,7 +83,7 @@ impl Growth<'_> {
         counts
     }
 
-    /// The best split by some features drawn at random, where there is one and the node is to be split at all.
+    /// The best split by randomly drawn features, if the node may be split and there is a split.
     fn split(&mut self, rows: Range<usize>, counts: &[u32], depth: u32) -> Option<BestSplit> {
         let is_pure = counts.iter().filter(|&&count| count > 0).count() < 2;
         let is_small = (rows.len() as u64) < 2 * u64::from(self.limits.min_samples_leaf);
@@ -101,7 +98,7 @@ impl Growth<'_> {
             let column = &self.table.columns[feature].keys;
             self.keys.clear();
             self.keys.extend(self.rows[rows.clone()].iter().map(|&row| column[row as usize]));
-            // A feature that is the same in all rows has no boundary: another one is drawn in its place.
+            // A feature with one value in all rows has no boundary: another one is drawn in its place.
             if is_constant(&self.keys) {
                 continue;
             }
@@ -116,7 +113,7 @@ impl Growth<'_> {
         found
     }
 
-    /// Brings the rows that go left before those that go right; the first of these is returned.
+    /// Moves the rows that go left before those that go right, and returns where the latter begin.
     fn partition(&mut self, rows: Range<usize>, feature: usize, lower: u32) -> usize {
         let keys = &self.table.columns[feature].keys;
         let mut middle = rows.start;
@@ -192,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_asks_until_its_leaves_are_pure() {
+    fn a_tree_grows_until_its_leaves_are_pure() {
         let table = table(&[&[1.0, 2.0, 3.0, 4.0], &[7.0, 7.0, 9.0, 9.0]], &[0, 1, 1, 0]);
         let Grown { nodes, leaves } = grown(&table, Limits { features_per_split: 2, ..LIMITS }, 1);
-        let asks = |feature, threshold, left| Node::Split { feature, threshold, left, right: left + 1 };
+        let split = |feature, threshold, left| Node::Split { feature, threshold, left, right: left + 1 };
         let ends = |distribution| Node::Leaf { distribution };
-        assert_eq!(nodes, [asks(0, 1.5, 1), ends(0), asks(0, 3.5, 3), ends(1), ends(2)]);
+        assert_eq!(nodes, [split(0, 1.5, 1), ends(0), split(0, 3.5, 3), ends(1), ends(2)]);
         assert_eq!(leaves, [1, 0, 0, 2, 1, 0]);
     }
 
@@ -256,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_no_feature_tells_apart_end_in_one_leaf() {
+    fn rows_that_no_feature_separates_end_in_one_leaf() {
         let grown = grown(&table(&[&[1.0, 1.0, 1.0], &[2.0, 2.0, 2.0]], &[0, 1, 1]), LIMITS, 1);
         assert_eq!(grown.nodes, [Node::Leaf { distribution: 0 }]);
         assert_eq!(grown.leaves, [1, 2]);

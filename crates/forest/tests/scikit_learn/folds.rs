@@ -1,11 +1,8 @@
-//! Judging by folds: each fifth of the rows by a forest that learned from the rest.
-//!
-//! Comes in: rows, the fold of each, and a way to train. Goes out: a mean accuracy. Never: a row that judges a forest
-//! which has seen it.
+//! Cross-validation: each fifth of the rows is predicted by a forest that was trained on the rest.
 
 use canopy_forest::compiled::layout::CompiledForest;
 use canopy_forest::data::samples::Samples;
-use canopy_forest::ensemble::Forest;
+use canopy_forest::ensemble::forest::Forest;
 use canopy_forest::scale::Scaler;
 use canopy_forest::train::parameters::TrainError;
 

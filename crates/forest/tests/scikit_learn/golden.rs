@@ -1,7 +1,4 @@
-//! What scikit-learn made.
-//!
-//! Comes in: the name of a data set. Goes out: its rows, and what scikit-learn has to say of them. Never: a
-//! missing file passed over.
+//! The golden files that scikit-learn made.
 
 use std::collections::BTreeMap;
 use std::fs;

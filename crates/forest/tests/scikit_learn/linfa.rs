@@ -1,7 +1,5 @@
-//! The other trainer as a second opinion: linfa knows nothing of how this crate searches splits.
-//!
-//! Comes in: rows and folds. Goes out: an accuracy far from that of the forest that is trained by default. Never: the
-//! digits, on which linfa takes minutes.
+//! linfa's forests as a second opinion, because linfa searches splits independently of this crate. The digits are left out:
+//! linfa takes minutes on them.
 
 use canopy_forest::train::linfa_backend;
 use canopy_forest::train::parameters::RandomForest;

@@ -1,7 +1,5 @@
-//! The forest beside scikit-learn's and linfa's, on four real data sets.
-//!
-//! Comes in: `tests/golden/forest`, which the script there made. Goes out: where answers differ by more than they
-//! may. Never: an answer that this crate made.
+//! The forest compared with scikit-learn's and linfa's on four real data sets. `tests/golden/forest` has scikit-learn's
+//! answers and the script that made them.
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why by panicking")]
 

@@ -1,11 +1,8 @@
-//! The same answers as scikit-learn where the nodes are the same.
-//!
-//! Comes in: the nodes of forests that scikit-learn grew. Goes out: a row with another label, or with a probability
-//! that differs in any bit. Never: a forest of this crate's own.
+//! scikit-learn's own nodes give its labels and, to the last bit, its probabilities.
 
 use canopy_forest::compiled::layout::CompiledForest;
 use canopy_forest::compiled::walk::class_of;
-use canopy_forest::ensemble::{Builder, Forest, Node};
+use canopy_forest::ensemble::forest::{Builder, Forest, Node};
 use canopy_forest::scale::Scaler;
 
 use crate::golden::{self, GoldenForest, GoldenNode, SETS};

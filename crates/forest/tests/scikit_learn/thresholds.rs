@@ -1,4 +1,4 @@
-//! Rows on and beside a threshold go the way that scikit-learn sends them.
+//! Rows on and next to a threshold go the same way as in scikit-learn.
 
 use canopy_forest::compiled::layout::CompiledForest;
 use canopy_forest::compiled::walk::class_of;

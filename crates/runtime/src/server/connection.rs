@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::server::host_check::AllowedHosts;
 use crate::server::service::{ConnectionService, DRAIN_BYTES, DRAIN_TIME};
 use crate::server::socket::Socket;
 use crate::server::timeouts::{Activity, Finding, Watch};
@@ -94,6 +95,8 @@ impl Default for Timing {
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) on_panic: fn() -> Response,
+    pub(crate) hosts: AllowedHosts,
+    pub(crate) on_wrong_host: fn() -> Response,
     pub(crate) timing: Timing,
     pub(crate) shutdown: Shutdown,
     /// Cancelled when the listener has been closed.
@@ -119,6 +122,8 @@ pub(crate) async fn serve(stream: net::TcpStream, router: Router, terms: Terms) 
     let answering = Arc::new(ConnectionService {
         router,
         on_panic: terms.on_panic,
+        hosts: terms.hosts.clone(),
+        on_wrong_host: terms.on_wrong_host,
         shutdown: terms.shutdown.clone(),
         activity: activity.clone(),
         is_http2,

@@ -22,6 +22,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 use tower::Service as _;
 
+use crate::server::host_check::AllowedHosts;
 use crate::server::response_body;
 use crate::server::timeouts::Activity;
 use crate::shutdown::Shutdown;
@@ -37,6 +38,8 @@ const SMALL_BODY: u64 = 8 << 10;
 pub(crate) struct ConnectionService {
     pub(crate) router: Router,
     pub(crate) on_panic: fn() -> Response,
+    pub(crate) hosts: AllowedHosts,
+    pub(crate) on_wrong_host: fn() -> Response,
     pub(crate) shutdown: Shutdown,
     pub(crate) activity: Arc<Activity>,
     pub(crate) is_http2: bool,
@@ -61,8 +64,13 @@ impl ConnectionService {
             })
         };
         let mut router = self.router.clone();
-        let answering =
-            async { router.call(Request::from_parts(head, body)).await.unwrap_or_else(|e| match e {}) };
+        let answering = async {
+            if self.hosts.allow(&head) {
+                router.call(Request::from_parts(head, body)).await.unwrap_or_else(|e| match e {})
+            } else {
+                (self.on_wrong_host)()
+            }
+        };
         // A panic in one request must not end others on the same worker.
         let caught = AssertUnwindSafe(answering).catch_unwind().await;
         let mut answer = caught.unwrap_or_else(|_| (self.on_panic)());

@@ -1,6 +1,4 @@
-//! What a predictor says of itself: whether it serves, and what its model takes and gives.
-//!
-//! Comes in: nothing but the request. Goes out: `GET /health` and `GET /model`. Never: a prediction.
+//! `GET /health` and `GET /model`.
 
 use axum::Json;
 use axum::extract::State;

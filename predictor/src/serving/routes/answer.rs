@@ -1,6 +1,4 @@
-//! What leaves: status, headers and body of every answer but the pages of the API.
-//!
-//! Comes in: an answer or a failure. Goes out: a response. Never: a value that JSON has no word for.
+//! Responses: status, headers and body.
 
 use axum::Json;
 use axum::body::Body;
@@ -20,12 +18,12 @@ pub(super) fn prediction(app: &App, json: Vec<u8>) -> Response {
     response
 }
 
-/// What the caller is told instead of an answer.
+/// The response for a failure.
 pub(super) fn failure(app: &App, failure: &Failure) -> Response {
     let mut response = bare(failure);
     let headers = response.headers_mut();
     headers.insert(REVISION, app.revision());
-    // Also how a gateway tells a predictor that has too much to do from one that is not ready.
+    // A gateway distinguishes a saturated predictor from one that is not ready by this header.
     if *failure == Failure::Overloaded {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -1,13 +1,10 @@
-//! The description of the predictor's API.
-//!
-//! Comes in: the handlers' own descriptions. Goes out: one `OpenAPI` document. Never: a path that is written
-//! here by hand.
+//! The `OpenAPI` document, generated from the handlers.
 
 use utoipa::OpenApi;
 
 use super::{about, predict};
 
-/// What `/openapi.json` says.
+/// The document at `/openapi.json`.
 #[derive(OpenApi)]
 #[openapi(
     info(

@@ -1,7 +1,4 @@
-//! The life of a prediction: find the model, read the body, answer, count, log.
-//!
-//! Comes in: a request. Goes out: a response with the revision that gave it. Never: more than the limit of a body
-//! in memory, nor heavy work on a worker that serves connections.
+//! `POST /predict`: reads the body, predicts, counts and logs. Heavy work runs on the blocking thread pool.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +25,7 @@ use crate::serving::app::{App, Identity};
 use crate::serving::served_model::{Answered, ServedModel};
 
 const PATH: &str = "/predict";
-/// How much of an encoding's name is told back.
+/// How many characters of an encoding's name a message has.
 const ENCODING_MAX: usize = 100;
 
 /// Ask the model
@@ -73,7 +70,7 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Respons
     }
 }
 
-/// For how long an answer is of use, as far as the caller has told; what it has taken until now is over.
+/// How much is left of the client's time-out.
 fn granted(headers: &HeaderMap, since: Instant) -> Duration {
     let told = headers.get(TIMEOUT_HEADER).and_then(|time| time.to_str().ok()?.parse().ok());
     told.map_or(Duration::MAX, Duration::from_millis).saturating_sub(since.elapsed())
@@ -114,7 +111,7 @@ struct Taken {
 async fn collect(mut body: Body, limit: usize, held: &mut Reservation) -> Result<Bytes, Failure> {
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
-        // The client has left or broken off, so nobody will read these words.
+        // The client has gone, so no one reads this message.
         let frame = frame.map_err(|_| Failure::Malformed("the body ended early".to_owned()))?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + all.len() + data.len() > limit {
@@ -172,7 +169,7 @@ impl Ask {
         self.finish(ended)
     }
 
-    /// Counts and traces a request that nobody hears the answer of.
+    /// Counts and traces a request whose client has gone.
     fn count(&self, failure: &Failure) {
         let (status, code) = failure.ending();
         self.app.requests().finished((status, code));

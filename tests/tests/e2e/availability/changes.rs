@@ -1,16 +1,17 @@
-//! Changes of a model, one by one and in quick succession, and one after which it takes other rows.
+//! Changes of a model: in quick succession, in the wrong order by hand, and to another number of features.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::load::{Answer, Load, Plan, Report, Sent};
+use canopy_tests::load::{Load, Plan};
 use canopy_tests::namespace::in_namespace;
+use canopy_tests::report::{Answer, Expected, Failure, LATEST, Report, Sent};
 use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
 use super::{ROWS, Scene};
 use crate::canopy::under_load;
-use crate::model::{Model, TIMEOUT, condition_of, revision};
+use crate::model::{Model, REVISION, TIMEOUT, condition_of, revision};
 
 /// Changes the number of trees, which is another revision.
 pub(super) fn grow(model: &Model<'_>, trees: u32) -> Result<()> {
@@ -24,8 +25,8 @@ pub(super) async fn replaced(model: &Model<'_>, old: &str) -> Result<String> {
         let (serving, ready) = (revision(&now)?, condition_of(&now, "Ready")?);
         let is_current = ready["observedGeneration"] == now["metadata"]["generation"];
         ensure!(serving != old && is_current && ready["status"] == "True", "{serving} is {ready}");
-        let left = model.namespace.kubectl(&["get", "deployments", "--output", "name"])?;
-        ensure!(!left.contains(old), "there is still {left}");
+        let left = model.namespace.names("deployments")?;
+        ensure!(left.iter().all(|name| !name.contains(old)), "expected no Deployment of {old}, got {left:?}");
         Ok(serving)
     })
     .await
@@ -42,23 +43,26 @@ async fn three_changes_in_quick_succession_fail_no_request() -> Result<()> {
             .during("three changes", async {
                 for trees in [11, 12, 13] {
                     grow(&scene.model, trees)?;
-                    taken_up(&scene.model).await?;
+                    observed(&scene.model).await?;
                 }
                 replaced(&scene.model, &old).await
             })
             .await?;
         load.calm("after").await?;
-        let told = load.stop().await;
-        let last =
-            told.sent.last().and_then(|sent| sent.outcome.as_ref().ok()).context("nothing was sent")?;
+        let report = load.stop().await;
+        let last = report
+            .sent
+            .last()
+            .and_then(|sent| sent.outcome.as_ref().ok())
+            .context("the last request has no answer")?;
         ensure!(last.revision == new, "{last:?} is not of {new}");
-        told.all_answered("three changes in quick succession")
+        report.all_answered("three changes in quick succession")
     })
     .await
 }
 
-/// Returns when the operator has taken up the present spec: a change that it never saw would be none.
-async fn taken_up(model: &Model<'_>) -> Result<()> {
+/// Returns when the operator has observed the present spec.
+async fn observed(model: &Model<'_>) -> Result<()> {
     until("the operator to see a change", TIMEOUT, async || {
         let now = model.read()?;
         let (seen, present) = (&now["status"]["observedGeneration"], &now["metadata"]["generation"]);
@@ -68,31 +72,58 @@ async fn taken_up(model: &Model<'_>) -> Result<()> {
     .await
 }
 
-/// Pods that go accept requests for 15 s, and gateways use those that vanished for as long.
-const FAREWELL: Duration = Duration::from_secs(25);
+/// The time that the control stays with its Services switched: old pods drain for 15 s, and gateways use pods that vanished
+/// from DNS for as long.
+const OLD_PODS_LAST: Duration = Duration::from_secs(25);
 
-/// What the order of the operator is good for: here Services are switched by hand, before the pods of the new revision
-/// are ready, and the old ones go.
+/// New pods that never become ready, in the operator's order and with the Services switched first: only the order differs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_that_are_switched_before_pods_are_ready_fail_requests() -> Result<()> {
+async fn a_revision_without_ready_pods_gets_no_requests_but_services_that_are_switched_first_fail_requests()
+-> Result<()> {
     let _lock = under_load().await?;
-    in_namespace("e2e-order-off", async |namespace| {
+    in_namespace("e2e-order", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
-        let old = format!("tiny-{}", revision(&scene.model.read()?)?);
+        let serving = revision(&scene.model.read()?)?;
+        let old = format!("tiny-{serving}");
         let mut load = scene.load().await?;
+        // No node has this label.
+        let unschedulable = json!({"version": "2.0", "scheduling": {"nodeSelector": {"e2e": "none"}}});
+        let waits = async {
+            scene.model.patch(&unschedulable)?;
+            observed(&scene.model).await?;
+            until("a Deployment of the new revision", TIMEOUT, async || {
+                let names = namespace.names("deployments")?;
+                let new =
+                    names.iter().filter(|name| **name != old).find_map(|name| name.strip_prefix("tiny-"));
+                Ok(new
+                    .with_context(|| format!("expected another Deployment than {old}, got {names:?}"))?
+                    .to_owned())
+            })
+            .await
+        };
+        let new = load.during("the operator waits for ready pods", waits).await?;
+        let now = scene.model.read()?;
+        ensure!(revision(&now)? == serving, "expected revision {serving} to serve, got {}", now["status"]);
+
         let switched = async {
             scene.model.patch(&json!({"paused": true}))?;
-            taken_up(&scene.model).await?;
-            let selector = json!({"spec": {"selector": {"canopy.rs/revision": "00000000"}}}).to_string();
+            observed(&scene.model).await?;
             for service in ["tiny", "tiny-pods"] {
-                namespace.kubectl(&["patch", "service", service, "--type", "merge", "--patch", &selector])?;
+                namespace.patch("services", service, &json!({"spec": {"selector": {REVISION: new}}}))?;
             }
-            namespace.kubectl(&["scale", "deployment", &old, "--replicas", "0"])?;
-            pass(FAREWELL).await;
+            namespace.patch("deployments", &old, &json!({"spec": {"replicas": 0}}))?;
+            pass(OLD_PODS_LAST).await;
             Ok(())
         };
-        load.during("switched too early", switched).await?;
-        load.stop().await.some_failed("control: Services switched before pods are ready")
+        load.during("Services switched first", switched).await?;
+        load.stop().await.failed_as_expected(
+            "control: Services switched before the new pods are ready",
+            &[Expected {
+                phase: "Services switched first",
+                kinds: &[Failure::Status(503), Failure::Status(504), Failure::Late],
+                at_least: 100,
+            }],
+        )
     })
     .await
 }
@@ -120,7 +151,7 @@ async fn a_model_that_comes_to_take_other_rows_takes_one_kind_at_a_time_and_each
             scene.model.patch(&json!({"train": {"data": {"synthetic": {"features": to}}}}))?;
             replaced(&scene.model, &old).await?;
             for load in &mut loads {
-                load.goes_on().await?;
+                load.phase_is_long_enough().await?;
                 load.calm("after").await?;
             }
             for load in loads {
@@ -145,9 +176,9 @@ fn features_of(sent: &Sent, answer: &Answer) -> Result<usize> {
 /// Fails unless every row was answered by a model of one of both kinds, and after the first answer of the new kind
 /// no request that was sent later was answered by the old.
 #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-fn changed_once(told: &Report, from: usize, to: usize) -> Result<()> {
+fn changed_once(report: &Report, from: usize, to: usize) -> Result<()> {
     let (mut first_new, mut last_old, mut worst) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
-    for sent in &told.sent {
+    for sent in &report.sent {
         let answer = sent.outcome.as_ref().map_err(|why| anyhow::anyhow!("{why}: {sent:?}"))?;
         let features = features_of(sent, answer)?;
         worst = worst.max(sent.took);
@@ -160,9 +191,9 @@ fn changed_once(told: &Report, from: usize, to: usize) -> Result<()> {
     }
     println!(
         "from {from} to {to} features: {} sent, 0 failed, worst {worst:.1?}; first of the new {first_new:.2?}, last of the old sent at {last_old:.2?}",
-        told.sent.len()
+        report.sent.len()
     );
-    ensure!(worst <= canopy_tests::load::LATEST, "an answer took {worst:?}");
+    ensure!(worst <= LATEST, "an answer took {worst:?}");
     ensure!(first_new < Duration::MAX && last_old <= first_new, "the old kind answered after the new");
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! The API server and etcd killed, watches that expire, and an API server that refuses: what serves goes on, and what was
-//! asked for meanwhile is done afterwards.
+//! The API server and etcd killed, expired watches, and an API server that refuses writes: predictions continue, and changes
+//! are made afterwards.
 
 use anyhow::{Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{apply, kubectl, this_machine};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
@@ -10,21 +11,24 @@ use serde_json::{Value, json};
 
 use super::Scene;
 use super::changes::{grow, replaced};
-use crate::audit::{is_operators, writes};
+use crate::audit::{Mark, is_operators};
 use crate::canopy::{SYSTEM, exclusive, leader, pods, under_load};
 use crate::model::{TIMEOUT, revision};
 use crate::signals::signal_control_plane;
 
 /// The name of the webhook that refuses.
-const REFUSER: &str = "e2e-refuser";
+const WEBHOOK: &str = "e2e-webhook";
 
 /// Kills a program of the control plane, and returns when another process is in its place and the API server is well.
 async fn killed(program: &str) -> Result<()> {
     let before = signal_control_plane(program, "KILL")?;
     until(&format!("another {program}"), TIMEOUT, async || {
-        // Signal 0 only looks.
+        // Signal 0 is not sent, but only checked.
         let now = signal_control_plane(program, "0")?;
-        ensure!(before.lines().all(|old| now.lines().all(|new| new != old)), "it is {now}");
+        ensure!(
+            before.lines().all(|old| now.lines().all(|new| new != old)),
+            "expected other processes than {before}, got {now}"
+        );
         kubectl(&["get", "--raw", "/readyz", "--request-timeout", "2s"]).map(drop)
     })
     .await
@@ -33,10 +37,10 @@ async fn killed(program: &str) -> Result<()> {
 /// What the API server says of watches that go on from where it cannot know what happened since: status 410.
 const EXPIRED: &str = "too old resource version";
 
-/// How often operators were told so by now.
-fn expired() -> Result<usize> {
-    let told = |pod: &String| Ok(kubectl(&["logs", pod, "--namespace", SYSTEM])?.matches(EXPIRED).count());
-    pods("operator")?.iter().map(told).sum()
+/// How often operators got that answer so far.
+fn expired_watches() -> Result<usize> {
+    let count = |pod: &String| Ok(kubectl(&["logs", pod, "--namespace", SYSTEM])?.matches(EXPIRED).count());
+    pods("operator")?.iter().map(count).sum()
 }
 
 /// The operator that holds the Lease, and how often it was started anew.
@@ -54,7 +58,7 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut load = scene.load().await?;
         for (number, program) in ["kube-apiserver", "etcd"].into_iter().enumerate() {
-            let (mark, leads) = (expired()?, leading_process()?);
+            let (mark, leads) = (expired_watches()?, leading_process()?);
             load.during(&format!("{program} killed"), killed(program)).await?;
             // Watches had to be begun anew: an operator that did not would never hear of this.
             let changed = async {
@@ -68,11 +72,12 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
             // What happened while there was no API server, the next one does not know. Unless that took so long that the
             // leader gave up: the watches of the next one are new.
             if program == "kube-apiserver" {
-                let (told, is_same) = (expired()?.saturating_sub(mark), leading_process()? == leads);
+                let (expired, is_same) =
+                    (expired_watches()?.saturating_sub(mark), leading_process()? == leads);
                 println!(
-                    "API server killed: {told} watches expired, of the leader that still is one: {is_same}"
+                    "API server killed: {expired} watches expired, of the leader that still is one: {is_same}"
                 );
-                ensure!(told > 0 || !is_same, "no operator was told {EXPIRED:?}");
+                ensure!(expired > 0 || !is_same, "expected {EXPIRED:?} in the log of an operator, got none");
             }
         }
         load.stop().await.all_answered("API server and etcd killed")
@@ -80,66 +85,62 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
     .await
 }
 
-/// Has `refuser` asked before every write to a Deployment of `namespace`.
-fn asked(refuser: &Webhook, namespace: &str) -> Value {
+/// Makes the API server call `webhook` before every write to a Deployment of `namespace`.
+fn configuration(webhook: &Webhook, namespace: &str) -> Value {
     json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-    "metadata": {"name": REFUSER},
+    "metadata": {"name": WEBHOOK},
     "webhooks": [{
-        "name": "refuser.e2e.canopy.rs", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        "failurePolicy": "Fail", "timeoutSeconds": 5, "clientConfig": refuser.client_config(),
+        "name": "webhook.e2e.canopy.rs", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Fail", "timeoutSeconds": 5, "clientConfig": webhook.client_config(),
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}],
     }]})
 }
 
-/// How many writes of the operators in `namespace` the API server has answered with `status`.
-fn answered_with(status: u16, namespace: &str) -> Result<usize> {
+/// The number of writes of the operators in `namespace` that the API server has answered with `status` since `mark`.
+fn answered_with(status: u16, namespace: &str, mark: &Mark) -> Result<usize> {
     let is_one = |write: &&Value| {
         let is_here = write["objectRef"]["namespace"] == namespace;
         is_here && is_operators(write) && write["responseStatus"]["code"] == status
     };
-    Ok(writes()?.iter().filter(is_one).count())
+    Ok(mark.writes()?.iter().filter(is_one).count())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result<()> {
     let _lock = under_load().await?;
     // Left by a run that was interrupted, it would refuse what this one begins with.
-    forget()?;
-    in_namespace("e2e-refusing", async |namespace| {
+    delete_webhook()?;
+    let test = in_namespace("e2e-refusing", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
-        let refuser = Webhook::start(this_machine()?).await?;
-        apply("default", &asked(&refuser, &namespace.name).to_string())?;
+        let webhook = Webhook::start(this_machine()?).await?;
+        apply("default", &configuration(&webhook, &namespace.name).to_string())?;
         let mut load = scene.load().await?;
         for (number, status) in [429, 409, 500].into_iter().enumerate() {
             let delayed = async {
-                let (old, mark) = (revision(&scene.model.read()?)?, answered_with(status, &namespace.name)?);
-                refuser.refuse_with(status);
+                let (old, mark) = (revision(&scene.model.read()?)?, Mark::now()?);
+                webhook.refuse_with(status);
                 grow(&scene.model, 11 + number as u32)?;
                 until("an operator to be refused twice", TIMEOUT, async || {
-                    let count = answered_with(status, &namespace.name)? - mark;
-                    ensure!(count > 1, "it was {count} times");
+                    let count = answered_with(status, &namespace.name, &mark)?;
+                    ensure!(count > 1, "expected two answers with {status}, got {count}");
                     Ok(())
                 })
                 .await?;
                 let still = revision(&scene.model.read()?)?;
-                refuser.allow_all();
+                webhook.allow_all();
                 ensure!(still == old, "the change was done although the API server refused it");
                 replaced(&scene.model, &old).await.map(drop)
             };
-            let outcome = load.during(&format!("{status} for a while"), delayed).await;
-            if outcome.is_err() {
-                forget()?;
-            }
-            outcome?;
+            load.during(&format!("{status} for a while"), delayed).await?;
         }
-        forget()?;
+        delete_webhook()?;
         load.calm("after").await?;
         load.stop().await.all_answered("an API server that answers 429, 409 and 500")
-    })
-    .await
+    });
+    with_cleanup(test, async || delete_webhook()).await
 }
 
-fn forget() -> Result<()> {
-    kubectl(&["delete", "validatingwebhookconfiguration", REFUSER, "--ignore-not-found"]).map(drop)
+fn delete_webhook() -> Result<()> {
+    kubectl(&["delete", "validatingwebhookconfiguration", WEBHOOK, "--ignore-not-found"]).map(drop)
 }

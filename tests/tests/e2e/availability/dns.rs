@@ -1,55 +1,59 @@
-//! The cluster's DNS restarted, gone, slow, and failing, while models that gateways know go on serving.
+//! The cluster's DNS gone, slow, failing and restarted, while gateways keep the models that they know.
+//!
+//! Each phase waits until its fault has met a query: CoreDNS logs every query, with the address of the gateway.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use canopy_tests::kubernetes::{apply, kubectl, kubectl_json};
+use canopy_tests::api;
+use canopy_tests::cleanup::with_cleanup;
+use canopy_tests::forward::Forward;
+use canopy_tests::kubernetes::{apply, kubectl, on_node};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::{pass, until};
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::{ROWS, Scene};
 use crate::canopy::exclusive;
 use crate::model::TIMEOUT;
-use crate::signals::signal_pods;
+use crate::signals::signal_program;
+use crate::test_gateways::TestGateways;
 
 const SYSTEM: &str = "kube-system";
 const DNS: &str = "deployment/coredns";
-/// How long DNS is gone.
-const GONE: Duration = Duration::from_secs(20);
-/// How long it fails: a gateway asks again several times.
-const FAILING: Duration = Duration::from_secs(15);
-/// How often, and how long each time, it does not answer where it is slow: longer than a resolver waits.
-const PAUSES: u32 = 2;
+/// How long DNS is gone: longer than the lifetime of its answers.
+const GONE: Duration = Duration::from_secs(12);
+/// How long DNS does not answer: longer than a resolver waits, and than the lifetime of an answer.
 const PAUSE: Duration = Duration::from_secs(6);
-const BETWEEN: Duration = Duration::from_secs(2);
+/// The port of gateways.
+const GATEWAY_PORT: u16 = 8000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_becomes_of_dns_models_that_serve_go_on() -> Result<()> {
+async fn gateways_keep_their_models_while_dns_is_gone_slow_or_failing() -> Result<()> {
     let _lock = exclusive().await?;
     in_namespace("e2e-dns", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
-        let corefile = kubectl_json(&["get", "configmap", "coredns", "--namespace", SYSTEM])?;
+        let corefile = api::get("configmaps", SYSTEM, "coredns")?;
+        let text = corefile["data"]["Corefile"].as_str().context("the ConfigMap coredns has no Corefile")?;
         let outcome = async {
             let mut load = scene.load().await?;
-            load.during("restarted", async { restart() }).await?;
-            load.during("gone", gone()).await?;
+            load.during("gone", gone(&scene.gateways)).await?;
             load.during("slow", slow()).await?;
-            load.during("SERVFAIL", failing(&corefile)).await?;
+            load.during("SERVFAIL", failing(text, &scene.gateways)).await?;
+            load.during("restarted", async { configure(text) }).await?;
             load.calm("after").await?;
-            load.stop().await.all_answered("CoreDNS restarted, gone, slow, failing")
+            load.stop().await.all_answered("CoreDNS gone, slow, failing, restarted")
         };
-        let outcome = outcome.await;
-        configure(&corefile, corefile["data"]["Corefile"].as_str().context("there is a Corefile")?)?;
-        scale(2)?;
-        restart()?;
-        outcome
+        with_cleanup(outcome, async || {
+            scale(2)?;
+            configure(text)
+        })
+        .await
     })
     .await
 }
 
-fn restart() -> Result<()> {
-    kubectl(&["rollout", "restart", DNS, "--namespace", SYSTEM])?;
+fn rolled_out() -> Result<()> {
     kubectl(&["rollout", "status", DNS, "--namespace", SYSTEM, "--timeout", "120s"]).map(drop)
 }
 
@@ -58,60 +62,98 @@ fn scale(replicas: u32) -> Result<()> {
 }
 
 fn pods() -> Result<Vec<Value>> {
-    let list = kubectl_json(&["get", "pods", "--namespace", SYSTEM, "--selector", "k8s-app=kube-dns"])?;
-    Ok(list["items"].as_array().context("a list has items")?.clone())
+    api::list("pods", Some(SYSTEM), "k8s-app=kube-dns")
 }
 
-async fn gone() -> Result<()> {
+/// The node and the uid of each pod of DNS.
+fn places() -> Result<Vec<(String, String)>> {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let running = pods()?.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(running.map(|pod| (word(&pod["spec"]["nodeName"]), word(&pod["metadata"]["uid"]))).collect())
+}
+
+/// No DNS at all. A gateway that starts meanwhile knows no model: without the answers that the others keep, requests fail.
+async fn gone(gateways: &TestGateways<'_>) -> Result<()> {
     scale(0)?;
-    until("DNS to be gone", TIMEOUT, async || {
-        let left = pods()?;
-        ensure!(left.is_empty(), "{} of its pods are there", left.len());
+    until("the end of the pods of DNS", TIMEOUT, async || {
+        let left = api::names(&pods()?);
+        ensure!(left.is_empty(), "expected no pods of DNS, got {left:?}");
         Ok(())
     })
     .await?;
+    gateways.start_pod("newcomer", &json!({"only": "newcomer"}), |_| ())?;
+    let newcomer = Forward::open(&gateways.namespace.name, "newcomer", GATEWAY_PORT).await?;
+    let reply = newcomer.predict("tiny", ROWS[0].0).await?;
+    ensure!(
+        matches!(reply.status, 404 | 503),
+        "a gateway that never reached DNS must not know the model: expected 404 or 503, got {}: {}",
+        reply.status,
+        reply.text
+    );
     pass(GONE).await;
     scale(2)?;
-    kubectl(&["rollout", "status", DNS, "--namespace", SYSTEM, "--timeout", "120s"]).map(drop)
+    rolled_out()?;
+    gateways.namespace.kubectl(&["delete", "pod", "newcomer", "--grace-period", "0", "--force"]).map(drop)
 }
 
+/// Prints the bytes that wait in the receive queues of the UDP sockets at port 53 of a pod, given by its uid.
+const WAITING: &str = r#"
+for group in $(grep -lE "pod($1|$(echo "$1" | tr - _))" /proc/[0-9]*/cgroup); do
+    cat "${group%/cgroup}/net/udp" "${group%/cgroup}/net/udp6"
+    break
+done | awk '$2 ~ /:0035$/ { split($5, queue, ":"); print queue[2] }'"#;
+
+/// DNS that does not answer for a while. Returns after queries have waited in its sockets.
 async fn slow() -> Result<()> {
-    let running: Vec<_> =
-        pods()?.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect();
-    ensure!(running.len() == 2, "there are {} pods of DNS", running.len());
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let places: Vec<_> =
-        running.iter().map(|pod| (word(&pod["spec"]["nodeName"]), word(&pod["metadata"]["uid"]))).collect();
+    let places = places()?;
+    ensure!(places.len() == 2, "expected two pods of DNS, got {places:?}");
     let signal = |signal| {
         let places = places.iter().map(|(node, uid)| (node.as_str(), uid.as_str()));
-        signal_pods("coredns", signal, places)
+        signal_program("coredns", signal, places)
     };
-    for _ in 0..PAUSES {
-        signal("STOP")?;
+    signal("STOP")?;
+    let waiting = async {
         pass(PAUSE).await;
-        signal("CONT")?;
-        pass(BETWEEN).await;
-    }
-    Ok(())
+        until("a query that waits for DNS", TIMEOUT, async || {
+            let queues: Vec<_> =
+                places.iter().map(|(node, uid)| on_node(node, WAITING, &[uid])).collect::<Result<_>>()?;
+            let is_waiting =
+                queues.iter().flat_map(|text| text.lines()).any(|bytes| bytes.trim_matches('0') != "");
+            ensure!(is_waiting, "expected bytes in a receive queue, got {queues:?}");
+            Ok(())
+        })
+        .await
+    };
+    with_cleanup(waiting, async || signal("CONT")).await
 }
 
-async fn failing(corefile: &Value) -> Result<()> {
-    let text = corefile["data"]["Corefile"].as_str().context("there is a Corefile")?;
+/// DNS that answers SERVFAIL. Returns after each gateway got that answer.
+async fn failing(text: &str, gateways: &TestGateways<'_>) -> Result<()> {
     let fails = text.replacen(
         ".:53 {",
-        ".:53 {\n    template ANY ANY cluster.local {\n        rcode SERVFAIL\n    }",
+        ".:53 {\n    log\n    template ANY ANY cluster.local {\n        rcode SERVFAIL\n    }",
         1,
     );
-    ensure!(fails != text, "the Corefile has another form: {text}");
-    configure(corefile, &fails)?;
-    restart()?;
-    pass(FAILING).await;
-    configure(corefile, text)?;
-    restart()
+    ensure!(fails != text, "expected a Corefile with \".:53 {{\", got {text}");
+    configure(&fails)?;
+    until("SERVFAIL for each gateway", TIMEOUT, async || {
+        let logs = ["logs", "--namespace", SYSTEM, "--selector", "k8s-app=kube-dns", "--tail=-1"];
+        let log = kubectl(&logs)?;
+        for address in gateways.addresses()? {
+            let is_answer = |line: &str| {
+                line.contains(&format!(" {address}:")) && line.contains("tiny") && line.contains(" SERVFAIL ")
+            };
+            ensure!(log.lines().any(is_answer), "expected a SERVFAIL for {address}, got\n{log}");
+        }
+        Ok(())
+    })
+    .await
 }
 
-fn configure(found: &Value, corefile: &str) -> Result<()> {
-    let name = &found["metadata"]["name"];
-    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"Corefile": corefile}});
-    apply(SYSTEM, &map.to_string()).map(drop)
+/// Restarts DNS with a Corefile.
+fn configure(corefile: &str) -> Result<()> {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coredns"}, "data": {"Corefile": corefile}});
+    apply(SYSTEM, &map.to_string())?;
+    kubectl(&["rollout", "restart", DNS, "--namespace", SYSTEM])?;
+    rolled_out()
 }

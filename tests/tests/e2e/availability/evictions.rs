@@ -1,4 +1,4 @@
-//! Pods that are to be evicted: as many as the disruption budget lets go, and no more.
+//! Evictions: the disruption budget lets one of two pods go, and keeps the last.
 
 use anyhow::{Result, ensure};
 use canopy_tests::kubernetes::create_at;

@@ -1,173 +1,260 @@
-//! Pods that are lost, hang, or answer what is no answer, and what it takes that nobody hears of it.
+//! Predictors that are killed, hang, reset connections or answer garbage; and controls with a protection switched off.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
+use canopy_tests::report::{Expected, Failure};
 use canopy_tests::wait::{pass, until};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Scene;
 use crate::canopy::under_load;
 use crate::model::{Model, State, TIMEOUT, revision};
-use crate::signals::signal_predictors;
+use crate::signals::signal_pods;
 use crate::test_gateways::TestGateways;
 
-/// How long an impostor stays after it was asked: long enough to be tried again, and again.
+/// How long a faulty pod stays after its first request: long enough for the gateways to try it again.
 const STAYS: Duration = Duration::from_secs(10);
 /// How long a pod hangs.
 const HANG: Duration = Duration::from_secs(20);
+/// The failures that a control must see.
+const FAILURES_MIN: usize = 3;
 
-/// Kills the processes of so many pods of three at once, and returns when they serve again.
+/// Kills the processes of `count` pods at once, and returns when they serve again.
 async fn kill(model: &Model<'_>, count: usize) -> Result<()> {
     let serving = revision(&model.read()?)?;
     let before = model.pods(&serving)?;
-    ensure!(before.len() == 3 && before.values().all(|pod| pod.is_ready), "there are {before:?}");
+    ensure!(
+        before.len() > count && before.values().all(|pod| pod.is_ready),
+        "expected ready pods, got {before:?}"
+    );
     let lost: Vec<_> = before.iter().take(count).collect();
-    signal_predictors("KILL", lost.iter().map(|(_, pod)| *pod))?;
+    signal_pods("KILL", lost.iter().map(|(_, pod)| *pod))?;
     until("the pods to serve again", TIMEOUT, async || {
         let now = model.pods(&serving)?;
         for (name, State { uid, restarts, .. }) in &lost {
-            let pod = now.get(*name).with_context(|| format!("pod {name} is gone"))?;
-            ensure!(pod.is_ready && pod.restarts > *restarts, "pod {name} was not killed: {pod:?}");
-            ensure!(pod.uid == *uid, "pod {name} was made anew");
+            let pod = now.get(*name).with_context(|| format!("pod {name} was deleted"))?;
+            ensure!(pod.is_ready && pod.restarts > *restarts, "expected a restart of {name}, got {pod:?}");
+            ensure!(pod.uid == *uid, "expected the same pod {name}, got {pod:?}");
         }
         Ok(())
     })
     .await
 }
 
+/// Stops the process of one pod for a while; returns when Kubernetes found it unready, and ready again.
+async fn hang(model: &Model<'_>) -> Result<()> {
+    let serving = revision(&model.read()?)?;
+    let before = model.pods(&serving)?;
+    let (name, hung) = before.iter().next().context("the model has no pods")?;
+    signal_pods("STOP", [hung])?;
+    let unready = until("the pod to be unready", HANG, async || {
+        let now = model.pods(&serving)?;
+        ensure!(now.get(name).is_some_and(|pod| !pod.is_ready), "expected {name} unready, got {now:?}");
+        Ok(())
+    });
+    // The process continues whatever the outcome is.
+    let (unready, ()) = tokio::join!(unready, pass(HANG));
+    signal_pods("CONT", [hung])?;
+    unready?;
+    until("the pod to be ready again", TIMEOUT, async || {
+        let now = model.pods(&serving)?;
+        let pod = now.get(name).with_context(|| format!("pod {name} was deleted"))?;
+        ensure!(pod.is_ready && pod.restarts == hung.restarts, "expected {name} ready, got {pod:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pods_that_are_killed_fail_no_request_be_it_one_or_two_of_three() -> Result<()> {
+async fn predictors_that_are_killed_or_hang_fail_no_request() -> Result<()> {
     let _lock = under_load().await?;
     in_namespace("e2e-killed", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 3}), &[]).await?;
         let mut load = scene.load().await?;
-        load.during("one killed", kill(&scene.model, 1)).await?;
-        load.during("two killed", kill(&scene.model, 2)).await?;
+        load.during("one of three killed", kill(&scene.model, 1)).await?;
+        load.during("two of three killed", kill(&scene.model, 2)).await?;
+        load.during("one of three hangs", hang(&scene.model)).await?;
         load.calm("after").await?;
-        load.stop().await.all_answered("one, then two of three predictors killed")
+        load.stop().await.all_answered("one and two of three predictors killed, one hangs for 20 s")
     })
     .await
 }
 
+/// Scaling relies on drain alone; loss and silence of pods rely on retries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pods_that_are_killed_fail_requests_that_are_not_sent_again() -> Result<()> {
+async fn without_retries_scaling_fails_no_request_but_lost_and_hung_pods_do() -> Result<()> {
     let _lock = under_load().await?;
-    in_namespace("e2e-killed-off", async |namespace| {
-        let settings = [("CANOPY_RETRY_PERCENT", "0")];
-        let scene = Scene::new(namespace, &json!({"replicas": 3}), &settings).await?;
+    in_namespace("e2e-no-retry", async |namespace| {
+        let scene = Scene::new(namespace, &json!({"replicas": 1}), &[("CANOPY_RETRY_PERCENT", "0")]).await?;
+        let model = &scene.model;
+        let serving = revision(&model.read()?)?;
         let mut load = scene.load().await?;
-        load.during("two killed", kill(&scene.model, 2)).await?;
-        load.stop().await.some_failed("control: two of three predictors killed, without a second attempt")
+        for replicas in [4, 2] {
+            let scaled = async {
+                model.scale(replicas)?;
+                model.has_pods(&serving, replicas).await
+            };
+            load.during(&format!("scaled to {replicas}"), scaled).await?;
+        }
+        load.calm("after scaling").await?;
+
+        load.phase("one of two hangs");
+        let before = model.pods(&serving)?;
+        let hung = before.values().next().context("the model has no pods")?;
+        signal_pods("STOP", [hung])?;
+        pass(STAYS).await;
+        signal_pods("CONT", [hung])?;
+        load.fails(Failure::Late, FAILURES_MIN).await?;
+        let first = load.stop().await;
+        first.failed_as_expected(
+            "scaled from 1 to 4 to 2, then a hung pod, without retries",
+            &[Expected {
+                phase: "one of two hangs",
+                kinds: &[Failure::Late, Failure::Status(503), Failure::Status(504)],
+                at_least: FAILURES_MIN,
+            }],
+        )?;
+
+        model.has_pods(&serving, 2).await?;
+        scene.gateways.wait_until_known("tiny", super::ROWS[0].0).await?;
+        let mut load = scene.load().await?;
+        load.during("one of two killed", kill(model, 1)).await?;
+        load.stop().await.failed_as_expected(
+            "control: one of two predictors killed, without retries",
+            &[Expected {
+                phase: "one of two killed",
+                kinds: &[Failure::Status(503), Failure::Status(504), Failure::Late],
+                at_least: 1,
+            }],
+        )
     })
     .await
 }
 
+/// The same steps as above, 4 to 2, with pods that end at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_hangs_for_twenty_seconds_fails_no_request() -> Result<()> {
+async fn predictors_that_end_without_draining_fail_requests() -> Result<()> {
     let _lock = under_load().await?;
-    in_namespace("e2e-hangs", async |namespace| {
-        let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
+    in_namespace("e2e-no-drain", async |namespace| {
+        let scene = Scene::new(namespace, &json!({"replicas": 4}), &[("CANOPY_RETRY_PERCENT", "0")]).await?;
         let serving = revision(&scene.model.read()?)?;
-        let before = scene.model.pods(&serving)?;
-        let (name, hung) = before.iter().next().context("there is a pod")?;
+        let deployment = format!("tiny-{serving}");
+        scene.model.patch(&json!({"paused": true}))?;
+        scene.model.condition("Progressing", "False", "Paused").await?;
+        let mut template = namespace.json("deployments", &deployment)?["spec"]["template"].take();
+        let container = &mut template["spec"]["containers"][0];
+        let mut variables = container["env"].as_array().cloned().unwrap_or_default();
+        variables.push(json!({"name": "CANOPY_DRAIN_SECONDS", "value": "0"}));
+        container["env"] = json!(variables);
+        let containers = &template["spec"]["containers"];
+        let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        namespace.patch("deployments", &deployment, &patch)?;
+        namespace.kubectl(&["rollout", "status", "deployment", &deployment, "--timeout", "120s"])?;
+        scene.model.has_pods(&serving, 4).await?;
+        scene.gateways.wait_until_known("tiny", super::ROWS[0].0).await?;
+
         let mut load = scene.load().await?;
-        let hangs = async {
-            signal_predictors("STOP", [hung])?;
-            let unready = until("the pod to be unready", HANG, async || {
-                let now = scene.model.pods(&serving)?;
-                ensure!(now.get(name).is_some_and(|pod| !pod.is_ready), "{now:?}");
-                Ok(())
-            });
-            // Whatever comes of it, the process goes on.
-            let (unready, ()) = tokio::join!(unready, pass(HANG));
-            signal_predictors("CONT", [hung])?;
-            unready?;
-            until("the pod to be ready again", TIMEOUT, async || {
-                let now = scene.model.pods(&serving)?;
-                let pod = now.get(name).context("it is gone")?;
-                ensure!(pod.is_ready && pod.restarts == hung.restarts, "{pod:?}");
-                Ok(())
-            })
-            .await
+        let scaled = async {
+            namespace.patch("deployments", &deployment, &json!({"spec": {"replicas": 2}}))?;
+            scene.model.has_pods(&serving, 2).await
         };
-        load.during("one hangs", hangs).await?;
-        load.calm("after").await?;
-        load.stop().await.all_answered("one of two predictors hangs for 20 s")
+        load.during("scaled from 4 to 2", scaled).await?;
+        load.stop().await.failed_as_expected(
+            "control: scaled from 4 to 2, with predictors that do not drain and without retries",
+            &[Expected {
+                phase: "scaled from 4 to 2",
+                kinds: &[Failure::Status(503), Failure::Status(504), Failure::Late],
+                at_least: 1,
+            }],
+        )
     })
     .await
 }
 
-/// A pod that Services take for one of the model's, with a gateway in the place of its predictor, listening on `port`.
-fn impostor(namespace: &Namespace, model: &Model<'_>, port: u16) -> Result<()> {
-    let name = format!("{}-pods", model.name);
-    let service: Value =
-        serde_json::from_str(&namespace.kubectl(&["get", "service", &name, "--output", "json"])?)?;
-    let deployment: Value =
-        serde_json::from_str(&namespace.kubectl(&["get", "deployment", "front", "--output", "json"])?)?;
-    let mut spec = deployment["spec"]["template"]["spec"].clone();
-    let container = &mut spec["containers"][0];
-    container["args"] = json!(["--listen", format!("0.0.0.0:{port}")]);
-    container["ports"] = json!([{"name": "http-canopy", "containerPort": 8001}]);
-    container["readinessProbe"] = Value::Null;
-    container["livenessProbe"] = Value::Null;
-    spec["topologySpreadConstraints"] = json!([]);
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "impostor", "labels": service["spec"]["selector"]}, "spec": spec});
-    namespace.apply(&pod.to_string())?;
-    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/impostor", "--timeout", "60s"])?;
-    Ok(())
+/// A pod that the model's Services select, with a gateway in the place of its predictor, listening on `port`.
+fn start_impostor(
+    namespace: &Namespace,
+    model: &Model<'_>,
+    gateways: &TestGateways<'_>,
+    port: u16,
+) -> Result<()> {
+    let service = namespace.json("services", &format!("{}-pods", model.name))?;
+    gateways.start_pod("impostor", &service["spec"]["selector"], |container| {
+        container["args"] = json!(["--listen", format!("0.0.0.0:{port}")]);
+        container["ports"] = json!([{"name": "http-canopy", "containerPort": 8001}]);
+    })
 }
 
-/// Returns when every gateway has asked the impostor: of what went wrong there is nothing else.
-async fn is_asked(front: &TestGateways<'_>) -> Result<()> {
-    for gateway in front.admin().await? {
-        until("the impostor to be asked", TIMEOUT, async || {
-            let attempts = Scrape(gateway.get("/metrics").await?.text);
-            let count = |labels: &[&str]| attempts.count("canopy_gateway_upstream_requests_total", labels);
-            // An attempt that was given up says nothing of its pod.
-            let others = count(&["outcome=\"ok\""])? + count(&["outcome=\"cancelled\""])?;
-            ensure!(count(&[])? > others, "{} has only good answers", gateway.pod);
-            Ok(())
-        })
-        .await?;
+/// The attempts of each gateway that failed.
+async fn failed_attempts(gateways: &TestGateways<'_>) -> Result<Vec<(String, u64)>> {
+    let mut all = Vec::new();
+    for gateway in gateways.admin().await? {
+        let scrape = Scrape(gateway.get("/metrics").await?.text);
+        let count = |labels: &[&str]| scrape.count("canopy_gateway_upstream_requests_total", labels);
+        // A cancelled attempt does not show that its pod is faulty.
+        let others = count(&["outcome=\"ok\""])? + count(&["outcome=\"cancelled\""])?;
+        all.push((gateway.pod.clone(), count(&[])? - others));
     }
-    Ok(())
+    Ok(all)
 }
 
-async fn with_impostor(name: &str, port: u16, settings: &[(&str, &str)], good: Option<&str>) -> Result<()> {
+/// Returns when each gateway had more failed attempts than before: only the impostor causes them.
+async fn impostor_got_requests(gateways: &TestGateways<'_>, before: &[(String, u64)]) -> Result<()> {
+    until("requests to the impostor", TIMEOUT, async || {
+        let now = failed_attempts(gateways).await?;
+        let all_more = now.iter().zip(before).all(|(now, before)| now.0 == before.0 && now.1 > before.1);
+        ensure!(all_more, "expected more failed attempts of each gateway than {before:?}, got {now:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_that_answer_garbage_or_reset_connections_fail_no_request() -> Result<()> {
     let _lock = under_load().await?;
-    in_namespace(name, async |namespace| {
-        let scene = Scene::new(namespace, &json!({"replicas": 2}), settings).await?;
+    in_namespace("e2e-garbage", async |namespace| {
+        let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
+        let mut load = scene.load().await?;
+        for (what, port) in
+            [("one of three answers garbage", 8001), ("one of three resets connections", 8002)]
+        {
+            let faulty = async {
+                let before = failed_attempts(&scene.gateways).await?;
+                start_impostor(namespace, &scene.model, &scene.gateways, port)?;
+                impostor_got_requests(&scene.gateways, &before).await?;
+                pass(STAYS).await;
+                namespace.kubectl(&["delete", "pod", "impostor", "--grace-period", "0", "--force"]).map(drop)
+            };
+            load.during(what, faulty).await?;
+        }
+        load.calm("after").await?;
+        load.stop().await.all_answered("one of three pods answers garbage, then resets connections")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_answers_garbage_fails_requests_where_it_is_not_ejected() -> Result<()> {
+    let _lock = under_load().await?;
+    in_namespace("e2e-no-eject", async |namespace| {
+        let scene = Scene::new(namespace, &json!({"replicas": 2}), &[("CANOPY_EJECT_TIME", "0s")]).await?;
+        let before = failed_attempts(&scene.gateways).await?;
         let mut load = scene.load().await?;
         load.phase("an impostor");
-        impostor(namespace, &scene.model, port)?;
-        is_asked(&scene.gateways).await?;
-        let Some(case) = good else {
-            load.fails().await?;
-            return load.stop().await.some_failed("control: a pod that answers garbage is not left alone");
-        };
-        pass(STAYS).await;
-        load.goes_on().await?;
-        namespace.kubectl(&["delete", "pod", "impostor", "--grace-period", "0", "--force"])?;
-        load.calm("after").await?;
-        load.stop().await.all_answered(case)
+        start_impostor(namespace, &scene.model, &scene.gateways, 8001)?;
+        impostor_got_requests(&scene.gateways, &before).await?;
+        load.fails(Failure::Status(503), FAILURES_MIN).await?;
+        load.stop().await.failed_as_expected(
+            "control: one of three pods answers garbage and is not ejected",
+            &[Expected {
+                phase: "an impostor",
+                kinds: &[Failure::Status(503), Failure::Status(504), Failure::Late],
+                at_least: FAILURES_MIN,
+            }],
+        )
     })
     .await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_answers_garbage_fails_no_request() -> Result<()> {
-    with_impostor("e2e-garbage", 8001, &[], Some("one of three pods answers garbage")).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_resets_connections_fails_no_request() -> Result<()> {
-    with_impostor("e2e-resets", 8002, &[], Some("one of three pods resets connections")).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_answers_garbage_fails_requests_where_it_is_not_left_alone() -> Result<()> {
-    with_impostor("e2e-garbage-off", 8001, &[("CANOPY_EJECT_TIME", "0s")], None).await
 }

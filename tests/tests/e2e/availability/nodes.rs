@@ -1,8 +1,9 @@
-//! Nodes that are drained, come back, and are lost without a word.
+//! Nodes that are drained and come back, and nodes that are lost.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{docker, kubectl, kubectl_json};
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::{pass, until};
@@ -44,9 +45,8 @@ async fn a_node_that_is_drained_and_comes_back_fails_no_request() -> Result<()> 
             scene.model.ready()?;
             scene.gateways.rolled_out()
         };
-        let outcome = load.during("a node drained", drained).await;
-        kubectl(&["uncordon", &node])?;
-        outcome?;
+        let drained = load.during("a node drained", drained);
+        with_cleanup(drained, async || kubectl(&["uncordon", &node]).map(drop)).await?;
         rolled_out()?;
         until("a leader", TIMEOUT, async || leader()).await?;
         load.calm("after").await?;
@@ -81,14 +81,13 @@ async fn a_node_that_is_lost_without_a_word_fails_requests_for_two_seconds_at_mo
             })
             .await
         };
-        let outcome = load.during("a node lost", killed).await;
-        docker(&["start", &lost])?;
-        outcome?;
+        let killed = load.during("a node lost", killed);
+        with_cleanup(killed, async || docker(&["start", &lost]).map(drop)).await?;
         load.calm("after").await?;
         rolled_out()?;
         until("a leader", TIMEOUT, async || leader()).await?;
-        let told = load.stop().await;
-        told.all_answered_but_for("a node killed without a word", EJECTED)
+        let report = load.stop().await;
+        report.all_answered_but_for("a node killed", EJECTED)
     })
     .await
 }

@@ -1,8 +1,9 @@
-//! Operators that are gone, or killed in the middle of a change.
+//! Operators that are replaced, killed in the middle of a change, or gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::slice::Slice;
@@ -11,63 +12,83 @@ use serde_json::json;
 
 use super::Scene;
 use super::changes::{grow, replaced};
-use crate::audit::{leads, writes};
-use crate::canopy::{SYSTEM, exclusive, leader, rolled_out, scale_operators, without_operators};
+use crate::audit::{Mark, leads};
+use crate::canopy::{
+    SYSTEM, exclusive, leader, measurements, pods, rolled_out, scale_operators, without_operators,
+};
 use crate::model::{TIMEOUT, revision};
-use crate::signals::signal_predictors;
+use crate::signals::signal_pods;
 
 /// At how many moments an operator is killed, unless the slice `soak` runs.
 const MOMENTS: u32 = 3;
 const MOMENTS_FULL: u32 = 10;
-/// A change takes about so long.
+/// The usual length of a change.
 const CHANGE: Duration = Duration::from_secs(6);
-/// Of the moments: the same every time.
+/// The seed of the moments: the same every time.
 const SEED: u64 = 42;
+/// The longest time without a leader after the leader was killed.
+const TAKE_OVER: Duration = Duration::from_secs(20);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_any_operator_what_serves_goes_on_and_survives_the_loss_of_a_pod() -> Result<()> {
-    let _lock = exclusive().await?;
-    in_namespace("e2e-no-op", async |namespace| {
-        let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
-        let serving = revision(&scene.model.read()?)?;
-        let outcome = async {
-            without_operators().await?;
-            let mut load = scene.load().await?;
-            let lost = async {
-                let before = scene.model.pods(&serving)?;
-                let (name, killed) = before.iter().next().context("there is a pod")?;
-                signal_predictors("KILL", [killed])?;
-                until("the pod to serve again", TIMEOUT, async || {
-                    let now = scene.model.pods(&serving)?;
-                    let pod = now.get(name).context("it is gone")?;
-                    ensure!(pod.is_ready && pod.restarts > killed.restarts, "{pod:?}");
-                    Ok(())
-                })
-                .await?;
-                scene.gateways.restart()
-            };
-            load.during("a predictor killed, gateways replaced", lost).await?;
-            load.calm("after").await?;
-            load.stop().await.all_answered("no operator at all")
-        };
-        let outcome = outcome.await;
-        scale_operators(2)?;
-        rolled_out()?;
-        until("a leader", TIMEOUT, async || leader()).await?;
-        outcome
+/// Replaces all operators, one after the other.
+fn restart() -> Result<()> {
+    let before = pods("operator")?;
+    kubectl(&["rollout", "restart", "deployment/canopy-operator", "--namespace", SYSTEM])?;
+    rolled_out()?;
+    let after = pods("operator")?;
+    ensure!(after.iter().all(|pod| !before.contains(pod)), "expected none of {before:?}, got {after:?}");
+    Ok(())
+}
+
+/// Kills the leader; returns when another operator leads.
+async fn kill_leader() -> Result<()> {
+    let first = until("a leader", TAKE_OVER, async || leader()).await?;
+    for pod in pods("operator")? {
+        let leads = measurements(&pod).await?.count("canopy_operator_leader", &[])?;
+        let expected = u64::from(pod == first);
+        ensure!(
+            leads == expected,
+            "{first} holds the Lease: expected canopy_operator_leader = {expected} of {pod}, got {leads}"
+        );
+    }
+    let killed = Instant::now();
+    kubectl(&["delete", "pod", &first, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
+    let second = until("another leader", TAKE_OVER, async || {
+        let leader = leader()?;
+        ensure!(leader != first, "{first} still holds the Lease");
+        Ok(leader)
     })
-    .await
+    .await?;
+    ensure!(killed.elapsed() < TAKE_OVER, "{second} took over after {:?}", killed.elapsed());
+    Ok(())
+}
+
+/// Kills a predictor and replaces the gateways while there is no operator.
+async fn faults_without_operators(scene: &Scene<'_>) -> Result<()> {
+    let serving = revision(&scene.model.read()?)?;
+    let before = scene.model.pods(&serving)?;
+    let (name, killed) = before.iter().next().context("the model has no pods")?;
+    signal_pods("KILL", [killed])?;
+    until("the pod to serve again", TIMEOUT, async || {
+        let now = scene.model.pods(&serving)?;
+        let pod = now.get(name).with_context(|| format!("pod {name} was deleted"))?;
+        ensure!(pod.is_ready && pod.restarts > killed.restarts, "expected a restart of {name}, got {pod:?}");
+        Ok(())
+    })
+    .await?;
+    scene.gateways.restart()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_completes_whenever_its_operator_is_killed_and_no_two_operators_act_at_once() -> Result<()> {
+async fn operators_that_are_replaced_killed_or_gone_fail_no_request_and_no_two_act_at_once() -> Result<()> {
     let _lock = exclusive().await?;
-    in_namespace("e2e-mid", async |namespace| {
+    in_namespace("e2e-operators", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut chance = fastrand::Rng::with_seed(SEED);
         let moments = if Slice::Soak.runs() { MOMENTS_FULL } else { MOMENTS };
-        let mark = writes()?.len();
+        let mark = Mark::now()?;
         let mut load = scene.load().await?;
+        load.during("operators restarted", async { restart() }).await?;
+        load.during("leader killed", kill_leader()).await?;
         for number in 0..moments {
             let moment = CHANGE.mul_f64(chance.f64());
             let killed = async {
@@ -80,18 +101,37 @@ async fn a_change_completes_whenever_its_operator_is_killed_and_no_two_operators
             };
             load.during(&format!("killed {moment:.2?} into a change"), killed).await?;
         }
-        load.calm("after").await?;
         rolled_out()?;
-
-        let log = writes()?;
-        let mut in_turn: Vec<_> = log.iter().skip(mark).filter_map(leads).collect();
+        let log = mark.writes()?;
+        let mut in_turn: Vec<_> = log.iter().filter_map(leads).collect();
         in_turn.dedup();
         let mut once = in_turn.clone();
         once.sort_unstable();
         once.dedup();
-        ensure!(in_turn.len() == once.len(), "operators wrote by turns: {in_turn:?}");
-        ensure!(in_turn.len() > 1, "no other operator took over: {in_turn:?}");
-        load.stop().await.all_answered(&format!("an operator killed at {moments} moments, seed {SEED}"))
+        ensure!(
+            in_turn.len() == once.len(),
+            "expected one leader after the other, got writes of {in_turn:?}"
+        );
+        ensure!(in_turn.len() > 1, "expected writes of several leaders, got those of {in_turn:?}");
+
+        let gone = async {
+            without_operators().await?;
+            load.during(
+                "no operator: a predictor killed, gateways replaced",
+                faults_without_operators(&scene),
+            )
+            .await?;
+            load.calm("after").await?;
+            load.stop()
+                .await
+                .all_answered(&format!("operators replaced, killed at {moments} moments (seed {SEED}), gone"))
+        };
+        with_cleanup(gone, async || {
+            scale_operators(2)?;
+            rolled_out()?;
+            until("a leader", TIMEOUT, async || leader()).await.map(drop)
+        })
+        .await
     })
     .await
 }

@@ -1,12 +1,13 @@
-//! Five times as many requests as a model can answer: those that can be answered in time are, the others are told at
-//! once, and afterwards all is as before.
+//! Five times as many requests as a model can answer: as many as before are answered in time, the others get 503 at once, and
+//! afterwards all are answered again.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use canopy_tests::forward::Forward;
-use canopy_tests::load::{LATEST, Load, PHASE_MIN, Plan, Report, Sent};
+use canopy_tests::load::{Load, PHASE_MIN, Plan};
 use canopy_tests::namespace::in_namespace;
+use canopy_tests::report::{LATEST, Report, Sent};
 use canopy_tests::wait::until;
 use serde_json::json;
 
@@ -18,13 +19,13 @@ use crate::model::{TIMEOUT, revision};
 const ROWS: usize = 600;
 const TREES: u32 = 500;
 const TIMES: f64 = 5.0;
-/// Of what is answered without overload, so much is answered with it.
+/// The least share of the capacity that is answered under overload.
 const GOODPUT_MIN: f64 = 0.9;
-/// Of so many requests it is known how many can be answered a second: a limit of CPU comes in pieces of 100 ms.
+/// The number of requests that the capacity is measured by: a CPU limit is enforced in periods of 100 ms.
 const CAPACITY_BY: usize = 500;
 /// How many requests a flood has at least.
 const FLOOD: usize = 2 * PHASE_MIN;
-/// How long after the flood all is as before.
+/// The longest time after the flood until all requests are answered again.
 const NORMAL_WITHIN: Duration = Duration::from_secs(5);
 
 fn is_answered(sent: &Sent) -> bool {
@@ -39,7 +40,7 @@ fn rate(sent: &[Sent]) -> f64 {
     answered as f64 / last.saturating_sub(first).as_secs_f64()
 }
 
-/// Requests of many rows, so many a second.
+/// Requests of many rows at a rate.
 fn plan(scene: &Scene<'_>, per_second: f64, connections: usize) -> Result<Plan> {
     Ok(Plan {
         address: scene.gateways.address,
@@ -52,8 +53,8 @@ fn plan(scene: &Scene<'_>, per_second: f64, connections: usize) -> Result<Plan> 
 
 async fn has_sent(load: &Load, least: usize) -> Result<()> {
     until("requests", TIMEOUT, async || {
-        let count = load.so_far().len();
-        ensure!(count >= least, "there are {count}");
+        let count = load.count();
+        ensure!(count >= least, "expected {least} requests, got {count}");
         Ok(())
     })
     .await
@@ -61,10 +62,10 @@ async fn has_sent(load: &Load, least: usize) -> Result<()> {
 
 /// What was answered and refused of a flood.
 #[expect(clippy::print_stdout, reason = "a case tells what it saw")]
-fn judge(told: &Report, capacity: f64) -> Result<()> {
-    let goodput = rate(&told.sent);
-    let (mut good, refused): (Vec<_>, Vec<_>) = told.sent.iter().partition(|sent| is_answered(sent));
-    ensure!(!good.is_empty(), "none of {} was answered", told.sent.len());
+fn judge(report: &Report, capacity: f64) -> Result<()> {
+    let goodput = rate(&report.sent);
+    let (mut good, refused): (Vec<_>, Vec<_>) = report.sent.iter().partition(|sent| is_answered(sent));
+    ensure!(!good.is_empty(), "none of {} was answered", report.sent.len());
     good.sort_by_key(|sent| sent.took);
     let p99 = good[(good.len() - 1) * 99 / 100].took;
     let slowest = refused.iter().map(|sent| sent.took).max().unwrap_or_default();
@@ -72,7 +73,7 @@ fn judge(told: &Report, capacity: f64) -> Result<()> {
         "overload: {capacity:.1} requests/s can be answered; of {TIMES} times as many {goodput:.1} a second were ({:.0} %), p99 {p99:.2?}; {} of {} were refused, the last of them after {slowest:.2?}",
         100.0 * goodput / capacity,
         refused.len(),
-        told.sent.len()
+        report.sent.len()
     );
     for sent in refused {
         let is_overloaded = |text: &str| text.contains("\"overloaded\"");
@@ -98,9 +99,9 @@ async fn is_calm(scene: &Scene<'_>, capacity: f64) -> Result<()> {
     .await?;
     load.phase("after the flood");
     has_sent(&load, 100).await?;
-    let told = load.stop().await;
-    let failed = told.sent.iter().filter(|sent| sent.phase == 1 && !is_answered(sent)).count();
-    ensure!(failed == 0, "{failed} failed\n{told}");
+    let report = load.stop().await;
+    let failed = report.sent.iter().filter(|sent| sent.phase == 1 && !is_answered(sent)).count();
+    ensure!(failed == 0, "{failed} failed\n{report}");
     Ok(())
 }
 
@@ -120,9 +121,9 @@ async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Resu
         // As fast as they are answered, by as many as keep both pods busy and do not wait for each other.
         let load = Load::start(plan(&scene, 2000.0, 8)?)?;
         has_sent(&load, CAPACITY_BY).await?;
-        let told = load.stop().await;
-        ensure!(told.sent.iter().all(is_answered), "without overload some failed:\n{told}");
-        let capacity = rate(&told.sent);
+        let report = load.stop().await;
+        ensure!(report.sent.iter().all(is_answered), "without overload some failed:\n{report}");
+        let capacity = rate(&report.sent);
 
         let load = Load::start(plan(&scene, capacity * TIMES, 400)?)?;
         for (pod, _) in scene.model.pods(&serving)? {

@@ -58,7 +58,7 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
     })
     .await?;
     ensure!(began.elapsed() < SECONDS, "{kind} {name} was repaired after {:?}", began.elapsed());
-    let told = format!("{}/{name} was {words} by somebody else", model.namespace.name);
+    let told = format!("{}/{name} was {words} outside the operator", model.namespace.name);
     model.has_event("Repaired", &told).await
 }
 

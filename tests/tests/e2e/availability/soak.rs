@@ -1,6 +1,4 @@
-//! Many things one after the other, at random, for as long as it takes to see what grows.
-//!
-//! The seed says what happens and when: a soak that failed can be had again.
+//! Random faults and changes one after the other, for as long as it takes to see growth. The seed repeats a run.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +15,10 @@ use super::Scene;
 use super::changes::{grow, replaced};
 use crate::canopy::{SYSTEM, exclusive, leader};
 use crate::model::{Model, TIMEOUT, revision};
-use crate::signals::signal_predictors;
+use crate::signals::signal_pods;
 
 /// For how long, unless the slice `soak` runs.
-const TIME: Duration = Duration::from_mins(1);
+const TIME: Duration = Duration::from_secs(45);
 const TIME_FULL: Duration = Duration::from_mins(20);
 const SEED: u64 = 42;
 /// Between two things that happen.
@@ -35,8 +33,8 @@ async fn uses(admin: &Forward) -> Result<(f64, f64)> {
     Ok((scrape.sum("process_resident_memory_bytes", &[])?, scrape.sum("process_open_fds", &[])?))
 }
 
-/// One thing that happens, and is over when this returns.
-async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> Result<&'static str> {
+/// One fault or change at random; returns its name when it is over.
+async fn random_fault(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> Result<&'static str> {
     let model: &Model<'_> = &scene.model;
     let serving = revision(&model.read()?)?;
     let any = |chance: &mut fastrand::Rng| {
@@ -52,7 +50,7 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
         }
         1 => {
             let (name, pod) = any(chance)?;
-            signal_predictors("KILL", [&pod])?;
+            signal_pods("KILL", [&pod])?;
             until("the pod to be back", TIMEOUT, async || {
                 let now = model.pods(&serving)?;
                 let now = now.get(&name).context("it is gone")?;
@@ -83,9 +81,9 @@ async fn happens(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> 
         }
         4 => {
             let (_, pod) = any(chance)?;
-            signal_predictors("STOP", [&pod])?;
+            signal_pods("STOP", [&pod])?;
             pass(CALM).await;
-            signal_predictors("CONT", [&pod])?;
+            signal_pods("CONT", [&pod])?;
             model.has_pods(&serving, 3).await?;
             Ok("a predictor hung")
         }
@@ -113,7 +111,7 @@ async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
         let (start, mut number) = (Instant::now(), 0);
         while start.elapsed() < time {
             load.phase(&format!("{number}"));
-            let what = happens(&scene, &mut chance, number).await?;
+            let what = random_fault(&scene, &mut chance, number).await?;
             load.rename(&format!("{number}: {what}"));
             pass(CALM).await;
             number += 1;
@@ -129,7 +127,7 @@ async fn a_soak_fails_no_request_and_nothing_grows() -> Result<()> {
             );
         }
         until("a leader", TIMEOUT, async || leader()).await?;
-        load.stop().await.all_answered(&format!("soak of {time:?}, seed {SEED}, {number} things happened"))
+        load.stop().await.all_answered(&format!("soak of {time:?}, seed {SEED}, {number} faults and changes"))
     })
     .await
 }

@@ -15,20 +15,20 @@ use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::files;
 use canopy_predictor::training::prepare::Preparation;
 use canopy_resource::manifest::Manifests;
-use canopy_resource::plan::Plan;
+use canopy_resource::resolve::ResolvedModel;
 use tokio::task::spawn_blocking;
 
-use crate::refused::{Refused, called};
+use crate::errors::{Refused, called};
 use crate::training;
 
 /// A model that is to be made, and the folder for it.
-pub(crate) struct Planned {
-    plan: Plan,
+pub(crate) struct PendingModel {
+    plan: ResolvedModel,
     folder: PathBuf,
 }
 
 /// A model that was made.
-pub(crate) struct Made {
+pub(crate) struct TrainedModel {
     /// What it is.
     pub(crate) config: ServingConfig,
     /// Where it was written down.
@@ -39,7 +39,7 @@ pub(crate) struct Made {
     pub(crate) row: Vec<f64>,
 }
 
-impl Made {
+impl TrainedModel {
     /// What the gateway calls it.
     pub(crate) fn called(&self) -> String {
         called(self.config.model.as_str(), &self.config.namespace)
@@ -47,14 +47,14 @@ impl Made {
 }
 
 /// Plans every model, with a folder for each below `data`.
-pub(crate) fn plan(manifests: &Manifests, data: &Path) -> Result<Vec<Planned>, Refused> {
+pub(crate) fn plan(manifests: &Manifests, data: &Path) -> Result<Vec<PendingModel>, Refused> {
     let (mut planned, mut refused) = (Vec::new(), Vec::new());
     for model in &manifests.models {
         let name = model.metadata.name.as_deref().unwrap_or_default();
         let namespace = model.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
         let folder = data.join("models").join(format!("{name}.{namespace}"));
         match training::plan(model, &manifests.config_maps, &folder) {
-            Ok(plan) => planned.push(Planned { plan, folder }),
+            Ok(plan) => planned.push(PendingModel { plan, folder }),
             Err(error) => refused.push(error),
         }
     }
@@ -62,7 +62,7 @@ pub(crate) fn plan(manifests: &Manifests, data: &Path) -> Result<Vec<Planned>, R
 }
 
 /// Makes every model, one after the other: each uses every CPU.
-pub(crate) async fn train(planned: Vec<Planned>) -> Result<Vec<Made>> {
+pub(crate) async fn train(planned: Vec<PendingModel>) -> Result<Vec<TrainedModel>> {
     let (mut made, mut refused) = (Vec::new(), Vec::new());
     for planned in planned {
         match spawn_blocking(|| make(planned)).await.context("failed to train")? {
@@ -74,14 +74,14 @@ pub(crate) async fn train(planned: Vec<Planned>) -> Result<Vec<Made>> {
     Ok(made)
 }
 
-fn make(planned: Planned) -> Result<Made> {
-    let Planned { plan, folder } = planned;
+fn make(planned: PendingModel) -> Result<TrainedModel> {
+    let PendingModel { plan, folder } = planned;
     files::make_folder(&folder)?;
     let preparation = training::train(&plan, Trainer::Native)?;
     preparation.record().write(&folder, Some(&preparation.artifact))?;
     let Preparation { report, example, artifact: _, golden: _, hold_out: _ } = preparation;
     let row = short(example, &plan.config.features);
-    Ok(Made { config: plan.config, folder, quality: report.quality, row })
+    Ok(TrainedModel { config: plan.config, folder, quality: report.quality, row })
 }
 
 /// The row with two decimals, where that keeps it within the bounds of the features.

@@ -5,27 +5,27 @@
 use std::fmt;
 
 /// How many faults of one document are told.
-pub const FAULTS_MAX: usize = 20;
+pub const FIELD_ERRORS_MAX: usize = 20;
 
 /// One fault: the field as Kubernetes writes it, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct FieldError {
     /// `spec.features[2].min`.
     pub field: String,
     /// What is wrong, and what to do.
-    pub why: String,
+    pub message: String,
 }
 
-impl Fault {
-    /// The fault `why` of `field`.
-    pub fn at(field: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { field: field.into(), why: why.into() }
+impl FieldError {
+    /// The error `message` of `field`.
+    pub fn at(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.why)
+        write!(f, "{}: {}", self.field, self.message)
     }
 }
 

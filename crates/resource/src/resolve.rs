@@ -12,8 +12,9 @@ use canopy_contract::schema::Feature;
 use canopy_contract::serving;
 use kube::ResourceExt as _;
 
+use crate::binary::binary_kind;
 use crate::decimal::Decimal;
-use crate::fault::Fault;
+use crate::field_error::FieldError;
 use crate::manifest::ConfigMaps;
 use crate::model::{self, PredictorModel, RESTARTED_AT, SYNTHETIC_FEATURES, TRAIN_DEADLINE_SECONDS};
 use crate::revision::{self, MIN_SAMPLES_LEAF, SAMPLES, SEED, TEST_PERCENT, TREES};
@@ -24,7 +25,7 @@ const DATA_FILE: &str = "data.csv";
 
 /// What follows from a model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct ResolvedModel {
     /// What the predictor reads.
     pub config: serving::ServingConfig,
     /// The digest of all that its revision follows from; the revision's name is the beginning of it.
@@ -48,45 +49,49 @@ pub struct File {
 
 /// Why there is no plan: at least one fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct InvalidModel {
     /// Every fault that was found.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<FieldError>,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for InvalidModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let faults: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
         f.write_str(&faults.join("; "))
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for InvalidModel {}
 
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
+impl From<FieldError> for InvalidModel {
+    fn from(fault: FieldError) -> Self {
         Self { faults: vec![fault] }
     }
 }
 
-impl Plan {
+impl ResolvedModel {
     /// The plan for `model`, whose predictor finds data in `folder`.
-    pub fn new(model: &PredictorModel, config_maps: &ConfigMaps, folder: &Path) -> Result<Self, Refusal> {
+    pub fn new(
+        model: &PredictorModel,
+        config_maps: &ConfigMaps,
+        folder: &Path,
+    ) -> Result<Self, InvalidModel> {
         let document = serde_json::to_value(model)
-            .map_err(|error| Fault::at("", format!("cannot be written: {error}")))?;
+            .map_err(|error| FieldError::at("", format!("cannot be written: {error}")))?;
         for faults in [schema::check(&document, &schema::PREDICTOR_MODEL), rules::check(model)] {
             if !faults.is_empty() {
-                return Err(Refusal { faults });
+                return Err(InvalidModel { faults });
             }
         }
 
         let spec = &model.spec;
-        let name =
-            ModelName::try_from(model.name_any()).map_err(|error| Fault::at("metadata.name", error.why()))?;
+        let name = ModelName::try_from(model.name_any())
+            .map_err(|error| FieldError::at("metadata.name", error.why()))?;
         let namespace = model.namespace().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let path = folder.join(DATA_FILE);
         let Rows { data, text } = rows(&spec.train, config_maps, &namespace, &path)?;
         let restarted_at = model.annotations().get(RESTARTED_AT).map(String::as_str);
-        let unnamed = |error| Fault::at("spec", format!("has no revision: {error}"));
+        let unnamed = |error| FieldError::at("spec", format!("has no revision: {error}"));
         let legacy = legacy::legacy(spec, restarted_at, text).map_err(unnamed)?;
 
         let mut config = serving::ServingConfig {
@@ -118,7 +123,7 @@ fn rows<'a>(
     config_maps: &'a ConfigMaps,
     namespace: &str,
     path: &Path,
-) -> Result<Rows<'a>, Fault> {
+) -> Result<Rows<'a>, FieldError> {
     match &train.data {
         model::Data { synthetic: Some(synthetic), csv: None } => {
             let model::Synthetic { samples, features, seed } = synthetic;
@@ -138,13 +143,13 @@ fn rows<'a>(
                     (serving::Source::Download(download(uri, sha256, train.deadline_seconds)), None)
                 }
                 model::Source { config_map: _, uri: _, sha256: _ } => {
-                    return Err(Fault::at("spec.train.data.csv.source", model::ONE_KIND_OF_SOURCE.1));
+                    return Err(FieldError::at("spec.train.data.csv.source", model::ONE_KIND_OF_SOURCE.1));
                 }
             };
             Ok(Rows { data: serving::Data::Csv { source, target: target.clone() }, text })
         }
         model::Data { synthetic: None, csv: None } | model::Data { synthetic: Some(_), csv: Some(_) } => {
-            Err(Fault::at("spec.train.data", model::ONE_KIND_OF_DATA.1))
+            Err(FieldError::at("spec.train.data", model::ONE_KIND_OF_DATA.1))
         }
     }
 }
@@ -164,27 +169,28 @@ fn text<'a>(
     model::ConfigMapKey { name, key }: &model::ConfigMapKey,
     config_maps: &'a ConfigMaps,
     namespace: &str,
-) -> Result<&'a str, Fault> {
+) -> Result<&'a str, FieldError> {
     const FIELD: &str = "spec.train.data.csv.source.configMap";
     let Some(config_map) = config_maps.get(namespace, name) else {
         let why = format!("there is no ConfigMap {name} in namespace {namespace}; add it beside the model");
-        return Err(Fault::at(format!("{FIELD}.name"), why));
+        return Err(FieldError::at(format!("{FIELD}.name"), why));
     };
     if let Some(text) = config_map.data.as_ref().and_then(|data| data.get(key)) {
         return Ok(text);
     }
-    let why = if config_map.binary_data.as_ref().is_some_and(|data| data.contains_key(key)) {
-        format!("{key} of ConfigMap {name} is binary; put the table under data, as text")
+    let why = if let Some(bytes) = config_map.binary_data.as_ref().and_then(|data| data.get(key)) {
+        let (kind, advice) = binary_kind(&bytes.0);
+        format!("{key} of ConfigMap {name} is {kind}, but must be CSV as text under data: {advice}")
     } else {
         let keys: Vec<_> = config_map.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
         let keys =
             if keys.is_empty() { "it has no data".to_owned() } else { format!("it has {}", keys.join(", ")) };
         format!("ConfigMap {name} has no key {key}; {keys}")
     };
-    Err(Fault::at(format!("{FIELD}.key"), why))
+    Err(FieldError::at(format!("{FIELD}.key"), why))
 }
 
-fn train(train: &model::Train, data: serving::Data) -> Result<serving::Train, Fault> {
+fn train(train: &model::Train, data: serving::Data) -> Result<serving::Train, FieldError> {
     let model::Train {
         data: _,
         algorithm,
@@ -203,10 +209,10 @@ fn train(train: &model::Train, data: serving::Data) -> Result<serving::Train, Fa
     })
 }
 
-fn method(algorithm: &model::Algorithm) -> Result<serving::Algorithm, Fault> {
+fn method(algorithm: &model::Algorithm) -> Result<serving::Algorithm, FieldError> {
     let model::Algorithm { random_forest } = algorithm;
     let Some(forest) = random_forest else {
-        return Err(Fault::at("spec.train.algorithm", model::ONE_KIND_OF_ALGORITHM.1));
+        return Err(FieldError::at("spec.train.algorithm", model::ONE_KIND_OF_ALGORITHM.1));
     };
     let model::RandomForest { trees, max_depth, min_samples_leaf, max_features, bootstrap, seed } = forest;
     Ok(serving::Algorithm::RandomForest(serving::RandomForest {
@@ -223,12 +229,12 @@ fn method(algorithm: &model::Algorithm) -> Result<serving::Algorithm, Fault> {
     }))
 }
 
-fn quality(gate: &model::Gate) -> Result<serving::Gate, Fault> {
-    let model::Gate { metric: model::Metric::Accuracy, min } = gate;
+fn quality(gate: &model::QualityGate) -> Result<serving::QualityGate, FieldError> {
+    let model::QualityGate { metric: model::Metric::Accuracy, min } = gate;
     let Some(min) = min.number() else {
-        return Err(Fault::at("spec.train.gate", model::GATE_IS_A_SHARE.1));
+        return Err(FieldError::at("spec.train.gate", model::GATE_IS_A_SHARE.1));
     };
-    Ok(serving::Gate { metric: Metric::Accuracy, min })
+    Ok(serving::QualityGate { metric: Metric::Accuracy, min })
 }
 
 fn feature(feature: &model::Feature) -> Feature {
@@ -245,9 +251,9 @@ mod tests {
 
     const IRIS: &str = include_str!("../../../deploy/samples/iris.yaml");
 
-    fn plan(text: &str) -> Result<Plan, Refusal> {
+    fn plan(text: &str) -> Result<ResolvedModel, InvalidModel> {
         let manifests = manifest::read(text).unwrap();
-        Plan::new(&manifests.models[0], &manifests.config_maps, Path::new("/data"))
+        ResolvedModel::new(&manifests.models[0], &manifests.config_maps, Path::new("/data"))
     }
 
     #[track_caller]
@@ -375,7 +381,8 @@ mod tests {
         let text = remote(&format!("{{uri: 'https://data.shop/iris.csv', sha256: {SHA256}}}"));
         let mut model = manifest::read(&text).unwrap().models.remove(0);
         model.spec.train.data.csv.as_mut().unwrap().source.sha256 = None;
-        let refusal = Plan::new(&model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string();
+        let refusal =
+            ResolvedModel::new(&model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string();
         assert_eq!(
             refusal,
             "spec.train.data.csv.source: sha256 must be given with uri, and only with it: it is what sha256sum prints for the file"
@@ -407,9 +414,10 @@ mod tests {
             &format!("{field}.key: ConfigMap iris-data has no key iris.csv; it has no data"),
         );
         check_refused(
-            &format!("{model}\nbinaryData: {{iris.csv: AAAA}}\n"),
+            &format!("{model}\nbinaryData: {{iris.csv: KLUv/QAA}}\n"),
             &format!(
-                "{field}.key: iris.csv of ConfigMap iris-data is binary; put the table under data, as text"
+                "{field}.key: iris.csv of ConfigMap iris-data is compressed by zstd, but must be CSV as text under data: \
+                 unpack it with unzstd"
             ),
         );
     }
@@ -418,7 +426,7 @@ mod tests {
     fn a_model_that_nobody_has_checked_is_checked() {
         let mut model = manifest::read(manifest::DEMO).unwrap().models.remove(0);
         let refused = |model: &PredictorModel| {
-            Plan::new(model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string()
+            ResolvedModel::new(model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string()
         };
         model.spec.train.data.synthetic = None;
         assert_eq!(refused(&model), "spec.train.data: exactly one of synthetic and csv must be given");

@@ -1,0 +1,325 @@
+//! The cost of many models: the time until they answer, what a cold and an idle operator take, and how soon one change is
+//! acted on.
+//!
+//! Writes are counted in the API server's audit log, not taken from the operator's own metrics.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use canopy_tests::api;
+use canopy_tests::cleanup::with_cleanup;
+use canopy_tests::forward::Forward;
+use canopy_tests::kubernetes::kubectl;
+use canopy_tests::metrics::Scrape;
+use canopy_tests::namespace::{Namespace, in_namespace};
+use canopy_tests::slice::Slice;
+use canopy_tests::wait::{pass, until};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::audit::{Mark, is_operators, is_renewal};
+use crate::canopy::{
+    SYSTEM, exclusive, gateways, leader, measurements, rolled_out, scale_operators, without_operators,
+};
+use crate::model::{Model, TIMEOUT, condition_of, small};
+
+/// The models with a pod each.
+const SERVED: usize = 50;
+/// The models with those that have no pods, in turn.
+const MODELS: &[usize] = &[100];
+const MODELS_FULL: &[usize] = &[100, 1000];
+/// The models of one manifest.
+const AT_ONCE: usize = 100;
+/// `ConfigMap`s that have nothing to do with Canopy, and their size.
+const CONFIG_MAPS: usize = 400;
+const CONFIG_MAPS_FULL: usize = 2_000;
+const CONFIG_MAP_BYTES: usize = 100_000;
+/// The namespace that they are in.
+const STRANGERS: &str = "e2e-strangers";
+/// The length of the idle window.
+const IDLE: Duration = Duration::from_secs(30);
+const IDLE_FULL: Duration = Duration::from_mins(10);
+/// The models that are changed, one after the other.
+const CHANGES: usize = 20;
+const LIMIT: Duration = Duration::from_mins(6);
+/// The longest time for a namespace with a thousand models to be deleted.
+const GONE_WITHIN: Duration = Duration::from_mins(15);
+
+/// Limits for an operator.
+const CPU_MAX: f64 = 0.01;
+const BYTES_MAX: f64 = 64e6;
+/// The change of its memory by the other `ConfigMap`s.
+const BYTES_MOVED_MAX: f64 = 4e6;
+const ACTS_WITHIN: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn an_operator_with_many_models_writes_nothing_when_idle_and_acts_on_a_change_within_a_second()
+-> Result<()> {
+    let _lock = exclusive().await?;
+    let gateway = gateways().await?.remove(0);
+    let fewer: &[usize] = if is_full() { &[1, 10] } else { &[] };
+    for &count in fewer {
+        in_namespace(&format!("e2e-many-{count}"), async |namespace| {
+            served(namespace, &gateway, count).await
+        })
+        .await?;
+    }
+    let test = in_namespace("e2e-many", async |namespace| {
+        served(namespace, &gateway, SERVED).await?;
+        let mut there = SERVED;
+        for &count in if is_full() { MODELS_FULL } else { MODELS } {
+            without_operators().await?;
+            apply(namespace, there, count)?;
+            cold_start(namespace, count).await?;
+            idle(namespace, count).await?;
+            there = count;
+        }
+        Ok(())
+    });
+    with_cleanup(test, async || {
+        kubectl(&["delete", "namespace", STRANGERS, "--ignore-not-found", "--wait=false"])?;
+        scale_operators(2)?;
+        rolled_out()
+    })
+    .await
+}
+
+/// Whether the slice `scale` runs: more models, more `ConfigMap`s, and a longer window.
+fn is_full() -> bool {
+    Slice::Scale.runs()
+}
+
+fn config_map_count() -> usize {
+    if is_full() { CONFIG_MAPS_FULL } else { CONFIG_MAPS }
+}
+
+/// Applies models with a pod each, and prints the seconds until the first and the last of them answered.
+#[expect(clippy::print_stdout, reason = "the figures are for people")]
+async fn served(namespace: &Namespace, gateway: &Forward, count: usize) -> Result<()> {
+    let names: Vec<_> = (0..count).map(|i| format!("m{i}")).collect();
+    let reply = gateway.predict(&format!("m0.{}", namespace.name), &[1.0; 4]).await?;
+    ensure!(
+        reply.status == 404,
+        "expected 404 before there is a model, got {}: {}",
+        reply.status,
+        reply.text
+    );
+    let start = Instant::now();
+    apply_with(namespace, 0, count, 1)?;
+    let mut first = None;
+    for name in &names {
+        let model = Model { namespace, name };
+        until(&format!("an answer of {name}"), LIMIT, async || {
+            let reply = gateway.predict(&model.full_name(), &[1.0; 4]).await?;
+            ensure!(reply.status == 200, "expected 200, got {}: {}", reply.status, reply.text);
+            Ok(())
+        })
+        .await?;
+        first.get_or_insert_with(|| start.elapsed().as_secs_f64());
+    }
+    let (first, all) = (first.unwrap_or_default(), start.elapsed().as_secs_f64());
+    let bytes = Forward::open(SYSTEM, &gateway.pod, 9000).await?.get("/metrics").await?;
+    let bytes = Scrape(bytes.text).sum("process_resident_memory_bytes", &[])?;
+    println!(
+        "figure: {count} models: first answer after {first:.1} s, all after {all:.1} s; a gateway takes {bytes} bytes"
+    );
+    Ok(())
+}
+
+/// Models without pods, from one number to another.
+fn apply(namespace: &Namespace, from: usize, to: usize) -> Result<()> {
+    apply_with(namespace, from, to, 0)
+}
+
+fn apply_with(namespace: &Namespace, from: usize, to: usize, replicas: usize) -> Result<()> {
+    for first in (from..to).step_by(AT_ONCE) {
+        let of = first..to.min(first + AT_ONCE);
+        let items =
+            of.map(|i| serde_json::from_str(&small(&format!("m{i}"), &json!({"replicas": replicas}))));
+        let items = items.collect::<Result<Vec<Value>, _>>()?;
+        namespace.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
+    }
+    Ok(())
+}
+
+/// Starts the operators, and prints the seconds until all models have a status of their present spec.
+#[expect(clippy::print_stdout, reason = "the figures are for people")]
+async fn cold_start(namespace: &Namespace, count: usize) -> Result<()> {
+    let began = Instant::now();
+    scale_operators(2)?;
+    until("an operator", TIMEOUT, async || leader()).await?;
+    let leading = began.elapsed().as_secs_f64();
+    until("all models to be reconciled", LIMIT, async || {
+        let models = namespace.list("predictormodels", "")?;
+        let is_done =
+            |model: &&Value| model["status"]["observedGeneration"] == model["metadata"]["generation"];
+        let done = models.iter().filter(is_done).count();
+        ensure!(done == count, "expected {count} reconciled models, got {done}");
+        Ok(())
+    })
+    .await?;
+    let all = began.elapsed().as_secs_f64();
+    println!(
+        "figure: {count} models: an operator leads after {leading:.1} s, all are reconciled after {all:.1} s"
+    );
+    rolled_out()
+}
+
+/// What the operators do and take in an idle window, and how soon they act on changes.
+#[expect(clippy::print_stdout, reason = "the figures are for people")]
+async fn idle(namespace: &Namespace, count: usize) -> Result<()> {
+    let operator = leader()?;
+    until("the end of the models of earlier tests", GONE_WITHIN, async || only_in(namespace)).await?;
+    quiet(namespace, &operator).await?;
+    let usage = async || -> Result<(f64, f64)> {
+        let scrape: Scrape = measurements(&operator).await?;
+        Ok((scrape.sum("process_cpu_seconds_total", &[])?, scrape.sum("process_resident_memory_bytes", &[])?))
+    };
+    let (_, bytes_before) = usage().await?;
+    config_maps()?;
+    // They are much work for a small node: pods may have missed a probe, which the operator reports.
+    quiet(namespace, &operator).await?;
+
+    let (mark, before, since) = (Mark::now()?, usage().await?, Instant::now());
+    pass(if is_full() { IDLE_FULL } else { IDLE }).await;
+    let after = usage().await?;
+    let cpu = (after.0 - before.0) / since.elapsed().as_secs_f64();
+    let writes = mark.writes()?;
+    let renewals = writes.iter().filter(|write| is_renewal(write)).count();
+    let others = writes.iter().filter(|write| is_operators(write) && !is_renewal(write));
+    let others: Vec<_> = others.map(|write| format!("{} {}", write["verb"], write["objectRef"])).collect();
+    let acted = changes(namespace, count).await?;
+    let (median, slowest) = (acted[acted.len() / 2], acted[acted.len() - 1]);
+    println!(
+        "figure: {count} models: idle: {renewals} renewals of the Lease, {} other writes, {:.2} % of a processor, {:.1} MB, which were {:.1} MB before {} other ConfigMaps; a change reaches its Deployment after {median:.0?} (median) and {slowest:.0?} (slowest of {CHANGES})",
+        others.len(),
+        cpu * 100.0,
+        after.1 / 1e6,
+        bytes_before / 1e6,
+        config_map_count()
+    );
+    ensure!(
+        renewals > 0,
+        "expected renewals of the Lease, got none: does the API server write an audit log?"
+    );
+    ensure!(others.is_empty(), "expected no write of an idle operator, got {others:?}");
+    ensure!(cpu < CPU_MAX, "an idle operator took {cpu} of a processor, the limit is {CPU_MAX}");
+    ensure!(after.1 < BYTES_MAX, "an operator takes {} bytes, the limit is {BYTES_MAX}", after.1);
+    let moved = (after.1 - bytes_before).abs();
+    ensure!(moved < BYTES_MOVED_MAX, "the operator's memory went from {bytes_before} to {} bytes", after.1);
+    ensure!(slowest < ACTS_WITHIN, "an operator acted only after {slowest:?}, the limit is {ACTS_WITHIN:?}");
+    Ok(())
+}
+
+/// Returns when all models report their present pods, and no operator has written or reconciled anything for three seconds.
+async fn quiet(namespace: &Namespace, leader: &str) -> Result<()> {
+    let mut last = None;
+    let mark = Mark::now()?;
+    until("the operators to be done", LIMIT, async || {
+        let writes = mark.writes()?;
+        let writes = writes.iter().filter(|write| is_operators(write) && !is_renewal(write)).count();
+        let passes = measurements(leader).await?.count("canopy_operator_reconciles_total", &[])?;
+        let now = Some((writes, passes));
+        if last.replace((writes, passes)) != now {
+            pass(Duration::from_secs(3)).await;
+            bail!("the operators are at {writes} writes and {passes} passes, and not yet at rest");
+        }
+        settled(namespace)
+    })
+    .await
+}
+
+/// Fails unless all models are ready, but for those without pods.
+fn settled(namespace: &Namespace) -> Result<()> {
+    for model in namespace.list("predictormodels", "")? {
+        let ready = condition_of(&model, "Ready")?;
+        let expected = if model["spec"]["replicas"] == 0 { "False" } else { "True" };
+        ensure!(
+            ready["status"] == expected,
+            "expected Ready {expected} of {}, got {ready}",
+            model["metadata"]["name"]
+        );
+    }
+    Ok(())
+}
+
+/// Fails while there are models, or lists of models, in other namespaces: while a namespace is deleted, the operator still
+/// repairs what is left of its models.
+fn only_in(namespace: &Namespace) -> Result<()> {
+    let elsewhere = |objects: Vec<Value>, name: Option<&str>| -> Vec<String> {
+        let is_elsewhere = |object: &&Value| {
+            let metadata = &object["metadata"];
+            metadata["namespace"] != *namespace.name && name.is_none_or(|name| metadata["name"] == name)
+        };
+        objects
+            .iter()
+            .filter(is_elsewhere)
+            .map(|object| object["metadata"]["namespace"].to_string())
+            .collect()
+    };
+    let models = elsewhere(api::list("predictormodels", None, "")?, None);
+    let lists = elsewhere(api::list("services", None, "")?, Some("predictors"));
+    ensure!(
+        models.is_empty() && lists.is_empty(),
+        "there are models in {models:?} and lists of models in {lists:?}"
+    );
+    Ok(())
+}
+
+/// Creates `ConfigMap`s that have nothing to do with Canopy, in a namespace of their own, unless they exist.
+fn config_maps() -> Result<()> {
+    const CREATORS: usize = 4;
+    if kubectl(&["get", "namespace", STRANGERS, "--ignore-not-found", "--output", "name"])?.is_empty() {
+        kubectl(&["create", "namespace", STRANGERS])?;
+    }
+    let there = api::names(&api::list("configmaps", Some(STRANGERS), "")?);
+    let text = "x".repeat(CONFIG_MAP_BYTES);
+    let create = |number: usize| {
+        let name = format!("s{number}");
+        if there.contains(&name) {
+            return Ok(());
+        }
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": text}});
+        api::create("configmaps", STRANGERS, &map).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let creators: Vec<_> = (0..CREATORS)
+            .map(|first| {
+                scope.spawn(move || (first..config_map_count()).step_by(CREATORS).try_for_each(create))
+            })
+            .collect();
+        creators.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a creator panicked")))
+    })
+}
+
+/// Changes some models one after the other; the times from each change to the write of its new Deployment, in order.
+async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
+    let mark = Mark::now()?;
+    let names: Vec<_> = (0..CHANGES).map(|i| format!("m{}", i * count / CHANGES)).collect();
+    for name in &names {
+        // Another version for each number of models.
+        namespace.patch("predictormodels", name, &json!({"spec": {"version": format!("{count}.0")}}))?;
+    }
+    let acted = until("all changes to reach their Deployments", TIMEOUT, async || {
+        let log = mark.writes()?;
+        let (mut asked, mut acted) = (BTreeMap::new(), Vec::new());
+        for write in log.iter().filter(|write| write["objectRef"]["namespace"] == *namespace.name) {
+            let (kind, name) = (&write["objectRef"]["resource"], write["objectRef"]["name"].as_str());
+            let at: Timestamp = write["stageTimestamp"].as_str().context("a write has no time")?.parse()?;
+            let name = name.unwrap_or_default();
+            if kind == "predictormodels" && !is_operators(write) {
+                asked.insert(name.to_owned(), at);
+            } else if kind == "deployments"
+                && let Some(since) = name.rsplit_once('-').and_then(|(model, _)| asked.remove(model))
+            {
+                acted.push(Duration::try_from(at.duration_since(since))?);
+            }
+        }
+        ensure!(acted.len() == names.len(), "expected {} changes, got {}", names.len(), acted.len());
+        Ok(acted)
+    });
+    let mut acted = acted.await?;
+    acted.sort();
+    Ok(acted)
+}
