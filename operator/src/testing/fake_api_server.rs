@@ -165,22 +165,16 @@ impl FakeCluster {
             && matches!(*method, Method::POST | Method::PATCH)
             && !self.objects.contains_key(&key)
         {
-            self.writes.push(format!("refused {} {}", key.0, key.2));
-            let (status, mut body) = failure(StatusCode::FORBIDDEN, "Forbidden", &key);
-            body["details"] = json!({"causes": [{"reason": "NamespaceTerminating"}]});
-            return (status, body);
+            return self.refuse_in_terminating_namespace(&key);
         }
         match (method.as_str(), sub) {
             ("POST", _) => {
-                let (kind, reason, note) = (&body["type"], &body["reason"], &body["note"]);
-                self.events.push(format!("{kind} {reason} {note}").replace('"', ""));
+                self.record_event(&body, "");
                 (StatusCode::CREATED, body)
             }
             // Kube's recorder counts a repeated Event in its series.
             ("PATCH", None) if key.0 == "events" => {
-                let (kind, reason, note) = (&body["type"], &body["reason"], &body["note"]);
-                let count = &body["series"]["count"];
-                self.events.push(format!("{kind} {reason} {note} (x{count})").replace('"', ""));
+                self.record_event(&body, &format!(" (x{})", body["series"]["count"]));
                 (StatusCode::OK, body)
             }
             ("PATCH", Some("status")) => (StatusCode::OK, self.patch_status(key, kind, &body)),
@@ -211,8 +205,20 @@ impl FakeCluster {
                 self.writes.push(format!("delete {} {}", key.0, key.2));
                 self.remove(&key).map_or_else(not_found, |object| (StatusCode::OK, object))
             }
-            (method, sub) => panic!("nobody told this API server what {method} {path} {sub:?} is"),
+            (method, sub) => panic!("this API server does not implement {method} {path} {sub:?}"),
         }
+    }
+
+    fn refuse_in_terminating_namespace(&mut self, key: &Key) -> (StatusCode, Value) {
+        self.writes.push(format!("refused {} {}", key.0, key.2));
+        let (status, mut body) = failure(StatusCode::FORBIDDEN, "Forbidden", key);
+        body["details"] = json!({"causes": [{"reason": "NamespaceTerminating"}]});
+        (status, body)
+    }
+
+    fn record_event(&mut self, event: &Value, repeats: &str) {
+        let (kind, reason, note) = (&event["type"], &event["reason"], &event["note"]);
+        self.events.push(format!("{kind} {reason} {note}{repeats}").replace('"', ""));
     }
 
     fn patch_status(&mut self, key: Key, kind: &str, body: &Value) -> Value {
