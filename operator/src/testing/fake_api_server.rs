@@ -150,8 +150,7 @@ impl FakeCluster {
         let not_found = || failure(StatusCode::NOT_FOUND, "NotFound", &absent);
         if *method == Method::GET {
             self.reads.push(format!("{} {}", key.0, key.2));
-            let found = self.objects.get(&key).cloned();
-            return found.map_or_else(not_found, |object| (StatusCode::OK, object));
+            return self.objects.get(&key).cloned().map_or_else(not_found, |object| (StatusCode::OK, object));
         }
         if key.0 == "leases" {
             return self.lease(method, key, body);
