@@ -1,7 +1,7 @@
 //! How many bytes of request bodies a process holds at once, over all connections.
 //!
-//! BodyMemory are admitted before they are read. Small ones have a part of their own, counted by each worker for itself: a
-//! request shares no counter with other workers, and large bodies cannot take the place of small ones.
+//! Bodies are admitted before they are read. Small bodies have a share of their own, which each worker counts for itself: a
+//! request with a small body shares no counter with other workers, and large bodies cannot take the place of small ones.
 //!
 //! Invariant: the bytes held are at most the limit.
 
