@@ -4,8 +4,10 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 
 use crate::load::Times;
 use crate::measure::Effort;
@@ -20,6 +22,8 @@ pub(crate) enum Arguments {
     Report(Report),
     /// Puts load on a server that runs already, and prints what came of it as JSON.
     Load(Load),
+    /// Measures the CPU of requests and prints its ratios to that of the bare server, within one run.
+    Floor(Floor),
     /// Answers predictions with as little as possible, to be measured against.
     Baseline(Baseline),
     /// Measures what counting rows for drift costs, and prints the lines of its table.
@@ -37,6 +41,9 @@ pub(crate) struct All {
     /// A Python that has the packages of bench/peers/requirements.txt
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) python: PathBuf,
+    /// The bare server: this program, built with the profile `floor`; this program as it is if absent
+    #[arg(long, value_name = "PROGRAM")]
+    baseline: Option<PathBuf>,
     #[command(flatten)]
     spans: Spans,
     /// How often to start each server
@@ -50,6 +57,11 @@ pub(crate) struct All {
 }
 
 impl All {
+    /// The program of the bare server.
+    pub(crate) fn baseline(&self) -> Result<PathBuf> {
+        or_this_program(self.baseline.as_deref())
+    }
+
     /// How thoroughly to measure.
     pub(crate) fn effort(&self) -> Effort {
         Effort { times: self.spans.times(), starts: self.starts, seeds: self.seeds }
@@ -144,7 +156,44 @@ impl Observed {
     }
 }
 
-/// Where the least of all servers listens.
+/// The programs to compare with the bare server.
+#[derive(clap::Args)]
+pub(crate) struct Floor {
+    /// The folder of Canopy's programs, as they are in images
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) programs: PathBuf,
+    /// The bare server: this program, built with the profile `floor`; this program as it is if absent
+    #[arg(long, value_name = "PROGRAM")]
+    baseline: Option<PathBuf>,
+    /// The number of rounds; the median is printed
+    #[arg(long, value_name = "COUNT", default_value = "5")]
+    pub(crate) rounds: NonZeroUsize,
+    #[command(flatten)]
+    spans: Spans,
+}
+
+impl Floor {
+    /// The program of the bare server.
+    pub(crate) fn baseline(&self) -> Result<PathBuf> {
+        or_this_program(self.baseline.as_deref())
+    }
+
+    /// For how long.
+    pub(crate) fn times(&self) -> Times {
+        self.spans.times()
+    }
+}
+
+fn or_this_program(baseline: Option<&Path>) -> Result<PathBuf> {
+    match baseline {
+        Some(path) => {
+            std::fs::canonicalize(path).with_context(|| format!("failed to find {}", path.display()))
+        }
+        None => std::env::current_exe().context("failed to find this program"),
+    }
+}
+
+/// Where the bare server listens.
 #[derive(clap::Args)]
 pub(crate) struct Baseline {
     /// The address to listen on

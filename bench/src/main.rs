@@ -14,6 +14,7 @@ mod start;
 mod load;
 mod baseline;
 mod subjects;
+mod floor;
 mod training;
 mod drift;
 mod metrics;
@@ -33,7 +34,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use arguments::{All, Arguments, Drift, Observed, Report};
+use arguments::{All, Arguments, Drift, Floor, Observed, Report};
 use results::Results;
 use subjects::Workplace;
 
@@ -63,6 +64,12 @@ fn main() -> Result<()> {
             print(&format!("metrics of a request by themselves: {:.0} ns", metrics::alone()?));
             Ok(())
         }
+        Arguments::Floor(floor) => {
+            for ratio in on_one_thread(until_interrupted(compare(&floor)))? {
+                print(&ratio.to_string());
+            }
+            Ok(())
+        }
         Arguments::Report(report) => write_readme(&report),
         Arguments::All(all) => {
             let results = on_one_thread(until_interrupted(measure_all(&all)))?;
@@ -82,10 +89,22 @@ async fn measure_all(all: &All) -> Result<Results> {
     let scratch = scratch()?;
     let workplace = Workplace {
         programs: programs(&all.programs)?,
+        baseline: all.baseline()?,
         python: std::path::absolute(&all.python)?,
         scratch: scratch.path().to_owned(),
     };
     measure::everything(&workplace, all.effort()).await
+}
+
+async fn compare(floor: &Floor) -> Result<Vec<floor::Ratio>> {
+    let scratch = scratch()?;
+    let workplace = Workplace {
+        programs: programs(&floor.programs)?,
+        baseline: floor.baseline()?,
+        python: "python3".into(),
+        scratch: scratch.path().to_owned(),
+    };
+    floor::measure(&workplace, floor.times(), floor.rounds.get()).await
 }
 
 async fn observe(of: &Observed) -> Result<Vec<observed::Found>> {
@@ -93,6 +112,7 @@ async fn observe(of: &Observed) -> Result<Vec<observed::Found>> {
     // No peer is measured, so no Python is asked for.
     let workplace = Workplace {
         programs: programs(&of.programs)?,
+        baseline: std::env::current_exe().context("failed to find this program")?,
         python: "python3".into(),
         scratch: scratch.path().to_owned(),
     };

@@ -1,7 +1,8 @@
 //! The servers that are measured: how each is started, and what it is asked.
 //!
 //! Comes in: where the programs are. Goes out: running servers that have given a right answer. Never: a setting that
-//! one gets and another could have but does not; each has two workers, and none writes a line per request.
+//! one gets and another could have but does not; each has two workers but the bare one, which has one
+//! core, and none writes a line per request.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ const WORKERS: &str = "2";
 pub(crate) struct Workplace {
     /// The folder of Canopy's programs.
     pub(crate) programs: PathBuf,
+    /// The bare server.
+    pub(crate) baseline: PathBuf,
     /// A Python that has the packages of `peers/requirements.txt`.
     pub(crate) python: PathBuf,
     /// A folder that goes when the run is over.
@@ -89,7 +92,7 @@ impl Workplace {
         upstream: Option<SocketAddr>,
     ) -> Result<(Server, Duration)> {
         let (name, mut command) = match subject {
-            Subject::Baseline => ("axum", baseline(call.address)?),
+            Subject::Baseline => ("axum", self.baseline(call.address)?),
             Subject::Nginx => ("nginx", self.nginx(call.address, upstream)?),
             Subject::Predictor => ("predictor", self.predictor(call.address, free_address()?)),
             Subject::Gateway => {
@@ -139,6 +142,14 @@ impl Workplace {
         command
     }
 
+    /// The bare server: one thread on one core, so that its cost has no part of moving between cores.
+    fn baseline(&self, address: SocketAddr) -> Result<Command> {
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &last_core()?]).arg(&self.baseline);
+        command.args(["baseline", "--workers", "1", "--listen", &address.to_string()]);
+        Ok(command)
+    }
+
     fn config(&self) -> PathBuf {
         self.scratch.join("demo.json")
     }
@@ -163,11 +174,12 @@ impl Workplace {
     }
 }
 
-/// This same program as the least of all servers.
-fn baseline(address: SocketAddr) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("failed to find this program")?);
-    command.args(["baseline", "--workers", WORKERS, "--listen", &address.to_string()]);
-    Ok(command)
+/// The last core that this process may run on.
+fn last_core() -> Result<String> {
+    let status = std::fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let allowed = allowed.context("/proc/self/status has no Cpus_allowed_list")?;
+    Ok(allowed.trim().rsplit([',', '-']).next().unwrap_or_default().to_owned())
 }
 
 /// What a subject is asked.

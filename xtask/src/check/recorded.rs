@@ -70,7 +70,7 @@ impl Behind {
             git(&["merge-base", "--is-ancestor", commit, "HEAD"]).is_ok(),
             "{FILE} names {commit}, which is not an ancestor of this commit"
         );
-        let commits = git(&["rev-list", "--count", &format!("{commit}..HEAD")])?.parse()?;
+        let commits = git(&["rev-list", "--count", "--no-merges", &format!("{commit}..HEAD")])?.parse()?;
         let time = |commit: &str| -> Result<i64> {
             Ok(git(&["show", "--no-patch", "--format=%ct", commit])?.parse()?)
         };
