@@ -227,27 +227,27 @@ mod tests {
         check_wait(&first, 1, 1_900, "100 ms");
         let second = balancer.pick(&[]).unwrap();
         check_wait(&first, 1, 100, "300 ms");
-        check_wait(&first, 1, 400, "Silent");
+        check_wait(&first, 1, 400, "Unresponsive");
         check_wait(&first, 100, 400, "1600 ms");
         first.last_response.store(first.at + 300, Ordering::Relaxed);
         check_wait(&first, 1, 400, "300 ms");
-        check_wait(&first, 1, 700, "Silent");
+        check_wait(&first, 1, 700, "Unresponsive");
         drop(second);
         check_wait(&first, 1, 700, "400 ms");
         first.outlier.record_failure();
-        check_wait(&first, 1, 700, "Silent");
+        check_wait(&first, 1, 700, "Unresponsive");
     }
 
     #[test]
     fn an_endpoint_that_answers_others_is_not_unresponsive_and_only_small_requests_are_hedged() {
         let (_pods, asked) = all_asked(1);
-        check_wait(&asked[0], 1, 2_000, "Silent");
-        check_wait(&asked[0], 100, 2_000, "Silent");
+        check_wait(&asked[0], 1, 2_000, "Unresponsive");
+        check_wait(&asked[0], 100, 2_000, "Unresponsive");
         asked[0].last_response.store(asked[0].at + 1_500, Ordering::Relaxed);
         check_wait(&asked[0], 1, 1_999, "1 ms");
         check_wait(&asked[0], 1, 2_000, "Slow");
         check_wait(&asked[0], 100, 2_000, "1500 ms");
-        check_wait(&asked[0], 100, 3_500, "Silent");
+        check_wait(&asked[0], 100, 3_500, "Unresponsive");
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
         let unknown = "is unknown; the body has only actual";
         check(r#"{"actual":1,"by":"somebody"}"#, &[&format!("by {unknown}")]);
         check(r#"{"Actual":1,"id":2}"#, &[&format!("Actual {unknown}"), &format!("id {unknown}")]);
-        check(r#"{"actual":1,"actual":0}"#, &["actual must be given once"]);
+        check(r#"{"actual":1,"actual":0}"#, &["actual must be given only once"]);
         let many: Vec<_> = (0..1000).map(|number| format!(r#""{number}":1"#)).collect();
         assert_eq!(errors(&format!("{{{}}}", many.join(","))).count(), FAULTS_MAX);
     }
