@@ -125,7 +125,7 @@ async fn serve(parts: Parts, process_parts: &Process, training: ReadinessGate, s
     };
     let predictors =
         try_join_all(predictors.into_iter().map(|(TrainedModel { config, folder, .. }, listener)| {
-                let serving = Serving {
+            let serving = Serving {
                 config,
                 folder,
                 limits: LIMITS,

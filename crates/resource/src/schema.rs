@@ -88,10 +88,8 @@ fn check_object(field: &str, members: &Map<String, Value>, schema: &Value, fault
             check_value(&below, value, schema, faults);
         } else if let Some(known) = known {
             let known: Vec<_> = known.keys().map(String::as_str).collect();
-            faults.push(FieldError::at(
-                below,
-                format!("unknown field; known fields are {}", known.join(", ")),
-            ));
+            faults
+                .push(FieldError::at(below, format!("unknown field; known fields are {}", known.join(", "))));
         } else {
             check_value(&below, value, &schema["additionalProperties"], faults);
         }

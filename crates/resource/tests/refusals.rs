@@ -126,9 +126,7 @@ fn a_field_that_does_not_exist_is_named() {
         &json!({"name": "x", "minimum": 1}),
         "spec.features[0].minimum: unknown field; known fields are max, min, name",
     );
-    assert!(
-        faults(&edited("/metadata/nam", json!("x")))[0].starts_with("metadata.nam: unknown field")
-    );
+    assert!(faults(&edited("/metadata/nam", json!("x")))[0].starts_with("metadata.nam: unknown field"));
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Collector for BodyBytes {
     }
 }
 
-/// Lines of the log that were dropped. A process has one log.
+/// Log lines that were dropped. A process has one log.
 pub fn log_lines_dropped() -> &'static IntCounter {
     static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
         let help = "Log lines dropped because standard error did not accept them in time.";

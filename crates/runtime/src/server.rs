@@ -120,7 +120,10 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     closing.cancel();
     tasks.close();
     if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "dropped connections that were still open after the grace period");
+        tracing::warn!(
+            connections = tasks.len(),
+            "dropped connections that were still open after the grace period"
+        );
     }
 }
 
@@ -132,7 +135,10 @@ fn refuse(
     tasks: &TaskTracker,
     refusals: &Arc<Semaphore>,
 ) {
-    tracing::warn!(max, "refused a connection: the maximum is open; raise CANOPY_MAX_CONNECTIONS or add replicas");
+    tracing::warn!(
+        max,
+        "refused a connection: the maximum is open; raise CANOPY_MAX_CONNECTIONS or add replicas"
+    );
     if let Ok(permit) = refusals.clone().try_acquire_owned() {
         workers.spawn(tasks, async move {
             connection::refuse(stream).await;
