@@ -158,6 +158,9 @@ impl FakeCluster {
         }
         if self.fails_after_writes == Some(0) {
             self.fails_after_writes = None;
+            if self.failed_write_has_effect {
+                drop(self.answer(method, path, kind, body));
+            }
             return failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &key);
         }
         self.fails_after_writes = self.fails_after_writes.map(|writes| writes - 1);
@@ -211,7 +214,7 @@ impl FakeCluster {
                 self.writes.push(format!("delete {} {}", key.0, key.2));
                 self.remove(&key).map_or_else(not_found, |object| (StatusCode::OK, object))
             }
-            (method, sub) => panic!("nobody told this API server what {method} {path} {sub:?} is"),
+            (method, sub) => panic!("unknown request: {method} {path} {sub:?}"),
         }
     }
 
@@ -239,7 +242,7 @@ impl FakeCluster {
                 (StatusCode::OK, self.store(key, body))
             }
             (_, Some(_)) => failure(StatusCode::CONFLICT, "Conflict", &key),
-            (method, None) => panic!("nobody told this API server what {method} of a Lease is"),
+            (method, None) => panic!("unknown request: {method} of a Lease"),
         }
     }
 
@@ -311,7 +314,7 @@ fn operated(mut object: Value, operations: &Value) -> Option<Value> {
             }
             "replace" => parent[&last] = operation["value"].clone(),
             "remove" => drop(parent.as_object_mut().unwrap().remove(&last).unwrap()),
-            other => panic!("nobody told this API server what {other} is"),
+            other => panic!("unknown JSON patch operation: {other}"),
         }
     }
     Some(object)
