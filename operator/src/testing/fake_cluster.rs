@@ -56,7 +56,7 @@ pub(crate) struct FakeCluster {
     pub(crate) webhook: Option<(&'static str, &'static str, Value)>,
     /// Last applied manifest of each object.
     pub(crate) applied: BTreeMap<Key, Value>,
-    /// Whether the controllers that write EndpointSlices have stopped.
+    /// Whether the controllers that write `EndpointSlice`s have stopped.
     pub(crate) has_no_endpoints_controller: bool,
     /// The namespace is being deleted; nothing can be created in it.
     pub(crate) is_namespace_terminating: bool,
