@@ -1,7 +1,4 @@
-//! What `canopy` can be told: commands and flags, with their help.
-//!
-//! Comes in: the command line and the environment. Goes out: values of the right shape. Never: a look at whether
-//! what they name exists.
+//! The commands and flags of `canopy`, with their help.
 #![expect(clippy::doc_markdown, reason = "--help shows these comments as they are")]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,12 +13,12 @@ pub(crate) const REFUSED: u8 = 3;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, or told to stop
+  0  success, or ended by a signal
   1  failed: a port, a file or a manifest, as the message says
-  2  the command line is wrong
+  2  invalid command line
   3  a model was refused: its data cannot be used, or its quality is below its gate";
 
-/// Serves models on this machine as Canopy does in a cluster, and the tools around that
+/// Train and serve models on this machine as Canopy does in a cluster
 #[derive(Debug, Parser)]
 #[command(name = "canopy", version, after_help = format!("\
 Examples:
@@ -41,13 +38,13 @@ pub(crate) enum Command {
     Up(UpArguments),
     Train(TrainArguments),
     Predict(PredictArguments),
-    /// Print the definition of PredictorModel, for a cluster
+    /// Print the CustomResourceDefinition of PredictorModel
     #[command(after_help = "Example:\n  canopy crd | kubectl apply --server-side -f -")]
     Crd,
-    /// Print the description of an API, as OpenAPI in JSON
+    /// Print the OpenAPI description of an API, as JSON
     #[command(after_help = "Example:\n  canopy openapi gateway > gateway.json")]
     Openapi {
-        /// Whose API
+        /// The component
         #[arg(value_enum)]
         part: Part,
     },
@@ -65,8 +62,7 @@ Example:
     -d '{{\"features\":[5.1,3.5,1.4,0.2]}}'
 
 Logs: RUST_LOG (as in warn,canopy_gateway=debug), CANOPY_LOG_FORMAT (json or pretty).
-While it runs, and --admin is on loopback: curl -X PUT localhost:9000/log -d warn,canopy_gateway=debug changes
-the levels.
+To change them while it runs, with --admin on loopback: curl -X PUT localhost:9000/log -d warn,canopy_gateway=debug
 Traces: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER.
 
 {EXIT_CODES}"))]
@@ -76,24 +72,24 @@ pub(crate) struct UpArguments {
     #[arg(short, long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// Where to listen for requests; port 0 is any free one
+    /// The address of the gateway; port 0 selects a free port
     #[arg(long, env = "CANOPY_GATEWAY", value_name = "ADDR", default_value_t = here(GATEWAY_PORT))]
     pub(crate) gateway: SocketAddr,
 
-    /// Where the first model listens; others take free ports at the same address
+    /// The address of the first model's predictor; others get free ports on the same IP address
     #[arg(long, env = "CANOPY_PREDICTOR", value_name = "ADDR", default_value_t = here(PREDICTOR_PORT))]
     pub(crate) predictor: SocketAddr,
 
-    /// Where to tell of liveness, readiness and metrics of the whole process
+    /// The address of liveness, readiness and metrics of this process
     #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDR", default_value_t = here(GATEWAY_ADMIN_PORT))]
     pub(crate) admin: SocketAddr,
 
-    /// Shows recorded answers and the users of the database to every client that can reach the gateway; false switches
-    /// it off [default: true where --gateway is an address that only this machine reaches, else false]
+    /// Whether every client that reaches the gateway may list recorded predictions and the users of the database
+    /// [default: true if --gateway is on loopback, otherwise false]
     #[arg(long, env = "CANOPY_LIST_PREDICTIONS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) list_predictions: Option<bool>,
 
-    /// The folder of the database and of trained models, made if it is not there
+    /// The folder of the database and of trained models; created if it does not exist
     #[arg(long, env = "CANOPY_DATA", value_name = "DIR", default_value = ".canopy")]
     pub(crate) data: PathBuf,
 
@@ -108,7 +104,7 @@ pub(crate) struct UpArguments {
 }
 
 impl UpArguments {
-    /// Whether clients may see what the database has. Without being told only those on this machine may.
+    /// Whether clients may list what the database has: by default only if only this machine reaches the gateway.
     pub(crate) fn lists_predictions(&self) -> bool {
         self.list_predictions.unwrap_or_else(|| self.gateway.ip().to_canonical().is_loopback())
     }
@@ -116,8 +112,8 @@ impl UpArguments {
 
 /// Train one model and write it into a file
 ///
-/// What is found on the rows held out goes to standard output, progress and warnings to standard error. A model that is
-/// refused is not written, and a file that cannot be written is refused before training.
+/// The evaluation on held-out rows goes to standard output, progress and warnings go to standard error. A refused model is
+/// not written, and an output that cannot be written is reported before training.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Example:
@@ -129,25 +125,25 @@ pub(crate) struct TrainArguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// The file to write; '-' is standard output, and the report then goes to standard error. A link is followed, and a
-    /// pipe or a device written into
+    /// The file to write; '-' is standard output, and the report then goes to standard error. Links are followed; pipes and
+    /// devices are written to
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     pub(crate) out: PathBuf,
 
-    /// Who trains
+    /// The implementation of training
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub(crate) trainer: Trainer,
 
-    /// How to report
+    /// The format of the report
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: Output,
 }
 
-/// Ask a model in a file about the rows of a table
+/// Predict the rows of a table with a model in a file
 ///
-/// Prints one line of JSON per row, as the predictor would answer it, with the number of the row and, where classes have
-/// names, that of the class. The table is CSV, one row a line, with a header that names the features, in any order; other
-/// columns are passed over. A row that cannot be asked about ends the command before anything is printed.
+/// Prints one line of JSON per row: the predictor's response with the number of the row and, if classes have names, the
+/// name of the class. The table is CSV with a header that has the names of all features, in any order; other columns are
+/// ignored. If a row is invalid, nothing is printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -158,16 +154,16 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) model: PathBuf,
 
-    /// The table; '-' is standard input
+    /// The CSV file; '-' is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) input: PathBuf,
 
-    /// Print the probability of every class too
+    /// Also print the probability of every class
     #[arg(long)]
     pub(crate) proba: bool,
 }
 
-/// How to write a result.
+/// The format of a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     /// For people
@@ -180,9 +176,9 @@ pub(crate) enum Output {
 /// A process with an API.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Part {
-    /// What clients ask
+    /// The API for clients
     Gateway,
-    /// What the gateway asks
+    /// The API of a model's predictor
     Predictor,
 }
 

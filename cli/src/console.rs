@@ -1,7 +1,6 @@
-//! The terminal, or whatever stands in its place: the only file that uses the standard streams.
+//! The standard streams. Results go to standard output, everything else to standard error.
 //!
-//! Comes in: results, remarks, progress. Goes out: results on standard output, everything else on standard error.
-//! Never: a moving line where nobody watches it move.
+//! Progress is one moving line on a terminal, and a few plain lines elsewhere.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _, stderr, stdin, stdout};
 use std::sync::{Mutex, PoisonError};
@@ -19,24 +18,24 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
     output.write_all(bytes).and_then(|()| output.flush()).context("failed to write to standard output")
 }
 
-/// Writes a line for people. There is nobody to tell where that fails.
+/// Writes a line to standard error. Errors are ignored: there is no other place to report them.
 pub(crate) fn say(line: &str) {
     drop(writeln!(stderr(), "{line}"));
 }
 
-/// Everything that comes in, up to `limit` bytes and one more that tells there is too much.
+/// Reads standard input, up to `limit` + 1 bytes; one more than the limit shows that there is too much.
 pub(crate) fn read(limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// How far some work has come. Whoever does it may tell so from several threads.
+/// Progress of some work, reported by several threads.
 pub(crate) struct Progress {
     what: String,
     unit: &'static str,
     moving: bool,
-    /// Held while a line is written: one that is late must not follow one that is further.
+    /// Locked while a line is written, so that lines are written in order.
     done: Mutex<usize>,
 }
 
@@ -46,7 +45,7 @@ impl Progress {
         Self { what, unit, moving: stderr().is_terminal(), done: Mutex::new(0) }
     }
 
-    /// So many are done of so many: one moving line on a terminal, elsewhere a line for each quarter.
+    /// Shows that `done` of `of` are done: one moving line on a terminal, elsewhere a line for each quarter.
     pub(crate) fn show(&self, done: usize, of: usize) {
         let mut last = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         if *last >= done {

@@ -1,6 +1,4 @@
-//! What a command reads: a file, or standard input where the file is called '-'.
-//!
-//! Comes in: a path. Goes out: bytes. Never: more of them than the caller allows.
+//! Reads a file, or standard input for the path '-', up to a limit of bytes.
 
 use std::path::Path;
 

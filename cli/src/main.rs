@@ -1,7 +1,6 @@
-//! The `canopy` command: the whole line in one process on a laptop, and the tools around it.
+//! The `canopy` command: gateway and predictors in one process, and tools for models in files.
 //!
-//! Comes in: arguments and the environment. Goes out: an exit code. Never: work of its own; each command calls the
-//! parts that also run in a cluster.
+//! Each command calls the crates that also run in a cluster.
 
 mod arguments;
 mod errors;
@@ -50,7 +49,7 @@ fn describe(part: Part) -> Result<()> {
 /// The exit code of a command that ended so, and its words for people.
 fn ended(result: Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    // Whoever read the results has what they wanted: this is how `canopy predict … | head` ends.
+    // The reader of the output closed it: this is how `canopy predict … | head` ends.
     let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(closed) {
         return ExitCode::SUCCESS;

@@ -1,7 +1,4 @@
-//! Files to models and their data.
-//!
-//! Comes in: paths of manifests. Goes out: what they say together, or every fault with its file and line. Never:
-//! an object that two files disagree about.
+//! Reads the manifests that are given as files, and reports errors with file and line.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,6 @@
-//! `canopy predict`: the rows of a table to predictions, without a server.
+//! `canopy predict`: predictions for the rows of a table, without a server.
 //!
-//! Comes in: a model in a file and a table. Goes out: a line of JSON per row, with its number, the numbers that the
-//! predictor would answer, and the name of the class. Never: a part of the answers where a row is at fault.
+//! If one row is invalid, nothing is printed.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,4 @@
-//! A table as text to the rows that a model can be asked about.
-//!
-//! Comes in: CSV with a header, and the features of a model. Goes out: rows in the order of the features, or the
-//! first fault with its row, line and column. Never: a guess of what a cell was meant to be.
+//! Reads a CSV table into rows in the order of a model's features. The first error is reported with row, line and column.
 
 use std::borrow::Cow;
 
@@ -104,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_does_not_name_the_features_is_told() {
+    fn a_header_without_the_features_is_an_error_with_advice() {
         check("", "data has no header: its first line must name the columns");
         check("age,\"income, net\"\n", "data has a header but no rows below it");
         check("1,2\n3,4\n", "feature \"age\" is not in the header, which has \"1\", \"2\"");
@@ -128,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_cannot_be_asked_about_is_told_with_its_line() {
+    fn an_invalid_row_is_reported_with_its_line() {
         let rows = |row: &str| format!("age,\"income, net\",name\n\n1,2,\"x y\"\n\n{row}\n");
         check(&rows("1"), "row 2 (line 5): it has 1 cells, but the header has 3");
         check(&rows("1,2,z,3"), "row 2 (line 5): it has 4 cells, but the header has 3");
@@ -153,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_utf8_is_told() {
+    fn text_that_is_not_utf8_is_an_error() {
         let error = rows(b"age\n\xff\n", &[Feature::named("age")]).unwrap_err();
         assert_eq!(format!("{error:#}"), "data is not UTF-8 at line 2: save the file as UTF-8");
     }

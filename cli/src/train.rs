@@ -1,7 +1,6 @@
-//! `canopy train`: a manifest to a model in a file.
+//! `canopy train`: trains the model of a manifest and writes it to a file.
 //!
-//! Comes in: a manifest with one model. Goes out: the file, and what was found on the rows held out. Never: a file
-//! of a model that was refused; training for a file that cannot be written.
+//! An output that cannot be written is reported before training. A refused model is not written.
 
 use std::path::Path;
 use std::slice;
@@ -40,7 +39,7 @@ pub(crate) fn train(arguments: &TrainArguments) -> Result<()> {
         return console::print(&report)
             .with_context(|| format!("wrote {}, but not the report", out.display()));
     }
-    // Whoever reads the model must get all of it, so a reader that leaves is a failure here.
+    // A partial model is useless, so a closed pipe is an error here.
     console::print_bytes(&preparation.artifact).map_err(|error| anyhow!("the model: {error:#}"))?;
     console::say(report.trim_end());
     Ok(())

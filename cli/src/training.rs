@@ -1,7 +1,4 @@
-//! A model of a manifest to a trained one, while people watch.
-//!
-//! Comes in: a model, its data, a folder. Goes out: a plan, then a preparation, or why there is none. Never: a
-//! model that is below its gate.
+//! Resolves and trains one model, with its progress and warnings on standard error.
 
 use std::path::Path;
 

@@ -1,7 +1,6 @@
-//! `canopy up`: manifests to models that are served through the gateway, all in this process.
+//! `canopy up`: trains the models of manifests and serves them through the gateway, all in this process.
 //!
-//! Comes in: manifests and addresses. Goes out: what is where, and an end in order. Never: a model that is served
-//! while another is refused.
+//! If one model is refused, none is served.
 
 mod ports;
 mod local_models;
@@ -38,18 +37,18 @@ use summary::{Served, Summary};
 /// The process's name on metrics and traces.
 pub(crate) const SERVICE: &str = "canopy";
 
-/// What a predictor takes unless it is told otherwise.
+/// The limits of a predictor's requests.
 const LIMITS: Limits = Limits {
     body_bytes: FORWARDED_MAX_BYTES,
     body_timeout: Duration::from_secs(10),
     body_memory: None,
     connections: None,
 };
-/// Loading a model and proving it takes a moment; what takes longer will not come.
+/// Loading and verifying a model takes less than a second.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// Trains and serves until the process is told to stop.
+/// Trains and serves until shutdown.
 pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> {
     let manifests = manifests::load(&arguments.files)?;
     let plans = local_models::plan(&manifests, &arguments.data)?;
@@ -59,15 +58,15 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
     let readiness = Readiness::new();
     let training = readiness.gate("models", "training");
     let shutdown = Shutdown::on_signals(readiness.clone()).context("failed to listen for signals")?;
-    let house = Process { workers, registry: metrics::registry(SERVICE)?, readiness, shutdown };
+    let process_parts = Process { workers, registry: metrics::registry(SERVICE)?, readiness, shutdown };
     let admin_address = reachable(&admin)?;
-    // Others cannot reach a port of loopback, so who asks for a change is on this machine.
+    // A port on loopback is only reached from this machine.
     let control = LogControl::of_flag(arguments.admin.ip().is_loopback());
-    admin::spawn(admin, house.readiness.clone(), house.registry.clone(), control);
+    admin::spawn(admin, process_parts.readiness.clone(), process_parts.registry.clone(), control);
 
     let made = tokio::select! {
         made = local_models::train(plans) => made?,
-        () = house.shutdown.triggered() => return Ok(()),
+        () = process_parts.shutdown.triggered() => return Ok(()),
     };
 
     let default_model = made.iter().position(|model| model.called() == "demo").unwrap_or(0);
@@ -101,7 +100,7 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
         Output::Text => format!("\n{summary}\n"),
         Output::Json => serde_json::to_string(&summary)? + "\n",
     };
-    serve(parts, &house, training, &said).await
+    serve(parts, &process_parts, training, &said).await
 }
 
 /// The gateway and the models behind it.
@@ -113,20 +112,19 @@ struct Parts {
     hosts: AllowedHosts,
 }
 
-/// Serves all parts; once every one is ready, says so.
-async fn serve(parts: Parts, house: &Process, training: ReadinessGate, said: &str) -> Result<()> {
+/// Serves all parts, and prints the summary once all are ready.
+async fn serve(parts: Parts, process_parts: &Process, training: ReadinessGate, said: &str) -> Result<()> {
     let Parts { settings, gateway, predictors, hosts } = parts;
-    let metrics = Metrics::register(&house.registry)?;
-    // Predictors are told to stop only when the gateway has ended: it still asks them for what is in flight.
+    let metrics = Metrics::register(&process_parts.registry)?;
+    // Predictors stop after the gateway, which needs them for requests in flight.
     let behind = Shutdown::new(Readiness::new());
     let gateway = async {
-        canopy_gateway::serve::run(&settings, gateway, house.clone()).await?;
+        canopy_gateway::serve::run(&settings, gateway, process_parts.clone()).await?;
         behind.trigger();
         anyhow::Ok(())
     };
     let predictors =
         try_join_all(predictors.into_iter().map(|(TrainedModel { config, folder, .. }, listener)| {
-            // The other models go on.
             let serving = Serving {
                 config,
                 folder,
@@ -136,9 +134,9 @@ async fn serve(parts: Parts, house: &Process, training: ReadinessGate, said: &st
                 hosts: hosts.clone(),
             };
             let process = canopy_predictor::serving::server::Process {
-                workers: house.workers.clone(),
+                workers: process_parts.workers.clone(),
                 metrics: metrics.clone(),
-                readiness: house.readiness.clone(),
+                readiness: process_parts.readiness.clone(),
                 shutdown: behind.clone(),
             };
             canopy_predictor::serving::server::run(serving, listener, process)
@@ -148,10 +146,10 @@ async fn serve(parts: Parts, house: &Process, training: ReadinessGate, said: &st
         anyhow::Ok(())
     });
     tokio::select! {
-        // First, so that every part has said what it waits for before anybody looks whether all are ready.
+        // Polled first, so that every part has closed its gate before readiness is checked.
         biased;
         ended = &mut serving => return ended,
-        ready = all_ready(&house.readiness, training) => ready?,
+        ready = all_ready(&process_parts.readiness, training) => ready?,
     }
     console::print(said)?;
     serving.await
@@ -193,6 +191,6 @@ fn database_url(data: &Path) -> Result<String> {
     let path = path
         .to_str()
         .with_context(|| format!("failed to name a file in {}: it is not UTF-8", data.display()))?;
-    // In a URL these signs have a meaning.
+    // These characters have a meaning in a URL.
     Ok(format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")))
 }

@@ -51,7 +51,7 @@ help. A fault that may pass ends with an error.")]
   canopy-predictor serve --config demo.json --dir /tmp/demo --listen 127.0.0.1:8001
 
 OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, RUST_LOG and CANOPY_LOG_FORMAT are read too.
-With --log-control: curl -X PUT localhost:9001/log -d warn,canopy_predictor=debug changes the levels of the log.")]
+With --log-control: curl -X PUT localhost:9001/log -d warn,canopy_predictor=debug changes the log filter.")]
     Serve(ServeArguments),
 }
 
@@ -131,7 +131,7 @@ pub struct ServeArguments {
     /// [default: half of the file descriptors, at most 8192]
     #[arg(long, env = "CANOPY_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<usize>,
-    /// Lets the levels of the log be changed at the admin port, from the same machine or pod; not where a proxy in
+    /// Lets the log filter be changed at the admin port, from the same machine or pod; not where a proxy in
     /// front of that port makes every caller local
     #[arg(long, env = "CANOPY_LOG_CONTROL")]
     pub log_control: bool,

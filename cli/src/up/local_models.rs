@@ -1,7 +1,4 @@
-//! Where the models of `canopy up` are made, each in a folder of its own.
-//!
-//! Comes in: manifests. Goes out: models that were written down and may be served. Never: some of them where one
-//! is refused.
+//! Trains the models of `canopy up`, each in a folder of its own. If one is refused, all are dropped.
 
 use std::path::{Path, PathBuf};
 

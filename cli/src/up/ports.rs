@@ -1,6 +1,4 @@
-//! The ports of `canopy up`, all taken before any work is done.
-//!
-//! Comes in: addresses. Goes out: listeners. Never: a port that is found to be taken after minutes of training.
+//! Binds all ports of `canopy up` before any model is trained.
 
 use std::net::SocketAddr;
 
@@ -19,7 +17,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Takes the ports for so many models.
+    /// Binds the ports of the gateway, the admin port and `models` predictors.
     pub(crate) async fn take(arguments: &UpArguments, models: usize) -> Result<Self> {
         let gateway = listen(arguments.gateway, "--gateway").await?;
         let admin = listen(arguments.admin, "--admin").await?;
@@ -32,7 +30,7 @@ impl Ports {
     }
 }
 
-/// Where somebody on this machine reaches a listener.
+/// The address at which this machine reaches a listener.
 pub(crate) fn reachable(listener: &TcpListener) -> Result<SocketAddr> {
     let listening = listener.local_addr().context("failed to read the address of a listener")?;
     Ok(listen::reachable(listening))

@@ -1,7 +1,4 @@
-//! What is where, once everything serves.
-//!
-//! Comes in: addresses and what was trained. Goes out: a table for people, or JSON for programs. Never: an address
-//! that nobody listens on.
+//! The summary that `canopy up` prints once it serves: addresses, models and an example request.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -134,7 +134,7 @@ fn one_file_of_a_model_needs_one_model() -> Result<()> {
 }
 
 #[test]
-fn a_table_that_cannot_be_asked_about_is_told_and_nothing_is_answered() -> Result<()> {
+fn an_invalid_table_is_reported_and_nothing_is_printed() -> Result<()> {
     let folder = Folder::new()?;
     let model = trained(&folder, &[])?;
     let header = "sepal_length,sepal_width,petal_length,petal_width\n";
@@ -186,7 +186,7 @@ fn a_table_without_rows_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_is_no_model_is_told() -> Result<()> {
+fn a_file_that_is_not_a_model_is_an_error() -> Result<()> {
     let folder = Folder::new()?;
     let text = folder.write("text.canopy", "not a model\n")?;
     let ended = run(&["predict", "--model", &text, "--input", "-"], "")?;

@@ -1,7 +1,6 @@
-//! The `canopy` program as people and scripts meet it: what it prints, serves and writes, and how it ends.
+//! Tests of the `canopy` program: what it prints, serves and writes, and its exit codes.
 //!
-//! Comes in: the program that cargo built for these tests. Goes out: sentences that hold. Never: a fixed port, a
-//! file outside a folder of the test's own, or a process that outlives its test.
+//! Tests use free ports and temporary folders, and end the processes that they start.
 
 mod program;
 mod up;

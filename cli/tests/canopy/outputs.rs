@@ -115,7 +115,7 @@ fn manifest(table: &str, more: &str) -> String {
 }
 
 #[test]
-fn what_looks_wrong_in_a_table_is_told_beside_the_model() -> Result<()> {
+fn warnings_about_a_table_are_reported_with_the_model() -> Result<()> {
     let folder = Folder::new()?;
     let rows = (0..200)
         .map(|row| format!("{},{},{}\n", row + 1, row % 2, ["b", "a"][row % 2]))
@@ -144,7 +144,7 @@ fn a_class_name_of_any_length_is_no_panic() -> Result<()> {
 }
 
 #[test]
-fn a_namespace_that_is_none_is_refused_before_training() -> Result<()> {
+fn an_invalid_namespace_is_refused_before_training() -> Result<()> {
     let folder = Folder::new()?;
     let text = DEMO.replace("  name: demo\n", "  name: demo\n  namespace: Bad_NS\n");
     let file = folder.write("demo.yaml", &text)?;

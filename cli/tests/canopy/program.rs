@@ -1,7 +1,4 @@
-//! The program under test: run to its end, or started and asked.
-//!
-//! Comes in: arguments. Goes out: what it said and how it ended, or where it serves. Never: the environment of
-//! whoever runs the tests.
+//! Runs or starts the program under test, with an empty environment.
 
 use std::fs;
 use std::io::Write as _;

@@ -66,7 +66,7 @@ async fn refused_models_are_named_and_none_is_served() -> Result<()> {
 }
 
 #[tokio::test]
-async fn data_that_are_not_there_refuse_a_model() -> Result<()> {
+async fn a_model_without_its_data_is_refused() -> Result<()> {
     let folder = Folder::new()?;
     let (model, _) = IRIS.split_once("---").context("two documents")?;
     let (code, lines) = refused(&folder, &[&folder.write("model.yaml", model)?]).await?;
@@ -77,7 +77,7 @@ async fn data_that_are_not_there_refuse_a_model() -> Result<()> {
 }
 
 #[tokio::test]
-async fn faults_of_manifests_are_told_with_file_and_line() -> Result<()> {
+async fn errors_in_manifests_are_reported_with_file_and_line() -> Result<()> {
     let folder = Folder::new()?;
     let demo = folder.write("demo.yaml", DEMO)?;
     let check = async |manifests: &[&str], expected: &[String]| -> Result<()> {
@@ -92,7 +92,7 @@ async fn faults_of_manifests_are_told_with_file_and_line() -> Result<()> {
         &[&typo],
         &[
             format!("error: {typo}: line 9: PredictorModel demo: spec.version: must be text, in quotes where it looks like something else, but is 1.0"),
-            format!("{typo}: line 14: PredictorModel demo: spec.train.algorithm.randomForest.tress: there is no such field; there are bootstrap, maxDepth, maxFeatures, minSamplesLeaf, seed, trees"),
+            format!("{typo}: line 14: PredictorModel demo: spec.train.algorithm.randomForest.tress: unknown field; known fields are bootstrap, maxDepth, maxFeatures, minSamplesLeaf, seed, trees"),
         ],
     )
     .await?;
@@ -115,7 +115,7 @@ async fn ends_well(process: &mut Process) -> Result<()> {
 }
 
 #[tokio::test]
-async fn it_ends_well_when_told_to() -> Result<()> {
+async fn a_signal_ends_it_with_exit_code_0() -> Result<()> {
     let folder = Folder::new()?;
     for signal in [Signal::TERM, Signal::INT] {
         let mut up = Up::start(&folder.path("data"), &[]).await?;

@@ -1,7 +1,6 @@
-//! The body of a prediction request, read once into rows of numbers.
+//! Parses the body of a prediction request, `{"features":[…]}` or `{"instances":[[…],…]}`, into [`Rows`].
 //!
-//! Comes in: the bytes of `{"features":[…]}` or `{"instances":[[…],…]}`. Goes out: [`Rows`], or every fault
-//! with the field it is in. Never: a check against a model; that is `schema`'s.
+//! Every fault is reported with its field. Values are not checked against a model; `schema` does that.
 
 use std::fmt;
 
@@ -12,9 +11,9 @@ use crate::fault::{FAULTS_MAX, Fault, FieldFault, Place};
 use crate::malformed::malformed;
 use crate::rows::Rows;
 
-/// The longest body that a gateway takes, unless it is told otherwise.
+/// The default limit of a body at a gateway.
 pub const BODY_MAX_BYTES: usize = 2 << 20;
-/// The longest body that a predictor takes, unless it is told otherwise. A gateway passes numbers on as it read them,
+/// The default limit of a body at a predictor. A gateway passes numbers on as it read them,
 /// in full: `1` as `1.0`, `1e15` as `1000000000000000.0`. That makes at most four bytes of one, and what a gateway took
 /// must not be too long for the predictor behind it.
 pub const FORWARDED_MAX_BYTES: usize = 4 * BODY_MAX_BYTES;
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_with_its_place() {
+    fn every_fault_is_reported_with_its_place() {
         assert_eq!(faults("{}"), ["features is required"]);
         assert_eq!(faults("[1,2]"), ["body must be an object with features or instances"]);
         assert_eq!(faults(r#"{"features":4}"#), ["features must be a list"]);
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_with_line_and_column() {
+    fn malformed_json_is_reported_with_line_and_column() {
         for body in ["{", r#"{"features":[1,"#, r#"{"features":[NaN]}"#, "not json", r#"{"features":[1]}x"#] {
             assert!(malformed(body).contains("line 1 column"), "{body}");
         }

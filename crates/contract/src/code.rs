@@ -1,18 +1,18 @@
-//! One word for each thing that can go wrong, the same everywhere it is spoken of.
+//! The closed list of error codes.
 //!
-//! The word is the `code` of an error body, the `reason` of a metric, the field of a log line, the heading in
-//! the runbook and, in CamelCase, the reason of a Kubernetes condition. Never: a word made up elsewhere.
+//! A code is the `code` of an error body, the `reason` of a metric, a field of log lines, a heading in the runbook and, in
+//! CamelCase, the reason of a Kubernetes condition.
 
-/// How a request or a preparation ended.
+/// The result of a request or of a preparation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// It worked.
+    /// Success.
     Ok,
-    /// It was taken in; there is no more to say of it.
+    /// Accepted; there is no further response.
     Accepted,
     /// The body is not JSON.
     MalformedJson,
-    /// The body is JSON, but its fields are not what the model takes.
+    /// The body is JSON, but its fields do not fit the model.
     InvalidFeatures,
     /// No such path.
     UnknownPath,
@@ -22,25 +22,25 @@ pub enum Code {
     UnknownModel,
     /// No user of this id.
     UnknownUser,
-    /// No answer of this id is recorded.
+    /// No prediction with this id is recorded.
     UnknownPrediction,
-    /// Only a share of all answers is recorded, and this one is not of it.
+    /// Only a share of all predictions is recorded, and this one is not.
     NotRecorded,
-    /// The truth for this answer was told before.
+    /// The prediction already has feedback.
     FeedbackGiven,
-    /// The truth that was told is none for the answer it is about.
+    /// The feedback does not fit the prediction.
     InvalidFeedback,
     /// The request names a host that this server is not called by.
     MisdirectedRequest,
-    /// The query of the URL is not one that the path takes.
+    /// A query parameter is unknown or invalid.
     InvalidQuery,
-    /// The body's content type is not one that the path takes.
+    /// The content type of the body is not supported by the path.
     UnsupportedMediaType,
-    /// What is recorded is not shown here: that is switched off.
+    /// Listing recorded predictions is disabled.
     ListingDisabled,
     /// The body is longer than the limit.
     BodyTooLarge,
-    /// The body has an encoding that is not read, as of compression.
+    /// The body is compressed, or has another content encoding that is not supported.
     UnsupportedEncoding,
     /// The client took too long to send its body.
     RequestTimeout,
@@ -48,21 +48,21 @@ pub enum Code {
     ClientClosed,
     /// No predictor of the model could be reached.
     PredictorUnavailable,
-    /// A predictor answered with an error of its own, or with something that is not an answer.
+    /// A predictor responded with an error or with an invalid response.
     PredictorFailed,
-    /// The answer did not come before the deadline.
+    /// There was no response before the deadline.
     DeadlineExceeded,
-    /// The database could not be asked.
+    /// The database is unavailable.
     StoreUnavailable,
     /// There is no database, and the path needs one.
     StoreNotConfigured,
-    /// The model could not compute an answer.
+    /// The model failed to compute a prediction.
     ModelFailed,
-    /// The predictor has not proven its model yet, or will not serve it.
+    /// The predictor has not verified its model yet, or has refused it.
     NotReady,
-    /// The model has more to do than it can in time.
+    /// More requests than the model can answer in time.
     Overloaded,
-    /// The gateway can open no connection, for a reason of its own process or machine.
+    /// The gateway cannot open connections because of a limit of its process or machine.
     OutOfSockets,
     /// A fault of Canopy itself.
     Internal,
@@ -70,18 +70,18 @@ pub enum Code {
     DataInvalid,
     /// The training data could not be read.
     DataUnavailable,
-    /// A file that was downloaded is not the one whose digest was asked for.
+    /// A downloaded file does not have the given digest.
     DigestMismatch,
-    /// The model's quality on the hold-out rows is below what was asked for.
+    /// The model's quality on the hold-out rows is below its gate.
     GateMissed,
-    /// The artifact is not what was prepared.
+    /// The artifact is not the one that was prepared.
     ArtifactCorrupt,
-    /// The model does not reproduce the answer that was recorded when it was prepared.
+    /// The model does not reproduce the prediction that was recorded when it was prepared.
     GoldenMismatch,
 }
 
 impl Code {
-    /// Every word there is.
+    /// All codes.
     pub const ALL: [Self; 36] = [
         Self::Ok,
         Self::Accepted,
@@ -121,7 +121,7 @@ impl Code {
         Self::GoldenMismatch,
     ];
 
-    /// The word, in `snake_case`.
+    /// The code in `snake_case`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -163,18 +163,18 @@ impl Code {
         }
     }
 
-    /// The word as Kubernetes spells reasons: `gate_missed` is `GateMissed`.
+    /// The code in CamelCase, for reasons of Kubernetes conditions: `gate_missed` is `GateMissed`.
     pub fn camel_case(self) -> String {
         let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
         self.as_str().split('_').map(capital).collect()
     }
 
-    /// Whether the caller got what it asked for.
+    /// Whether the request succeeded.
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Ok | Self::Accepted)
     }
 
-    /// The HTTP status with which the gateway says it.
+    /// The HTTP status of the gateway's response.
     pub const fn status(self) -> u16 {
         match self {
             Self::Ok => 200,
@@ -193,7 +193,7 @@ impl Code {
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => 415,
             Self::MisdirectedRequest => 421,
             Self::InvalidFeatures | Self::InvalidFeedback | Self::InvalidQuery => 422,
-            // Sent to nobody: the word of metrics and traces for a client that is gone, as other servers write it.
+            // Never sent: metrics and traces have it for a client that disconnected, as those of nginx do.
             Self::ClientClosed => 499,
             Self::ModelFailed | Self::Internal => 500,
             Self::PredictorUnavailable
@@ -213,45 +213,45 @@ impl Code {
         }
     }
 
-    /// What happened, for people: the `title` of an error body.
+    /// The `title` of an error body.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ok => "OK",
             Self::Accepted => "Accepted",
             Self::MalformedJson => "The body is not valid JSON",
             Self::InvalidFeatures => "The features do not fit the model",
-            Self::UnknownPath => "There is nothing at this path",
-            Self::MethodNotAllowed => "The path does not take this method",
-            Self::UnknownModel => "There is no such model",
-            Self::UnknownUser => "There is no such user",
-            Self::UnknownPrediction => "There is no such prediction",
+            Self::UnknownPath => "Path not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::UnknownModel => "Model not found",
+            Self::UnknownUser => "User not found",
+            Self::UnknownPrediction => "Prediction not found",
             Self::NotRecorded => "The prediction was not recorded",
-            Self::FeedbackGiven => "The feedback was given before",
+            Self::FeedbackGiven => "The prediction already has feedback",
             Self::InvalidFeedback => "The feedback does not fit the prediction",
             Self::MisdirectedRequest => "The Host header is not allowed",
             Self::InvalidQuery => "Invalid query parameters",
-            Self::UnsupportedMediaType => "The content type is not supported here",
-            Self::ListingDisabled => "Showing what is recorded is switched off",
+            Self::UnsupportedMediaType => "The content type of the body is not supported",
+            Self::ListingDisabled => "Listing recorded predictions is disabled",
             Self::BodyTooLarge => "The body is too large",
-            Self::UnsupportedEncoding => "The encoding of the body is not supported",
-            Self::RequestTimeout => "The body took too long to arrive",
+            Self::UnsupportedEncoding => "The content encoding of the body is not supported",
+            Self::RequestTimeout => "The body did not arrive in time",
             Self::ClientClosed => "The client closed the connection",
             Self::PredictorUnavailable => "No predictor of the model can be reached",
-            Self::PredictorFailed => "The predictor could not answer",
-            Self::DeadlineExceeded => "The predictor did not answer in time",
-            Self::StoreUnavailable => "The database cannot be reached",
-            Self::StoreNotConfigured => "There is no database",
-            Self::ModelFailed => "The model could not compute an answer",
+            Self::PredictorFailed => "The predictor returned an error",
+            Self::DeadlineExceeded => "The predictor did not respond in time",
+            Self::StoreUnavailable => "The database is unavailable",
+            Self::StoreNotConfigured => "No database is configured",
+            Self::ModelFailed => "The model failed to compute a prediction",
             Self::NotReady => "The model is not ready",
-            Self::Overloaded => "The model has more to do than it can",
-            Self::OutOfSockets => "The gateway can open no more connections",
-            Self::Internal => "Something went wrong inside Canopy",
+            Self::Overloaded => "The model is overloaded",
+            Self::OutOfSockets => "The gateway cannot open more connections",
+            Self::Internal => "Internal error",
             Self::DataInvalid => "The training data cannot be used",
             Self::DataUnavailable => "The training data cannot be read",
-            Self::DigestMismatch => "The file is not the one that was asked for",
-            Self::GateMissed => "The model is not good enough to serve",
-            Self::ArtifactCorrupt => "The artifact is not what was prepared",
-            Self::GoldenMismatch => "The model does not answer as it did when it was prepared",
+            Self::DigestMismatch => "The file does not have the expected digest",
+            Self::GateMissed => "The quality of the model is below its gate",
+            Self::ArtifactCorrupt => "The artifact is not the one that was prepared",
+            Self::GoldenMismatch => "The model does not reproduce its recorded prediction",
         }
     }
 }

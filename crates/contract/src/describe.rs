@@ -1,6 +1,4 @@
-//! What a predictor says of its model: the gateway learns names, bounds and classes from it.
-//!
-//! Comes in and goes out: the JSON of `GET /model`. Never: data of the model itself.
+//! The body of `GET /model`, by which a predictor describes its model: names, bounds, classes, quality.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -1,23 +1,23 @@
-//! How long something may take, as people write it: in a flag or a variable, the same for every process.
+//! Parses durations in flags and environment variables, the same way in every process.
 //!
-//! Comes in: text. Goes out: a time, or what it must look like. Never: a clock.
+//! Libraries for durations require a unit; Canopy's flags also take plain seconds such as `30` and `0.5`.
 
 use std::time::Duration;
 
-/// How many seconds a predictor goes on accepting connections after the order to stop, unless it is told otherwise. The
-/// operator tells Kubernetes how long a predictor's end may take.
+/// The default drain of a predictor in seconds: how long it accepts connections after SIGTERM. The operator derives the
+/// grace period of pods from it.
 pub const PREDICTOR_DRAIN_SECONDS: u32 = 15;
-/// How many seconds requests that a predictor has accepted may take after that.
+/// How many seconds requests in flight of a predictor may take after the drain.
 pub const PREDICTOR_GRACE_SECONDS: u32 = 30;
 
-/// Reads `30`, `0.5`, `500ms`, `30s` or `2m`: without a unit it is seconds. From a millisecond to a day.
+/// Parses `30`, `0.5`, `500ms`, `30s` or `2m`, in seconds without a unit; from a millisecond to a day.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let found = read(text)?;
     let is_long = Duration::from_millis(1) <= found;
-    is_long.then_some(found).ok_or_else(|| "must be between 1ms and a day".to_owned())
+    is_long.then_some(found).ok_or_else(|| "must be from 1ms to 24 hours".to_owned())
 }
 
-/// The same, or 0.
+/// Like [`parse`], or 0.
 pub fn parse_from_zero(text: &str) -> Result<Duration, String> {
     let found = read(text)?;
     if found.is_zero() { Ok(found) } else { parse(text) }
@@ -35,7 +35,7 @@ fn read(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds_per_unit)
         .ok()
         .filter(|found| *found <= Duration::from_hours(24))
-        .ok_or_else(|| "must be between 1ms and a day".to_owned())
+        .ok_or_else(|| "must be from 1ms to 24 hours".to_owned())
 }
 
 #[cfg(test)]

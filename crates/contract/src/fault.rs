@@ -1,15 +1,14 @@
-//! What can be wrong with the fields of a prediction request, and where.
+//! Faults in the fields of a prediction request, with their place in the body.
 //!
-//! Comes in: what `body` and `schema` found. Goes out: words for people and for programs. Never: a status; each
-//! process has its own for the same fault.
+//! A fault has no HTTP status: gateway and predictor respond with different ones.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// How many faults of one body are told; a body of a million bad cells must not be answered with a larger one.
+/// The maximum number of reported faults: a body with a million faults must not get a larger response.
 pub const FAULTS_MAX: usize = 20;
 
-/// How many characters of a name that a caller made up are repeated to it.
+/// The maximum length of an unknown name that is repeated.
 const NAME_MAX: usize = 64;
 
 /// Where in the body a fault is: `features`, `features.2`, `instances.3.2`, or the body itself.
@@ -31,19 +30,19 @@ impl fmt::Display for Place {
 /// What is wrong at a place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// The body is JSON, but no object.
+    /// The body is JSON, but not an object.
     NotAnObject,
-    /// The member is not there.
+    /// The member is missing.
     Missing,
-    /// The body takes no member of this name.
+    /// The member is unknown.
     UnknownMember,
-    /// Both `features` and `instances` are there.
+    /// Both `features` and `instances` are given.
     BothGiven,
     /// There must be at least one row.
     NoRows,
-    /// Something else stands where a list belongs.
+    /// The value is not a list.
     NotAList,
-    /// Something else stands where a number belongs.
+    /// The value is not a number.
     NotANumber,
     /// A number too large for a 64-bit float.
     NotFinite,
@@ -146,7 +145,7 @@ impl FieldFault {
         Self { place: Place { member, indices: Vec::new() }, fault: Fault::UnknownMember }
     }
 
-    /// The place in words for a log, which must not have what a client made up: a name may hold anything.
+    /// The place for a log line, without names that the client made up, because they may contain anything.
     pub fn place_to_log(&self) -> String {
         if self.fault == Fault::UnknownMember {
             "a member that is not known".to_owned()
@@ -162,7 +161,7 @@ impl fmt::Display for FieldFault {
     }
 }
 
-/// A name that a caller made up, as it may be repeated in errors and logs: cut, without control characters.
+/// An unknown name as it may be repeated in errors and logs: truncated, without control characters.
 pub fn quotable(name: &str) -> String {
     name.chars()
         .take(NAME_MAX)

@@ -1,7 +1,6 @@
-//! What two Canopy processes agree on, and nothing else.
+//! The types that two Canopy processes exchange: names, bodies, error codes, the serving config.
 //!
-//! Comes in: bytes and text that one process wrote. Goes out: types that cannot be wrong, or an error that
-//! names the field. Never: input or output, a clock, randomness, or anything asynchronous.
+//! Everything here is pure: no I/O, no clock, no randomness, nothing asynchronous.
 
 pub mod names;
 pub mod duration;

@@ -1,7 +1,4 @@
-//! Names and ports that more than one process spells: both sides import them from here.
-//!
-//! Comes in: text from a URL, a flag or a manifest. Goes out: a name that is valid, or why it is not.
-//! Never: a look-up; a name being well formed says nothing about its existence.
+//! Names, ports, headers and variables that more than one process uses, and the syntax of model names.
 
 use std::fmt;
 use std::str::FromStr;

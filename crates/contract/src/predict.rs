@@ -1,6 +1,4 @@
-//! The bodies of a prediction: what a predictor answers, and what the gateway makes of it.
-//!
-//! Comes in and goes out: JSON. Never: a look at a model.
+//! The response bodies of a prediction: the predictor's, and the gateway's made from it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

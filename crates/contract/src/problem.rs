@@ -1,6 +1,4 @@
-//! The gateway's error body: RFC 9457 `application/problem+json`, with `code` and `error` beside its members.
-//!
-//! Comes in: a [`Code`] and what to tell the caller. Goes out: the body. Never: anything the caller may not see.
+//! The gateway's error body: RFC 9457 `application/problem+json` with the additional members `code` and `error`.
 
 use std::collections::BTreeMap;
 

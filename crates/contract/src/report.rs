@@ -1,7 +1,6 @@
-//! What `prepare` leaves behind for `serve` and for whoever watches: a model with its proof, a refusal, or a fault.
+//! The report of `prepare`: a prepared model, a refusal, or a failure that may be retried.
 //!
-//! Comes in and goes out: JSON of at most 4 KiB, the size of a container's termination message. Never: rows
-//! of the training data.
+//! It is JSON of at most 4 KiB, the size of a container's termination message, and has no rows of the training data.
 
 use std::fmt;
 
@@ -19,9 +18,9 @@ pub const REPORT_MAX_BYTES: usize = 4096;
 pub enum Report {
     /// There is a model.
     Prepared(Prepared),
-    /// There is none, and trying again with the same spec and data would not help.
+    /// There is no model, and another attempt with the same spec and data would fail as well.
     Refused(Refusal),
-    /// There is none this time; trying again may help, and whoever started the preparation does.
+    /// There is no model, but another attempt may succeed.
     Failed(Refusal),
 }
 

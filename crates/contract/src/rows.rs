@@ -1,7 +1,4 @@
-//! Rows of numbers: what a model is asked about.
-//!
-//! Comes in: numbers. Goes out: the same, row by row. Never: a check of any kind; the rows may differ in length
-//! until `schema` has looked at them.
+//! Rows of numbers: the input of a prediction. Rows may differ in length until `schema` has checked them.
 
 /// Rows of numbers, one after the other; they may differ in length until a schema has checked them.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,6 +1,4 @@
-//! What a model takes: named features with bounds, and classes.
-//!
-//! Comes in: rows and the features of a model. Goes out: nothing, or every fault. Never: a change to a value.
+//! The input and output of a model: named features with bounds, and classes. Checks rows against features.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -1,7 +1,6 @@
-//! The serving config: what whoever makes a predictor writes, and the predictor reads.
+//! The serving config: everything that `prepare` and `serve` need to know of a model, as JSON with all defaults filled in.
 //!
-//! Comes in and goes out: JSON with every default filled in; an unknown field is an error, since it would be
-//! a wish that nobody honours. Never: a path that depends on who reads it, but for the data file.
+//! An unknown field is an error, because ignoring it would silently drop a setting.
 
 use std::path::PathBuf;
 
@@ -42,9 +41,9 @@ pub struct Train {
     /// Whether features are scaled to mean 0 and standard deviation 1 first, for methods that depend on scale. A random
     /// forest does not, and learns from values as they are.
     pub standardize: bool,
-    /// How many of a hundred rows are held out to measure quality.
+    /// The percentage of rows that are held out for evaluation.
     pub test_percent: u8,
-    /// Below which quality the model never serves.
+    /// The minimum quality; a model below it never serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<QualityGate>,
 }
@@ -53,7 +52,7 @@ pub struct Train {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Data {
-    /// Made up: standard normal features, class 1 where the first two add up to more than 0.
+    /// Synthetic: standard normal features, class 1 where the first two add up to more than 0.
     Synthetic(Synthetic),
     /// A CSV file with a header.
     Csv {
@@ -68,9 +67,9 @@ pub enum Data {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Source {
-    /// On a disk of whoever reads the config.
+    /// A local path.
     Path(PathBuf),
-    /// On another machine.
+    /// A URL.
     Download(Download),
 }
 
@@ -78,7 +77,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Download {
-    /// Its address, `https://…` or `http://…`. It may carry a password or a signature: nobody repeats it whole.
+    /// Its address, `https://…` or `http://…`. It may contain a password or a signature, so it must not be logged whole.
     pub uri: String,
     /// The SHA-256 of its bytes, in lower-case hexadecimal.
     pub sha256: String,
@@ -86,7 +85,7 @@ pub struct Download {
     pub timeout_seconds: u32,
 }
 
-/// How many rows to make up.
+/// Synthetic training data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Synthetic {
@@ -94,7 +93,7 @@ pub struct Synthetic {
     pub samples: u32,
     /// Columns, at least two.
     pub features: u32,
-    /// The seed they follow from.
+    /// The random seed.
     pub seed: u64,
 }
 
@@ -119,22 +118,22 @@ impl Algorithm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RandomForest {
-    /// How many trees.
+    /// The number of trees.
     pub trees: u32,
-    /// How deep a tree may be; absent is unlimited.
+    /// The maximum depth of a tree; unlimited if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_depth: Option<u32>,
-    /// How few rows a leaf may hold.
+    /// The minimum number of rows in a leaf.
     pub min_samples_leaf: u32,
-    /// How many features a split may choose from.
+    /// The number of random features that a split considers.
     pub max_features: MaxFeatures,
     /// Whether each tree draws its rows with replacement, or takes all.
     pub bootstrap: bool,
-    /// The seed that all draws follow from.
+    /// The random seed.
     pub seed: u64,
 }
 
-/// How many features a split may choose from.
+/// The number of random features that a split considers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MaxFeatures {
     /// The square root of their number, rounded down.
@@ -145,12 +144,12 @@ pub enum MaxFeatures {
     All,
 }
 
-/// A quality that a model must reach.
+/// The minimum quality of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QualityGate {
     /// What is measured on the hold-out rows.
     pub metric: Metric,
-    /// The least it may be.
+    /// The minimum.
     pub min: f64,
 }

@@ -1,7 +1,6 @@
-//! A number in a manifest: a whole number, or a decimal in quotes.
+//! A number in a manifest: a whole number, or a decimal in quotes such as `"0.95"`.
 //!
-//! Comes in: `-10` or `"0.95"`. Goes out: a 64-bit float. Never: a float in the manifest itself; two programs
-//! may write the same float differently, and Kubernetes asks for none in its API.
+//! Kubernetes APIs have no floats, because two programs may format the same float differently.
 
 use std::borrow::Cow;
 

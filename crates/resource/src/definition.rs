@@ -1,7 +1,4 @@
-//! The definition of the resource, as a cluster is given it.
-//!
-//! Comes in: nothing. Goes out: the `CustomResourceDefinition` as YAML. Never: a hand-written line of it; all
-//! of it follows from the types.
+//! The `CustomResourceDefinition` as YAML, generated from the types.
 
 use kube::CustomResourceExt as _;
 

@@ -1,7 +1,4 @@
-//! Text to documents: every value with the line it stands in.
-//!
-//! Comes in: YAML (or JSON, which is YAML), one document or many. Goes out: JSON values, and for each field its
-//! line. Never: a judgement of what a document says.
+//! Parses YAML (or JSON) documents into JSON values, with the line of each field.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -172,7 +169,7 @@ spec:
     }
 
     #[test]
-    fn what_is_not_yaml_is_told_with_its_line() {
+    fn malformed_yaml_is_reported_with_its_line() {
         for (text, line) in
             [("a: 1\nb: [1\n", "line 2"), ("a: 1\na: 2\n", "line 2"), ("a:\n\t- b\n", "line 2")]
         {

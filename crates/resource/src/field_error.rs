@@ -1,13 +1,11 @@
-//! What is wrong with a manifest, and where.
-//!
-//! Comes in: the findings of whoever looked. Goes out: lines for people. Never: a judgement.
+//! An error in a manifest, with the path of its field as Kubernetes writes it.
 
 use std::fmt;
 
-/// How many faults of one document are told.
+/// The maximum number of reported errors.
 pub const FIELD_ERRORS_MAX: usize = 20;
 
-/// One fault: the field as Kubernetes writes it, and what is wrong with it.
+/// The path of a field and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// `spec.features[2].min`.

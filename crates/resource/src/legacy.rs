@@ -1,6 +1,6 @@
-//! The names that Canopy 0.1 gave to revisions: a digest of the spec as it was spelled, and of the data.
+//! The revision names of Canopy 0.1: a digest of the spec as it was spelled, and of the data.
 //!
-//! A revision that has such a name keeps it, so that an upgrade retrains nothing. No new revision gets one.
+//! A revision that has such a name keeps it, so an upgrade retrains nothing. New revisions do not get one.
 
 use canopy_contract::names::REVISION_DIGITS;
 use serde_json::Value;

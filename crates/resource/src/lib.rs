@@ -1,7 +1,6 @@
-//! The `PredictorModel` resource: its types, and what follows from them without a cluster.
+//! The `PredictorModel` resource: its types, its CRD, its defaults and its revision.
 //!
-//! Comes in: manifests. Goes out: the definition of the resource, and for each model the config that a predictor
-//! reads, or why there is none. Never: a cluster, a file, a clock.
+//! Nothing here uses a cluster, a file or a clock.
 
 pub mod decimal;
 pub mod placement;

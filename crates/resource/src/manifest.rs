@@ -1,7 +1,6 @@
-//! Manifests to models and their data: what `kubectl apply` would take, read without a cluster.
+//! Reads manifests with `PredictorModel`s and `ConfigMap`s, as `kubectl apply` takes them, without a cluster.
 //!
-//! Comes in: text with `PredictorModel`s and `ConfigMap`s. Goes out: both, or every fault with its line. Never: a
-//! file, and never an object of a kind that nobody here would honour.
+//! Objects of other kinds are errors, because nothing here would act on them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -277,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_every_document_is_told_with_its_line() {
+    fn every_error_of_every_document_is_reported_with_its_line() {
         check(
             "kind: Secret\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  nmae: a\ndata:\n  k: 1\n---\n[1]\n",
             "line 1: Secret: kind: Secret is not read here; only PredictorModel, ConfigMap and Namespace are\n\
-             line 7: ConfigMap a: metadata.nmae: there is no such field; there are annotations, \
+             line 7: ConfigMap a: metadata.nmae: unknown field; known fields are annotations, \
              creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, \
              generation, labels, managedFields, name, namespace, ownerReferences, resourceVersion, selfLink, uid\n\
              line 9: ConfigMap a: data.k: must be text, in quotes where it looks like something else, but is 1\n\

@@ -1,7 +1,6 @@
-//! The resource `PredictorModel`, as people write it and the API server keeps it.
+//! The Rust types of the resource `PredictorModel`; its CRD is generated from them.
 //!
-//! Comes in and goes out: manifests. What is absent stays absent: defaults are filled by `plan`, so that a newer
-//! Canopy does not read an old manifest as a changed one. Never: a field that nothing honours.
+//! Absent fields stay absent. Defaults are filled in by `resolve`, so a newer Canopy does not see an old manifest as changed.
 #![expect(unreachable_pub, reason = "the derived schemas repeat the public types inside functions")]
 #![expect(clippy::doc_markdown, reason = "kubectl explain shows these comments as they are")]
 
@@ -13,22 +12,22 @@ use crate::decimal::Decimal;
 use crate::placement::{Resources, Scheduling};
 use crate::status::PredictorModelStatus;
 
-/// How many pods serve unless the manifest says.
+/// The default number of replicas.
 pub const REPLICAS: i32 = 2;
-/// How long a revision stays after it was replaced unless the manifest says.
+/// The default of `retireSeconds`.
 pub const RETIRE_SECONDS: u32 = 60;
-/// How long training may take unless the manifest says.
+/// The default of `train.deadlineSeconds`.
 pub const TRAIN_DEADLINE_SECONDS: u32 = 600;
 /// The annotation of a model whose value is part of its revision: another value restarts it.
 pub const RESTARTED_AT: &str = "canopy.rs/restartedAt";
 
-/// How many features made up rows have unless the manifest says; a rule below says it too.
+/// The default number of synthetic features; the CEL rule below repeats it.
 pub(crate) const SYNTHETIC_FEATURES: u32 = 4;
-/// The most rows that are made up: with the most features, 200 MB.
+/// The maximum of synthetic rows: 200 MB with the maximum of features.
 const SAMPLES_MAX: u32 = 100_000;
 const SYNTHETIC_FEATURES_MAX: u32 = 256;
 const TREES_MAX: u32 = 1000;
-/// scikit-learn's seeds end here too, and every language of a client can carry it.
+/// The maximum seed of scikit-learn, and exact as a number in every client language.
 const SEED_MAX: u64 = 4_294_967_295;
 const REPLICAS_MAX: u32 = 1000;
 const RETIRE_SECONDS_MAX: u32 = 86_400;
@@ -48,7 +47,7 @@ const VERSION_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 const CONFIG_MAP_NAME_PATTERN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 const CONFIG_MAP_KEY_PATTERN: &str = "^[-._a-zA-Z0-9]+$";
 
-/// A rule in CEL, for the API server, and what it says where it is broken: `rules` says the same without one.
+/// A CEL rule of the API server and its message; `rules` checks the same without CEL.
 type Rule = (&'static str, &'static str);
 
 pub(crate) const NAME_IS_A_LABEL: Rule = (
@@ -99,7 +98,7 @@ pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
     "classes must have 2 entries where the data is synthetic",
 );
 
-/// What a model is and how it comes to be.
+/// How a model is trained and served.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "canopy.rs",
@@ -110,7 +109,7 @@ pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
     category = "canopy",
     namespaced,
     derive = "PartialEq",
-    doc = "A model that Canopy trains, proves on rows it has not seen, and serves.",
+    doc = "A model that Canopy trains, evaluates on held-out rows, and serves.",
     status = "PredictorModelStatus",
     scale(
         spec_replicas_path = ".spec.replicas",
@@ -143,21 +142,20 @@ pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
 #[x_kube(validation = EVERY_SYNTHETIC_FEATURE_IS_NAMED, validation = SYNTHETIC_CLASSES_ARE_TWO)]
 #[serde(rename_all = "camelCase")]
 pub struct PredictorModelSpec {
-    /// What you call this version of the model. It is on every answer, metric and trace.
+    /// Your name for this version of the model. Every prediction, metric and trace has it.
     #[schemars(length(min = 1, max = 63), regex(pattern = VERSION_PATTERN))]
     pub version: String,
-    /// How the model is trained. It is trained once per change, before it gets traffic.
+    /// How the model is trained. Each change is trained before the model gets requests.
     pub train: Train,
-    /// The features in the order in which requests give them, with their bounds: a request with a value outside
-    /// is refused by the feature's name. For CSV data they are all columns but the target, in any order; without
-    /// this list they are these columns in the order of the table, without bounds.
+    /// The features in the order of the values in a request, with bounds. A request with a value out of bounds is
+    /// refused, with the name of the feature. For CSV data, list all columns except the target, in any order.
+    /// Defaults to these columns in the order of the table, without bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Feature>", length(min = 1, max = FEATURES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub features: Option<Vec<Feature>>,
-    /// The names of the classes: the answer with index 0 is the first. For CSV data they are the values of the
-    /// target, or names for them where they are the whole numbers from 0 on; without this list they are these
-    /// values, sorted.
+    /// The names of the classes; the first has index 0. For CSV data, list the values of the target column, or names
+    /// for them if the values are the whole numbers from 0. Defaults to the sorted values of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         with = "Vec<String>",
@@ -166,24 +164,25 @@ pub struct PredictorModelSpec {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub classes: Option<Vec<String>>,
-    /// How many pods serve. 2 unless given. 0 keeps the model and stops its pods. A change makes no new revision.
+    /// The number of pods that serve the model. 0 stops all pods and keeps the model. A change does not create a new
+    /// revision. Defaults to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // Without a value in the manifest there would be nothing for kubectl scale to read.
     #[schemars(with = "i32", range(min = 0, max = REPLICAS_MAX), extend("default" = REPLICAS))]
     pub replicas: Option<i32>,
-    /// What each pod needs to serve. A little CPU and memory, and no limit, unless given.
+    /// Resources of each serving pod. Defaults to small requests without limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Resources")]
     pub resources: Option<Resources>,
-    /// On which nodes the pods may run.
+    /// On which nodes the pods run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Scheduling")]
     pub scheduling: Option<Scheduling>,
-    /// How long the pods of a revision stay after another has taken its place. 60 unless given.
+    /// Seconds until the pods of a replaced revision are removed. Defaults to 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0, max = RETIRE_SECONDS_MAX))]
     pub retire_seconds: Option<u32>,
-    /// While true, nothing is changed: pods stay as they are, whatever the spec says.
+    /// If true, the operator changes nothing: pods continue to run, and changes of the spec have no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub paused: Option<bool>,
@@ -193,73 +192,73 @@ pub struct PredictorModelSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Train {
-    /// The rows to learn from: exactly one of its fields.
+    /// The training data. Set exactly one field.
     pub data: Data,
-    /// The method: exactly one of its fields.
+    /// The training algorithm. Set exactly one field.
     pub algorithm: Algorithm,
-    /// Whether features are scaled to mean 0 and standard deviation 1 first, for methods that depend on scale. A random
-    /// forest does not: it learns from values as they are. True unless given.
+    /// Whether features are scaled to mean 0 and standard deviation 1, for algorithms that depend on scale. A random
+    /// forest does not depend on it and uses values unscaled. Defaults to true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub standardize: Option<bool>,
-    /// How many of a hundred rows are kept from training, to measure the quality of the model. 20 unless given.
+    /// Percentage of rows that are held out from training, to evaluate the model. Defaults to 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1, max = 90))]
     pub test_percent: Option<u8>,
-    /// The quality below which the model never gets traffic. Without it every model does.
+    /// The minimum quality of the model. A model below it never gets requests. Defaults to no minimum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "QualityGate")]
     pub gate: Option<QualityGate>,
-    /// What each pod needs to train, before it serves. A little CPU and memory, and no limit, unless given.
+    /// Resources of each pod while it trains. Defaults to small requests without limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Resources")]
     pub resources: Option<Resources>,
-    /// How long training may take before the revision is refused; a download of its data may take half of it. 600
-    /// unless given.
+    /// Seconds until training is stopped and the revision is refused. A download of the data may take half of them.
+    /// Defaults to 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1, max = TRAIN_DEADLINE_SECONDS_MAX))]
     pub deadline_seconds: Option<u32>,
 }
 
-/// The rows to learn from.
+/// The training data.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = ONE_KIND_OF_DATA)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
-    /// Made up rows, to try Canopy without data: standard normal features, class 1 where the first two add up
-    /// to more than 0, else class 0.
+    /// Synthetic rows, to try Canopy without data. Features are standard normal; the class is 1 if the sum of the
+    /// first two is greater than 0, otherwise 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Synthetic")]
     pub synthetic: Option<Synthetic>,
-    /// A table in CSV with a header.
+    /// A CSV table with a header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Csv")]
     pub csv: Option<Csv>,
 }
 
-/// How many rows to make up.
+/// Synthetic training data.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Synthetic {
-    /// How many rows. 1000 unless given.
+    /// The number of rows. Defaults to 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 10, max = SAMPLES_MAX))]
     pub samples: Option<u32>,
-    /// How many features. 4 unless given.
+    /// The number of features. Defaults to 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 2, max = SYNTHETIC_FEATURES_MAX))]
     pub features: Option<u32>,
-    /// The seed that the rows follow from. 42 unless given.
+    /// The random seed of the rows. Defaults to 42.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0, max = SEED_MAX))]
     pub seed: Option<u64>,
 }
 
-/// A table in CSV with a header.
+/// A CSV table with a header.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Csv {
-    /// Where the table is: exactly one of its fields.
+    /// Where the table is. Set exactly one of configMap and uri.
     pub source: Source,
     /// The column to predict.
     #[schemars(length(min = 1, max = LABEL_MAX))]
@@ -280,12 +279,12 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ConfigMapKey")]
     pub config_map: Option<ConfigMapKey>,
-    /// An address, https:// or http://, that the pods can reach. Whoever may read the model may read it here.
+    /// An https:// or http:// address that the pods can reach. Users who can read the model can read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = URI_MAX))]
     pub uri: Option<String>,
-    /// The SHA-256 of the file at the uri, as sha256sum prints it: required with uri, and only there. A file with
-    /// another digest is refused; new data are a new digest, and so a new revision.
+    /// The SHA-256 of the file at the uri, as sha256sum prints it. Required with uri, and only allowed with it. A file
+    /// with another digest is refused. A new digest creates a new revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = SHA256_DIGITS))]
     pub sha256: Option<String>,
@@ -298,18 +297,18 @@ pub struct ConfigMapKey {
     /// The name of the ConfigMap.
     #[schemars(length(min = 1, max = CONFIG_MAP_NAME_MAX), regex(pattern = CONFIG_MAP_NAME_PATTERN))]
     pub name: String,
-    /// The key under its data.
+    /// The key in its data.
     #[schemars(length(min = 1, max = CONFIG_MAP_NAME_MAX), regex(pattern = CONFIG_MAP_KEY_PATTERN))]
     pub key: String,
 }
 
-/// The method of training.
+/// The training algorithm.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = ONE_KIND_OF_ALGORITHM)]
 #[serde(rename_all = "camelCase")]
 pub struct Algorithm {
-    /// Many decision trees, each grown on its own draw of rows and features. A forest answers with the mean of
-    /// the class shares in the leaves that a row reaches.
+    /// A random forest: decision trees, each grown on random rows and features. The probability of a class is the
+    /// mean of its shares in the leaves that a row reaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RandomForest")]
     pub random_forest: Option<RandomForest>,
@@ -319,75 +318,75 @@ pub struct Algorithm {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RandomForest {
-    /// How many trees. 100 unless given.
+    /// The number of trees. Defaults to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1, max = TREES_MAX))]
     pub trees: Option<u32>,
-    /// How deep a tree may grow. Without it a tree grows until its leaves are pure or as small as they may be.
+    /// The maximum depth of a tree. Defaults to no limit: trees grow until leaves are pure or have minSamplesLeaf rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1, max = 100))]
     pub max_depth: Option<u32>,
-    /// How few rows a leaf may hold. 1 unless given.
+    /// The minimum number of rows in a leaf. Defaults to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1, max = 100_000))]
     pub min_samples_leaf: Option<u32>,
-    /// How many features each split may choose from: the square root of their number, its logarithm to base 2,
-    /// or all. Sqrt unless given.
+    /// The number of random features that each split considers: the square root of all, the base-2 logarithm of
+    /// all, or all. Defaults to Sqrt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "MaxFeatures")]
     pub max_features: Option<MaxFeatures>,
-    /// Whether each tree draws its rows with replacement; else each takes all rows. True unless given.
+    /// Whether each tree is grown on rows drawn with replacement, instead of all rows. Defaults to true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub bootstrap: Option<bool>,
-    /// The seed that all draws follow from: the same seed and data give the same forest. 42 unless given.
+    /// The random seed. The same seed and data give the same forest. Defaults to 42.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0, max = SEED_MAX))]
     pub seed: Option<u64>,
 }
 
-/// How many features a split may choose from.
+/// The number of random features that each split considers.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MaxFeatures {
-    /// The square root of their number.
+    /// The square root of the number of features.
     Sqrt,
-    /// The logarithm of their number to base 2.
+    /// The base-2 logarithm of the number of features.
     Log2,
-    /// All.
+    /// All features.
     All,
 }
 
-/// A quality that a model must reach.
+/// The minimum quality of a model.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = GATE_IS_A_SHARE)]
 #[serde(rename_all = "camelCase")]
 pub struct QualityGate {
-    /// What is measured on the rows kept from training. Accuracy is the share of them that is predicted right.
+    /// What is measured on the held-out rows. Accuracy is the share of correct predictions.
     pub metric: Metric,
-    /// The least it may be, from 0 to 1: a whole number, or a decimal in quotes.
+    /// The minimum, from 0 to 1: a whole number, or a decimal in quotes.
     pub min: Decimal,
 }
 
 /// A measure of quality.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Metric {
-    /// The share of rows whose class was predicted.
+    /// The share of rows that are predicted correctly.
     Accuracy,
 }
 
-/// One column of a model's input.
+/// One feature of a model.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = BOUNDS_ARE_IN_ORDER)]
 #[serde(rename_all = "camelCase")]
 pub struct Feature {
-    /// Its name.
+    /// The name of the feature.
     #[schemars(length(min = 1, max = LABEL_MAX))]
     pub name: String,
-    /// The lowest value it may have: a whole number, or a decimal in quotes.
+    /// The minimum value: a whole number, or a decimal in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Decimal")]
     pub min: Option<Decimal>,
-    /// The highest value it may have: a whole number, or a decimal in quotes.
+    /// The maximum value: a whole number, or a decimal in quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Decimal")]
     pub max: Option<Decimal>,

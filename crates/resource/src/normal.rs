@@ -1,6 +1,6 @@
-//! A normal form of values, as bytes for a digest: two values have the same bytes exactly where they are equal.
+//! A canonical form of values, as bytes for a digest: equal values have equal bytes.
 //!
-//! The form is this module's own, so that no version of a JSON library or of Kubernetes' types can change a digest.
+//! The form is defined here, so no version of a JSON library or of Kubernetes' types can change a digest.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,6 @@
-//! What the pods of a model need, and on which nodes they may run.
+//! Resources and scheduling of a model's pods.
 //!
-//! Comes in and goes out: parts of manifests. The inner parts are Kubernetes' own, bounded; its own words on them
-//! would be longer than the rest of the definition. Never: a default.
+//! The inner types are those of Kubernetes, with bounds added and descriptions removed to keep the CRD small.
 #![expect(unreachable_pub, reason = "the derived schemas repeat the public types inside functions")]
 
 use std::collections::BTreeMap;
@@ -16,21 +15,21 @@ use serde_json::{Map, Value};
 
 const ENTRIES_MAX: u32 = 32;
 const TEXT_MAX: u32 = 1024;
-/// Kubernetes takes more ways to write an amount; these are the ones people use.
+/// A quantity with an optional SI or binary suffix; the rarer forms of Kubernetes are not accepted.
 const AMOUNT_PATTERN: &str = r"^[0-9]+(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
 const AMOUNT_MAX: u32 = 24;
 const PRIORITY_CLASS_MAX: u32 = 253;
 const PRIORITY_CLASS_PATTERN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 
-/// What a container needs.
+/// Resources of a container.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// The least that a node must have left, such as {cpu: 100m, memory: 128Mi}.
+    /// What the scheduler reserves on a node, such as {cpu: 100m, memory: 128Mi}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "amounts")]
     pub requests: Option<BTreeMap<String, Quantity>>,
-    /// The most that the container may use: it is slowed down above its CPU, and killed above its memory.
+    /// The maximum that the container may use. It is throttled at its CPU limit, and killed above its memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "amounts")]
     pub limits: Option<BTreeMap<String, Quantity>>,
@@ -42,19 +41,19 @@ impl From<Resources> for ResourceRequirements {
     }
 }
 
-/// On which nodes pods may run, as in the spec of a pod.
+/// On which nodes pods run, as in the spec of a pod.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduling {
-    /// Labels that a node must have. kubectl explain pod.spec.nodeSelector says more.
+    /// Labels that a node must have; see kubectl explain pod.spec.nodeSelector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "embedded::<BTreeMap<String, String>>")]
     pub node_selector: Option<BTreeMap<String, String>>,
-    /// Taints of nodes that the pods do not mind. kubectl explain pod.spec.tolerations says more.
+    /// Taints of nodes that the pods tolerate; see kubectl explain pod.spec.tolerations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "embedded::<Vec<Toleration>>")]
     pub tolerations: Option<Vec<Toleration>>,
-    /// Nodes and other pods to be near to, or far from. kubectl explain pod.spec.affinity says more.
+    /// Affinity and anti-affinity to nodes and other pods; see kubectl explain pod.spec.affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "embedded::<Affinity>")]
     pub affinity: Option<Affinity>,
@@ -66,8 +65,8 @@ pub struct Scheduling {
         regex(pattern = PRIORITY_CLASS_PATTERN)
     )]
     pub priority_class_name: Option<String>,
-    /// How evenly the pods are spread over nodes or zones. kubectl explain
-    /// pod.spec.topologySpreadConstraints says more.
+    /// How pods are spread over nodes or zones; see kubectl explain
+    /// pod.spec.topologySpreadConstraints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "embedded::<Vec<TopologySpreadConstraint>>")]
     pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
@@ -85,7 +84,7 @@ fn amounts(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A type of Kubernetes, bounded.
+/// The schema of a Kubernetes type, with bounds.
 fn embedded<T: JsonSchema>(_: &mut SchemaGenerator) -> Schema {
     let settings = SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();

@@ -1,7 +1,6 @@
-//! A model to what its predictor needs: the serving config with every default filled in, and the data.
+//! Resolves a model: fills in all defaults of its serving config, finds its data, and computes its revision.
 //!
-//! Comes in: a model and the `ConfigMap`s it may refer to. Goes out: a plan, or a refusal that names the field.
-//! Never: a file or a cluster; and it trusts no API server to have checked the model before.
+//! Nothing is read from files or from a cluster, and the model is checked even if an API server has done so.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,16 +22,16 @@ use crate::{legacy, rules, schema};
 /// The name of the file with the data, in the folder that a plan is made for.
 const DATA_FILE: &str = "data.csv";
 
-/// What follows from a model.
+/// A model with all its defaults, its data and its revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedModel {
-    /// What the predictor reads.
+    /// The serving config of the predictor.
     pub config: serving::ServingConfig,
     /// The digest of all that its revision follows from; the revision's name is the beginning of it.
     pub meaning: String,
     /// The name that Canopy 0.1 would have given to the revision.
     pub legacy: String,
-    /// The file that must be there before it does.
+    /// The data file that must exist before the predictor starts.
     pub file: Option<File>,
 }
 
@@ -47,7 +46,7 @@ pub struct File {
     pub sha256: String,
 }
 
-/// Why there is no plan: at least one fault.
+/// A model that cannot be resolved, with at least one error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidModel {
     /// Every fault that was found.
@@ -70,14 +69,14 @@ impl From<FieldError> for InvalidModel {
 }
 
 impl ResolvedModel {
-    /// The plan for `model`, whose predictor finds data in `folder`.
+    /// Resolves `model`. The predictor finds its data in `folder`.
     pub fn new(
         model: &PredictorModel,
         config_maps: &ConfigMaps,
         folder: &Path,
     ) -> Result<Self, InvalidModel> {
         let document = serde_json::to_value(model)
-            .map_err(|error| FieldError::at("", format!("cannot be written: {error}")))?;
+            .map_err(|error| FieldError::at("", format!("cannot be serialized: {error}")))?;
         for faults in [schema::check(&document, &schema::PREDICTOR_MODEL), rules::check(model)] {
             if !faults.is_empty() {
                 return Err(InvalidModel { faults });
@@ -154,7 +153,7 @@ fn rows<'a>(
     }
 }
 
-/// Half of the time for training: a server that is slow is told as such before the deadline says less.
+/// A download may take half of the deadline, so that a slow server is reported as such and not as an exceeded deadline.
 fn download(uri: &str, sha256: &str, deadline_seconds: Option<u32>) -> serving::Download {
     let deadline = deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
     serving::Download {
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_a_digest_has_no_plan_though_nobody_checked_it() {
+    fn a_uri_without_a_digest_is_refused_without_an_api_server() {
         let text = remote(&format!("{{uri: 'https://data.shop/iris.csv', sha256: {SHA256}}}"));
         let mut model = manifest::read(&text).unwrap().models.remove(0);
         model.spec.train.data.csv.as_mut().unwrap().source.sha256 = None;
@@ -423,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_nobody_has_checked_is_checked() {
+    fn a_model_that_was_not_validated_is_validated() {
         let mut model = manifest::read(manifest::DEMO).unwrap().models.remove(0);
         let refused = |model: &PredictorModel| {
             ResolvedModel::new(model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string()

@@ -1,7 +1,4 @@
-//! The rules that a schema cannot say, as the API server checks them in CEL; here without one.
-//!
-//! Comes in: a model whose document fits the schema. Goes out: every rule it breaks, in the words of the
-//! definition. Never: a rule that neither the definition nor the API server has.
+//! The CEL rules of the CRD and of `ConfigMap`s, checked without an API server. Messages are those of the CRD.
 
 use canopy_contract::names::ModelName;
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -1,7 +1,6 @@
-//! A document against the schema of its kind, as the API server would check it.
+//! Checks a document against the OpenAPI schema of its kind, as the API server does.
 //!
-//! Comes in: a value and a schema. Goes out: every fault, with its field. Never: a bound of its own; each stands
-//! once, in the types that the schema follows from.
+//! Bounds are defined only in the types from which the schema is generated.
 
 use std::sync::LazyLock;
 
@@ -89,10 +88,8 @@ fn check_object(field: &str, members: &Map<String, Value>, schema: &Value, fault
             check_value(&below, value, schema, faults);
         } else if let Some(known) = known {
             let known: Vec<_> = known.keys().map(String::as_str).collect();
-            faults.push(FieldError::at(
-                below,
-                format!("there is no such field; there are {}", known.join(", ")),
-            ));
+            faults
+                .push(FieldError::at(below, format!("unknown field; known fields are {}", known.join(", "))));
         } else {
             check_value(&below, value, &schema["additionalProperties"], faults);
         }
@@ -187,7 +184,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Words of a schema that tell people something, or that are obeyed elsewhere: rules by `rules`, `nullable`
-    /// and the default by nobody, since null is read as absent and the one default is what absence means anyway.
+    /// and not the default, which is what an absent value means anyway; null counts as absent.
     const NO_CHECK: [&str; 6] =
         ["description", "title", "format", "nullable", "default", "x-kubernetes-validations"];
     const CHECKED: [&str; 17] = [

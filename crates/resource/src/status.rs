@@ -1,6 +1,4 @@
-//! What the operator says of a model.
-//!
-//! Comes in and goes out: the status of a manifest. Never: a float, or a phase; the conditions say more.
+//! The status of a `PredictorModel`, written by the operator.
 #![expect(unreachable_pub, reason = "the derived schemas repeat the public types inside functions")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,99 +6,99 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator says of a model.
+/// The observed state of a model.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PredictorModelStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub observed_generation: Option<i64>,
-    /// Available: some revision answers. Ready: the revision of this generation answers with all its replicas.
-    /// Prepared: that revision is trained and met its gate. Progressing: a change is under way.
+    /// Available: a revision serves requests. Ready: all replicas of this generation's revision serve requests.
+    /// Prepared: that revision is trained and has passed its gate. Progressing: a rollout is in progress.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
-    /// The version that serves, or served last; absent until one does.
+    /// The version that serves, or served last. Absent until one has served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub version: Option<String>,
-    /// The revision that serves, or served last; absent until one does. It is a digest of what the spec and the data
-    /// mean, and is on every answer.
+    /// The revision that serves, or served last. Absent until one has served. It is a digest of spec and data, and
+    /// every prediction has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub revision: Option<String>,
-    /// The revision that the spec asks for and that was refused. It is not tried again until spec or data change, or
-    /// until retryAfter or with another deadline where it has those.
+    /// The current revision, if it was refused. It is tried again when spec or data change, at retryAfter, or, if a
+    /// deadline was exceeded, with another deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefusedRevision")]
     pub refused: Option<RefusedRevision>,
-    /// The artifact that serves.
+    /// The artifact of the serving revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ArtifactStatus")]
     pub artifact: Option<ArtifactStatus>,
-    /// How good the model that serves was on rows it was not trained on.
+    /// The quality of the serving revision on held-out rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "QualityStatus")]
     pub quality: Option<QualityStatus>,
-    /// How many pods the revision that serves has.
+    /// The number of pods of the serving revision.
     #[serde(default)]
     pub replicas: i32,
-    /// How many of them are ready.
+    /// The number of these pods that are ready.
     #[serde(default)]
     pub ready_replicas: i32,
-    /// Selects these pods; for whatever scales the model.
+    /// The label selector of these pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub selector: Option<String>,
-    /// Where the model answers inside the cluster.
+    /// The URL of the model inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub url: Option<String>,
 }
 
-/// A revision that does not serve, and why.
+/// A refused revision.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedRevision {
     /// The revision.
     pub revision: String,
-    /// Why, in one word.
+    /// The reason, as one CamelCase word.
     pub reason: String,
     /// What is wrong, and what to do.
     pub message: String,
-    /// How often it was tried, where it may go better the next time.
+    /// The number of attempts, if another attempt may succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32")]
     pub attempts: Option<i32>,
-    /// When it is tried again without a change.
+    /// The time of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Time")]
     pub retry_after: Option<Time>,
-    /// The deadline that training did not meet: with another one it is tried again.
+    /// The deadline that training exceeded. Another deadline starts a new attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1))]
     pub deadline_seconds: Option<u32>,
 }
 
-/// The file that a model is kept in.
+/// The file of a trained model.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactStatus {
-    /// Its SHA-256, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// Its size.
+    /// The size of the file in bytes.
     pub bytes: i64,
 }
 
-/// How good a model is.
+/// The quality of a model.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QualityStatus {
-    /// What was measured.
+    /// The metric.
     pub metric: String,
     /// The value, with four decimals.
     pub value: String,
-    /// On how many rows.
+    /// The number of held-out rows.
     pub samples: i64,
 }

@@ -1,7 +1,4 @@
-//! What a manifest must not say, case by case: the laptop refuses what the API server would.
-//!
-//! Comes in: a good manifest and one edit. Goes out: the fault, word for word; for rules, the same as their CEL
-//! gives. Never: an API server; that the cluster agrees is shown by the tests that have one.
+//! Each case edits a valid manifest and expects one error. Errors of CEL rules must be those of the API server.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
@@ -117,25 +114,23 @@ fn a_field_that_does_not_exist_is_named() {
     check(
         "/spec/verzion",
         &json!("1"),
-        "spec.verzion: there is no such field; there are classes, features, paused, replicas, resources, retireSeconds, scheduling, train, version",
+        "spec.verzion: unknown field; known fields are classes, features, paused, replicas, resources, retireSeconds, scheduling, train, version",
     );
     check(
         "/spec/train/algorithm/randomForest/depth",
         &json!(3),
-        "spec.train.algorithm.randomForest.depth: there is no such field; there are bootstrap, maxDepth, maxFeatures, minSamplesLeaf, seed, trees",
+        "spec.train.algorithm.randomForest.depth: unknown field; known fields are bootstrap, maxDepth, maxFeatures, minSamplesLeaf, seed, trees",
     );
     check(
         "/spec/features/0",
         &json!({"name": "x", "minimum": 1}),
-        "spec.features[0].minimum: there is no such field; there are max, min, name",
+        "spec.features[0].minimum: unknown field; known fields are max, min, name",
     );
-    assert!(
-        faults(&edited("/metadata/nam", json!("x")))[0].starts_with("metadata.nam: there is no such field")
-    );
+    assert!(faults(&edited("/metadata/nam", json!("x")))[0].starts_with("metadata.nam: unknown field"));
 }
 
 #[test]
-fn what_is_required_is_told() {
+fn missing_fields_are_reported() {
     check("/spec/version", &Value::Null, "spec.version: is required");
     check("/spec/train", &Value::Null, "spec.train: is required");
     check("/spec/train/data", &Value::Null, "spec.train.data: is required");
@@ -149,7 +144,7 @@ fn what_is_required_is_told() {
 }
 
 #[test]
-fn what_has_the_wrong_kind_is_told_with_what_it_should_be() {
+fn a_value_of_the_wrong_type_is_reported_with_the_expected_type() {
     check("/spec", &json!([]), "spec: must be an object, but is a list");
     check(
         "/spec/version",
@@ -286,7 +281,7 @@ fn what_pods_need_is_checked_too() {
     check(
         "/spec/resources",
         &json!({"claims": []}),
-        "spec.resources.claims: there is no such field; there are limits, requests",
+        "spec.resources.claims: unknown field; known fields are limits, requests",
     );
     check(
         "/spec/scheduling",

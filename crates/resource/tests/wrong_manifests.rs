@@ -1,8 +1,6 @@
-//! Manifests with one fault each, and the words that whoever refuses them must say: without a cluster here, and by a
-//! real API server in the tests that have one.
+//! The manifests of `tests/golden/refusals` are refused with the text in their first line, `# refused: …`.
 //!
-//! Comes in: `tests/golden/refusals`, where the first line of a file is `# refused: ` and the words. Goes out: that
-//! each is refused with them, and by nothing else. Never: a fault that only one of both refuses.
+//! The e2e tests expect the same of a real API server.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 

@@ -1,7 +1,7 @@
-//! The admin port: liveness, readiness, metrics and the levels of the log, apart from the port that serves.
+//! The admin port: `/live`, `/ready`, `/metrics` and `/log`.
 //!
-//! Comes in: the process's readiness and its registry. Goes out: what they are. Never: a call to anything; a probe must
-//! not fail because something else is slow. Nor is anything changed by somebody outside the machine or pod.
+//! Handlers call no other process, so a probe does not fail because another process is slow. Only callers on the same machine
+//! or in the same pod can change the log filter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +38,10 @@ const FILTER_TIME: Duration = Duration::from_secs(10);
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether the levels of the log can be changed over the admin port.
+/// Whether the log filter can be changed over the admin port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogControl {
-    /// From the same machine or pod. Not where a proxy in front of the port makes every caller one of those.
+    /// By callers on the same machine or in the same pod. Unsafe behind a proxy that makes every caller one of them.
     Local,
     /// Not at all.
     Off,
@@ -54,11 +54,10 @@ impl LogControl {
     }
 }
 
-/// Serves the admin port in the background for as long as the process lives: probes and scrapes go on while
-/// requests drain, so nobody orders it to stop.
+/// Serves the admin port in the background until the process exits: probes and scrapes continue while requests drain.
 pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry, control: LogControl) {
     let options = ServeOptions {
-        // Not by those who answer requests: a probe must not wait behind them.
+        // Not on the worker threads: a probe must not wait for requests.
         workers: Workers::here(),
         connections: Connections::new(CONNECTIONS_MAX, &registry),
         timing: Timing::default(),
@@ -81,7 +80,7 @@ pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry, co
 
 /// `/live`, `/ready`, `/metrics` and `/log`.
 pub fn router(readiness: Readiness, registry: Registry, control: LogControl) -> Router {
-    // One at a time: with many models a scrape takes long, and more of them at once would take the processors away.
+    // One at a time: with many models a scrape takes long, and concurrent scrapes would use all CPUs.
     let scrapes = Arc::new(Semaphore::new(1));
     let change = move |peer, body| change_log(control, peer, body);
     Router::new()
@@ -101,13 +100,13 @@ fn log() -> Response {
 
 async fn change_log(control: LogControl, peer: Option<Extension<Peer>>, body: Body) -> Response {
     if control == LogControl::Off {
-        let how = "the levels of the log cannot be changed while this process runs: \
-                   start it with --log-control or CANOPY_LOG_CONTROL=true, or set RUST_LOG and start it again";
+        let how = "the log filter cannot be changed while this process runs: \
+                   start it with --log-control or CANOPY_LOG_CONTROL=true, or set RUST_LOG and restart it";
         return problem(StatusCode::FORBIDDEN, how);
     }
-    // Who may reach the port to scrape it may not silence the log, or fill a disk with it.
+    // A client that may scrape this port must not silence the log, or fill a disk with it.
     if !peer.is_some_and(|Extension(Peer(peer))| peer.ip().to_canonical().is_loopback()) {
-        let how = "the levels of the log are changed from the same machine or pod only, as kubectl port-forward does";
+        let how = "the log filter can only be changed from the same machine or pod, for example by kubectl port-forward";
         return problem(StatusCode::FORBIDDEN, how);
     }
     let filter = match timeout(FILTER_TIME, to_bytes(body, FILTER_MAX_BYTES)).await {

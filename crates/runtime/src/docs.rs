@@ -1,7 +1,6 @@
-//! The description of an API, and two ways to read it in a browser, without any outside host.
+//! Serves the OpenAPI description at `/openapi.json`, Swagger UI at `/docs` and `ReDoc` at `/redoc`, without external hosts.
 //!
-//! Comes in: a function that makes the description from the code. Goes out: `/openapi.json`, Swagger UI at
-//! `/docs` and `ReDoc` at `/redoc`. Never: the description's making before somebody asks for it, or twice.
+//! The description is built once, at the first request for it.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};

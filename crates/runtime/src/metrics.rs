@@ -1,7 +1,6 @@
-//! The registry of a process, and what every process measures of itself.
+//! The metrics registry of a process, and the metrics that all processes have.
 //!
-//! Comes in: collectors that each part registers. Goes out: Prometheus' text, or `OpenMetrics` with exemplars. Never:
-//! the name of a metric that belongs to one part; each declares its own in its `metrics` file.
+//! Metrics of one part are declared in that part.
 
 pub mod exemplars;
 mod openmetrics;
@@ -38,7 +37,7 @@ pub struct Registry {
     bodies: BodyBytes,
 }
 
-/// What is counted of the connections of a process, on all its ports.
+/// The metrics of the connections on all ports of a process.
 #[derive(Clone, Debug)]
 pub struct ConnectionFigures {
     /// Those that are open.
@@ -50,22 +49,22 @@ pub struct ConnectionFigures {
 impl Default for ConnectionFigures {
     fn default() -> Self {
         Self {
-            open: gauge("canopy_connections_open", "Connections that are open, on all ports."),
+            open: gauge("canopy_connections_open", "Open connections on all ports."),
             refused: counter(
                 "canopy_connections_refused_total",
-                "Connections refused since too many were open, in all or from one address.",
+                "Connections refused because too many were open, in total or from one address.",
             ),
         }
     }
 }
 
-/// What knows how many bytes of request bodies it holds.
+/// A holder of request bodies.
 pub(crate) trait HoldsBytes: Send + Sync + std::fmt::Debug {
     /// How many there are now.
     fn bytes(&self) -> usize;
 }
 
-/// The bytes of request bodies that a process holds, summed up when somebody asks.
+/// The bytes of request bodies in memory, summed at each scrape.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBytes {
     gauge: IntGauge,
@@ -74,13 +73,13 @@ pub(crate) struct BodyBytes {
 
 impl Default for BodyBytes {
     fn default() -> Self {
-        let help = "Bytes of request bodies that are held, from their arrival to their answer.";
+        let help = "Bytes of request bodies in memory, from their arrival to the end of their response.";
         Self { gauge: gauge("canopy_request_body_bytes", help), holders: Arc::default() }
     }
 }
 
 impl BodyBytes {
-    /// From now on what `holder` holds is told, too.
+    /// Includes the bytes of `holder` from now on.
     pub(crate) fn watch(&self, holder: Weak<dyn HoldsBytes>) {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner).push(holder);
     }
@@ -99,10 +98,10 @@ impl Collector for BodyBytes {
     }
 }
 
-/// Lines of the log that were dropped. A process has one log.
+/// Log lines that were dropped. A process has one log.
 pub fn log_lines_dropped() -> &'static IntCounter {
     static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-        let help = "Lines of the log that were dropped since standard error did not take them in time.";
+        let help = "Log lines dropped because standard error did not accept them in time.";
         counter("canopy_log_lines_dropped_total", help)
     });
     &DROPPED
@@ -124,7 +123,7 @@ impl Registry {
         Self::default()
     }
 
-    /// What is counted of connections; it is part of what is told where [`registry`] has made this one.
+    /// The metrics of connections; exported by registries of [`registry`].
     pub fn connections(&self) -> &ConnectionFigures {
         &self.connections
     }

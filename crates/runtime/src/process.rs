@@ -1,7 +1,6 @@
-//! The frame of a process: cryptography, logs, threads, and an end in order.
+//! Set-up and end of a process: TLS provider, logs, traces, threads, exit code.
 //!
-//! Comes in: the process's name and its work. Goes out: its exit code. Never: a runtime that is dropped while
-//! spans still wait.
+//! Waiting spans are exported before the process exits.
 
 use std::io;
 use std::process::ExitCode;
@@ -16,7 +15,7 @@ use crate::telemetry::Telemetry;
 const WORKERS_MAX: usize = 4;
 
 /// Runs `work`, which serves requests by `workers` threads (by default one per CPU, at most 4), and returns how it
-/// ended. The calling thread accepts connections and does what nobody waits for.
+/// ended. The calling thread accepts connections and does background work.
 pub fn serve<W, E>(service: &'static str, workers: Option<usize>, work: impl FnOnce(Workers) -> W) -> ExitCode
 where
     W: Future<Output = Result<ExitCode, E>>,
@@ -54,8 +53,7 @@ fn in_runtime<F: Future>(runtime: Runtime, work: F) -> F::Output {
     ended
 }
 
-/// What comes before the runtime and after it. What went wrong is told as a log line, since somebody else may be
-/// reading them.
+/// Set-up before the runtime and clean-up after it. Errors are log lines, so that log collectors get them.
 fn frame<E: std::fmt::Display>(
     service: &'static str,
     work: impl FnOnce() -> io::Result<Result<ExitCode, E>>,

@@ -1,7 +1,4 @@
-//! Whether a process should get traffic, and if not, why.
-//!
-//! Comes in: each part's word that it is ready, or what it waits for. Goes out: one answer for all. Never: a
-//! look at the parts; each says it itself.
+//! The readiness of a process: ready while all gates of its parts are open and no shutdown has begun.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +14,7 @@ struct State {
 }
 
 impl Readiness {
-    /// Ready, until a gate says otherwise.
+    /// Ready until a gate is closed.
     pub fn new() -> Self {
         Self::default()
     }
@@ -29,12 +26,12 @@ impl Readiness {
         gate
     }
 
-    /// The process is going away: never ready again.
+    /// Withdraws readiness for good, because the process is shutting down.
     pub fn leave(&self) {
         self.with(|state| state.leaving = true);
     }
 
-    /// Nothing, or why there should be no traffic.
+    /// Whether the process is ready, or the reasons why it is not.
     pub fn check(&self) -> Result<(), String> {
         self.with(|state| {
             if state.leaving {
@@ -51,7 +48,7 @@ impl Readiness {
     }
 }
 
-/// One part's say in the readiness of the process.
+/// The readiness of one part.
 #[derive(Clone, Debug)]
 pub struct ReadinessGate {
     readiness: Readiness,
@@ -75,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_ready_when_every_gate_is_open_and_it_stays() {
+    fn a_process_is_ready_while_all_gates_are_open_and_no_shutdown_has_begun() {
         let readiness = Readiness::new();
         assert_eq!(readiness.check(), Ok(()));
         let (model, store) = (readiness.gate("model", "loading"), readiness.gate("store", "opening"));

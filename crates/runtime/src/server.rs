@@ -1,7 +1,6 @@
-//! Serves a router on a socket until the order to stop, then drains: nothing that was accepted is lost.
+//! Serves a router over HTTP/1.1 and HTTP/2 without TLS until shutdown, then drains.
 //!
-//! Comes in: a listener and a router. Goes out: answers, over HTTP/1.1 and HTTP/2 without TLS. Never: a closed
-//! door while clients may still come; they are told to go elsewhere first.
+//! During the drain the listener stays open, and responses make clients close their connections.
 
 pub mod listen;
 pub mod workers;
@@ -28,46 +27,46 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::server::connection::Terms;
+use crate::server::connection::ConnectionOptions;
 pub use crate::server::connection::Timing;
 use crate::server::connections::Connections;
 use crate::server::host_check::AllowedHosts;
 use crate::server::workers::Workers;
 use crate::shutdown::Shutdown;
 
-/// How long to wait before accepting again when the process has no file descriptor left.
+/// Pause before the next accept after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How many clients at once are told that there are too many; others find the connection closed.
+/// How many refused clients at once get a response; for others the connection is closed.
 const REFUSED_WITH_WORDS: usize = 64;
 
-/// How a server serves and how it ends.
+/// The options of a server.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Who answers.
+    /// The threads that serve connections.
     pub workers: Workers,
-    /// How many connections there may be.
+    /// The limit of open connections.
     pub connections: Connections,
-    /// How long a connection may be quiet.
+    /// Time-outs of quiet connections.
     pub timing: Timing,
-    /// How long the door stays open after the order to stop: until every client has heard of it.
+    /// How long the listener stays open after shutdown began, so that every client can learn of it.
     pub drain: Duration,
-    /// How long requests that are in flight after that may take.
+    /// How long requests in flight may take after the drain.
     pub grace: Duration,
-    /// What a caller is told when the code that should have answered panicked.
+    /// The response to a request whose handler panicked.
     pub on_panic: fn() -> Response,
     /// The hosts that requests may name.
     pub hosts: AllowedHosts,
     /// The response to a request that names another host.
     pub on_wrong_host: fn() -> Response,
-    /// Whether a request says who sent it, as an extension [`Peer`]; it costs an allocation.
+    /// Whether requests have the extension [`Peer`], which costs an allocation.
     pub tells_peer: bool,
 }
 
-/// Who has opened the connection that a request came over.
+/// The remote address of the connection of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until the order to stop and returns when the last request is answered, or `grace` is over.
+/// Serves until shutdown, and returns when the last request has ended or `grace` is over.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: Shutdown) {
     let ServeOptions {
         workers,
@@ -82,7 +81,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     } = options;
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
     let refusals = Arc::new(Semaphore::new(REFUSED_WITH_WORDS));
-    let terms = Terms {
+    let connection_options = ConnectionOptions {
         on_panic,
         hosts,
         on_wrong_host,
@@ -96,11 +95,11 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     });
     loop {
         let (stream, peer) = tokio::select! {
-            // Out of this runtime: a worker's takes it in.
+            // Detached from this runtime, since a worker's runtime serves it.
             accepted = listener.accept() => match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    refused_by_system(&error).await;
+                    handle_accept_error(&error).await;
                     continue;
                 }
             },
@@ -111,7 +110,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             continue;
         };
         let router = if tells_peer { router.clone().layer(Extension(Peer(peer))) } else { router.clone() };
-        let served = connection::serve(stream, router, terms.clone());
+        let served = connection::serve(stream, router, connection_options.clone());
         workers.spawn(&tasks, async move {
             served.await;
             drop(open);
@@ -121,11 +120,14 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     closing.cancel();
     tasks.close();
     if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "gave up on requests that did not end in time");
+        tracing::warn!(
+            connections = tasks.len(),
+            "dropped connections that were still open after the grace period"
+        );
     }
 }
 
-/// Closes a connection that is one too many, after a word to the client if few are being told.
+/// Closes a connection beyond the limit, with a response unless too many are being refused.
 fn refuse(
     stream: net::TcpStream,
     max: usize,
@@ -133,7 +135,10 @@ fn refuse(
     tasks: &TaskTracker,
     refusals: &Arc<Semaphore>,
 ) {
-    tracing::warn!(max, "refused a connection: there are too many; see CANOPY_MAX_CONNECTIONS");
+    tracing::warn!(
+        max,
+        "refused a connection: the maximum is open; raise CANOPY_MAX_CONNECTIONS or add replicas"
+    );
     if let Ok(permit) = refusals.clone().try_acquire_owned() {
         workers.spawn(tasks, async move {
             connection::refuse(stream).await;
@@ -142,8 +147,8 @@ fn refuse(
     }
 }
 
-/// A client that left before it was accepted is nobody's fault; anything else is worth a line and a pause.
-async fn refused_by_system(error: &io::Error) {
+/// Logs a failed accept and pauses, unless the client disconnected before it was accepted.
+async fn handle_accept_error(error: &io::Error) {
     let left = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset];
     if !left.contains(&error.kind()) {
         tracing::error!(%error, "failed to accept a connection");
@@ -159,9 +164,9 @@ mod tests {
     #[tokio::test]
     async fn a_process_without_descriptors_waits_before_it_accepts_again() {
         const EMFILE: i32 = 24;
-        let refused = |error: io::Error| async move { refused_by_system(&error).await };
-        assert!(refused(io::Error::from_raw_os_error(EMFILE)).now_or_never().is_none(), "it pauses");
+        let refused = |error: io::Error| async move { handle_accept_error(&error).await };
+        assert!(refused(io::Error::from_raw_os_error(EMFILE)).now_or_never().is_none(), "it must pause");
         let left = io::Error::from(io::ErrorKind::ConnectionAborted);
-        assert!(refused(left).now_or_never().is_some(), "a client that has left is no reason to wait");
+        assert!(refused(left).now_or_never().is_some(), "a client that disconnected is no reason to pause");
     }
 }

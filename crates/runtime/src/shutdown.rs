@@ -1,7 +1,6 @@
-//! The order to stop: given once, heard by every part.
+//! Graceful shutdown: SIGTERM, SIGINT or a call withdraws readiness and notifies every part of the process.
 //!
-//! Comes in: SIGTERM, SIGINT, or a call. Goes out: readiness withdrawn at once, then the order. Never: an end
-//! of the process; each part ends by itself when it has finished.
+//! Each part ends by itself when it has finished. A second SIGINT ends the process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,22 +13,22 @@ use crate::readiness::Readiness;
 /// The exit code of a process that was interrupted before it had finished: 128 and the number of SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// The order to stop.
+/// A signal to all parts of a process that it is shutting down.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     readiness: Readiness,
     token: CancellationToken,
-    /// The same, for those who only look: the token has a lock, and every answer looks.
+    /// Whether `token` is cancelled; the token has a lock, and every response checks this.
     is_triggered: Arc<AtomicBool>,
 }
 
 impl Shutdown {
-    /// Nobody has ordered it yet.
+    /// Not triggered yet.
     pub fn new(readiness: Readiness) -> Self {
         Self { readiness, token: CancellationToken::new(), is_triggered: Arc::default() }
     }
 
-    /// Hears SIGTERM and SIGINT from now on.
+    /// Triggered by SIGTERM or SIGINT from now on.
     pub fn on_signals(readiness: Readiness) -> std::io::Result<Self> {
         let shutdown = Self::new(readiness);
         let (mut terminate, mut interrupt) =
@@ -47,19 +46,19 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Gives the order: `/ready` fails from this moment.
+    /// Begins the shutdown. `/ready` fails from now on.
     pub fn trigger(&self) {
         self.readiness.leave();
         self.is_triggered.store(true, Ordering::Release);
         self.token.cancel();
     }
 
-    /// Whether the order was given.
+    /// Whether the shutdown has begun.
     pub fn is_triggered(&self) -> bool {
         self.is_triggered.load(Ordering::Acquire)
     }
 
-    /// Returns when the order is given.
+    /// Waits until the shutdown begins.
     pub async fn triggered(&self) {
         self.token.cancelled().await;
     }

@@ -1,7 +1,7 @@
-//! Log lines and the export of traces. The only file that knows OpenTelemetry's SDK.
+//! Sets up log lines on standard error and the export of spans over OTLP.
 //!
-//! Comes in: `RUST_LOG`, `CANOPY_LOG_FORMAT` and the standard `OTEL_…` variables. Goes out: lines on standard
-//! error, spans to a collector. Never: an exporter, a thread or a span where no collector is configured.
+//! Configured by `RUST_LOG`, `CANOPY_LOG_FORMAT` and the standard `OTEL_…` variables. Without a collector there is no exporter,
+//! no export thread and no span.
 
 pub mod log_filter;
 pub mod log_limit;
@@ -29,11 +29,11 @@ use crate::telemetry::log_format::{CallsiteLimits, LimitedFormat};
 use crate::telemetry::log_queue::LogQueue;
 use crate::trace;
 
-/// How long spans that are still waiting may take to leave when the process ends.
+/// Time-out of exporting waiting spans when the process ends.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long log lines that are still waiting may take then.
+/// Time-out of writing waiting log lines when the process ends.
 pub const LINES_TIMEOUT: Duration = Duration::from_secs(1);
-/// What a process tells others about traces. Not what a collector wants to be sent with them: that may be a secret.
+/// The variables that a process passes on to others. OTLP headers are not passed on, because they may have a secret.
 const HANDED_ON: [&str; 4] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -68,11 +68,11 @@ pub enum TelemetryError {
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
     limits: CallsiteLimits,
-    // Dropped last, after the last words.
+    // Dropped last, so that lines of other destructors are written.
     _written: Written,
 }
 
-/// Has the log written when it is dropped, also where the process ends by a panic.
+/// Flushes the log on drop, also if the process ends by a panic.
 #[derive(Debug)]
 struct Written(LogQueue);
 
@@ -90,7 +90,7 @@ impl Telemetry {
         let limits = CallsiteLimits::default();
         let (logs, levels, lines) = logs(&limits)?;
         let logs = tracing_subscriber::registry().with(logs);
-        // Added only where spans go somewhere: a layer that is none has every span made.
+        // Added only with an exporter: any such layer makes the library create every span.
         if let Some(provider) = &provider {
             let traces = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer(service))
@@ -116,8 +116,8 @@ impl Telemetry {
         Ok(Self { provider, limits, _written: Written(lines) })
     }
 
-    /// Sends the spans that still wait, for at most a few seconds, and says which lines have been left out since the
-    /// last that said so. Blocks: call it after the runtime has ended.
+    /// Exports waiting spans, for at most [`FLUSH_TIMEOUT`], and logs how many lines were suppressed and not reported yet.
+    /// Blocks, so call it after the runtime has ended.
     pub fn stop(self) {
         if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown_with_timeout(FLUSH_TIMEOUT))
         {
@@ -127,11 +127,11 @@ impl Telemetry {
         if !suppressed.is_empty() {
             let count: u64 = suppressed.iter().map(|(_, count)| count).sum();
             let places: Vec<_> =
-                suppressed.iter().map(|(place, count)| format!("{count} of {place}")).collect();
+                suppressed.iter().map(|(place, count)| format!("{count} at {place}")).collect();
             tracing::warn!(
                 suppressed = count,
                 places = places.join(", "),
-                "lines were left out until the end"
+                "suppressed log lines that were not reported before"
             );
         }
     }
@@ -142,7 +142,7 @@ type Logs = Box<dyn Layer<Registry> + Send + Sync>;
 fn logs(limits: &CallsiteLimits) -> Result<(Logs, LogFilter, LogQueue), TelemetryError> {
     let chosen = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let (filter, levels) = LogFilter::reloadable(log_filter::parse(&chosen)?);
-    // Spans first: they are then never looked at again, whatever the levels are.
+    // Spans of traces are excluded first, so levels are not evaluated for them.
     let filter = filter_fn(|of| of.target() != trace::TARGET).and(filter);
     let pretty = match env::var("CANOPY_LOG_FORMAT").as_deref() {
         Ok("json") => false,
@@ -174,7 +174,7 @@ fn dropped_json(count: u64) -> String {
     format!(r#"{{"level":"WARN","message":"{DROPPED}","dropped":{count},"target":"{}"}}"#, module_path!())
 }
 
-/// Where traces go and which of them, as far as this process was told: what it tells the processes that it has started.
+/// The trace settings of this process, to pass on to processes that it creates.
 pub fn of_traces() -> Vec<(&'static str, String)> {
     HANDED_ON.into_iter().filter_map(|name| Some((name, set(name)?))).collect()
 }
@@ -218,13 +218,13 @@ fn exporting(service: &'static str) -> Result<Option<(SdkTracerProvider, Sampler
     Ok(Some((provider, sampler)))
 }
 
-/// What the sampler says before there is a span. None of the standard ones asks for more than the caller and the id.
+/// The decision of the sampler before a span exists. Standard samplers need only the parent and the trace id.
 fn keeps(sampler: &dyn ShouldSample, caller: Option<&opentelemetry::Context>, id: TraceId) -> bool {
     let said = sampler.should_sample(caller, id, "", &SpanKind::Server, &[], &[]);
     said.decision == SamplingDecision::RecordAndSample
 }
 
-/// Random ids, but for traces whose id was given before their first span: the sampler has decided by it.
+/// Random ids, except for traces whose id was sampled before their first span.
 #[derive(Debug, Default)]
 struct Ids(RandomIdGenerator);
 

@@ -1,8 +1,6 @@
-//! One trace per request: W3C trace context in and out, and the spans between.
+//! Spans of requests and their propagation by W3C trace context.
 //!
-//! Comes in: request headers. Goes out: a trace id for logs, headers for the next process, and spans where a
-//! collector is configured and the sampler keeps the trace. Never: a span that nobody will see; a request that is not
-//! kept carries no more than its trace id.
+//! A request whose trace is not sampled has no spans: only its trace id, for log lines and for the next process.
 
 use std::cell::Cell;
 use std::fmt;
@@ -23,33 +21,33 @@ pub const TARGET: &str = "canopy::trace";
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// How long the value of the first is.
+/// The length of a `traceparent` value.
 const TRACEPARENT_BYTES: usize = 55;
 
-/// Whether a trace of this id is kept whose caller, if any, is known by this context.
+/// Whether the trace with this id, and this parent if any, is sampled.
 type Keeps = Box<dyn Fn(Option<&Context>, TraceId) -> bool + Send + Sync>;
 
 /// Unset where no collector is configured.
 static KEEPS: OnceLock<Keeps> = OnceLock::new();
 
 thread_local! {
-    /// The id of the trace that the next span without a parent begins on this thread.
+    /// See [`next_id`].
     static BEGINS: Cell<Option<TraceId>> = const { Cell::new(None) };
 }
 
-/// From now on spans are made for requests whose traces are kept. The exporter's sampler must decide alike, and take the
-/// ids of new traces from [`next_id`].
+/// Creates spans for sampled requests from now on. The sampler of the exporter must decide the same, and new traces must
+/// have the ids of [`next_id`].
 pub fn keep_where(keeps: impl Fn(Option<&Context>, TraceId) -> bool + Send + Sync + 'static) {
-    // Whoever comes second is another exporter for the same process, which nobody starts.
+    // A second call would be a second exporter in one process, which does not exist.
     drop(KEEPS.set(Box::new(keeps)));
 }
 
-/// The id of the trace that a span begins which is made now, where it was given before the span.
+/// The trace id reserved for the next root span on this thread, if any.
 pub fn next_id() -> Option<TraceId> {
     BEGINS.take()
 }
 
-/// Which trace a request belongs to, and which span is the parent of what comes next.
+/// The trace of a request, and the parent of its next span.
 #[derive(Clone, Debug)]
 pub struct TraceContext {
     trace_id: TraceId,
@@ -59,7 +57,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The context a caller sent, or a new one that is not sampled: its id still ties log lines together.
+    /// The context of the headers, or a new context that is not sampled, whose id still correlates log lines.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         Self::sent(headers).unwrap_or_else(Self::minted)
     }
@@ -103,7 +101,7 @@ impl TraceContext {
         self.trace_id
     }
 
-    /// Whether the trace is kept somewhere, as far as is known here.
+    /// Whether the trace is sampled.
     pub fn is_sampled(&self) -> bool {
         self.sampled
     }
@@ -242,12 +240,12 @@ impl RequestSpan {
         Self { span, context }
     }
 
-    /// What the next process is told, and what log lines carry.
+    /// The context for the next process and for log lines.
     pub fn context(&self) -> &TraceContext {
         &self.context
     }
 
-    /// Says which model the span is about, and how many rows.
+    /// Records the model and the number of rows.
     pub fn model(&self, model: &str, version: &str, rows: usize) {
         if !self.span.is_disabled() {
             self.span.record("canopy.model", model);
@@ -256,8 +254,7 @@ impl RequestSpan {
         }
     }
 
-    /// Says how it ended: the HTTP status, if there was an answer, and one word where it failed through no fault of the
-    /// caller.
+    /// Records the HTTP status, if there was a response, and the error code of a failure that the caller did not cause.
     pub fn finish(&self, status: impl Into<Option<u16>>, failure: Option<&str>) {
         if !self.span.is_disabled() {
             if let Some(status) = status.into() {
@@ -270,7 +267,7 @@ impl RequestSpan {
         }
     }
 
-    /// Says that it was given up before it ended, which is no failure.
+    /// Records that it was cancelled, which is not a failure.
     pub fn cancel(&self) {
         if !self.span.is_disabled() {
             self.span.record("error.type", "cancelled");
@@ -319,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_context_is_handed_on_unchanged_where_there_is_no_collector() {
+    fn a_context_is_passed_on_unchanged_without_a_collector() {
         let sent = headers(&[(&TRACEPARENT, SENT), (&TRACESTATE, "vendor=1")]);
         let mut request = http::Request::post("/predict").body(()).unwrap().into_parts().0;
         request.headers = sent.clone();
@@ -332,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_host_and_port_are_told_apart() {
+    fn host_and_port_of_a_server_are_split() {
         let check = |server, host, port| assert_eq!(host_and_port(server), (host, port), "{server}");
         check("http://127.0.0.1:8001", "127.0.0.1", Some(8001));
         check("http://[::1]:80", "::1", Some(80));

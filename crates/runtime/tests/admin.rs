@@ -1,6 +1,4 @@
-//! The admin port and the API's pages, asked in process.
-//!
-//! Comes in: requests to routers. Goes out: what they answer. Never: a socket.
+//! The admin port and the API pages, called in process.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -29,7 +27,7 @@ async fn get(router: &Router, path: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn readiness_is_told_with_its_reason_and_liveness_does_not_depend_on_it() {
+async fn readiness_has_a_reason_and_liveness_does_not_depend_on_it() {
     let readiness = Readiness::new();
     let gate = readiness.gate("model demo", "training");
     let router = admin::router(readiness.clone(), metrics::registry("test").unwrap(), LogControl::Off);
@@ -56,7 +54,7 @@ async fn readiness_is_told_with_its_reason_and_liveness_does_not_depend_on_it() 
 }
 
 #[tokio::test]
-async fn the_levels_of_the_log_are_changed_from_this_machine_only() {
+async fn the_log_filter_can_be_changed_from_this_machine_only() {
     let router = admin::router(Readiness::new(), metrics::registry("test").unwrap(), LogControl::Local);
     let put = async |from: Option<&str>| {
         let mut request = Request::put("/log").body(Body::from("debug")).unwrap();
@@ -76,7 +74,7 @@ async fn the_levels_of_the_log_are_changed_from_this_machine_only() {
 }
 
 #[tokio::test]
-async fn the_levels_of_the_log_are_changed_by_nobody_where_that_is_switched_off() {
+async fn the_log_filter_cannot_be_changed_where_that_is_disabled() {
     let router = admin::router(Readiness::new(), metrics::registry("test").unwrap(), LogControl::Off);
     let mut request = Request::put("/log").body(Body::from("debug")).unwrap();
     request.extensions_mut().insert(Peer(SocketAddr::from(([127, 0, 0, 1], 1))));

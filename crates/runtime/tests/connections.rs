@@ -155,7 +155,7 @@ async fn a_connection_whose_long_answer_is_not_read_is_closed_over_both_protocol
 }
 
 #[tokio::test]
-async fn an_idle_connection_of_http2_is_told_to_go_and_one_that_says_nothing_after_the_preface_is_closed() {
+async fn an_idle_http2_connection_gets_goaway_and_one_that_sends_nothing_after_the_preface_is_closed() {
     let server = start(Timing { interval: SOON, idle_intervals: 2, ..NO_LIMIT }, 100).await;
     let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();

@@ -1,6 +1,4 @@
-//! How a server ends: over real sockets, with a drain.
-//!
-//! Comes in: requests. Goes out: what each client saw. Never: a wait for a time; only for what must happen.
+//! Draining and shutdown of a server, over real sockets.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -137,7 +135,7 @@ async fn a_request_in_flight_is_answered_after_the_door_is_closed() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_holds_nobody_up_for_longer_than_the_grace() {
+async fn a_request_that_does_not_end_delays_shutdown_by_the_grace_period_at_most() {
     let mut server = start(Duration::ZERO, Duration::from_millis(50)).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     ask(&mut stream, "/slow").await;
@@ -157,7 +155,7 @@ async fn a_panic_is_answered_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn http2_is_told_to_go_away_at_once_and_what_it_began_is_answered() {
+async fn http2_clients_get_goaway_at_once_and_their_requests_are_answered() {
     let mut server = start(Duration::from_secs(2), PATIENCE).await;
     let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();

@@ -116,7 +116,7 @@ async fn a_database_failure_is_a_503_and_other_routes_work() {
     for path in ["/api/users", "/api/users/1"] {
         let problem = gateway.get(path).await.problem(503, "store_unavailable");
         assert!(!problem.detail.contains("users"), "{}", problem.detail);
-        assert_eq!(problem.error, "The database cannot be reached");
+        assert_eq!(problem.error, "The database is unavailable");
     }
     assert_eq!(gateway.get("/api/test").await.status, 200);
 }

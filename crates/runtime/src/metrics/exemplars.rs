@@ -1,7 +1,6 @@
-//! Histograms of seconds that remember, in each bucket, the last request whose trace was kept.
+//! Histograms of seconds with an exemplar per bucket: the trace of the latest sampled request.
 //!
-//! Comes in: how long something took, and its trace. Goes out: a series of Prometheus, and exemplars beside it.
-//! Never: a cost for a request whose trace is not kept, but for the look at its flag; nor a wait for one that is.
+//! Recording an exemplar never blocks, and costs nothing for requests that are not sampled.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

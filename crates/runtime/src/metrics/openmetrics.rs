@@ -1,7 +1,6 @@
-//! The text format of `OpenMetrics` 1.0, which unlike Prometheus' own has room for exemplars.
+//! Writes metrics in the text format of `OpenMetrics` 1.0, which has exemplars, unlike Prometheus' own.
 //!
-//! Comes in: families of metrics, and exemplars. Goes out: text. Never: a metric by another name than in Prometheus'
-//! text, once Prometheus has read it.
+//! Prometheus stores the same names from both formats.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;

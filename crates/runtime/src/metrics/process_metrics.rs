@@ -1,7 +1,4 @@
-//! What a process measures of itself.
-//!
-//! Comes in: nothing. Goes out: `process_*`, as every exporter names them. Never: the processors' time in whole seconds, as
-//! the library counts it: at 1 % of a processor it would stand still for minutes.
+//! The `process_*` metrics. CPU time has a resolution below a second, unlike in the library's collector.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! How many bytes of request bodies a process holds at once, over all connections.
+//! Limits the bytes of request bodies in memory, over all connections of a process.
 //!
-//! Bodies are admitted before they are read. Small bodies have a share of their own, which each worker counts for itself: a
-//! request with a small body shares no counter with other workers, and large bodies cannot take the place of small ones.
+//! Bodies are admitted before they are read. Small bodies have a separate part of the limit, counted per worker: workers
+//! share no counter for them, and large bodies cannot displace them.
 //!
 //! Invariant: the bytes held are at most the limit.
 
@@ -14,20 +14,20 @@ use crate::metrics::{HoldsBytes, Registry};
 use crate::server::memory_limit;
 use crate::server::workers::worker_index;
 
-/// A body of a known length up to this is small.
+/// The maximum length of a small body.
 const SMALL: usize = 16 << 10;
 /// Counters of small bodies; workers beyond share them.
 const SHARDS: usize = 8;
 /// Workers among whom the part for small bodies is divided.
 const WORKERS: usize = 4;
-/// Which part of the limit is for small bodies: one in so many.
+/// The divisor of the limit for small bodies.
 const SMALL_PART: usize = 4;
-/// A body of numbers takes up to eight times its length until it is answered; that half of the memory is then left.
+/// The divisor of the process memory. A body of numbers takes up to eight times its length in memory, so this leaves half.
 const MEMORY_PART: usize = 16;
-/// The limit where nothing limits the memory of the process.
+/// The limit if the memory of the process is not limited.
 const DEFAULT_MAX: usize = 64 << 20;
 
-/// The bytes of bodies that a process holds.
+/// The limit and the counters.
 #[derive(Clone, Debug)]
 pub struct BodyMemory(Arc<Inner>);
 
@@ -44,12 +44,12 @@ struct Inner {
 #[repr(align(128))]
 struct Shard(AtomicUsize);
 
-/// There is no room for a body at the moment.
+/// The limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("as many bytes of requests are held as memory allows")]
+#[error("the limit of memory for request bodies is reached; try again later")]
 pub struct Full;
 
-/// The bytes of one body, counted until this is dropped.
+/// Counted bytes of one body, released on drop.
 #[derive(Debug)]
 pub struct Reservation {
     bodies: BodyMemory,
@@ -58,8 +58,8 @@ pub struct Reservation {
     bytes: usize,
 }
 
-/// How many bytes of bodies a process holds unless it is told otherwise: a sixteenth of the memory that its container
-/// may use, at most 64 MiB, and as many as one body may have.
+/// The default limit: a sixteenth of the memory limit of the container, at most 64 MiB, and at least enough for one body of
+/// `body_max` bytes.
 pub fn default_max(body_max: usize) -> usize {
     max_for(memory_limit::limit(), body_max)
 }
@@ -71,7 +71,7 @@ fn max_for(memory: Option<usize>, body_max: usize) -> usize {
 }
 
 impl BodyMemory {
-    /// Holds at most `max` bytes; `registry` tells how many there are.
+    /// A limit of `max` bytes. `registry` reports the bytes in use.
     pub fn new(max: usize, registry: &Registry) -> Self {
         let small = max / SMALL_PART;
         let bodies = Self(Arc::new(Inner {
@@ -85,8 +85,8 @@ impl BodyMemory {
         bodies
     }
 
-    /// Takes in a body of the length that it declares. A small one is counted whole, another one as it arrives
-    /// ([`Reservation::grow`]): who only declares a length takes no room from others.
+    /// Admits a body of the declared length. A small body is counted whole. Others are counted as they arrive
+    /// ([`Reservation::grow`]), so a declared length alone takes nothing from others.
     pub fn admit(&self, length: &SizeHint) -> Result<Reservation, Full> {
         let Inner { small, small_max, large, large_max } = &*self.0;
         let declared = usize::try_from(length.lower()).unwrap_or(usize::MAX);
@@ -123,7 +123,7 @@ impl HoldsBytes for Inner {
 }
 
 impl Reservation {
-    /// So many bytes have arrived; nothing to count where the whole body was counted before.
+    /// Counts bytes that have arrived, unless the whole body is counted already.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         if self.shard.is_some() {
             return Ok(());

@@ -1,7 +1,7 @@
 //! One connection from its first byte to its end, over HTTP/1.1 or HTTP/2 without TLS.
 //!
-//! Invariants: a connection that sends nothing, or sends too slowly, is closed; what is buffered for it is bounded; an
-//! answer that was given is read by a client that goes on sending, within limits.
+//! A connection that sends nothing, or too slowly, is closed. Its buffers are bounded. A client that is still sending when
+//! it gets an early response can read that response, within limits.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -33,32 +33,32 @@ use crate::server::socket::Socket;
 use crate::server::timeouts::{Activity, Finding, Watch};
 use crate::shutdown::Shutdown;
 
-/// What every HTTP/2 connection begins with.
+/// The first bytes of every HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How much is read to learn the protocol: mostly the whole request.
+/// How much is read to detect the protocol: usually the whole request.
 const FIRST_READ: usize = 1024;
 
-/// What hyper may buffer of a head, of a body and of an answer: each, on each connection of HTTP/1.
+/// hyper's limit for the buffers of head, body and response of an HTTP/1 connection, each.
 const BUFFER_MAX: usize = 64 << 10;
 
-/// Requests at once on a connection of HTTP/2.
+/// Concurrent requests on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
-/// What a client may send of one request before it has been read, and of all requests of a connection.
+/// Flow control windows: bytes that a client may send before they are read, per request and per connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 const FRAME_MAX: u32 = 16 << 10;
 const HEADERS_MAX: u32 = 16 << 10;
 const HEADER_TABLE: u32 = 4096;
-/// Streams that the client has reset and that were not taken up yet; those that were reset for its errors.
+/// Limits of streams that the client reset before they were accepted, and of streams reset because of its errors.
 const RESETS_MAX: usize = 20;
 const ERROR_RESETS_MAX: usize = 128;
-/// How often a client of HTTP/2 is asked whether it is still there, and how long it may take to say so.
+/// The interval of HTTP/2 pings, and the time-out of their responses.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a client that is answered early may send nothing before the connection is closed.
+/// Maximum pause between reads while the rest of a request is drained after an early response.
 const DRAIN_PAUSE: Duration = Duration::from_secs(2);
-/// How long writing an answer without hyper may take.
+/// Time-out of writing a response without hyper.
 const WRITE_TIME: Duration = Duration::from_secs(1);
 
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -66,21 +66,21 @@ const LONG_LINE: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncon
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 39\r\n\r\ntoo many connections; try again later\r\n";
 
-/// How long a connection may be quiet.
+/// Time-outs of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// Until its first byte.
     pub first_byte: Duration,
     /// From its first byte until it is clear which protocol it speaks.
     pub preface: Duration,
-    /// How often it is looked at. A head may take one to two intervals,
+    /// The interval of checks. The head of a request may take one to two intervals.
     pub interval: Duration,
-    /// and so many intervals, and at most one more, may pass without a request.
+    /// How many intervals, and at most one more, a connection may be idle.
     pub idle_intervals: u32,
 }
 
 impl Default for Timing {
-    /// A head has 15 to 30 seconds, an idle connection 75 to 90.
+    /// A head may take 15 to 30 seconds, and an idle connection is closed after 75 to 90.
     fn default() -> Self {
         Self {
             first_byte: Duration::from_secs(30),
@@ -91,9 +91,9 @@ impl Default for Timing {
     }
 }
 
-/// What all connections of a server share.
+/// The options that all connections of a server share.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct ConnectionOptions {
     pub(crate) on_panic: fn() -> Response,
     pub(crate) hosts: AllowedHosts,
     pub(crate) on_wrong_host: fn() -> Response,
@@ -110,21 +110,21 @@ enum Protocol {
 }
 
 /// Serves `stream` until it ends.
-pub(crate) async fn serve(stream: net::TcpStream, router: Router, terms: Terms) {
-    let Some(mut stream) = taken_in(stream) else { return };
+pub(crate) async fn serve(stream: net::TcpStream, router: Router, options: ConnectionOptions) {
+    let Some(mut stream) = into_tokio(stream) else { return };
     let first = tokio::select! {
         biased;
-        first = first_bytes(&mut stream, &terms.timing) => first,
-        () = terms.closing.cancelled() => None,
+        first = detect_protocol(&mut stream, &options.timing) => first,
+        () = options.closing.cancelled() => None,
     };
     let Some((protocol, first)) = first else { return };
     let (activity, is_http2) = (Arc::new(Activity::default()), protocol == Protocol::Http2);
     let answering = Arc::new(ConnectionService {
         router,
-        on_panic: terms.on_panic,
-        hosts: terms.hosts.clone(),
-        on_wrong_host: terms.on_wrong_host,
-        shutdown: terms.shutdown.clone(),
+        on_panic: options.on_panic,
+        hosts: options.hosts.clone(),
+        on_wrong_host: options.on_wrong_host,
+        shutdown: options.shutdown.clone(),
         activity: activity.clone(),
         is_http2,
     });
@@ -136,29 +136,29 @@ pub(crate) async fn serve(stream: net::TcpStream, router: Router, terms: Terms) 
     if is_http2 {
         let mut connection = pin!(http2().serve_connection(socket, service));
         let shut = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
-        told(&until_end(connection.as_mut(), shut, &activity, &terms, is_http2).await);
+        log_end(&until_end(connection.as_mut(), shut, &activity, &options, is_http2).await);
     } else {
         let mut connection = http1().serve_connection(socket, service);
         let shut = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
-        let end = until_end(Pin::new(&mut connection), shut, &activity, &terms, is_http2).await;
-        told(&end);
+        let end = until_end(Pin::new(&mut connection), shut, &activity, &options, is_http2).await;
+        log_end(&end);
         let stream = connection.into_parts().io.into_stream();
         // Seldom much, so it takes no room in the future of every connection.
         Box::pin(close(stream, end, &activity)).await;
     }
 }
 
-/// Refuses `stream`, since there are too many connections: with words where the client speaks HTTP/1.
+/// Refuses a connection beyond the limit, with a response if the client uses HTTP/1.
 pub(crate) async fn refuse(stream: net::TcpStream) {
-    let Some(mut stream) = taken_in(stream) else { return };
+    let Some(mut stream) = into_tokio(stream) else { return };
     let timing = Timing { first_byte: WRITE_TIME, preface: WRITE_TIME, ..Timing::default() };
-    if let Some((Protocol::Http1, _)) = first_bytes(&mut stream, &timing).await {
-        say(&mut stream, TOO_MANY).await;
+    if let Some((Protocol::Http1, _)) = detect_protocol(&mut stream, &timing).await {
+        write_last(&mut stream, TOO_MANY).await;
         drain(&mut stream, BUFFER_MAX, WRITE_TIME).await;
     }
 }
 
-fn taken_in(stream: net::TcpStream) -> Option<TcpStream> {
+fn into_tokio(stream: net::TcpStream) -> Option<TcpStream> {
     match TcpStream::from_std(stream) {
         Ok(stream) => {
             // Answers are small and written whole: waiting to fill a packet only adds delay.
@@ -172,8 +172,8 @@ fn taken_in(stream: net::TcpStream) -> Option<TcpStream> {
     }
 }
 
-/// What comes first, and the protocol that it is of; nothing where too little comes in time.
-async fn first_bytes(stream: &mut TcpStream, timing: &Timing) -> Option<(Protocol, Bytes)> {
+/// Reads the first bytes, and detects the protocol from them; `None` if they do not arrive in time.
+async fn detect_protocol(stream: &mut TcpStream, timing: &Timing) -> Option<(Protocol, Bytes)> {
     let mut bytes = Vec::with_capacity(FIRST_READ);
     let mut limit = Instant::now() + timing.first_byte;
     loop {
@@ -220,7 +220,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// How a connection came to its end.
+/// Why a connection ended.
 enum End {
     ByItself(hyper::Result<()>),
     SlowHead,
@@ -229,7 +229,7 @@ enum End {
 }
 
 enum Event {
-    /// Clients are to be told to go.
+    /// The client is to close the connection.
     GoAway,
     /// An interval is over.
     Look,
@@ -239,19 +239,19 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     shut: impl Fn(Pin<&mut C>),
     activity: &Activity,
-    terms: &Terms,
+    options: &ConnectionOptions,
     is_http2: bool,
 ) -> End {
-    // HTTP/2 has a word for "no new requests, but go on with these"; in HTTP/1 that is a header of each answer,
-    // and an idle connection must not be closed under a client that is about to use it.
+    // HTTP/2 has GOAWAY for "no new requests". HTTP/1 has only a header of the next response: an idle connection must
+    // not be closed while its client may be sending a request.
     let go_away = async {
         tokio::select! {
-            () = terms.closing.cancelled() => {},
-            () = async { terms.shutdown.triggered().await; activity.first_request().await }, if is_http2 => {},
+            () = options.closing.cancelled() => {},
+            () = async { options.shutdown.triggered().await; activity.first_request().await }, if is_http2 => {},
         }
         Event::GoAway
     };
-    let look = || -> BoxFuture<'_, Event> { sleep(terms.timing.interval).map(|()| Event::Look).boxed() };
+    let look = || -> BoxFuture<'_, Event> { sleep(options.timing.interval).map(|()| Event::Look).boxed() };
     // Polled when one has woken up, not whenever a byte comes: each look takes locks that all connections share.
     let mut events: FuturesUnordered<_> = iter::once(go_away.boxed()).chain([look()]).collect();
     let (mut watch, mut is_told) = (Watch::default(), false);
@@ -267,7 +267,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
             continue;
         }
         events.push(look());
-        match watch.look(activity, terms.timing.idle_intervals) {
+        match watch.look(activity, options.timing.idle_intervals) {
             Finding::Active => {}
             Finding::SlowHead => return End::SlowHead,
             Finding::Unread => return End::Unread,
@@ -281,22 +281,22 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
     }
 }
 
-fn told(end: &End) {
+fn log_end(end: &End) {
     match end {
         End::ByItself(Ok(())) => {}
         End::ByItself(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-        End::SlowHead => tracing::debug!("closed a connection whose request did not arrive in time"),
-        End::Unread => tracing::debug!("closed a connection whose client did not read its answers"),
+        End::SlowHead => tracing::debug!("closed a connection: the head of a request did not arrive in time"),
+        End::Unread => tracing::debug!("closed a connection: the client did not read its responses"),
         End::Idle => tracing::debug!("closed an idle connection"),
     }
 }
 
-/// Closes a connection of HTTP/1 so that what was answered last is read.
+/// Closes an HTTP/1 connection so that the client can read the last response.
 async fn close(mut stream: TcpStream, end: End, activity: &Activity) {
     match end {
-        End::SlowHead => say(&mut stream, SLOW_HEAD).await,
+        End::SlowHead => write_last(&mut stream, SLOW_HEAD).await,
         End::ByItself(Err(_)) if activity.is_line_too_long() => {
-            say(&mut stream, LONG_LINE).await;
+            write_last(&mut stream, LONG_LINE).await;
             drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await;
         }
         // hyper has answered what it could not parse.
@@ -308,15 +308,15 @@ async fn close(mut stream: TcpStream, end: End, activity: &Activity) {
     }
 }
 
-/// Writes an answer that hyper does not write, and that is the last one.
-async fn say(stream: &mut TcpStream, answer: &[u8]) {
-    // A client that is gone, or does not read, cannot be helped.
+/// Writes a last response without hyper.
+async fn write_last(stream: &mut TcpStream, answer: &[u8]) {
+    // Errors are ignored: the client disconnected or does not read.
     drop(timeout(WRITE_TIME, stream.write_all(answer)).await);
     drop(stream.shutdown().await);
 }
 
-/// Reads and drops what the client still sends. The system would reset a connection that is closed with bytes unread,
-/// and the client would lose the answer.
+/// Reads and discards what the client still sends. Closing a connection with unread bytes resets it, and the client would
+/// lose the response.
 async fn drain(stream: &mut TcpStream, most: usize, longest: Duration) {
     let reading = async {
         let (mut chunk, mut left) = (vec![0; BUFFER_MAX], most);
@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_without_hyper_has_its_length() {
+    fn responses_without_hyper_have_the_right_content_length() {
         for answer in [SLOW_HEAD, LONG_LINE, TOO_MANY] {
             let (head, body) = std::str::from_utf8(answer).unwrap().split_once("\r\n\r\n").unwrap();
             assert!(head.contains(&format!("content-length: {}", body.len())), "{head}: {}", body.len());

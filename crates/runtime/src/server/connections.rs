@@ -10,17 +10,17 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::metrics::{ConnectionFigures, Registry};
 
-/// Descriptors that are left for everything that is not a connection of a client: files, listeners, the database.
+/// File descriptors reserved for files, listeners and the database.
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// Each connection of a client may need a second descriptor, for the connection to a predictor.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// The cap is no higher than this unless a flag says so: an idle connection takes about 12 KiB.
+/// The highest default cap: an idle connection takes about 12 KiB.
 const DEFAULT_MAX: u64 = 8192;
-/// The cap is no lower than this unless a flag says so.
+/// The lowest default cap.
 const DEFAULT_MIN: u64 = 16;
 
-/// How many connections a process takes on one port, unless it is told otherwise: half of the descriptors that it may
-/// have, up to 8192.
+/// The default maximum of open connections on a port: half of the file descriptors that the process may have, at most
+/// 8192.
 pub fn default_max() -> usize {
     max_for(getrlimit(Resource::Nofile).current)
 }
@@ -41,11 +41,11 @@ struct Inner {
     max_per_peer: usize,
     figures: ConnectionFigures,
     // Locked when a connection opens and when it closes, never by a request.
-    open: Mutex<Reservation>,
+    open: Mutex<OpenCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Reservation {
+struct OpenCounts {
     all: usize,
     by_peer: HashMap<IpAddr, usize>,
 }
@@ -63,7 +63,7 @@ impl Connections {
         self.0.max
     }
 
-    /// Counts a connection that `peer` has opened, unless there are too many.
+    /// Counts a connection of `peer`, or refuses it if too many are open.
     pub(crate) fn admit(&self, peer: IpAddr) -> Option<Open> {
         let peer = network(peer);
         let mut held = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +100,7 @@ impl Drop for Open {
     }
 }
 
-/// What counts as one peer: an IPv4 address, or the /64 network of an IPv6 address, which one host may own whole.
+/// The unit that is counted as one peer: an IPv4 address, or the /64 network of an IPv6 address, which one host may own whole.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {

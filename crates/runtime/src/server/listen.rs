@@ -1,7 +1,4 @@
-//! Sockets to listen on: taken early, so that a taken port is told before any work is done.
-//!
-//! Comes in: an address, and the flag it came from. Goes out: a listener, or what to change. Never: a request;
-//! connections wait in the socket until somebody serves it.
+//! Binds listening sockets. Processes bind all of them before other work, so a port that is in use is reported at once.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! How much memory this process may use, as its container limits it.
+//! The memory limit of this process, from its cgroup.
 
 use std::fs;
 

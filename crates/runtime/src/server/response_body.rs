@@ -1,7 +1,7 @@
-//! Answers that are long: they are handed over in pieces, and what they hold is let go when the last piece was.
+//! Sends long response bodies in chunks and tracks their progress.
 //!
-//! hyper takes the next piece only where its buffers have room, so an answer that the client does not read keeps what it
-//! holds, and the connection can see that it makes no progress.
+//! hyper takes the next chunk only when its buffers have room. A response that the client does not read therefore keeps its
+//! memory reserved, and the connection can detect that it makes no progress.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! One request on a connection: from hyper's body to the router, and back to an answer that the client will read.
+//! Handles one request of a connection: from hyper's body to the router, and back to a response that the client can read.
 //!
-//! An answer may come before the body of its request was read (404, 413). HTTP/2 then keeps the stream open until a
-//! bounded part of the rest has been read; over HTTP/1 the connection is closed after the answer, see `connection`.
+//! A response may be ready before the request's body was read (404, 413). Over HTTP/2 the stream then stays open until a bounded
+//! part of the rest has been read; over HTTP/1 the connection is closed after the response, see `connection`.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;

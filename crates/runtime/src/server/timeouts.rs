@@ -1,30 +1,29 @@
-//! What has happened on a connection, counted without a clock, and whether it has been quiet for too long.
+//! Activity counters of a connection, and the time-outs that are detected from them.
 //!
-//! A request costs a few relaxed operations on memory that only its connection uses; a timer that fires seldom compares
-//! the counts (`Watch`).
+//! Requests update counters without reading a clock; a timer that fires seldom compares them ([`Watch`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
-/// How often in a row a head may be seen incomplete.
+/// At how many checks in a row a head may be incomplete.
 const HEAD_LOOKS: u32 = 2;
-/// How often in a row long answers may be seen without a piece that was taken.
+/// At how many checks in a row a long response may have made no progress.
 const UNREAD_LOOKS: u32 = 2;
 
-/// What has happened on a connection so far.
+/// The counters of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
-    /// Requests whose head has come.
+    /// Requests whose head was received.
     requests: AtomicU32,
-    /// Those that are being answered.
+    /// Requests in flight.
     in_flight: AtomicU32,
-    /// Times that bytes of answers were written.
+    /// Writes to the socket.
     writes: AtomicU32,
-    /// Long answers that were not handed over to their end.
+    /// Long responses that are not completely sent.
     unread: AtomicU32,
-    /// Pieces of them that were handed over.
+    /// Chunks of them that were sent.
     pieces: AtomicU32,
     /// HTTP/1: the request line of the current head has been read to its end.
     has_line: AtomicBool,
@@ -34,7 +33,7 @@ pub(crate) struct Activity {
     is_line_too_long: AtomicBool,
     /// The body of the last request was not read to its end.
     is_body_unread: AtomicBool,
-    /// Notified by each request until somebody has waited for it.
+    /// Notified by the first request.
     first_request: Notify,
 }
 
@@ -94,12 +93,12 @@ impl Activity {
     }
 }
 
-/// A long answer that was not handed over to its end.
+/// A long response that is not completely sent.
 #[derive(Debug)]
 pub(crate) struct Unread(Arc<Activity>);
 
 impl Activity {
-    /// A long answer is to be handed over; it is unread until the guard is dropped.
+    /// Counts a long response as unread until the guard is dropped.
     pub(crate) fn owes(this: &Arc<Self>) -> Unread {
         this.unread.fetch_add(1, Ordering::Relaxed);
         Unread(this.clone())
@@ -107,7 +106,7 @@ impl Activity {
 }
 
 impl Unread {
-    /// A piece was handed over.
+    /// Counts a chunk that was sent.
     pub(crate) fn progressed(&self) {
         self.0.pieces.fetch_add(1, Ordering::Relaxed);
     }
@@ -119,7 +118,7 @@ impl Drop for Unread {
     }
 }
 
-/// A request that is being answered.
+/// A request in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight<'a>(&'a Activity);
 
@@ -131,20 +130,20 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// What a look at a connection finds.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// It is in use, or was lately.
+    /// In use, or used recently.
     Active,
     /// The head of a request takes too long to arrive.
     SlowHead,
-    /// The client does not read the answers that it asked for.
+    /// The client does not read its responses.
     Unread,
     /// Nothing has happened for too long.
     Idle,
 }
 
-/// Looks at a connection every now and then.
+/// Checks a connection periodically.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     requests: u32,
@@ -156,7 +155,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// What there is to say now; a connection may be quiet for `idle_looks` looks.
+    /// Compares the counters with those of the last check; a connection may be quiet for `idle_looks` checks.
     pub(crate) fn look(&mut self, activity: &Activity, idle_looks: u32) -> Finding {
         let requests = activity.requests.load(Ordering::Relaxed);
         let writes = activity.writes.load(Ordering::Relaxed);
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_nobody_reads_ends_its_connection_and_one_that_is_read_slowly_does_not() {
+    fn an_unread_response_ends_its_connection_and_a_slowly_read_one_does_not() {
         let (activity, mut watch) = (Arc::new(Activity::default()), Watch::default());
         let unread = Activity::owes(&activity);
         for _ in 0..20 {

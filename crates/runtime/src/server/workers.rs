@@ -1,7 +1,6 @@
-//! The threads that answer requests: each drives its own connections, and shares none of them with the others.
+//! Worker threads. Each connection is served by one worker from its first request to its last.
 //!
-//! Comes in: connections. Goes out: each is served by one thread, from its first request to its last. Never: a
-//! connection that moves, nor two threads that wait for each other to answer one request.
+//! Workers share no connections, and no request waits for two workers.
 
 use std::cell::Cell;
 use std::io;
@@ -17,12 +16,12 @@ thread_local! {
     static PLACE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Which of the workers the caller's thread is, to pick what it shares with no other; 0 where it is none.
+/// The index of the current worker thread, for data that workers do not share; 0 on other threads.
 pub fn worker_index() -> usize {
     PLACE.get()
 }
 
-/// The threads that answer requests.
+/// The worker threads of a process.
 #[derive(Clone, Debug)]
 pub struct Workers(Arc<[Worker]>);
 
@@ -33,12 +32,12 @@ struct Worker {
 }
 
 impl Workers {
-    /// None of their own: connections are served by the runtime that this is called in.
+    /// No threads: connections are served by the current runtime.
     pub fn here() -> Self {
         Self(Arc::new([Worker::of(Handle::current())]))
     }
 
-    /// Serves a connection by the worker that has the fewest, in a task that `tracker` counts.
+    /// Serves a connection on the worker with the fewest connections, in a task of `tracker`.
     pub(crate) fn spawn<F>(&self, tracker: &TaskTracker, connection: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -82,7 +81,7 @@ impl Drop for Counted {
     }
 }
 
-/// Threads that are workers until they are told to end.
+/// Worker threads, which end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Threads {
     end: CancellationToken,
@@ -114,7 +113,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.end.cancel();
         for thread in self.threads.drain(..) {
-            // One that panicked has said so.
+            // A panic of the thread was logged.
             drop(thread.join());
         }
     }
@@ -127,7 +126,7 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     #[tokio::test]
-    async fn each_connection_is_served_by_the_worker_that_has_the_fewest() {
+    async fn a_connection_is_served_by_the_worker_with_the_fewest() {
         let (threads, workers) = Threads::start(3).unwrap();
         let tracker = TaskTracker::new();
         let (tell, mut told) = mpsc::unbounded_channel();

@@ -1,7 +1,6 @@
-//! Which lines of the log are written: told at the start, and again while the process runs.
+//! The filter of log lines, in the syntax of `RUST_LOG`. It can be replaced while the process runs.
 //!
-//! Comes in: a text as `RUST_LOG` has it. Goes out: the filter that is in force. Never: a filter of which a part could
-//! not be read, nor a cost for a line that is not written; what a place in the code may write is remembered there.
+//! A filter that has a malformed part is rejected as a whole.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -12,7 +11,7 @@ use tracing_subscriber::reload;
 
 static OF_PROCESS: OnceLock<LogFilter> = OnceLock::new();
 
-/// A text that is no filter, and which part of it.
+/// A malformed filter, with the malformed part.
 #[derive(Debug, thiserror::Error)]
 #[error("{part:?} is neither a level (off, error, warn, info, debug, trace) nor TARGET=LEVEL: {cause}")]
 pub struct FilterError {
@@ -20,45 +19,45 @@ pub struct FilterError {
     cause: ParseError,
 }
 
-/// Why the levels stayed as they were.
+/// Why the filter was not replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// The text is no filter.
+    /// The text is malformed.
     #[error(transparent)]
     Filter(#[from] FilterError),
-    /// The process does not log.
+    /// The process has no log.
     #[error("the process writes no log: {0}")]
     NoLog(#[from] reload::Error),
 }
 
-/// The levels of the process's log.
+/// The filter of the process's log.
 pub struct LogFilter {
     filter: reload::Handle<EnvFilter, Registry>,
 }
 
 impl LogFilter {
-    /// A filter that can be changed, and by what.
+    /// A layer with a filter, and the handle that replaces the filter.
     pub(crate) fn reloadable(filter: EnvFilter) -> (reload::Layer<EnvFilter, Registry>, Self) {
         let (layer, filter) = reload::Layer::new(filter);
         (layer, Self { filter })
     }
 
-    /// These are the levels of this process, unless it has some already.
+    /// Makes this the filter of the process, unless it has one already.
     pub(crate) fn install(self) {
         drop(OF_PROCESS.set(self));
     }
 
-    /// Those of this process, if it writes a log.
+    /// The filter of this process, if it has a log.
     pub fn of_process() -> Option<&'static Self> {
         OF_PROCESS.get()
     }
 
-    /// Makes `text` the filter from now on; an empty one is `info`.
+    /// Replaces the filter by `text`; empty text is `info`.
     pub fn change(&self, text: &str) -> Result<(), ChangeError> {
         let filter = parse(text)?;
         let (from, to) = (self.to_string(), filter.to_string());
-        // Before, so that who silences the log is seen as well.
-        tracing::warn!(from, to, "the levels of the log change");
+        // Logged before the change, so it is recorded even if the new filter drops it.
+        tracing::warn!(from, to, "changing the log filter");
         Ok(self.filter.reload(filter)?)
     }
 }
@@ -76,7 +75,7 @@ impl fmt::Debug for LogFilter {
     }
 }
 
-/// Reads a filter; an empty text is `info`.
+/// Parses a filter; empty text is `info`.
 pub(crate) fn parse(text: &str) -> Result<EnvFilter, FilterError> {
     let text = text.trim();
     for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -96,7 +95,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     #[test]
-    fn a_text_that_is_no_filter_is_told_with_the_part_that_is_wrong() {
+    fn an_error_names_the_malformed_part_of_a_filter() {
         let filter = |text: &str| parse(text).map(|filter| filter.to_string()).map_err(|e| e.to_string());
         assert_eq!(filter("").unwrap(), "info");
         assert_eq!(filter(" debug\n").unwrap(), "debug");
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_counts_from_then_on_and_a_wrong_text_changes_nothing() {
+    fn a_change_applies_to_later_lines_and_malformed_text_changes_nothing() {
         let (filter, levels) = LogFilter::reloadable(parse("info").unwrap());
         let lines = Lines::default();
         let writer = lines.clone();
@@ -144,6 +143,6 @@ mod tests {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let told = (1..=4).filter(|number| text.contains(&format!("told number={number}")));
         assert_eq!(told.collect::<Vec<_>>(), [2, 3], "{text}");
-        assert_eq!(text.matches("the levels of the log change").count(), 2, "{text}");
+        assert_eq!(text.matches("changing the log filter").count(), 2, "{text}");
     }
 }

@@ -1,7 +1,7 @@
-//! The queue of log lines between those who log and the stream that takes them.
+//! A bounded queue between threads that log and the stream that lines are written to.
 //!
-//! A worker that logs never waits for the stream. Lines that find the queue full are dropped, counted, and reported in one
-//! line as soon as the stream takes lines again.
+//! Logging never waits for the stream. Lines that do not fit are dropped and counted; one line reports their number once the
+//! stream accepts lines again.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_stream_stops_nobody_and_what_was_dropped_is_reported_once() {
+    fn a_stalled_stream_does_not_block_logging_and_dropped_lines_are_reported_once() {
         let (let_go, go_on) = channel();
         let (written, read) = sync_channel(3 * LINES_MAX);
         let report = |lost| format!("lost {lost}");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_logged_is_written_when_the_process_ends() {
+    fn queued_lines_are_written_when_the_process_ends() {
         let (written, read) = sync_channel(10);
         let (let_go, go_on) = channel();
         drop(let_go);
