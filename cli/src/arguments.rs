@@ -26,6 +26,7 @@ Examples:
   canopy up -f deploy/samples/iris.yaml
   canopy train -f deploy/samples/iris.yaml -o iris.canopy
   canopy predict --model iris.canopy --input flowers.csv
+  canopy inspect iris.canopy
 
 {EXIT_CODES}"))]
 pub(crate) struct Arguments {
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Up(UpArguments),
     Train(TrainArguments),
     Predict(PredictArguments),
+    Inspect(InspectArguments),
     /// Print the CustomResourceDefinition of PredictorModel
     #[command(after_help = "Example:\n  canopy crd | kubectl apply --server-side -f -")]
     Crd,
@@ -161,6 +163,22 @@ pub(crate) struct PredictArguments {
     /// Also print the probability of every class
     #[arg(long)]
     pub(crate) proba: bool,
+}
+
+/// Print what a model file is: its format, inputs, trees and outputs
+///
+/// Reads files of Canopy, LightGBM (text) and XGBoost (JSON and UBJ); docs/models.md has the list. A file that cannot be
+/// used is refused with the reason.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Example:
+  canopy inspect model.ubj
+
+{EXIT_CODES}"))]
+pub(crate) struct InspectArguments {
+    /// The model file; '-' is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// The format of a result.

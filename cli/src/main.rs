@@ -11,6 +11,7 @@ mod training;
 mod table;
 mod train;
 mod predict;
+mod inspect;
 mod up;
 
 use std::convert::Infallible;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         }
         Command::Train(arguments) => ended(train::train(&arguments)),
         Command::Predict(arguments) => ended(predict::predict(&arguments)),
+        Command::Inspect(arguments) => ended(inspect::inspect(&arguments)),
         Command::Crd => ended(definition::yaml().map_err(Into::into).and_then(|text| console::print(&text))),
         Command::Openapi { part } => ended(describe(part)),
     }

@@ -202,6 +202,11 @@ impl Artifact {
         Self::new(serde_json::from_str(&card)?, scaler, reference, Payload::of_forest(forest)?)
     }
 
+    /// What the model consists of, for people: how many trees and nodes.
+    pub fn size(&self) -> String {
+        self.payload.size()
+    }
+
     /// Writes it to a file, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), ArtifactError> {
         Ok(files::replace(path, &self.encode()?)?)
@@ -211,6 +216,11 @@ impl Artifact {
     pub fn read(path: &Path) -> Result<Self, ArtifactError> {
         Self::decode(&files::read(path, ARTIFACT_MAX_BYTES)?)
     }
+}
+
+/// Whether bytes begin as an artifact does.
+pub fn is_artifact(bytes: &[u8]) -> bool {
+    bytes.starts_with(&SIGNATURE)
 }
 
 fn checksum(format: u32, content: &[u8]) -> [u8; 32] {

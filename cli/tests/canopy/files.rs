@@ -220,3 +220,44 @@ fn a_reader_that_leaves_early_is_no_failure() -> Result<()> {
     assert_eq!((ended.status.code(), String::from_utf8(ended.stderr)?), (Some(0), String::new()));
     Ok(())
 }
+
+#[test]
+fn a_model_of_another_library_is_described() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/boosted");
+    let ended = run(&["inspect", &format!("{golden}/lightgbm_pandas.txt")], "")?;
+    let expected = "\
+format: LightGBM text
+inputs: 5: a, city (category: 4: Bern, New York, Oslo, Łódź), b, c, size (category: 3: 0, 10, 20)
+model: 6 trees, 78 nodes
+classes: 2: 0, 1
+";
+    assert_eq!((ended.code, ended.output.as_str()), (Some(0), expected));
+    let ended = run(&["inspect", &format!("{golden}/xgboost_quantile.ubj")], "")?;
+    assert!(ended.output.starts_with("format: XGBoost UBJ\ninputs: 5: input 0, input 1,"), "{ended:?}");
+    assert!(ended.output.ends_with("values: 2: prediction_0, prediction_1\n"), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_refused_with_the_reason() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/library");
+    let file = format!("{golden}/xgb_gblinear_REFUSE.json");
+    let ended = run(&["inspect", &file], "")?;
+    let expected = format!(
+        "error: model {file} is refused: XGBoost JSON file, gradient_booster: booster `gblinear` is not supported: \
+         train with booster gbtree or dart\n"
+    );
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(3), expected.as_str()));
+    Ok(())
+}
+
+#[test]
+fn a_model_of_canopy_is_described() -> Result<()> {
+    let folder = Folder::new()?;
+    let model = trained(&folder, &[])?;
+    let ended = run(&["inspect", &model], "")?;
+    let words =
+        ["format: Canopy\nname: iris\n", "inputs: 4: sepal_length, ", " trees, ", "classes: 3: setosa, "];
+    assert!(ended.code == Some(0) && words.iter().all(|word| ended.output.contains(word)), "{ended:?}");
+    Ok(())
+}

@@ -34,6 +34,7 @@ fn help_says_how_a_command_is_used_and_how_it_ends() -> Result<()> {
         ),
         ("train", &["canopy train -f ", "native", "linfa", "\n  3  a model was refused"]),
         ("predict", &["canopy predict --model ", "header"]),
+        ("inspect", &["canopy inspect ", "XGBoost"]),
         ("crd", &["kubectl apply"]),
         ("openapi", &["canopy openapi gateway"]),
     ] {

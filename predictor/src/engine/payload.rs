@@ -57,6 +57,15 @@ impl Payload {
         }
     }
 
+    /// What the model consists of, for people.
+    pub fn size(&self) -> String {
+        match self {
+            Self::Trees(ensemble) => {
+                format!("{} trees, {} nodes", ensemble.raw().trees.len(), ensemble.nodes())
+            }
+        }
+    }
+
     /// The engine, ready for rows.
     pub fn engine(&self) -> Box<dyn Engine> {
         match self {

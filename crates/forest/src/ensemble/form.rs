@@ -230,6 +230,11 @@ impl Ensemble {
         self.0.outputs
     }
 
+    /// How many nodes all trees have.
+    pub fn nodes(&self) -> usize {
+        self.0.trees.iter().map(Vec::len).sum()
+    }
+
     /// The parts.
     pub fn raw(&self) -> &RawEnsemble {
         &self.0

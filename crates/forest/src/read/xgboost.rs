@@ -20,7 +20,7 @@ use document::{Document, Learner, Trees};
 /// Reads a `.json` file.
 pub fn read_json(bytes: &[u8], limits: &Limits) -> Result<ImportedModel, ReadError> {
     let document = Limits::check("bytes", bytes.len(), limits.bytes).and_then(|()| {
-        // The parser refuses more than 128 levels.
+        // The parser has a limit of 128 levels, and skips what is not in the document without recursion.
         serde_json::from_slice(bytes).map_err(|error| Problem::malformed(error.to_string()))
     });
     import(document, Format::XgboostJson, limits)

@@ -5,3 +5,4 @@
 mod golden;
 mod lightgbm;
 mod xgboost;
+mod hostile;
