@@ -79,7 +79,7 @@ fn training_reports_what_was_found_on_the_rows_held_out() -> Result<()> {
     let report: Vec<_> = ended.output.lines().collect();
     assert_eq!(report[0], "class       precision  recall  rows");
     assert!(report[1].starts_with("setosa "), "{report:?}");
-    assert_eq!(report[4], "accuracy 0.9667 of 30 rows held out");
+    assert_eq!(report[4], "accuracy 0.9667 on 30 held-out rows");
     assert!(report[6].starts_with(&format!("wrote {model}: ")), "{report:?}");
     assert!(ended.errors.ends_with("training iris 100/100 trees\n"), "{}", ended.errors);
 
@@ -118,7 +118,7 @@ fn a_refused_model_is_not_written() -> Result<()> {
     let model = folder.argument("iris.canopy");
     let ended = run(&["train", "-f", "-", "-o", &model], &IRIS.replace("min: \"0.9\"", "min: 1"))?;
     assert_eq!((ended.code, ended.output.as_str()), (Some(3), ""));
-    let expected = "error: model iris is refused: gate_missed: accuracy 0.9667 of 30 samples is below 1\n";
+    let expected = "error: model iris is refused: gate_missed: accuracy 0.9667 on 30 held-out rows is below the minimum 1\n";
     assert!(ended.errors.ends_with(expected), "{}", ended.errors);
     assert!(!folder.path("iris.canopy").exists(), "a model was written");
     Ok(())

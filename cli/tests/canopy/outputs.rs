@@ -124,7 +124,7 @@ fn warnings_about_a_table_are_reported_with_the_model() -> Result<()> {
     let text = manifest(&format!("Unnamed: 0,x,y\n{rows}"), "");
     let ended = run(&["train", "-f", "-", "-o", &folder.argument("t"), "--output", "json"], &text)?;
     let warning = "warning: t: column \"Unnamed: 0\" has a different whole number in each of 200 rows, so it looks like \
-                   an id: a model cannot learn from it what holds for new rows; take it out of the data\n";
+                   an id: its values do not carry over to new rows; remove it from the data\n";
     assert!(ended.errors.contains(warning), "{}", ended.errors);
     let told: serde_json::Value = serde_json::from_str(&ended.output)?;
     assert_eq!(told["warnings"][0]["kind"], "LooksLikeAnId");

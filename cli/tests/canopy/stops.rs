@@ -56,7 +56,7 @@ async fn refused_models_are_named_and_none_is_served() -> Result<()> {
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(
         lines[0],
-        "error: model iris is refused: gate_missed: accuracy 0.9667 of 30 samples is below 1"
+        "error: model iris is refused: gate_missed: accuracy 0.9667 on 30 held-out rows is below the minimum 1"
     );
     assert!(
         lines[1].starts_with("model rose is refused: data_invalid: ") && lines[1].contains("big"),

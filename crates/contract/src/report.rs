@@ -107,8 +107,8 @@ impl fmt::Display for Warning {
         match kind {
             WarningKind::LooksLikeAnId => write!(
                 f,
-                "column {name:?} has a different whole number in each of {count} rows, so it looks like an id: a model \
-                 cannot learn from it what holds for new rows; take it out of the data"
+                "column {name:?} has a different whole number in each of {count} rows, so it looks like an id: its \
+                 values do not carry over to new rows; remove it from the data"
             ),
             WarningKind::LooksLikeAQuantity => write!(
                 f,
@@ -117,8 +117,8 @@ impl fmt::Display for Warning {
             ),
             WarningKind::ClassNotJudged => write!(
                 f,
-                "class {name:?} was not judged: it has {count} row, and none could be held out; the quality says \
-                 nothing about it"
+                "class {name:?} was not evaluated: it has {count} row, so none could be held out, and \
+                 the quality does not include it"
             ),
             WarningKind::ValuesMadeEqual => write!(
                 f,
@@ -187,8 +187,8 @@ mod tests {
         let warning = Warning::new(WarningKind::ClassNotJudged, "a\u{1b}", 1);
         assert_eq!(
             warning.to_string(),
-            "class \"a\\u{1b}\" was not judged: it has 1 row, and none could be held out; the quality says nothing \
-             about it"
+            "class \"a\\u{1b}\" was not evaluated: it has 1 row, so none could be held out, and the quality \
+             does not include it"
         );
     }
 
