@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::up::local_models::TrainedModel;
 
-/// What is where.
+/// The addresses of the gateway and the models.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
     gateway: String,
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_says_what_is_where_and_what_to_try() {
+    fn a_summary_has_the_addresses_and_an_example() {
         let served = |model: &str, port: u16, row: &[f64]| Served {
             model: model.to_owned(),
             version: "1.0".to_owned(),

@@ -25,7 +25,7 @@ fn lines(output: &str) -> Result<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn a_model_in_a_file_answers_as_the_served_one_does() -> Result<()> {
+async fn a_model_in_a_file_and_a_served_model_predict_the_same() -> Result<()> {
     let folder = Folder::new()?;
     let model = trained(&folder, &[])?;
     // The columns in another order, with one that is no feature.
@@ -72,7 +72,7 @@ async fn a_model_in_a_file_answers_as_the_served_one_does() -> Result<()> {
 }
 
 #[test]
-fn training_reports_what_was_found_on_the_rows_held_out() -> Result<()> {
+fn training_reports_the_evaluation_on_the_held_out_rows() -> Result<()> {
     let folder = Folder::new()?;
     let model = folder.argument("iris.canopy");
     let ended = run(&["train", "-f", "-", "-o", &model], IRIS)?;
@@ -96,7 +96,7 @@ fn training_reports_what_was_found_on_the_rows_held_out() -> Result<()> {
 }
 
 #[test]
-fn linfa_trains_another_model_that_is_good_too() -> Result<()> {
+fn linfa_trains_a_different_model_of_similar_quality() -> Result<()> {
     let folder = Folder::new()?;
     let native = std::fs::read(trained(&folder, &[])?)?;
     let linfa = trained(&folder, &["--trainer", "linfa"])?;
@@ -207,7 +207,7 @@ fn a_file_that_is_not_a_model_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_failure() -> Result<()> {
+fn a_closed_pipe_is_not_an_error() -> Result<()> {
     let folder = Folder::new()?;
     let (model, input) = (trained(&folder, &[])?, folder.argument("flowers.csv"));
     let table = IRIS.split_once("iris.csv: |\n").map(|(_, table)| table).unwrap_or_default();

@@ -38,7 +38,7 @@ async fn train(manifest: String) -> Result<Ended> {
 }
 
 #[tokio::test]
-async fn a_table_on_another_machine_trains_and_serves_as_one_in_the_manifest() -> Result<()> {
+async fn a_downloaded_table_gives_the_same_model_as_one_in_the_manifest() -> Result<()> {
     let (_machine, uri) = machine("200 OK", &table()?).await?;
     let manifest = model(&uri, &artifact::digest(table()?.as_bytes()))?;
     let ended = train(manifest.clone()).await?;

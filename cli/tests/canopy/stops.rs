@@ -1,4 +1,4 @@
-//! `canopy up` that does not come up, or goes down: what it says and the code it ends with.
+//! `canopy up` that fails or is stopped: its output and its exit code.
 
 use std::net::TcpListener;
 
@@ -126,7 +126,7 @@ async fn a_signal_ends_it_with_exit_code_0() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_answered_before_the_end() -> Result<()> {
+async fn a_request_in_flight_is_answered_before_the_process_ends() -> Result<()> {
     let folder = Folder::new()?;
     let mut up = Up::start(&folder.path("data"), &[]).await?;
     let address = up.gateway("").replace("http://", "");
@@ -204,7 +204,7 @@ async fn a_data_folder_is_used_by_one_process_at_a_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn it_is_alive_but_not_ready_while_it_trains_and_can_be_stopped() -> Result<()> {
+async fn while_it_trains_it_is_alive_not_ready_and_can_be_stopped() -> Result<()> {
     let folder = Folder::new()?;
     let long = DEMO
         .replace("samples: 1000, features: 4", "samples: 100000, features: 100")

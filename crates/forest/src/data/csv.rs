@@ -183,7 +183,7 @@ mod tests {
             format!("a,{},class\n", "b".repeat(129)),
             "column 2 of the header has a name of 129 characters, but at most 128 are allowed",
         );
-        check_error("a,class,a\n", "column \"a\" is in the header twice: give each column a name of its own");
+        check_error("a,class,a\n", "column \"a\" is in the header twice: give each column a unique name");
         let missing = "target column \"class\" is not in the header, which has";
         for (header, rest) in [
             ("a,b,\u{1b}[1m", "\"a\", \"b\", \"\\u{1b}[1m\": name one of these"),

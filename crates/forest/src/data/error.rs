@@ -69,7 +69,7 @@ pub enum DataError {
         characters: usize,
     },
     /// Two columns have the same name.
-    #[error("{column} is in the header twice: give each column a name of its own")]
+    #[error("{column} is in the header twice: give each column a unique name")]
     DuplicateColumn {
         /// The second of them.
         column: Column,
