@@ -51,6 +51,23 @@ struct Families {
     upstream_duration: SecondsVec,
 }
 
+fn discovery_endpoints() -> Result<IntGaugeVec, Error> {
+    IntGaugeVec::new(
+        Opts::new(
+            "canopy_gateway_discovery_endpoints",
+            "Endpoints in use, of models that were discovered by DNS and used recently.",
+        ),
+        &["model", "model_namespace", "version"],
+    )
+}
+
+fn feedback_rows() -> Result<IntCounterVec, Error> {
+    IntCounterVec::new(
+        Opts::new("canopy_feedback_total", "Rows with feedback, by whether the prediction was correct."),
+        &["model", "model_namespace", "version", "result"],
+    )
+}
+
 impl Metrics {
     /// Registers the metrics.
     pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
@@ -86,21 +103,12 @@ impl Metrics {
             &["model", "model_namespace", "version"],
         )?;
         let in_flight = IntGauge::new("canopy_gateway_requests_in_flight", "Requests in progress.")?;
-        let endpoints = IntGaugeVec::new(
-            Opts::new(
-                "canopy_gateway_discovery_endpoints",
-                "Endpoints in use, of models that were discovered by DNS and used recently.",
-            ),
-            &["model", "model_namespace", "version"],
-        )?;
+        let endpoints = discovery_endpoints()?;
         let records_dropped = IntCounter::new(
             "canopy_gateway_records_dropped_total",
             "Predictions that were not recorded because the database did not keep up.",
         )?;
-        let feedback = IntCounterVec::new(
-            Opts::new("canopy_feedback_total", "Rows with feedback, by whether the prediction was correct."),
-            &["model", "model_namespace", "version", "result"],
-        )?;
+        let feedback = feedback_rows()?;
         registry.register(Box::new(records_dropped.clone()))?;
         registry.register(Box::new(feedback.clone()))?;
         registry.register(Box::new(endpoints.clone()))?;

@@ -1,4 +1,4 @@
-//! The routes of the public API and their OpenAPI description. Each module below handles one resource.
+//! The routes of the public API and their `OpenAPI` description. Each module below handles one resource.
 
 mod alive;
 mod models;
@@ -39,7 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The OpenAPI description of the routes.
+/// The `OpenAPI` description of the routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     described().into_openapi()
 }

@@ -67,9 +67,9 @@ pub struct Settings {
     #[arg(long, env = "CANOPY_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<usize>,
 
-    /// Database for predictions and users: sqlite://PATH for one gateway (the file is created if missing);
-    /// mysql://USER:PASSWORD@HOST/NAME or postgres://USER:PASSWORD@HOST/NAME for several. Without it predictions are not recorded,
-    /// and /api/users returns a fixed list
+    /// Database for predictions and users: `sqlite://PATH` for one gateway (the file is created if missing);
+    /// `mysql://USER:PASSWORD@HOST/NAME` or `postgres://USER:PASSWORD@HOST/NAME` for several. Without it predictions are not
+    /// recorded, and /api/users returns a fixed list
     #[arg(long, env = "CANOPY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 

@@ -21,7 +21,7 @@ use crate::apply::children::{ApplyResult, apply};
 use crate::apply::cluster::Cluster;
 use crate::backoff::{Backoff, BackoffPolicy};
 use crate::caches::stores::Stores;
-use crate::children;
+use crate::children::{self, Children};
 use crate::labels::REVISION;
 use crate::metrics::{Metrics, ReconcileOutcome, ReconcileTimer};
 use crate::pod::template::PredictorRuntime;
@@ -157,14 +157,9 @@ async fn reconcile_model(
         ApplyResult::default()
     } else {
         let children = children::build(&desired, &observed, &decided, context.callers.as_ref());
-        match Box::pin(apply(&context.cluster, &desired, children)).await {
-            Ok(applied) => applied,
-            Err(ApplyError::Blocked(diagnosis)) => {
-                ApplyResult { blocked: vec![diagnosis], ..ApplyResult::default() }
-            }
-            // The model will be deleted with its namespace.
-            Err(ApplyError::NamespaceTerminating) => return Ok(finish_settled(timer)),
-            Err(ApplyError::Call(error)) => return Err(error),
+        match apply_children(&context.cluster, &desired, children).await? {
+            Some(applied) => applied,
+            None => return Ok(finish_settled(timer)),
         }
     };
     observed.lost = std::mem::take(&mut applied.lost);
@@ -204,15 +199,41 @@ async fn reconcile_model(
 
     let is_blocked = is_source_forbidden || matches!(outcome, ApplyOutcome::Blocked(_));
     let blocked_requeue = is_blocked.then_some(BLOCKED_REQUEUE_DELAY);
-    let by_time = [
-        rollout.requeue_after(&desired, now),
-        refusal_policy::requeue_after(&desired, &observed, now),
-        progress::requeue_after(&desired, &observed, now),
-        pod_replacement::requeue_after(&observed, now),
-        reach::requeue_after(&observed),
+    let by_time = requeue_after(&desired, &observed, &rollout, now);
+    Ok([by_time, blocked_requeue, applied.retry_after].into_iter().flatten().min())
+}
+
+/// The time until the next reconcile that no event triggers.
+fn requeue_after(
+    desired: &DesiredState,
+    observed: &ObservedState,
+    rollout: &Rollout,
+    now: Timestamp,
+) -> Option<Duration> {
+    let delays = [
+        rollout.requeue_after(desired, now),
+        refusal_policy::requeue_after(desired, observed, now),
+        progress::requeue_after(desired, observed, now),
+        pod_replacement::requeue_after(observed, now),
+        reach::requeue_after(observed),
     ];
-    let next = by_time.into_iter().chain([blocked_requeue, applied.retry_after]);
-    Ok(next.flatten().min())
+    delays.into_iter().flatten().min()
+}
+
+/// Applies the children of a model. `None` if its namespace is being deleted: the model will be deleted with it.
+async fn apply_children(
+    cluster: &Cluster,
+    desired: &DesiredState,
+    children: Children,
+) -> Result<Option<ApplyResult>, CallError> {
+    match Box::pin(apply(cluster, desired, children)).await {
+        Ok(applied) => Ok(Some(applied)),
+        Err(ApplyError::Blocked(diagnosis)) => {
+            Ok(Some(ApplyResult { blocked: vec![diagnosis], ..ApplyResult::default() }))
+        }
+        Err(ApplyError::NamespaceTerminating) => Ok(None),
+        Err(ApplyError::Call(error)) => Err(error),
+    }
 }
 
 /// Ends a reconcile that changes nothing until the next event.

@@ -115,10 +115,11 @@ pub fn get(kind: &str, namespace: &str, name: &str) -> Result<Value> {
 pub fn list(kind: &str, namespace: Option<&str>, selector: &str) -> Result<Vec<Value>> {
     let selector = selector.replace('=', "%3D").replace(',', "%2C").replace('!', "%21");
     let path = format!("{}?labelSelector={selector}", path(kind, namespace)?);
-    match call(&Method::GET, &path, None)?["items"].take() {
-        Value::Array(items) => Ok(items),
-        other => bail!("GET {path}: expected a list, got {other}"),
+    let mut found = call(&Method::GET, &path, None)?;
+    if let Value::Array(items) = found["items"].take() {
+        return Ok(items);
     }
+    bail!("GET {path}: expected a list, got {found}")
 }
 
 /// The names of a list's objects.
@@ -128,8 +129,8 @@ pub fn names(objects: &[Value]) -> Vec<String> {
 
 /// Changes an object by a JSON merge patch.
 pub fn patch(kind: &str, namespace: &str, name: &str, patch: &Value) -> Result<Value> {
-    let path = format!("{}/{name}", path(kind, Some(namespace))?);
-    call(&Method::PATCH, &path, Some(("application/merge-patch+json", patch)))
+    let object = format!("{}/{name}", path(kind, Some(namespace))?);
+    call(&Method::PATCH, &object, Some(("application/merge-patch+json", patch)))
 }
 
 /// Creates an object.

@@ -13,9 +13,9 @@ pub async fn with_cleanup<T>(
 ) -> Result<T> {
     let outcome = AssertUnwindSafe(test).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-        Err(anyhow!("the test panicked: {text}"))
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+        Err(anyhow!("the test panicked: {message}"))
     });
     match (outcome, cleanup().await) {
         (outcome, Ok(())) => outcome,

@@ -113,14 +113,18 @@ impl fmt::Display for Finding {
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax(error) => match error.without_snippet() {
-                serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+            Self::Syntax(error) => {
+                let error = error.without_snippet();
+                if let serde_saphyr::Error::DuplicateMappingKey { key, location } = error {
                     let (line, column) = (location.line(), location.column());
                     let key = key.as_deref().unwrap_or("a key");
-                    write!(f, "line {line} column {column}: {key} is given twice in one object; remove one")
+                    return write!(
+                        f,
+                        "line {line} column {column}: {key} is given twice in one object; remove one"
+                    );
                 }
-                other => other.fmt(f),
-            },
+                error.fmt(f)
+            }
             Self::Faults(findings) => {
                 let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
                 f.write_str(&lines.join("\n"))

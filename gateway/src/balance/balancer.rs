@@ -75,7 +75,7 @@ impl Balancer {
             UpstreamError::DeadlineExceeded { .. } if endpoint.has_answered_since() => {}
             UpstreamError::NotReady(_) | UpstreamError::DeadlineExceeded { .. } => self.eject(endpoint, now),
             UpstreamError::Failed(_) if endpoint.outlier.record_invalid_response() => {
-                self.eject(endpoint, now)
+                self.eject(endpoint, now);
             }
             // The endpoint refuses at once, so it would always have the fewest requests in flight.
             UpstreamError::Overloaded => endpoint.latency.observe(1, OVERLOADED_LATENCY, now),

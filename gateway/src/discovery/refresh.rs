@@ -46,7 +46,7 @@ impl EndpointRefresh {
                     // A truncated response has a random part of the endpoints; those that it omits may still exist.
                     Resolution::SomeEndpoints(..) => balancer.add(addresses),
                     Resolution::Endpoints(..) | Resolution::NoneReady | Resolution::Unknown => {
-                        balancer.replace(addresses)
+                        balancer.replace(addresses);
                     }
                 }
                 // A TTL of 0 must not cause a storm of queries.

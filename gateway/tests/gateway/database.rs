@@ -1,4 +1,4 @@
-//! Users in a SQLite database.
+//! Users in an `SQLite` database.
 
 use std::path::Path;
 

@@ -83,7 +83,7 @@ async fn send(address: SocketAddr, request: &str) -> String {
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
-    send(address, &format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")).await
+    send(address, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 
 async fn predict(address: SocketAddr, body: &str) -> String {
     let request = format!(
-        "POST /api/predict HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {}\r\n\
+        "POST /api/predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\
          traceparent: 00-{TRACE_ID}-b7ad6b7169203331-00\r\n\r\n{body}",
         body.len()
     );
@@ -299,7 +299,7 @@ async fn predict(address: SocketAddr, body: &str) -> String {
 async fn predict_on(client: &mut BufReader<TcpStream>) -> String {
     let body = r#"{"features":[1,2,0,0]}"#;
     let request = format!(
-        "POST /api/predict HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /api/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     client.write_all(request.as_bytes()).await.unwrap();

@@ -70,19 +70,19 @@ pub fn is_up_to_date(desired: &Value, live: &Value) -> bool {
 pub fn removals(desired: &Value, live: &Value) -> Vec<Value> {
     let mut operations = Vec::new();
     if let (Some(desired), Some(live)) = (desired.get("spec"), live.get("spec")) {
-        remove_additions(desired, live, "spec", "/spec".to_owned(), &mut operations);
+        remove_additions(desired, live, "spec", "/spec", &mut operations);
     }
     operations
 }
 
 /// Compares the values at `path`, whose last key is `key`.
-fn remove_additions(desired: &Value, live: &Value, key: &str, path: String, operations: &mut Vec<Value>) {
+fn remove_additions(desired: &Value, live: &Value, key: &str, path: &str, operations: &mut Vec<Value>) {
     match (desired, live) {
         (Value::Object(desired), Value::Object(live)) => {
             for (key_of_field, value) in live {
                 let path = format!("{path}/{}", key_of_field.replace('~', "~0").replace('/', "~1"));
                 match desired.get(key_of_field).filter(|desired| !desired.is_null()) {
-                    Some(desired) => remove_additions(desired, value, key_of_field, path, operations),
+                    Some(desired) => remove_additions(desired, value, key_of_field, &path, operations),
                     None if ATOMIC_MAPS.contains(&key) || is_forbidden(key_of_field, value) => {
                         operations.push(json!({"op": "remove", "path": path}));
                     }
@@ -96,7 +96,7 @@ fn remove_additions(desired: &Value, live: &Value, key: &str, path: String, oper
             match partners.filter(|_| live.len() <= desired.len()) {
                 Some(partners) => {
                     for (index, (desired, live)) in partners.into_iter().zip(live).enumerate() {
-                        remove_additions(desired, live, "", format!("{path}/{index}"), operations);
+                        remove_additions(desired, live, "", &format!("{path}/{index}"), operations);
                     }
                 }
                 None => operations.push(json!({"op": "replace", "path": path, "value": desired})),

@@ -1,4 +1,4 @@
-//! Reduces watched objects to what is read of them, before they are stored.
+//! Removes unused fields from watched objects before they are cached.
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use crate::state;
 
-/// A tree of values takes several times the memory of its text.
+/// Replaces the data by its JSON text: parsed values take several times the memory of their text.
 pub fn compact_data(controller_revision: &mut ControllerRevision) {
     let RawExtension(data) = &mut controller_revision.data;
     *data = Value::String(data.to_string());
 }
 
-/// A pod's spec follows from its Deployment; which containers there are tells it from a pod that others made.
+/// Reduces a pod's spec to the names of its containers, which distinguish it from a pod that the operator's Deployments
+/// did not create.
 pub fn trim_pod_spec(pod: &mut Pod) {
     let names = |containers: &[Container]| {
         let named =
@@ -29,7 +30,7 @@ pub fn trim_pod_spec(pod: &mut Pod) {
     });
 }
 
-/// Reduces a slice to the names of the pods that are ready endpoints.
+/// Reduces a slice to the pod names of its ready endpoints.
 pub fn trim_slice(slice: &mut EndpointSlice) {
     let endpoints = slice.endpoints.get_or_insert_default();
     endpoints.retain(state::is_ready);

@@ -169,7 +169,7 @@ mod tests {
                 "peer 1 of metrics must have namespaceSelector, podSelector or both, or else ipBlock alone";
             assert_eq!(why(&format!(r#"{{"metrics": [{{"podSelector": {{}}}}, {text}]}}"#)), expected);
         }
-        for (text, told) in [
+        for (text, expected) in [
             (r#"{"predict": [{"podSelector": {"matchLables": {"a": "b"}}}]}"#, "unknown field `matchLables`"),
             (r#"{"predict": [{"podselector": {}}]}"#, "unknown field `podselector`"),
             (r#"{"predicts": []}"#, "unknown field `predicts`"),
@@ -177,7 +177,7 @@ mod tests {
             ("", "EOF"),
         ] {
             let why = why(text);
-            assert!(why.starts_with("must be JSON with lists of peers") && why.contains(told), "{why}");
+            assert!(why.starts_with("must be JSON with lists of peers") && why.contains(expected), "{why}");
         }
     }
 }

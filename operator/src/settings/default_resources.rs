@@ -87,14 +87,14 @@ mod tests {
 
     #[test]
     fn unknown_or_missing_keys_are_refused() {
-        for (text, told) in [
+        for (text, expected) in [
             (r#"{"prepare": {}}"#, "missing field `serve`"),
             (r#"{"prepare": {"limit": {}}, "serve": {}}"#, "unknown field `limit`"),
             (r#"{"prepare": {}, "serve": {}, "train": {}}"#, "unknown field `train`"),
             ("2Gi", "expected an object with the members prepare and serve"),
         ] {
             let why = text.parse::<DefaultResources>().unwrap_err().to_string();
-            assert!(why.starts_with("must be JSON") && why.contains(told), "{why}");
+            assert!(why.starts_with("must be JSON") && why.contains(expected), "{why}");
         }
     }
 }

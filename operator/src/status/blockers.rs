@@ -39,8 +39,9 @@ fn unreachable(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
     let revision = inputs.observed.selected.as_deref()?;
     let service = inputs.desired.name.endpoints_service();
     let message = format!(
-        "Service {service} has no ready endpoint although pods of revision {revision} are ready, so gateways do not find \
-         the model: see kubectl get endpointslices, and whether kube-controller-manager, which writes them, runs"
+        "Service {service} has no ready endpoint although pods of revision {revision} are ready, so gateways cannot \
+         discover them; check that kube-controller-manager, which writes EndpointSlices, is running, and list them with: \
+         kubectl get endpointslices --selector kubernetes.io/service-name={service}"
     );
     let is_lost = inputs.desired.replicas > 0 && inputs.observed.reach == Reach::Lost;
     is_lost.then(|| Diagnosis::new(Reason::NoEndpoints, message))

@@ -73,8 +73,8 @@ impl<'a> StatusInputs<'a> {
         self.selects(&self.desired.name.endpoints_service(), revision)
     }
 
-    /// Whether gateways find a pod of the revision that their Service selects. While Kubernetes may still be at work on
-    /// its endpoints, what `was` said before is left as it is.
+    /// Whether gateways can discover a pod of the revision that their Service selects. During the grace period for its
+    /// endpoints the previous value, `was`, is kept.
     pub fn is_reached(&self, was: bool) -> bool {
         match self.observed.reach {
             Reach::Reached => true,

@@ -1,7 +1,8 @@
-//! Whether gateways find the pods that serve, as the `EndpointSlice`s of their Service show it.
+//! Whether gateways can discover the serving pods: compares ready pods with the `EndpointSlice`s of their Service.
 //!
-//! Kubernetes needs a moment from a ready pod or a changed selector to the endpoint, so only a lack that lasts counts.
-//! Since when it lasts is kept in memory: a restart only begins that moment anew, and what the status says already stays.
+//! Kubernetes writes endpoints some time after a pod becomes ready or a selector changes, so missing endpoints count only
+//! after a grace period. Its start is kept in memory: a restarted operator begins the period anew, unless the status has
+//! the reason `NoEndpoints` already.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,15 +18,16 @@ use crate::reason::Reason;
 use crate::rollout::revisions::remaining;
 use crate::state::{ObservedState, Reach};
 
-/// How long Kubernetes may take from a ready pod to its endpoint.
+/// The longest time that Kubernetes may take to write the endpoint of a ready pod.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Since when each model whose ready pods are no endpoints has been so, by its uid.
+/// When each gap began: a time during which pods of a model are ready and none of them is an endpoint. The key is the
+/// uid of the model.
 #[derive(Debug, Default)]
 pub struct EndpointGaps(Mutex<HashMap<String, Timestamp>>);
 
 impl EndpointGaps {
-    /// Whether gateways find a pod of the model `name`.
+    /// Whether gateways can discover a pod of the model `name`. Records when a gap began, and removes it when it ended.
     pub fn reach(
         &self,
         model: &PredictorModel,
@@ -43,19 +45,19 @@ impl EndpointGaps {
         if left.is_zero() || is_known(model) { Reach::Lost } else { Reach::Awaited(left) }
     }
 
-    /// How many models there are.
+    /// The number of models with a gap.
     pub fn len(&self) -> usize {
         self.all().len()
     }
 
-    /// Whether there is none.
+    /// Whether no model has a gap.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Forgets models that are gone.
-    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.all().retain(|uid, _| is_there(uid));
+    /// Removes models that no longer exist.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.all().retain(|uid, _| exists(uid));
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<String, Timestamp>> {
@@ -63,23 +65,25 @@ impl EndpointGaps {
     }
 }
 
-/// How long until the answer may be another though nothing happens.
+/// The rest of the grace period, after which the result changes without an event of a watch.
 pub fn requeue_after(observed: &ObservedState) -> Option<Duration> {
     if let Reach::Awaited(left) = observed.reach { Some(left) } else { None }
 }
 
-/// Whether pods of the revision that the Service selects are ready, and none of them is an endpoint. Endpoints of pods
-/// that are gone do not count.
+/// Whether pods of the revision that the Service selects are ready, and none of them is an endpoint. Endpoints of deleted
+/// pods do not count.
 fn lacks_endpoints(uid: &str, name: &ModelName, observed: &ObservedState) -> bool {
     let Some(selector) = observed.selectors.get(&name.endpoints_service()) else { return false };
-    // A selector that others changed is repaired, and reported as such.
+    // A selector that was changed outside the operator is repaired and reported separately.
     let intact = selector.get(REVISION).filter(|revision| *selector == pods_of_revision(uid, revision));
-    let Some(seen) = intact.and_then(|revision| observed.revisions.get(revision)) else { return false };
-    let mut ready = seen.pods.iter().filter(|pod| pod.ready).peekable();
+    let Some(observed_revision) = intact.and_then(|revision| observed.revisions.get(revision)) else {
+        return false;
+    };
+    let mut ready = observed_revision.pods.iter().filter(|pod| pod.ready).peekable();
     ready.peek().is_some() && !ready.any(|pod| observed.endpoints.contains(&pod.name))
 }
 
-/// Whether an earlier pass has said so, perhaps of another process.
+/// Whether the status has the reason already. An earlier process may have written it.
 fn is_known(model: &PredictorModel) -> bool {
     let conditions = model.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|condition| condition.reason == Reason::NoEndpoints.as_str())

@@ -42,24 +42,27 @@ async fn the_result_is_the_same_whichever_write_fails_and_the_model_always_serve
     let events = undisturbed.cluster().events.len();
     let writes = undisturbed.cluster().writes.len() + events;
     assert!(writes > 30, "{writes}");
-    for at in 0..writes {
+    for (at, has_effect) in (0..writes).flat_map(|at| [(at, false), (at, true)]) {
         let harness = Harness::new(SYNTHETIC);
         harness.cluster().fails_after_writes = Some(at);
+        harness.cluster().failed_write_has_effect = has_effect;
         let (harness, end) = live(harness).await;
-        assert_eq!(end, expected, "write {at} failed: {:#?}", harness.cluster().writes);
-        assert_eq!(harness.switches, 2, "write {at} failed");
+        let failed = format!("write {at} failed, with effect: {has_effect}");
+        assert_eq!(end, expected, "{failed}: {:#?}", harness.cluster().writes);
+        assert_eq!(harness.switches, 2, "{failed}");
     }
 }
 
 #[tokio::test]
 async fn another_operator_continues_after_a_crash_at_any_write() {
     // The worst case: the operator ends after the first write of a switch.
-    for at in 0..12 {
+    for (at, has_effect) in (0..12).flat_map(|at| [(at, false), (at, true)]) {
         let mut harness = Harness::new(SYNTHETIC);
         harness.settle().await;
         let old = harness.target_revision();
         harness.edit_spec(|spec| spec["version"] = "1.1".into());
         harness.cluster().fails_after_writes = Some(at);
+        harness.cluster().failed_write_has_effect = has_effect;
         for _ in 0..8 {
             drop(harness.reconcile().await);
             let failed = harness.cluster().fails_after_writes.is_none();
@@ -71,9 +74,13 @@ async fn another_operator_continues_after_a_crash_at_any_write() {
         harness.cluster().fails_after_writes = None;
         harness.restart_operator("predictor:2");
         harness.settle().await;
-        assert_eq!(harness.selected_by("iris"), Some(harness.target_revision()), "write {at}");
-        assert_eq!(harness.selected_by("iris-pods"), Some(harness.target_revision()), "write {at}");
-        assert_eq!(harness.revisions()[&old], (2, 2), "write {at}");
-        assert_eq!(harness.switches, 1, "write {at}");
+        assert_eq!(harness.selected_by("iris"), Some(harness.target_revision()), "write {at}, {has_effect}");
+        assert_eq!(
+            harness.selected_by("iris-pods"),
+            Some(harness.target_revision()),
+            "write {at}, {has_effect}"
+        );
+        assert_eq!(harness.revisions()[&old], (2, 2), "write {at}, {has_effect}");
+        assert_eq!(harness.switches, 1, "write {at}, {has_effect}");
     }
 }

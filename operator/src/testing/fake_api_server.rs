@@ -150,14 +150,16 @@ impl FakeCluster {
         let not_found = || failure(StatusCode::NOT_FOUND, "NotFound", &absent);
         if *method == Method::GET {
             self.reads.push(format!("{} {}", key.0, key.2));
-            let found = self.objects.get(&key).cloned();
-            return found.map_or_else(not_found, |object| (StatusCode::OK, object));
+            return self.objects.get(&key).cloned().map_or_else(not_found, |object| (StatusCode::OK, object));
         }
         if key.0 == "leases" {
             return self.lease(method, key, body);
         }
         if self.fails_after_writes == Some(0) {
             self.fails_after_writes = None;
+            if self.failed_write_has_effect {
+                drop(self.answer(method, path, kind, body));
+            }
             return failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &key);
         }
         self.fails_after_writes = self.fails_after_writes.map(|writes| writes - 1);
@@ -165,22 +167,16 @@ impl FakeCluster {
             && matches!(*method, Method::POST | Method::PATCH)
             && !self.objects.contains_key(&key)
         {
-            self.writes.push(format!("refused {} {}", key.0, key.2));
-            let (status, mut body) = failure(StatusCode::FORBIDDEN, "Forbidden", &key);
-            body["details"] = json!({"causes": [{"reason": "NamespaceTerminating"}]});
-            return (status, body);
+            return self.refuse_in_terminating_namespace(&key);
         }
         match (method.as_str(), sub) {
             ("POST", _) => {
-                let (kind, reason, note) = (&body["type"], &body["reason"], &body["note"]);
-                self.events.push(format!("{kind} {reason} {note}").replace('"', ""));
+                self.record_event(&body, "");
                 (StatusCode::CREATED, body)
             }
             // Kube's recorder counts a repeated Event in its series.
             ("PATCH", None) if key.0 == "events" => {
-                let (kind, reason, note) = (&body["type"], &body["reason"], &body["note"]);
-                let count = &body["series"]["count"];
-                self.events.push(format!("{kind} {reason} {note} (x{count})").replace('"', ""));
+                self.record_event(&body, &format!(" (x{})", body["series"]["count"]));
                 (StatusCode::OK, body)
             }
             ("PATCH", Some("status")) => (StatusCode::OK, self.patch_status(key, kind, &body)),
@@ -211,8 +207,20 @@ impl FakeCluster {
                 self.writes.push(format!("delete {} {}", key.0, key.2));
                 self.remove(&key).map_or_else(not_found, |object| (StatusCode::OK, object))
             }
-            (method, sub) => panic!("nobody told this API server what {method} {path} {sub:?} is"),
+            (method, sub) => panic!("this API server does not implement {method} {path} {sub:?}"),
         }
+    }
+
+    fn refuse_in_terminating_namespace(&mut self, key: &Key) -> (StatusCode, Value) {
+        self.writes.push(format!("refused {} {}", key.0, key.2));
+        let (status, mut body) = failure(StatusCode::FORBIDDEN, "Forbidden", key);
+        body["details"] = json!({"causes": [{"reason": "NamespaceTerminating"}]});
+        (status, body)
+    }
+
+    fn record_event(&mut self, event: &Value, repeats: &str) {
+        let (kind, reason, note) = (&event["type"], &event["reason"], &event["note"]);
+        self.events.push(format!("{kind} {reason} {note}{repeats}").replace('"', ""));
     }
 
     fn patch_status(&mut self, key: Key, kind: &str, body: &Value) -> Value {
@@ -239,7 +247,7 @@ impl FakeCluster {
                 (StatusCode::OK, self.store(key, body))
             }
             (_, Some(_)) => failure(StatusCode::CONFLICT, "Conflict", &key),
-            (method, None) => panic!("nobody told this API server what {method} of a Lease is"),
+            (method, None) => panic!("unknown request: {method} of a Lease"),
         }
     }
 
@@ -311,7 +319,7 @@ fn operated(mut object: Value, operations: &Value) -> Option<Value> {
             }
             "replace" => parent[&last] = operation["value"].clone(),
             "remove" => drop(parent.as_object_mut().unwrap().remove(&last).unwrap()),
-            other => panic!("nobody told this API server what {other} is"),
+            other => panic!("unknown JSON patch operation: {other}"),
         }
     }
     Some(object)

@@ -48,13 +48,15 @@ pub(crate) struct FakeCluster {
     pub(crate) events: Vec<String>,
     /// Number of writes before one fails.
     pub(crate) fails_after_writes: Option<usize>,
+    /// Whether that write takes effect although it fails, as when its response is lost.
+    pub(crate) failed_write_has_effect: bool,
     /// Injected faults.
     pub(crate) injected_faults: Vec<InjectedFault>,
     /// Plural, field and value that a webhook sets on each apply.
     pub(crate) webhook: Option<(&'static str, &'static str, Value)>,
     /// Last applied manifest of each object.
     pub(crate) applied: BTreeMap<Key, Value>,
-    /// Whether the controllers that write EndpointSlices have stopped.
+    /// Whether the controllers that write `EndpointSlice`s have stopped.
     pub(crate) has_no_endpoints_controller: bool,
     /// The namespace is being deleted; nothing can be created in it.
     pub(crate) is_namespace_terminating: bool,
@@ -74,6 +76,7 @@ impl FakeCluster {
             lists: Vec::new(),
             events: Vec::new(),
             fails_after_writes: None,
+            failed_write_has_effect: false,
             injected_faults: Vec::new(),
             webhook: None,
             applied: BTreeMap::new(),
@@ -168,7 +171,7 @@ impl FakeCluster {
     /// Writes the `EndpointSlice` of a Service, with the labels of both.
     fn publish(&mut self, key: &Key) {
         let service = self.objects[key].clone();
-        // One of somebody else's may have none.
+        // A Service of another owner may have no selector.
         let Some(selector) = service["spec"]["selector"].as_object().cloned() else { return };
         let pods = self.objects.iter().filter(|((kind, namespace, _), pod)| {
             let labels = &pod["metadata"]["labels"];

@@ -58,8 +58,8 @@ pub(crate) struct Harness {
     pub(crate) cluster: Arc<Mutex<FakeCluster>>,
     writers: Writers,
     context: Context,
-    /// The revision that was selected at the last check.
-    selected: Option<String>,
+    /// The revision that each Service selected at the last check.
+    selected: BTreeMap<&'static str, String>,
     /// Number of switches to another revision.
     pub(crate) switches: usize,
     /// Delays after failed reconciles.
@@ -70,7 +70,8 @@ impl Harness {
     pub(crate) fn new(manifest: &str) -> Self {
         let cluster = Arc::new(Mutex::new(FakeCluster::new()));
         let (writers, context) = operator(&cluster, runtime("predictor:1"));
-        let harness = Self { cluster, writers, context, selected: None, switches: 0, delays: vec![] };
+        let harness =
+            Self { cluster, writers, context, selected: BTreeMap::new(), switches: 0, delays: vec![] };
         harness.apply(manifest);
         harness
     }
@@ -229,25 +230,25 @@ impl Harness {
 
     /// Checks that a ready revision is only replaced by one with all replicas ready.
     fn check_invariants(&mut self) {
-        let selected = self.selected_by("iris-pods");
-        let (before, cluster) = (self.selected.clone(), self.cluster.clone());
-        let cluster = cluster.lock().unwrap();
-        if selected == before || before.is_none() {
-            self.selected = selected;
-            return;
+        for service in ["iris-pods", "iris"] {
+            let Some(selected) = self.selected_by(service) else { continue };
+            let before = self.selected.insert(service, selected.clone());
+            let Some(before) = before.filter(|before| *before != selected) else { continue };
+            self.switches += usize::from(service == "iris-pods");
+            let cluster = self.cluster();
+            let ready = |revision: &str| {
+                let deployment = cluster.get("deployments", &format!("iris-{revision}"));
+                deployment.and_then(|deployment| deployment["status"]["readyReplicas"].as_i64()).unwrap_or(0)
+            };
+            if ready(&before) > 0 {
+                let model = cluster.get("predictormodels", "iris").unwrap();
+                let replicas = model["spec"]["replicas"].as_i64().unwrap();
+                assert!(
+                    ready(&selected) >= replicas,
+                    "{service}: {selected} took over from {before} too early"
+                );
+            }
         }
-        self.switches += 1;
-        let ready = |revision: &Option<String>| {
-            let name = format!("iris-{}", revision.as_deref().unwrap_or_default());
-            let deployment = cluster.get("deployments", &name);
-            deployment.map_or(0, |deployment| deployment["status"]["readyReplicas"].as_i64().unwrap_or(0))
-        };
-        if ready(&before) > 0 {
-            let model = cluster.get("predictormodels", "iris").unwrap();
-            let replicas = model["spec"]["replicas"].as_i64().unwrap();
-            assert!(ready(&selected) >= replicas, "{selected:?} took over from {before:?} and is not up");
-        }
-        self.selected = selected;
     }
 
     pub(crate) fn assert_no_repair_event(&self) {

@@ -229,7 +229,7 @@ async fn under_all_faults_at_most_one_process_may_write_and_one_leads_in_the_end
                 let open: Vec<_> = fences.iter().filter(|(_, fence)| !fence.remaining().is_zero()).collect();
                 let who = || open.iter().map(|(identity, _)| identity).collect::<Vec<_>>();
                 assert!(open.len() <= 1, "{how:?} {method} {times}: {:?} at {tenth}", who());
-                assert!(tenth < 1799 || open.len() == 1, "{how:?} {method} {times}: nobody leads");
+                assert!(tenth < 1799 || open.len() == 1, "{how:?} {method} {times}: no process leads");
             }
             lives.iter().for_each(tokio::task::JoinHandle::abort);
         }

@@ -52,5 +52,9 @@ async fn changed_defaults_apply_to_new_revisions_and_restart_no_pod() {
     harness.edit_spec(|spec| spec["train"]["resources"] = json!({"requests": {"memory": "1Gi"}}));
     harness.settle().await;
     let own = &template(&harness)["initContainers"][0]["resources"];
-    assert_eq!(*own, json!({"requests": {"memory": "1Gi"}}), "what a model says replaces all of it");
+    assert_eq!(
+        *own,
+        json!({"requests": {"memory": "1Gi"}}),
+        "the resources of the model replace the defaults"
+    );
 }

@@ -62,7 +62,7 @@ async fn a_model_recovers_once_the_file_is_restored() {
     let pod = format!("iris-{revision}-1");
     let first = uid(&harness, &pod);
     wait(&mut harness, 29).await;
-    assert_eq!(uid(&harness, &pod), first, "it is replaced before its time");
+    assert_eq!(uid(&harness, &pod), first, "it is replaced too early");
     wait(&mut harness, 1).await;
     let second = uid(&harness, &pod);
     assert_ne!(second, first, "it is not replaced");
@@ -85,7 +85,7 @@ async fn delays_between_replacements_grow_up_to_five_minutes() {
     let mut pauses = Vec::new();
     for _ in 0..6 {
         let before = uid(&harness, &pod);
-        let next = harness.reconcile().await.unwrap().expect("it is looked at again").as_secs();
+        let next = harness.reconcile().await.unwrap().expect("the model is requeued").as_secs();
         pauses.push(next);
         wait(&mut harness, i64::try_from(next).unwrap()).await;
         assert_ne!(uid(&harness, &pod), before, "{pauses:?}");

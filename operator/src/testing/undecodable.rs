@@ -23,7 +23,7 @@ async fn an_undecodable_model_is_reported_in_its_status_and_an_event() {
     let undecodable = UndecodableModels::default();
     let undecodable_model = undecodable.insert(guarded(&model).0.unwrap_err()).unwrap();
     assert!(undecodable.has_models("shop") && !undecodable.has_models("other"));
-    assert!(undecodable.insert(guarded(&model).0.unwrap_err()).is_none(), "it is told once");
+    assert!(undecodable.insert(guarded(&model).0.unwrap_err()).is_none(), "it is reported once");
 
     harness.cluster().events.clear();
     let (sender, news) = mpsc::channel(1);

@@ -171,7 +171,7 @@ async fn a_model_in_a_terminating_namespace_is_not_changed() {
     for (plural, child) in [("poddisruptionbudgets", "iris"), ("services", "iris")] {
         harness.delete(plural, child);
         harness.cluster().writes.clear();
-        assert_eq!(harness.reconcile().await.unwrap(), None, "it comes back though nothing changes");
+        assert_eq!(harness.reconcile().await.unwrap(), None, "no requeue");
         let writes = harness.cluster().writes.clone();
         assert!(writes.len() == 1 && writes[0].starts_with("refused "), "{writes:?}");
     }

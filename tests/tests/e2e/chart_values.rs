@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
 
 /// The manifests that values make.
-fn render(words: &[&str]) -> Result<String> {
+pub(crate) fn render(words: &[&str]) -> Result<String> {
     helm(&[&["template", "canopy", CHART, "--namespace", "canopy-system"], words].concat())
 }
 
-fn objects(text: &str) -> Result<Vec<Value>> {
+/// The objects of rendered manifests.
+pub(crate) fn objects(text: &str) -> Result<Vec<Value>> {
     let objects: Vec<Value> = serde_saphyr::from_multiple(text)?;
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }

@@ -356,11 +356,11 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
         traces(&store, &model, &gateways[0]).await?;
         every_query(&model, &gateways, &store).await
     });
-    let seen = with_cleanup(test, async || {
+    let seen = Box::pin(with_cleanup(test, async || {
         install()?;
         delete_secret()?;
         rolled_out()
-    });
+    }));
     seen.await.with_context(|| postgres.lines().join("\n"))
 }
 

@@ -1,11 +1,28 @@
-//! The rights of tenants to models, by Kubernetes' own roles.
+//! The rights of tenants to models, by Kubernetes' own roles, and those of the operator.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use canopy_tests::kubernetes::create_at;
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::wait::until;
+use serde_json::{Value, json};
 
-use crate::canopy::shared;
+use crate::canopy::{SYSTEM, shared};
+use crate::chart_values::{objects, render};
 use crate::model::TIMEOUT;
+
+/// A namespace without models of the tests.
+const ELSEWHERE: &str = "default";
+
+/// What an operator does with its models' objects, as API group, resource and verb.
+const WRITES: [(&str, &str, &str); 7] = [
+    ("", "configmaps", "create"),
+    ("", "services", "patch"),
+    ("apps", "controllerrevisions", "create"),
+    ("apps", "deployments", "delete"),
+    ("networking.k8s.io", "networkpolicies", "patch"),
+    ("policy", "poddisruptionbudgets", "create"),
+    ("canopy.rs", "predictormodels/status", "patch"),
+];
 
 /// Whether a user may do something with models of the namespace, or with a subresource of them.
 fn may(namespace: &Namespace, user: &str, verb: &str, part: &str) -> bool {
@@ -34,6 +51,83 @@ async fn viewers_read_models_and_editors_change_them_but_not_their_status() -> R
         }
         for user in ["e2e-vera", "e2e-edda", "e2e-ada"] {
             ensure!(!may(namespace, user, "patch", "status"), "{user} may write what only the operator says");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Whether the service account of an operator has a right, by a `SubjectAccessReview`. The empty namespace stands for all.
+fn operator_may(of: &str, namespace: &str, (group, resource, verb): (&str, &str, &str)) -> Result<bool> {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": format!("system:serviceaccount:{of}:canopy-operator"),
+            "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{of}"), "system:authenticated"],
+            "resourceAttributes": {
+                "namespace": namespace, "group": group, "resource": resource, "subresource": subresource, "verb": verb,
+            },
+        },
+    });
+    let answer = create_at("/apis/authorization.k8s.io/v1/subjectaccessreviews", &review)?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    answer["status"]["allowed"].as_bool().with_context(|| format!("expected a review, got {answer}"))
+}
+
+#[tokio::test]
+async fn the_operator_may_list_and_watch_endpoint_slices_but_not_write_them() -> Result<()> {
+    let _lock = shared().await?;
+    let slices = |verb| ("discovery.k8s.io", "endpointslices", verb);
+    for verb in ["list", "watch"] {
+        ensure!(operator_may(SYSTEM, "", slices(verb))?, "the operator may not {verb} endpointslices");
+    }
+    let writes = ["create", "update", "patch", "delete", "deletecollection"].map(slices);
+    let others =
+        [("", "secrets", "get"), ("", "secrets", "list"), ("", "pods", "create"), ("", "pods", "delete")];
+    for right in writes.into_iter().chain(others) {
+        for namespace in ["", SYSTEM, ELSEWHERE] {
+            ensure!(!operator_may(SYSTEM, namespace, right)?, "the operator has {right:?} in {namespace:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_of_one_namespace_may_write_there_and_not_elsewhere() -> Result<()> {
+    let _lock = shared().await?;
+    in_namespace("e2e-limited", async |namespace| {
+        // The release is in this namespace, too, so its operator is another one than the one that is installed.
+        let limited = format!("operator.namespaces={{{}}}", namespace.name);
+        let rendered = objects(&render(&["--namespace", &namespace.name, "--set", &limited])?)?;
+        let cluster_wide = rendered.iter().find(|object| object["kind"] == "ClusterRoleBinding");
+        ensure!(cluster_wide.is_none(), "{cluster_wide:?}");
+        let is_own = |object: &&Value| {
+            let is_role = object["kind"] == "Role" || object["kind"] == "RoleBinding";
+            is_role && object["metadata"]["namespace"] == namespace.name.as_str()
+        };
+        let roles: Vec<_> = rendered.iter().filter(is_own).collect();
+        ensure!(roles.len() == 2, "expected a Role and a RoleBinding, got {roles:?}");
+        let may =
+            |namespace_of_models: &str, right| operator_may(&namespace.name, namespace_of_models, right);
+        for right in WRITES {
+            ensure!(!may(&namespace.name, right)?, "the operator has {right:?} before its Role exists");
+        }
+        namespace.apply(&json!({"apiVersion": "v1", "kind": "List", "items": roles}).to_string())?;
+        until("the rights of the operator", TIMEOUT, async || {
+            for right in WRITES {
+                ensure!(may(&namespace.name, right)?, "the operator lacks {right:?}");
+            }
+            Ok(())
+        })
+        .await?;
+        for right in
+            WRITES.into_iter().chain([("canopy.rs", "predictormodels", "list"), ("", "pods", "watch")])
+        {
+            for other in ["", SYSTEM, ELSEWHERE] {
+                ensure!(!may(other, right)?, "the operator has {right:?} in {other:?}");
+            }
         }
         Ok(())
     })

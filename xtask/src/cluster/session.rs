@@ -24,7 +24,7 @@ impl Session {
     pub(crate) fn exclusive() -> Result<Self> {
         let paths = Paths::of_this_user()?;
         let lock = paths.lock()?;
-        EnvTag::Cluster.kill_all(&paths.run())?;
+        EnvTag::Cluster.kill_all(paths.run())?;
         drop(fs::remove_dir_all(paths.scratch()));
         for folder in [paths.scratch(), paths.programs()] {
             fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
@@ -44,7 +44,7 @@ impl Session {
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
         let mut command = shell::command(program, arguments);
-        EnvTag::Cluster.put(&mut command, &self.paths.run());
+        EnvTag::Cluster.put(&mut command, self.paths.run());
         command.env("PATH", self.path()).env("TMPDIR", self.paths.scratch());
         command
     }

@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn single_precision_rounds_the_value_and_missing_values_have_a_side_of_their_own() {
-        let scores = |precision, missing| {
+        let goes_right = |precision, missing| {
             let split = Node::Split { feature: 0, threshold: 0.1, left: 1, right: 2, missing };
             let ensemble = Ensemble::new(RawEnsemble {
                 inputs: 1,
@@ -127,9 +127,9 @@ mod tests {
             });
             let ensemble = ensemble.unwrap();
             // As a 32-bit float, 0.1 is larger than the 64-bit 0.1.
-            [0.1, f64::NAN, f64::INFINITY].map(|value| ensemble.evaluate(&[value])[0])
+            [0.1, f64::NAN, f64::INFINITY].map(|value| ensemble.evaluate(&[value])[0] > 0.0)
         };
-        assert_eq!(scores(Precision::Double, Side::Left), [-1.0, -1.0, 1.0]);
-        assert_eq!(scores(Precision::Single, Side::Right), [1.0, 1.0, 1.0]);
+        assert_eq!(goes_right(Precision::Double, Side::Left), [false, false, true]);
+        assert_eq!(goes_right(Precision::Single, Side::Right), [true, true, true]);
     }
 }

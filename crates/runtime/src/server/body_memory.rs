@@ -2,6 +2,8 @@
 //!
 //! Bodies are admitted before they are read. Small bodies have a separate part of the limit, counted per worker: workers
 //! share no counter for them, and large bodies cannot displace them.
+//!
+//! Invariant: the bytes held are at most the limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -32,7 +32,7 @@ impl AllowedHosts {
         // Over HTTP/2, and in the absolute form of HTTP/1, the host is part of the target.
         let host = match request.uri.authority() {
             Some(authority) => Some(authority.as_str().as_bytes()),
-            None => request.headers.get(HOST).map(|host| host.as_bytes()),
+            None => request.headers.get(HOST).map(http::HeaderValue::as_bytes),
         };
         let Some(host) = host else { return true };
         std::str::from_utf8(host).is_ok_and(|host| is_local(host, names))

@@ -65,11 +65,10 @@ impl ConnectionService {
         };
         let mut router = self.router.clone();
         let answering = async {
-            if self.hosts.allow(&head) {
-                router.call(Request::from_parts(head, body)).await.unwrap_or_else(|e| match e {})
-            } else {
-                (self.on_wrong_host)()
+            if !self.hosts.allow(&head) {
+                return (self.on_wrong_host)();
             }
+            router.call(Request::from_parts(head, body)).await.unwrap_or_else(|e| match e {})
         };
         // A panic in one request must not end others on the same worker.
         let caught = AssertUnwindSafe(answering).catch_unwind().await;

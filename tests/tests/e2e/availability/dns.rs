@@ -1,6 +1,6 @@
 //! The cluster's DNS gone, slow, failing and restarted, while gateways keep the models that they know.
 //!
-//! Each phase waits until its fault has met a query: CoreDNS logs every query, with the address of the gateway.
+//! Each phase waits until its fault has met a query: `CoreDNS` logs every query, with the address of the gateway.
 
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ async fn slow() -> Result<()> {
             let queues: Vec<_> =
                 places.iter().map(|(node, uid)| on_node(node, WAITING, &[uid])).collect::<Result<_>>()?;
             let is_waiting =
-                queues.iter().flat_map(|text| text.lines()).any(|bytes| bytes.trim_matches('0') != "");
+                queues.iter().flat_map(|text| text.lines()).any(|bytes| !bytes.trim_matches('0').is_empty());
             ensure!(is_waiting, "expected bytes in a receive queue, got {queues:?}");
             Ok(())
         })

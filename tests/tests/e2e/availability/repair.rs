@@ -1,4 +1,4 @@
-//! Somebody works against the operator: children are edited, deleted, or lose what they are known by.
+//! Child objects that are edited, deleted or lose their owner are repaired, and no request fails.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,20 @@ use super::Scene;
 use crate::canopy::under_load;
 use crate::model::{Model, TIMEOUT, revision};
 
-/// How long a repair may take.
-const SECONDS: Duration = Duration::from_secs(10);
+/// The longest time for a repair.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(10);
 
-/// What somebody does to a child.
-enum Deed {
+/// A change of a child object.
+enum Edit {
     /// A merge patch.
     Patch(Value),
     Delete,
 }
 
-/// Does it, and returns when all is as it was, and told.
-async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> Result<()> {
-    let read = || -> Result<Value> {
-        Ok(serde_json::from_str(&model.namespace.kubectl(&["get", kind, name, "--output", "json"])?)?)
-    };
-    let essence = |of: &Value| {
+/// Makes the change, and returns when it is undone and reported.
+async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), edit: Edit) -> Result<()> {
+    let read = || model.namespace.json(kind, name);
+    let managed_fields = |of: &Value| {
         let metadata = &of["metadata"];
         json!([
             of["spec"]["selector"],
@@ -39,13 +37,12 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
         ])
     };
     let before = read()?;
-    let (is_done, words): (&dyn Fn(&Value) -> bool, _) = match &deed {
-        Deed::Patch(patch) => {
-            let patch = patch.to_string();
-            model.namespace.kubectl(&["patch", kind, name, "--type", "merge", "--patch", &patch])?;
+    let (is_done, words): (&dyn Fn(&Value) -> bool, _) = match &edit {
+        Edit::Patch(patch) => {
+            model.namespace.patch(kind, name, patch)?;
             (&|now| now["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"], "changed")
         }
-        Deed::Delete => {
+        Edit::Delete => {
             model.namespace.kubectl(&["delete", kind, name, "--wait=false"])?;
             (&|now| now["metadata"]["uid"] != before["metadata"]["uid"], "deleted")
         }
@@ -53,13 +50,13 @@ async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), deed: Deed) -> 
     let began = Instant::now();
     until(&format!("the repair of {kind} {name}"), TIMEOUT, async || {
         let now = read()?;
-        ensure!(is_done(&now) && essence(&now) == essence(&before), "{now}");
+        ensure!(is_done(&now) && managed_fields(&now) == managed_fields(&before), "{now}");
         Ok(())
     })
     .await?;
-    ensure!(began.elapsed() < SECONDS, "{kind} {name} was repaired after {:?}", began.elapsed());
-    let told = format!("{}/{name} was {words} outside the operator", model.namespace.name);
-    model.has_event("Repaired", &told).await
+    ensure!(began.elapsed() < REPAIRED_WITHIN, "{kind} {name} was repaired after {:?}", began.elapsed());
+    let message = format!("{}/{name} was {words} outside the operator", model.namespace.name);
+    model.has_event("Repaired", &message).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,26 +68,39 @@ async fn children_that_are_edited_or_deleted_are_repaired_and_no_request_fails()
         let serving = revision(&model.read()?)?;
         let of_revision = format!("tiny-{serving}");
         let before = model.pods(&serving)?;
-        let nobody = json!({"spec": {"selector": {"canopy.rs/revision": "nobody"}}});
+        let selects_none = json!({"spec": {"selector": {"canopy.rs/revision": "none"}}});
         let added = json!({"spec": {"selector": {"x": "y"}}});
         let pinned = json!({"spec": {"template": {"spec": {"nodeSelector": {"x": "y"}}}}});
-        let orphan = || Deed::Patch(json!({"metadata": {"ownerReferences": null}}));
-        let deeds = [
-            ("a selector changed", ("service", "tiny-pods"), Deed::Patch(nobody.clone())),
-            ("the other selector changed", ("service", "tiny"), Deed::Patch(nobody)),
-            ("a selector added to", ("service", "tiny-pods"), Deed::Patch(added.clone())),
-            ("the other selector added to", ("service", "tiny"), Deed::Patch(added)),
-            ("pods pinned to a node", ("deployment", of_revision.as_str()), Deed::Patch(pinned)),
-            ("the owner forgotten", ("deployment", of_revision.as_str()), orphan()),
-            ("scaled by hand", ("deployment", &of_revision), Deed::Patch(json!({"spec": {"replicas": 1}}))),
-            ("a Service deleted", ("service", "tiny-pods"), Deed::Delete),
-            ("the other Service deleted", ("service", "tiny"), Deed::Delete),
-            ("the config deleted", ("configmap", &of_revision), Deed::Delete),
-            ("the Deployment deleted", ("deployment", &of_revision), Deed::Delete),
+        let (list, service) = (("services", "tiny-pods"), ("services", "tiny"));
+        let (deployment, config) =
+            (("deployments", of_revision.as_str()), ("configmaps", of_revision.as_str()));
+        let scaled = json!({"spec": {"replicas": 1}});
+        let orphaned = json!({"metadata": {"ownerReferences": null}});
+        let patch = |patch: &Value| Edit::Patch(patch.clone());
+        let phases = [
+            ("selectors changed", vec![(list, patch(&selects_none)), (service, patch(&selects_none))]),
+            ("selectors extended", vec![(list, patch(&added)), (service, patch(&added))]),
+            (
+                "the Deployment pinned to a node, orphaned, scaled",
+                vec![
+                    (deployment, patch(&pinned)),
+                    (deployment, patch(&orphaned)),
+                    (deployment, patch(&scaled)),
+                ],
+            ),
+            ("Services deleted", vec![(list, Edit::Delete), (service, Edit::Delete)]),
+            ("the config deleted", vec![(config, Edit::Delete)]),
+            ("the Deployment deleted", vec![(deployment, Edit::Delete)]),
         ];
         let mut load = scene.load().await?;
-        for (what, child, deed) in deeds {
-            load.during(what, repaired(model, child, deed)).await?;
+        for (phase, edits) in phases {
+            let all_repaired = async {
+                for (child, edit) in edits {
+                    repaired(model, child, edit).await?;
+                }
+                Ok(())
+            };
+            load.during(phase, all_repaired).await?;
         }
         until("two pods in the place of those that went", TIMEOUT, async || {
             let now = model.pods(&serving)?;
