@@ -4,3 +4,7 @@ pub mod detect;
 pub mod error;
 pub mod model;
 pub mod arrange;
+mod builder;
+pub mod lightgbm;
+pub mod xgboost;
+pub mod reader;

@@ -180,16 +180,7 @@ impl FakeCluster {
                 (StatusCode::OK, body)
             }
             ("PATCH", Some("status")) => (StatusCode::OK, self.patch_status(key, kind, &body)),
-            ("PATCH", None) if kind == "application/json-patch+json" => {
-                self.writes.push(format!("take from {} {}", key.0, key.2));
-                match operated(self.objects[&key].clone(), &body) {
-                    Some(object) => {
-                        let object = self.admitted(&key, object);
-                        (StatusCode::OK, self.store(key, object))
-                    }
-                    None => failure(StatusCode::CONFLICT, "Conflict", &key),
-                }
-            }
+            ("PATCH", None) if kind == "application/json-patch+json" => self.json_patch(key, &body),
             ("PATCH", None) => {
                 self.writes.push(format!("apply {} {}", key.0, key.2));
                 if self
@@ -221,6 +212,15 @@ impl FakeCluster {
     fn record_event(&mut self, event: &Value, repeats: &str) {
         let (kind, reason, note) = (&event["type"], &event["reason"], &event["note"]);
         self.events.push(format!("{kind} {reason} {note}{repeats}").replace('"', ""));
+    }
+
+    fn json_patch(&mut self, key: Key, operations: &Value) -> (StatusCode, Value) {
+        self.writes.push(format!("take from {} {}", key.0, key.2));
+        let Some(object) = operated(self.objects[&key].clone(), operations) else {
+            return failure(StatusCode::CONFLICT, "Conflict", &key);
+        };
+        let object = self.admitted(&key, object);
+        (StatusCode::OK, self.store(key, object))
     }
 
     fn patch_status(&mut self, key: Key, kind: &str, body: &Value) -> Value {

@@ -1,0 +1,7 @@
+//! Model files of other libraries, read and answered as the library that wrote them answers.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
+mod golden;
+mod lightgbm;
+mod xgboost;
