@@ -1,5 +1,6 @@
 //! Preprocessing of columns: each column of the new row is one column of the old row after some changes.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::ensemble::precision::Precision;
@@ -83,7 +84,7 @@ impl Change {
     /// The changed value.
     pub fn apply(&self, value: f64) -> f64 {
         if let Self::Replace { value: replaced, with } = self {
-            let is_equal = value <= *replaced && value >= *replaced;
+            let is_equal = are_equal(value, *replaced);
             return if is_equal || value.is_nan() && replaced.is_nan() { *with } else { value };
         }
         if value.is_nan() {
@@ -97,12 +98,17 @@ impl Change {
                 rounded(rounded(value - offset, *precision) * scale, *precision)
             }
             Self::Divide { divisor, precision } => rounded(value / divisor, *precision),
-            Self::Is(wanted) => bit(value <= *wanted && value >= *wanted),
+            Self::Is(wanted) => bit(are_equal(value, *wanted)),
             Self::Above(threshold) => bit(value > *threshold),
             Self::Map(table) => table.value(value),
             Self::Replace { .. } => value,
         }
     }
+}
+
+/// Whether two numbers are equal; 0 is equal to -0.
+fn are_equal(a: f64, b: f64) -> bool {
+    a.partial_cmp(&b) == Some(Ordering::Equal)
 }
 
 fn rounded(value: f64, precision: Precision) -> f64 {
