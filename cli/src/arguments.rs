@@ -14,7 +14,7 @@ pub(crate) const REFUSED: u8 = 3;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success, or ended by a signal
-  1  failed: a port, a file or a manifest, as the message says
+  1  failed; the message names the cause, such as a port, a file or a manifest
   2  invalid command line
   3  a model was refused: its data cannot be used, or its quality is below its gate";
 
@@ -210,7 +210,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn records_are_shown_on_this_machine_and_elsewhere_only_where_that_is_said() {
+    fn recorded_predictions_are_listed_on_loopback_or_if_the_flag_is_set() {
         let check = |flags: &[&str], expected: bool| {
             let words = [&["canopy", "up"], flags].concat();
             let Command::Up(up) = Arguments::parse_from(words).command else { panic!("another command") };

@@ -1,4 +1,4 @@
-//! The error for refused models, which has an exit code of its own.
+//! The error for refused models, which has its own exit code.
 
 use std::fmt;
 

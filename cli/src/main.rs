@@ -60,7 +60,7 @@ fn ended(result: Result<()>) -> ExitCode {
     if error.is::<Refused>() { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
 }
 
-/// An error with all its causes, each once: some errors say their cause themselves.
+/// An error with all its causes. A cause that is part of the text before it is not repeated.
 fn words(error: &anyhow::Error) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {

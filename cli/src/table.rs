@@ -33,7 +33,7 @@ fn column(header: &[Cow<'_, str>], name: &str) -> Result<usize> {
     match found {
         (Some(index), None) => Ok(index),
         (Some(_), Some(_)) => {
-            bail!("column {shown} is in the header twice: give each column a name of its own")
+            bail!("column {shown} is in the header twice: give each column a unique name")
         }
         (None, _) => {
             let names = Names::new(header.iter().map(|column| &**column));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_found_by_name_wherever_they_are() {
+    fn columns_are_found_by_name_in_any_order() {
         let text = "name,\"income, net\" , age\nAda,-1.5e3,36\n\"Lovelace, \"\"A\"\"\", 2,0\n";
         assert_eq!(read(text).unwrap(), [[36.0, -1500.0], [0.0, 2.0]]);
         assert_eq!(read("\u{feff}age,\"income, net\"\r\n1,2\r\n").unwrap(), [[1.0, 2.0]]);
@@ -120,7 +120,7 @@ mod tests {
         );
         check(
             "age,age,\"income, net\"\n",
-            "column \"age\" is in the header twice: give each column a name of its own",
+            "column \"age\" is in the header twice: give each column a unique name",
         );
     }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_stays_open_takes_in_no_row_even_in_a_column_that_is_no_feature() {
+    fn an_unclosed_quote_is_an_error_even_in_a_column_that_is_not_a_feature() {
         let row = |row: usize| format!("{row},2,{}\n", if row == 10 { "\"13in" } else { "13in" });
         let text: String = (1..=150).map(row).collect();
         check(

@@ -28,7 +28,7 @@ pub(crate) fn plan(
     })
 }
 
-/// Writes the data of `plan` where it says they are, or downloads them, and trains. Blocks, and uses every CPU.
+/// Writes the data of `plan` to its folder or downloads them, and trains. It blocks, and uses every CPU.
 pub(crate) fn train(plan: &ResolvedModel, trainer: Trainer) -> Result<Preparation> {
     if let Some(file) = &plan.file {
         files::replace(&file.path, file.text.as_bytes())?;

@@ -1,4 +1,4 @@
-//! Where training data come from, and from which networks they may.
+//! Downloads of training data, and the networks that they may come from.
 
 pub mod networks;
 pub mod download;

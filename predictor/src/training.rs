@@ -1,4 +1,4 @@
-//! `prepare`: data become an artifact, a report and a recorded answer.
+//! Preparation of a model: training, evaluation, and the files that `serve` reads.
 
 pub mod schema_mapping;
 pub mod refusal;

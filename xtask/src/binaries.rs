@@ -23,7 +23,7 @@ pub(crate) fn tests_are_built() {
 }
 
 /// Builds programs from what the tests have compiled. Fails where a third-party crate had to be compiled again after the tests
-/// were built: then its features differ between the two.
+/// were built: then its features or its profile differ between the two.
 fn build_quickly(programs: &[&str]) -> Result<()> {
     let words = ["build", "--quiet", "--release", "--locked", "--message-format", "json-render-diagnostics"];
     let bins = programs.iter().flat_map(|name| ["--bin", name]);
@@ -32,7 +32,7 @@ fn build_quickly(programs: &[&str]) -> Result<()> {
         let again = compiled_third_party(&String::from_utf8_lossy(&messages));
         ensure!(
             again.is_empty(),
-            "third-party crates were compiled for the tests and again for {}, since their features differ: {}",
+            "third-party crates were compiled for the tests and again for {}, since their features or profiles differ: {}",
             programs.join(", "),
             again.join(", ")
         );

@@ -1,4 +1,4 @@
-//! Trains the models of `canopy up`, each in a folder of its own. If one is refused, all are dropped.
+//! Trains the models of `canopy up`, each in its own folder. If one is refused, none is served.
 
 use std::path::{Path, PathBuf};
 
@@ -18,21 +18,21 @@ use tokio::task::spawn_blocking;
 use crate::errors::{Refused, called};
 use crate::training;
 
-/// A model that is to be made, and the folder for it.
+/// A model to train, and its folder.
 pub(crate) struct PendingModel {
     plan: ResolvedModel,
     folder: PathBuf,
 }
 
-/// A model that was made.
+/// A trained model.
 pub(crate) struct TrainedModel {
-    /// What it is.
+    /// Its serving config.
     pub(crate) config: ServingConfig,
-    /// Where it was written down.
+    /// The folder with its artifact and record.
     pub(crate) folder: PathBuf,
-    /// How good it is.
+    /// Its quality on the held-out rows.
     pub(crate) quality: Quality,
-    /// A row it can be asked about, and has a clear answer to.
+    /// A row that the model classifies with high confidence: an example for the summary.
     pub(crate) row: Vec<f64>,
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::up::local_models::TrainedModel;
 
-/// What is where.
+/// The addresses of the gateway and the models.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
     gateway: String,
@@ -81,7 +81,7 @@ impl fmt::Display for Summary {
         let address_width = models.iter().map(|served| served.predictor.len()).max().unwrap_or_default();
         for served in models {
             let Quality { metric: Metric::Accuracy, value, samples } = served.quality;
-            let quality = format!("accuracy {value:.4} of {samples} rows held out");
+            let quality = format!("accuracy {value:.4} on {samples} held-out rows");
             writeln!(
                 f,
                 "{:width$}  {:address_width$}  version {}, {quality}",
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_says_what_is_where_and_what_to_try() {
+    fn a_summary_has_the_addresses_and_an_example() {
         let served = |model: &str, port: u16, row: &[f64]| Served {
             model: model.to_owned(),
             version: "1.0".to_owned(),
@@ -116,8 +116,8 @@ mod tests {
 gateway          http://127.0.0.1:8000
 docs             http://127.0.0.1:8000/docs
 metrics          http://127.0.0.1:9000/metrics
-model iris.shop  http://127.0.0.1:8001   version 1.0, accuracy 0.9667 of 30 rows held out
-model demo       http://127.0.0.1:41001  version 1.0, accuracy 0.9667 of 30 rows held out
+model iris.shop  http://127.0.0.1:8001   version 1.0, accuracy 0.9667 on 30 held-out rows
+model demo       http://127.0.0.1:41001  version 1.0, accuracy 0.9667 on 30 held-out rows
 
 Try it:
   curl -s http://127.0.0.1:8000/api/models/demo/predict -H 'content-type: application/json' -d '{\"features\":[1,-0.5]}'

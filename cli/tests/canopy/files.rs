@@ -25,7 +25,7 @@ fn lines(output: &str) -> Result<Vec<Value>> {
 }
 
 #[tokio::test]
-async fn a_model_in_a_file_answers_as_the_served_one_does() -> Result<()> {
+async fn a_model_in_a_file_and_a_served_model_predict_the_same() -> Result<()> {
     let folder = Folder::new()?;
     let model = trained(&folder, &[])?;
     // The columns in another order, with one that is no feature.
@@ -72,14 +72,14 @@ async fn a_model_in_a_file_answers_as_the_served_one_does() -> Result<()> {
 }
 
 #[test]
-fn training_reports_what_was_found_on_the_rows_held_out() -> Result<()> {
+fn training_reports_the_evaluation_on_the_held_out_rows() -> Result<()> {
     let folder = Folder::new()?;
     let model = folder.argument("iris.canopy");
     let ended = run(&["train", "-f", "-", "-o", &model], IRIS)?;
     let report: Vec<_> = ended.output.lines().collect();
     assert_eq!(report[0], "class       precision  recall  rows");
     assert!(report[1].starts_with("setosa "), "{report:?}");
-    assert_eq!(report[4], "accuracy 0.9667 of 30 rows held out");
+    assert_eq!(report[4], "accuracy 0.9667 on 30 held-out rows");
     assert!(report[6].starts_with(&format!("wrote {model}: ")), "{report:?}");
     assert!(ended.errors.ends_with("training iris 100/100 trees\n"), "{}", ended.errors);
 
@@ -96,7 +96,7 @@ fn training_reports_what_was_found_on_the_rows_held_out() -> Result<()> {
 }
 
 #[test]
-fn linfa_trains_another_model_that_is_good_too() -> Result<()> {
+fn linfa_trains_a_different_model_of_similar_quality() -> Result<()> {
     let folder = Folder::new()?;
     let native = std::fs::read(trained(&folder, &[])?)?;
     let linfa = trained(&folder, &["--trainer", "linfa"])?;
@@ -118,7 +118,7 @@ fn a_refused_model_is_not_written() -> Result<()> {
     let model = folder.argument("iris.canopy");
     let ended = run(&["train", "-f", "-", "-o", &model], &IRIS.replace("min: \"0.9\"", "min: 1"))?;
     assert_eq!((ended.code, ended.output.as_str()), (Some(3), ""));
-    let expected = "error: model iris is refused: gate_missed: accuracy 0.9667 of 30 samples is below 1\n";
+    let expected = "error: model iris is refused: gate_missed: accuracy 0.9667 on 30 held-out rows is below the minimum 1\n";
     assert!(ended.errors.ends_with(expected), "{}", ended.errors);
     assert!(!folder.path("iris.canopy").exists(), "a model was written");
     Ok(())
@@ -207,7 +207,7 @@ fn a_file_that_is_not_a_model_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_failure() -> Result<()> {
+fn a_closed_pipe_is_not_an_error() -> Result<()> {
     let folder = Folder::new()?;
     let (model, input) = (trained(&folder, &[])?, folder.argument("flowers.csv"));
     let table = IRIS.split_once("iris.csv: |\n").map(|(_, table)| table).unwrap_or_default();

@@ -27,7 +27,7 @@ fn a_path_that_cannot_be_written_is_refused_before_training() -> Result<()> {
 }
 
 #[test]
-fn a_link_stays_and_the_file_behind_it_is_written() -> Result<()> {
+fn a_link_is_kept_and_its_target_is_written() -> Result<()> {
     let folder = Folder::new()?;
     symlink(folder.path("model"), folder.path("link"))?;
     let ended = train(&folder, &folder.argument("link"))?;
@@ -70,7 +70,7 @@ fn a_full_standard_output_is_named() -> Result<()> {
 }
 
 #[test]
-fn a_device_stays_one() -> Result<()> {
+fn a_device_is_written_to_and_not_replaced() -> Result<()> {
     let folder = Folder::new()?;
     assert_eq!(train(&folder, "/dev/null")?.code, Some(0));
     assert!(fs::metadata("/dev/null")?.file_type().is_char_device());
@@ -78,7 +78,7 @@ fn a_device_stays_one() -> Result<()> {
 }
 
 #[test]
-fn the_reader_of_a_pipe_gets_the_model() -> Result<()> {
+fn a_model_is_written_to_a_pipe() -> Result<()> {
     let folder = Folder::new()?;
     let pipe = folder.argument("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status()?.success());
@@ -124,7 +124,7 @@ fn warnings_about_a_table_are_reported_with_the_model() -> Result<()> {
     let text = manifest(&format!("Unnamed: 0,x,y\n{rows}"), "");
     let ended = run(&["train", "-f", "-", "-o", &folder.argument("t"), "--output", "json"], &text)?;
     let warning = "warning: t: column \"Unnamed: 0\" has a different whole number in each of 200 rows, so it looks like \
-                   an id: a model cannot learn from it what holds for new rows; take it out of the data\n";
+                   an id: its values do not carry over to new rows; remove it from the data\n";
     assert!(ended.errors.contains(warning), "{}", ended.errors);
     let told: serde_json::Value = serde_json::from_str(&ended.output)?;
     assert_eq!(told["warnings"][0]["kind"], "LooksLikeAnId");
@@ -132,7 +132,7 @@ fn warnings_about_a_table_are_reported_with_the_model() -> Result<()> {
 }
 
 #[test]
-fn a_class_name_of_any_length_is_no_panic() -> Result<()> {
+fn a_class_name_of_any_length_does_not_panic() -> Result<()> {
     let folder = Folder::new()?;
     let text = manifest(&format!("x,y\n1,a\n2,{}\n", "b".repeat(65_536)), "");
     let ended = run(&["train", "-f", "-", "-o", &folder.argument("t")], &text)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::program::run;
 
 #[test]
-fn the_definition_is_the_one_beside_the_samples() -> Result<()> {
+fn canopy_crd_prints_the_crd_in_deploy() -> Result<()> {
     let ended = run(&["crd"], "")?;
     assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
     assert!(ended.output == include_str!("../../../deploy/crd.yaml"), "run: cargo xtask generate");

@@ -75,7 +75,7 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    /// Starts it on free ports and waits until it says what is where.
+    /// Starts it on free ports and waits for its summary.
     pub(crate) async fn start(data: &Path, manifests: &[&str]) -> Result<Self> {
         Self::start_with(data, &flags(manifests)).await
     }

@@ -38,12 +38,12 @@ async fn train(manifest: String) -> Result<Ended> {
 }
 
 #[tokio::test]
-async fn a_table_on_another_machine_trains_and_serves_as_one_in_the_manifest() -> Result<()> {
+async fn a_downloaded_table_gives_the_same_model_as_one_in_the_manifest() -> Result<()> {
     let (_machine, uri) = machine("200 OK", &table()?).await?;
     let manifest = model(&uri, &artifact::digest(table()?.as_bytes()))?;
     let ended = train(manifest.clone()).await?;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.output.contains("accuracy 0.9667 of 30 rows held out"), "{ended:?}");
+    assert!(ended.output.contains("accuracy 0.9667 on 30 held-out rows"), "{ended:?}");
     let (address, _) = uri.split_once('?').context("a query")?;
     let said = format!("downloading the data of iris from {}\n", address.replace("user:secret@", ""));
     assert!(ended.errors.starts_with(&said), "{ended:?}");
@@ -72,7 +72,7 @@ async fn another_file_refuses_the_model_and_a_missing_one_fails() -> Result<()> 
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let failed = "error: failed to prepare model iris: failed to download http://";
     assert!(
-        ended.errors.contains(failed) && ended.errors.contains("the answer was 404 Not Found"),
+        ended.errors.contains(failed) && ended.errors.contains("the server responded 404 Not Found"),
         "{ended:?}"
     );
     Ok(())

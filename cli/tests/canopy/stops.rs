@@ -1,4 +1,4 @@
-//! `canopy up` that does not come up, or goes down: what it says and the code it ends with.
+//! `canopy up` that fails or is stopped: its output and its exit code.
 
 use std::net::TcpListener;
 
@@ -56,7 +56,7 @@ async fn refused_models_are_named_and_none_is_served() -> Result<()> {
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(
         lines[0],
-        "error: model iris is refused: gate_missed: accuracy 0.9667 of 30 samples is below 1"
+        "error: model iris is refused: gate_missed: accuracy 0.9667 on 30 held-out rows is below the minimum 1"
     );
     assert!(
         lines[1].starts_with("model rose is refused: data_invalid: ") && lines[1].contains("big"),
@@ -126,7 +126,7 @@ async fn a_signal_ends_it_with_exit_code_0() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_answered_before_the_end() -> Result<()> {
+async fn a_request_in_flight_is_answered_before_the_process_ends() -> Result<()> {
     let folder = Folder::new()?;
     let mut up = Up::start(&folder.path("data"), &[]).await?;
     let address = up.gateway("").replace("http://", "");
@@ -204,7 +204,7 @@ async fn a_data_folder_is_used_by_one_process_at_a_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn it_is_alive_but_not_ready_while_it_trains_and_can_be_stopped() -> Result<()> {
+async fn while_it_trains_it_is_alive_not_ready_and_can_be_stopped() -> Result<()> {
     let folder = Folder::new()?;
     let long = DEMO
         .replace("samples: 1000, features: 4", "samples: 100000, features: 100")

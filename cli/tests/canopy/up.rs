@@ -1,4 +1,4 @@
-//! `canopy up` while it serves: what it says is so.
+//! `canopy up` while it serves: its summary is correct.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::program::{DEMO, Folder, IRIS, Up, start};
 
 #[tokio::test]
-async fn the_line_to_try_works_as_printed() -> Result<()> {
+async fn the_printed_example_works() -> Result<()> {
     let folder = Folder::new()?;
     let mut process = start(&folder.path("data"), &[])?;
     let line = until("the line to try", SOON, async || {
@@ -23,7 +23,7 @@ async fn the_line_to_try_works_as_printed() -> Result<()> {
     assert_eq!(answer["success"], true, "{answer}");
     assert_eq!(answer["service"], "demo");
     assert_eq!(answer["prediction"]["class"].as_u64().map(|class| class < 2), Some(true), "{answer}");
-    assert!(answer["confidence"].as_f64() > Some(0.9), "nobody is convinced by {answer}");
+    assert!(answer["confidence"].as_f64() > Some(0.9), "the confidence is too low: {answer}");
 
     let table = process.lines().join("\n");
     for part in
@@ -69,7 +69,7 @@ async fn several_models_are_served_each_by_its_own_predictor() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_whole_line_is_there() -> Result<()> {
+async fn predictions_feedback_users_and_metrics_work_together() -> Result<()> {
     let folder = Folder::new()?;
     let up = Up::start(&folder.path("data"), &[]).await?;
     assert_eq!(up.get(&up.gateway("/api/test")).await?.status, 200);
@@ -103,7 +103,7 @@ async fn the_whole_line_is_there() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_a_model_demo_the_first_is_asked_by_default() -> Result<()> {
+async fn without_a_model_named_demo_the_first_is_the_default() -> Result<()> {
     let folder = Folder::new()?;
     let in_shop =
         |name: &str| IRIS.replace(&format!("name: {name}\n"), &format!("name: {name}\n  namespace: shop\n"));
@@ -122,7 +122,7 @@ async fn without_a_model_demo_the_first_is_asked_by_default() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_folder_serves_again_and_a_changed_manifest_is_trained_anew() -> Result<()> {
+async fn a_model_in_the_data_folder_is_reused_until_its_manifest_changes() -> Result<()> {
     let folder = Folder::new()?;
     let data = folder.path("signs that mean something in a URL: %41?#&");
     let revision = async |manifest: &str| -> Result<Value> {

@@ -31,7 +31,7 @@ const FEATURES: &str = "features";
 const INSTANCES: &str = "instances";
 
 /// Reads a body. The common case is one pass without an allocation per value; only a body with a fault is
-/// read a second time, to say what is wrong with it.
+/// read a second time to find its errors.
 pub fn parse(body: &[u8]) -> Result<Rows, BodyError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let read = deserializer.deserialize_map(BodyVisitor).and_then(|rows| deserializer.end().map(|()| rows));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_reported_with_its_place() {
+    fn every_error_is_reported_with_its_place() {
         assert_eq!(faults("{}"), ["features is required"]);
         assert_eq!(faults("[1,2]"), ["body must be an object with features or instances"]);
         assert_eq!(faults(r#"{"features":4}"#), ["features must be a list"]);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_number_of_faults_are_bounded() {
+    fn the_depth_and_number_of_errors_are_bounded() {
         let deep = format!(r#"{{"features":[{}{}]}}"#, "[".repeat(200_000), "]".repeat(200_000));
         assert_eq!(faults(&deep), ["features.0 must be a number"]);
         let many = format!(r#"{{"features":[{}0]}}"#, "\"x\",".repeat(10_000));
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gateway_takes_is_not_too_long_for_a_predictor_once_it_is_written_in_full() {
+    fn a_body_that_the_gateway_accepts_is_within_the_limit_of_the_predictor_after_encoding() {
         let signs = ["", "-"];
         let digits = ["0", "1", "9", "12", "1.5"];
         let exponents = (-30..30).map(|exponent| format!("e{exponent}")).chain([String::new()]);
@@ -404,7 +404,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_survives_json_bit_by_bit(values in prop::collection::vec(prop::num::f64::NORMAL, 0..20)) {
+        fn a_row_is_unchanged_after_json(values in prop::collection::vec(prop::num::f64::NORMAL, 0..20)) {
             let body = serde_json::to_vec(&serde_json::json!({"features": values})).unwrap();
             prop_assert_eq!(parse(&body).unwrap(), Rows::single(values));
         }
@@ -415,7 +415,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_of_json_signs_gives_rows_or_an_error(body in r#"[\[\]{}",:a-f0-9eE.\- ]{0,40}"#) {
+        fn any_text_of_json_characters_gives_rows_or_an_error(body in r#"[\[\]{}",:a-f0-9eE.\- ]{0,40}"#) {
             drop(parse(format!(r#"{{"features":{body}}}"#).as_bytes()));
         }
     }

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_unique_and_have_one_camel_case() {
+    fn codes_are_unique_and_have_one_camel_case_form() {
         let words: std::collections::BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
         assert_eq!(words.len(), Code::ALL.len());
         for code in Code::ALL {

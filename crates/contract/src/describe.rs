@@ -18,7 +18,7 @@ pub enum Task {
 /// How good a model was on rows it was not trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Quality {
-    /// What was measured.
+    /// The metric.
     pub metric: Metric,
     /// The value.
     #[schema(example = 0.96)]
@@ -52,9 +52,9 @@ pub struct ModelDescription {
     pub revision: String,
     /// What kind of answer it gives.
     pub task: Task,
-    /// What it takes, in order.
+    /// The features in order.
     pub features: Vec<Feature>,
-    /// What it answers: the class with index 0 first.
+    /// The classes in order: the class with index 0 first.
     pub classes: Vec<Class>,
     /// How good it was on rows it was not trained on.
     pub quality: Quality,

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_has_a_unit_or_is_seconds() {
+    fn a_duration_without_a_unit_is_in_seconds() {
         for (text, milliseconds) in [
             ("30", 30_000),
             ("0.5", 500),

@@ -27,7 +27,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong at a place.
+/// The error at a place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// The body is JSON, but not an object.

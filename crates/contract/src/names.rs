@@ -14,12 +14,12 @@ pub const GATEWAY_ADMIN_PORT: u16 = 9000;
 /// Liveness, readiness and metrics of a predictor.
 pub const PREDICTOR_ADMIN_PORT: u16 = 9001;
 
-/// The response header that says which revision of a model answered.
+/// The response header with the revision of the model that predicted.
 pub const REVISION_HEADER: &str = "canopy-revision";
 /// The response header with the id under which an answer can be referred to later.
 pub const PREDICTION_ID_HEADER: &str = "canopy-prediction-id";
 
-/// The request header with which a gateway tells a predictor for how many milliseconds an answer is still of use.
+/// The request header with the time in milliseconds in which the gateway needs the response of a predictor.
 pub const TIMEOUT_HEADER: &str = "canopy-timeout-milliseconds";
 
 /// The variable with the only networks that training data may be downloaded from: the operator passes it on to `prepare`.
@@ -59,7 +59,7 @@ impl ModelName {
         self.0.clone()
     }
 
-    /// The headless Service that the gateway asks for endpoints.
+    /// The headless Service whose endpoints the gateway discovers.
     pub fn endpoints_service(&self) -> String {
         format!("{}-pods", self.0)
     }
@@ -107,7 +107,7 @@ impl TryFrom<String> for ModelName {
         }
         if text == CATALOGUE_SERVICE || text.ends_with("-pods") || ends_like_a_revision(&text) {
             return fault(
-                "is kept for what Canopy makes itself ('predictors', '…-pods', '…-<8 hexadecimal digits>')",
+                "is reserved for objects that Canopy creates ('predictors', '…-pods', '…-<8 hexadecimal digits>')",
             );
         }
         Ok(Self(text))
@@ -167,7 +167,7 @@ impl fmt::Display for ModelRef {
     }
 }
 
-/// A name that is not one: which, and what it must be.
+/// An invalid name: the name, and the rule that it breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError {
     name: String,
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_name_is_a_label_that_no_child_of_a_model_can_have() {
+    fn a_model_name_is_a_label_that_differs_from_the_names_of_owned_objects() {
         for good in ["demo", "a", "iris-2", "fraud-decade", &"x".repeat(45)] {
             assert_eq!(good.parse::<ModelName>().unwrap().as_str(), good);
         }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_that_dns_is_asked_for() {
+    fn queries_and_objects_are_named_after_the_model() {
         let iris = ModelRef::parse("iris.shop", "own").unwrap();
         assert_eq!(iris.endpoints_query(CLUSTER_DOMAIN), "iris-pods.shop.svc.cluster.local.");
         assert_eq!(iris.existence_query(CLUSTER_DOMAIN), "_http-canopy._tcp.iris.shop.svc.cluster.local.");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_names_its_namespace_or_takes_the_readers() {
+    fn a_reference_without_a_namespace_has_that_of_its_reader() {
         let parse = |text| ModelRef::parse(text, "own").map(|r| r.to_string());
         assert_eq!(parse("iris").unwrap(), "iris.own");
         assert_eq!(parse("iris.shop").unwrap(), "iris.shop");

@@ -33,7 +33,7 @@ pub struct RowsAnswer {
     pub predictions: Vec<RowAnswer>,
 }
 
-/// A predictor's answer: for one row where it was asked with `features`, for many with `instances`.
+/// A predictor's response: one prediction for a request with `features`, a list for one with `instances`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum PredictResponse {
@@ -62,10 +62,10 @@ pub struct Prediction {
 pub struct Answer {
     /// Always true: a failure is answered with a problem instead.
     pub success: bool,
-    /// The prediction, where one row was asked for.
+    /// The prediction, if the request had `features`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
-    /// The predictions in the order of the rows, where many were asked for.
+    /// The predictions in the order of the rows, if the request had `instances`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Vec<Prediction>>,
     /// The probability of `prediction`.

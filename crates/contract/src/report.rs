@@ -32,7 +32,7 @@ pub struct Prepared {
     pub digest: String,
     /// The size of the artifact.
     pub bytes: u64,
-    /// How good the model is on the rows held out.
+    /// The quality of the model on the held-out rows.
     pub quality: Quality,
     /// How many rows it was trained on.
     pub samples: usize,
@@ -49,17 +49,17 @@ pub const WARNINGS_MAX: usize = 8;
 /// How many characters of a name a warning has.
 const WARNING_NAME_MAX: usize = 40;
 
-/// Something about the data that often makes a model worse than its quality says.
+/// A property of the data with which a model is often worse on new rows than on the held-out rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Warning {
-    /// What it is.
+    /// The kind of the warning.
     pub kind: WarningKind,
     /// The column or the class, cut where the name is long. It comes from the data.
     pub name: String,
     /// How many rows or classes it is about.
     pub count: usize,
-    /// Values of the data that show what is meant, cut where they are long. Only the owner of the data may see them.
+    /// Example values of the data, limited in length. Only the owner of the data may see them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub example: Option<String>,
 }
@@ -107,8 +107,8 @@ impl fmt::Display for Warning {
         match kind {
             WarningKind::LooksLikeAnId => write!(
                 f,
-                "column {name:?} has a different whole number in each of {count} rows, so it looks like an id: a model \
-                 cannot learn from it what holds for new rows; take it out of the data"
+                "column {name:?} has a different whole number in each of {count} rows, so it looks like an id: its \
+                 values do not carry over to new rows; remove it from the data"
             ),
             WarningKind::LooksLikeAQuantity => write!(
                 f,
@@ -117,8 +117,8 @@ impl fmt::Display for Warning {
             ),
             WarningKind::ClassNotJudged => write!(
                 f,
-                "class {name:?} was not judged: it has {count} row, and none could be held out; the quality says \
-                 nothing about it"
+                "class {name:?} was not evaluated: it has {count} row, so none could be held out, and \
+                 the quality does not include it"
             ),
             WarningKind::ValuesMadeEqual => write!(
                 f,
@@ -158,7 +158,7 @@ mod tests {
     use crate::describe::Metric;
 
     #[test]
-    fn a_report_with_all_its_warnings_keeps_within_the_limit_whatever_their_names() {
+    fn a_report_with_all_warnings_and_any_names_is_within_the_limit() {
         for name in ["\u{1}", "\u{1f333}", "\"", "a"] {
             let warning = Warning::new(WarningKind::LooksLikeAQuantity, &name.repeat(5000), usize::MAX);
             let report = Report::Prepared(Prepared {
@@ -187,13 +187,13 @@ mod tests {
         let warning = Warning::new(WarningKind::ClassNotJudged, "a\u{1b}", 1);
         assert_eq!(
             warning.to_string(),
-            "class \"a\\u{1b}\" was not judged: it has 1 row, and none could be held out; the quality says nothing \
-             about it"
+            "class \"a\\u{1b}\" was not evaluated: it has 1 row, so none could be held out, and the quality \
+             does not include it"
         );
     }
 
     #[test]
-    fn a_refusal_keeps_within_the_limit_whatever_its_message() {
+    fn a_refusal_with_any_message_is_within_the_limit() {
         for message in ["\u{1}", "\u{1f333}", "\"", "a"] {
             let report = Report::Refused(Refusal::new(Code::DataInvalid, message.repeat(5000)));
             let json = serde_json::to_vec(&report).unwrap();

@@ -42,7 +42,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// The name, where there is one.
+    /// The name, if the class has one.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Index(_) => None,
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_must_be_as_long_as_the_model_and_within_its_bounds() {
+    fn a_row_must_have_one_value_per_feature_within_its_bounds() {
         assert!(check_rows(&Rows::single(vec![150.0, 0.0])).is_empty());
         assert_eq!(
             check_rows(&Rows::single(vec![1.0])),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_bounded() {
+    fn the_number_of_errors_is_bounded() {
         assert_eq!(check_rows(&Rows::instances(vec![[-1.0, -1.0]; 1000])).len(), FAULTS_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! The serving config: everything that `prepare` and `serve` need to know of a model, as JSON with all defaults filled in.
+//! The serving config: the settings of a model for `prepare` and `serve`, as JSON with all defaults filled in.
 //!
 //! An unknown field is an error, because ignoring it would silently drop a setting.
 
@@ -10,7 +10,7 @@ use crate::describe::Metric;
 use crate::names::ModelName;
 use crate::schema::Feature;
 
-/// Everything a predictor must know to train a model and to serve it.
+/// The settings with which a predictor trains and serves a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServingConfig {
@@ -148,7 +148,7 @@ pub enum MaxFeatures {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QualityGate {
-    /// What is measured on the hold-out rows.
+    /// The metric that is computed on the held-out rows.
     pub metric: Metric,
     /// The minimum.
     pub min: f64,

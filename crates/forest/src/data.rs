@@ -1,4 +1,4 @@
-//! Training data: tables, samples, and the rows that are held out of them.
+//! Training data: CSV tables, samples, and the split into rows for training and evaluation.
 
 pub mod seen;
 pub mod precision;

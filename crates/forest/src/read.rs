@@ -2,9 +2,12 @@
 
 pub mod detect;
 pub mod error;
+pub mod columns;
 pub mod model;
 pub mod arrange;
 mod builder;
 pub mod lightgbm;
 pub mod xgboost;
+mod protobuf;
+pub mod onnx;
 pub mod reader;

@@ -1,6 +1,6 @@
 //! Recognizes binary files by their first bytes.
 
-/// What a file under `binaryData` most likely is, and what to do; kubectl puts there what is not UTF-8.
+/// The likely kind of a file under `binaryData`, and what to do. kubectl stores files that are not UTF-8 there.
 pub(crate) fn binary_kind(bytes: &[u8]) -> (&'static str, &'static str) {
     const KINDS: [(&[u8], &str, &str); 8] = [
         (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_fits_the_pattern_is_finite() {
+    fn every_number_that_matches_the_pattern_is_finite() {
         let longest = format!("{}e99", "9".repeat(LENGTH_MAX as usize - 3));
         assert!(regex::Regex::new(PATTERN).unwrap().is_match(&longest));
         assert!(Decimal::Text(longest).number().is_some());

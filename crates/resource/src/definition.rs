@@ -14,17 +14,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_beside_the_samples_is_what_the_types_say() {
+    fn the_crd_in_deploy_matches_the_types() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crd.yaml");
         let kept = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            kept == yaml().unwrap(),
-            "deploy/crd.yaml is not what the types say; run: cargo xtask generate"
-        );
+        assert!(kept == yaml().unwrap(), "deploy/crd.yaml differs from the types; run: cargo xtask generate");
     }
 
     #[test]
-    fn the_definition_is_small_enough_for_a_plain_apply() {
+    fn the_crd_is_small_enough_for_kubectl_apply() {
         assert!(yaml().unwrap().len() < 100_000);
     }
 }

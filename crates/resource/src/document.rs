@@ -12,13 +12,13 @@ use crate::field_error::{entry, member};
 /// One document.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
-    /// What it says. A field that is null is as good as absent, as it is to the API server.
+    /// The value. A field that is null is treated as absent, as the API server does.
     pub(crate) value: Value,
     lines: BTreeMap<String, u64>,
 }
 
 impl Document {
-    /// The line of `field`, or of what is nearest around it.
+    /// The line of `field`, or of its nearest parent in the file.
     pub(crate) fn line(&self, field: &str) -> u64 {
         let mut field = field;
         loop {

@@ -5,12 +5,12 @@ use std::fmt;
 /// The maximum number of reported errors.
 pub const FIELD_ERRORS_MAX: usize = 20;
 
-/// The path of a field and what is wrong with it.
+/// The path of a field and its error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// `spec.features[2].min`.
     pub field: String,
-    /// What is wrong, and what to do.
+    /// The error, and what to do.
     pub message: String,
 }
 

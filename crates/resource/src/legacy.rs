@@ -8,14 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::PredictorModelSpec;
 
-/// The name that Canopy 0.1 gave to a revision of this spec, this time of a wished restart and, where there are any,
-/// these data.
+/// The name that Canopy 0.1 gave to a revision of this spec, this requested restart, and these data if there are any.
 pub fn legacy(
     spec: &PredictorModelSpec,
     restarted_at: Option<&str>,
     data: Option<&str>,
 ) -> Result<String, serde_json::Error> {
-    // A field that is added to the spec later is absent from the manifests of models that this is asked about.
+    // The manifests that this compares are older than fields that were added to the spec later.
     let PredictorModelSpec { version, train, features, classes, resources, scheduling, .. } = spec.clone();
     let spec = PredictorModelSpec {
         version,
@@ -78,7 +77,7 @@ mod tests {
 
     /// These are in the names of objects in people's clusters: if this test fails, every model is retrained.
     #[test]
-    fn revisions_stay_what_they_are_from_one_canopy_to_the_next() {
+    fn revisions_do_not_change_between_versions_of_canopy() {
         check("1.0", &json!({}), None, "7489dc56");
         check("1.0", &json!({"trees": 100}), None, "af5731cf");
         check("1.1", &json!({}), None, "38860050");
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_moves_pods_is_no_part_of_it_and_what_makes_them_is() {
+    fn only_resources_and_restarts_change_the_legacy_name() {
         let same = spec("1.0", &json!({}));
         let mut moved = same.clone();
         (moved.replicas, moved.retire_seconds, moved.paused) = (Some(3), Some(0), Some(true));

@@ -100,7 +100,7 @@ pub struct Finding {
     pub line: u64,
     /// The kind and the name of the object.
     pub object: String,
-    /// What is wrong.
+    /// The errors.
     pub fault: FieldError,
 }
 
@@ -187,7 +187,7 @@ impl At<'_> {
 fn read_object(document: &Value, manifests: &mut Manifests) -> Result<(), Vec<FieldError>> {
     let said = |field: &str| document[field].as_str().unwrap_or_default();
     match (said("apiVersion"), said("kind")) {
-        // There are no namespaces on a laptop, so nothing is to be made.
+        // A laptop has no namespaces, so a Namespace needs no action.
         (CORE_VERSION, "Namespace") => Ok(()),
         (MODEL_VERSION, "PredictorModel") => {
             let mut document = document.clone();
@@ -258,7 +258,7 @@ mod tests {
     const DATA: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: v}\n";
 
     #[test]
-    fn the_samples_are_read() {
+    fn the_sample_manifests_are_accepted() {
         let demo = read(DEMO).unwrap();
         assert_eq!(demo.models.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["demo"]);
         let mut both = read(include_str!("../../../deploy/samples/iris.yaml")).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubectl_get_writes_is_read() {
+    fn the_output_of_kubectl_get_is_accepted() {
         let indented =
             |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<Vec<_>>().concat();
         let item = |text: &str| indented(text).replacen("  apiVersion", "- apiVersion", 1);
@@ -351,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_beside_the_model_is_no_fault() {
+    fn a_namespace_in_a_manifest_is_accepted() {
         let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\n{DATA}");
         assert!(read(&text).unwrap().config_maps.get("default", "a").is_some());
     }
 
     #[test]
-    fn what_the_api_server_would_refuse_is_refused() {
+    fn objects_that_the_api_server_refuses_are_refused() {
         let why = "must have lower-case letters, digits and '-' only, begin and end with a letter or a digit, and be \
                    at most 63 characters long, but is \"Bad_NS\"";
         check(

@@ -58,7 +58,7 @@ pub(crate) const NAME_IS_SHORT: Rule =
     ("size(self.metadata.name) <= 45", "metadata.name must be at most 45 characters");
 pub(crate) const NAME_IS_FREE: Rule = (
     "self.metadata.name != 'predictors' && !self.metadata.name.matches('-(pods|[0-9a-f]{8})$')",
-    "metadata.name is kept for what Canopy makes itself ('predictors', '…-pods', '…-<8 hexadecimal digits>')",
+    "metadata.name is reserved for objects that Canopy creates ('predictors', '…-pods', '…-<8 hexadecimal digits>')",
 );
 pub(crate) const ONE_KIND_OF_DATA: Rule = (
     "[has(self.synthetic), has(self.csv)].filter(given, given).size() == 1",

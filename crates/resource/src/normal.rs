@@ -70,7 +70,7 @@ impl Normal {
         matches!(self, Self::Map(members) if members.is_empty())
     }
 
-    /// The bytes: each part says its kind and its length first, so that no two values have the same.
+    /// The bytes. Each part begins with its kind and length, so distinct values have distinct bytes.
     pub(crate) fn write(&self, into: &mut Vec<u8>) {
         match self {
             Self::Text(text) => write_text(text, into),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_amounts_have_one_form_and_different_ones_have_two() {
+    fn equal_quantities_have_the_same_form_and_different_ones_do_not() {
         let form = |text: &str| Normal::quantity(&Quantity(text.to_owned()));
         for (one, other) in [
             ("1", "1000m"),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_leaves_out_is_absent_and_an_empty_selector_is_not() {
+    fn fields_that_kubernetes_omits_are_absent_and_an_empty_selector_is_not() {
         let form = |value: &Value| Normal::json(value).map(|value| bytes(&value));
         assert_eq!(form(&json!({"a": null, "b": [], "c": ""})), form(&json!({})));
         assert_ne!(form(&json!({"labelSelector": {}})), form(&json!({})));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_cannot_pass_for_one_another() {
+    fn distinct_parts_have_distinct_forms() {
         let list =
             |texts: &[&str]| bytes(&Normal::List(texts.iter().map(|text| Normal::text(*text)).collect()));
         assert_ne!(list(&["ab", "c"]), list(&["a", "bc"]));

@@ -97,7 +97,7 @@ fn embedded<T: JsonSchema>(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn bound(schema: &mut Map<String, Value>) {
-    // Nobody merges into these lists one entry at a time, and kubectl explains them where they come from.
+    // These lists are replaced as a whole, and their documentation is that of the Kubernetes types.
     schema.retain(|word, _| word != "description" && !word.starts_with("x-kubernetes-"));
     let limit = match schema.get("type").and_then(Value::as_str) {
         Some("array") => Some(("maxItems", ENTRIES_MAX.into())),

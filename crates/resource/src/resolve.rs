@@ -38,7 +38,7 @@ pub struct ResolvedModel {
 /// A file and what must be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Where the config says it is.
+    /// The path in the config.
     pub path: PathBuf,
     /// The contents.
     pub text: String,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_says_everything_that_the_manifest_leaves_out() {
+    fn a_resolved_model_has_all_defaults() {
         let smallest = "{apiVersion: canopy.rs/v1alpha1, kind: PredictorModel, metadata: {name: small}, spec: \
                         {version: a, train: {data: {synthetic: {}}, algorithm: {randomForest: {}}}}}";
         let plan = plan(smallest).unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_carries_everything_that_the_manifest_says() {
+    fn a_resolved_model_has_all_settings_of_the_manifest() {
         let text = IRIS
             .replace("name: iris\n", "name: iris\n  namespace: shop\n")
             .replace("name: iris-data\n", "name: iris-data\n  namespace: shop\n")
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn data_elsewhere_are_downloaded_in_half_the_time_for_training() {
+    fn a_download_may_take_half_of_the_deadline() {
         let source = format!("uri: 'https://data.shop/iris.csv?v=2'\n          sha256: {SHA256}");
         let found = plan(&remote(&source)).unwrap();
         assert_eq!(found.file, None);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_are_not_there_are_named() {
+    fn missing_data_are_named_in_the_error() {
         let field = "spec.train.data.csv.source.configMap";
         check_refused(
             &IRIS.replace("name: iris-data\n", "name: other-data\n"),

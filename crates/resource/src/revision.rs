@@ -18,7 +18,7 @@ use crate::model::{PredictorModelSpec, SYNTHETIC_FEATURES};
 use crate::normal::Normal;
 use crate::placement::{Resources, Scheduling};
 
-/// The first bytes of what is digested: another normal form would begin otherwise.
+/// The first bytes of the digested text: the version of the normal form.
 const FORM: &[u8] = b"canopy.rs/v1alpha1 PredictorModel, form 1\n";
 
 /// What a manifest leaves out. These are part of the digest: a value that changes here retrains models.
@@ -33,7 +33,7 @@ pub(crate) const SEED: u64 = 42;
 pub struct Inputs<'a> {
     /// The serving config, with every default filled in.
     pub config: &'a ServingConfig,
-    /// The spec, for what the config does not say: resources and scheduling.
+    /// The spec, for the parts that the config does not have: resources and scheduling.
     pub spec: &'a PredictorModelSpec,
     /// The time of a wished restart.
     pub restarted_at: Option<&'a str>,
@@ -124,7 +124,7 @@ fn rows(data: &Data, sha256: Option<&str>) -> Normal {
         }
         Data::Csv { source, target } => {
             let source = match source {
-                // Where the copy lies is the operator's own business; what is in it is what counts.
+                // The path of the copy is chosen by the operator and is not digested; the contents are.
                 Source::Path(_) => Normal::map([("sha256", sha256.map(Normal::text))]),
                 // How long a download may take changes nothing about the model.
                 Source::Download(Download { uri, sha256, timeout_seconds: _ }) => {
@@ -170,7 +170,7 @@ fn resources_form(Resources { requests, limits }: &Resources) -> Normal {
 fn scheduling_form(scheduling: &Scheduling) -> Result<Option<Normal>, serde_json::Error> {
     let Scheduling { node_selector, tolerations, affinity, priority_class_name, topology_spread_constraints } =
         scheduling;
-    // At the top of each part, an empty object asks for nothing.
+    // An empty object at the top of each part is the same as no object.
     let form = |part: Value| Normal::json(&part).filter(|part| !part.is_empty_map());
     let parts = Normal::map([
         ("nodeSelector", form(serde_json::to_value(node_selector)?)),

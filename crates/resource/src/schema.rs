@@ -34,7 +34,7 @@ fn of<T: JsonSchema>() -> Value {
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// What is wrong with `value`, in the order of the document; at most [`FIELD_ERRORS_MAX`].
+/// The errors of `value` in the order of the document; at most [`FIELD_ERRORS_MAX`].
 pub(crate) fn check(value: &Value, schema: &Value) -> Vec<FieldError> {
     let mut faults = Vec::new();
     check_value("", value, schema, &mut faults);
@@ -131,7 +131,7 @@ fn check_list(field: &str, entries: &[Value], schema: &Value, faults: &mut Vec<F
     let mut seen: Map<String, Value> = Map::new();
     for (index, value) in entries.iter().enumerate() {
         let key = key(&schema["x-kubernetes-list-map-keys"], value);
-        // An entry without its key has an error of its own.
+        // An entry without its key is reported separately.
         if key.is_null() {
             continue;
         }
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Words of a schema that tell people something, or that are obeyed elsewhere: rules by `rules`, `nullable`
+    /// Keywords of a schema that are documentation, or that are checked elsewhere: rules by `rules`, `nullable`
     /// and not the default, which is what an absent value means anyway; null counts as absent.
     const NO_CHECK: [&str; 6] =
         ["description", "title", "format", "nullable", "default", "x-kubernetes-validations"];
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_of_the_definitions_schema_is_obeyed() {
+    fn every_keyword_of_the_schema_of_the_crd_is_checked() {
         let mut found = BTreeSet::new();
         keywords(&PREDICTOR_MODEL["properties"]["spec"], &mut found);
         let understood: BTreeSet<_> = NO_CHECK.into_iter().chain(CHECKED).collect();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_and_every_list_of_the_definition_is_bounded() {
+    fn every_string_and_list_of_the_crd_has_a_maximum() {
         fn check(field: &str, schema: &Value) {
             let bound = match schema["type"].as_str() {
                 Some("array") => &schema["maxItems"],

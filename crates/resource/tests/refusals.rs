@@ -57,7 +57,7 @@ fn synthetic() -> Value {
     json!({"synthetic": {"samples": 100, "features": 2, "seed": 1}})
 }
 
-/// The good manifest with `value` at `place`; null takes away what is there.
+/// The valid manifest with `value` at `place`; null removes the field.
 fn edited(place: &str, value: Value) -> Value {
     let mut manifest = good();
     let (parent, member) = place.rsplit_once('/').unwrap();
@@ -78,7 +78,7 @@ fn faults(manifest: &Value) -> Vec<String> {
     }
 }
 
-/// What the rules of the definition say, evaluated as an API server does.
+/// The errors of the rules of the CRD, evaluated as an API server does.
 fn broken_rules(manifest: &Value) -> Vec<String> {
     let definition = json!(PredictorModel::crd());
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
@@ -195,7 +195,7 @@ fn a_value_of_the_wrong_type_is_reported_with_the_expected_type() {
 }
 
 #[test]
-fn bounds_are_kept() {
+fn bounds_are_checked() {
     let forest = "/spec/train/algorithm/randomForest";
     let field = "spec.train.algorithm.randomForest";
     check(&format!("{forest}/trees"), &json!(0), &format!("{field}.trees: must be at least 1, but is 0"));
@@ -234,7 +234,7 @@ fn bounds_are_kept() {
 }
 
 #[test]
-fn lengths_and_patterns_are_kept() {
+fn lengths_and_patterns_are_checked() {
     check("/spec/version", &json!(""), "spec.version: must not be empty");
     check(
         "/spec/version",
@@ -264,7 +264,7 @@ fn lengths_and_patterns_are_kept() {
 }
 
 #[test]
-fn what_pods_need_is_checked_too() {
+fn resources_and_scheduling_are_checked() {
     check("/spec/replicas", &json!(-1), "spec.replicas: must be at least 0, but is -1");
     check("/spec/retireSeconds", &json!(86401), "spec.retireSeconds: must be at most 86400, but is 86401");
     check(
@@ -302,7 +302,7 @@ fn what_pods_need_is_checked_too() {
 }
 
 #[test]
-fn a_name_is_given_once() {
+fn a_name_given_twice_is_refused() {
     check(
         "/spec/features/2",
         &json!({"name": "length"}),
@@ -325,11 +325,11 @@ fn other_kinds_and_versions_are_named() {
     );
 }
 
-/// Edits that break exactly one rule, and what is said: here and, in the same words, by the definition.
+/// Edits that break exactly one rule, and its error text, which is the same here and in the CRD.
 fn rule_breakers() -> Vec<(&'static str, Value, &'static str)> {
     const LABEL: &str =
         "metadata.name must be lower-case letters, digits and '-', begin with a letter and not end with '-'";
-    const FREE: &str = "metadata.name is kept for what Canopy makes itself ('predictors', '…-pods', '…-<8 hexadecimal digits>')";
+    const FREE: &str = "metadata.name is reserved for objects that Canopy creates ('predictors', '…-pods', '…-<8 hexadecimal digits>')";
     const DIGEST: &str = "spec.train.data.csv.source: sha256 must be given with uri, and only with it: it is what sha256sum prints for the file";
     const URI: &str =
         "spec.train.data.csv.source: uri must begin with https:// or http://, name a host and have no spaces";
@@ -389,7 +389,7 @@ fn rule_breakers() -> Vec<(&'static str, Value, &'static str)> {
 }
 
 #[test]
-fn every_rule_of_the_definition_is_kept_without_an_api_server() {
+fn every_rule_of_the_crd_is_checked_without_an_api_server() {
     for (place, value, expected) in rule_breakers() {
         let manifest = edited(place, value.clone());
         let ours: Vec<_> = faults(&manifest)
@@ -411,7 +411,7 @@ fn synthetic_data_have_two_classes() {
 }
 
 #[test]
-fn no_rule_of_the_definition_is_without_a_case() {
+fn every_rule_of_the_crd_has_a_case() {
     fn messages(schema: &Value, found: &mut BTreeSet<String>) {
         match schema {
             Value::Object(members) => {
@@ -429,6 +429,6 @@ fn no_rule_of_the_definition_is_without_a_case() {
     messages(&json!(PredictorModel::crd()), &mut unbroken);
     assert_eq!(unbroken.len(), 13);
     unbroken.retain(|message| !rule_breakers().iter().any(|(_, _, expected)| expected.ends_with(message)));
-    // It needs two edits and has a test of its own.
+    // It needs two edits and has a separate test.
     assert_eq!(unbroken, ["classes must have 2 entries where the data is synthetic".to_owned()].into());
 }

@@ -108,7 +108,7 @@ fn every_field() -> [(&'static str, Value); 25] {
 
 /// These are in the names of objects in people's clusters: if this test fails, models are retrained.
 #[test]
-fn revisions_stay_what_they_are_from_one_canopy_to_the_next() {
+fn revisions_do_not_change_between_versions_of_canopy() {
     let expected = every_field().map(|(name, more)| format!("{name} {more}"));
     let found = every_field().map(|(_, more)| format!("{} {more}", revision(&more)));
     assert_eq!(found, expected, "{found:#?}");
@@ -119,7 +119,7 @@ fn revisions_stay_what_they_are_from_one_canopy_to_the_next() {
 }
 
 #[test]
-fn two_spellings_of_one_wish_are_one_revision() {
+fn two_spellings_of_a_spec_have_the_same_revision() {
     let same = |one: Value, other: Value| {
         assert_eq!(revision(&one), revision(&other), "{one} and {other}");
         assert_ne!(
@@ -148,7 +148,7 @@ fn two_spellings_of_one_wish_are_one_revision() {
 }
 
 #[test]
-fn two_wishes_are_two_revisions_however_close() {
+fn close_but_different_specs_have_different_revisions() {
     let differ = |one: Value, other: Value| assert_ne!(revision(&one), revision(&other), "{one} and {other}");
     differ(json!({}), json!({"resources": {}}));
     differ(json!({"resources": {}}), json!({"train": {"resources": {}}}));
@@ -162,6 +162,6 @@ fn two_wishes_are_two_revisions_however_close() {
 }
 
 #[test]
-fn how_many_pods_there_are_and_when_they_go_is_no_part_of_it() {
+fn replicas_and_retire_seconds_do_not_change_the_revision() {
     assert_eq!(revision(&json!({})), revision(&json!({"replicas": 3, "retireSeconds": 0, "paused": true})));
 }

@@ -40,7 +40,7 @@ fn faults(text: &str) -> Vec<String> {
     }
 }
 
-/// What the rules of the definition say, evaluated as an API server does.
+/// The errors of the rules of the CRD, evaluated as an API server does.
 fn broken_rules(schema: &Value, text: &str) -> Vec<String> {
     let manifest: Value = serde_saphyr::from_str(text).unwrap();
     let errors = Validator::new().validate(schema, &manifest, None).err();
@@ -61,20 +61,20 @@ fn messages(schema: &Value) -> Vec<String> {
 }
 
 #[test]
-fn each_is_refused_for_its_one_fault() {
+fn each_sample_is_refused_for_its_one_error() {
     let all = all();
     assert!(all.len() >= 14, "only {} are there", all.len());
     for (name, Wrong { text, words }) in &all {
         let faults = faults(text);
         assert_eq!(faults.len(), 1, "{name}: {faults:?}");
-        // Names are told as a field and its fault here, and as a sentence by the rules.
+        // Errors of names have a field and a text here, and one sentence in the rules.
         let told = faults[0].replace("metadata.name: ", "metadata.name ");
         assert!(told.contains(words.as_str()), "{name} must be refused with {words:?}, but: {told}");
     }
 }
 
 #[test]
-fn a_fault_of_a_rule_is_found_by_the_rules_of_the_definition_in_the_same_words() {
+fn an_error_of_a_rule_has_the_same_text_in_the_crd() {
     let definition = json!(PredictorModel::crd());
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let messages = messages(schema);
@@ -92,7 +92,7 @@ fn a_fault_of_a_rule_is_found_by_the_rules_of_the_definition_in_the_same_words()
 }
 
 #[test]
-fn no_rule_of_the_definition_is_without_a_file() {
+fn every_rule_of_the_crd_has_a_sample_file() {
     let definition = json!(PredictorModel::crd());
     let all = all();
     for message in messages(&definition) {
@@ -101,7 +101,7 @@ fn no_rule_of_the_definition_is_without_a_file() {
     }
 }
 
-/// What the rules and what reading say of a model of this name.
+/// The errors of the rules and of the parser for a model of this name.
 fn judged(name: &str) -> (Vec<String>, Vec<String>) {
     let definition = json!(PredictorModel::crd());
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
@@ -110,12 +110,12 @@ fn judged(name: &str) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn a_name_is_a_dns_1035_label_of_45_characters_that_no_child_of_a_model_has() {
+fn a_name_is_a_dns_1035_label_of_at_most_45_characters_and_not_reserved() {
     const LABEL: &str =
         "must be lower-case letters, digits and '-', begin with a letter and not end with '-'";
     const SHORT: &str = "must be at most 45 characters";
     const FREE: &str =
-        "is kept for what Canopy makes itself ('predictors', '…-pods', '…-<8 hexadecimal digits>')";
+        "is reserved for objects that Canopy creates ('predictors', '…-pods', '…-<8 hexadecimal digits>')";
     let longest = format!("a{}z", "-".repeat(43));
     for name in [
         "a",

@@ -48,7 +48,7 @@ pub enum LogControl {
 }
 
 impl LogControl {
-    /// As the flag says.
+    /// The value of the flag.
     pub fn of_flag(is_set: bool) -> Self {
         if is_set { Self::Local } else { Self::Off }
     }
@@ -132,7 +132,7 @@ async fn change_log(control: LogControl, peer: Option<Extension<Peer>>, body: Bo
 }
 
 fn no_log() -> Response {
-    problem(StatusCode::NOT_FOUND, "this process has no log of its own")
+    problem(StatusCode::NOT_FOUND, "this process has no log filter to change")
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {

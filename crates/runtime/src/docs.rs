@@ -1,4 +1,4 @@
-//! Serves the OpenAPI description at `/openapi.json`, Swagger UI at `/docs` and `ReDoc` at `/redoc`, without external hosts.
+//! Serves the `OpenAPI` description at `/openapi.json`, Swagger UI at `/docs` and `ReDoc` at `/redoc`, without external hosts.
 //!
 //! The description is built once, at the first request for it.
 

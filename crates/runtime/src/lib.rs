@@ -1,4 +1,4 @@
-//! What every process has before it does anything of its own: logs, traces, metrics, servers, an admin port.
+//! The parts that all processes share: logs, traces, metrics, HTTP servers, the admin port and shutdown.
 //!
 //! Nothing here is of use to one process only.
 

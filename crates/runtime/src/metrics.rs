@@ -189,7 +189,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
-    fn a_new_registry_tells_of_the_process_and_its_build() {
+    fn a_new_registry_has_metrics_of_the_process_and_its_build() {
         let text = encode(&registry("gateway").unwrap()).unwrap();
         let build =
             format!("canopy_build_info{{process=\"gateway\",version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_tell_the_same_and_openmetrics_has_exemplars() {
+    fn both_formats_have_the_same_values_and_openmetrics_has_exemplars() {
         let registry = Registry::new();
         let counter = IntCounterVec::new(Opts::new("a_seconds_total", "One \"A\"\nand \\."), &["b"]).unwrap();
         registry.register(Box::new(counter.clone())).unwrap();

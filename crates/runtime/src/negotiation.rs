@@ -11,7 +11,7 @@ const WEIGHT_MAX: u16 = 1000;
 /// One choice of such a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
-    /// What is chosen, as it was sent: `fr-CH`, `text/plain`.
+    /// The choice as it was sent: `fr-CH`, `text/plain`.
     pub value: &'a str,
     /// How much it is preferred, from 0 (not acceptable) to 1000.
     pub weight: u16,
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prometheus_gets_openmetrics() {
+    fn every_version_of_prometheus_gets_openmetrics() {
         // 2.42, and 3.x: with its defaults, where it prefers protobuf, and where it is configured to prefer text.
         check(
             &[

@@ -84,7 +84,7 @@ impl Drop for Written {
 
 impl Telemetry {
     /// Sets up logs and, where a collector is configured, traces in the name of `service`. Call it before the
-    /// asynchronous runtime is there: the exporter brings a thread of its own.
+    /// asynchronous runtime is there: the exporter has its own thread.
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
         let (provider, sampler) = exporting(service)?.unzip();
         let limits = CallsiteLimits::default();

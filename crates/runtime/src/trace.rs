@@ -76,7 +76,7 @@ impl TraceContext {
         }
     }
 
-    /// Reads `00-<32 hex>-<16 hex>-<2 hex>`; a later version may say more after another dash.
+    /// Reads `00-<32 hex>-<16 hex>-<2 hex>`; a later version may have more fields after another dash.
     fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let mut parts = text.split('-');
@@ -275,7 +275,7 @@ impl RequestSpan {
     }
 }
 
-/// The name of a span: a method, and the route where there is one.
+/// The name of a span: the method, and the route if there is one.
 struct Name<'a>(&'a str, Option<&'static str>);
 
 impl fmt::Display for Name<'_> {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_of_the_header_is_read_as_far_as_it_is_known() {
+    fn the_known_fields_of_a_later_version_of_the_header_are_read() {
         let text = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more";
         let context = TraceContext::from_headers(&headers(&[(&TRACEPARENT, text)]));
         assert_eq!(context.to_string(), "0af7651916cd43dd8448eb211c80319c");

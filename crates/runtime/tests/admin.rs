@@ -106,7 +106,7 @@ impl Collector for Slow {
 }
 
 #[tokio::test]
-async fn a_scrape_that_takes_long_holds_up_no_probe() {
+async fn a_slow_scrape_does_not_delay_probes() {
     let registry = metrics::registry("test").unwrap();
     let ((begun, has_begun), (release, released)) = (channel(), channel());
     let gauge = IntGauge::new("slow", "Slow.").unwrap();
@@ -117,7 +117,7 @@ async fn a_scrape_that_takes_long_holds_up_no_probe() {
         let router = router.clone();
         async move { get(&router, "/metrics").await.0 }
     });
-    // Registering has asked the collector for its description only.
+    // Registering a collector only reads its description.
     while has_begun.try_recv().is_err() {
         tokio::task::yield_now().await;
     }
@@ -133,7 +133,7 @@ async fn a_scrape_that_takes_long_holds_up_no_probe() {
 struct Description;
 
 #[tokio::test]
-async fn the_pages_of_the_api_hold_the_browser_to_this_host() {
+async fn the_api_pages_restrict_the_browser_to_this_host() {
     let router: Router = docs::routes(Description::openapi);
 
     let (status, _, body) = get(&router, "/openapi.json").await;

@@ -104,7 +104,7 @@ async fn a_connection_without_a_first_byte_or_with_half_a_preface_is_closed() {
 }
 
 #[tokio::test]
-async fn a_head_that_comes_too_slowly_gets_408_and_an_idle_connection_is_closed() {
+async fn a_slow_request_head_gets_408_and_an_idle_connection_is_closed() {
     let server = start(Timing { interval: SOON, idle_intervals: 2, ..NO_LIMIT }, 100).await;
     for bytes in ["G", "GET /fast HTTP/1.1\r\nhost: test\r\n", "PRINT / HTTP/1.1\r\n"] {
         let answer = ended(server.address, bytes.as_bytes()).await;
@@ -119,7 +119,7 @@ async fn a_head_that_comes_too_slowly_gets_408_and_an_idle_connection_is_closed(
 }
 
 #[tokio::test]
-async fn a_connection_whose_long_answer_is_not_read_is_closed_over_both_protocols() {
+async fn a_connection_whose_response_is_not_read_is_closed_over_both_protocols() {
     let server = start(Timing { interval: SOON, idle_intervals: 1_000_000, ..NO_LIMIT }, 100).await;
     let open = || server.registry.connections().open.get();
     let until_closed = async || {
@@ -172,7 +172,7 @@ async fn an_idle_http2_connection_gets_goaway_and_one_that_sends_nothing_after_t
 }
 
 #[tokio::test]
-async fn an_answer_is_there_whatever_follows_its_request() {
+async fn a_request_is_answered_whatever_bytes_follow_it() {
     let server = start(NO_LIMIT, 100).await;
     let post = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody";
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -193,12 +193,12 @@ async fn an_answer_is_there_whatever_follows_its_request() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_parsed_gets_its_status() {
+async fn a_request_that_cannot_be_parsed_gets_its_status() {
     let server = start(NO_LIMIT, 100).await;
     let long = |count: usize| "x".repeat(count);
     let many = (0..101).map(|index| format!("h{index}: v\r\n")).collect::<Vec<_>>().concat();
     for (request, statuses) in [
-        // The rest of the body passes for a request of its own.
+        // The bytes after the body are parsed as the next request.
         (
             "POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\nbody{\"rest\":1}\r\n\r\n".to_owned(),
             &["200", "400"][..],
@@ -234,7 +234,7 @@ print('all answered')
 ";
 
 #[tokio::test]
-async fn a_client_that_sends_all_before_it_reads_gets_an_early_answer() {
+async fn a_client_that_sends_its_whole_body_before_it_reads_gets_an_early_response() {
     let server = start(NO_LIMIT, 100).await;
     let mut client = Command::new("python3");
     client.args(["-c", CLIENT, &server.address.port().to_string()]).stdin(Stdio::null());
@@ -245,7 +245,7 @@ async fn a_client_that_sends_all_before_it_reads_gets_an_early_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_ends_its_body_is_not_read_for_ever() {
+async fn an_endless_body_is_read_up_to_a_limit() {
     let server = start(NO_LIMIT, 100).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = "POST /refuse HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -262,7 +262,7 @@ async fn a_client_that_never_ends_its_body_is_not_read_for_ever() {
 }
 
 #[tokio::test]
-async fn an_early_answer_over_http2_is_no_error_of_the_stream() {
+async fn an_early_response_over_http2_does_not_reset_the_stream() {
     let server = start(NO_LIMIT, 100).await;
     let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
@@ -278,7 +278,7 @@ async fn an_early_answer_over_http2_is_no_error_of_the_stream() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_is_refused_in_words_and_counted_and_the_others_are_served() {
+async fn a_connection_above_the_limit_gets_an_error_and_is_counted() {
     // Three quarters of four: all come from one address.
     let server = start(NO_LIMIT, 4).await;
     let mut kept = Vec::new();
@@ -309,7 +309,7 @@ async fn a_connection_too_many_is_refused_in_words_and_counted_and_the_others_ar
 }
 
 #[tokio::test]
-async fn the_admin_port_has_a_cap_too() {
+async fn the_admin_port_has_a_limit_of_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, registry) = (listener.local_addr().unwrap(), Registry::new());
     admin::spawn(listener, Readiness::new(), registry.clone(), LogControl::Off);
@@ -331,7 +331,7 @@ async fn the_admin_port_has_a_cap_too() {
 }
 
 #[tokio::test]
-async fn an_unread_body_that_is_small_costs_no_connection() {
+async fn a_small_unread_body_keeps_the_connection_open() {
     let server = start(NO_LIMIT, 100).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     for _ in 0..3 {

@@ -99,7 +99,7 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn while_draining_the_door_stays_open_and_clients_are_told_to_go() {
+async fn while_draining_connections_are_accepted_and_clients_get_connection_close() {
     let server = start(Duration::from_secs(2), PATIENCE).await;
     let mut kept = TcpStream::connect(server.address).await.unwrap();
     ask(&mut kept, "/fast").await;
@@ -120,7 +120,7 @@ async fn while_draining_the_door_stays_open_and_clients_are_told_to_go() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_answered_after_the_door_is_closed() {
+async fn a_request_in_flight_is_answered_after_the_listener_is_closed() {
     let mut server = start(Duration::ZERO, PATIENCE).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     ask(&mut stream, "/slow").await;
@@ -145,7 +145,7 @@ async fn a_request_that_does_not_end_delays_shutdown_by_the_grace_period_at_most
 }
 
 #[tokio::test]
-async fn a_panic_is_answered_and_the_connection_lives() {
+async fn a_panic_gets_an_error_response_and_the_connection_stays_open() {
     let server = start(Duration::ZERO, PATIENCE).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     ask(&mut stream, "/panic").await;

@@ -179,7 +179,7 @@ async fn failed_downloads_are_reported_while_pods_retry() {
     let mut harness = Harness::new(&remote());
     let failed = json!({"failed": {
         "code": "data_unavailable",
-        "message": "failed to download http://data.shop/iris.csv: the answer was 404 Not Found: put the file there, or correct uri",
+        "message": "failed to download http://data.shop/iris.csv: the server responded 404 Not Found: put the file there, or correct uri",
     }});
     let mut status = container("prepare", &json!({"waiting": {"reason": "CrashLoopBackOff"}}));
     status["lastState"] = json!({"terminated": {"exitCode": 1, "message": failed.to_string()}});
@@ -188,7 +188,7 @@ async fn failed_downloads_are_reported_while_pods_retry() {
     let revision = harness.target_revision();
     let expected_message = format!(
         "DataUnavailable: container prepare of pod iris-{revision}-0 exited with status 1: failed to download \
-         http://data.shop/iris.csv: the answer was 404 Not Found: put the file there, or correct uri"
+         http://data.shop/iris.csv: the server responded 404 Not Found: put the file there, or correct uri"
     );
     assert_eq!(
         harness.conditions(),

@@ -1,7 +1,7 @@
 //! Downloads: the only module that opens connections for them.
 //!
-//! Bytes have the expected digest, and are limited in number and time. Only admitted addresses are connected to. A message
-//! has no password or signature of the address, and nothing of what was found in a network that was not allowed by name.
+//! A download has the expected digest and is limited in size and time. It connects to admitted addresses only. Error texts
+//! contain no password or signature of the URL, and no details of networks that were not allowed explicitly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,49 +20,49 @@ use tokio::time::timeout;
 use crate::artifact::hexadecimal;
 use crate::sources::networks::{Admission, Networks, Sources};
 
-/// Whoever is there answers by then.
+/// The time limit for a connection to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Whoever still sends has sent something by then.
+/// The time limit between two reads.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS_MAX: usize = 5;
-/// How many characters of an address a message has.
+/// The most characters of a URL in an error text.
 const SHOWN_MAX: usize = 160;
 const PROGRAM: &str = concat!("canopy/", env!("CARGO_PKG_VERSION"));
-/// The one reason for a file that did not come from a network that was not allowed by name. It is the same for a closed
-/// port, a name that is not known and a file that is not there, so that a model cannot be used to look around.
+/// The error text for every failure in a network that was not allowed explicitly. It is the same for a closed port, an
+/// unknown name and a missing file, so that the author of a spec cannot scan the network by it.
 const NOT_TOLD: &str = "no file could be read there. Check the address, that its server lets this cluster read the \
                         file, that it arrives within half of train.deadlineSeconds, and that the operator allows its \
                         network (operator.sources of the chart)";
 
-/// Why there is no file.
+/// Why a download failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
     /// The address cannot be parsed. The message does not repeat it, because any part of it may be secret.
-    #[error("the uri of the data cannot be read: {0}")]
+    #[error("the uri of the data is invalid: {0}")]
     Address(String),
-    /// It is longer than any file of its kind should be.
+    /// The file is larger than the limit.
     #[error("failed to download {uri}: it is larger than {limit} bytes")]
     TooLarge {
         /// The address.
         uri: String,
-        /// The most bytes it may have.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// It is another file.
+    /// The file does not have the expected digest.
     #[error(
-        "{uri} has {}, but {expected} is asked for: give sha256 the new digest if the new file is meant, or put the \
-         old file back and ask again by the annotation canopy.rs/restartedAt",
+        "{uri} has {}, but sha256 is {expected}: set sha256 to the new digest if the new file is meant, \
+         or restore the old file and set the annotation canopy.rs/restartedAt",
         found.as_ref().map_or("another SHA-256".to_owned(), |found| format!("the SHA-256 {found}"))
     )]
     Digest {
         /// The address.
         uri: String,
-        /// What it should be.
+        /// The expected SHA-256.
         expected: String,
-        /// What it is, for the owner of the machine.
+        /// The SHA-256 of the file, if the message may contain it.
         found: Option<String>,
     },
-    /// The spec names an address that predictors must not read from.
+    /// The address is in a network that downloads must not reach.
     #[error(
         "failed to download {uri}: data must not come from this address; use a server that the operator allows \
          (operator.sources of the chart)"
@@ -71,17 +71,17 @@ pub enum DownloadError {
         /// The address.
         uri: String,
     },
-    /// It did not come, which may pass.
+    /// The download failed, which may be temporary.
     #[error("failed to download {uri}: {why}")]
     Failed {
         /// The address.
         uri: String,
-        /// What happened, and what to do.
+        /// The cause, and what to do.
         why: String,
     },
 }
 
-/// Downloads a file of at most `bytes_max` bytes. Blocks; it may be called from asynchronous code all the same.
+/// Downloads a file of at most `bytes_max` bytes. It blocks, and may also be called within an asynchronous runtime.
 pub fn fetch(download: &Download, bytes_max: u64, sources: &Sources) -> Result<Vec<u8>, DownloadError> {
     let Download { uri, sha256, timeout_seconds } = download;
     let url: Url = uri.parse().map_err(|error| DownloadError::Address(format!("{error}")))?;
@@ -93,7 +93,7 @@ pub fn fetch(download: &Download, bytes_max: u64, sources: &Sources) -> Result<V
         return Err(DownloadError::Refused { uri: without_secrets(&url) });
     }
     let limits = Limits { time: Duration::from_secs((*timeout_seconds).into()), bytes: bytes_max };
-    // A runtime cannot be entered from another one, and the caller's thread may be in one.
+    // Runtimes cannot be nested, and the caller's thread may be inside one.
     let fetched = thread::scope(|scope| scope.spawn(|| at_once(&url, limits, guard.as_ref())).join());
     let fetched = fetched.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let tells = guard.is_none_or(|guard| guard.tells());
@@ -105,15 +105,15 @@ pub fn fetch(download: &Download, bytes_max: u64, sources: &Sources) -> Result<V
     Err(DownloadError::Digest { uri: without_secrets(&url), expected: sha256.clone(), found })
 }
 
-/// Admits addresses on the way of one download, and notes whether all were allowed by name.
+/// Admits the addresses of one download and its redirects, and records whether all were allowed explicitly.
 #[derive(Clone)]
 struct Guard(Arc<Watch>);
 
 struct Watch {
     networks: Networks,
-    /// An address was admitted that was allowed by name.
+    /// An address that was allowed explicitly was admitted.
     named: AtomicBool,
-    /// An address was met that was not.
+    /// Another address was admitted or refused.
     other: AtomicBool,
 }
 
@@ -123,8 +123,8 @@ impl Guard {
         Self(Arc::new(Watch { networks: networks.clone(), named, other }))
     }
 
-    /// Whether the host of a URL may be connected to. An address is decided on here, since a client connects to it without
-    /// looking it up; a URL has one in its usual notation, whatever notation it was read from.
+    /// Whether the host of a URL may be connected to. A literal address is checked here, because the
+    /// client connects to it without a lookup. `Url` has normalized its notation.
     fn admits(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };
         match host.trim_start_matches('[').trim_end_matches(']').parse() {
@@ -144,13 +144,13 @@ impl Guard {
         }
     }
 
-    /// Notes an address whose contents no message may have. Returns false.
+    /// Records an address whose details must not appear in messages. Returns false.
     fn meets_other(&self) -> bool {
         self.0.other.store(true, Ordering::Relaxed);
         false
     }
 
-    /// Whether messages may say what was seen: every address on the way was allowed by name.
+    /// Whether messages may have details: every address was allowed explicitly.
     fn tells(&self) -> bool {
         self.0.named.load(Ordering::Relaxed) && !self.0.other.load(Ordering::Relaxed)
     }
@@ -180,15 +180,14 @@ fn not_admitted() -> Box<dyn std::error::Error + Send + Sync> {
     io::Error::other("data must not come from this address").into()
 }
 
-/// The address for messages: without user, password, query and fragment, and short enough that a message
-/// has room for more.
+/// The URL for error texts: without user, password, query and fragment, and of limited length.
 pub fn shown(uri: &str) -> String {
-    uri.parse().map_or_else(|_| "an address that cannot be read".to_owned(), |url| without_secrets(&url))
+    uri.parse().map_or_else(|_| "an invalid uri".to_owned(), |url| without_secrets(&url))
 }
 
 fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
-    // These fail where there is nothing to take away.
+    // These fail only for URLs that cannot have a user or password.
     let _ = (url.set_username(""), url.set_password(None));
     url.set_query(None);
     url.set_fragment(None);
@@ -205,7 +204,7 @@ struct Limits {
     bytes: u64,
 }
 
-/// A file that arrived whole.
+/// A complete file.
 struct File {
     bytes: Vec<u8>,
     sha256: String,
@@ -236,7 +235,7 @@ impl From<reqwest::Error> for Fault {
         let why = if no_client {
             format!("{}: SSL_CERT_FILE names a bundle of certificates", chain(&error))
         } else if silent {
-            format!("it sent nothing for {} s", SILENCE_TIMEOUT.as_secs())
+            format!("the server sent nothing for {} s", SILENCE_TIMEOUT.as_secs())
         } else {
             chain(&error)
         };
@@ -257,7 +256,7 @@ fn at_once(url: &Url, limits: Limits, guard: Option<&Guard>) -> Result<File, Fau
         };
         ended
     });
-    // A look-up of the address may still run in a thread of its own, which cannot be ended.
+    // A DNS lookup may still run on a blocking thread, which cannot be cancelled.
     runtime.shutdown_background();
     ended
 }
@@ -289,16 +288,16 @@ fn client(url: &Url, guard: Option<&Guard>) -> Result<Client, reqwest::Error> {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_TIMEOUT)
             .redirect(redirects(guard.cloned()))
-            // The address before a redirect may have a signature in it, which is secret.
+            // The URL before a redirect may contain a signature, which is secret.
             .referer(false);
         match guard {
-            // A proxy would look names up by itself, and connect to what it found.
+            // A proxy would resolve names by itself and connect to addresses that are not checked here.
             Some(guard) => builder.no_proxy().dns_resolver(guard.clone()),
             None => builder,
         }
     };
     match builder().build() {
-        // There is no bundle of certificates, as in an empty folder: without TLS none is needed.
+        // The machine has no CA certificates. Plain HTTP needs none.
         Err(_) if url.scheme() == "http" => builder().tls_certs_only([]).build(),
         built => built,
     }
@@ -311,7 +310,9 @@ fn redirects(guard: Option<Guard>) -> Policy {
             attempt.error(format!("it was redirected more than {REDIRECTS_MAX} times"))
         } else if was_secret && attempt.url().scheme() != "https" {
             let to = without_secrets(attempt.url());
-            attempt.error(format!("it was redirected from https to {to}, where anybody could change it"))
+            attempt.error(format!(
+                "it was redirected from https to {to}, which is not encrypted: use an https uri"
+            ))
         } else if guard.as_ref().is_some_and(|guard| !guard.admits(attempt.url())) {
             attempt.error(not_admitted())
         } else {
@@ -320,17 +321,17 @@ fn redirects(guard: Option<Guard>) -> Policy {
     })
 }
 
-/// The meaning of a status, and what to do.
+/// The error text for an unsuccessful status.
 fn unwanted(status: StatusCode) -> String {
     let advice = match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => "put the file there, or correct uri",
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "let the file be read, or correct uri",
-        _ => "see what its server says of it",
+        _ => "check the logs of the server",
     };
-    format!("the answer was {status}: {advice}")
+    format!("the server responded {status}: {advice}")
 }
 
-/// The causes, the nearest last; the library's own first words say only that it did not work.
+/// The causes of `error`, the root cause last. The outermost text is left out: it says only that the request failed.
 fn chain(error: &reqwest::Error) -> String {
     let outer: &dyn std::error::Error = error;
     let mut causes: Vec<_> =
@@ -362,7 +363,7 @@ mod tests {
         let download =
             Download { uri: "http://user:word@:80".to_owned(), sha256: "00".to_owned(), timeout_seconds: 1 };
         let error = fetch(&download, 1, &Sources::Anywhere).unwrap_err();
-        assert_eq!(error.to_string(), "the uri of the data cannot be read: empty host");
+        assert_eq!(error.to_string(), "the uri of the data is invalid: empty host");
     }
 
     #[tokio::test]
@@ -373,7 +374,7 @@ mod tests {
             let found = guard.resolve(name.parse().unwrap()).await;
             (found.map(|found| found.map(|a| a.ip().to_string()).collect::<Vec<_>>()), guard.tells())
         };
-        // The system reads these as addresses, though they look like names here.
+        // The resolver parses these as addresses.
         for name in ["0x7f.1", "2130706433", "localhost", "kubernetes.default.svc.cluster.local"] {
             let (found, tells) = resolve(&[], name).await;
             assert_eq!(found.unwrap_err().to_string(), "data must not come from this address", "{name}");
@@ -385,7 +386,7 @@ mod tests {
         assert_eq!(
             (found.unwrap(), tells),
             (vec!["8.8.8.8".to_owned()], false),
-            "it is reached, and not told of"
+            "it is reached, but messages have no details"
         );
     }
 }

@@ -1,13 +1,13 @@
-//! Which addresses a download may reach.
+//! The addresses that a download may connect to.
 //!
-//! A spec may come from another person than the owner of the machine that downloads for it. An address is admitted
-//! after its name was resolved and before it is connected to, with every older address that it carries inside.
+//! The author of a spec may have no access to the network of the machine that downloads for it. An address is checked after
+//! its name was resolved and before the connection is opened; an IPv4 address embedded in an IPv6 address is checked, too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Networks that have no file server for others, or that hold the credentials of a machine.
+/// Networks without public file servers, or with metadata services that hand out credentials.
 const REFUSED: [&str; 20] = [
     // This host, loopback, link-local with the metadata service of most clouds, and protocol assignments.
     "0.0.0.0/8",
@@ -38,27 +38,27 @@ const REFUSED: [&str; 20] = [
     "100::/64",
 ];
 
-/// Names of this host and of the API server, whatever they resolve to.
+/// Names of this host and of the API server. They are refused without a lookup.
 const REFUSED_NAMES: [&str; 3] = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
-/// The same for names that end so.
+/// Suffixes of names that are refused without a lookup.
 const REFUSED_SUFFIXES: [&str; 2] = [".localhost", ".metadata.google.internal"];
 
-/// From where data may be downloaded.
+/// The networks that data may be downloaded from.
 #[derive(Clone, Debug)]
 pub enum Sources {
-    /// From anywhere, with full messages: the user owns the machine.
+    /// All networks, with details in messages: the author of the spec owns the machine.
     Anywhere,
-    /// From these networks, without contents in messages: the author of the spec may have no access there.
+    /// These networks, without details in messages: the author of the spec may have no access to them.
     Within(Networks),
 }
 
-/// Which addresses a download may reach where the spec is another person's.
+/// The addresses that a download may connect to if the author of the spec does not own the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Networks {
-    /// Where there is one, only these networks are reached. One that lies inside a network that is refused by
-    /// default is reached all the same.
+    /// If it is not empty, only these networks are admitted. A network in it overrides a network that is refused by
+    /// default and contains it.
     pub allowed: Vec<IpNet>,
-    /// Networks that are never reached.
+    /// Networks that are always refused.
     pub denied: Vec<IpNet>,
     /// The address of the API server.
     pub api_server: Option<IpAddr>,
@@ -67,14 +67,14 @@ pub struct Networks {
 /// How an address is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It may be reached. Messages have nothing of what is found there.
+    /// It may be connected to; messages have no details.
     Reached,
-    /// It is in a network that was allowed by name, so messages have details.
+    /// It is in a network that was allowed explicitly; messages have details.
     Named,
 }
 
 impl Networks {
-    /// Whether a download may connect to `address`, and whether messages may have contents.
+    /// Whether a download may connect to `address`, and whether messages may have details.
     pub fn admit(&self, address: IpAddr) -> Option<Admission> {
         let forms = forms(address);
         let is_in =
@@ -88,7 +88,7 @@ impl Networks {
         self.allowed.is_empty().then_some(Admission::Reached)
     }
 
-    /// Whether a host, a name or an address as in a URL, may be connected to at all.
+    /// Whether a host of a URL, a name or an address, may be looked up or connected to.
     pub fn admits_host(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
@@ -110,9 +110,9 @@ impl Networks {
     }
 }
 
-/// An address, and the IPv4 address that a router or this host would make of it.
+/// An address, and the IPv4 address that a router or this host would translate it to.
 fn forms(address: IpAddr) -> Vec<IpAddr> {
-    // An IPv4 address in IPv6 notation is connected to as what it is.
+    // The kernel connects to an IPv4-mapped address as IPv4.
     let address = address.to_canonical();
     let IpAddr::V6(six) = address else { return vec![address] };
     if six.is_unspecified() || six.is_loopback() {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_network_refused_by_default_is_one() {
+    fn the_networks_refused_by_default_parse() {
         for network in REFUSED {
             assert!(network.parse::<IpNet>().is_ok_and(|parsed| parsed.trunc() == parsed), "{network}");
         }
@@ -186,7 +186,7 @@ mod tests {
             "fd00:c1::a9fe:a9fe",
             "2001:0:4136:e378:8000:63bf:3fff:fdd2",
             "64:ff9b:1::a9fe:a9fe",
-            // The same in the clothes of IPv6.
+            // The same addresses embedded in IPv6.
             "::ffff:127.0.0.1",
             "::ffff:169.254.169.254",
             "::127.0.0.1",
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn allowed_networks_exclude_all_others_and_lift_only_what_they_name() {
+    fn allowed_networks_exclude_all_others_and_override_the_default_refusal() {
         let wide = networks(&["0.0.0.0/0", "::/0"], &[]);
         check(&wide, "8.8.8.8", Some(Admission::Named));
         for address in ["127.0.0.1", "169.254.169.254", "10.96.0.1", "::1", "::ffff:127.0.0.1"] {

@@ -5,7 +5,7 @@ use std::fmt;
 use canopy_contract::describe::{Metric, Quality};
 use canopy_contract::schema::Class;
 
-/// The widest column of names. Names are shorter, but a table must not fail for one that is not.
+/// The widest column of names, in characters. Longer names are not cut; their rows are not aligned.
 const NAME_WIDTH_MAX: usize = 1000;
 
 /// The confusion matrix of the held-out rows.
@@ -33,8 +33,8 @@ impl HoldOut {
         Quality { metric: Metric::Accuracy, value: share(right, samples), samples }
     }
 
-    /// The classes without a held-out row, which are not evaluated.
-    pub fn not_judged(&self) -> Vec<usize> {
+    /// The indices of the classes without a held-out row, which are not evaluated.
+    pub fn not_evaluated(&self) -> Vec<usize> {
         (0..self.classes.len()).filter(|&class| self.rows(class) == 0).collect()
     }
 
@@ -70,11 +70,11 @@ impl fmt::Display for HoldOut {
             let rows = self.rows(class);
             let given: usize = self.counts.iter().map(|row| row[class]).sum();
             let (precision, recall) = (shown(right, given), shown(right, rows));
-            let judged = if rows == 0 { "  not judged" } else { "" };
-            writeln!(f, "{name:width$}  {precision:>9}  {recall:>6}  {rows:4}{judged}")?;
+            let evaluated = if rows == 0 { "  not evaluated" } else { "" };
+            writeln!(f, "{name:width$}  {precision:>9}  {recall:>6}  {rows:4}{evaluated}")?;
         }
         let Quality { metric: Metric::Accuracy, value, samples } = self.quality();
-        write!(f, "accuracy {value:.4} of {samples} rows held out")
+        write!(f, "accuracy {value:.4} on {samples} held-out rows")
     }
 }
 
@@ -82,7 +82,7 @@ fn shown(part: usize, whole: usize) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.3}", share(part, whole)) }
 }
 
-/// What a class is called, with control characters escaped.
+/// The name of a class, with control characters escaped.
 pub(crate) fn name(class: &Class) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     match class {
@@ -106,21 +106,21 @@ mod tests {
 class     precision  recall  rows
 cat           1.000   0.667     3
 mongoose      0.500   1.000     1
-accuracy 0.7500 of 4 rows held out";
+accuracy 0.7500 on 4 held-out rows";
         assert_eq!(found.to_string(), expected);
     }
 
     #[test]
-    fn a_class_without_rows_is_not_judged() {
+    fn a_class_without_rows_is_not_evaluated() {
         let found = HoldOut::compare(&[Class::Index(0), Class::Index(1), Class::Index(2)], [(0, 0), (1, 0)]);
         let expected = "\
 class  precision  recall  rows
 0          0.500   1.000     1
 1              -   0.000     1
-2              -       -     0  not judged
-accuracy 0.5000 of 2 rows held out";
+2              -       -     0  not evaluated
+accuracy 0.5000 on 2 held-out rows";
         assert_eq!(found.to_string(), expected);
-        assert_eq!(found.not_judged(), [2]);
+        assert_eq!(found.not_evaluated(), [2]);
     }
 
     #[test]

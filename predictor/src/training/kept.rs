@@ -1,7 +1,7 @@
 //! The model that an earlier run of `prepare` left in the same folder.
 //!
-//! A container that starts again finds it there, and neither downloads nor trains. It counts only where everything it
-//! was made from is the same, its file is whole, and it answers its golden row as recorded.
+//! A restarted container reuses it instead of downloading and training again. It is reused only if the config, the data and
+//! the program are the same, its digest is the recorded one, and it reproduces the recorded golden prediction.
 
 use std::io::ErrorKind::NotFound;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::files::{self, FileError};
 use crate::training::prepare::DATA_MAX_BYTES;
 use crate::training::record::{self, Record, RecordError};
 
-/// Everything that a model is made from.
+/// The inputs that determine a model.
 #[derive(Serialize)]
 struct Inputs<'a> {
     program: &'static str,
@@ -27,7 +27,7 @@ struct Inputs<'a> {
     file: Option<String>,
 }
 
-/// A digest of everything that a model of `config` is made from.
+/// A digest of the inputs of a model of `config` is made from.
 pub fn made_from(config: &ServingConfig, trainer: Trainer) -> Result<String, RecordError> {
     let file = match &config.train.data {
         Data::Csv { source: Source::Path(path), target: _ } => Some(files::read(path, DATA_MAX_BYTES)?),
@@ -38,12 +38,12 @@ pub fn made_from(config: &ServingConfig, trainer: Trainer) -> Result<String, Rec
     Ok(artifact::digest(&serde_json::to_vec(&inputs)?))
 }
 
-/// The model in `folder` that was made from what has this digest. Where there is one that does not count, the reason
-/// is an error; an empty folder has none.
+/// The model in `folder` whose inputs have this digest, or none if the folder has no model. The error is the reason why a
+/// model that is there cannot be reused.
 pub fn find(folder: &Path, digest: &str) -> Result<Option<Prepared>, String> {
     let (report, golden, made_from) = match Record::read(folder) {
         Ok(Record::Prepared { report, golden, made_from }) => (report, golden, made_from),
-        // A refusal may be another one today.
+        // The data may have changed since the refusal, so they are read again.
         Ok(Record::Refused(_)) => return Ok(None),
         Err(RecordError::File(FileError::Read { source, .. })) if source.kind() == NotFound => {
             return Ok(None);
@@ -51,12 +51,14 @@ pub fn find(folder: &Path, digest: &str) -> Result<Option<Prepared>, String> {
         Err(error) => return Err(error.to_string()),
     };
     if made_from.as_deref() != Some(digest) {
-        return Err("it was made from another config, data or program".to_owned());
+        return Err(
+            "it was made from another config, other data or another version of the program".to_owned()
+        );
     }
     let bytes = record::artifact(folder).map_err(|error| error.to_string())?;
     if artifact::digest(&bytes) != report.digest {
         return Err(format!(
-            "its SHA-256 is {}, but {} was prepared",
+            "its SHA-256 is {}, but {} is recorded",
             artifact::digest(&bytes),
             report.digest
         ));
@@ -64,7 +66,7 @@ pub fn find(folder: &Path, digest: &str) -> Result<Option<Prepared>, String> {
     let model = Artifact::decode(&bytes).map_err(|error| error.to_string())?.load();
     let answers = model.predict(&Rows::single(golden.features)).map_err(|error| error.to_string())?;
     if answers != [golden.answer] {
-        return Err("it does not answer its golden row as recorded".to_owned());
+        return Err("its prediction for the golden row differs from the recorded one".to_owned());
     }
     Ok(Some(report))
 }

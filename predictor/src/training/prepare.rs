@@ -40,7 +40,7 @@ pub struct Preparation {
     pub artifact: Vec<u8>,
     /// The report.
     pub report: Prepared,
-    /// The answer that it has to reproduce before it serves.
+    /// The prediction that `serve` must reproduce before it is ready.
     pub golden: Golden,
     /// A held-out row within the bounds of the features, for which the model is most confident: an example for users.
     pub example: Vec<f64>,
@@ -58,19 +58,19 @@ pub enum PrepareError {
     #[error("{0}")]
     Unavailable(String),
     /// The model could not be encoded.
-    #[error("failed to make the artifact: {0}")]
+    #[error("failed to encode the artifact: {0}")]
     Artifact(#[from] ArtifactError),
     /// The model could not predict the held-out rows.
     #[error("failed to evaluate the new model: {0}")]
     Predict(#[from] EngineError),
     /// The order of features and classes could not be changed.
-    #[error("failed to reorder the new model: {0}")]
+    #[error("failed to reorder the features and classes of the new model: {0}")]
     Model(#[from] PayloadError),
 }
 
 impl Preparation {
-    /// The record to leave beside the artifact. Its warnings have no values of the data, because people read it who may
-    /// not read the data.
+    /// The record that is written beside the artifact. Its warnings contain no values of the data, because its readers may
+    /// not be allowed to read the data.
     pub fn record(&self) -> Record {
         let mut report = self.report.clone();
         report.warnings.iter_mut().for_each(|warning| warning.example = None);
@@ -78,8 +78,8 @@ impl Preparation {
     }
 }
 
-/// Prepares the model that `config` describes, for the owner of this machine: data may come from anywhere. After each
-/// step `progress` is called with the number of steps done and of all steps. Blocks, and uses every CPU while it trains.
+/// Prepares the model that `config` describes; data may come from any network. After each step `progress` is called with
+/// the number of finished steps and of all steps. It blocks, and uses every CPU for the training.
 pub fn prepare(
     config: &ServingConfig,
     trainer: Trainer,
@@ -88,7 +88,7 @@ pub fn prepare(
     prepare_from(&Sources::Anywhere, config, trainer, progress)
 }
 
-/// The same, with data from these sources alone.
+/// Like [`prepare`], with data from these sources only.
 pub fn prepare_from(
     sources: &Sources,
     config: &ServingConfig,
@@ -183,18 +183,19 @@ fn judge(gate: Option<&QualityGate>, quality: &Quality, warnings: &[Warning]) ->
             ": the target has {count} different numbers, so it looks like a quantity and not like a class"
         )
     });
-    let message = format!("accuracy {value} of {} samples is below {min}{cause}", quality.samples);
+    let message =
+        format!("accuracy {value} on {} held-out rows is below the minimum {min}{cause}", quality.samples);
     Err(PrepareError::Refused(Refused::new(Code::GateMissed, message)))
 }
 
-/// The held-out rows with the least and the most confident answers.
+/// The held-out rows with the least and the most confident predictions.
 struct Extremes {
     golden: Golden,
     example: Vec<f64>,
 }
 
-/// Chosen from the rows within the bounds of the features. The least confident answer is the first to change if the model is
-/// not the same, so it is the golden row. The most confident one is an example for users.
+/// Selects the golden row and the example from the rows within the bounds of the features. The golden row is the least
+/// confident one, because its prediction changes first if the model differs. The most confident one is the example.
 fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Extremes, PrepareError> {
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
     let candidates = || rows.iter().zip(answers).filter(|(row, _)| admitted(row));
@@ -206,11 +207,11 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
             golden: Golden { features: row.to_vec(), answer: *answer },
             example: example.to_vec(),
         }),
-        None => Err(invalid("no row held out is within the bounds of the features: widen them")),
+        None => Err(invalid("no held-out row is within the bounds of the features: lower min or raise max")),
     }
 }
 
-/// A refusal without contents of the data.
+/// A refusal whose message contains no values of the data.
 fn invalid(why: impl Into<String>) -> PrepareError {
     PrepareError::Refused(Refused::new(Code::DataInvalid, why))
 }

@@ -1,5 +1,5 @@
-//! What `prepare` leaves in a folder for `serve`: the artifact `model.canopy`, and `prepared.json` with its digest, its report
-//! and its golden answer. No other row of the data is kept.
+//! The files that `prepare` writes and `serve` reads: the artifact `model.canopy`, and `prepared.json` with its digest, report
+//! and golden prediction. The golden row is the only row of the data in them.
 
 use std::path::Path;
 
@@ -23,9 +23,9 @@ pub enum Record {
     Prepared {
         /// The report of the model.
         report: Prepared,
-        /// The answer that the model has to reproduce before it serves.
+        /// The prediction that `serve` must reproduce before it is ready.
         golden: Golden,
-        /// A digest of everything that it was made from, if `prepare` may run again in the same folder.
+        /// A digest of its inputs, if `prepare` may run again in the same folder.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         made_from: Option<String>,
     },
@@ -33,13 +33,13 @@ pub enum Record {
     Refused(Refusal),
 }
 
-/// A row and the answer it was given when the model was prepared.
+/// A row, and its prediction when the model was prepared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
     /// The row, unscaled.
     pub features: Vec<f64>,
-    /// The answer, to the last bit.
+    /// The prediction, exact to the last bit.
     pub answer: Answer,
 }
 
@@ -49,8 +49,8 @@ pub enum RecordError {
     /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is not what `prepare` writes.
-    #[error("{RECORD} is not what prepare wrote: {0}")]
+    /// The file is not a valid record.
+    #[error("{RECORD} is not a valid record of prepare: {0}")]
     Content(#[from] serde_json::Error),
 }
 
@@ -63,7 +63,7 @@ impl Record {
         }
     }
 
-    /// The same with a digest of what the model was made from.
+    /// The same record with a digest of the inputs of the model.
     #[must_use]
     pub fn made_from(self, digest: String) -> Self {
         match self {
@@ -74,7 +74,7 @@ impl Record {
         }
     }
 
-    /// Writes the artifact, then the record, into `folder`: if there is a record, its artifact is there.
+    /// Writes the artifact, then the record, into `folder`: a record never exists without its artifact.
     pub fn write(&self, folder: &Path, artifact: Option<&[u8]>) -> Result<(), RecordError> {
         files::make_folder(folder)?;
         if let Some(artifact) = artifact {

@@ -14,18 +14,18 @@ use canopy_forest::train::parameters::TrainError;
 use crate::engine::training::TrainingError;
 use crate::training::schema_mapping::Disagreement;
 
-/// Why there will be no model for a config and its data.
+/// Why a config or its data are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {}", full.code, full.message)]
 pub struct Refused {
-    /// In full, with names and cells of the data.
+    /// The full text, with names and cells of the data.
     pub full: Refusal,
-    /// Without them.
+    /// The text without names and cells of the data.
     pub told: Refusal,
 }
 
 impl Refused {
-    /// A refusal whose message has nothing of the data.
+    /// A refusal whose message contains no values of the data.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let told = Refusal::new(code, message);
         Self { full: told.clone(), told }
@@ -75,7 +75,7 @@ impl From<TrainError> for Refused {
         let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
         let told = match &error {
             TrainError::NotFinite { row, .. } => Some(format!(
-                "row {row} has a value that is no finite 32-bit number: standardise, or scale its column"
+                "row {row} has a value that is not a finite 32-bit float: standardise the features, or scale the column"
             )),
             TrainError::Linfa(_) => Some(error.to_string()),
             TrainError::Parameter { .. }
@@ -100,7 +100,7 @@ mod tests {
 
     use crate::training::schema_mapping::Arrangement;
 
-    /// A word of the data that no text for others may have.
+    /// A value of the data that must not appear in reports, logs or the status.
     const SECRET: &str = "s3cret";
 
     #[track_caller]
@@ -133,7 +133,7 @@ mod tests {
             ),
             (
                 TrainError::NotFinite { row: 7, feature: secret() }.into(),
-                "row 7 has a value that is no finite 32-bit number: standardise, or scale its column",
+                "row 7 has a value that is not a finite 32-bit float: standardise the features, or scale the column",
             ),
         ] {
             let Refused { full, told } = refused;

@@ -8,28 +8,28 @@ use canopy_forest::data::samples::{ClassNames, Samples};
 use canopy_forest::data::seen::{Names, Seen};
 use canopy_forest::scale::{ScaleError, Scaler};
 
-/// Where the config and the data disagree.
+/// How the config and the data differ.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Disagreement {
-    /// The config names what the data does not have.
+    /// The config lists a feature or class that the data does not have.
     #[error("{kind} {name} is not in the data, which has {found}")]
     NotFound {
         /// A feature or a class.
         kind: &'static str,
         /// Its name.
         name: Seen,
-        /// What there is.
+        /// The names in the data.
         found: Names,
     },
-    /// The config leaves out what the data has.
-    #[error("{kind} {name} of the data is not listed: list it, or take it out of the data")]
+    /// The data has a feature or class that the config does not list.
+    #[error("{kind} {name} of the data is not listed: list it, or remove it from the data")]
     NotListed {
         /// A feature or a class.
         kind: &'static str,
         /// Its name.
         name: Seen,
     },
-    /// The config names something twice.
+    /// The config lists a feature or class twice.
     #[error("{kind} {name} is listed twice")]
     Twice {
         /// A feature or a class.
@@ -37,7 +37,7 @@ pub enum Disagreement {
         /// Its name.
         name: Seen,
     },
-    /// There are more or fewer names than numbered classes.
+    /// The number of names differs from the number of numbered classes.
     #[error("{named} classes are named, but the data has {found}, numbered from 0")]
     ClassCount {
         /// How many the config names.
@@ -48,7 +48,7 @@ pub enum Disagreement {
 }
 
 impl Disagreement {
-    /// The same without any text of the data, for readers who may not see what is in them.
+    /// The same error without text of the data, for readers who may not be allowed to read the data.
     #[must_use]
     pub fn without_contents(mut self) -> Self {
         match &mut self {
@@ -61,7 +61,7 @@ impl Disagreement {
     }
 }
 
-/// Which column of the data each feature is, and which class of the data each class.
+/// The column of the data for each feature, and the class of the data for each class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrangement {
     features: Vec<Feature>,
@@ -73,7 +73,8 @@ pub struct Arrangement {
 }
 
 impl Arrangement {
-    /// Compares what the config names with what the data has. What the config does not name, the data does.
+    /// Compares the features and classes of the config with those of the data. An empty list in the config stands for all
+    /// features or classes of the data, in their order.
     pub fn new(features: &[Feature], classes: &[String], data: &Samples) -> Result<Self, Disagreement> {
         let (features, columns) = if features.is_empty() {
             let named = data.features().iter().map(Feature::named).collect();
@@ -106,17 +107,17 @@ impl Arrangement {
         &self.labels
     }
 
-    /// A row of the data as the model takes it.
+    /// A row of the data in the order of the model's features.
     pub fn row(&self, row: &[f64]) -> Vec<f64> {
         self.columns.iter().map(|&column| row[column]).collect()
     }
 
-    /// A class of the data as the model numbers it.
+    /// The index in the model of a class of the data.
     pub fn class(&self, label: usize) -> usize {
         self.labels.iter().position(|&known| known == label).unwrap_or(label)
     }
 
-    /// A scaler of the data's columns as one of the model's features.
+    /// A scaler of the data's columns, reordered to the model's features.
     pub fn scaler(&self, scaler: &Scaler) -> Result<Scaler, ScaleError> {
         Scaler::new(self.row(scaler.offsets()), self.row(scaler.scales()))
     }
@@ -138,7 +139,7 @@ fn arrange_classes(names: &[String], found: &ClassNames) -> Result<(Vec<Class>, 
             if spelled.iter().any(|name| numbers.iter().any(|number| number == name)) {
                 return Ok((by_name(names), places("class", &spelled, &numbers)?));
             }
-            // Names for numbers: the first is for 0.
+            // The names are for numbered classes: the first is the name of class 0.
             if names.len() != *count {
                 return Err(Disagreement::ClassCount { named: names.len(), found: *count });
             }
@@ -148,7 +149,7 @@ fn arrange_classes(names: &[String], found: &ClassNames) -> Result<(Vec<Class>, 
     }
 }
 
-/// The names as the data spell them: whole numbers may have a fraction of zeros, which the names of the data have not.
+/// The names in the spelling of the data, which has no fraction of zeros: `7.0` becomes `7`.
 fn spelled<'a>(names: &[&'a str], found: &[String]) -> Vec<&'a str> {
     let has = |name: &str| found.iter().any(|found| found == name);
     let spelled = |&name: &&'a str| match whole(name) {
@@ -158,7 +159,7 @@ fn spelled<'a>(names: &[&'a str], found: &[String]) -> Vec<&'a str> {
     names.iter().map(spelled).collect()
 }
 
-/// Where each of `names` is in `found`, if they are the same names.
+/// The index in `found` of each of `names`; an error if the two are not the same set.
 fn places(kind: &'static str, names: &[&str], found: &[String]) -> Result<Vec<usize>, Disagreement> {
     no_twice(kind, names)?;
     let place = |name: &&str| {

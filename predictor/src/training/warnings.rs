@@ -1,7 +1,7 @@
-//! Warnings about the data that are no reason to refuse a model.
+//! Warnings about data that can be trained on, but look wrong.
 //!
-//! Each of these is a sign, not a proof: an id among the features, a quantity as the target, a class that no row held
-//! out has, values that became equal.
+//! They are heuristics: an id among the features, a quantity as the target, a class without held-out rows, different values
+//! that became equal floating-point numbers.
 
 use canopy_contract::report::{WARNINGS_MAX, Warning, WarningKind};
 use canopy_contract::schema::Class;
@@ -11,52 +11,52 @@ use canopy_forest::data::samples::Samples;
 use crate::training::evaluation::{HoldOut, name};
 use crate::training::schema_mapping::Arrangement;
 
-/// With fewer rows any column may have a different whole number in each.
+/// With fewer rows than this a column may have a different whole number in each row by chance.
 const ID_ROWS_MIN: usize = 10;
-/// More classes than this that are whole numbers are seldom meant as classes.
+/// More different whole numbers than this are seldom meant as classes.
 const WHOLE_NUMBERS_MAX: usize = 30;
 /// The same for numbers with a fraction.
 const FRACTIONS_MAX: usize = 10;
-/// Where the target is a quantity or an id, most classes are not judged.
-const NOT_JUDGED_MAX: usize = 4;
+/// If the target is a quantity or an id, most classes have no held-out row.
+const NOT_EVALUATED_MAX: usize = 4;
 /// One row in this number may have a value that became equal to a different one: measurements with many digits can be
 /// close by chance.
 const MERGED_ROWS_PER: usize = 10;
 /// The same for values that several rows have: such values are not close by chance.
 const REPEATED_ROWS_PER: usize = 1000;
 
-/// What is known after training.
+/// The inputs and results of a training.
 pub(crate) struct Facts<'a> {
     /// All rows.
     pub(crate) samples: &'a Samples,
     /// Features and classes in the config's order.
     pub(crate) arrangement: &'a Arrangement,
-    /// How the model did.
+    /// The evaluation on the held-out rows.
     pub(crate) hold_out: &'a HoldOut,
     /// The features in which values became equal as 32-bit numbers.
     pub(crate) merged: &'a [Merged],
-    /// The column to predict, where the config leaves the classes to the data.
+    /// The target column, if the config does not list the classes.
     pub(crate) target: Option<&'a str>,
 }
 
-/// All warnings, the gravest first, as many as a report has room for.
+/// All warnings, the most severe first, up to the number that a report has room for.
 pub(crate) fn warnings(facts: &Facts<'_>) -> Vec<Warning> {
     let mut found = Vec::from_iter(quantity(facts));
-    found.extend(not_judged(facts));
+    found.extend(not_evaluated(facts));
     found.extend(ids(facts.samples));
     found.extend(made_equal(facts));
     found.truncate(WARNINGS_MAX);
     found
 }
 
-fn not_judged(Facts { samples, arrangement, hold_out, .. }: &Facts<'_>) -> Vec<Warning> {
+fn not_evaluated(Facts { samples, arrangement, hold_out, .. }: &Facts<'_>) -> Vec<Warning> {
     let rows =
         |class: usize| samples.targets().iter().filter(|&&label| arrangement.class(label) == class).count();
     let warning = |class: usize| {
         let name = name(&arrangement.classes()[class]);
         Warning::new(WarningKind::ClassNotJudged, &name, rows(class))
     };
-    hold_out.not_judged().into_iter().take(NOT_JUDGED_MAX).map(warning).collect()
+    hold_out.not_evaluated().into_iter().take(NOT_EVALUATED_MAX).map(warning).collect()
 }
 
 fn quantity(Facts { arrangement, target, .. }: &Facts<'_>) -> Option<Warning> {

@@ -55,7 +55,7 @@ fn prepare_leaves_a_model_and_its_report_and_logs_its_quality() {
     let Report::Prepared(prepared) = report else { panic!("{report:?}") };
     let artifact = Artifact::read(&folder.path().join("model/model.canopy")).unwrap();
     assert_eq!(artifact.card().quality, prepared.quality);
-    for told in ["\"message\":\"training\"", &prepared.digest, "precision", "of 40 rows held out"] {
+    for told in ["\"message\":\"training\"", &prepared.digest, "precision", "on 40 held-out rows"] {
         assert!(said(&output).contains(told), "{told} is missing in {}", said(&output));
     }
 }

@@ -99,8 +99,8 @@ fn a_file_with_another_digest_is_refused_without_repeating_a_secret() {
     assert_eq!(
         message,
         format!(
-            "{} has the SHA-256 {}, but {expected} is asked for: give sha256 the new digest if the new file is \
-             meant, or put the old file back and ask again by the annotation canopy.rs/restartedAt",
+            "{} has the SHA-256 {}, but sha256 is {expected}: set sha256 to the new digest if the new \
+             file is meant, or restore the old file and set the annotation canopy.rs/restartedAt",
             server.uri("good.csv"),
             digest()
         )
@@ -123,10 +123,10 @@ fn a_file_that_is_not_a_table_is_refused_although_its_digest_is_right() {
 fn temporary_errors_say_what_to_do() {
     let server = FileServer::http(&table());
     let check = |name: &str, expected: &str| check_unavailable(&server.uri(name), 20, expected);
-    check("nowhere", "the answer was 404 Not Found: put the file there, or correct uri");
-    check("gone", "the answer was 410 Gone: put the file there, or correct uri");
-    check("forbidden", "the answer was 403 Forbidden: let the file be read, or correct uri");
-    check("broken", "the answer was 500 Internal Server Error: see what its server says of it");
+    check("nowhere", "the server responded 404 Not Found: put the file there, or correct uri");
+    check("gone", "the server responded 410 Gone: put the file there, or correct uri");
+    check("forbidden", "the server responded 403 Forbidden: let the file be read, or correct uri");
+    check("broken", "the server responded 500 Internal Server Error: check the logs of the server");
     check("loop", "it was redirected more than 5 times");
     check_unavailable(
         &server.uri("slow"),
@@ -192,7 +192,7 @@ fn a_missing_table_ends_prepare_with_an_error_and_its_reason_where_the_operator_
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let Report::Failed(Refusal { code, message }) = report else { panic!("{report:?}") };
     assert_eq!(code, "data_unavailable");
-    assert!(message.contains("/nowhere: the answer was 404 Not Found"), "{message}");
+    assert!(message.contains("/nowhere: the server responded 404 Not Found"), "{message}");
     let lines = said(&output);
     assert!(lines.contains("\"code\":\"data_unavailable\"") && lines.contains("404 Not Found"), "{lines}");
     assert!(!format!("{lines}{message}").contains("secret"), "{lines}");
@@ -244,8 +244,10 @@ fn tls_needs_a_certificate_that_is_trusted_and_does_not_end_half_way() {
     let Report::Failed(Refusal { code: _, message }) = outcome("elsewhere", &trusted) else {
         panic!("a table came over plain HTTP though TLS was asked for")
     };
-    let expected =
-        format!("it was redirected from https to {}, where anybody could change it", plain.uri("good.csv"));
+    let expected = format!(
+        "it was redirected from https to {}, which is not encrypted: use an https uri",
+        plain.uri("good.csv")
+    );
     assert!(message.ends_with(&expected), "{message}");
     assert_eq!(plain.asked().len(), 0);
 

@@ -278,7 +278,7 @@ fn signs_of_a_model_that_is_worse_than_its_quality_are_reported() {
         [(WarningKind::ClassNotJudged, "fraud", 1), (WarningKind::LooksLikeAnId, "PassengerId", 1000)]
     );
     assert!(
-        preparation.hold_out.to_string().contains("fraud          -       -     0  not judged"),
+        preparation.hold_out.to_string().contains("fraud          -       -     0  not evaluated"),
         "{}",
         preparation.hold_out
     );
@@ -288,7 +288,7 @@ fn signs_of_a_model_that_is_worse_than_its_quality_are_reported() {
     let warnings = prepared(&of_csv(folder.path(), &csv, &json!({}))).report.warnings;
     assert_eq!(warnings, [Warning::new(WarningKind::LooksLikeAQuantity, "label", 100)]);
     let message = format!(
-        "accuracy {} of 200 samples is below 1: the target has 100 different numbers, so it looks like a quantity and \
+        "accuracy {} on 200 held-out rows is below the minimum 1: the target has 100 different numbers, so it looks like a quantity and \
          not like a class",
         prepared(&of_csv(folder.path(), &csv, &json!({}))).report.quality.value
     );
@@ -310,7 +310,7 @@ fn data_and_config_that_disagree_are_refused_by_name() {
         (features(&["weight", "size"]), "feature \"size\" is not in the data, which has \"weight\", \"age\""),
         (
             features(&["weight"]),
-            "feature \"age\" of the data is not listed: list it, or take it out of the data",
+            "feature \"age\" of the data is not listed: list it, or remove it from the data",
         ),
         (features(&["weight", "weight", "age"]), "feature \"weight\" is listed twice"),
         (
@@ -323,7 +323,7 @@ fn data_and_config_that_disagree_are_refused_by_name() {
         ),
         (
             classes(&["cat", "emu"]),
-            "class \"newt\" of the data is not listed: list it, or take it out of the data",
+            "class \"newt\" of the data is not listed: list it, or remove it from the data",
         ),
         (classes(&["cat", "emu", "newt", "cat"]), "class \"cat\" is listed twice"),
     ] {
@@ -353,16 +353,16 @@ fn data_that_cannot_be_used_is_refused_with_its_row() {
         ("label,a\nx,1\ny,NaN\n", "row 2 (line 3) column \"a\" must be a finite number, but is \"NaN\""),
         ("label,a\nx,1\ny,two\n", "row 2 (line 3) column \"a\" must be a number, but is \"two\""),
         ("label,a\nx,1\ny,1,2\n", "row 2 (line 3) has 3 cells, but the header has 2"),
-        ("label,a\nx,1\nx,2\n", "all rows have the class \"x\": a classifier needs at least two"),
+        ("label,a\nx,1\nx,2\n", "all rows have the class \"x\": a classifier needs at least two classes"),
         (
             "label,a\nx,1\n?,2\ny,3\n",
-            "row 2 (line 3) target column \"label\" has \"?\", which programs write where a value is missing: leave \
-             the row out, or list this name under classes if it is a class",
+            "row 2 (line 3) target column \"label\" has \"?\", a common marker of a missing value: remove \
+             the row, or list this name under classes if it is a class",
         ),
         (
             "label,a\nx,1\ny,2\nz,3\n",
-            "3 rows cannot be split into rows to train on and rows to judge by: each class has one row, and needs at \
-             least two; is the target a quantity or an id?",
+            "3 rows cannot be split into rows to train on and rows to evaluate on: each class has one row \
+             and needs at least two; the target may be a quantity or an id",
         ),
         ("label,a\n", "data has no rows: it needs rows of at least two classes"),
         (
@@ -400,21 +400,21 @@ fn a_model_below_its_gate_is_refused_with_both_figures() {
         "a gate that is just reached"
     );
 
-    let message = format!("accuracy {} of 40 samples is below 1", quality.value);
+    let message = format!("accuracy {} on 40 held-out rows is below the minimum 1", quality.value);
     check_refused(&gate(1.0), "gate_missed", &message);
     // Four digits would say "0.875 is below 0.875…"; the message must not.
     let above = quality.value + 1e-7;
     check_refused(
         &gate(above),
         "gate_missed",
-        &format!("accuracy {} of 40 samples is below {above}", quality.value),
+        &format!("accuracy {} on 40 held-out rows is below the minimum {above}", quality.value),
     );
 }
 
 #[test]
 fn without_a_row_that_callers_may_send_there_is_no_proof() {
     let features: Vec<_> = (0..4).map(|i| json!({"name": format!("x{i}"), "min": 90, "max": 99})).collect();
-    let message = "no row held out is within the bounds of the features: widen them";
+    let message = "no held-out row is within the bounds of the features: lower min or raise max";
     check_refused(&config(&[&json!({ "features": features })]), "data_invalid", message);
 
     // One bound that many rows break: the golden row is one that keeps it.

@@ -233,7 +233,7 @@ async fn a_changed_record_keeps_it_unready() {
         ),
         (
             |record| record["prepared"] = Value::Null,
-            "artifact_corrupt: prepared.json is not what prepare wrote: ",
+            "artifact_corrupt: prepared.json is not a valid record of prepare: ",
         ),
         (
             |record| record["prepared"]["golden"]["answer"]["prediction"] = 7.into(),
@@ -262,7 +262,7 @@ async fn a_changed_record_keeps_it_unready() {
     }
     let folder = prepared();
     rewrite(&folder, "prepared.json", |bytes| bytes[..bytes.len() / 2].to_vec());
-    let reason = "artifact_corrupt: prepared.json is not what prepare wrote: ";
+    let reason = "artifact_corrupt: prepared.json is not a valid record of prepare: ";
     check_never_serves(Predictor::of(&folder).await, reason).await;
 }
 

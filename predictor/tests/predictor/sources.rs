@@ -99,7 +99,10 @@ fn contents_are_reported_only_for_networks_that_were_allowed_by_name() {
         other @ (Report::Prepared(_) | Report::Refused(_)) => panic!("{other:?}"),
     };
     let named = told(&server.uri("nowhere"), &[THIS_HOST]);
-    assert!(named.ends_with("the answer was 404 Not Found: put the file there, or correct uri"), "{named}");
+    assert!(
+        named.ends_with("the server responded 404 Not Found: put the file there, or correct uri"),
+        "{named}"
+    );
     let unknown = told("http://nowhere.invalid/a.csv?word=1", &[]);
     assert_eq!(
         unknown,

@@ -1,4 +1,4 @@
-//! Reads a table's bytes as cells. One line is one row.
+//! Splits the bytes of a CSV table into cells. One line is one row.
 //!
 //! The format is RFC 4180 in UTF-8, with two exceptions. A cell has no line break, because a quote that was left open by
 //! mistake would otherwise swallow the following rows. Spaces around a cell, and around its quotes, are ignored. Every
@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use crate::data::error::DataError;
 
-/// Separators that other programs write.
+/// Separators of other formats.
 const OTHER_SEPARATORS: [char; 3] = [';', '\t', '|'];
 
-/// First bytes of files that are no text, what they are, and what helps.
+/// First bytes of other kinds of files, the name of the kind, and what to do.
 const OTHER_KINDS: [(&[u8], &str, &str); 6] = [
     (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip"),
     (b"PK\x03\x04", "a ZIP archive or a spreadsheet such as .xlsx", "save the sheet as CSV"),
@@ -46,7 +46,7 @@ impl<'a> Lines<'a> {
         Ok(Self { rest, line: 1 })
     }
 
-    /// Replaces `cells` by those of the next line that is not empty, and returns its number; none after the last.
+    /// Replaces `cells` by those of the next line that is not empty, and returns the number of the line; `None` at the end.
     pub fn read(&mut self, cells: &mut Vec<Cow<'a, str>>) -> Result<Option<u64>, DataError> {
         while !self.rest.is_empty() {
             let end = self.rest.bytes().position(|byte| matches!(byte, b'\n' | b'\r'));
@@ -69,7 +69,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Line ends of any kind; a carriage return and a line feed after it are one.
+/// The number of line ends: LF, CR, or CR LF.
 fn line_breaks(bytes: &[u8]) -> u64 {
     let ends = |&(index, &byte): &(usize, &u8)| match byte {
         b'\n' => true,
@@ -106,7 +106,8 @@ fn split<'a>(text: &'a str, line: u64, cells: &mut Vec<Cow<'a, str>>) -> Result<
     }
 }
 
-/// The text up to the quote that ends it, and what follows; none where no quote does. Two quotes stand for one.
+/// The text up to its closing quote, and the rest of the line; `None` if there is no closing quote. Two quotes are an escaped
+/// one.
 fn unquote(quoted: &str) -> Option<(Cow<'_, str>, &str)> {
     let end = quoted.find('"')?;
     if !quoted[end + 1..].starts_with('"') {
@@ -134,14 +135,14 @@ fn trimmed(cell: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// The separator by which a `header` would have a column `name`, where commas do not give it one.
+/// The other separator with which `header` has a column `name`.
 pub fn separator(header: &[Cow<'_, str>], name: &str) -> Option<char> {
     let text = header.join(",");
     let names = |separator: char| text.split(separator).map(|cell| cell.trim().trim_matches('"').trim());
     OTHER_SEPARATORS.into_iter().find(|&separator| names(separator).any(|cell| cell == name))
 }
 
-/// The column whose name is `name` but for spaces around it and the case of letters.
+/// The column whose name differs from `name` only in surrounding spaces and case.
 pub fn nearly<'a>(header: &'a [Cow<'_, str>], name: &str) -> Option<&'a str> {
     let folded = |name: &str| name.trim().to_lowercase();
     header.iter().map(|column| &**column).find(|column| folded(column) == folded(name))
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn any_line_end_ends_a_row_and_empty_lines_are_none() {
+    fn any_line_end_ends_a_row_and_empty_lines_are_skipped() {
         for end in ["\n", "\r\n", "\r"] {
             let text = format!("\u{feff}a,b{end}{end}1,2{end} {end}3{end}");
             check(&text, &[(1, &["a", "b"]), (3, &["1", "2"]), (4, &[""]), (5, &["3"])]);
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_the_spaces_around_them_are_no_part_of_a_cell() {
+    fn quotes_and_the_spaces_around_them_are_removed() {
         check("1, \"p\" ,\t\"a,b\"", &[(1, &["1", "p", "a,b"])]);
         check("\"x \"\"y\"\"\",\"\",\"\"\"\"", &[(1, &["x \"y\"", "", "\""])]);
         check("5\" pipe,a\"b\"c,x\"", &[(1, &["5\" pipe", "a\"b\"c", "x\""])]);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_is_refused_with_its_line_whatever_follows() {
+    fn an_unclosed_quote_is_refused_with_its_line() {
         let open = |line: u64, column: usize| {
             format!(
                 "line {line} column {column}: a quote opens a cell that does not end on this line: one row is one \
@@ -226,13 +227,13 @@ mod tests {
         for (bytes, expected) in [
             (
                 &b"\x1f\x8b\x08\0"[..],
-                "data is compressed by gzip, not a table as text: unpack it with gunzip",
+                "data is compressed by gzip, but it must be a CSV file: unpack it with gunzip",
             ),
             (
                 b"PK\x03\x04\x14",
-                "data is a ZIP archive or a spreadsheet such as .xlsx, not a table as text: save the sheet as CSV",
+                "data is a ZIP archive or a spreadsheet such as .xlsx, but it must be a CSV file: save the sheet as CSV",
             ),
-            (b"\xff\xfea\0", "data is text in UTF-16, not a table as text: save the file as UTF-8"),
+            (b"\xff\xfea\0", "data is text in UTF-16, but it must be a CSV file: save the file as UTF-8"),
             (b"sep=;\na;b\n", "line 1 is for Excel only (sep=): remove it, and separate cells by commas"),
             (
                 b"\xef\xbb\xbfSEP=,\na,b\n",
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_another_separator_is_recognised_by_the_name_that_is_looked_for() {
+    fn another_separator_is_recognised_by_the_name_of_the_target() {
         let header = |text: &'static str| vec![Cow::Borrowed(text)];
         assert_eq!(separator(&header("a;b;\"y\""), "y"), Some(';'));
         assert_eq!(separator(&header("a\tb\ty"), "y"), Some('\t'));
@@ -256,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_are_as_many_as_lines_and_any_cell_comes_back(
+        fn quoted_cells_are_read_back(
             rows in prop::collection::vec(prop::collection::vec("[ -~é]{0,6}", 1..4), 0..20),
         ) {
             let quoted = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
@@ -272,7 +273,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_fewer_rows_than_it_has_lines(text in "[ab,\"\n\r ]{0,60}") {
+        fn every_line_that_is_not_empty_is_a_row(text in "[ab,\"\n\r ]{0,60}") {
             if let Ok(rows) = read(text.as_bytes()) {
                 let lines = text.split(['\n', '\r']).filter(|line| !line.is_empty()).count();
                 prop_assert_eq!(rows.len(), lines);

@@ -1,5 +1,5 @@
-//! Reads comma-separated values into samples. The bytes may be hostile: the first error has its row, line and column, and
-//! no cell is guessed.
+//! Reads a CSV table into samples. Invalid input is refused with the row, line and column of its first error; no value is
+//! imputed.
 
 use std::borrow::Cow;
 
@@ -11,16 +11,16 @@ use crate::data::samples::{NAME_MAX, ROWS_MAX, Samples};
 use crate::data::seen::{Column, Names, Seen};
 
 impl Samples {
-    /// Reads comma-separated values (RFC 4180, UTF-8, one row a line): a header, then a row per sample. Every column
-    /// but `target` is a feature and has only finite numbers.
+    /// Reads comma-separated values (RFC 4180, UTF-8, one row a line): a header, then one row per sample. Every column
+    /// except `target` is a feature and must contain finite numbers.
     ///
-    /// Where the targets are exactly the whole numbers 0 to k - 1, the classes have no names; otherwise the
-    /// different targets are the classes' names.
+    /// If the targets are exactly the whole numbers 0 to k - 1, the classes have no names; otherwise the distinct
+    /// targets are the names of the classes.
     pub fn from_csv(bytes: &[u8], target: &str) -> Result<Self, DataError> {
         Self::from_csv_with_classes(bytes, target, &[])
     }
 
-    /// The same where the names in `listed` are classes even if they look like missing values.
+    /// Like [`Self::from_csv`], but the names in `listed` are classes even if they are markers of missing values.
     pub fn from_csv_with_classes(bytes: &[u8], target: &str, listed: &[String]) -> Result<Self, DataError> {
         let (mut lines, mut cells) = (Lines::new(bytes)?, Vec::new());
         if lines.read(&mut cells)?.is_none() {
@@ -183,7 +183,7 @@ mod tests {
             format!("a,{},class\n", "b".repeat(129)),
             "column 2 of the header has a name of 129 characters, but at most 128 are allowed",
         );
-        check_error("a,class,a\n", "column \"a\" is in the header twice: give each column a name of its own");
+        check_error("a,class,a\n", "column \"a\" is in the header twice: give each column a unique name");
         let missing = "target column \"class\" is not in the header, which has";
         for (header, rest) in [
             ("a,b,\u{1b}[1m", "\"a\", \"b\", \"\\u{1b}[1m\": name one of these"),
@@ -195,22 +195,19 @@ mod tests {
                 "a\tclass",
                 "\"a\\tclass\": its cells are separated by '\\t', so separate them by commas instead",
             ),
-            (
-                "a,Class",
-                "\"a\", \"Class\": name \"Class\" if that is meant, in the same letters and without spaces",
-            ),
+            ("a,Class", "\"a\", \"Class\": name \"Class\" if that column is meant (case and spaces matter)"),
         ] {
             check_error(format!("{header}\n"), &format!("{missing} {rest}"));
         }
         let spaces = Samples::from_csv(b"a,y\n", "y ").unwrap_err().to_string();
         assert_eq!(
             spaces,
-            "target column \"y \" is not in the header, which has \"a\", \"y\": name \"y\" if that is meant, in the \
-             same letters and without spaces"
+            "target column \"y \" is not in the header, which has \"a\", \"y\": name \"y\" if that column \
+             is meant (case and spaces matter)"
         );
         check_error(
             "class\nx\ny\n",
-            "data has no feature: beside the target column \"class\" it needs at least one more",
+            "data has no feature: it needs at least one column besides the target column \"class\"",
         );
     }
 
@@ -220,8 +217,8 @@ mod tests {
         for (row, expected) in [
             ("3,y", "row 2 (line 4) has 2 cells, but the header has 3"),
             ("3,y,4,5", "row 2 (line 4) has 4 cells, but the header has 3"),
-            ("3,y,", "row 2 (line 4) has nothing in column \"b\": give a value or leave the row out"),
-            ("3, ,4", "row 2 (line 4) has nothing in column \"class\": give a value or leave the row out"),
+            ("3,y,", "row 2 (line 4) has no value in column \"b\": fill in a value or remove the row"),
+            ("3, ,4", "row 2 (line 4) has no value in column \"class\": fill in a value or remove the row"),
             ("?,y,4", "row 2 (line 4) column \"a\" must be a number, but is \"?\""),
             ("3,y,0x10", "row 2 (line 4) column \"b\" must be a number, but is \"0x10\""),
             ("NaN,y,4", "row 2 (line 4) column \"a\" must be a finite number, but is \"NaN\""),

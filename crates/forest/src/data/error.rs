@@ -9,11 +9,11 @@ use crate::data::seen::{Column, Names, Seen};
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum DataError {
     /// The bytes are a file of another kind.
-    #[error("data is {kind}, not a table as text: {advice}")]
+    #[error("data is {kind}, but it must be a CSV file: {advice}")]
     OtherKind {
         /// What it is.
         kind: &'static str,
-        /// What helps.
+        /// What to do.
         advice: &'static str,
     },
     /// The bytes are not UTF-8.
@@ -22,10 +22,10 @@ pub enum DataError {
         /// The line.
         line: u64,
     },
-    /// The first line names the separator, as Excel wants it.
+    /// The first line is `sep=`, which only Excel reads.
     #[error("line 1 is for Excel only (sep=): remove it, and separate cells by commas")]
     SeparatorLine,
-    /// A quote is open at the end of a line.
+    /// A quoted cell is not closed on its line.
     #[error(
         "line {line} column {column}: a quote opens a cell that does not end on this line: one row is one line, so \
          close the quote, or write a quote inside a quoted cell twice"
@@ -36,17 +36,17 @@ pub enum DataError {
         /// The place of its column, from 1.
         column: usize,
     },
-    /// Between the quote that ends a cell and the comma there is something.
+    /// Text follows the closing quote of a cell.
     #[error("line {line} column {column}: {}", after_quote(*separator))]
     AfterQuote {
         /// The line.
         line: u64,
         /// The place of the column, from 1.
         column: usize,
-        /// The separator of another format, where one follows.
+        /// The separator of another format, if one follows.
         separator: Option<char>,
     },
-    /// There is no line at all.
+    /// The file has no line.
     #[error("data has no header: its first line must name the columns")]
     NoHeader,
     /// A column has no name.
@@ -68,8 +68,8 @@ pub enum DataError {
         /// How long the name is.
         characters: usize,
     },
-    /// Two columns have one name.
-    #[error("{column} is in the header twice: give each column a name of its own")]
+    /// Two columns have the same name.
+    #[error("{column} is in the header twice: give each column a unique name")]
     DuplicateColumn {
         /// The second of them.
         column: Column,
@@ -79,15 +79,15 @@ pub enum DataError {
     NoTarget {
         /// The name that was looked for.
         target: Seen,
-        /// The names there are.
+        /// The names in the header.
         found: Names,
-        /// The separator by which there would be such a column.
+        /// Another separator with which the header has the target.
         separator: Option<char>,
-        /// A name that differs in spaces and the case of letters only.
+        /// A name that differs only in surrounding spaces and case.
         nearly: Option<Seen>,
     },
     /// The target is the only column.
-    #[error("data has no feature: beside the target column {target} it needs at least one more")]
+    #[error("data has no feature: it needs at least one column besides the target column {target}")]
     NoFeatures {
         /// The target column.
         target: Seen,
@@ -104,8 +104,8 @@ pub enum DataError {
         /// How many the row has.
         found: usize,
     },
-    /// A cell has nothing in it.
-    #[error("row {row} (line {line}) has nothing in {column}: give a value or leave the row out")]
+    /// A cell is empty.
+    #[error("row {row} (line {line}) has no value in {column}: fill in a value or remove the row")]
     EmptyCell {
         /// The row.
         row: usize,
@@ -114,7 +114,7 @@ pub enum DataError {
         /// The column.
         column: Column,
     },
-    /// A cell of a feature is no number.
+    /// A cell of a feature is not a number.
     #[error("row {row} (line {line}) {column} must be a number, but is {text}")]
     NotANumber {
         /// The row.
@@ -138,10 +138,10 @@ pub enum DataError {
         /// What the cell has.
         text: Seen,
     },
-    /// A target is a word that stands for a missing value.
+    /// A target is a common marker of a missing value.
     #[error(
-        "row {row} (line {line}) target {column} has {text}, which programs write where a value is missing: leave \
-         the row out, or list this name under classes if it is a class"
+        "row {row} (line {line}) target {column} has {text}, a common marker of a missing value: remove \
+         the row, or list this name under classes if it is a class"
     )]
     MissingLabel {
         /// The row.
@@ -168,10 +168,10 @@ pub enum DataError {
         /// How long the name is.
         characters: usize,
     },
-    /// Two targets are the same number, but others show that targets are not meant as whole numbers.
+    /// Two targets are spellings of the same number, but not all targets are plain whole numbers.
     #[error(
-        "row {row} (line {line}) {column} has {text}, which is the same number as the class {other}: write it in one \
-         way in all rows (it is not changed, because other classes are not plain whole numbers)"
+        "row {row} (line {line}) {column} has {text}, which is the same number as the class {other}: write \
+         it in the same way in all rows (classes are compared as text, because not all of them are plain whole numbers)"
     )]
     SameNumber {
         /// The row.
@@ -185,19 +185,19 @@ pub enum DataError {
         /// What an earlier row has.
         other: Seen,
     },
-    /// There is a header and nothing below it.
+    /// The table has a header, but no rows.
     #[error("data has no rows: it needs rows of at least two classes")]
     NoRows,
-    /// More rows than can be trained on.
+    /// The table has more rows than the limit.
     #[error("data has more than {ROWS_MAX} rows: train on a part of them")]
     TooManyRows,
     /// All rows have the same class.
-    #[error("all rows have the class {class}: a classifier needs at least two")]
+    #[error("all rows have the class {class}: a classifier needs at least two classes")]
     OneClass {
         /// The class.
         class: Seen,
     },
-    /// More classes than a classifier can have.
+    /// The target has more classes than the limit.
     #[error(
         "column {target} has more than {CLASSES_MAX} different values, so it looks like a quantity or an id: a target \
          must be a class"
@@ -212,7 +212,7 @@ pub enum DataError {
         /// How many were requested.
         found: usize,
     },
-    /// A split leaves no row on one side.
+    /// A split would leave one part without rows.
     #[error("{rows} rows cannot be split with {test_percent} percent held out: both parts need a row")]
     Unsplittable {
         /// How many rows there are.
@@ -220,10 +220,10 @@ pub enum DataError {
         /// The requested share.
         test_percent: u32,
     },
-    /// No class has a row to spare.
+    /// Each class has only one row.
     #[error(
-        "{rows} rows cannot be split into rows to train on and rows to judge by: each class has one row, and needs at \
-         least two; is the target a quantity or an id?"
+        "{rows} rows cannot be split into rows to train on and rows to evaluate on: each class has one row \
+         and needs at least two; the target may be a quantity or an id"
     )]
     OneRowEach {
         /// How many rows there are.
@@ -232,7 +232,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// The same error without any text of the table, for readers who may not see what is in it.
+    /// The same error without text of the table, for readers who may not be allowed to read the table.
     #[must_use]
     pub fn without_contents(mut self) -> Self {
         match &mut self {
@@ -255,7 +255,7 @@ impl DataError {
                 other.hide();
             }
             Self::OneClass { class } => class.hide(),
-            // The target, where one is named, is the one of the spec, not of the table.
+            // The target of these is the name in the spec, not text of the table.
             Self::NoFeatures { target: _ }
             | Self::TooManyClasses { target: _ }
             | Self::OtherKind { .. }
@@ -288,14 +288,14 @@ fn after_quote(separator: Option<char>) -> String {
     }
 }
 
-/// What to do about a target that is not in the header.
+/// The advice for a target that is not in the header.
 fn advice(separator: Option<char>, nearly: Option<&Seen>) -> String {
     match (separator, nearly) {
         (Some(separator), _) => {
             format!(": its cells are separated by {separator:?}, so separate them by commas instead")
         }
         (None, Some(nearly)) => {
-            format!(": name {nearly} if that is meant, in the same letters and without spaces")
+            format!(": name {nearly} if that column is meant (case and spaces matter)")
         }
         (None, None) => ": name one of these".to_owned(),
     }

@@ -1,10 +1,10 @@
-//! Splits samples into rows to train on and rows to evaluate on, with the classes in equal shares.
+//! Splits samples into rows for training and rows for evaluation, stratified by class.
 
 use crate::data::error::DataError;
 use crate::data::samples::Samples;
 use crate::rng::{Purpose, SeededRng};
 
-/// Samples in two parts; each row is in one of them.
+/// Samples in two parts. Each row is in exactly one of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainTest {
     /// The rows to train on, with rows of every class.
@@ -17,9 +17,8 @@ impl Samples {
     /// Holds `test_percent` of the rows out, at random, each class in proportion (stratified).
     ///
     /// As with scikit-learn's `train_test_split(stratify=…)` the test part has `ceil(rows * test_percent / 100)`
-    /// rows, but fewer where a class would keep no row to learn from. Other than there, every class of two rows or
-    /// more has at least one of them held out: a class without one would not be judged at all. From 100 percent on
-    /// nothing would be left.
+    /// rows, but fewer if a class would otherwise keep no row for training. Unlike scikit-learn, every class with two
+    /// rows or more has at least one row held out, so that it is evaluated. `test_percent` must be less than 100.
     pub fn split(&self, test_percent: u32, seed: u64) -> Result<TrainTest, DataError> {
         let unsplittable = DataError::Unsplittable { rows: self.len(), test_percent };
         if test_percent >= 100 {
@@ -53,8 +52,8 @@ impl Samples {
     }
 }
 
-/// How many rows of each class are held out: its share rounded down, then one more each where the most was cut
-/// off by rounding; at last one of each class that would have none, taken from the class that has the most.
+/// How many rows of each class are held out (largest remainder method): its share rounded down, then one more for the
+/// classes with the largest remainders. Each class that would have none then gets one from the class with the most.
 fn held_out(sizes: &[usize], test_percent: u32) -> Vec<usize> {
     let percent = test_percent as usize;
     let wanted = (sizes.iter().sum::<usize>() * percent).div_ceil(100);
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_with_nothing_on_one_side_is_refused() {
+    fn a_split_with_an_empty_part_is_refused() {
         let alone = samples(&[1; 100]).split(20, 1).unwrap_err();
         assert_eq!(alone, DataError::OneRowEach { rows: 100 });
         for (sizes, percent) in [(vec![1, 1], 0), (vec![50, 50], 0), (vec![50, 50], 100)] {
@@ -133,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_is_in_one_part_and_every_class_keeps_one_to_learn_from(
+        fn every_row_is_in_one_part_and_every_class_keeps_a_row_for_training(
             sizes in prop::collection::vec(1..40_usize, 2..5), percent in 0..120_u32, seed in any::<u64>(),
         ) {
             let all = samples(&sizes);

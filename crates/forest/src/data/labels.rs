@@ -1,7 +1,7 @@
 //! Reads the target column as classes. The name of a class is its text in the table, with one exception.
 //!
-//! If every target is a plain whole number, `7` and `7.0` are the same class, named `7`: programs write `7.0` for `7` in a
-//! column with gaps.
+//! If every target is a plain whole number, `7` and `7.0` are the same class, named `7`: pandas, for example, writes `7.0` for
+//! `7` in a column with missing values.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -10,29 +10,29 @@ use crate::data::error::DataError;
 use crate::data::samples::{CLASSES_MAX, ClassNames, NAME_MAX};
 use crate::data::seen::{Column, Seen};
 
-/// What programs write where a value is missing: pandas' list, R, Weka, SQL, and a dash.
+/// Markers of missing values: those of pandas, R, Weka and SQL, and a dash.
 const MISSING: [&str; 23] = [
     "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "#N/A N/A", "NaN", "nan", "-NaN", "-nan", "NAN", "1.#QNAN",
     "-1.#QNAN", "1.#IND", "-1.#IND", "NULL", "null", "Null", "None", "?", "-", "NaT",
 ];
-/// With more different texts than this there are too many classes, however many of them are the same number.
+/// The most distinct texts: beyond this there are too many classes, even if some are spellings of the same number.
 const TEXTS_MAX: usize = 16 * CLASSES_MAX;
 
-/// Where a target stands.
+/// The position of a target.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) row: usize,
     pub(crate) line: u64,
 }
 
-/// The targets as they are written, each different one kept once.
+/// The targets as text; each distinct text is stored once.
 pub(crate) struct Labels<'a> {
-    /// The name of the target column, and its place.
+    /// The name of the target column, and its index.
     target: (&'a str, usize),
-    /// Names that are classes whatever they look like.
+    /// Names that are classes even if they are markers of missing values.
     listed: &'a [String],
     texts: Vec<String>,
-    /// By text: where it stands first.
+    /// The first position of each text.
     first: Vec<Place>,
     indices: HashMap<String, usize>,
     of_rows: Vec<usize>,
@@ -115,7 +115,7 @@ impl<'a> Labels<'a> {
         Ok((classes, targets))
     }
 
-    /// Among numbers an infinity is one that went wrong; among words it is a word.
+    /// Refuses an infinity if all targets are numbers. Among other texts `inf` is a text.
     fn check_infinities(&self) -> Result<(), DataError> {
         let numbers: Option<Vec<f64>> = self.texts.iter().map(|text| text.parse().ok()).collect();
         let numbers = numbers.unwrap_or_default();
@@ -125,7 +125,7 @@ impl<'a> Labels<'a> {
         Err(DataError::NotFinite { row, line, column: self.column(), text })
     }
 
-    /// Where texts are kept as they are, two spellings of one whole number would be two classes.
+    /// Refuses two spellings of one whole number, which would be two classes if classes are compared as text.
     fn check_same_numbers(&self) -> Result<(), DataError> {
         let mut known: HashMap<&str, &str> = HashMap::new();
         for (text, &Place { row, line }) in self.texts.iter().zip(&self.first) {
@@ -139,8 +139,8 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// The plain whole number that a text is, with or without a fraction of zeros: digits without a sign but minus, and
-/// without zeros before them.
+/// The digits of a plain whole number, without a fraction of zeros: an optional minus, and digits without leading zeros.
+/// `None` for any other text.
 pub fn whole(text: &str) -> Option<&str> {
     let number = match text.split_once('.') {
         Some((number, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => number,
@@ -154,12 +154,12 @@ pub fn whole(text: &str) -> Option<&str> {
     is_plain.then_some(number)
 }
 
-/// The different names in their order, and for each of `labels` the index of its name.
+/// The distinct names in order, and the index of its name for each of `labels`.
 fn ranked(labels: &[&str]) -> (Vec<String>, Vec<usize>) {
     let numbers: Option<Vec<f64>> = labels.iter().map(|label| label.parse().ok()).collect();
     let compare = |a: usize, b: usize| {
         let by_value = numbers.as_ref().map_or(Ordering::Equal, |numbers| numbers[a].total_cmp(&numbers[b]));
-        // Numbers of more digits than a float has are told apart by their text: equally long, so in its order.
+        // Numbers with more digits than a float holds are ordered by their text, which has the same length.
         let by_text = || {
             let by_length = match &numbers {
                 Some(_) => labels[a].len().cmp(&labels[b].len()),
@@ -226,12 +226,12 @@ mod tests {
     fn whole_numbers_are_equal_with_and_without_a_fraction_of_zeros() {
         check(&["2.0", "10", "2", "-1.00"], &["-1", "2", "10"], &[1, 2, 1, 0]);
         assert_eq!(classes_of(&["1.0", "0", "1"], &[]), Ok((ClassNames::Unnamed(2), vec![1, 0, 1])));
-        // Beside a label that is no plain number nothing is changed.
+        // If one label is not a plain whole number, all are compared as text.
         check(&["1.0", "x"], &["1.0", "x"], &[0, 1]);
         check_error(
             &["01", "1", "1.0"],
-            "row 3 (line 4) column \"y\" has \"1.0\", which is the same number as the class \"1\": write it in one \
-             way in all rows (it is not changed, because other classes are not plain whole numbers)",
+            "row 3 (line 4) column \"y\" has \"1.0\", which is the same number as the class \"1\": write \
+             it in the same way in all rows (classes are compared as text, because not all of them are plain whole numbers)",
         );
     }
 
@@ -246,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn a_word_for_a_missing_value_is_no_class_unless_it_is_listed() {
+    fn a_marker_of_a_missing_value_is_refused_unless_it_is_listed() {
         for word in MISSING {
             check_error(
                 &["a", word],
                 &format!(
-                    "row 2 (line 3) target column \"y\" has {word:?}, which programs write where a value is missing: \
-                     leave the row out, or list this name under classes if it is a class"
+                    "row 2 (line 3) target column \"y\" has {word:?}, a common marker of a missing value: \
+                     remove the row, or list this name under classes if it is a class"
                 ),
             );
             let (classes, _) = classes_of(&["a", word, "b"], &[word]).unwrap();
@@ -260,7 +260,7 @@ mod tests {
         }
         check_error(
             &["a", ""],
-            "row 2 (line 3) has nothing in column \"y\": give a value or leave the row out",
+            "row 2 (line 3) has no value in column \"y\": fill in a value or remove the row",
         );
         check_error(
             &["1", "2", "-inf"],
@@ -280,8 +280,8 @@ mod tests {
     #[test]
     fn too_few_or_too_many_classes_are_refused() {
         check_error(&[], "data has no rows: it needs rows of at least two classes");
-        check_error(&["x", "x"], "all rows have the class \"x\": a classifier needs at least two");
-        check_error(&["1", "1.0"], "all rows have the class \"1\": a classifier needs at least two");
+        check_error(&["x", "x"], "all rows have the class \"x\": a classifier needs at least two classes");
+        check_error(&["1", "1.0"], "all rows have the class \"1\": a classifier needs at least two classes");
         let expected = "column \"y\" has more than 256 different values, so it looks like a quantity or an id: a \
                         target must be a class";
         for count in [257, 10_000] {

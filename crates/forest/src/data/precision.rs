@@ -1,11 +1,11 @@
-//! Finds cells whose digits a 64-bit float cannot hold, so that different texts become the same number: times in
-//! nanoseconds, ids of 17 digits and more.
+//! Finds different decimal numbers that are parsed as the same 64-bit float, such as times in nanoseconds or ids of 17 digits
+//! and more.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Every decimal number of at most 15 significant digits is read as a float of its own (`DBL_DIG`), unless it is
-/// subnormal. A shorter cell has at most that many digits.
+/// Distinct decimal numbers of at most 15 significant digits are distinct floats (`DBL_DIG`), unless they are subnormal.
+/// A shorter cell has at most that many digits.
 const LONG_CELL: usize = 16;
 
 /// A feature in which different values become equal.
@@ -13,12 +13,12 @@ const LONG_CELL: usize = 16;
 pub struct Merged {
     /// The index of the feature.
     pub feature: usize,
-    /// How many rows have a value that becomes equal to a different one.
+    /// The number of rows whose value became equal to a different value.
     pub rows: usize,
-    /// How many of these rows have a value that another row has, too: such values are no measurements with many digits,
-    /// of which two may be close by chance.
+    /// The number of these rows whose value occurs in another row, too. Repeated values are not measurements that are
+    /// close by chance.
     pub repeated: usize,
-    /// Two different values that become equal.
+    /// Two different values that became equal.
     pub example: [String; 2],
 }
 
@@ -32,8 +32,8 @@ impl<'a> RoundedCells<'a> {
         self.0.push((row, cell));
     }
 
-    /// The rows of `feature` that became equal to a different one; none if no two did. `values` are the numbers of all
-    /// rows.
+    /// The rows of `feature` whose value became equal to a different value; `None` if there are none. `values` are the
+    /// parsed numbers of all rows.
     pub(crate) fn merged(&self, feature: usize, values: impl Iterator<Item = f64>) -> Option<Merged> {
         let mut groups = self.groups(values);
         for group in &mut groups {
@@ -76,7 +76,7 @@ impl<'a> RoundedCells<'a> {
     }
 }
 
-/// A value as people write it, with an exponent only where there would be many zeros.
+/// A number as text, with an exponent only if it would otherwise have many zeros.
 pub(crate) fn shown(value: f64) -> String {
     if (1e-5..1e21).contains(&value.abs()) { value.to_string() } else { format!("{value:?}") }
 }
@@ -91,7 +91,7 @@ pub(crate) fn is_rounded(cell: &str, number: f64) -> bool {
     Decimal::of(cell) != Decimal::of(&format!("{number:e}"))
 }
 
-/// A decimal number, the same for each spelling of it.
+/// A decimal number in normal form: all spellings of a number are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Decimal {
     is_negative: bool,

@@ -1,26 +1,25 @@
-//! Samples: rows of finite numbers with a class each. There are at least two classes.
+//! Labelled samples: rows of finite numbers with one class each. They have at least two classes.
 
 use linfa::Dataset;
 use ndarray::{Array1, Array2, Ix1};
 
 use crate::data::precision::Merged;
 
-/// The most characters that the name of a column or of a class has.
+/// The most characters in the name of a column or class.
 pub const NAME_MAX: usize = 128;
 
-/// The most classes a classifier can have: a split is searched with the class in 8 bits.
+/// The most classes: the search for a split stores a class in 8 bits.
 pub const CLASSES_MAX: usize = 256;
 
-/// The most rows a forest is trained on: a split is searched with the rank of a value in 24 bits.
+/// The most rows: the search for a split stores the rank of a value in 24 bits.
 pub const ROWS_MAX: usize = 1 << 24;
 
-/// What the classes are called.
+/// The names of the classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassNames {
-    /// This number of classes without names: the targets are the whole numbers from 0 on.
+    /// The number of classes without names: the targets are the whole numbers from 0.
     Unnamed(usize),
-    /// One name per class, the text of its rows: numbers in the order of their values, other text in the order of its
-    /// bytes.
+    /// One name per class, which is the text of the target. Numbers are ordered by value, other texts by their bytes.
     Named(Vec<String>),
 }
 
@@ -33,7 +32,7 @@ impl ClassNames {
         }
     }
 
-    /// Whether there is no class; no [`Samples`] are like that.
+    /// Whether there are no classes. [`Samples`] always have some.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -52,8 +51,8 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// The features in which different numbers of the table became equal when they were read, because a 64-bit float
-    /// cannot hold their digits. Only a whole table has them, not a part of it.
+    /// The features in which different numbers of the table were parsed as the same 64-bit float. It is empty for a
+    /// part of a table.
     pub fn merged(&self) -> &[Merged] {
         &self.merged
     }
@@ -63,7 +62,7 @@ impl Samples {
         &self.features
     }
 
-    /// What the classes are called. A part of a table knows all classes of the whole.
+    /// The names of the classes. A part of a table has all classes of the whole table.
     pub fn classes(&self) -> &ClassNames {
         &self.classes
     }
@@ -96,7 +95,7 @@ impl Samples {
     /// The rows with these indices, in this order, with all classes.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If an index is not less than the number of rows.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
         let width = self.features.len();
@@ -106,7 +105,7 @@ impl Samples {
         Self { features, values, targets, classes, merged: Vec::new() }
     }
 
-    /// The same as a data set of linfa: records of shape (rows, features), targets of shape (rows).
+    /// The samples as a data set of linfa: records of shape (rows, features), targets of shape (rows).
     pub fn dataset(&self) -> Dataset<f64, usize, Ix1> {
         let width = self.features.len();
         let records =

@@ -1,13 +1,13 @@
-//! Text from a table in an error message: quoted, control characters escaped, cut if it is long. It can be hidden from
-//! readers who may not see what is in the table.
+//! Text of a table in error messages: quoted, escaped and limited in length. It can be hidden from readers who may not be
+//! allowed to read the table.
 
 use std::fmt;
 
-/// How many characters of a text a message shows.
+/// The most characters of a text in a message.
 const SHOWN_MAX: usize = 60;
-/// How many names of a list a message shows.
+/// The most names of a list in a message.
 const NAMES_MAX: usize = 20;
-/// How many characters of a list a message shows.
+/// The most characters of a list in a message.
 const LIST_MAX: usize = 300;
 
 /// A cell, or the name of a column or a class.
@@ -15,7 +15,7 @@ const LIST_MAX: usize = 300;
 pub struct Seen(Option<String>);
 
 impl Seen {
-    /// This text.
+    /// Wraps a text.
     pub fn new(text: &str) -> Self {
         Self(Some(match text.char_indices().nth(SHOWN_MAX) {
             Some((cut, _)) => format!("{}…", &text[..cut]),
@@ -23,7 +23,7 @@ impl Seen {
         }))
     }
 
-    /// Takes the text out of the message.
+    /// Hides the text.
     pub fn hide(&mut self) {
         self.0 = None;
     }
@@ -38,7 +38,7 @@ impl fmt::Display for Seen {
     }
 }
 
-/// A column of a table: its name, and its place for when the name is not shown.
+/// A column of a table: its name, and its position, which is shown if the name is hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     name: Seen,
@@ -51,7 +51,7 @@ impl Column {
         Self { name: Seen::new(name), position: index + 1 }
     }
 
-    /// Takes the name out of the message.
+    /// Hides the name.
     pub fn hide(&mut self) {
         self.name.hide();
     }
@@ -66,7 +66,7 @@ impl fmt::Display for Column {
     }
 }
 
-/// A list of names, which says how many are left out where they are many.
+/// A list of names. A long list is cut, and ends with the number of names that are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     shown: Option<String>,
@@ -92,7 +92,7 @@ impl Names {
         Self { shown: Some(shown), count }
     }
 
-    /// Takes the names out of the message.
+    /// Hides the names.
     pub fn hide(&mut self) {
         self.shown = None;
     }

@@ -1,4 +1,4 @@
-//! Synthetic samples for a first try without data, the same on every machine.
+//! Synthetic samples for a first model without data. They are the same on every machine.
 
 use crate::data::error::DataError;
 use crate::data::samples::{ClassNames, ROWS_MAX, Samples};

@@ -11,10 +11,22 @@ use crate::read::error::Problem;
 pub fn arrange(
     count: usize,
     root: usize,
+    node: impl FnMut(usize) -> Result<Node, Problem>,
+) -> Result<Tree, Problem> {
+    arrange_in(&mut vec![UNREACHED; count], root, node)
+}
+
+/// A node that no path has reached yet.
+pub(crate) const UNREACHED: u32 = u32::MAX;
+
+/// As [`arrange`], where several trees have their nodes in one numbering. `places` has one [`UNREACHED`] per node before
+/// the first tree; no node may be in two trees.
+pub(crate) fn arrange_in(
+    places: &mut [u32],
+    root: usize,
     mut node: impl FnMut(usize) -> Result<Node, Problem>,
 ) -> Result<Tree, Problem> {
-    const UNREACHED: u32 = u32::MAX;
-    let mut places = vec![UNREACHED; count];
+    let count = places.len();
     let mut tree = Tree::new();
     // The nodes to visit, and for each which place in which node of the tree refers to it.
     let mut open = vec![(root, None)];

@@ -1,6 +1,7 @@
 //! What a reader makes of a model file: inputs, preprocessing, a model, a link function and outputs.
 
 use crate::ensemble::form::Ensemble;
+use crate::read::columns::{Column, Norm};
 use crate::read::detect::Format;
 
 /// A model of another library.
@@ -54,6 +55,10 @@ pub enum Step {
         /// The indices of the values in the row that are replaced.
         columns: Vec<usize>,
     },
+    /// Makes a new row of these columns.
+    Columns(Vec<Column>),
+    /// Divides the row by its norm.
+    Normalize(Norm),
 }
 
 /// What computes scores from a preprocessed row.
@@ -84,6 +89,8 @@ pub enum Link {
         /// The scale.
         scale: f64,
     },
+    /// `1 / (1 + exp(-score))` of each score, divided by their sum.
+    LogisticShares,
     /// The softmax of all scores.
     Softmax,
     /// The exponential of each score.
@@ -152,7 +159,7 @@ impl ImportedModel {
 
 impl Step {
     /// Changes a row.
-    pub fn apply(&self, row: &mut Vec<f64>) {
+    pub fn apply(&self, row: &mut [f64]) {
         match self {
             Self::ZeroToMissing { largest, columns } => {
                 for column in columns {
@@ -161,6 +168,8 @@ impl Step {
                     }
                 }
             }
+            Self::Columns(columns) => *row = columns.iter().map(|column| column.value(row)).collect(),
+            Self::Normalize(norm) => norm.apply(row),
         }
     }
 }
@@ -184,6 +193,10 @@ impl Link {
         match self {
             Self::Identity => {}
             Self::Logistic { scale } => each(&mut scores, |score| 1.0 / (1.0 + (-scale * score).exp())),
+            Self::LogisticShares => {
+                each(&mut scores, |score| 1.0 / (1.0 + (-score).exp()));
+                Norm::L1.apply(&mut scores);
+            }
             Self::Exp => each(&mut scores, f64::exp),
             Self::SignedSquare => each(&mut scores, |score| score * score.abs()),
             Self::Softplus => each(&mut scores, |score| score.exp().ln_1p()),
@@ -215,6 +228,7 @@ mod tests {
             (Link::Identity, vec![-3.0, 2.0], vec![-3.0, 2.0]),
             (Link::Logistic { scale: 2.0 }, vec![0.0, 3_f64.ln() / 2.0, -1e9], vec![0.5, 0.75, 0.0]),
             (Link::Softmax, vec![1000.0, 1000.0 + 3_f64.ln(), -1000.0], vec![0.25, 0.75, 0.0]),
+            (Link::LogisticShares, vec![0.0, 3_f64.ln()], vec![0.4, 0.6]),
             (Link::Exp, vec![0.0, 1.0], vec![1.0, std::f64::consts::E]),
             (Link::SignedSquare, vec![-3.0, 2.0], vec![-9.0, 4.0]),
             (Link::Softplus, vec![0.0], vec![2_f64.ln()]),

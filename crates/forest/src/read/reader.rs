@@ -3,7 +3,7 @@
 use crate::read::detect::{Format, detect};
 use crate::read::error::{Limits, Problem, ReadError};
 use crate::read::model::ImportedModel;
-use crate::read::{lightgbm, xgboost};
+use crate::read::{lightgbm, onnx, xgboost};
 
 /// Reads a model; the format is found by the first bytes.
 pub fn read(bytes: &[u8], limits: &Limits) -> Result<ImportedModel, ReadError> {
@@ -13,9 +13,9 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<ImportedModel, ReadError> {
         Format::LightGbm => lightgbm::read(bytes, limits),
         Format::XgboostJson => xgboost::read_json(bytes, limits),
         Format::XgboostUbj => xgboost::read_ubj(bytes, limits),
-        Format::CatboostJson | Format::Onnx | Format::Skops => {
-            refuse("save the model in the format of LightGBM or XGBoost")
-        }
+        Format::Onnx => onnx::read(bytes, limits),
+        Format::CatboostJson => refuse("save it with format=\"onnx\""),
+        Format::Skops => refuse("convert the model to ONNX with skl2onnx"),
         Format::Pickle => {
             refuse("a pickle runs code when it is loaded; export the model as docs/models.md shows")
         }

@@ -71,14 +71,14 @@ impl SecondsVec {
 
     /// Removes the histogram with these values of the labels and its exemplars, if it is there.
     pub fn remove_label_values(&self, values: &[&str]) {
-        // It fails only if there is none, which is what is wanted.
+        // It fails only if the histogram does not exist.
         let _ = self.histograms.remove_label_values(values);
         self.family.remove(values);
     }
 }
 
 impl Seconds {
-    /// Something took so long, within this trace.
+    /// Records a duration, with the trace as its exemplar if it is sampled.
     pub fn observe(&self, took: Duration, trace: &TraceContext) {
         let seconds = took.as_secs_f64();
         self.histogram.observe(seconds);
@@ -122,7 +122,7 @@ impl Series {
 
     fn keep(&self, exemplar: Exemplar) {
         let bucket = self.bounds.partition_point(|bound| *bound < exemplar.seconds);
-        // Who holds it either writes one that is as new, or reads the one before for a scrape: not worth a wait.
+        // If the lock is held, the holder writes an equally new exemplar or reads for a scrape. Skipping one is harmless.
         if let Ok(mut kept) = self.buckets[bucket].try_lock() {
             *kept = Some(exemplar);
         }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bucket_keeps_the_last_request_whose_trace_is_kept() {
+    fn each_bucket_has_the_last_sampled_request_as_its_exemplar() {
         let (seconds, ..) = SecondsVec::new(("a_seconds", "A."), &[0.001, 1.0], &["b", "c"]).unwrap();
         let series = seconds.with_label_values(&["x", "y"]);
         for (number, flags, milliseconds) in

@@ -10,7 +10,7 @@ use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::metrics::exemplars::{Exemplar, Family, Series};
 
-/// The units that names end in, which the format wants to be told.
+/// The units at the end of names, for which the format requires a UNIT line.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
 /// Writes all families, with the exemplars there are.
@@ -107,7 +107,7 @@ impl fmt::Display for WithExemplar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let Some(Exemplar { trace_id, seconds, at }) = self.1 else { return Ok(()) };
-        // A clock that stands before 1970 tells no time.
+        // A clock before 1970 gives the timestamp 0.
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         write!(
             f,
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_spelled_as_prometheus_does() {
+    fn numbers_are_formatted_as_prometheus_does() {
         for (number, expected) in [
             (0.0, "0.0"),
             (1.0, "1.0"),

@@ -13,7 +13,7 @@ const CPU_SECONDS: &str = "process_cpu_seconds_total";
 pub(crate) struct ProcessMetrics(ProcessCollector);
 
 impl ProcessMetrics {
-    /// Of the process that asks.
+    /// The current process.
     pub(crate) fn new() -> Self {
         Self(ProcessCollector::for_self())
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processors_time_moves_by_less_than_a_second() {
+    fn cpu_seconds_have_a_fraction() {
         let seconds = || {
             let families = ProcessMetrics::new().collect();
             let cpu = families.iter().find(|family| family.name() == CPU_SECONDS).unwrap();

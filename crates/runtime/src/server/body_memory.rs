@@ -18,7 +18,7 @@ use crate::server::workers::worker_index;
 const SMALL: usize = 16 << 10;
 /// Counters of small bodies; workers beyond share them.
 const SHARDS: usize = 8;
-/// Workers among whom the part for small bodies is divided.
+/// The number of workers that share the part for small bodies.
 const WORKERS: usize = 4;
 /// The divisor of the limit for small bodies.
 const SMALL_PART: usize = 4;
@@ -39,7 +39,7 @@ struct Inner {
     large_max: usize,
 }
 
-/// A counter with a cache line of its own.
+/// A counter on its own cache line, which prevents false sharing.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard(AtomicUsize);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn large_bodies_are_counted_as_they_arrive_and_leave_room_for_small_ones() {
+    fn large_bodies_are_counted_as_they_arrive_and_small_ones_have_reserved_memory() {
         let bodies = BodyMemory::new(16 * MIB, &Registry::new());
         let declared: Vec<_> = (0..100).map(|_| admit(&bodies, 2 * MIB).unwrap()).collect();
         assert_eq!(bodies.held(), 0, "nothing has arrived");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_held_than_the_limit() {
+    fn reserved_memory_never_exceeds_the_limit() {
         let bodies = BodyMemory::new(MIB, &Registry::new());
         let mut all = Vec::new();
         for length in [1, 10_000, 16_384, 40_000].iter().cycle().take(1000) {

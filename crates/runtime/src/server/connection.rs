@@ -299,7 +299,7 @@ async fn close(mut stream: TcpStream, end: End, activity: &Activity) {
             write_last(&mut stream, LONG_LINE).await;
             drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await;
         }
-        // hyper has answered what it could not parse.
+        // hyper has already responded to a request that it could not parse.
         End::ByItself(Err(error)) if error.is_parse() => drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await,
         End::ByItself(Ok(())) if activity.is_body_unread() => {
             drain(&mut stream, DRAIN_BYTES, DRAIN_TIME).await;

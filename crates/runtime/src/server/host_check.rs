@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_on_loopback_is_called_by_an_address_localhost_or_a_name_that_was_given() {
+    fn a_listener_on_loopback_accepts_addresses_localhost_and_allowed_names() {
         for host in [
             "localhost",
             "LocalHost:8000",
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_on_other_addresses_is_called_by_any_name() {
+    fn a_listener_on_other_addresses_accepts_any_name() {
         for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
             let hosts = AllowedHosts::of_listener(address.parse().unwrap(), &[]);
             assert!(hosts.allow(&parts("/", Some("evil.example"))), "{address}");

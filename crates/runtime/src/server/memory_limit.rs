@@ -10,7 +10,7 @@ pub(crate) fn limit() -> Option<usize> {
     LIMITS.iter().find_map(|path| fs::read_to_string(path).ok()).and_then(|text| read(&text))
 }
 
-/// Without a limit the one version says `max`, the other a number that no machine has.
+/// Without a limit cgroup v2 has `max`, and v1 a number larger than any machine's memory.
 fn read(text: &str) -> Option<usize> {
     let most = usize::MAX >> 2;
     text.trim().parse().ok().filter(|limit| *limit < most)
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_a_number_that_a_machine_may_have() {
+    fn a_number_that_exceeds_any_memory_is_no_limit() {
         assert_eq!(read("268435456\n"), Some(256 << 20));
         assert_eq!(read("max\n"), None);
         assert_eq!(read("9223372036854771712\n"), None);

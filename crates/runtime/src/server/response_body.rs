@@ -52,7 +52,7 @@ impl OnPiece for Unread {
 
 struct InPieces<T> {
     body: Body,
-    /// What is left of the last piece of `body`.
+    /// The rest of the last chunk of `body`.
     rest: Bytes,
     on_piece: T,
 }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_is_held_until_its_answer_was_handed_over_piece_by_piece() {
+    async fn the_memory_of_a_request_is_reserved_until_its_response_was_sent() {
         let bodies = BodyMemory::new(16 << 20, &Registry::new());
         let text = vec![b'x'; 3 * PIECE + 1];
         let answer = hold_until_sent(Response::new(Body::from(text.clone())), held(&bodies, 1 << 20));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_of_one_row_is_let_go_at_once() {
+    fn the_memory_of_a_short_response_is_released_at_once() {
         let bodies = BodyMemory::new(16 << 20, &Registry::new());
         let answer = hold_until_sent(Response::new(Body::from("{}")), held(&bodies, 100));
         assert_eq!(bodies.held(), 0);

@@ -88,7 +88,7 @@ impl ConnectionService {
     }
 }
 
-/// What was left of a request's body when it was dropped.
+/// The unread rest of a request's body, which is put here when the handler drops the body.
 #[derive(Clone, Default)]
 struct Rest(Arc<Mutex<Option<Incoming>>>);
 
@@ -187,7 +187,7 @@ impl HttpBody for ThenDrained {
     }
 }
 
-/// Reads and drops what is left of a body, up to a limit of size and time.
+/// Reads and drops the rest of a body, up to a limit of size and time.
 async fn drain(mut body: Incoming) {
     let reading = async {
         let mut left = DRAIN_BYTES;

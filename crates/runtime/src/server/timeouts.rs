@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_quiet_for_too_long_is_idle_and_each_request_begins_anew() {
+    fn a_connection_without_traffic_is_idle_and_each_request_restarts_the_time() {
         let (activity, mut watch) = (Activity::default(), Watch::default());
         assert_eq!(looks(&mut watch, &activity, 4), [Active, Active, Active, Idle]);
         drop(activity.begins());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_one_interval_at_least_and_two_at_most_however_idle_the_connection_was() {
+    fn the_head_of_a_request_may_take_one_to_two_intervals() {
         let (activity, mut watch) = (Activity::default(), Watch::default());
         assert_eq!(looks(&mut watch, &activity, 3), [Active; 3]);
         activity.read_line(false);

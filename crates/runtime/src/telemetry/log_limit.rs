@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_followed_by_one_line_a_second_which_counts_the_suppressed_ones() {
+    fn after_a_burst_one_line_a_second_is_written_with_the_number_of_suppressed_lines() {
         let limit = LogLimit::burst(10);
         let burst = (0..10).map(|at| (at, 0));
         let then = [(1000, 990), (2000, 999)];
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_holds_over_many_seconds() {
+    fn the_rate_is_kept_over_many_seconds() {
         let limit = LogLimit::per_second(100);
         assert_eq!(admitted(&limit, 0..10_000).len(), 100 + 999, "a burst of 100, and one each 10 ms");
         assert_eq!(limit.suppressed(), 9);

@@ -33,7 +33,7 @@ enum Item {
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `stream`; `report` is the line that says how many were dropped.
+    /// Starts the thread that writes to `stream`; `report` makes the line with the number of dropped lines.
     pub(crate) fn start<W>(stream: W, report: fn(u64) -> String) -> io::Result<Self>
     where
         W: Write + Send + 'static,
@@ -61,7 +61,7 @@ fn write(mut stream: impl Write, lines: &Receiver<Item>, dropped: &AtomicU64, re
     while let Ok(item) = lines.recv() {
         match item {
             Item::Line(line) => {
-                // There is no other place to say that a line could not be written.
+                // A failure to write a log line cannot be logged.
                 drop(stream.write_all(&line));
                 let lost = dropped.swap(0, Ordering::Relaxed);
                 if lost > 0 {
@@ -70,7 +70,7 @@ fn write(mut stream: impl Write, lines: &Receiver<Item>, dropped: &AtomicU64, re
             }
             Item::Flush(done) => {
                 drop(stream.flush());
-                // Who waited may have given up.
+                // The caller of flush may have timed out.
                 let _ = done.send(());
             }
         }
