@@ -159,7 +159,7 @@ impl ImportedModel {
 
 impl Step {
     /// Changes a row.
-    pub fn apply(&self, row: &mut [f64]) {
+    pub fn apply(&self, row: &mut Vec<f64>) {
         match self {
             Self::ZeroToMissing { largest, columns } => {
                 for column in columns {
