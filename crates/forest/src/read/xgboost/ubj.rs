@@ -270,7 +270,7 @@ mod tests {
             (b"TT", "there are bytes after the end of the model, at byte 1"),
             (
                 b"[$L#U\x02\0\0\0\0\0\0\0\0",
-                "length 2 of elements of 8 bytes is negative or beyond the file's end, at byte 5",
+                "length 2 of elements of 8 bytes is negative or beyond the file's end, at byte 6",
             ),
             (b"[#i\xff", "length -1 of elements of 1 bytes is negative or beyond the file's end, at byte 4"),
             (b"Si\x03ab", "length 3 of elements of 1 bytes is negative or beyond the file's end, at byte 3"),
