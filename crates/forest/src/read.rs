@@ -1,5 +1,6 @@
 //! Readers of model files that other libraries wrote. A file is bytes in memory; every byte of it is checked before use.
 
+mod whole;
 pub mod detect;
 pub mod error;
 pub mod columns;

@@ -1,4 +1,4 @@
-//! Checks a document against the OpenAPI schema of its kind, as the API server does.
+//! Checks a document against the `OpenAPI` schema of its kind, as the API server does.
 //!
 //! Bounds are defined only in the types from which the schema is generated.
 

@@ -89,7 +89,9 @@ impl Builder {
         scale: f64,
     ) -> Result<Ensemble, Problem> {
         let Self { outputs, mut leaves, sets, trees, .. } = self;
-        leaves.iter_mut().for_each(|leaf| *leaf *= scale);
+        for leaf in &mut leaves {
+            *leaf *= scale;
+        }
         let combine = Combine::Sum { base };
         Ok(Ensemble::new(RawEnsemble { inputs, outputs, precision, combine, leaves, sets, trees })?)
     }

@@ -207,10 +207,10 @@ mod tests {
         {
             let mut row = [-4.0, 3.0];
             norm.apply(&mut row);
-            assert_eq!(row, expected);
+            assert_eq!(row.map(f64::to_bits), expected.map(f64::to_bits));
             let mut zeros = [0.0, 0.0];
             norm.apply(&mut zeros);
-            assert_eq!(zeros, [0.0, 0.0]);
+            assert_eq!(zeros.map(f64::to_bits), [0; 2]);
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<ImportedModel, ReadError> {
     Limits::check("bytes", bytes.len(), limits.bytes).map_err(at(""))?;
     let text = std::str::from_utf8(bytes).map_err(|error| at("")(Problem::malformed(error.to_string())))?;
     let mut file = File::open(text).map_err(at("header"))?;
-    let header = Header::read(&file.header, &file.pandas).map_err(at("header"))?;
+    let header = Header::read(&file.header, file.pandas).map_err(at("header"))?;
 
     let outputs = header.outputs;
     let mut builder = Builder::new(outputs, *limits);

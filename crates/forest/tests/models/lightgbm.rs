@@ -52,7 +52,7 @@ fn zero_becomes_missing_in_the_columns_where_it_is() {
     let model = model("boosted/lightgbm_zero_as_missing.txt").unwrap();
     let largest = f64::from(1e-35_f32);
     assert!(
-        matches!(&model.steps[..], [Step::ZeroToMissing { largest: found, .. }] if *found == largest),
+        matches!(&model.steps[..], [Step::ZeroToMissing { largest: found, .. }] if found.total_cmp(&largest).is_eq()),
         "{:?}",
         model.steps
     );

@@ -55,7 +55,7 @@ proptest! {
 
 /// A forest of one tree, with these children.
 fn tree(children: &[(i64, i64)]) -> Graph {
-    let count = children.len() as i64;
+    let count = i64::try_from(children.len()).unwrap();
     let ids: Vec<_> = (0..count).collect();
     let node = Node::ml("TreeEnsembleRegressor", &["x"], &["y"])
         .ints("nodes_treeids", &vec![0; children.len()])

@@ -85,7 +85,7 @@ pub(crate) fn floats(name: &str, shape: &[i64], values: &[f32]) -> Message {
 
 /// A tensor of 64-bit integers.
 pub(crate) fn ints(name: &str, values: &[i64]) -> Message {
-    let tensor = Message::default().int(1, values.len() as i64).int(2, 7).bytes(8, name);
+    let tensor = Message::default().int(1, i64::try_from(values.len()).unwrap()).int(2, 7).bytes(8, name);
     values.iter().fold(tensor, |tensor, value| tensor.int(7, *value))
 }
 

@@ -6,6 +6,7 @@ use crate::ensemble::form::{Node, Side};
 use crate::read::builder::Builder;
 use crate::read::error::Problem;
 use crate::read::lightgbm::sections::Section;
+use crate::read::whole::whole;
 
 /// The largest value that counts as zero where zero is missing: `kZeroThreshold`, a 32-bit float.
 pub(super) const ZERO: f64 = 1e-35_f32 as f64;
@@ -129,8 +130,7 @@ impl Splits {
 
     /// The index of a category set of the tree among all sets.
     fn set(&self, index: f64) -> Result<u32, Problem> {
-        let set = self.sets.start.saturating_add(index as u32);
-        if index >= 0.0 && self.sets.contains(&set) {
+        if let Some(set) = whole(index).and_then(|index| self.sets.clone().nth(index)) {
             return Ok(set);
         }
         let sets = self.sets.len();
@@ -158,11 +158,12 @@ fn sets(section: &Section<'_>, builder: &mut Builder) -> Result<Range<u32>, Prob
 
 /// The number of a child among all nodes: of a leaf, `LightGBM` writes the complement of its index.
 fn child(child: i64, leaves: usize) -> Result<u32, Problem> {
-    let index = if child >= 0 { child } else { (!child).saturating_add(leaves as i64 - 1) };
     let fault = || Problem::malformed(format!("child {child} does not exist"));
+    let splits = i64::try_from(leaves).map_err(|_| fault())? - 1;
     // A split is no leaf: an index beyond the splits would name one.
-    if child >= leaves as i64 - 1 {
+    if child >= splits {
         return Err(fault());
     }
+    let index = if child >= 0 { child } else { (!child).saturating_add(splits) };
     u32::try_from(index).map_err(|_| fault())
 }

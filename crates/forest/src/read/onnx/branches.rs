@@ -206,6 +206,7 @@ impl Branches {
 }
 
 /// The sets of an ensemble while it is made.
+#[expect(clippy::struct_field_names, reason = "the type is named after its main field")]
 struct Sets<'a> {
     lookups: &'a BTreeMap<u32, Lookup>,
     sets: Vec<Vec<u64>>,

@@ -7,6 +7,7 @@ use crate::read::columns::{Change, Norm, Table};
 use crate::read::error::Problem;
 use crate::read::onnx::messages::{Node, kind, utf8};
 use crate::read::onnx::table::{Columns, Element, Preparation};
+use crate::read::whole::whole;
 
 const SINGLE: Element = Element::Number(Precision::Single);
 const DOUBLE: Element = Element::Number(Precision::Double);
@@ -197,9 +198,8 @@ pub(crate) fn chosen(indices: &[f64], from: &Columns, to: &mut Preparation) -> R
     let width = from.columns.len() as f64;
     let column = |index: &f64| {
         let index = if *index < 0.0 { index + width } else { *index };
-        from.columns
-            .get(index as usize)
-            .filter(|_| index >= 0.0 && index < width)
+        whole(index)
+            .and_then(|index| from.columns.get(index))
             .ok_or_else(|| Problem::malformed(format!("column {index} is chosen of {width} columns")))
     };
     let columns = indices.iter().map(column).collect::<Result<Vec<_>, _>>()?;

@@ -13,6 +13,7 @@ use crate::read::protobuf::Budget;
 
 /// A tensor with one row per row of the client.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "the type is named after its main field")]
 pub(crate) struct Columns {
     pub(crate) columns: Vec<Column>,
     pub(crate) element: Element,

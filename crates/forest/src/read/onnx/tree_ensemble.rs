@@ -6,6 +6,7 @@ use crate::read::model::{Link, Model};
 use crate::read::onnx::branches::{Branch, Branches, Mode, Predictor, Split};
 use crate::read::onnx::messages::Node;
 use crate::read::onnx::trees::{Rows, feature, same_length, targets, unsupported_aggregate, zeros};
+use crate::read::whole::whole;
 
 /// Reads an ensemble. With the link softmax, its scores are the probabilities of classes.
 pub(crate) fn read(node: &Node<'_>, rows: Rows<'_>) -> Result<Predictor, Problem> {
@@ -130,6 +131,6 @@ fn bad_child(id: i64) -> Problem {
 fn mode(number: f64) -> Result<Mode, Problem> {
     const MODES: [Mode; 7] =
         [Mode::AtMost, Mode::Below, Mode::AtLeast, Mode::Above, Mode::Equal, Mode::Unequal, Mode::Member];
-    let mode = MODES.get(number as usize).filter(|_| number >= 0.0);
+    let mode = whole(number).and_then(|number| MODES.get(number));
     mode.copied().ok_or_else(|| Problem::malformed(format!("a node has the mode {number}")))
 }

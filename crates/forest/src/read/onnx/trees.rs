@@ -35,7 +35,7 @@ pub(crate) fn classifier(node: &Node<'_>, rows: Rows<'_>) -> Result<Predictor, P
     let base = node.floats("base_values")?;
     trees.branches.base = match (&base[..], is_binary) {
         ([], _) => vec![0.0; outputs],
-        ([first, second], true) if first == second || *first == 0.0 => vec![*second],
+        ([first, second], true) if first.total_cmp(second).is_eq() || *first == 0.0 => vec![*second],
         _ if base.len() == outputs => base,
         _ => {
             let (found, classes) = (base.len(), labels.len());

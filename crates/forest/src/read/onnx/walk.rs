@@ -13,6 +13,7 @@ use crate::read::onnx::messages::{Graph, Node, Tensor};
 use crate::read::onnx::table::{Columns, Element, Preparation};
 use crate::read::onnx::trees::Rows;
 use crate::read::onnx::{linear, prepare, tree_ensemble, trees};
+use crate::read::whole::whole;
 
 /// What a name in the graph stands for.
 enum Known<'a> {
@@ -227,10 +228,12 @@ impl<'a> Walk<'a> {
     /// A shape that keeps one row per row of the client.
     fn reshaped(&mut self, node: &Node<'a>, from: &Columns) -> Result<Columns, Problem> {
         let shape = self.constant(node, 1)?;
-        let width = from.columns.len() as f64;
+        let width = from.columns.len();
         match shape[..] {
-            [rows, columns] if rows <= 0.0 && (columns == width || columns == -1.0 && rows == 0.0) => {}
-            [-1.0] if width == 1.0 => {}
+            // 0 keeps the number of rows, -1 stands for what remains.
+            [rows, columns] if rows <= 0.0 && whole(columns) == Some(width) => {}
+            [0.0, -1.0] => {}
+            [-1.0] if width == 1 => {}
             _ => return Err(Problem::unsupported("a change of the number of rows", "keep one row per row")),
         }
         Ok(from.clone())

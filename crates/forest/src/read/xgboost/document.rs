@@ -6,6 +6,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::read::error::Problem;
+use crate::read::whole::whole;
 
 #[derive(Deserialize)]
 pub(super) struct Document {
@@ -13,6 +14,7 @@ pub(super) struct Document {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the file")]
 pub(super) struct Learner {
     #[serde(default)]
     pub(super) feature_names: Vec<String>,
@@ -38,6 +40,7 @@ struct Inner {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the file")]
 pub(super) struct Trees {
     #[serde(default)]
     pub(super) trees: Vec<Tree>,
@@ -82,6 +85,7 @@ pub(super) struct Objective {
 
 /// The lists of a tree, each with one entry per node.
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the file")]
 pub(super) struct Tree {
     pub(super) tree_param: TreeParam,
     pub(super) left_children: Vec<i32>,
@@ -173,7 +177,9 @@ impl<'de> Deserialize<'de> for BaseScore {
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let numbers = deserializer.deserialize_any(NumbersVisitor)?;
     match numbers[..] {
-        [number] if number >= 0.0 && number.fract() == 0.0 => Ok(number as usize),
+        [number] => {
+            whole(number).ok_or_else(|| D::Error::custom(format!("expected a whole number, got {number}")))
+        }
         _ => Err(D::Error::custom(format!("expected a whole number, got {} numbers", numbers.len()))),
     }
 }

@@ -70,7 +70,9 @@ impl Objective {
         let score = |number: f64| match self.link {
             Link::Logistic { .. } => (number / (1.0 - number)).ln(),
             Link::Exp => number.ln(),
-            _ => number,
+            Link::Identity | Link::LogisticShares | Link::Softmax | Link::SignedSquare | Link::Softplus => {
+                number
+            }
         };
         let scores: Vec<_> = numbers.iter().map(|number| score(*number)).collect();
         match scores.iter().position(|score| !score.is_finite()) {
