@@ -155,7 +155,7 @@ const CHECKS: [Check; 14] = [
     Check {
         name: "e2e",
         shows: "Canopy works on a cluster as its documentation says",
-        budget: 980,
+        budget: 1250,
         planned: 1_900,
         needs: BESIDE_CLUSTER,
         run: on_cluster::e2e,
@@ -307,11 +307,11 @@ mod tests {
     const OWN_BUILD: u32 = 25;
 
     #[test]
-    fn the_budgets_of_all_checks_add_up_to_40_minutes_and_to_75_with_all_that_is_planned() {
+    fn the_budgets_of_all_checks_add_up_to_48_minutes_and_to_75_with_all_that_is_planned() {
         let minutes = |seconds: u32| f64::from(seconds) / 60.0;
         let today = minutes(OWN_BUILD + CHECKS.iter().map(|check| check.budget).sum::<u32>());
         let planned = minutes(OWN_BUILD + CHECKS.iter().map(|check| check.planned).sum::<u32>());
-        assert!(today <= 40.0, "the budgets of today are {today:.1} minutes");
+        assert!(today <= 48.0, "the budgets of today are {today:.1} minutes");
         assert!(planned <= 75.0, "the budgets with all that is planned are {planned:.1} minutes");
         for check in &CHECKS {
             assert!(check.budget <= check.planned, "{} shrinks", check.name);

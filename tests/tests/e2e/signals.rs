@@ -24,8 +24,10 @@ done"#;
 
 /// Sends a signal to every process of a program on a node, and prints their ids.
 const SIGNAL_BY_NAME: &str = r#"
+# Linux keeps the first 15 bytes of a program's name.
+name=$(printf %.15s "$1")
 for process in /proc/[0-9]*; do
-    if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then
+    if [ "$(cat "$process/comm" 2>/dev/null)" = "$name" ]; then
         kill -"$2" "${process#/proc/}" && echo "${process#/proc/}"
     fi
 done
