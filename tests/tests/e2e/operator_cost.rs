@@ -3,7 +3,6 @@
 //!
 //! Writes are counted in the API server's audit log, not taken from the operator's own metrics.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -295,31 +294,35 @@ fn config_maps() -> Result<()> {
 
 /// Changes some models one after the other; the times from each change to the write of its new Deployment, in order.
 async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
-    let mark = Mark::now()?;
-    let names: Vec<_> = (0..CHANGES).map(|i| format!("m{}", i * count / CHANGES)).collect();
-    for name in &names {
-        // Another version for each number of models.
-        namespace.patch("predictormodels", name, &json!({"spec": {"version": format!("{count}.0")}}))?;
+    let mut acted = Vec::new();
+    for i in 0..CHANGES {
+        acted.push(change(namespace, &format!("m{}", i * count / CHANGES), count).await?);
     }
-    let acted = until("all changes to reach their Deployments", TIMEOUT, async || {
-        let log = mark.writes()?;
-        let (mut asked, mut acted) = (BTreeMap::new(), Vec::new());
-        for write in log.iter().filter(|write| write["objectRef"]["namespace"] == *namespace.name) {
-            let (kind, name) = (&write["objectRef"]["resource"], write["objectRef"]["name"].as_str());
-            let at: Timestamp = write["stageTimestamp"].as_str().context("a write has no time")?.parse()?;
-            let name = name.unwrap_or_default();
-            if kind == "predictormodels" && !is_operators(write) {
-                asked.insert(name.to_owned(), at);
-            } else if kind == "deployments"
-                && let Some(since) = name.rsplit_once('-').and_then(|(model, _)| asked.remove(model))
-            {
-                acted.push(Duration::try_from(at.duration_since(since))?);
-            }
-        }
-        ensure!(acted.len() == names.len(), "expected {} changes, got {}", names.len(), acted.len());
-        Ok(acted)
-    });
-    let mut acted = acted.await?;
     acted.sort();
     Ok(acted)
+}
+
+/// Changes a model; the time from the change to the write of its new Deployment, by the audit log.
+async fn change(namespace: &Namespace, model: &str, count: usize) -> Result<Duration> {
+    let mark = Mark::now()?;
+    // Another version for each number of models.
+    namespace.patch("predictormodels", model, &json!({"spec": {"version": format!("{count}.0")}}))?;
+    until(&format!("the change of {model} to reach its Deployment"), TIMEOUT, async || {
+        let log = mark.writes()?;
+        let time = |resource: &str, is_ours: &dyn Fn(&Value, &str) -> bool| -> Result<Timestamp> {
+            let write = log.iter().find(|write| {
+                write["objectRef"]["namespace"] == *namespace.name
+                    && write["objectRef"]["resource"] == resource
+                    && write["objectRef"]["name"].as_str().is_some_and(|name| is_ours(write, name))
+            });
+            let write = write.with_context(|| format!("there is no write of {resource} for {model}"))?;
+            Ok(write["stageTimestamp"].as_str().context("a write has no time")?.parse()?)
+        };
+        let asked = time("predictormodels", &|write, name| name == model && !is_operators(write))?;
+        let acted = time("deployments", &|write, name| {
+            is_operators(write) && name.rsplit_once('-').is_some_and(|(of_model, _)| of_model == model)
+        })?;
+        Ok(Duration::try_from(acted.duration_since(asked))?)
+    })
+    .await
 }
