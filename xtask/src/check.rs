@@ -303,7 +303,7 @@ fn test() -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Compiling this crate in a fresh clone takes about so many seconds.
+    /// Seconds to compile this crate in a fresh clone.
     const OWN_BUILD: u32 = 25;
 
     #[test]

@@ -316,7 +316,7 @@ impl PendingLookups {
         let keep = self.keep;
         let counts = |lookup: &Arc<PendingLookup>| match lookup.outcome.get() {
             Some(&(_, ended)) => now < ended + keep,
-            // Waiting callers hold a reference. Without any, nobody drives the look-up.
+            // Waiting callers hold a reference. Without any, no task drives the look-up.
             None => Arc::strong_count(lookup) > 1,
         };
         if let Some(lookup) = self.by_model.get(id).filter(|lookup| counts(lookup)) {

@@ -101,7 +101,7 @@ impl Preparation {
         Ok(Columns { columns: columns.collect(), element, stage: self.steps.len() })
     }
 
-    /// Takes the memory for so many columns and changes from what preprocessing may have.
+    /// Subtracts the memory of this many columns and changes from the budget of preprocessing.
     pub(crate) fn spend(&mut self, count: usize) -> Result<(), Problem> {
         self.budget.spend(count)
     }
