@@ -24,7 +24,7 @@ async fn a_model_that_misses_its_gate_never_serves_and_reports_by_how_much() -> 
     in_namespace("e2e-gate", async |namespace| {
         namespace.apply(&small("tiny", &json!({"train": {"gate": {"metric": "Accuracy", "min": "1.0"}}})))?;
         let tiny = Model { namespace, name: "tiny" };
-        let message = tiny.condition_with("Ready", "False", "GateMissed", &["below 1"]).await?;
+        let message = tiny.condition_with("Ready", "False", "GateMissed", &["below the minimum 1"]).await?;
         tiny.condition("Available", "False", "GateMissed").await?;
         tiny.condition("Prepared", "False", "GateMissed").await?;
         tiny.has_event("GateMissed", &message).await?;

@@ -20,8 +20,8 @@ const DATA_BYTES: usize = 900_000;
 /// The models of one manifest.
 const AT_ONCE: usize = 40;
 const LIMIT: Duration = Duration::from_mins(5);
-/// A quarter of the chart's limit for the operator, and less than the data.
-const BYTES_MAX: f64 = 64e6;
+/// A third of the chart's limit for the operator, and little more than half of the data.
+const BYTES_MAX: f64 = 88e6;
 
 /// A table of this many bytes, which differs from model to model.
 fn table(model: usize) -> String {

@@ -63,7 +63,7 @@ async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_wa
         let (old, digest) = (revision(&before)?, before["status"]["artifact"]["sha256"].clone());
 
         tiny.patch(&json!({"version": "2.0", "train": {"gate": {"metric": "Accuracy", "min": "1.0"}}}))?;
-        let message = tiny.condition_with("Ready", "False", "GateMissed", &["below 1"]).await?;
+        let message = tiny.condition_with("Ready", "False", "GateMissed", &["below the minimum 1"]).await?;
         tiny.has_event("GateMissed", &message).await?;
         tiny.condition("Available", "True", "Serving").await?;
         let refused = tiny.read()?["status"]["refused"].clone();
