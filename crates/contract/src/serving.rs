@@ -358,7 +358,7 @@ mod tests {
     /// A config as Canopy wrote it before there were model files.
     fn trained() -> Value {
         json!({
-            "model": "iris", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e",
+            "model": "iris", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e", "features": [], "classes": [],
             "train": {
                 "data": {"csv": {"source": {"path": "/data/data.csv"}, "target": "species"}},
                 "algorithm": {"randomForest": {
@@ -366,17 +366,15 @@ mod tests {
                 }},
                 "standardize": true, "testPercent": 20, "gate": {"metric": "Accuracy", "min": 0.9},
             },
-            "features": [], "classes": [],
         })
     }
 
     fn imported() -> Value {
         json!({
-            "model": "price", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e",
+            "model": "price", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e", "features": [], "classes": [],
             "artifact": {"source": {"path": "/data/model"}, "format": "LightGBM"},
             "examples": [{"features": [1.5, "red", null], "expected": {"value": 3.0, "tolerance": 0.1}}],
             "evaluate": {"data": {"csv": {"source": {"path": "/data/evaluate.csv"}, "target": "price"}}},
-            "features": [], "classes": [],
         })
     }
 
