@@ -138,6 +138,25 @@ pub fn create(kind: &str, namespace: &str, object: &Value) -> Result<Value> {
     call(&Method::POST, &path(kind, Some(namespace))?, Some(("application/json", object)))
 }
 
+/// Creates an object for each of `numbers`, several at once.
+pub fn create_all(
+    kind: &str,
+    namespace: &str,
+    numbers: &[usize],
+    object: impl Fn(usize) -> Value + Sync,
+) -> Result<()> {
+    const CREATORS: usize = 4;
+    let create_some = |numbers: &[usize]| {
+        numbers.iter().try_for_each(|&number| create(kind, namespace, &object(number)).map(drop))
+    };
+    let (create_some, share) = (&create_some, numbers.len().div_ceil(CREATORS).max(1));
+    std::thread::scope(|scope| {
+        let creators: Vec<_> =
+            numbers.chunks(share).map(|numbers| scope.spawn(move || create_some(numbers))).collect();
+        creators.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a creator panicked")))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
