@@ -200,7 +200,7 @@ fn demo(data: Data) -> Result<ServingConfig> {
         namespace: DEFAULT_NAMESPACE.to_owned(),
         version: "1.0".to_owned(),
         revision: "0".repeat(REVISION_DIGITS),
-        train: Train {
+        train: Some(Train {
             data,
             algorithm: Algorithm::RandomForest(RandomForest {
                 trees: 100,
@@ -213,7 +213,10 @@ fn demo(data: Data) -> Result<ServingConfig> {
             standardize: true,
             test_percent: 20,
             gate: None,
-        },
+        }),
+        artifact: None,
+        examples: Vec::new(),
+        evaluate: None,
         features: (0..4).map(feature).collect(),
         classes: Vec::new(),
     })

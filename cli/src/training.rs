@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use canopy_contract::report::Refusal;
-use canopy_contract::serving::{Data, Source};
+use canopy_contract::serving::Source;
 use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::files;
 use canopy_predictor::sources::download;
@@ -34,7 +34,8 @@ pub(crate) fn train(plan: &ResolvedModel, trainer: Trainer) -> Result<Preparatio
         files::replace(&file.path, file.text.as_bytes())?;
     }
     let name = called(plan.config.model.as_str(), &plan.config.namespace);
-    if let Data::Csv { source: Source::Download(remote), target: _ } = &plan.config.train.data {
+    let source = plan.config.train.as_ref().and_then(|train| train.data.source());
+    if let Some(Source::Download(remote)) = source {
         say(&format!("downloading the data of {name} from {}", download::shown(&remote.uri)));
     }
     let progress = Progress::new(format!("training {name}"), "trees");

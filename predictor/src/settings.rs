@@ -9,7 +9,7 @@ use canopy_contract::duration;
 use canopy_contract::names::{
     PREDICTOR_ADMIN_PORT, PREDICTOR_PORT, SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS,
 };
-use canopy_contract::serving::{Data, ServingConfig, Source};
+use canopy_contract::serving::ServingConfig;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
@@ -81,9 +81,10 @@ pub struct PrepareArguments {
     /// The trainer
     #[arg(long, env = "CANOPY_TRAINER", value_enum, default_value_t)]
     pub trainer: Trainer,
-    /// The expected SHA-256 of the data file, in hexadecimal; any other file is refused
-    #[arg(long, env = "CANOPY_DATA_SHA256", value_name = "DIGEST")]
-    data_sha256: Option<String>,
+    /// The expected SHA-256 of each local file in the config, in hexadecimal, separated by commas: of the training
+    /// data, or of the model file and the evaluation data; a file with another one is refused
+    #[arg(long, env = "CANOPY_DATA_SHA256", value_name = "DIGESTS", value_delimiter = ',')]
+    data_sha256: Option<Vec<String>>,
     /// A file to write the report to, too; at most 4 KiB of JSON
     #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
@@ -157,6 +158,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The number of digests is not that of the local files.
+    #[error(
+        "CANOPY_DATA_SHA256 must have one SHA-256 for each of the {expected} local files in the config, got {found}"
+    )]
+    Digests {
+        /// The number of local files.
+        expected: usize,
+        /// The number of digests.
+        found: usize,
+    },
     /// The file is not the expected one.
     #[error(
         "{} is not the file that this pod was made with: its SHA-256 must be {expected}, got {found}; if its ConfigMap \
@@ -194,14 +205,16 @@ impl PrepareArguments {
         })
     }
 
-    /// Checks that the data file, if there is one, is the expected one.
+    /// Checks that the local files of the config are the expected ones.
     pub fn check_data(&self, config: &ServingConfig) -> Result<(), ConfigError> {
-        let (Some(expected), Data::Csv { source: Source::Path(path), .. }) =
-            (&self.data_sha256, &config.train.data)
-        else {
-            return Ok(());
-        };
-        check_digest(path, &files::read(path, DATA_MAX_BYTES)?, Some(expected))
+        let Some(expected) = &self.data_sha256 else { return Ok(()) };
+        let paths: Vec<_> = config.local_files().collect();
+        if paths.len() != expected.len() {
+            return Err(ConfigError::Digests { expected: paths.len(), found: expected.len() });
+        }
+        paths.into_iter().zip(expected).try_for_each(|(path, expected)| {
+            check_digest(path, &files::read(path, DATA_MAX_BYTES)?, Some(expected))
+        })
     }
 }
 

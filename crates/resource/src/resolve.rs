@@ -94,7 +94,10 @@ impl ResolvedModel {
         let legacy = legacy::legacy(spec, restarted_at, text).map_err(unnamed)?;
 
         let mut config = serving::ServingConfig {
-            train: train(&spec.train, data)?,
+            train: Some(train(&spec.train, data)?),
+            artifact: None,
+            examples: Vec::new(),
+            evaluate: None,
             features: spec.features.iter().flatten().map(feature).collect(),
             classes: spec.classes.clone().unwrap_or_default(),
             version: spec.version.clone(),
@@ -233,7 +236,7 @@ fn quality(gate: &model::QualityGate) -> Result<serving::QualityGate, FieldError
     let Some(min) = min.number() else {
         return Err(FieldError::at("spec.train.gate", model::GATE_IS_A_SHARE.1));
     };
-    Ok(serving::QualityGate { metric: Metric::Accuracy, min })
+    Ok(serving::QualityGate { metric: Metric::Accuracy, min: Some(min), max: None })
 }
 
 fn feature(feature: &model::Feature) -> Feature {
@@ -353,13 +356,13 @@ mod tests {
         assert_eq!(found.file, None);
         let download = |seconds: u32| json!({"uri": "https://data.shop/iris.csv?v=2", "sha256": SHA256, "timeoutSeconds": seconds});
         assert_eq!(
-            json!(found.config.train.data),
+            json!(found.config.train.unwrap().data),
             json!({"csv": {"source": {"download": download(300)}, "target": "species"}})
         );
         for (deadline, seconds) in [(1, 1), (61, 31), (3600, 1800)] {
             let text = remote(&source)
                 .replace("testPercent: 20", &format!("testPercent: 20\n    deadlineSeconds: {deadline}"));
-            let data = json!(plan(&text).unwrap().config.train.data);
+            let data = json!(plan(&text).unwrap().config.train.unwrap().data);
             assert_eq!(data["csv"]["source"]["download"], download(seconds));
         }
     }

@@ -46,7 +46,18 @@ pub fn meaning(inputs: Inputs<'_>) -> Result<String, serde_json::Error> {
     let Inputs { config, spec, restarted_at, data } = inputs;
     // Every field is named, so that a new one is either part of the revision or left out on purpose. A model of
     // another name may have the same revision: its objects have other names.
-    let ServingConfig { model: _, namespace: _, revision: _, version, train, features, classes } = config;
+    let ServingConfig {
+        model: _,
+        namespace: _,
+        revision: _,
+        version,
+        train,
+        artifact: _,
+        examples: _,
+        evaluate: _,
+        features,
+        classes,
+    } = config;
     let PredictorModelSpec {
         version: _,
         train: in_spec,
@@ -67,7 +78,7 @@ pub fn meaning(inputs: Inputs<'_>) -> Result<String, serde_json::Error> {
     };
     let all = Normal::map([
         ("version", Some(Normal::text(version))),
-        ("train", Some(training(train, data))),
+        ("train", train.as_ref().map(|train| training(train, data))),
         ("features", list(features.iter().map(feature))),
         ("classes", list(classes.iter().map(Normal::text))),
         ("trainResources", in_spec.resources.as_ref().map(resources_form)),
@@ -97,11 +108,15 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 fn training(train: &Train, sha256: Option<&str>) -> Normal {
     let Train { data, algorithm, standardize, test_percent, gate } = train;
-    let gate = gate.as_ref().map(|QualityGate { metric, min }: &QualityGate| {
+    let gate = gate.as_ref().map(|QualityGate { metric, min, max }: &QualityGate| {
         let metric = match metric {
             Metric::Accuracy => "Accuracy",
         };
-        Normal::map([("metric", Some(Normal::text(metric))), ("min", Some(Normal::float(*min)))])
+        Normal::map([
+            ("metric", Some(Normal::text(metric))),
+            ("min", min.map(Normal::float)),
+            ("max", max.map(Normal::float)),
+        ])
     });
     Normal::map([
         ("data", Some(rows(data, sha256))),
