@@ -42,19 +42,27 @@ fn restart() -> Result<()> {
     Ok(())
 }
 
+/// The leader, once all operators run and it is the only one whose metrics report that it leads.
+async fn only_leader() -> Result<String> {
+    until("one leader", TIMEOUT, async || {
+        let leads = leader()?;
+        for pod in pods("operator")? {
+            let found = measurements(&pod).await?.count("canopy_operator_leader", &[])?;
+            let expected = u64::from(pod == leads);
+            ensure!(
+                found == expected,
+                "{leads} holds the Lease: expected canopy_operator_leader = {expected} of {pod}, got {found}"
+            );
+        }
+        Ok(leads)
+    })
+    .await
+}
+
 /// Kills the leader; returns when another operator leads.
-async fn kill_leader() -> Result<()> {
-    let first = until("a leader", TAKE_OVER, async || leader()).await?;
-    for pod in pods("operator")? {
-        let leads = measurements(&pod).await?.count("canopy_operator_leader", &[])?;
-        let expected = u64::from(pod == first);
-        ensure!(
-            leads == expected,
-            "{first} holds the Lease: expected canopy_operator_leader = {expected} of {pod}, got {leads}"
-        );
-    }
+async fn kill(first: &str) -> Result<()> {
     let killed = Instant::now();
-    kubectl(&["delete", "pod", &first, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
+    kubectl(&["delete", "pod", first, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
     let second = until("another leader", TAKE_OVER, async || {
         let leader = leader()?;
         ensure!(leader != first, "{first} still holds the Lease");
@@ -95,15 +103,14 @@ async fn operators_that_are_replaced_killed_or_gone_fail_no_request_and_no_two_a
         let mark = Mark::now()?;
         let mut load = scene.load().await?;
         load.during("operators restarted", async { restart() }).await?;
-        load.during("leader killed", kill_leader()).await?;
         for number in 0..moments {
             let moment = CHANGE.mul_f64(chance.f64());
             let killed = async {
                 let old = revision(&scene.model.read()?)?;
-                let leads = until("a leader", TIMEOUT, async || leader()).await?;
+                let leads = only_leader().await?;
                 grow(&scene.model, 11 + number)?;
                 pass(moment).await;
-                kubectl(&["delete", "pod", &leads, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
+                kill(&leads).await?;
                 replaced(&scene.model, &old).await.map(drop)
             };
             load.during(&format!("killed {moment:.2?} into a change"), killed).await?;
