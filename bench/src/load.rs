@@ -47,8 +47,8 @@ pub(crate) async fn run(
     };
     ensure!(
         counted.answered > 0,
-        "{subject:?} returned no correct response: {:?}",
-        tally.first_failure.borrow()
+        "{subject:?} returned no correct response; first failure: {}",
+        tally.first_failure.borrow().as_deref().unwrap_or("none")
     );
     Ok(Load {
         subject,
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_loop_asks_when_it_has_the_answer() {
+    async fn a_closed_loop_sends_the_next_request_after_the_response() {
         let delay = Duration::from_millis(10);
         let load = measure(delay, "yes", Shape::Closed { connections: 4 }).await.unwrap();
         assert!(load.latency_us.p50 >= 10_000.0, "{load:?}");
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_loop_asks_at_its_rate() {
+    async fn an_open_loop_sends_at_its_rate() {
         let shape = Shape::Open { per_second: 500, connections: 8 };
         let load = measure(Duration::ZERO, "yes", shape).await.unwrap();
         assert!((100..=300).contains(&load.answered), "{load:?}");
@@ -340,21 +340,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_loop_counts_the_time_for_which_a_slow_server_kept_requests_waiting() {
+    async fn an_open_loop_counts_latency_from_the_due_time() {
         let shape = Shape::Open { per_second: 500, connections: 1 };
         let load = measure(Duration::from_millis(50), "yes", shape).await.unwrap();
         assert!(load.answered < 20, "{load:?}");
         assert!(load.unanswered > 150, "{load:?}");
-        assert!(load.latency_us.p50 > 1_000_000.0, "half must have waited for the end: {load:?}");
+        assert!(
+            load.latency_us.p50 > 1_000_000.0,
+            "expected half of the requests to wait until the end: {load:?}"
+        );
     }
 
     #[tokio::test]
-    async fn a_wrong_answer_is_no_answer() {
+    async fn an_incorrect_response_is_a_failure() {
         let shape = Shape::Open { per_second: 500, connections: 8 };
         let error = measure(Duration::ZERO, "no", shape).await.unwrap_err().to_string();
         assert_eq!(
             error,
-            "Baseline gave no right answer: Some(\" was answered 200 OK yes, not 200 with no\")"
+            "Baseline returned no correct response; first failure: expected 200 with no, got 200 OK yes; \
+             the body of the request was \"\""
         );
     }
 }
