@@ -17,7 +17,8 @@ pub(crate) const SYSTEM: &str = "canopy-system";
 /// The namespace of the default model.
 pub(crate) const DEFAULT: &str = "e2e-demo";
 
-const GATEWAY_PORT: u16 = 8000;
+/// The port of a gateway for requests.
+pub(crate) const GATEWAY_PORT: u16 = 8000;
 const OPERATOR_ADMIN_PORT: u16 = 9002;
 
 /// The longest time for operators to end.
@@ -36,6 +37,8 @@ static PERMITS: Semaphore = Semaphore::const_new(ALL as usize);
 static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
 /// How many tests share Canopy, or wait for it.
 static SHARING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
+/// How many tests have Canopy alone, or wait for it.
+static EXCLUSIVE: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
 /// A share of the cluster, until it is dropped.
 pub(crate) struct Lock {
@@ -43,36 +46,44 @@ pub(crate) struct Lock {
     _counted: Option<Counted>,
 }
 
-/// Counts a test among those that share Canopy, from the time when it waits.
-struct Counted;
+/// Counts a test among others of its kind, from the time when it waits.
+struct Counted(&'static watch::Sender<usize>);
 
 impl Counted {
-    fn new() -> Self {
-        SHARING.send_modify(|count| *count += 1);
-        Self
+    fn new(among: &'static watch::Sender<usize>) -> Self {
+        among.send_modify(|count| *count += 1);
+        Self(among)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        SHARING.send_modify(|count| *count -= 1);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
 /// Canopy for a test that does not change it.
 pub(crate) async fn shared() -> Result<Lock> {
-    lock(1, Some(Counted::new())).await
+    lock(1, Some(Counted::new(&SHARING))).await
 }
 
 /// The same for a test that measures the time of answers: fewer others run beside it.
 pub(crate) async fn under_load() -> Result<Lock> {
-    lock(*UNDER_LOAD, Some(Counted::new())).await
+    lock(*UNDER_LOAD, Some(Counted::new(&SHARING))).await
 }
 
 /// Canopy for one test alone, which may change it and leaves it as it was. All tests that share it run first, so that the
 /// cluster is never idle between them.
 pub(crate) async fn exclusive() -> Result<Lock> {
+    let counted = Counted::new(&EXCLUSIVE);
     SHARING.subscribe().wait_for(|count| *count == 0).await?;
+    lock(ALL, Some(counted)).await
+}
+
+/// The same for a test with many models, after all others: Kubernetes takes a while to delete what it leaves.
+pub(crate) async fn exclusive_at_last() -> Result<Lock> {
+    SHARING.subscribe().wait_for(|count| *count == 0).await?;
+    EXCLUSIVE.subscribe().wait_for(|count| *count == 0).await?;
     lock(ALL, None).await
 }
 

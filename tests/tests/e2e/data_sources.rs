@@ -8,15 +8,16 @@ use canopy_tests::wait::until;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::canopy::{exclusive, install, install_with, rolled_out, shared};
+use crate::canopy::shared;
 use crate::failures::{ROWS, csv_model, still_serves};
 use crate::files;
 use crate::model::{Model, TIMEOUT, revision};
 
 const REFUSED: &str = "data must not come from this address";
-const NO_DETAILS: &str = "no file could be read there";
+pub(crate) const NO_DETAILS: &str = "no file could be read there";
 
-fn digest(text: &str) -> String {
+/// The SHA-256 of a text, in hexadecimal.
+pub(crate) fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
@@ -57,39 +58,6 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
         Ok(())
     });
     with_cleanup(test, async || files::stop(FILES)).await
-}
-
-#[tokio::test]
-async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
-    const FILES: &str = "e2e-files-networks";
-    let _lock = exclusive().await?;
-    let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let test = in_namespace("e2e-networks", async |namespace| {
-        let model = |name: &str, file: &str| {
-            csv_model(name, &json!({"uri": format!("{base}/{file}"), "sha256": digest(ROWS)}))
-        };
-        install_with(&["operator.sources.deniedNetworks={0.0.0.0/0,::/0}".to_owned()])?;
-        namespace.apply(&model("denied", "rows.csv"))?;
-        let denied = Model { namespace, name: "denied" };
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await?;
-
-        // Addresses of pods and Services of clusters by kind.
-        install_with(&["operator.sources.allowedNetworks={10.0.0.0/8}".to_owned()])?;
-        namespace.apply(&model("absent", "absent.csv"))?;
-        let absent = Model { namespace, name: "absent" };
-        absent.condition_with("Ready", "False", "DataUnavailable", &["404 Not Found"]).await?;
-        namespace.apply(&model("allowed", "rows.csv"))?;
-        Model { namespace, name: "allowed" }.ready()?;
-
-        // A revision keeps the networks that it was made with.
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await.map(drop)
-    });
-    with_cleanup(test, async || {
-        install()?;
-        rolled_out()?;
-        files::stop(FILES)
-    })
-    .await
 }
 
 #[tokio::test]

@@ -3,12 +3,11 @@
 use anyhow::{Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::forward::Forward;
-use canopy_tests::kubernetes::kubectl;
 use canopy_tests::namespace::in_namespace;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::canopy::{SYSTEM, exclusive, gateways, rolled_out, shared};
+use crate::canopy::{gateways, shared};
 use crate::files;
 use crate::model::{Model, config_map, revision, small};
 
@@ -122,34 +121,6 @@ async fn a_name_that_is_taken_is_reported_and_used_once_it_is_free() -> Result<(
         tiny.ready().map(drop)
     })
     .await
-}
-
-#[tokio::test]
-async fn an_image_that_cannot_be_pulled_is_reported_and_the_serving_revision_continues() -> Result<()> {
-    let _lock = exclusive().await?;
-    let test = in_namespace("e2e-image", async |namespace| {
-        namespace.apply(&small("tiny", &json!({})))?;
-        let tiny = Model { namespace, name: "tiny" };
-        let serving = revision(&tiny.ready()?)?;
-        predictor_image("canopy-predictor:absent")?;
-        // A newer operator does not touch what serves.
-        still_serves(&tiny, &[1.0; 4], &serving).await?;
-        tiny.condition("Ready", "True", "Serving").await?;
-        tiny.patch(&json!({"version": "2.0"}))?;
-        let message =
-            tiny.condition_with("Ready", "False", "ImageUnavailable", &["canopy-predictor:absent"]).await?;
-        tiny.has_event("ImageUnavailable", &message).await?;
-        still_serves(&tiny, &[1.0; 4], &serving).await
-    });
-    with_cleanup(test, async || predictor_image(concat!("canopy-predictor:", env!("CARGO_PKG_VERSION"))))
-        .await
-}
-
-/// Sets the operator's image of the predictor, and returns when an operator runs with it.
-fn predictor_image(image: &str) -> Result<()> {
-    let setting = format!("CANOPY_PREDICTOR_IMAGE={image}");
-    kubectl(&["set", "env", "deployment/canopy-operator", "--namespace", SYSTEM, &setting])?;
-    rolled_out()
 }
 
 /// A model of a table whose target is y.

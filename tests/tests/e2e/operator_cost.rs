@@ -13,31 +13,32 @@ use canopy_tests::kubernetes::kubectl;
 use canopy_tests::metrics::Scrape;
 use canopy_tests::namespace::{Namespace, in_namespace};
 use canopy_tests::slice::Slice;
-use canopy_tests::wait::{pass, until};
+use canopy_tests::wait::{SOON, pass, until};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::audit::{Mark, is_operators, is_renewal};
 use crate::canopy::{
-    SYSTEM, exclusive, gateways, leader, measurements, rolled_out, scale_operators, without_operators,
+    SYSTEM, exclusive_at_last, gateways, leader, measurements, rolled_out, scale_operators, without_operators,
 };
 use crate::model::{Model, TIMEOUT, condition_of, small};
 
 /// The models with a pod each.
-const SERVED: usize = 50;
+const SERVED: usize = 30;
+const SERVED_FULL: usize = 50;
 /// The models with those that have no pods, in turn.
 const MODELS: &[usize] = &[100];
 const MODELS_FULL: &[usize] = &[100, 1000];
 /// The models of one manifest.
 const AT_ONCE: usize = 100;
 /// `ConfigMap`s that have nothing to do with Canopy, and their size.
-const CONFIG_MAPS: usize = 400;
+const CONFIG_MAPS: usize = 200;
 const CONFIG_MAPS_FULL: usize = 2_000;
 const CONFIG_MAP_BYTES: usize = 100_000;
 /// The namespace that they are in.
 const STRANGERS: &str = "e2e-strangers";
 /// The length of the idle window.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(20);
 const IDLE_FULL: Duration = Duration::from_mins(10);
 /// The models that are changed, one after the other.
 const CHANGES: usize = 20;
@@ -57,7 +58,7 @@ const ACTS_AT_LAST_WITHIN: Duration = Duration::from_secs(5);
 #[tokio::test]
 async fn an_operator_with_many_models_writes_nothing_when_idle_and_acts_on_a_change_within_a_second()
 -> Result<()> {
-    let _lock = exclusive().await?;
+    let _lock = exclusive_at_last().await?;
     let gateway = gateways().await?.remove(0);
     let fewer: &[usize] = if is_full() { &[1, 10] } else { &[] };
     for &count in fewer {
@@ -67,8 +68,8 @@ async fn an_operator_with_many_models_writes_nothing_when_idle_and_acts_on_a_cha
         .await?;
     }
     let test = in_namespace("e2e-many", async |namespace| {
-        served(namespace, &gateway, SERVED).await?;
-        let mut there = SERVED;
+        let mut there = if is_full() { SERVED_FULL } else { SERVED };
+        served(namespace, &gateway, there).await?;
         for &count in if is_full() { MODELS_FULL } else { MODELS } {
             without_operators().await?;
             apply(namespace, there, count)?;
@@ -277,61 +278,69 @@ fn only_in(namespace: &Namespace) -> Result<()> {
 
 /// Creates `ConfigMap`s that have nothing to do with Canopy, in a namespace of their own, unless they exist.
 fn config_maps() -> Result<()> {
-    const CREATORS: usize = 4;
     if kubectl(&["get", "namespace", STRANGERS, "--ignore-not-found", "--output", "name"])?.is_empty() {
         kubectl(&["create", "namespace", STRANGERS])?;
     }
     let there = api::names(&api::list("configmaps", Some(STRANGERS), "")?);
+    let name = |number: usize| format!("s{number}");
+    let missing: Vec<_> = (0..config_map_count()).filter(|&number| !there.contains(&name(number))).collect();
     let text = "x".repeat(CONFIG_MAP_BYTES);
-    let create = |number: usize| {
-        let name = format!("s{number}");
-        if there.contains(&name) {
-            return Ok(());
-        }
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": text}});
-        api::create("configmaps", STRANGERS, &map).map(drop)
-    };
-    std::thread::scope(|scope| {
-        let creators: Vec<_> = (0..CREATORS)
-            .map(|first| {
-                scope.spawn(move || (first..config_map_count()).step_by(CREATORS).try_for_each(create))
-            })
-            .collect();
-        creators.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a creator panicked")))
-    })
+    api::create_all(
+        "configmaps",
+        STRANGERS,
+        &missing,
+        |number| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name(number)}, "data": {"text": text}}),
+    )
 }
 
-/// Changes some models one after the other; the times from each change to the write of its new Deployment, in order.
+/// Changes some models, each once the operator has acted on the one before; the times from each change to the write of its
+/// new Deployment, in order. The times are those of the audit log.
 async fn changes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
-    let mut acted = Vec::new();
-    for i in 0..CHANGES {
-        acted.push(change(namespace, &format!("m{}", i * count / CHANGES), count).await?);
+    let mark = Mark::now()?;
+    let models: Vec<_> = (0..CHANGES).map(|i| format!("m{}", i * count / CHANGES)).collect();
+    for model in &models {
+        change(namespace, model, count).await?;
     }
+    let mut acted = until("the changes in the audit log", SOON, async || {
+        let log = mark.writes()?;
+        models.iter().map(|model| reaction(&log, namespace, model)).collect::<Result<Vec<_>>>()
+    })
+    .await?;
     acted.sort();
     Ok(acted)
 }
 
-/// Changes a model; the time from the change to the write of its new Deployment, by the audit log.
-async fn change(namespace: &Namespace, model: &str, count: usize) -> Result<Duration> {
-    let mark = Mark::now()?;
+/// Changes a model, and returns when it has a new Deployment.
+async fn change(namespace: &Namespace, model: &str, count: usize) -> Result<()> {
+    let selector = format!("app.kubernetes.io/instance={model}");
+    let deployments =
+        || -> Result<Vec<String>> { Ok(api::names(&namespace.list("deployments", &selector)?)) };
+    let before = deployments()?;
     // Another version for each number of models.
     namespace.patch("predictormodels", model, &json!({"spec": {"version": format!("{count}.0")}}))?;
     until(&format!("the change of {model} to reach its Deployment"), TIMEOUT, async || {
-        let log = mark.writes()?;
-        let time = |resource: &str, is_ours: &dyn Fn(&Value, &str) -> bool| -> Result<Timestamp> {
-            let write = log.iter().find(|write| {
-                write["objectRef"]["namespace"] == *namespace.name
-                    && write["objectRef"]["resource"] == resource
-                    && write["objectRef"]["name"].as_str().is_some_and(|name| is_ours(write, name))
-            });
-            let write = write.with_context(|| format!("there is no write of {resource} for {model}"))?;
-            Ok(write["stageTimestamp"].as_str().context("a write has no time")?.parse()?)
-        };
-        let asked = time("predictormodels", &|write, name| name == model && !is_operators(write))?;
-        let acted = time("deployments", &|write, name| {
-            is_operators(write) && name.rsplit_once('-').is_some_and(|(of_model, _)| of_model == model)
-        })?;
-        Ok(Duration::try_from(acted.duration_since(asked))?)
+        let now = deployments()?;
+        let is_new = now.iter().any(|name| !before.contains(name));
+        ensure!(is_new, "expected another Deployment than {before:?}, got {now:?}");
+        Ok(())
     })
     .await
+}
+
+/// The time from the change of a model to the operator's first write of its Deployment.
+fn reaction(log: &[Value], namespace: &Namespace, model: &str) -> Result<Duration> {
+    let time = |resource: &str, is_one: &dyn Fn(&Value, &str) -> bool| -> Result<Timestamp> {
+        let write = log.iter().find(|write| {
+            write["objectRef"]["namespace"] == *namespace.name
+                && write["objectRef"]["resource"] == resource
+                && write["objectRef"]["name"].as_str().is_some_and(|name| is_one(write, name))
+        });
+        let write = write.with_context(|| format!("there is no write of {resource} for {model}"))?;
+        Ok(write["stageTimestamp"].as_str().context("a write has no time")?.parse()?)
+    };
+    let changed = time("predictormodels", &|write, name| name == model && !is_operators(write))?;
+    let acted = time("deployments", &|write, name| {
+        is_operators(write) && name.rsplit_once('-').is_some_and(|(of_model, _)| of_model == model)
+    })?;
+    Ok(Duration::try_from(acted.duration_since(changed))?)
 }

@@ -28,7 +28,7 @@ pub(crate) struct TestGateways<'a> {
 }
 
 impl<'a> TestGateways<'a> {
-    /// Starts them, perhaps all on one node, and returns when they are ready.
+    /// Starts them, perhaps all on one node; [`Self::rolled_out`] waits until they are ready.
     pub(crate) fn start(
         namespace: &'a Namespace,
         settings: &[(&str, &str)],
@@ -53,10 +53,7 @@ impl<'a> TestGateways<'a> {
         environment.extend(settings.iter().map(|(name, value)| json!({"name": name, "value": value})));
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME, "labels": labels}, "spec": spec});
         namespace.apply(&deployment.to_string())?;
-        let address = service(namespace, NAME, &labels)?;
-        let front = Self { namespace, address };
-        front.rolled_out()?;
-        Ok(front)
+        Ok(Self { namespace, address: service(namespace, NAME, &labels)? })
     }
 
     /// Returns when all of them are there as they should be, and no others.
