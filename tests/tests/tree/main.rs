@@ -17,12 +17,13 @@ use canopy_contract::code::Code;
 use doors::Door;
 
 /// What may be compiled with what; the crates that tests, measurements and chores are made of may use any.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("canopy-contract", &[]),
     ("canopy-runtime", &[]),
     ("canopy-forest", &[]),
+    ("canopy-onnx", &[]),
     ("canopy-resource", &["canopy-contract"]),
-    ("canopy-predictor", &["canopy-contract", "canopy-forest", "canopy-runtime"]),
+    ("canopy-predictor", &["canopy-contract", "canopy-forest", "canopy-onnx", "canopy-runtime"]),
     ("canopy-gateway", &["canopy-contract", "canopy-runtime"]),
     ("canopy-operator", &["canopy-contract", "canopy-resource", "canopy-runtime"]),
     (
