@@ -30,8 +30,8 @@ pub(crate) fn plan(
 
 /// Writes the data of `plan` to its folder or downloads them, and trains. It blocks, and uses every CPU.
 pub(crate) fn train(plan: &ResolvedModel, trainer: Trainer) -> Result<Preparation> {
-    if let Some(file) = &plan.file {
-        files::replace(&file.path, file.text.as_bytes())?;
+    for file in &plan.files {
+        files::replace(&file.path, &file.bytes)?;
     }
     let name = called(plan.config.model.as_str(), &plan.config.namespace);
     let source = plan.config.train.as_ref().and_then(|train| train.data.source());
