@@ -1,8 +1,7 @@
-"""The same model behind FastAPI, as its documentation would have it; the environment's MODEL is the file.
+"""Serves the same model with FastAPI, as its documentation recommends. The environment variable MODEL names the file.
 
-Kept as cheap as it can be without leaving the libraries: the forest is asked once for probabilities, the class is
-the largest of them, and the handler is a coroutine, which spares the hop to a thread that the interpreter's lock
-would not let run beside this one anyway.
+It is as fast as these libraries allow: the forest computes probabilities once, the class is that of the largest one,
+and the handler is a coroutine, because a thread would only wait for the interpreter's lock.
 """
 
 import os

@@ -1,11 +1,11 @@
-"""Makes the CSV files that both sides train on.
+"""Creates the CSV files on which Canopy and scikit-learn train.
 
 Usage: make_data.py FOLDER
 
 demo.csv, demo-test.csv    1000 rows of 4 standard normal features, class 1 where the first two add up to more than 0
 large.csv, large-test.csv  20000 rows of 20 features, 3 classes, by scikit-learn's make_classification
 
-The rows follow from fixed seeds. A quarter more rows of each kind are held out in *-test.csv.
+Seeds are fixed. *-test.csv has hold-out rows, a quarter of the number of training rows.
 """
 
 import sys
@@ -31,7 +31,7 @@ def write(path, features, classes):
     with path.open("w") as file:
         print(*names, "class", sep=",", file=file)
         for row, label in zip(features, classes):
-            # repr gives the shortest text that reads back as the same number.
+            # repr is the shortest text that parses to the same number.
             print(*(repr(float(value)) for value in row), label, sep=",", file=file)
 
 

@@ -1,4 +1,4 @@
-"""Trains the model that fastapi_app.py serves, of the same rows and parameters as Canopy's predictor.
+"""Trains the model that fastapi_app.py serves, with the rows and parameters of Canopy's predictor.
 
 Usage: prepare_model.py TRAIN.csv MODEL.joblib
 """

@@ -2,8 +2,8 @@
 
 Usage: train.py NAME TRAIN.csv TEST.csv THREADS SEEDS
 
-Prints one JSON object: seconds to fit and accuracy on the test rows for each seed, microseconds for a row asked
-about alone and for a row of all test rows asked about together.
+Prints one JSON object: seconds to fit and accuracy on the test rows for each seed, and microseconds per row in calls
+with one row and in calls with all test rows.
 """
 
 import json

@@ -1,55 +1,48 @@
-//! What this program can be told.
-//!
-//! Comes in: the command line. Goes out: values of the right shape. Never: a look at whether what they name exists.
+//! The command line. Values are parsed; whether the files exist is checked by the commands.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-use anyhow::{Context as _, Result};
 
 use crate::load::Times;
 use crate::measure::Effort;
 use crate::results::{Shape, Subject};
 
-/// Measures Canopy beside its peers; `bench/run` builds and installs what that needs.
+/// Measures Canopy and other servers; `bench/run` builds and installs what this needs.
 #[derive(clap::Parser)]
 pub(crate) enum Arguments {
-    /// Measures everything, and writes the results and the tables of the README.
+    /// Measures everything but `floor`, and writes the results and the tables of the README.
     All(All),
-    /// Writes the tables of the README again, from results that there are.
+    /// Writes the tables again from existing results.
     Report(Report),
-    /// Puts load on a server that runs already, and prints what came of it as JSON.
+    /// Sends load to a running server, and prints the results as JSON.
     Load(Load),
-    /// Measures the CPU of requests and prints its ratios to that of the bare server, within one run.
+    /// Measures CPU per request beside the bare server, and writes the ratios.
     Floor(Floor),
-    /// Answers predictions with as little as possible, to be measured against.
+    /// Runs the bare server, with which other servers are compared.
     Baseline(Baseline),
-    /// Measures what counting rows for drift costs, and prints the lines of its table.
+    /// Measures the cost of counting rows for drift, and prints the rows of its table.
     Drift(Drift),
-    /// Measures what metrics, traces and records cost, and prints the lines of their table.
+    /// Measures the cost of metrics, traces and recording, and prints the rows of the table.
     Observed(Observed),
 }
 
-/// Where everything is, and how thoroughly to measure it.
+/// Options of `all`.
 #[derive(clap::Args)]
 pub(crate) struct All {
-    /// The folder of Canopy's programs, as they are in images
+    /// Folder with Canopy's programs, built as for images
     #[arg(long, value_name = "FOLDER")]
     pub(crate) programs: PathBuf,
-    /// A Python that has the packages of bench/peers/requirements.txt
+    /// Python with the packages of bench/peers/requirements.txt
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) python: PathBuf,
-    /// The bare server: this program, built with the profile `floor`; this program as it is if absent
-    #[arg(long, value_name = "PROGRAM")]
-    baseline: Option<PathBuf>,
     #[command(flatten)]
     spans: Spans,
-    /// How often to start each server
+    /// Number of starts of each server
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     starts: usize,
-    /// With how many seeds to train each forest
+    /// Number of seeds with which each forest is trained
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     seeds: u64,
     #[command(flatten)]
@@ -57,39 +50,40 @@ pub(crate) struct All {
 }
 
 impl All {
-    /// The program of the bare server.
-    pub(crate) fn baseline(&self) -> Result<PathBuf> {
-        or_this_program(self.baseline.as_deref())
-    }
-
-    /// How thoroughly to measure.
+    /// The amount of measurements.
     pub(crate) fn effort(&self) -> Effort {
         Effort { times: self.spans.times(), starts: self.starts, seeds: self.seeds }
     }
 }
 
-/// Where figures are kept and where they are told.
+/// The files of results and tables.
 #[derive(clap::Args)]
 pub(crate) struct Report {
-    /// The results
+    /// Results of `all`
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results/laptop.json"))]
     pub(crate) results: PathBuf,
-    /// The text with places for the figures
+    /// Results of `floor`
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results/floor.json"))]
+    pub(crate) floor_results: PathBuf,
+    /// Page with the tables
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))]
     pub(crate) readme: PathBuf,
+    /// Page with the summary of `floor`
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))]
+    pub(crate) front_page: PathBuf,
 }
 
-/// One load.
+/// Options of `load`.
 #[derive(clap::Args)]
 pub(crate) struct Load {
-    /// What listens there, which decides what is asked
+    /// The kind of server, which decides the requests
     pub(crate) subject: Subject,
-    /// The address it listens on
+    /// Address of the server
     pub(crate) address: SocketAddr,
-    /// Over how many connections
+    /// Number of connections
     #[arg(long, value_name = "COUNT", default_value_t = 32)]
     connections: usize,
-    /// How many requests are due in a second; without it, each connection asks as soon as it is answered
+    /// Requests per second; without it, each connection sends the next request after the response
     #[arg(long, value_name = "PER SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     #[command(flatten)]
@@ -97,7 +91,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// How requests follow each other.
+    /// The pattern of requests.
     pub(crate) fn shape(&self) -> Shape {
         match self.rate {
             None => Shape::Closed { connections: self.connections },
@@ -105,19 +99,19 @@ impl Load {
         }
     }
 
-    /// For how long.
+    /// The lengths of the measurement.
     pub(crate) fn times(&self) -> Times {
         self.spans.times()
     }
 }
 
-/// For how long.
+/// Lengths of a measurement.
 #[derive(clap::Args)]
 struct Spans {
-    /// How long to measure each load
+    /// Length of each measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u64,
-    /// How long to warm up before that
+    /// Length of the warm-up before it
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     warm_up: u64,
 }
@@ -128,21 +122,21 @@ impl Spans {
     }
 }
 
-/// How thoroughly to measure.
+/// Options of `drift`.
 #[derive(clap::Args)]
 pub(crate) struct Drift {
-    /// How many rounds, of 4000 rows each, to take the median of
+    /// Number of rounds of 4000 rows each; the median is printed
     #[arg(long, value_name = "COUNT", default_value = "101")]
     pub(crate) rounds: NonZeroUsize,
 }
 
-/// Where Canopy's programs are, and how thoroughly to measure them.
+/// Options of `observed`.
 #[derive(clap::Args)]
 pub(crate) struct Observed {
-    /// The folder of Canopy's programs, as they are in images
+    /// Folder with Canopy's programs, built as for images
     #[arg(long, value_name = "FOLDER")]
     pub(crate) programs: PathBuf,
-    /// How many rounds to take the median of
+    /// Number of rounds; the median is printed
     #[arg(long, value_name = "COUNT", default_value = "5")]
     pub(crate) rounds: NonZeroUsize,
     #[command(flatten)]
@@ -150,56 +144,41 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// For how long.
+    /// The lengths of the measurement.
     pub(crate) fn times(&self) -> Times {
         self.spans.times()
     }
 }
 
-/// The programs to compare with the bare server.
+/// Options of `floor`. The bare server is this program, which `bench/run` builds with the profile `floor`.
 #[derive(clap::Args)]
 pub(crate) struct Floor {
-    /// The folder of Canopy's programs, as they are in images
+    /// Folder with Canopy's programs, built as for images
     #[arg(long, value_name = "FOLDER")]
     pub(crate) programs: PathBuf,
-    /// The bare server: this program, built with the profile `floor`; this program as it is if absent
-    #[arg(long, value_name = "PROGRAM")]
-    baseline: Option<PathBuf>,
-    /// The number of rounds; the median is printed
+    /// Number of rounds; the median of their ratios is written
     #[arg(long, value_name = "COUNT", default_value = "5")]
     pub(crate) rounds: NonZeroUsize,
     #[command(flatten)]
     spans: Spans,
+    #[command(flatten)]
+    pub(crate) report: Report,
 }
 
 impl Floor {
-    /// The program of the bare server.
-    pub(crate) fn baseline(&self) -> Result<PathBuf> {
-        or_this_program(self.baseline.as_deref())
-    }
-
-    /// For how long.
+    /// The lengths of the measurement.
     pub(crate) fn times(&self) -> Times {
         self.spans.times()
     }
 }
 
-fn or_this_program(baseline: Option<&Path>) -> Result<PathBuf> {
-    match baseline {
-        Some(path) => {
-            std::fs::canonicalize(path).with_context(|| format!("failed to find {}", path.display()))
-        }
-        None => std::env::current_exe().context("failed to find this program"),
-    }
-}
-
-/// Where the bare server listens.
+/// Options of `baseline`.
 #[derive(clap::Args)]
 pub(crate) struct Baseline {
-    /// The address to listen on
+    /// Address to listen on
     #[arg(long)]
     pub(crate) listen: SocketAddr,
-    /// How many threads answer
+    /// Number of threads
     #[arg(long)]
     pub(crate) workers: usize,
 }

@@ -1,7 +1,4 @@
-//! The least a server of predictions can do: axum, the same JSON in and out, and an addition for a model.
-//!
-//! Comes in: `{"features":[…]}`. Goes out: `{"prediction":…,"confidence":…}`. Never: a check, a log line, a metric;
-//! what Canopy adds to this is what they cost.
+//! The bare server: axum with Canopy's JSON and an addition instead of a model. No validation, logs or metrics.
 
 use std::net::SocketAddr;
 
@@ -23,7 +20,7 @@ struct Answer {
     confidence: f64,
 }
 
-/// Answers at `address` until the process is ended.
+/// Serves at `address` until the process ends.
 pub(crate) async fn serve(address: SocketAddr) -> Result<()> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;

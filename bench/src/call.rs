@@ -1,16 +1,13 @@
-//! What is asked of a server, and which answer is right.
-//!
-//! Comes in: a seed, or nothing. Goes out: requests with the class that every right model must answer. Never:
-//! an answer taken as right because it was the first.
+//! The requests to a server, each with the correct response.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-/// How many different rows are asked about, in turn.
+/// Number of different rows, which are sent in turn.
 const ROWS: usize = 64;
-/// How far a row must be from the line between the two classes, so that no honest model is in doubt.
+/// The least distance of a row from the boundary between the two classes, so that every trained model agrees on its class.
 const MARGIN: f64 = 1.0;
 
 /// Requests to one route of one server.
@@ -22,7 +19,7 @@ pub(crate) struct Call {
     pub(crate) questions: Vec<Question>,
 }
 
-/// A body, and the bytes that every right answer to it contains.
+/// A request body, and the bytes that every correct response to it contains.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) body: Bytes,
@@ -30,7 +27,7 @@ pub(crate) struct Question {
 }
 
 impl Call {
-    /// Predictions for rows of the demo's kind, where the answer has the class as the member `class_member`.
+    /// Predictions of the demo model; a response has the class in its member `class_member`.
     pub(crate) fn predictions(address: SocketAddr, path: &'static str, class_member: &str) -> Self {
         let mut random = fastrand::Rng::with_seed(42);
         let questions = std::iter::repeat_with(|| row(&mut random))
@@ -44,7 +41,7 @@ impl Call {
         Self { address, method: Method::POST, path, questions }
     }
 
-    /// A question without a body whose answer contains `answer`.
+    /// A GET whose response contains `answer`.
     pub(crate) fn get(address: SocketAddr, path: &'static str, answer: &str) -> Self {
         let question = Question { body: Bytes::new(), answer: answer.to_owned() };
         Self { address, method: Method::GET, path, questions: vec![question] }
@@ -52,18 +49,21 @@ impl Call {
 }
 
 impl Question {
-    /// Says what is wrong with an answer.
+    /// Returns an error for an incorrect response.
     pub(crate) fn check(&self, status: StatusCode, body: &[u8]) -> Result<(), String> {
         let answer = self.answer.as_bytes();
         if status == StatusCode::OK && body.windows(answer.len()).any(|part| part == answer) {
             return Ok(());
         }
-        let (asked, told) = (String::from_utf8_lossy(&self.body), String::from_utf8_lossy(body));
-        Err(format!("{asked} was answered {status} {told}, not 200 with {}", self.answer))
+        let (sent, received) = (String::from_utf8_lossy(&self.body), String::from_utf8_lossy(body));
+        Err(format!(
+            "expected 200 with {}, got {status} {received}; the body of the request was {sent:?}",
+            self.answer
+        ))
     }
 }
 
-/// Four numbers between -2 and 2, where there were rows to learn from, with as many digits as people's data have.
+/// Four numbers between -2 and 2, the range of most training rows, with three decimals, as real data have.
 fn row(random: &mut fastrand::Rng) -> [f64; 4] {
     std::array::from_fn(|_| f64::from(random.i32(-2000..=2000)) / 1000.0)
 }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn both_classes_are_asked_about() {
+    fn requests_have_both_classes() {
         let call = call();
         let ones = call.questions.iter().filter(|q| q.answer == r#""prediction":1"#).count();
         assert_eq!(call.questions.len(), ROWS);
@@ -85,12 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_class_with_status_200_is_right() {
+    fn only_the_correct_class_with_status_200_is_accepted() {
         let question = Question { body: "{}".into(), answer: r#""prediction":1"#.to_owned() };
         let check = |status, body: &str| question.check(status, body.as_bytes());
         assert_eq!(check(StatusCode::OK, r#"{"prediction":1,"confidence":0.9}"#), Ok(()));
         let wrong = check(StatusCode::OK, r#"{"prediction":0}"#).unwrap_err();
-        assert_eq!(wrong, r#"{} was answered 200 OK {"prediction":0}, not 200 with "prediction":1"#);
+        assert_eq!(
+            wrong,
+            r#"expected 200 with "prediction":1, got 200 OK {"prediction":0}; the body of the request was "{}""#
+        );
         assert!(check(StatusCode::SERVICE_UNAVAILABLE, r#"{"prediction":1}"#).is_err());
         assert!(check(StatusCode::OK, "").is_err());
     }

@@ -1,7 +1,4 @@
-//! One connection to a server that is measured.
-//!
-//! Comes in: a request. Goes out: the checked answer, or why there is none. The only file that speaks HTTP as a
-//! client. Never: a retry, which would hide what is measured.
+//! One client connection to a measured server. Every response is checked, and no request is sent again.
 
 use std::net::SocketAddr;
 
@@ -16,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::call::{Call, Question};
 
-/// A connection that is kept until the server or its owner closes it.
+/// A keep-alive connection.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
@@ -29,12 +26,12 @@ impl Connection {
             TcpStream::connect(address).await.with_context(|| format!("no connection to {address}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // It ends with the sender; what breaks it is told to whoever waits for an answer.
+        // This task ends with the sender, which gets the error if the connection breaks.
         tokio::task::spawn_local(connection);
         Ok(Self { sender, host: HeaderValue::try_from(address.to_string())? })
     }
 
-    /// Asks one question, reads the whole answer and checks it.
+    /// Sends one request, reads the whole response and checks it.
     pub(crate) async fn ask(&mut self, call: &Call, question: &Question) -> Result<()> {
         let mut request = Request::new(Full::new(question.body.clone()));
         *request.method_mut() = call.method.clone();
@@ -44,9 +41,9 @@ impl Connection {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         self.sender.ready().await.context("connection lost")?;
-        let answer = self.sender.send_request(request).await.context("no answer")?;
+        let answer = self.sender.send_request(request).await.context("no response")?;
         let status = answer.status();
-        let body = answer.into_body().collect().await.context("answer cut short")?.to_bytes();
+        let body = answer.into_body().collect().await.context("incomplete response")?.to_bytes();
         question.check(status, &body).map_err(|wrong| anyhow!(wrong))
     }
 }

@@ -1,7 +1,4 @@
-//! What it costs to count live rows for drift: the same requests with counting and without, in turn.
-//!
-//! Comes in: how thoroughly. Goes out: nanoseconds for each row, and for each scrape. Never: a figure from a round in
-//! which only one side ran.
+//! The cost of counting rows for drift: the same requests with and without counting, in turn.
 
 use std::fmt;
 use std::hint::black_box;
@@ -23,29 +20,29 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::latency::median;
 
-/// How many features the models have.
+/// Numbers of features of the models.
 const FEATURES: [usize; 2] = [4, 30];
-/// How many rows each request has.
+/// Numbers of rows of a request.
 const ROWS: [usize; 2] = [1, 100];
-/// Rows of training, as the model `demo` has.
+/// Number of training rows, as for the model `demo`.
 const TRAINED: usize = 800;
-/// Rows in a round, all different.
+/// Number of rows in a round, all different.
 const ROUND: usize = 4000;
 
-/// What one model's requests of one size cost.
+/// The cost for one model and one size of requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     features: usize,
     rows: usize,
-    /// Nanoseconds for a row.
+    /// Nanoseconds per row.
     without: f64,
     with: f64,
     counting: f64,
-    /// Nanoseconds for a scrape.
+    /// Nanoseconds per scrape.
     scrape: f64,
 }
 
-/// Measures every model with every size of a request, in so many rounds.
+/// Measures every model with every size of a request; the figures are medians of the rounds.
 pub(crate) fn measure(rounds: usize) -> Result<Vec<Cost>> {
     FEATURES.into_iter().flat_map(|features| ROWS.map(|rows| one(features, rows, rounds))).collect()
 }
@@ -62,12 +59,12 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
     let live = Samples::synthetic(ROUND, features, 43)?;
     let live: Vec<_> = live.rows().collect();
     let requests: Vec<_> = live.chunks(rows).map(|rows| Rows::instances(rows.iter())).collect();
-    let answer = |request: &Rows| model.predict(request).context("a row is as long as the model is wide");
+    let answer = |request: &Rows| model.predict(request).context("the model refused its own rows");
     let answers: Vec<_> = requests.iter().map(answer).collect::<Result<_>>()?;
 
     let mut found = [(); 4].map(|()| Vec::new());
     for _ in 0..rounds {
-        // The time of day is asked for in both: a request's answer is timed anyway.
+        // Both read the clock, because every response is timed anyway.
         let without = time(|| {
             requests.iter().try_for_each(|request| {
                 black_box((answer(request)?, Instant::now()));
@@ -103,7 +100,7 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
     Ok(Cost { features, rows, without, with, counting, scrape })
 }
 
-/// The CPU time that this thread works, which others on the machine do not add to.
+/// The CPU time of this thread, which does not depend on other load.
 fn time(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let start = worked()?;
     work()?;
@@ -115,7 +112,7 @@ fn worked() -> Result<Duration> {
 }
 
 impl fmt::Display for Cost {
-    /// A line of the table in `README.md`.
+    /// A row of the table in `README.md`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { features, rows, without, with, counting, scrape } = *self;
         let scrape = scrape / 1e3;

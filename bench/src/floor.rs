@@ -1,20 +1,19 @@
-//! CPU of a request beside the bare server: ratios within one run.
+//! CPU per request beside the bare server, as ratios within one run.
 //!
 //! The bare server is built with the profile `floor` and has one thread on one core. Absolute figures differ between machines
 //! and hours; ratios of the same round differ little.
-
-use std::fmt;
 
 use anyhow::{Result, ensure};
 use canopy_contract::serving::{Data, Synthetic};
 
 use crate::latency::median;
 use crate::load::{self, Times};
-use crate::results::{Shape, Subject};
+use crate::machine;
+use crate::results::{FloorResults, RequestCost, Shape, Subject};
 use crate::subjects::Workplace;
 
 const LOAD: Shape = Shape::Closed { connections: 32 };
-/// What is compared: each subject with the one it is divided by.
+/// The pairs that are compared: each subject with its floor.
 const COMPARED: [(Subject, Subject); 3] = [
     (Subject::Predictor, Subject::Baseline),
     (Subject::Nginx, Subject::Baseline),
@@ -22,49 +21,45 @@ const COMPARED: [(Subject, Subject); 3] = [
 ];
 const SUBJECTS: [Subject; 4] = [Subject::Baseline, Subject::Predictor, Subject::Nginx, Subject::Gateway];
 
-/// A ratio of CPU per request, by round.
-#[derive(Debug)]
+/// The ratio of the CPU per request of two subjects.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Ratio {
-    of: Subject,
-    to: Subject,
-    rounds: Vec<f64>,
-}
-
-impl fmt::Display for Ratio {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let least = self.rounds.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self.rounds.iter().copied().fold(0.0, f64::max);
-        let ratio = median(self.rounds.clone());
-        write!(
-            f,
-            "{} : {} = {ratio:.2} ({least:.2} to {most:.2} in {} rounds)",
-            self.of.title(),
-            self.to.title(),
-            self.rounds.len()
-        )
-    }
+    pub(crate) of: Subject,
+    pub(crate) floor: Subject,
+    /// Over all rounds.
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
 }
 
 /// Measures all subjects in each round, one after the other.
-pub(crate) async fn measure(workplace: &Workplace, times: Times, rounds: usize) -> Result<Vec<Ratio>> {
+pub(crate) async fn measure(workplace: &Workplace, times: Times, rounds: usize) -> Result<FloorResults> {
+    let machine = machine::describe(None)?;
     workplace.prepare_canopy(Data::Synthetic(Synthetic { samples: 1000, features: 4, seed: 42 }))?;
-    let mut ratios: Vec<_> = COMPARED.iter().map(|&(of, to)| Ratio { of, to, rounds: Vec::new() }).collect();
+    let mut measured = Vec::new();
     for _ in 0..rounds {
-        let mut costs = Vec::new();
+        let mut round = Vec::new();
         for subject in SUBJECTS {
-            costs.push((subject, cpu_us(workplace, subject, times).await?));
+            round.push(RequestCost { subject, cpu_us: cpu_us(workplace, subject, times).await? });
         }
-        add_round(&mut ratios, &costs);
+        measured.push(round);
     }
-    Ok(ratios)
+    Ok(FloorResults { machine, rounds: measured })
 }
 
-fn add_round(ratios: &mut [Ratio], costs: &[(Subject, f64)]) {
-    let cost =
-        |subject| costs.iter().find(|(other, _)| *other == subject).map_or(f64::NAN, |(_, cost)| *cost);
-    for ratio in ratios {
-        ratio.rounds.push(cost(ratio.of) / cost(ratio.to));
-    }
+/// The ratios of all pairs; each ratio divides two figures of the same round.
+pub(crate) fn ratios(results: &FloorResults) -> Vec<Ratio> {
+    let ratio = |&(of, floor): &(Subject, Subject)| {
+        let in_round = |round: &Vec<RequestCost>| {
+            let cost = |subject| round.iter().find(|cost| cost.subject == subject).map(|cost| cost.cpu_us);
+            Some(cost(of)? / cost(floor)?)
+        };
+        let all: Vec<_> = results.rounds.iter().filter_map(in_round).collect();
+        let least = all.iter().copied().reduce(f64::min)?;
+        let most = all.iter().copied().reduce(f64::max)?;
+        Some(Ratio { of, floor, median: median(all), least, most })
+    };
+    COMPARED.iter().filter_map(ratio).collect()
 }
 
 /// Microseconds of CPU of a request, in all processes that serve it.
@@ -88,13 +83,18 @@ async fn cpu_us(workplace: &Workplace, subject: Subject, times: Times) -> Result
 mod tests {
     use super::*;
 
+    use crate::results::Machine;
+
     #[test]
-    fn a_ratio_divides_costs_of_the_same_round_and_shows_the_median() {
-        let mut ratios = [Ratio { of: Subject::Predictor, to: Subject::Baseline, rounds: Vec::new() }];
-        for (predictor, baseline) in [(15.0, 10.0), (32.0, 20.0), (14.0, 10.0)] {
-            add_round(&mut ratios, &[(Subject::Baseline, baseline), (Subject::Predictor, predictor)]);
-        }
-        let text = ratios[0].to_string();
-        assert!(text.ends_with("= 1.50 (1.40 to 1.60 in 3 rounds)"), "{text}");
+    fn a_ratio_divides_costs_of_the_same_round() {
+        let round = |(predictor, baseline)| {
+            let cost = |subject, cpu_us| RequestCost { subject, cpu_us };
+            vec![cost(Subject::Predictor, predictor), cost(Subject::Baseline, baseline)]
+        };
+        let rounds = [(15.0, 10.0), (32.0, 20.0), (14.0, 10.0)].map(round).into();
+        let expected =
+            Ratio { of: Subject::Predictor, floor: Subject::Baseline, median: 1.5, least: 1.4, most: 1.6 };
+        // nginx and the gateway were not measured.
+        assert_eq!(ratios(&FloorResults { machine: Machine::default(), rounds }), [expected]);
     }
 }

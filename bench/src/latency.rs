@@ -1,11 +1,8 @@
-//! What many latencies amount to.
-//!
-//! Comes in: latencies in nanoseconds. Goes out: percentiles in microseconds. Never: a bucket; every latency
-//! is kept, so a percentile is one that was measured.
+//! Percentiles and medians. They are exact: all values are kept, without buckets.
 
 use serde::{Deserialize, Serialize};
 
-/// Latencies in microseconds, by the share of requests that were at most as slow.
+/// Percentiles of latencies, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50: f64,
@@ -15,7 +12,7 @@ pub(crate) struct Percentiles {
     pub(crate) max: f64,
 }
 
-/// The percentiles of latencies in nanoseconds; all 0 where there is none.
+/// The percentiles of latencies in nanoseconds; all 0 if there are no latencies.
 pub(crate) fn percentiles(mut nanoseconds: Vec<u64>) -> Percentiles {
     nanoseconds.sort_unstable();
     let at = |per_mille: usize| {
@@ -25,7 +22,7 @@ pub(crate) fn percentiles(mut nanoseconds: Vec<u64>) -> Percentiles {
     Percentiles { p50: at(500), p90: at(900), p99: at(990), p999: at(999), max: at(1000) }
 }
 
-/// The median: the mean of the middle two where their number is even, 0 where there is none.
+/// The median; for an even number of values the mean of the middle two, without values 0.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     match (values.len() / 2, values.len() % 2) {

@@ -1,7 +1,4 @@
-//! Requests in number, and what they cost.
-//!
-//! Comes in: a call, the shape of the load, the servers that bear it. Goes out: latencies, and the CPU and memory
-//! of each server over the very time in which they were counted. Never: an answer that was not checked.
+//! The load generator: it measures latencies, and the CPU and memory of the servers during the same time.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,19 +17,19 @@ use crate::server::Server;
 use crate::ticker::Ticker;
 use crate::usage::{Usage, of_this_process};
 
-/// How long answers are waited for after the last request of an open loop was due.
+/// How long an open loop waits for responses after the last request was due.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// For how long.
+/// Lengths of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// Before anything is counted.
+    /// Time before the measurement, under the same load.
     pub(crate) warm_up: Duration,
-    /// While everything is.
+    /// Time of the measurement.
     pub(crate) measured: Duration,
 }
 
-/// Puts one load on `servers` by way of `call`.
+/// Sends load to the first of `servers` and measures all of them.
 pub(crate) async fn run(
     subject: Subject,
     call: &Call,
@@ -48,7 +45,11 @@ pub(crate) async fn run(
             open(call, connections, pace, servers, &tally).await?
         }
     };
-    ensure!(counted.answered > 0, "{subject:?} gave no right answer: {:?}", tally.first_failure.borrow());
+    ensure!(
+        counted.answered > 0,
+        "{subject:?} returned no correct response; first failure: {}",
+        tally.first_failure.borrow().as_deref().unwrap_or("none")
+    );
     Ok(Load {
         subject,
         shape,
@@ -63,15 +64,15 @@ pub(crate) async fn run(
     })
 }
 
-/// What the connections of one run write into; all of them run on one thread.
+/// The counts of all connections of a run, which share one thread.
 #[derive(Default)]
 struct Tally {
-    /// Whether the time to warm up is over and the end is not reached.
+    /// Whether the measurement has begun and has not ended.
     counts: Cell<bool>,
     answered: Cell<u64>,
     failed: Cell<u64>,
     first_failure: RefCell<Option<String>>,
-    /// In nanoseconds. In an open loop one for each request in the order they are due, [`u64::MAX`] without answer.
+    /// In nanoseconds. In an open loop one for each request in the order they are due, [`u64::MAX`] without a response.
     latencies: RefCell<Vec<u64>>,
 }
 
@@ -88,7 +89,7 @@ impl Tally {
     }
 }
 
-/// What was used, and answered, between two moments.
+/// The results of the time of measurement.
 struct Counted {
     took: Duration,
     answered: u64,
@@ -97,7 +98,7 @@ struct Counted {
     generator: Duration,
 }
 
-/// The first of the two moments.
+/// The start of the measurement.
 struct Opening {
     at: Instant,
     servers: Vec<Usage>,
@@ -138,19 +139,19 @@ async fn closed(
     servers: &[Server],
     tally: &Rc<Tally>,
 ) -> Result<Counted> {
-    let mut asking = JoinSet::new();
+    let mut senders = JoinSet::new();
     for first in 0..connections {
-        asking.spawn_local(ask_again_and_again(call.clone(), first, Rc::clone(tally)));
+        senders.spawn_local(send_repeatedly(call.clone(), first, Rc::clone(tally)));
     }
     sleep(times.warm_up).await;
     let opening = Opening::now(servers, tally)?;
     sleep(times.measured).await;
     let counted = opening.close(servers, tally)?;
-    asking.shutdown().await;
+    senders.shutdown().await;
     Ok(counted)
 }
 
-async fn ask_again_and_again(call: Call, first: usize, tally: Rc<Tally>) {
+async fn send_repeatedly(call: Call, first: usize, tally: Rc<Tally>) {
     let mut connection = None;
     for question in call.questions.iter().cycle().skip(first % call.questions.len()) {
         let sent = Instant::now();
@@ -168,7 +169,7 @@ async fn ask_again_and_again(call: Call, first: usize, tally: Rc<Tally>) {
     }
 }
 
-/// Asks over the connection there is, or over a new one; one that failed is not used again.
+/// Sends a request over the existing connection or a new one. A connection that failed is not used again.
 async fn attempt(connection: &mut Option<Connection>, call: &Call, question: &Question) -> Result<()> {
     let mut open = match connection.take() {
         Some(open) => open,
@@ -179,13 +180,13 @@ async fn attempt(connection: &mut Option<Connection>, call: &Call, question: &Qu
     Ok(())
 }
 
-/// When each request of an open loop is due.
+/// The schedule of an open loop.
 #[derive(Clone, Copy)]
 struct Pace {
     period: Duration,
-    /// How many are due before anything is counted.
+    /// Number of requests that are due before the measurement.
     before: usize,
-    /// How many are due in all.
+    /// Number of all requests.
     total: usize,
 }
 
@@ -201,11 +202,11 @@ impl Pace {
     }
 }
 
-/// What the connections of an open loop share besides the tally.
+/// The queue of an open loop, which all of its connections share.
 struct Queue {
     pace: Pace,
     start: Instant,
-    /// One permit for each request that is due and not taken.
+    /// One permit for each request that is due and was not sent.
     due: Semaphore,
     taken: Cell<usize>,
 }
@@ -221,9 +222,9 @@ async fn open(
     let queue = Rc::new(Queue { pace, start: Instant::now(), due: Semaphore::new(0), taken: Cell::new(0) });
     let ticker = Ticker::start(pace.period).context("failed to start a timer")?;
     let mut release = Release { ticker, queue: Rc::clone(&queue), passed: 0, released: 0 };
-    let mut asking = JoinSet::new();
+    let mut senders = JoinSet::new();
     for _ in 0..connections {
-        asking.spawn_local(ask_when_due(call.clone(), Rc::clone(&queue), Rc::clone(tally)));
+        senders.spawn_local(ask_when_due(call.clone(), Rc::clone(&queue), Rc::clone(tally)));
     }
     release.until(pace.before).await?;
     let opening = Opening::now(servers, tally)?;
@@ -231,9 +232,9 @@ async fn open(
     let mut counted = opening.close(servers, tally)?;
 
     queue.due.add_permits(connections);
-    // Whoever is not done in time is cut off below.
-    drop(timeout(GRACE, async { while asking.join_next().await.is_some() {} }).await);
-    asking.shutdown().await;
+    // Connections that have not finished in time are closed below.
+    drop(timeout(GRACE, async { while senders.join_next().await.is_some() {} }).await);
+    senders.shutdown().await;
     let end = Instant::now();
     let mut latencies = tally.latencies.borrow_mut();
     for (request, latency) in latencies.iter_mut().enumerate().filter(|(_, latency)| **latency == u64::MAX) {
@@ -245,7 +246,7 @@ async fn open(
     Ok(counted)
 }
 
-/// Lets requests go when they are due.
+/// Releases requests when they are due.
 struct Release {
     ticker: Ticker,
     queue: Rc<Queue>,
@@ -254,7 +255,7 @@ struct Release {
 }
 
 impl Release {
-    /// Waits until `count` requests have been due, from the first on.
+    /// Waits until the first `count` requests are due.
     async fn until(&mut self, count: usize) -> Result<()> {
         while self.released < count {
             self.passed += usize::try_from(self.ticker.passed().await?)?;
@@ -302,7 +303,7 @@ mod tests {
 
     const TIMES: Times = Times { warm_up: Duration::from_millis(100), measured: Duration::from_millis(400) };
 
-    /// Measures a server that takes `delay` for an answer.
+    /// Measures a server that responds after `delay`.
     async fn measure(delay: Duration, answer: &str, shape: Shape) -> Result<Load> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address: SocketAddr = listener.local_addr()?;
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_loop_asks_when_it_has_the_answer() {
+    async fn a_closed_loop_sends_the_next_request_after_the_response() {
         let delay = Duration::from_millis(10);
         let load = measure(delay, "yes", Shape::Closed { connections: 4 }).await.unwrap();
         assert!(load.latency_us.p50 >= 10_000.0, "{load:?}");
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_loop_asks_at_its_rate() {
+    async fn an_open_loop_sends_at_its_rate() {
         let shape = Shape::Open { per_second: 500, connections: 8 };
         let load = measure(Duration::ZERO, "yes", shape).await.unwrap();
         assert!((100..=300).contains(&load.answered), "{load:?}");
@@ -339,21 +340,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_loop_counts_the_time_for_which_a_slow_server_kept_requests_waiting() {
+    async fn an_open_loop_counts_latency_from_the_due_time() {
         let shape = Shape::Open { per_second: 500, connections: 1 };
         let load = measure(Duration::from_millis(50), "yes", shape).await.unwrap();
         assert!(load.answered < 20, "{load:?}");
         assert!(load.unanswered > 150, "{load:?}");
-        assert!(load.latency_us.p50 > 1_000_000.0, "half must have waited for the end: {load:?}");
+        assert!(
+            load.latency_us.p50 > 1_000_000.0,
+            "expected half of the requests to wait until the end: {load:?}"
+        );
     }
 
     #[tokio::test]
-    async fn a_wrong_answer_is_no_answer() {
+    async fn an_incorrect_response_is_a_failure() {
         let shape = Shape::Open { per_second: 500, connections: 8 };
         let error = measure(Duration::ZERO, "no", shape).await.unwrap_err().to_string();
         assert_eq!(
             error,
-            "Baseline gave no right answer: Some(\" was answered 200 OK yes, not 200 with no\")"
+            "Baseline returned no correct response; first failure: expected 200 with no, got 200 OK yes; \
+             the body of the request was \"\""
         );
     }
 }

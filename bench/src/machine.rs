@@ -1,7 +1,4 @@
-//! What a run was measured on.
-//!
-//! Comes in: what the system and the programs say of themselves. Goes out: that, for the results. Never: a name of
-//! the machine or a path on it.
+//! Describes the machine and the versions of a run, without names or paths of the machine.
 
 use std::fs;
 use std::path::Path;
@@ -10,16 +7,16 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::results::{Machine, Version};
-use crate::server::{output, said};
+use crate::server::{output, output_of_both_streams};
 
-/// The Python packages whose versions matter.
+/// The Python packages whose versions are recorded.
 const PACKAGES: [&str; 6] = ["scikit-learn", "numpy", "fastapi", "pydantic", "uvicorn", "uvloop"];
 
-/// Describes this machine, as it is before the run.
-pub(crate) fn describe(python: &Path) -> Result<Machine> {
+/// Describes this machine before a run; with the packages of `python`, if it is measured.
+pub(crate) fn describe(python: Option<&Path>) -> Result<Machine> {
     let processor = field("/proc/cpuinfo", "model name", ':')?;
     let memory = field("/proc/meminfo", "MemTotal", ':')?;
-    let memory_kib: u64 = memory.trim_end_matches(" kB").parse().context("failed to understand MemTotal")?;
+    let memory_kib: u64 = memory.trim_end_matches(" kB").parse().context("failed to parse MemTotal")?;
     let load = read("/proc/loadavg")?;
     let load_before = load.split(' ').next().and_then(|first| first.parse().ok());
     Ok(Machine {
@@ -30,28 +27,29 @@ pub(crate) fn describe(python: &Path) -> Result<Machine> {
         memory_mib: memory_kib / 1024,
         system: field("/etc/os-release", "PRETTY_NAME", '=')?.trim_matches('"').to_owned(),
         kernel: first_line(&read("/proc/sys/kernel/osrelease")?),
-        load_before: load_before.context("failed to understand /proc/loadavg")?,
+        load_before: load_before.context("failed to parse /proc/loadavg")?,
         versions: versions(python)?,
     })
 }
 
-fn versions(python: &Path) -> Result<Vec<Version>> {
-    let ask = format!(
-        "import importlib.metadata as m, platform; print('Python', platform.python_version())\n\
-         for name in {PACKAGES:?}: print(name, m.version(name))"
-    );
-    let of_python = output(Command::new(python).args(["-c", &ask]))?;
-    let rustc = output(Command::new("rustc").arg("--version"))?;
-    // nginx says its version where others say errors.
-    let nginx = said(Command::new("nginx").arg("-v"))?;
-    let nginx = nginx.trim().trim_start_matches("nginx version: ").replace('/', " ");
-    let lines = rustc.lines().chain(nginx.lines()).chain(of_python.lines());
+fn versions(python: Option<&Path>) -> Result<Vec<Version>> {
+    let mut lines = output(Command::new("rustc").arg("--version"))?;
+    // nginx prints its version to standard error.
+    let nginx = output_of_both_streams(Command::new("nginx").arg("-v"))?;
+    lines += &nginx.trim_start_matches("nginx version: ").replace('/', " ");
+    if let Some(python) = python {
+        let script = format!(
+            "import importlib.metadata as m, platform; print('Python', platform.python_version())\n\
+             for name in {PACKAGES:?}: print(name, m.version(name))"
+        );
+        lines += &output(Command::new(python).args(["-c", &script]))?;
+    }
     let version = |line: &str| {
         let (name, rest) = line.split_once(' ')?;
         let version = rest.split(' ').next()?;
         Some(Version { name: name.to_owned(), version: version.to_owned() })
     };
-    lines.map(|line| version(line).with_context(|| format!("no version in {line:?}"))).collect()
+    lines.lines().map(|line| version(line).with_context(|| format!("no version in {line:?}"))).collect()
 }
 
 /// The value of the first line of a file that begins with `name`.

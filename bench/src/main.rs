@@ -1,7 +1,6 @@
-//! Measures Canopy beside its peers, in one run on one machine.
+//! Measures Canopy and other servers in one run on one machine, and writes the tables of `README.md`.
 //!
-//! Comes in: a command. Goes out: `results/laptop.json`, and the tables of `README.md` that follow from it. Never: a
-//! server that outlives the run.
+//! No server outlives the run.
 
 mod ticker;
 mod latency;
@@ -14,12 +13,12 @@ mod start;
 mod load;
 mod baseline;
 mod subjects;
-mod floor;
 mod training;
 mod drift;
 mod metrics;
 mod observed;
 mod machine;
+mod floor;
 mod measure;
 mod report;
 mod arguments;
@@ -29,13 +28,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use arguments::{All, Arguments, Drift, Floor, Observed, Report};
-use results::Results;
+use results::{FloorResults, Results};
 use subjects::Workplace;
 
 fn main() -> Result<()> {
@@ -61,25 +61,27 @@ fn main() -> Result<()> {
             for found in on_one_thread(until_interrupted(observe(&of)))? {
                 print(&found.to_string());
             }
-            print(&format!("metrics of a request by themselves: {:.0} ns", metrics::alone()?));
+            print(&format!("metrics of a request alone: {:.0} ns", metrics::alone()?));
             Ok(())
         }
         Arguments::Floor(floor) => {
-            for ratio in on_one_thread(until_interrupted(compare(&floor)))? {
-                print(&ratio.to_string());
-            }
-            Ok(())
+            let results = on_one_thread(until_interrupted(compare(&floor)))?;
+            write(&floor.report.floor_results, &(serde_json::to_string_pretty(&results)? + "\n"))?;
+            write_ratios(&floor.report)
         }
-        Arguments::Report(report) => write_readme(&report),
+        Arguments::Report(report) => {
+            write_tables(&report)?;
+            if report.floor_results.exists() { write_ratios(&report) } else { Ok(()) }
+        }
         Arguments::All(all) => {
             let results = on_one_thread(until_interrupted(measure_all(&all)))?;
             write(&all.report.results, &(serde_json::to_string_pretty(&results)? + "\n"))?;
-            write_readme(&all.report)
+            write_tables(&all.report)
         }
     }
 }
 
-/// The generator of load runs on one thread and leaves the other processors to what it measures.
+/// The load generator has one thread, so that the other processors are free for the servers.
 fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
@@ -89,18 +91,16 @@ async fn measure_all(all: &All) -> Result<Results> {
     let scratch = scratch()?;
     let workplace = Workplace {
         programs: programs(&all.programs)?,
-        baseline: all.baseline()?,
         python: std::path::absolute(&all.python)?,
         scratch: scratch.path().to_owned(),
     };
     measure::everything(&workplace, all.effort()).await
 }
 
-async fn compare(floor: &Floor) -> Result<Vec<floor::Ratio>> {
+async fn compare(floor: &Floor) -> Result<FloorResults> {
     let scratch = scratch()?;
     let workplace = Workplace {
         programs: programs(&floor.programs)?,
-        baseline: floor.baseline()?,
         python: "python3".into(),
         scratch: scratch.path().to_owned(),
     };
@@ -109,10 +109,9 @@ async fn compare(floor: &Floor) -> Result<Vec<floor::Ratio>> {
 
 async fn observe(of: &Observed) -> Result<Vec<observed::Found>> {
     let scratch = scratch()?;
-    // No peer is measured, so no Python is asked for.
+    // Python is not measured.
     let workplace = Workplace {
         programs: programs(&of.programs)?,
-        baseline: std::env::current_exe().context("failed to find this program")?,
         python: "python3".into(),
         scratch: scratch.path().to_owned(),
     };
@@ -127,20 +126,28 @@ fn programs(folder: &Path) -> Result<PathBuf> {
     fs::canonicalize(folder).context("failed to find the folder of programs")
 }
 
-/// Measures; an interruption ends the servers too, since it drops them.
+/// Runs a measurement until a signal, which drops the measurement and so ends its servers.
 async fn until_interrupted<T>(measuring: impl Future<Output = Result<T>>) -> Result<T> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         results = measuring => results,
         _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("asked to end"),
+        _ = terminate.recv() => bail!("terminated"),
     }
 }
 
-fn write_readme(Report { results, readme }: &Report) -> Result<()> {
-    let figures = serde_json::from_str(&read(results)?)
-        .with_context(|| format!("failed to understand {}", results.display()))?;
-    write(readme, &report::fill(&read(readme)?, &figures)?)
+fn write_tables(Report { results, readme, .. }: &Report) -> Result<()> {
+    write(readme, &report::fill(&read(readme)?, &parse(results)?)?)
+}
+
+fn write_ratios(Report { floor_results, readme, front_page, .. }: &Report) -> Result<()> {
+    let results = parse(floor_results)?;
+    write(readme, &report::fill_floor(&read(readme)?, &results)?)?;
+    write(front_page, &report::fill_summary(&read(front_page)?, &results)?)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_str(&read(path)?).with_context(|| format!("failed to parse {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<String> {

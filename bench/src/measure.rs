@@ -1,6 +1,4 @@
-//! The whole measurement, in the order in which it is told.
-//!
-//! Comes in: where programs are and how long to measure. Goes out: the results. Never: two measurements at once.
+//! The measurements of `canopy-bench all`, one after the other.
 
 use std::fs;
 
@@ -14,35 +12,34 @@ use crate::server::{free_address, output};
 use crate::subjects::{Workplace, call};
 use crate::training;
 
-/// The order in which servers are measured.
-const SUBJECTS: [Subject; 5] =
-    [Subject::Baseline, Subject::Nginx, Subject::Predictor, Subject::Gateway, Subject::FastApi];
-/// The loads that all servers bear.
+/// The servers, in the order of measurement. The bare server is measured by `floor`.
+const SUBJECTS: [Subject; 3] = [Subject::Predictor, Subject::Gateway, Subject::FastApi];
+/// The loads for all servers.
 const SHAPES: [Shape; 3] = [
     Shape::Closed { connections: 32 },
     Shape::Closed { connections: 1 },
     Shape::Open { per_second: 1_000, connections: 64 },
 ];
-/// A load that only what answers in microseconds can bear.
+/// An additional load for Canopy.
 const MANY: Shape = Shape::Open { per_second: 10_000, connections: 64 };
-/// A load that Python can bear.
+/// An additional load for Python, which can respond to it in time.
 const FEW: Shape = Shape::Open { per_second: 50, connections: 64 };
-/// The programs whose size is told.
+/// The programs whose size is measured.
 const PROGRAMS: [&str; 3] = ["canopy-predictor", "canopy-gateway", "canopy"];
 
-/// How thoroughly to measure.
+/// The amount of measurements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) times: Times,
-    /// How often each server is started.
+    /// Number of starts of each server.
     pub(crate) starts: usize,
-    /// With how many seeds each forest is trained.
+    /// Number of seeds with which each forest is trained.
     pub(crate) seeds: u64,
 }
 
 /// Measures everything.
 pub(crate) async fn everything(workplace: &Workplace, effort: Effort) -> Result<Results> {
-    let machine = machine::describe(&workplace.python)?;
+    let machine = machine::describe(Some(&workplace.python))?;
     workplace.prepare()?;
     let mut load = Vec::new();
     for subject in SUBJECTS {
@@ -74,7 +71,7 @@ async fn loads(workplace: &Workplace, subject: Subject, times: Times) -> Result<
     Ok(loads)
 }
 
-/// Starts a server again and again; what is behind it goes on running.
+/// Starts a server several times, while the servers behind it keep running.
 async fn starts(workplace: &Workplace, subject: Subject, times: usize) -> Result<Start> {
     let behind = match subject {
         Subject::Gateway => Some(workplace.stand_up(Subject::Predictor).await?),
@@ -122,7 +119,8 @@ fn trainings(workplace: &Workplace, seeds: u64) -> Result<Vec<Training>> {
 fn sizes(workplace: &Workplace) -> Result<Vec<Size>> {
     let size = |program: &str| {
         let path = workplace.programs.join(program);
-        let file = fs::metadata(&path).with_context(|| format!("failed to look at {}", path.display()))?;
+        let file =
+            fs::metadata(&path).with_context(|| format!("failed to read the size of {}", path.display()))?;
         Ok(Size { program: program.to_owned(), bytes: file.len() })
     };
     PROGRAMS.into_iter().map(size).collect()

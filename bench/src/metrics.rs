@@ -1,7 +1,4 @@
-//! What servers tell of themselves, and what it costs to be able to.
-//!
-//! Comes in: where a server tells. Goes out: sums of what it counts, and the time that counting takes. Never: a figure
-//! where a metric is not there.
+//! Reads servers' metrics, and measures the time that metrics take per request. A missing metric is an error.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -14,14 +11,14 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Requests that a gateway answered.
+/// Requests to which a gateway has responded.
 pub(crate) const ANSWERED: &str = "canopy_gateway_requests_total";
-/// Answers that it should have recorded and did not.
+/// Predictions that a gateway did not record although it should have.
 pub(crate) const DROPPED: &str = "canopy_gateway_records_dropped_total";
-/// How often what one request does for metrics is done to be timed.
+/// Number of repetitions.
 const TIMED: u32 = 1_000_000;
 
-/// The whole answer for metrics.
+/// The whole response to `GET /metrics`.
 pub(crate) async fn scrape(admin: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect(admin).await.with_context(|| format!("no connection to {admin}"))?;
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
@@ -37,15 +34,15 @@ pub(crate) fn sum(metrics: &str, name: &str) -> Result<f64> {
     let values =
         metrics.lines().filter(of_name).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
     let values: Vec<_> = values.collect();
-    ensure!(!values.is_empty(), "there is no {name}");
+    ensure!(!values.is_empty(), "the metrics have no {name}");
     Ok(values.iter().sum())
 }
 
-/// Nanoseconds for what a request to the gateway does for its metrics: two counters, two histograms, the gauge up and
-/// down, and the time of day four times.
+/// Nanoseconds for the metrics of one request in the gateway: two counters, two histograms, a gauge up and down, and four
+/// readings of the clock.
 pub(crate) fn alone() -> Result<f64> {
     let registry = Registry::new();
-    let seconds = |name| registry.seconds((name, "For the measure."), &REQUEST_SECONDS, &["model"]);
+    let seconds = |name| registry.seconds((name, "For the measurement."), &REQUEST_SECONDS, &["model"]);
     let histograms = [seconds("a_seconds")?, seconds("b_seconds")?].map(|of| of.with_label_values(&["demo"]));
     let counters = [IntCounter::new("a_total", "a")?, IntCounter::new("b_total", "b")?];
     let gauge = IntGauge::new("c", "c")?;
@@ -68,10 +65,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_of_one_name_are_added() {
+    fn series_of_one_metric_are_added() {
         let metrics = "# HELP a_total a\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3\na_total_more 10\nb 7\n";
         assert_eq!(sum(metrics, "a_total").unwrap().to_string(), "5");
         assert_eq!(sum(metrics, "b").unwrap().to_string(), "7");
-        assert_eq!(sum(metrics, "c").unwrap_err().to_string(), "there is no c");
+        assert_eq!(sum(metrics, "c").unwrap_err().to_string(), "the metrics have no c");
     }
 }

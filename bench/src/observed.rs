@@ -1,7 +1,4 @@
-//! What it costs to be observed: the same load on the same servers, observed in one manner after the other.
-//!
-//! Comes in: where programs are, and how thoroughly. Goes out: microseconds of CPU for a request, by manner, and what
-//! became of what was observed. Never: a figure from a round in which not every manner was measured.
+//! The cost of observability: the same load on the same servers, with different observability settings in turn.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,49 +26,50 @@ use crate::start::first_answer;
 use crate::subjects::{Workplace, call};
 
 const LOAD: Shape = Shape::Closed { connections: 32 };
-/// In which way servers are observed.
-struct Manner {
+
+/// Observability settings.
+struct Setting {
     title: &'static str,
-    /// The share of requests that are traced.
+    /// The ratio of traced requests.
     traced: Option<&'static str>,
     is_recorded: bool,
     is_scraped: bool,
 }
 
-const MANNERS: [Manner; 5] = [
-    Manner { title: "metrics", traced: None, is_recorded: false, is_scraped: false },
-    Manner { title: "metrics, scraped every second", traced: None, is_recorded: false, is_scraped: true },
-    Manner {
+const SETTINGS: [Setting; 5] = [
+    Setting { title: "metrics", traced: None, is_recorded: false, is_scraped: false },
+    Setting { title: "metrics, scraped every second", traced: None, is_recorded: false, is_scraped: true },
+    Setting {
         title: "metrics, 1 of 100 requests traced",
         traced: Some("0.01"),
         is_recorded: false,
         is_scraped: false,
     },
-    Manner {
+    Setting {
         title: "metrics, every request traced",
         traced: Some("1"),
         is_recorded: false,
         is_scraped: false,
     },
-    Manner { title: "metrics, answers recorded", traced: None, is_recorded: true, is_scraped: false },
+    Setting { title: "metrics, answers recorded", traced: None, is_recorded: true, is_scraped: false },
 ];
 
-/// What one manner costs.
+/// Results for one setting, as medians of all rounds.
 pub(crate) struct Found {
     title: &'static str,
     per_second: f64,
-    /// Microseconds of CPU for a request.
+    /// Microseconds of CPU per request.
     gateway: f64,
     predictor: f64,
-    /// By how much that is more than with metrics alone, as a share of it.
+    /// The relative difference from the CPU with metrics alone.
     more: f64,
-    /// How many bytes of traces came for each request.
+    /// Bytes of traces per request.
     traced_bytes: f64,
-    /// The share of answers that were recorded.
+    /// The share of predictions that were recorded.
     recorded: Option<f64>,
 }
 
-/// One round of one manner.
+/// One round of one setting.
 struct Round {
     per_second: f64,
     gateway: f64,
@@ -80,37 +78,37 @@ struct Round {
     recorded: Option<f64>,
 }
 
-/// Measures every manner in so many rounds.
+/// Measures every setting in each round.
 pub(crate) async fn measure(workplace: &Workplace, times: Times, rounds: usize) -> Result<Vec<Found>> {
     workplace.prepare_canopy(Data::Synthetic(Synthetic { samples: 1000, features: 4, seed: 42 }))?;
     let collector = Collector::start()?;
-    let mut found = MANNERS.map(|_| Vec::new());
+    let mut found = SETTINGS.map(|_| Vec::new());
     for _ in 0..rounds {
-        for (manner, rounds) in MANNERS.iter().zip(&mut found) {
-            rounds.push(one(workplace, manner, &collector, times).await.context(manner.title)?);
+        for (setting, rounds) in SETTINGS.iter().zip(&mut found) {
+            rounds.push(one(workplace, setting, &collector, times).await.context(setting.title)?);
         }
     }
     let middle = |rounds: &[Round], of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
     let least = middle(&found[0], |round| round.gateway + round.predictor);
-    let summed = MANNERS.iter().zip(&found).map(|(manner, rounds)| Found {
-        title: manner.title,
+    let summed = SETTINGS.iter().zip(&found).map(|(setting, rounds)| Found {
+        title: setting.title,
         per_second: middle(rounds, |round| round.per_second),
         gateway: middle(rounds, |round| round.gateway),
         predictor: middle(rounds, |round| round.predictor),
         more: middle(rounds, |round| round.gateway + round.predictor) / least - 1.0,
         traced_bytes: middle(rounds, |round| round.traced_bytes),
-        recorded: manner.is_recorded.then(|| middle(rounds, |round| round.recorded.unwrap_or_default())),
+        recorded: setting.is_recorded.then(|| middle(rounds, |round| round.recorded.unwrap_or_default())),
     });
     Ok(summed.collect())
 }
 
-async fn one(workplace: &Workplace, manner: &Manner, collector: &Collector, times: Times) -> Result<Round> {
+async fn one(workplace: &Workplace, setting: &Setting, collector: &Collector, times: Times) -> Result<Round> {
     let [predictor, predictor_admin, gateway, admin] =
         [free_address()?, free_address()?, free_address()?, free_address()?];
     let folder = tempfile::tempdir_in(&workplace.scratch)?;
     let database = folder.path().join("canopy.db");
     let traced = |mut command: Command| {
-        if let Some(share) = manner.traced {
+        if let Some(share) = setting.traced {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", collector.address));
             command
                 .env("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
@@ -123,12 +121,12 @@ async fn one(workplace: &Workplace, manner: &Manner, collector: &Collector, time
     let (behind, _) = first_answer(&first, || Server::start("predictor", &mut behind)).await?;
     let mut front = traced(workplace.gateway(gateway, admin, predictor));
     front.args(["--database-url", &format!("sqlite://{}", database.display())]);
-    front.args(["--record-ratio", if manner.is_recorded { "1" } else { "0" }]);
+    front.args(["--record-ratio", if setting.is_recorded { "1" } else { "0" }]);
     let asked = call(Subject::Gateway, gateway);
     let (front, _) = first_answer(&asked, || Server::start("gateway", &mut front)).await?;
 
     let bytes_before = collector.bytes();
-    let scraping = manner.is_scraped.then(|| spawn_local(scrape_every_second([admin, predictor_admin])));
+    let scraping = setting.is_scraped.then(|| spawn_local(scrape_every_second([admin, predictor_admin])));
     let servers = [front, behind];
     let load = load::run(Subject::Gateway, &asked, LOAD, times, &servers).await?;
     if let Some(scraping) = scraping {
@@ -143,7 +141,7 @@ async fn one(workplace: &Workplace, manner: &Manner, collector: &Collector, time
         gateway: cpu(0),
         predictor: cpu(1),
         traced_bytes: (collector.bytes() - bytes_before) as f64 / answered,
-        recorded: manner.is_recorded.then_some(1.0 - dropped / answered),
+        recorded: setting.is_recorded.then_some(1.0 - dropped / answered),
     };
     for server in servers {
         server.end().await?;
@@ -151,20 +149,20 @@ async fn one(workplace: &Workplace, manner: &Manner, collector: &Collector, time
     Ok(round)
 }
 
-/// Asks for the metrics of both, as a Prometheus in a hurry does.
+/// Scrapes both servers, more often than Prometheus does by default.
 async fn scrape_every_second(admins: [SocketAddr; 2]) {
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         second.tick().await;
         for admin in admins {
-            // Whoever ends meanwhile is told of by the load.
+            // If a server ends, its requests fail.
             drop(scrape(admin).await);
         }
     }
 }
 
-/// Where traces go: it reads them and keeps none.
+/// A collector that discards traces.
 struct Collector {
     address: SocketAddr,
     bytes: Arc<AtomicU64>,
@@ -196,7 +194,7 @@ impl Collector {
 }
 
 impl fmt::Display for Found {
-    /// A line of the table in `README.md`.
+    /// A row of the table in `README.md`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { title, per_second, gateway, predictor, more, traced_bytes, recorded } = self;
         let sum = gateway + predictor;

@@ -1,28 +1,31 @@
-//! Figures as people read them.
-//!
-//! Comes in: the results, and a text with places for figures. Goes out: the text with the figures of these results.
-//! Never: a figure that the results do not have, or a mark left out because it was missed.
+//! Writes results into Markdown texts, between `<!-- NAME -->` and the next `<!-- end -->`.
 
 use anyhow::{Context as _, Result};
 
+use crate::floor::{Ratio, ratios};
 use crate::latency::median;
-use crate::results::{Cost, Load, Results, Shape, Subject, Training};
+use crate::results::{Cost, FloorResults, Load, Machine, Results, Shape, Subject, Training};
 
-/// The marks of CPU, 12 and 30 µs, by what their floors took on the machine that they were set on: 6.8 and 18 µs.
-const AXUM_TIMES: f64 = 1.76;
-const NGINX_TIMES: f64 = 1.67;
-
-/// Puts every table in its place: between `<!-- NAME -->` and the next `<!-- end -->`.
+/// Writes the tables of `canopy-bench all`.
 pub(crate) fn fill(text: &str, results: &Results) -> Result<String> {
     let tables = [
-        ("machine", machine(results)),
-        ("marks", marks(results)),
+        ("machine", machine(&results.machine)),
         ("load", loads(results)),
         ("start", starts(results)),
         ("training", trainings(results)),
         ("size", sizes(results)),
     ];
     tables.iter().try_fold(text.to_owned(), |text, (name, table)| put(&text, name, table))
+}
+
+/// Writes the table of `canopy-bench floor`.
+pub(crate) fn fill_floor(text: &str, results: &FloorResults) -> Result<String> {
+    put(text, "floor", &format!("{}\n{}", floors(results), machine(&results.machine)))
+}
+
+/// Writes the ratios of Canopy's servers as a sentence.
+pub(crate) fn fill_summary(text: &str, results: &FloorResults) -> Result<String> {
+    put(text, "floor", &summary(&ratios(results))?)
 }
 
 fn put(text: &str, name: &str, table: &str) -> Result<String> {
@@ -36,8 +39,7 @@ fn put(text: &str, name: &str, table: &str) -> Result<String> {
     Ok(format!("{before}{mark}{table}<!-- end -->{after}"))
 }
 
-fn machine(results: &Results) -> String {
-    let machine = &results.machine;
+fn machine(machine: &Machine) -> String {
     let versions: Vec<_> = machine.versions.iter().map(|v| format!("{} {}", v.name, v.version)).collect();
     format!(
         "{} · commit {} · {} × {} · {} MiB · {}, Linux {} · load average before the run {:.2}  \n{}\n",
@@ -53,54 +55,30 @@ fn machine(results: &Results) -> String {
     )
 }
 
-/// What was set out to be reached, and whether it was.
-fn marks(results: &Results) -> String {
-    let mut table = header(&["mark", "at most", "measured", ""], 1);
-    let mut mark = |what: &str, limit: f64, unit: &str, measured: Option<f64>| {
-        let (measured, verdict) = match measured {
-            Some(value) if value <= limit => (figure(value, unit), "met"),
-            Some(value) => (figure(value, unit), "**missed**"),
-            None => ("–".to_owned(), "not measured"),
-        };
-        table += &row(&[what, &format!("{limit} {unit}"), &measured, verdict]);
-    };
-    let busiest = |subject| {
-        let closed =
-            results.load.iter().filter(|l| l.subject == subject && matches!(l.shape, Shape::Closed { .. }));
-        closed.max_by(|a, b| a.per_second().total_cmp(&b.per_second())).map(Load::cpu_us)
-    };
-    let (predictor, both) = (busiest(Subject::Predictor), busiest(Subject::Gateway));
-    let times = |of: Option<f64>, floor: Option<f64>| Some(of? / floor?);
-    mark("CPU per request, predictor", 12.0, "µs", predictor);
-    mark(
-        "the same, by that of the bare axum server",
-        AXUM_TIMES,
-        "times",
-        times(predictor, busiest(Subject::Baseline)),
-    );
-    mark("CPU per request, gateway and predictor together", 30.0, "µs", both);
-    mark(
-        "the same, by that of nginx in front of the bare axum server",
-        NGINX_TIMES,
-        "times",
-        times(both, busiest(Subject::Nginx)),
-    );
-    for start in results.start.iter().filter(|start| start.subject != Subject::FastApi) {
-        let what = format!("start to first answer, {}", start.subject.title());
-        mark(&what, 10.0, "ms", Some(median(start.milliseconds.clone())));
-    }
-    for size in &results.size {
-        mark(&format!("size of `{}`", size.program), 25.0, "MB", Some(size.bytes as f64 / 1e6));
+fn floors(results: &FloorResults) -> String {
+    let mut table = header(&["CPU per request of", "by that of", "median", "least", "most"], 2);
+    for Ratio { of, floor, median, least, most } in ratios(results) {
+        let figures = [median, least, most].map(|ratio| format!("{ratio:.2}"));
+        table += &row(&[&[of.title().to_owned(), floor.title().to_owned()], &figures[..]].concat());
     }
     table
 }
 
-fn figure(value: f64, unit: &str) -> String {
-    let digits = if unit == "times" { 2 } else { 1 };
-    format!("{value:.digits$} {unit}")
+fn summary(ratios: &[Ratio]) -> Result<String> {
+    let median = |subject: Subject| {
+        let ratio = ratios.iter().find(|ratio| ratio.of == subject);
+        ratio.map(|ratio| ratio.median).with_context(|| format!("the results have no ratio of {subject:?}"))
+    };
+    // Indented as a part of a list item.
+    Ok(format!(
+        "  A prediction takes {:.2} times the CPU of a request to a bare HTTP server without a model.\n  \
+           Through the gateway it takes {:.2} times the CPU of a request through nginx to that server.\n  ",
+        median(Subject::Predictor)?,
+        median(Subject::Gateway)?
+    ))
 }
 
-/// One table for each shape of load, in the order in which they were first measured.
+/// One table for each shape of load, in the order of measurement.
 fn loads(results: &Results) -> String {
     let mut shapes: Vec<Shape> = Vec::new();
     for load in &results.load {
@@ -169,7 +147,7 @@ fn load_table<'a>(loads: impl Iterator<Item = &'a Load>) -> String {
     table
 }
 
-/// `3.1`, or `1.1 + 2.0 = 3.1` where there are several servers, the one that is asked first.
+/// `3.1`, or `1.1 + 2.0 = 3.1` for several servers, the first in the chain first.
 fn sum(load: &Load, of: impl Fn(&Cost) -> f64) -> String {
     let parts: Vec<_> = load.servers.iter().map(of).collect();
     let total = format!("{:.1}", parts.iter().sum::<f64>());
@@ -180,14 +158,14 @@ fn sum(load: &Load, of: impl Fn(&Cost) -> f64) -> String {
     format!("{} = {total}", parts.join(" + "))
 }
 
-/// `60`, or `60, 62` where there are several servers, the one that is asked first.
+/// `60`, or `60, 62` for several servers, the first in the chain first.
 fn kernel(load: &Load) -> String {
     let parts = load.servers.iter().map(|server| format!("{:.0}", Load::kernel_percent_of(server)));
     parts.collect::<Vec<_>>().join(", ")
 }
 
 fn starts(results: &Results) -> String {
-    let mut table = header(&["", "asked", "median ms", "fastest", "slowest", "starts"], 2);
+    let mut table = header(&["", "request", "median ms", "fastest", "slowest", "starts"], 2);
     for start in &results.start {
         let of = |value: f64| significant(value);
         let ends = |pick: fn(f64, f64) -> f64| start.milliseconds.iter().copied().reduce(pick);
@@ -210,9 +188,9 @@ fn trainings(results: &Results) -> String {
         "",
         "threads",
         "fit s",
-        "accuracy held out",
-        "µs, a row alone",
-        "µs, a row of many",
+        "hold-out accuracy",
+        "µs/row, one row",
+        "µs/row, all rows",
     ];
     let mut table = header(&columns, 2);
     for training in &results.training {
@@ -240,7 +218,7 @@ fn sizes(results: &Results) -> String {
     table
 }
 
-/// Three digits, or all before the point.
+/// At least three digits.
 fn significant(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,
@@ -266,9 +244,9 @@ fn row<T: AsRef<str>>(cells: &[T]) -> String {
 mod tests {
     use super::*;
     use crate::latency::Percentiles;
-    use crate::results::{Machine, Size, Start, Trainer};
+    use crate::results::{RequestCost, Size, Start, Trainer};
 
-    const PLACES: &str = "# Title\n<!-- machine -->\n<!-- end --><!-- marks -->\nold\n<!-- end -->\n<!-- load -->\n<!-- end -->\
+    const PLACES: &str = "# Title\n<!-- machine -->\n<!-- end -->\n<!-- load -->\noutdated\n<!-- end -->\
         <!-- start -->\n<!-- end --><!-- training -->\n<!-- end --><!-- size -->\n<!-- end -->\nlast words\n";
 
     fn load(subject: Subject, shape: Shape, cpu_seconds: &[f64]) -> Load {
@@ -293,8 +271,8 @@ mod tests {
         }
     }
 
-    fn results() -> Results {
-        let machine = Machine {
+    fn machine() -> Machine {
+        Machine {
             date: "2026-01-02 03:04 UTC".into(),
             commit: "abc".into(),
             processor: "Abacus".into(),
@@ -304,7 +282,10 @@ mod tests {
             kernel: "6".into(),
             load_before: 0.1,
             versions: Vec::new(),
-        };
+        }
+    }
+
+    fn results() -> Results {
         let many = Shape::Closed { connections: 32 };
         let fixed = Shape::Open { per_second: 1000, connections: 64 };
         let training = Training {
@@ -319,7 +300,7 @@ mod tests {
             batch_us: 0.5,
         };
         Results {
-            machine,
+            machine: machine(),
             load: vec![
                 load(Subject::Baseline, many, &[0.6]),
                 load(Subject::Predictor, many, &[1.2]),
@@ -343,19 +324,29 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_judged_by_the_closed_loop_and_the_median() {
-        check("| CPU per request, predictor | 12 µs | 12.0 µs | met |\n");
-        check("| CPU per request, gateway and predictor together | 30 µs | 30.1 µs | **missed** |\n");
-        check("| the same, by that of the bare axum server | 1.76 times | 2.00 times | **missed** |\n");
-        check(
-            "| the same, by that of nginx in front of the bare axum server | 1.67 times | – | not measured |\n",
-        );
-        check("| start to first answer, Canopy's predictor | 10 ms | 10.0 ms | met |\n");
-        check("| size of `canopy` | 25 MB | 25.1 MB | **missed** |\n");
+    fn ratios_become_a_table_and_a_summary() {
+        let round = [
+            (Subject::Baseline, 10.0),
+            (Subject::Predictor, 15.0),
+            (Subject::Nginx, 25.0),
+            (Subject::Gateway, 45.0),
+        ];
+        let round = round.map(|(subject, cpu_us)| RequestCost { subject, cpu_us });
+        let results = FloorResults { machine: machine(), rounds: vec![round.into()] };
+        let places = "# Title\n<!-- floor -->\noutdated\n<!-- end -->\n";
+        let table = fill_floor(places, &results).unwrap();
+        assert!(table.contains("| Canopy's predictor | bare axum server | 1.50 | 1.50 | 1.50 |\n"));
+        assert!(table.contains(" | nginx in front of the bare axum server | 1.80 | 1.80 | 1.80 |\n"));
+        assert!(table.contains("\n\n2026-01-02 03:04 UTC · commit abc"), "{table}");
+        let expected = "# Title\n<!-- floor -->\n  \
+            A prediction takes 1.50 times the CPU of a request to a bare HTTP server without a model.\n  \
+            Through the gateway it takes 1.80 times the CPU of a request through nginx to that server.\n  \
+            <!-- end -->\n";
+        assert_eq!(fill_summary(places, &results).unwrap(), expected);
     }
 
     #[test]
-    fn figures_are_told_as_they_were_found() {
+    fn tables_have_the_figures_of_the_results() {
         check("2026-01-02 03:04 UTC · commit abc · 2 × Abacus");
         check(
             "| Canopy's predictor | 50000 | 12.0 | 62 | 0.050 | 0.090 | 1.50 | 12.3 | 123 | 2.0 (4) | 0 | 3 |\n",
@@ -367,10 +358,10 @@ mod tests {
     }
 
     #[test]
-    fn figures_take_the_place_of_older_ones_and_of_nothing_else() {
+    fn only_earlier_figures_are_replaced() {
         let filled = fill(PLACES, &results()).unwrap();
         assert!(filled.starts_with("# Title\n<!-- machine -->\n") && filled.ends_with("\nlast words\n"));
-        assert!(!filled.contains("old"));
+        assert!(!filled.contains("outdated"));
         assert_eq!(fill(&filled, &results()).unwrap(), filled);
         let error = fill(&PLACES.replace("<!-- size -->", ""), &results()).unwrap_err();
         assert_eq!(error.to_string(), r#"the text has no place for the figures of "size""#);

@@ -1,12 +1,10 @@
-//! The figures of one run, as they are kept.
-//!
-//! Comes in and goes out: JSON. Never: a figure that was worked out from others and could disagree with them.
+//! The figures of a run, as they are stored as JSON. Only measured figures are stored; ratios and sums are computed from them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::latency::Percentiles;
 
-/// Everything that one run found.
+/// The results of `canopy-bench all`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
@@ -16,8 +14,24 @@ pub(crate) struct Results {
     pub(crate) size: Vec<Size>,
 }
 
-/// What it was measured on.
+/// The results of `canopy-bench floor`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FloorResults {
+    pub(crate) machine: Machine,
+    /// In each round, every server was measured once.
+    pub(crate) rounds: Vec<Vec<RequestCost>>,
+}
+
+/// The CPU of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RequestCost {
+    pub(crate) subject: Subject,
+    /// Microseconds, of all processes that serve the request.
+    pub(crate) cpu_us: f64,
+}
+
+/// The machine and the versions of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) date: String,
     pub(crate) commit: String,
@@ -26,19 +40,19 @@ pub(crate) struct Machine {
     pub(crate) memory_mib: u64,
     pub(crate) system: String,
     pub(crate) kernel: String,
-    /// How many processes wanted a CPU, on the average of the minute before the run.
+    /// The load average of the minute before the run.
     pub(crate) load_before: f64,
     pub(crate) versions: Vec<Version>,
 }
 
-/// The version of something that was measured or measured with.
+/// The version of a compiler, a peer or a library.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Version {
     pub(crate) name: String,
     pub(crate) version: String,
 }
 
-/// A server, or a line of servers, that answers predictions.
+/// A server, or a chain of servers, that returns predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Subject {
@@ -55,10 +69,10 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    /// What people call it.
+    /// Its name in tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::Baseline => "bare axum server, no model",
+            Self::Baseline => "bare axum server",
             Self::Nginx => "nginx in front of the bare axum server",
             Self::Predictor => "Canopy's predictor",
             Self::Gateway => "Canopy's gateway in front of the predictor",
@@ -67,13 +81,13 @@ impl Subject {
     }
 }
 
-/// How requests follow each other.
+/// The pattern of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Shape {
-    /// Each connection sends the next request when it has the answer to the last.
+    /// Each connection sends the next request after the response.
     Closed { connections: usize },
-    /// Requests are due at a fixed rate, whatever becomes of those before.
+    /// Requests are due at a fixed rate, independent of responses.
     Open { per_second: u32, connections: usize },
 }
 
@@ -82,68 +96,68 @@ pub(crate) enum Shape {
 pub(crate) struct Load {
     pub(crate) subject: Subject,
     pub(crate) shape: Shape,
-    /// How long was measured.
+    /// The length of the measurement.
     pub(crate) seconds: f64,
-    /// Right answers within that time.
+    /// Correct responses within that time.
     pub(crate) answered: u64,
-    /// Wrong answers and lost connections, the time to warm up included.
+    /// Wrong responses and lost connections, including those during the warm-up.
     pub(crate) failed: u64,
-    /// What the first of these was.
+    /// The first of these failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) first_failure: Option<String>,
-    /// Requests that were due but had no answer when the measurement ended.
+    /// Requests that were due but had no response when the measurement ended.
     pub(crate) unanswered: u64,
-    /// In an open loop from when the request was due; without an answer, until the measurement ended.
+    /// In an open loop, from the time when the request was due; without a response, until the end of the measurement.
     pub(crate) latency_us: Percentiles,
     pub(crate) servers: Vec<Cost>,
-    /// What the generator itself used, in seconds of CPU.
+    /// Seconds of CPU of the load generator.
     pub(crate) generator_cpu_seconds: f64,
 }
 
-/// What one server used while it was measured.
+/// Resources that one server used during the measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cost {
     pub(crate) name: String,
     pub(crate) cpu_seconds: f64,
-    /// The part of it in the kernel.
+    /// The part of `cpu_seconds` in the kernel.
     pub(crate) kernel_seconds: f64,
     pub(crate) resident_kib: u64,
     pub(crate) peak_kib: u64,
 }
 
 impl Load {
-    /// Answers in a second.
+    /// Responses per second.
     pub(crate) fn per_second(&self) -> f64 {
         self.answered as f64 / self.seconds
     }
 
-    /// Microseconds of CPU for each answer, of all servers together.
+    /// Microseconds of CPU per response, of all servers together.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.servers.iter().map(|server| self.cpu_us_of(server)).sum()
     }
 
-    /// Microseconds of CPU for each answer, of one server.
+    /// Microseconds of CPU per response, of one server.
     pub(crate) fn cpu_us_of(&self, server: &Cost) -> f64 {
         server.cpu_seconds * 1e6 / self.answered as f64
     }
 
-    /// Which part of one server's CPU was the kernel's.
+    /// The share of one server's CPU that was kernel time.
     pub(crate) fn kernel_percent_of(server: &Cost) -> f64 {
         100.0 * server.kernel_seconds / server.cpu_seconds
     }
 }
 
-/// From the start of a process to its first right answer.
+/// The time from the start of a process to its first correct response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) subject: Subject,
-    /// The route that was asked again and again.
+    /// The route of the requests.
     pub(crate) route: String,
     /// One for each start.
     pub(crate) milliseconds: Vec<f64>,
 }
 
-/// Who trains.
+/// The library that trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Trainer {
     #[serde(rename = "Canopy")]
@@ -153,7 +167,7 @@ pub(crate) enum Trainer {
 }
 
 impl Trainer {
-    /// What people call it.
+    /// Its name in tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Canopy => "Canopy",
@@ -162,7 +176,7 @@ impl Trainer {
     }
 }
 
-/// A forest of 100 trees, trained and asked with one number of threads.
+/// Training of a forest of 100 trees and inference with it, with a number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Training {
     pub(crate) trainer: Trainer,
@@ -172,11 +186,11 @@ pub(crate) struct Training {
     pub(crate) threads: usize,
     /// One for each seed.
     pub(crate) fit_seconds: Vec<f64>,
-    /// The share of the rows held out whose class was predicted; one for each seed.
+    /// Accuracy on the hold-out rows; one for each seed.
     pub(crate) accuracy: Vec<f64>,
-    /// Microseconds for a row that is asked about alone, the median of many.
+    /// Microseconds per row in calls with one row, the median of many.
     pub(crate) single_us: f64,
-    /// Microseconds for each row of all rows held out, asked about together, the median of some.
+    /// Microseconds per row in calls with all hold-out rows, the median of some.
     pub(crate) batch_us: f64,
 }
 

@@ -1,7 +1,4 @@
-//! A server that is measured: a process with children of its own, from its start to its end.
-//!
-//! Comes in: a command. Goes out: what its processes use. The only file that starts and ends processes. Never: a
-//! process left behind, by whatever way the measurement ends.
+//! A measured server: a process with its children. When the value is dropped, all of its processes are killed.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -15,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::usage::{Usage, of_group};
 
-/// How long a server may take to end by itself.
+/// The longest time from SIGTERM to the end of a server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running server.
@@ -25,25 +22,25 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server in a process group of its own. What it prints is thrown away, as it would be written to a
-    /// pipe elsewhere: the cost of making it stays, the cost of keeping it is not the server's.
+    /// Starts a server in its own process group. Its output is discarded: the cost of writing it counts, the cost of
+    /// storing it does not.
     pub(crate) fn start(name: &'static str, command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let child = command.spawn().with_context(|| format!("failed to start {name} ({command:?})"))?;
         Ok(Self { name, child })
     }
 
-    /// What it is called in the results.
+    /// Its name in the results.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What its processes have used so far.
+    /// The resources that its processes have used so far.
     pub(crate) fn usage(&self) -> Result<Usage> {
         of_group(self.child.id()).with_context(|| format!("failed to measure {}", self.name))
     }
 
-    /// Fails once the server has ended.
+    /// Returns an error if the server has ended.
     pub(crate) fn must_run(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -51,7 +48,7 @@ impl Server {
         }
     }
 
-    /// Asks the server to end and waits until it has.
+    /// Sends SIGTERM and waits until the server has ended.
     pub(crate) async fn end(mut self) -> Result<ExitStatus> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let deadline = Instant::now() + PATIENCE;
@@ -67,14 +64,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Children that outlived it are in its group; where nobody is left there is nobody to tell.
+        // Children that outlived it are in its group. It is no error if no process is left.
         _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         drop(self.child.wait());
     }
 }
 
-/// An address of this machine that nobody listens on, and that the kernel gives to no outgoing connection: one that
-/// is asked for before anybody listens could otherwise be connected to itself.
+/// A free address of this machine whose port is not ephemeral: a connection from an ephemeral port to itself would succeed
+/// before the server listens.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
     for _ in 0..1000 {
@@ -86,7 +83,7 @@ pub(crate) fn free_address() -> Result<SocketAddr> {
     bail!("no port is free from 20000 on")
 }
 
-/// Runs a program to its end and returns what it printed; its errors are seen at once.
+/// Runs a program to its end and returns its standard output; its standard error is inherited.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("failed to start {command:?}"))?;
@@ -96,8 +93,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Runs a program to its end and returns what it printed on either output.
-pub(crate) fn said(command: &mut Command) -> Result<String> {
+/// Runs a program to its end and returns its standard output and standard error.
+pub(crate) fn output_of_both_streams(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("failed to start {command:?}"))?;
     Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
@@ -107,24 +104,24 @@ pub(crate) fn said(command: &mut Command) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// A shell that waits for a child of its own.
+    /// A shell with a child process.
     fn family() -> Server {
         Server::start("sh", Command::new("sh").args(["-c", "sleep 1000 & wait"])).unwrap()
     }
 
     #[tokio::test]
-    async fn a_server_ends_when_it_is_asked_to() {
+    async fn a_server_ends_on_sigterm() {
         let status = family().end().await.unwrap();
         assert_eq!(status.to_string(), "signal: 15 (SIGTERM)");
     }
 
     #[tokio::test]
-    async fn nothing_is_left_of_a_server_that_goes_out_of_scope() {
+    async fn a_dropped_server_leaves_no_process() {
         let server = family();
         let group = server.child.id();
         assert!(of_group(group).is_ok());
         drop(server);
-        // The orphan is reaped by whoever adopts it, which may take a moment.
+        // The process that adopts the orphan may reap it a moment later.
         let gone = async {
             while of_group(group).is_ok() {
                 sleep(Duration::from_millis(5)).await;

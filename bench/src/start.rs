@@ -1,7 +1,4 @@
-//! How long a process takes from its start to its first right answer.
-//!
-//! Comes in: how to start it and what to ask. Goes out: the time. Never: a head start; the asking begins before the
-//! process does.
+//! Measures the time from the start of a process to its first correct response. Requests begin before the process.
 
 use std::time::{Duration, Instant};
 
@@ -15,28 +12,28 @@ use crate::client::Connection;
 use crate::server::Server;
 use crate::ticker::Ticker;
 
-/// How long a refused attempt is from the next.
+/// The pause after a refused connection.
 const PERIOD: Duration = Duration::from_micros(100);
-/// How often the process is looked at.
+/// Interval of checks whether the process still runs.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How long a process may take to answer.
+/// The longest time until a correct response.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Asks again and again, starts the server meanwhile, and says how long after that the first right answer came.
+/// Sends requests repeatedly, starts the server, and returns the time from its start to the first correct response.
 pub(crate) async fn first_answer(
     call: &Call,
     start: impl FnOnce() -> Result<Server>,
 ) -> Result<(Server, Duration)> {
     let (refused, was_refused) = oneshot::channel();
     let mut asking = spawn_local(ask_until_answered(call.clone(), refused));
-    was_refused.await.context("something answers already")?;
+    was_refused.await.context("another server responds at the address")?;
     let begun = Instant::now();
     let mut server = start()?;
     loop {
         match timeout(GLANCE, &mut asking).await {
             Ok(answered) => return Ok((server, answered??.saturating_duration_since(begun))),
             Err(_) if begun.elapsed() < PATIENCE => server.must_run()?,
-            Err(_) => bail!("{} gave no right answer within {PATIENCE:?}", server.name()),
+            Err(_) => bail!("{} returned no correct response within {PATIENCE:?}", server.name()),
         }
     }
 }
@@ -50,7 +47,7 @@ async fn ask_until_answered(call: Call, refused: oneshot::Sender<()>) -> Result<
         {
             return Ok(Instant::now());
         }
-        // Who waits for this may have given up.
+        // The receiver is gone if the server could not be started.
         refused.take().map(|refused| refused.send(()));
         ticker.passed().await?;
     }
@@ -66,7 +63,7 @@ mod tests {
     use crate::server::free_address;
 
     #[tokio::test]
-    async fn a_process_that_ends_without_an_answer_is_told_at_once() {
+    async fn a_process_that_ends_without_a_response_is_an_error_at_once() {
         let call = Call::get(free_address().unwrap(), "/", "");
         let start = || Server::start("false", &mut Command::new("false"));
         let ended = LocalSet::new().run_until(first_answer(&call, start)).await.err().unwrap();

@@ -1,8 +1,7 @@
-//! The servers that are measured: how each is started, and what it is asked.
+//! The measured servers: how each is started, and the requests it gets.
 //!
-//! Comes in: where the programs are. Goes out: running servers that have given a right answer. Never: a setting that
-//! one gets and another could have but does not; each has two workers but the bare one, which has one
-//! core, and none writes a line per request.
+//! All have the same settings where they have them: two workers, no line per request. The bare server has one thread on one
+//! core.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,22 +18,20 @@ use crate::results::Subject;
 use crate::server::{Server, free_address, output};
 use crate::start::first_answer;
 
-/// How many threads or processes each server answers with: as many as the machine of the first results has.
+/// Number of threads or processes of each server.
 const WORKERS: &str = "2";
 
-/// Where programs are found and files are put.
+/// The programs that are measured, and a folder for files.
 pub(crate) struct Workplace {
     /// The folder of Canopy's programs.
     pub(crate) programs: PathBuf,
-    /// The bare server.
-    pub(crate) baseline: PathBuf,
     /// A Python that has the packages of `peers/requirements.txt`.
     pub(crate) python: PathBuf,
-    /// A folder that goes when the run is over.
+    /// A folder that is deleted after the run.
     pub(crate) scratch: PathBuf,
 }
 
-/// The folder of what is not ours.
+/// The folder of the other servers.
 pub(crate) fn peers() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/peers"))
 }
@@ -47,14 +44,14 @@ impl Workplace {
         command
     }
 
-    /// Makes what the servers need: rows, and a model of them for each side.
+    /// Creates rows, and a model of them for Canopy and for scikit-learn.
     pub(crate) fn prepare(&self) -> Result<()> {
         output(self.python("make_data.py").arg(&self.scratch))?;
         output(self.python("prepare_model.py").arg(self.rows("demo")).arg(self.joblib()))?;
         self.prepare_canopy(Data::Csv { source: Source::Path(self.rows("demo")), target: "class".to_owned() })
     }
 
-    /// Makes Canopy's model of `data`.
+    /// Trains Canopy's model on `data`.
     pub(crate) fn prepare_canopy(&self, data: Data) -> Result<()> {
         std::fs::write(self.config(), serde_json::to_string(&demo(data)?)?)?;
         let mut prepare = self.canopy("canopy-predictor");
@@ -68,7 +65,7 @@ impl Workplace {
         self.scratch.join(format!("{name}.csv"))
     }
 
-    /// Starts the servers of a subject, the one that is asked first, and waits until each has answered rightly.
+    /// Starts the servers of a subject and waits for a correct response of each. The server that gets the requests is first.
     pub(crate) async fn stand_up(&self, subject: Subject) -> Result<(Vec<Server>, Call)> {
         let behind = match subject {
             Subject::Nginx => Some(Box::pin(self.stand_up(Subject::Baseline)).await?),
@@ -84,7 +81,7 @@ impl Workplace {
         Ok((servers, call))
     }
 
-    /// Starts one server and says how long its first right answer to `call` took.
+    /// Starts one server; returns it with the time until its first correct response to `call`.
     pub(crate) async fn start(
         &self,
         subject: Subject,
@@ -92,15 +89,15 @@ impl Workplace {
         upstream: Option<SocketAddr>,
     ) -> Result<(Server, Duration)> {
         let (name, mut command) = match subject {
-            Subject::Baseline => ("axum", self.baseline(call.address)?),
+            Subject::Baseline => ("axum", Self::baseline(call.address)?),
             Subject::Nginx => ("nginx", self.nginx(call.address, upstream)?),
             Subject::Predictor => ("predictor", self.predictor(call.address, free_address()?)),
             Subject::Gateway => {
-                let upstream = upstream.context("the gateway needs a predictor behind it")?;
+                let upstream = upstream.context("the gateway needs the address of a predictor")?;
                 let mut command = self.gateway(call.address, free_address()?, upstream);
                 let database = self.scratch.join("canopy.db");
                 command.args(["--database-url", &format!("sqlite://{}", database.display())]);
-                // What it costs to record answers is measured by itself.
+                // The cost of recording is measured separately.
                 command.args(["--record-ratio", "0"]);
                 ("gateway", command)
             }
@@ -135,17 +132,18 @@ impl Workplace {
         command
     }
 
-    /// A command of one of Canopy's programs, which sees none of this environment.
+    /// A command of one of Canopy's programs, without environment variables.
     fn canopy(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.env_clear();
         command
     }
 
-    /// The bare server: one thread on one core, so that its cost has no part of moving between cores.
-    fn baseline(&self, address: SocketAddr) -> Result<Command> {
+    /// The bare server, which is this program: one thread on one core, so that its cost includes no migration between cores.
+    fn baseline(address: SocketAddr) -> Result<Command> {
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", &last_core()?]).arg(&self.baseline);
+        let this_program = std::env::current_exe().context("failed to find this program")?;
+        command.args(["--cpu-list", &last_core()?]).arg(this_program);
         command.args(["baseline", "--workers", "1", "--listen", &address.to_string()]);
         Ok(command)
     }
@@ -163,7 +161,7 @@ impl Workplace {
     }
 
     fn nginx(&self, address: SocketAddr, upstream: Option<SocketAddr>) -> Result<Command> {
-        let upstream = upstream.context("nginx needs a server behind it")?;
+        let upstream = upstream.context("nginx needs the address of a server")?;
         let folder = self.scratch.join("nginx");
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("nginx.conf");
@@ -182,7 +180,7 @@ fn last_core() -> Result<String> {
     Ok(allowed.trim().rsplit([',', '-']).next().unwrap_or_default().to_owned())
 }
 
-/// What a subject is asked.
+/// The requests for a subject.
 pub(crate) fn call(subject: Subject, address: SocketAddr) -> Call {
     match subject {
         Subject::Gateway => Call::predictions(address, "/api/predict", "class"),
@@ -194,13 +192,14 @@ pub(crate) fn call(subject: Subject, address: SocketAddr) -> Call {
 
 /// The model `demo`, trained on given data: the same parameters as in `peers/prepare_model.py`.
 fn demo(data: Data) -> Result<ServingConfig> {
-    let feature = |column| Feature { name: format!("x{column}"), min: Some(-10.0), max: Some(10.0) };
+    let feature =
+        |column| Feature { min: Some(-10.0), max: Some(10.0), ..Feature::named(format!("x{column}")) };
     Ok(ServingConfig {
         model: "demo".parse()?,
         namespace: DEFAULT_NAMESPACE.to_owned(),
         version: "1.0".to_owned(),
         revision: "0".repeat(REVISION_DIGITS),
-        train: Train {
+        train: Some(Train {
             data,
             algorithm: Algorithm::RandomForest(RandomForest {
                 trees: 100,
@@ -213,13 +212,16 @@ fn demo(data: Data) -> Result<ServingConfig> {
             standardize: true,
             test_percent: 20,
             gate: None,
-        },
+        }),
+        artifact: None,
+        examples: Vec::new(),
+        evaluate: None,
         features: (0..4).map(feature).collect(),
         classes: Vec::new(),
     })
 }
 
-/// A proxy as its handbook would have it for speed: connections kept on both sides, no log.
+/// A proxy as nginx's documentation recommends for speed: keep-alive on both sides, no log.
 fn nginx_configuration(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> String {
     let folder = folder.display();
     format!(

@@ -1,7 +1,4 @@
-//! A beat finer than the runtime's own timer, which counts in milliseconds.
-//!
-//! Comes in: a period. Goes out: how many periods passed since the last time it was asked. Never: a beat that
-//! is lost because nobody listened.
+//! A timer with a finer resolution than that of tokio, which is a millisecond. No period is lost between two calls.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,22 +10,22 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// A timer of the kernel that counts periods.
+/// A kernel timer (timerfd) that counts periods.
 pub(crate) struct Ticker(AsyncFd<OwnedFd>);
 
 impl Ticker {
-    /// Starts to count now; the first period ends one `period` from now.
+    /// Starts the timer; the first period ends one `period` from now.
     pub(crate) fn start(period: Duration) -> io::Result<Self> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         let period = Timespec::try_from(period).map_err(io::Error::other)?;
         let every = Itimerspec { it_interval: period, it_value: period };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
-        #[expect(deprecated, reason = "its successor is unsafe; an `OwnedFd` keeps what that asks for")]
+        #[expect(deprecated, reason = "its successor is unsafe; an `OwnedFd` meets its safety condition")]
         Ok(Self(AsyncFd::new(timer)?))
     }
 
-    /// Waits until at least one period has passed and says how many did.
+    /// Waits until at least one period has passed, and returns the number of periods since the last call.
     pub(crate) async fn passed(&self) -> io::Result<u64> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -49,7 +46,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn periods_are_counted_while_nobody_listens() {
+    async fn periods_between_two_calls_are_counted() {
         let period = Duration::from_micros(200);
         let start = Instant::now();
         let ticker = Ticker::start(period).unwrap();

@@ -1,7 +1,6 @@
-//! Canopy's side of the comparison of forests: the same rows, the same parameters, the same clock stops.
+//! Training and inference with Canopy's library, on the same rows and with the same parameters as `peers/train.py`.
 //!
-//! Comes in: CSV files, threads, seeds. Goes out: seconds, accuracy, microseconds per row. Never: a time that leaves
-//! out the scaling, which the other side has to do as well.
+//! All times include scaling.
 
 use std::fs;
 use std::path::Path;
@@ -16,11 +15,11 @@ use canopy_forest::train::parameters::RandomForest;
 use crate::latency::median;
 use crate::results::{Trainer, Training};
 
-/// How many rows are asked about alone, and how often all are asked about together: as in `peers/train.py`.
+/// Number of calls with one row, and with all rows, as in `peers/train.py`.
 const SINGLES: usize = 200;
 const BATCHES: usize = 9;
 
-/// Trains a forest of 100 trees with each seed and asks the last one about the rows held out.
+/// Trains a forest of 100 trees with each seed, and measures inference of the last one on the hold-out rows.
 pub(crate) fn measure(
     data: &str,
     [rows, held_out]: [&Path; 2],
@@ -42,7 +41,7 @@ pub(crate) fn measure(
             accuracy.push(packed.accuracy(&scaler, &held_out)?);
             last = Some((scaler, packed));
         }
-        let (scaler, packed) = last.context("at least one seed is needed")?;
+        let (scaler, packed) = last.context("the number of seeds must be at least 1, got 0")?;
         Ok(Training {
             trainer: Trainer::Canopy,
             data: data.to_owned(),
@@ -59,7 +58,7 @@ pub(crate) fn measure(
 
 fn read(path: &Path) -> Result<Samples> {
     let bytes = fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
-    Samples::from_csv(&bytes, "class").with_context(|| format!("failed to understand {}", path.display()))
+    Samples::from_csv(&bytes, "class").with_context(|| format!("failed to parse {}", path.display()))
 }
 
 fn single(scaler: &Scaler, packed: &CompiledForest, samples: &Samples) -> Result<f64> {

@@ -1,33 +1,30 @@
-//! What a server has used so far, from what the kernel says of its processes.
-//!
-//! Comes in: the id of a process group. Goes out: CPU time and memory of all its processes together. Never: a
-//! process that left the group, or one that ended before.
+//! CPU time and memory of a process group, read from `/proc`. Processes that have ended do not count.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// What the processes of a group have used.
+/// The resources of all processes of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
-    /// Time on a CPU since each began, of all threads, in user code and in the kernel.
+    /// CPU time since the start of each process, of all threads, in user code and in the kernel.
     pub(crate) cpu: Duration,
-    /// The part of it in the kernel.
+    /// The part of `cpu` in the kernel.
     pub(crate) kernel: Duration,
-    /// Memory that is resident now, in KiB; what two processes share is counted for each.
+    /// Resident memory, in KiB; memory that two processes share counts twice.
     pub(crate) resident: u64,
-    /// The most that was resident at any time, in KiB.
+    /// Peak resident memory, in KiB.
     pub(crate) peak: u64,
 }
 
-/// What the processes of `group` have used.
+/// The resources of the process group `group`.
 pub(crate) fn of_group(group: u32) -> Result<Usage> {
     let mut usage = Usage::default();
     let mut found = false;
     for entry in fs::read_dir("/proc").context("failed to list /proc")? {
         let folder = entry.context("failed to list /proc")?.path();
-        // Whatever is no process, or ended meanwhile, has no such file.
+        // Folders that are not processes, and processes that have ended, have no such file.
         let Ok(stat) = fs::read_to_string(folder.join("stat")) else { continue };
         let Some(Times { group: of, user, kernel }) = times(&stat) else { continue };
         if of != group {
@@ -45,14 +42,14 @@ pub(crate) fn of_group(group: u32) -> Result<Usage> {
     Ok(usage)
 }
 
-/// The time this process has spent on a CPU.
+/// CPU time of this process.
 pub(crate) fn of_this_process() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").context("failed to read /proc/self/stat")?;
-    let Times { user, kernel, .. } = times(&stat).context("failed to understand /proc/self/stat")?;
+    let Times { user, kernel, .. } = times(&stat).context("failed to parse /proc/self/stat")?;
     Ok(user + kernel)
 }
 
-/// What one process says.
+/// The fields of `/proc/<pid>/stat` that are needed.
 #[derive(Debug, PartialEq)]
 struct Times {
     group: u32,
@@ -60,9 +57,9 @@ struct Times {
     kernel: Duration,
 }
 
-/// The process group, and the time in user code and in the kernel, of one line of `/proc/<pid>/stat`.
+/// Parses a line of `/proc/<pid>/stat`.
 fn times(stat: &str) -> Option<Times> {
-    // The name in parentheses may hold anything, spaces and parentheses too.
+    // The name in parentheses can contain spaces and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<_> = fields.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
@@ -80,13 +77,13 @@ fn kibibytes(status: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// How many nanoseconds a tick of the clock takes.
+    /// Nanoseconds per clock tick.
     fn tick() -> u128 {
         1_000_000_000 / u128::from(rustix::param::clock_ticks_per_second())
     }
 
     #[test]
-    fn a_processs_name_does_not_confuse_its_fields() {
+    fn a_process_name_with_parentheses_is_skipped() {
         let fields = "S 1 77 77 0 -1 4194560 100 0 0 0 250 31 9 9 20 0 3 0 111 222 333";
         for name in ["nginx", "a b) S 9 9", ") ) ("] {
             let Times { group, user, kernel } = times(&format!("123 ({name}) {fields}")).unwrap();
@@ -97,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_read_by_its_name() {
+    fn memory_is_read_by_name() {
         let status = "Name:\tx\nVmHWM:\t    5124 kB\nVmRSS:\t    4096 kB\n";
         assert_eq!(kibibytes(status, "VmRSS:"), Some(4096));
         assert_eq!(kibibytes(status, "VmHWM:"), Some(5124));
@@ -105,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_a_process_is_told() {
+    fn a_group_without_a_process_is_an_error() {
         let none = u32::MAX - 1;
         assert!(of_group(none).unwrap_err().to_string().starts_with("process group 4294967294 has no"));
     }

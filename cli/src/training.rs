@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use canopy_contract::report::Refusal;
-use canopy_contract::serving::{Data, Source};
+use canopy_contract::serving::Source;
 use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::files;
 use canopy_predictor::sources::download;
@@ -30,11 +30,12 @@ pub(crate) fn plan(
 
 /// Writes the data of `plan` to its folder or downloads them, and trains. It blocks, and uses every CPU.
 pub(crate) fn train(plan: &ResolvedModel, trainer: Trainer) -> Result<Preparation> {
-    if let Some(file) = &plan.file {
-        files::replace(&file.path, file.text.as_bytes())?;
+    for file in &plan.files {
+        files::replace(&file.path, &file.bytes)?;
     }
     let name = called(plan.config.model.as_str(), &plan.config.namespace);
-    if let Data::Csv { source: Source::Download(remote), target: _ } = &plan.config.train.data {
+    let source = plan.config.train.as_ref().and_then(|train| train.data.source());
+    if let Some(Source::Download(remote)) = source {
         say(&format!("downloading the data of {name} from {}", download::shown(&remote.uri)));
     }
     let progress = Progress::new(format!("training {name}"), "trees");

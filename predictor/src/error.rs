@@ -9,37 +9,37 @@ use canopy_contract::fault::FieldFault;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Why a request has no answer.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
-    /// The body is not JSON; the parser's words.
+    /// The body is not JSON; with the message of the parser.
     Malformed(String),
-    /// The body is JSON of another shape.
+    /// The body is JSON with other members or types.
     Shape(Vec<FieldFault>),
-    /// The shape is right, but values do not fit the model.
+    /// The body is well-formed, but its values do not fit the model.
     Values(Vec<FieldFault>),
     /// The body is longer than this number of bytes.
     TooLarge(usize),
-    /// The body has this encoding, which is not read.
+    /// The body has this content encoding, which is not supported.
     Encoding(String),
     /// The body did not arrive within this time.
     TooSlow(Duration),
-    /// Nothing is served at the path.
+    /// No such path.
     UnknownPath,
-    /// The path takes other methods.
+    /// The path does not support the method.
     MethodNotAllowed,
-    /// The model could not compute an answer.
+    /// The model failed to compute a prediction.
     ModelFailed,
-    /// The model is not proven, for this reason.
+    /// The model is not verified, for this reason.
     NotReady(String),
-    /// There is more to do than can be done in time.
+    /// More requests than the model can answer in time.
     Overloaded,
-    /// The client closed the connection before it had its answer.
+    /// The client closed the connection before the response.
     ClientClosed,
 }
 
-/// How a request can end: status and word. Every counter of a model exists from its start, so that the first
-/// failure of a kind is a step from 0 and not a series that appears at 1.
+/// The results of requests: status and code. All counters of a model exist from its start, so that the first failure of a
+/// kind is an increase from 0, which Prometheus' `rate` sees.
 pub const ENDINGS: [(u16, Code); 13] = [
     (200, Code::Ok),
     (400, Code::InvalidFeatures),
@@ -57,7 +57,7 @@ pub const ENDINGS: [(u16, Code); 13] = [
 ];
 
 impl Failure {
-    /// Its status and its word.
+    /// The status and the code.
     pub fn ending(&self) -> (u16, Code) {
         match self {
             Self::Malformed(_) => (422, Code::MalformedJson),
@@ -75,7 +75,7 @@ impl Failure {
         }
     }
 
-    /// The text for the client.
+    /// The body of the response.
     pub fn body(&self) -> ErrorBody {
         let detail = match self {
             Self::Malformed(words) => Detail::Faults(vec![FaultDetail::malformed(words)]),
@@ -114,14 +114,14 @@ impl From<BodyError> for Failure {
     }
 }
 
-/// The body of every answer that is a failure.
+/// The body of an error response.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ErrorBody {
-    /// What is wrong.
+    /// The cause.
     detail: Detail,
 }
 
-/// A sentence, or where the body has another shape, each fault of it.
+/// A sentence, or a list if members or types of the body are wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Detail {
@@ -129,16 +129,16 @@ enum Detail {
     Faults(Vec<FaultDetail>),
 }
 
-/// One fault of a body's shape, as clients of `FastAPI` read it.
+/// A wrong member or type, in the format of `FastAPI`.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 struct FaultDetail {
-    /// Where it is.
+    /// The location.
     #[schema(example = json!(["body", "features", 2]))]
     loc: Vec<Step>,
-    /// What is wrong.
+    /// The cause.
     #[schema(example = "must be a number")]
     msg: String,
-    /// One word for it.
+    /// The kind.
     #[serde(rename = "type")]
     #[schema(example = "number_type")]
     kind: &'static str,
@@ -146,7 +146,7 @@ struct FaultDetail {
 
 const BODY: Cow<'static, str> = Cow::Borrowed("body");
 
-/// A step into a body: the name of a member, or an index.
+/// A part of a location: the name of a member, or an index.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Step {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_shapes_are_reported_by_their_place_and_wrong_values_in_a_sentence() {
+    fn wrong_types_are_reported_by_location_and_wrong_values_in_a_sentence() {
         let number = FieldFault::at("instances", &[3, 2], Fault::NotANumber);
         let infinite = FieldFault::at("features", &[0], Fault::NotFinite);
         check(

@@ -1,39 +1,40 @@
-//! Files: the only module that reads or writes them. An error names the file and the system's reason. No more is read than
-//! the caller allows, and no partial file ever has its final name.
+//! Reads and writes files. Only this module does.
+//!
+//! Invariants: no more bytes are read than the caller allows, and a file is complete when it gets its final name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// As many links as Linux follows.
+/// The number of symbolic links that Linux follows.
 const LINKS_MAX: usize = 40;
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("failed to read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It is longer than any file of its kind should be.
+    /// The file is larger than the limit.
     #[error("failed to read {}: it is larger than {limit} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The most bytes it may have.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// It could not be written.
+    /// The file could not be written.
     #[error("failed to write {}: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -50,8 +51,8 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// Writes a file whole or not at all: a reader, and a machine that fails meanwhile, sees the old one or the new. The mode
-/// of a file that exists is kept.
+/// Replaces a file atomically: after a crash, and for every reader, it is the old or the new file. The mode of an existing
+/// file is kept.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let draft = draft(path);
     let write = || {
@@ -66,23 +67,23 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         fs::rename(&draft, path)
     };
     write().map_err(|source| {
-        // The first error is returned; a draft that is left behind is overwritten next time.
+        // The first error is returned. If the draft cannot be removed, the next call overwrites it.
         drop(fs::remove_file(&draft));
         FileError::Write { path: path.to_owned(), source }
     })
 }
 
-/// Where a result is to be written, looked at before the work that makes it.
+/// The destination of a result, which is checked before the result is computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// A regular file, or none yet. It is replaced whole; where the path is a link, the file it leads to is.
+    /// A regular file, which may not exist yet. It is replaced atomically; links that lead to it stay.
     File(PathBuf),
-    /// A pipe or a device, which stays what it is: the result is written into it.
+    /// A pipe or a device, into which the result is written.
     Stream(PathBuf),
 }
 
 impl Destination {
-    /// Where `path` leads, if it can be written.
+    /// The destination at `path`; an error if it cannot be written.
     pub fn new(path: &Path) -> Result<Self, FileError> {
         let refused = |source| FileError::Write { path: path.to_owned(), source };
         let file = match fs::metadata(path) {
@@ -100,7 +101,7 @@ impl Destination {
         Ok(Self::File(file))
     }
 
-    /// Whether it is the file at `path`, by whatever name.
+    /// Whether it is the same file as `path`, also if their names differ.
     pub fn is(&self, path: &Path) -> bool {
         let Self::File(file) = self else { return false };
         let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
@@ -120,7 +121,7 @@ impl Destination {
     }
 }
 
-/// The file that is not there yet, to which `path` leads link after link.
+/// The file to which the symbolic links at `path` lead; it may not exist yet.
 fn target(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -134,10 +135,10 @@ fn target(path: &Path) -> io::Result<PathBuf> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other(format!("it leads through more than {LINKS_MAX} links")))
+    Err(io::Error::other(format!("more than {LINKS_MAX} symbolic links")))
 }
 
-/// Fails as writing a draft of `path` would.
+/// Returns the error that writing `path` would return.
 fn try_draft(path: &Path) -> io::Result<()> {
     let draft = draft(path);
     File::create(&draft)?;
@@ -150,18 +151,18 @@ fn draft(path: &Path) -> PathBuf {
     draft.into()
 }
 
-/// Writes into a file that must stay the same file: a termination log is mounted into its container.
+/// Writes into an existing file without replacing it, because a termination log is mounted into its container.
 pub fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     fs::write(path, bytes).map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
-/// A file that this process has locked until this is dropped.
+/// A lock on a file, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// Locks the file at `path` against other processes until the returned lock is dropped; `None` where another has locked it.
+/// Locks the file at `path` against other processes; `None` if another process has locked it.
 pub fn lock(path: &Path) -> Result<Option<Lock>, FileError> {
     let open = || OpenOptions::new().write(true).create(true).truncate(false).open(path);
     let locked = open().and_then(|file| match file.try_lock() {
@@ -172,7 +173,7 @@ pub fn lock(path: &Path) -> Result<Option<Lock>, FileError> {
     locked.map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
-/// Makes a folder, and those above it, where they are not there yet.
+/// Creates a folder and its parents if they do not exist.
 pub fn make_folder(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_leaves_no_draft() {
+    fn a_replaced_file_leaves_no_draft() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for text in ["a longer first text", "second"] {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_of_a_file_that_is_replaced_is_kept() {
+    fn the_mode_of_a_replaced_file_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for mode in [0o600, 0o640, 0o666] {
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_file_is_not_locked_again_until_it_is_closed() {
+    fn a_locked_file_cannot_be_locked_again_until_it_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let first = lock(&path).unwrap();
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_written_into_and_stays_one() {
+    fn a_device_is_not_replaced() {
         use std::os::unix::fs::FileTypeExt as _;
         let destination = Destination::new(Path::new("/dev/null")).unwrap();
         assert_eq!(destination, Destination::Stream("/dev/null".into()));
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unwritable_place_is_reported_before_the_work_begins() {
+    fn an_unwritable_destination_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
         for (name, why) in [

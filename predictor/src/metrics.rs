@@ -1,5 +1,6 @@
-//! The predictor's metrics: the only module that names them. Labels are the model, its classes, and words of closed lists,
-//! never text that a client chooses.
+//! The predictor's metrics. Only this module names them.
+//!
+//! Invariant: label values are the model, its classes and words of closed lists, never text that a client chooses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,33 +22,33 @@ use crate::baseline::reference::Reference;
 use crate::engine::head::Answer;
 use crate::error::ENDINGS;
 
-/// The labels of one model, in this order: its name, its namespace, its version.
+/// The labels of one model: name, namespace and version.
 pub type ModelLabels<'a> = [&'a str; 3];
 
 const MODEL: [&str; 3] = ["model", "model_namespace", "version"];
-/// Classes from here on share one series.
+/// Number of classes with a series each; further classes share one series.
 const CLASSES_MAX: usize = 50;
 const ROWS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16_384.0];
 
-/// The predictor's metrics, shared by every model of a process.
+/// The predictor's metrics, which all models of a process share.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests for a prediction, and requests that no route takes, by how they ended.
+    /// Requests for predictions and requests to unknown routes, by status and code.
     requests: IntCounterVec,
-    /// The model's own work for one request.
+    /// Time of inference for one request.
     prediction_seconds: SecondsVec,
-    /// Rows answered, by the class they were given.
+    /// Predicted rows, by class.
     predictions: IntCounterVec,
-    /// Rows in one request.
+    /// Rows per request.
     batch_rows: HistogramVec,
-    /// Quality on the rows held out when the model was prepared.
+    /// Accuracy on the hold-out rows.
     accuracy: GaugeVec,
-    /// The artifact's size.
+    /// Size of the artifact.
     bytes: IntGaugeVec,
-    /// From the first byte of the artifact read to a model that can answer.
+    /// Time from reading the artifact to a model that can predict.
     load_seconds: GaugeVec,
-    /// How far live rows are from those of training.
+    /// Drift of live rows from training rows.
     drifts: Drifts,
 }
 
@@ -57,25 +58,21 @@ impl Metrics {
         let with = |more: &[&'static str]| [&MODEL[..], more].concat();
         let requests = opts(
             "canopy_predictor_requests_total",
-            "Requests for a prediction and requests that no route takes, by HTTP status and reason.",
+            "Requests for predictions and requests to unknown routes, by HTTP status and reason.",
         );
-        let prediction_seconds = (
-            "canopy_predictor_prediction_duration_seconds",
-            "Seconds the model itself worked for one request.",
-        );
+        let prediction_seconds =
+            ("canopy_predictor_prediction_duration_seconds", "Seconds of inference for one request.");
         let predictions = opts(
             "canopy_predictor_predictions_total",
-            "Rows answered, by predicted class; classes beyond the first 50 are 'other'.",
+            "Predicted rows, by class; classes beyond the first 50 are 'other'.",
         );
-        let batch_rows = HistogramOpts::new("canopy_predictor_batch_rows", "Rows in one request.");
-        let accuracy = opts(
-            "canopy_model_accuracy_ratio",
-            "Share of the rows held out from training that the model classified as they are.",
-        );
-        let bytes = opts("canopy_model_bytes", "Size of the model's artifact.");
+        let batch_rows = HistogramOpts::new("canopy_predictor_batch_rows", "Rows per request.");
+        let accuracy =
+            opts("canopy_model_accuracy_ratio", "Accuracy on the hold-out rows, as a ratio from 0 to 1.");
+        let bytes = opts("canopy_model_bytes", "Size of the model's artifact in bytes.");
         let load_seconds = opts(
             "canopy_model_load_duration_seconds",
-            "Seconds from reading the artifact to a model that can answer.",
+            "Seconds from reading the artifact to a model that can predict.",
         );
         Ok(Self {
             registry: registry.clone(),
@@ -90,7 +87,7 @@ impl Metrics {
         })
     }
 
-    /// Where these metrics are registered.
+    /// The registry of these metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -103,7 +100,7 @@ impl Metrics {
         }))
     }
 
-    /// A model was loaded: its figures, and what counts its predictions, looked up once.
+    /// Sets the metrics of a loaded model; returns those of its predictions, looked up once.
     pub fn loaded(&self, model: ModelLabels<'_>, loaded: &Loaded<'_>) -> PredictionMetrics {
         let Loaded { features, classes, reference, accuracy, bytes, took } = *loaded;
         self.accuracy.with_label_values(&model).set(accuracy);
@@ -125,29 +122,29 @@ impl Metrics {
     }
 }
 
-/// What is measured of a model when it has been loaded.
+/// Measurements of a loaded model.
 #[derive(Clone, Copy, Debug)]
 pub struct Loaded<'a> {
     /// Its features, in order.
     pub features: &'a [Feature],
     /// Its classes, in the order of their indices.
     pub classes: &'a [Class],
-    /// What rows were like when it was prepared.
+    /// The distribution of its training rows.
     pub reference: &'a Reference,
-    /// Its accuracy on the rows held out.
+    /// Its accuracy on the hold-out rows.
     pub accuracy: f64,
     /// The size of its artifact.
     pub bytes: usize,
-    /// How long it took.
+    /// The time of loading.
     pub took: Duration,
 }
 
-/// Counts how the requests for one model end.
+/// Counts the requests for one model by result.
 #[derive(Clone, Debug)]
 pub struct RequestMetrics([IntCounter; ENDINGS.len()]);
 
 impl RequestMetrics {
-    /// A request has ended.
+    /// Counts a request that has ended.
     pub fn finished(&self, ending: (u16, Code)) {
         if let Some(index) = ENDINGS.iter().position(|known| *known == ending) {
             self.0[index].inc();
@@ -165,7 +162,7 @@ pub struct PredictionMetrics {
 }
 
 impl PredictionMetrics {
-    /// A request's rows were given these answers, by work that began then, in this trace.
+    /// Counts the predictions of one request, whose inference began at `began`.
     pub fn predicted(&self, rows: &Rows, answers: &[Answer], began: Instant, trace: &TraceContext) {
         let now = Instant::now();
         self.seconds.observe(now.saturating_duration_since(began), trace);
@@ -199,11 +196,11 @@ impl Drifts {
     fn new(with: &dyn Fn(&[&'static str]) -> Vec<&'static str>) -> Result<Self, Error> {
         let features = opts(
             "canopy_predictor_feature_psi",
-            "Population stability index of a feature in live rows against those of training; the first 50 features.",
+            "Population stability index of a feature, live rows against training rows; the first 50 features.",
         );
         let classes = opts(
             "canopy_predictor_class_psi",
-            "Population stability index of predicted classes in live rows against rows held out from training.",
+            "Population stability index of predicted classes, live rows against hold-out rows.",
         );
         Ok(Self {
             models: Arc::default(),
@@ -229,7 +226,7 @@ impl Collector for Drifts {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let now = Instant::now();
-        // Held until the end: concurrent scrapes share these gauges.
+        // Locked until the end, because concurrent scrapes share these gauges.
         let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         self.features.reset();
         self.classes.reset();
@@ -267,7 +264,7 @@ mod tests {
     const DEMO: ModelLabels<'_> = ["demo", "default", "1.0"];
 
     #[test]
-    fn every_ending_of_a_request_has_a_series_from_the_start() {
+    fn every_result_of_a_request_has_a_series_from_the_start() {
         let registry = Registry::new();
         let requests = Metrics::register(&registry).unwrap().requests(DEMO);
         let line = |code, reason, value| {
@@ -282,7 +279,7 @@ mod tests {
         }
     }
 
-    /// The counters of a model with this number of classes, whose features were 1 to 200 in as many rows.
+    /// The metrics of a model with this number of classes, whose 200 training rows had the values 1 to 200.
     fn of_classes(registry: &Registry, classes: usize, features: &[&str]) -> PredictionMetrics {
         let row = |row: usize| format!("{}{}\n", format!("{row},").repeat(features.len()), row % 2);
         let rows: String = (1..=200).map(row).collect();

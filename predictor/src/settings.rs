@@ -9,7 +9,7 @@ use canopy_contract::duration;
 use canopy_contract::names::{
     PREDICTOR_ADMIN_PORT, PREDICTOR_PORT, SOURCE_ALLOWED_NETWORKS, SOURCE_DENIED_NETWORKS,
 };
-use canopy_contract::serving::{Data, ServingConfig, Source};
+use canopy_contract::serving::ServingConfig;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
@@ -20,7 +20,7 @@ use crate::serving::app::Limits;
 use crate::sources::networks::{Networks, Sources};
 use crate::training::prepare::DATA_MAX_BYTES;
 
-/// Makes a model from data, and serves it.
+/// Prepares a model and serves it.
 #[derive(Debug, Parser)]
 #[command(
     name = "canopy-predictor",
@@ -31,143 +31,154 @@ use crate::training::prepare::DATA_MAX_BYTES;
   curl -d '{\"features\":[1,2,-0.5,0.3]}' localhost:8001/predict"
 )]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What a predictor does.
+/// The commands of a predictor.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model, measure it on rows held out, and write it down if it is good enough
+    /// Train or import a model, evaluate it, check its quality gate, and write it to the folder
     #[command(after_help = "Example:
   canopy-predictor prepare --config demo.json --dir /tmp/demo
 
-A model that is refused (bad data, missed gate) is written down too, and ends with success: trying again would not
-help. A fault that may pass ends with an error.")]
+If the model is refused (invalid data, missed gate), the reason is written to the folder and the exit code is 0,
+because another attempt would not help. After a failure that may be temporary, the exit code is not 0.")]
     Prepare(PrepareArguments),
-    /// Serve a model that was prepared, once it has reproduced its golden answer
+    /// Serve a prepared model, after it has reproduced its recorded prediction
     #[command(after_help = "Example:
   canopy-predictor serve --config demo.json --dir /tmp/demo --listen 127.0.0.1:8001
 
-OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, RUST_LOG and CANOPY_LOG_FORMAT are read too.
+OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, RUST_LOG and CANOPY_LOG_FORMAT are also read.
 With --log-control: curl -X PUT localhost:9001/log -d warn,canopy_predictor=debug changes the log filter.")]
     Serve(ServeArguments),
 }
 
-/// Which model, and where it is kept.
+/// The model and its folder.
 #[derive(Clone, Debug, Args)]
 pub struct ModelArguments {
-    /// The serving config: the model and its training, as JSON
+    /// Serving config: the model and its training or file, as JSON
     #[arg(long, env = "CANOPY_CONFIG", value_name = "FILE")]
     config: PathBuf,
-    /// The expected SHA-256 of the serving config, in hexadecimal; any other file is refused
+    /// Expected SHA-256 of the serving config, in hexadecimal; a file with another one is refused
     #[arg(long, env = "CANOPY_CONFIG_SHA256", value_name = "DIGEST")]
     config_sha256: Option<String>,
-    /// The folder that prepare writes and serve reads
+    /// Folder that prepare writes and serve reads
     #[arg(long, env = "CANOPY_MODEL_DIR", value_name = "FOLDER")]
     pub dir: PathBuf,
-    /// The version to report, in place of the one in the config
+    /// Version to report instead of the one in the config
     #[arg(long, env = "CANOPY_MODEL_VERSION", value_name = "VERSION")]
     model_version: Option<String>,
 }
 
-/// How to prepare.
+/// Options of `prepare`.
 #[derive(Clone, Debug, Args)]
 pub struct PrepareArguments {
-    /// Which model.
+    /// The model.
     #[command(flatten)]
     pub model: ModelArguments,
-    /// The trainer
+    /// Library that trains
     #[arg(long, env = "CANOPY_TRAINER", value_enum, default_value_t)]
     pub trainer: Trainer,
-    /// The expected SHA-256 of the data file, in hexadecimal; any other file is refused
-    #[arg(long, env = "CANOPY_DATA_SHA256", value_name = "DIGEST")]
-    data_sha256: Option<String>,
-    /// A file to write the report to, too; at most 4 KiB of JSON
+    /// Expected SHA-256 of each local file in the config, in hexadecimal, separated by commas: of the training data, or
+    /// of the model file and the evaluation data; a file with another one is refused
+    #[arg(long, env = "CANOPY_DATA_SHA256", value_name = "DIGESTS", value_delimiter = ',')]
+    data_sha256: Option<Vec<String>>,
+    /// Additional file for the report; at most 4 KiB of JSON
     #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
-    /// The only networks that data may be downloaded from, as in 10.8.0.0/16,192.0.2.7/32 [default: all but this host,
-    /// its links, metadata services and the API server]
+    /// The only networks from which data may be downloaded, as in 10.8.0.0/16,192.0.2.7/32 [default: all but this
+    /// host, link-local addresses, metadata services and the API server]
     #[arg(long, env = SOURCE_ALLOWED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
     source_allowed_networks: Vec<IpNet>,
-    /// Networks that data may not be downloaded from
+    /// Networks from which data must not be downloaded
     #[arg(long, env = SOURCE_DENIED_NETWORKS, value_name = "NETWORKS", value_delimiter = ',')]
     source_denied_networks: Vec<IpNet>,
-    /// The address of the API server, as Kubernetes sets it in every container
+    /// Address of the API server, which Kubernetes sets in every container
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true)]
     api_server: Option<String>,
 }
 
-/// How to serve.
+/// Options of `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArguments {
-    /// Which model.
+    /// The model.
     #[command(flatten)]
     pub model: ModelArguments,
-    /// The address to serve predictions on
+    /// Address for predictions
     #[arg(long, env = "CANOPY_LISTEN", value_name = "ADDRESS", default_value_t = everywhere(PREDICTOR_PORT))]
     pub listen: SocketAddr,
-    /// The address to serve /live, /ready and /metrics on
+    /// Address for /live, /ready and /metrics
     #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDRESS", default_value_t = everywhere(PREDICTOR_ADMIN_PORT))]
     pub admin: SocketAddr,
-    /// The number of worker threads [default: one per CPU, at most 4]
+    /// Number of worker threads [default: one per CPU, at most 4]
     #[arg(long, env = "CANOPY_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
-    /// How long the port stays open after SIGTERM, so that clients can move to other pods
+    /// How long the port stays open after SIGTERM, so that clients can switch to other pods
     #[arg(long, env = "CANOPY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = u64::from(duration::PREDICTOR_DRAIN_SECONDS))]
     drain_seconds: u64,
-    /// The longest body of a request; four times the gateway's, which writes numbers in full
+    /// Maximum size of a request body; four times that of the gateway, which writes numbers with all digits
     #[arg(long, env = "CANOPY_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = FORWARDED_MAX_BYTES)]
     max_body_bytes: usize,
-    /// How long a body may take to arrive, as in 500ms or 10s
+    /// Time limit for a body to arrive, as in 500ms or 10s
     #[arg(long, env = "CANOPY_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     body_timeout: Duration,
-    /// How many bytes of bodies may be held at once, over all requests; beyond it requests get 503
+    /// Memory for the bodies of all requests; beyond it requests get 503
     /// [default: a sixteenth of the container's memory, at most 67108864]
     #[arg(long, env = "CANOPY_BODY_MEMORY_BYTES", value_name = "BYTES")]
     body_memory_bytes: Option<usize>,
-    /// How many connections may be open at once; of these one address may have three quarters
+    /// Maximum number of connections; one address may have three quarters of them
     /// [default: half of the file descriptors, at most 8192]
     #[arg(long, env = "CANOPY_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<usize>,
-    /// Lets the log filter be changed at the admin port, from the same machine or pod; not where a proxy in
-    /// front of that port makes every caller local
+    /// Allows callers on the same machine or in the same pod to change the log filter at the admin port. Do not set
+    /// it if a proxy forwards requests to that port, because all of its callers are then local
     #[arg(long, env = "CANOPY_LOG_CONTROL")]
     pub log_control: bool,
-    /// How long the port answers with the reason why an artifact is not served, before the process ends
+    /// How long the port responds with the reason why an artifact is refused, before the process ends
     #[arg(long, env = "CANOPY_REFUSAL_SECONDS", value_name = "SECONDS", default_value_t = 15)]
     refusal_seconds: u64,
-    /// A file to write the reason to why the model is not served, before the process ends
+    /// File for the reason why the model is not served, written before the process ends
     #[arg(long, env = "CANOPY_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
 }
 
-/// Why there is no serving config.
+/// Why the serving config cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is not a serving config.
+    /// The file is not a serving config.
     #[error("{} is not a serving config: {source}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the parser.
         source: serde_json::Error,
     },
-    /// The file is not the expected one.
+    /// The number of digests is not that of the local files.
     #[error(
-        "{} is not the file that this pod was made with: its SHA-256 must be {expected}, got {found}; if its ConfigMap \
-         was exchanged, delete this pod once the operator has made the ConfigMap again", path.display()
+        "CANOPY_DATA_SHA256 must have one SHA-256 for each of the {expected} local files in the config, got {found}"
+    )]
+    Digests {
+        /// The number of local files.
+        expected: usize,
+        /// The number of digests.
+        found: usize,
+    },
+    /// The file does not have the expected digest.
+    #[error(
+        "{} has changed since this pod was created: its SHA-256 must be {expected}, got {found}; if its ConfigMap was \
+         replaced, delete this pod after the operator has restored the ConfigMap", path.display()
     )]
     Exchanged {
         /// The file.
         path: PathBuf,
         /// Its digest.
         found: String,
-        /// What the digest must be.
+        /// The expected digest.
         expected: String,
     },
 }
@@ -184,39 +195,42 @@ impl ModelArguments {
 }
 
 impl PrepareArguments {
-    /// From where data may be downloaded. The spec may be another person's, so it is never from anywhere.
+    /// The networks from which data may be downloaded. They are always limited, because the author of the spec may have no
+    /// access to this machine's networks.
     pub fn sources(&self) -> Sources {
         Sources::Within(Networks {
             allowed: self.source_allowed_networks.clone(),
             denied: self.source_denied_networks.clone(),
-            // A name is looked up, and its addresses are checked then. Kubernetes sets an address.
+            // Kubernetes sets an address. If it is a name, it is ignored here and checked after its lookup.
             api_server: self.api_server.as_deref().and_then(|address| address.parse().ok()),
         })
     }
 
-    /// Checks that the data file, if there is one, is the expected one.
+    /// Checks that the local files of the config are the expected ones.
     pub fn check_data(&self, config: &ServingConfig) -> Result<(), ConfigError> {
-        let (Some(expected), Data::Csv { source: Source::Path(path), .. }) =
-            (&self.data_sha256, &config.train.data)
-        else {
-            return Ok(());
-        };
-        check_digest(path, &files::read(path, DATA_MAX_BYTES)?, Some(expected))
+        let Some(expected) = &self.data_sha256 else { return Ok(()) };
+        let paths: Vec<_> = config.local_files().collect();
+        if paths.len() != expected.len() {
+            return Err(ConfigError::Digests { expected: paths.len(), found: expected.len() });
+        }
+        paths.into_iter().zip(expected).try_for_each(|(path, expected)| {
+            check_digest(path, &files::read(path, DATA_MAX_BYTES)?, Some(expected))
+        })
     }
 }
 
 impl ServeArguments {
-    /// How long the port stays open after the order to stop.
+    /// How long the port stays open after SIGTERM.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
 
-    /// How long the port answers with the reason why an artifact is not served.
+    /// How long the port responds with the reason why an artifact is refused.
     pub fn refusal(&self) -> Duration {
         Duration::from_secs(self.refusal_seconds)
     }
 
-    /// What a request may cost.
+    /// Limits of requests and connections.
     pub fn limits(&self) -> Limits {
         Limits {
             body_bytes: self.max_body_bytes,
@@ -253,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_has_the_units_that_the_gateways_have() {
+    fn times_have_the_units_of_the_gateway() {
         let limits = |time: &str| {
             let line = ["canopy-predictor", "serve", "--config", "c", "--dir", "d", "--body-timeout", time];
             match Arguments::try_parse_from(line).map(|arguments| arguments.command) {

@@ -77,3 +77,29 @@ fn what_installs_canopy_can_be_deleted_without_the_models() {
     assert!(!manifests.contains("kind: CustomResourceDefinition"), "to delete it deletes every model");
     assert!(manifests.contains("kind: Deployment"));
 }
+
+/// The minor version of Kubernetes that a module of `deploy/kind` builds, as in `1.37`.
+fn minor(module: &str) -> String {
+    let path = format!("../../deploy/kind/{module}/go.mod");
+    let text = text(&path);
+    let version = text.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
+    let version = version.unwrap_or_else(|| panic!("{path} does not require k8s.io/kubernetes"));
+    version.rsplit_once('.').map_or(version, |(minor, _)| minor).to_owned()
+}
+
+#[test]
+fn chart_and_pages_name_the_versions_of_kubernetes_that_the_tests_run_on() {
+    let (oldest, newest) = (minor("oldest"), minor("tools"));
+    let chart: Value = serde_saphyr::from_str(&text("Chart.yaml")).unwrap();
+    assert_eq!(chart["kubeVersion"], format!(">={oldest}.0-0"));
+    for page in ["README.md", "docs/operating.md"] {
+        let text = text(Path::new("../..").join(page));
+        let claim = format!("Kubernetes {oldest} or newer");
+        let paragraph = text.split("\n\n").find(|paragraph| paragraph.contains(&claim));
+        let paragraph = paragraph.unwrap_or_else(|| panic!("{page} does not claim {claim:?}"));
+        assert!(
+            paragraph.contains(&newest),
+            "expected {newest} beside {claim:?} in {page}, got\n{paragraph}"
+        );
+    }
+}

@@ -52,8 +52,7 @@ pub struct Identity {
 impl Identity {
     /// The identity of the model that `config` describes.
     pub fn of(config: &ServingConfig) -> Self {
-        let ServingConfig { model, namespace, version, revision, train: _, features: _, classes: _ } =
-            config.clone();
+        let ServingConfig { model, namespace, version, revision, .. } = config.clone();
         Self { model, namespace, version, revision }
     }
 

@@ -105,7 +105,7 @@ pub fn fetch(download: &Download, bytes_max: u64, sources: &Sources) -> Result<V
     Err(DownloadError::Digest { uri: without_secrets(&url), expected: sha256.clone(), found })
 }
 
-/// Admits the addresses of one download and its redirects, and records whether all were allowed explicitly.
+/// Checks the addresses of one download and its redirects, and records whether all were allowed explicitly.
 #[derive(Clone)]
 struct Guard(Arc<Watch>);
 

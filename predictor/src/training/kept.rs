@@ -8,7 +8,7 @@ use std::path::Path;
 
 use canopy_contract::report::Prepared;
 use canopy_contract::rows::Rows;
-use canopy_contract::serving::{Data, ServingConfig, Source};
+use canopy_contract::serving::ServingConfig;
 use serde::Serialize;
 
 use crate::artifact::{self, Artifact};
@@ -23,18 +23,15 @@ struct Inputs<'a> {
     program: &'static str,
     trainer: Trainer,
     config: &'a ServingConfig,
-    /// The digest of a file on this machine; the config has that of one on another.
-    file: Option<String>,
+    /// The digests of the files on this machine; the config has those of files at a URL.
+    files: Vec<String>,
 }
 
 /// A digest of the inputs of a model of `config` is made from.
 pub fn made_from(config: &ServingConfig, trainer: Trainer) -> Result<String, RecordError> {
-    let file = match &config.train.data {
-        Data::Csv { source: Source::Path(path), target: _ } => Some(files::read(path, DATA_MAX_BYTES)?),
-        Data::Csv { source: Source::Download(_), target: _ } | Data::Synthetic(_) => None,
-    };
-    let file = file.map(|bytes| artifact::digest(&bytes));
-    let inputs = Inputs { program: env!("CARGO_PKG_VERSION"), trainer, config, file };
+    let digest = |path: &Path| files::read(path, DATA_MAX_BYTES).map(|bytes| artifact::digest(&bytes));
+    let files = config.local_files().map(digest).collect::<Result<_, _>>()?;
+    let inputs = Inputs { program: env!("CARGO_PKG_VERSION"), trainer, config, files };
     Ok(artifact::digest(&serde_json::to_vec(&inputs)?))
 }
 

@@ -96,13 +96,16 @@ pub fn prepare_from(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Preparation, PrepareError> {
     let started = Instant::now();
-    let Train { data, algorithm, standardize: _, test_percent, gate } = &config.train;
+    let Some(training) = &config.train else {
+        return Err(invalid("this version of the predictor reads no model files"));
+    };
+    let Train { data, algorithm, standardize: _, test_percent, gate } = training;
     let samples = read(data, sources, &config.classes)?;
     let arrangement = Arrangement::new(&config.features, &config.classes, &samples).map_err(Refused::from)?;
     let TrainTest { train, test } =
         samples.split(u32::from(*test_percent), algorithm.seed()).map_err(Refused::from)?;
 
-    let fitted = training::train(trainer, &config.train, &train, progress).map_err(Refused::from)?;
+    let fitted = training::train(trainer, training, &train, progress).map_err(Refused::from)?;
     let (scaler, merged) =
         (arrangement.scaler(&fitted.scaler).map_err(Refused::from)?, fitted.merged.clone());
     let payload = fitted.reordered(arrangement.columns(), arrangement.labels())?;
@@ -170,7 +173,9 @@ fn read(data: &Data, sources: &Sources, classes: &[String]) -> Result<Samples, P
 }
 
 fn judge(gate: Option<&QualityGate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
-    let Some(QualityGate { metric: Metric::Accuracy, min }) = gate else { return Ok(()) };
+    let Some(QualityGate { metric: Metric::Accuracy, min: Some(min), max: None }) = gate else {
+        return Ok(());
+    };
     if quality.value >= *min {
         return Ok(());
     }

@@ -269,7 +269,7 @@ fn signs_of_a_model_that_is_worse_than_its_quality_are_reported() {
     let gate = json!({"train": {"gate": {"metric": "Accuracy", "min": 0.9}}});
     let config = of_csv(folder.path(), &csv, &json!({}));
     let mut gated = config.clone();
-    gated.train.gate = serde_json::from_value(gate["train"]["gate"].clone()).unwrap();
+    gated.train.as_mut().unwrap().gate = serde_json::from_value(gate["train"]["gate"].clone()).unwrap();
     let preparation = prepared(&gated);
     let told: Vec<_> =
         preparation.report.warnings.iter().map(|w| (w.kind, w.name.as_str(), w.count)).collect();
@@ -293,7 +293,8 @@ fn signs_of_a_model_that_is_worse_than_its_quality_are_reported() {
         prepared(&of_csv(folder.path(), &csv, &json!({}))).report.quality.value
     );
     let mut gated = of_csv(folder.path(), &csv, &json!({}));
-    gated.train.gate = serde_json::from_value(json!({"metric": "Accuracy", "min": 1.0})).unwrap();
+    gated.train.as_mut().unwrap().gate =
+        serde_json::from_value(json!({"metric": "Accuracy", "min": 1.0})).unwrap();
     check_refused(&gated, "gate_missed", &message);
     let listed: Vec<String> = (0..100).map(|class| class.to_string()).collect();
     let warnings = prepared(&of_csv(folder.path(), &csv, &json!({ "classes": listed }))).report.warnings;

@@ -35,17 +35,19 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// Makes it: a small model with `more` in its spec, and gateways with `settings`.
     async fn new(namespace: &'a Namespace, more: &Value, settings: &[(&str, &str)]) -> Result<Self> {
-        Self::before(namespace, more, TestGateways::start(namespace, settings, None)?).await
+        Self::with(namespace, more, TestGateways::start(namespace, settings, None)?).await
     }
 
     /// The same, with both gateways on one node.
     async fn on(namespace: &'a Namespace, more: &Value, node: &str) -> Result<Self> {
-        Self::before(namespace, more, TestGateways::start(namespace, &[], Some(node))?).await
+        Self::with(namespace, more, TestGateways::start(namespace, &[], Some(node))?).await
     }
 
-    async fn before(namespace: &'a Namespace, more: &Value, gateways: TestGateways<'a>) -> Result<Self> {
+    /// The model starts while the gateways do.
+    async fn with(namespace: &'a Namespace, more: &Value, gateways: TestGateways<'a>) -> Result<Self> {
         namespace.apply(&small("tiny", more))?;
         let model = Model { namespace, name: "tiny" };
+        gateways.rolled_out()?;
         model.ready()?;
         gateways.wait_until_known("tiny", ROWS[0].0).await?;
         Ok(Self { model, gateways })

@@ -1,4 +1,4 @@
-//! Data from other machines: addresses that a spec cannot reach, and models whose file changes or is lost.
+//! Downloaded data: addresses that a spec cannot reach, and models whose file changes or is lost.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
@@ -8,26 +8,27 @@ use canopy_tests::wait::until;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::canopy::{exclusive, install, install_with, rolled_out, shared};
+use crate::canopy::shared;
 use crate::failures::{ROWS, csv_model, still_serves};
 use crate::files;
 use crate::model::{Model, TIMEOUT, revision};
 
 const REFUSED: &str = "data must not come from this address";
-const NO_DETAILS: &str = "no file could be read there";
+pub(crate) const NO_DETAILS: &str = "no file could be read there";
 
-fn digest(text: &str) -> String {
+/// The SHA-256 of a text, in hexadecimal.
+pub(crate) fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 #[tokio::test]
-async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
+async fn downloads_from_protected_addresses_are_refused() -> Result<()> {
     const FILES: &str = "e2e-files-refused";
     let _lock = shared().await?;
     let host = "redirect http://127.0.0.1:10248/healthz";
     let api_server = "redirect https://kubernetes.default.svc/version";
     let base = files::serve(FILES, &[("host", host), ("api", api_server)])?;
-    // A name of the tenant's own that resolves to the API server.
+    // A Service of the tenant that resolves to the API server.
     let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias"},
         "spec": {"type": "ExternalName", "externalName": "kubernetes.default.svc.cluster.local"}});
     apply(FILES, &alias.to_string())?;
@@ -60,39 +61,6 @@ async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_networks_of_the_chart_decide_where_data_come_from() -> Result<()> {
-    const FILES: &str = "e2e-files-networks";
-    let _lock = exclusive().await?;
-    let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
-    let test = in_namespace("e2e-networks", async |namespace| {
-        let model = |name: &str, file: &str| {
-            csv_model(name, &json!({"uri": format!("{base}/{file}"), "sha256": digest(ROWS)}))
-        };
-        install_with(&["operator.sources.deniedNetworks={0.0.0.0/0,::/0}".to_owned()])?;
-        namespace.apply(&model("denied", "rows.csv"))?;
-        let denied = Model { namespace, name: "denied" };
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await?;
-
-        // Addresses of pods and Services of clusters by kind.
-        install_with(&["operator.sources.allowedNetworks={10.0.0.0/8}".to_owned()])?;
-        namespace.apply(&model("absent", "absent.csv"))?;
-        let absent = Model { namespace, name: "absent" };
-        absent.condition_with("Ready", "False", "DataUnavailable", &["404 Not Found"]).await?;
-        namespace.apply(&model("allowed", "rows.csv"))?;
-        Model { namespace, name: "allowed" }.ready()?;
-
-        // A revision keeps the networks that it was made with.
-        denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await.map(drop)
-    });
-    with_cleanup(test, async || {
-        install()?;
-        rolled_out()?;
-        files::stop(FILES)
-    })
-    .await
-}
-
-#[tokio::test]
 async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
     const FILES: &str = "e2e-files-swapped";
     let _lock = shared().await?;
@@ -115,14 +83,14 @@ async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
         files::serve(FILES, &[("rows.csv", ROWS)])?;
         tiny.has_pods(&serving, 2).await?;
         let model = tiny.ready()?;
-        ensure!(revision(&model)? == serving, "it recovered as another revision: {model}");
+        ensure!(revision(&model)? == serving, "expected revision {serving}, got {model}");
         Ok(())
     });
     with_cleanup(test, async || files::stop(FILES)).await
 }
 
-/// Ends the sandbox of the pod with a uid, as a restart of its node does: its containers start again, `prepare` first,
-/// with the volumes that it had.
+/// Ends the sandbox of the pod with a uid, as a restart of its node does: its containers start again with the same volumes,
+/// `prepare` first.
 const RESTART: &str = r#"crictl stopp "$(crictl pods --quiet --label "io.kubernetes.pod.uid=$1")""#;
 
 #[tokio::test]
@@ -142,7 +110,11 @@ async fn a_pod_that_starts_again_needs_no_file_server() -> Result<()> {
         until(&format!("{name} to be ready again"), TIMEOUT, async || {
             let now = tiny.pods(&serving)?;
             let now = now.get(&name).context("the pod is gone")?;
-            ensure!(now.uid == before.uid && now.restarts > before.restarts && now.is_ready, "it is {now:?}");
+            ensure!(
+                now.uid == before.uid && now.restarts > before.restarts && now.is_ready,
+                "expected a restarted and ready pod {}, got {now:?}",
+                before.uid
+            );
             Ok(())
         })
         .await?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
 use canopy_tests::kubernetes::{helm, kubectl};
-use canopy_tests::namespace::in_namespace;
+use canopy_tests::namespace::{Namespace, in_namespace};
 use serde_json::json;
 
 use crate::canopy::{SYSTEM, exclusive, gateways, install, rolled_out};
@@ -37,27 +37,29 @@ async fn two_files_install_canopy_its_gateways_serve_their_own_namespaces_only_a
 
 async fn used() -> Result<()> {
     rolled_out()?;
-    in_namespace("e2e-file", async |namespace| {
-        namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
-        let tiny = Model { namespace, name: "tiny" };
+    let default = Namespace { name: "default".to_owned() };
+    let test = in_namespace("e2e-file", async |namespace| {
+        let manifest = small("tiny", &json!({"replicas": 1}));
+        let (served, tiny) = (Model { namespace: &default, name: "tiny" }, Model { namespace, name: "tiny" });
+        default.apply(&manifest)?;
+        namespace.apply(&manifest)?;
+        served.ready()?;
         tiny.ready()?;
         for gateway in gateways().await? {
-            // Nobody listed this namespace for the gateways: it is as if it were not there.
+            served.predict_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
+            // Without a list, gateways serve their own namespace and that of the default model.
             let reply = gateway.predict(&tiny.full_name(), &[1.0; 4]).await?;
             ensure!(
                 reply.status == 404,
-                "a namespace that is not served answered {}: {}",
+                "expected 404 for a namespace that is not served, got {}: {}",
                 reply.status,
                 reply.text
             );
         }
-        let domain = "CANOPY_NAMESPACES=canopy-system,default,e2e-file";
-        kubectl(&["set", "env", "deployment/canopy-gateway", "--namespace", SYSTEM, domain])?;
-        rolled_out()?;
-        for gateway in gateways().await? {
-            tiny.predict_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
-        }
-        namespace.kubectl(&["delete", "predictormodel", "tiny"]).map(drop)
+        Ok(())
+    });
+    with_cleanup(test, async || {
+        default.kubectl(&["delete", "predictormodel", "tiny", "--ignore-not-found"]).map(drop)
     })
     .await
 }

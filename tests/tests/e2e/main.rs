@@ -27,6 +27,7 @@ mod operator_cost;
 mod large_data;
 mod monitoring;
 mod network_policies;
+mod operator_settings;
 mod chart_values;
 mod rbac;
 mod availability;

@@ -7,33 +7,35 @@ use canopy_tests::namespace::in_namespace;
 use canopy_tests::wait::until;
 use serde_json::json;
 
-use crate::canopy::{SYSTEM, exclusive, leader};
+use crate::canopy::{SYSTEM, leader, shared};
 use crate::model::{Model, TIMEOUT, small};
 
 const OTHER: &str = "e2e-other";
+/// The name and the namespace of the release that Helm refuses.
+const RELEASE: &str = "e2e-release";
 const LEASES: &str = "kube-system";
 
 #[tokio::test]
 async fn a_second_release_is_refused_by_helm() -> Result<()> {
-    let _lock = exclusive().await?;
+    let _lock = shared().await?;
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
     let installed =
-        helm(&["install", OTHER, chart, "--namespace", OTHER, "--create-namespace", "--skip-crds"]);
+        helm(&["install", RELEASE, chart, "--namespace", RELEASE, "--create-namespace", "--skip-crds"]);
     let refused = match installed {
         Ok(_) => {
-            helm(&["uninstall", OTHER, "--namespace", OTHER])?;
+            helm(&["uninstall", RELEASE, "--namespace", RELEASE])?;
             String::new()
         }
         Err(error) => format!("{error:#}"),
     };
-    kubectl(&["delete", "namespace", OTHER, "--ignore-not-found", "--wait=false"])?;
+    kubectl(&["delete", "namespace", RELEASE, "--ignore-not-found", "--wait=false"])?;
     ensure!(refused.contains("canopy-operator-lease"), "a second release was installed: {refused}");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Result<()> {
-    let _lock = exclusive().await?;
+async fn the_operator_of_a_second_installation_stays_inactive_and_logs_why() -> Result<()> {
+    let _lock = shared().await?;
     let test = in_namespace(OTHER, async |namespace| {
         let first = until("a leader", TIMEOUT, async || leader()).await?;
         install_operator()?;
@@ -49,7 +51,7 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
         let ready = ["get", "pod", &pod, "--output", "jsonpath={.status.containerStatuses[0].ready}"];
         ensure!(namespace.kubectl(&ready)? == "false", "{pod} is ready");
 
-        // Only the first reports on a model.
+        // Only the first operator publishes Events of a model.
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
         tiny.ready()?;
@@ -66,7 +68,7 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
     .await
 }
 
-/// An operator like the one that is installed, by hand and so past Helm, in the namespace of the test.
+/// Installs an operator like the existing one without Helm, in the namespace of the test.
 fn install_operator() -> Result<()> {
     let installed =
         kubectl_json(&["get", "deployment", "canopy-operator", "--namespace", SYSTEM])?["spec"].clone();

@@ -27,8 +27,13 @@ const SOAK: &[&str] = &["availability::soak", "availability::operators"];
 const SCALE: &[&str] = &["operator_cost::"];
 /// Beside the main tests.
 const DIST: &[&str] = &["monitoring::", "install_from_files::"];
-const OLD_KUBERNETES: &[&str] =
-    &["monitoring::", "install_from_files::", "network_policies::", "availability::restarts"];
+const OLD_KUBERNETES: &[&str] = &[
+    "monitoring::",
+    "install_from_files::",
+    "network_policies::",
+    "operator_settings::",
+    "availability::restarts",
+];
 
 /// A part of the long checks.
 pub(super) struct Slice {

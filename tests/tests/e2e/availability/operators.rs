@@ -4,22 +4,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
+use canopy_tests::forward::Forward;
+use canopy_tests::http::Reply;
 use canopy_tests::kubernetes::kubectl;
 use canopy_tests::namespace::in_namespace;
 use canopy_tests::slice::Slice;
 use canopy_tests::wait::{pass, until};
 use serde_json::json;
 
-use super::Scene;
 use super::changes::{grow, replaced};
+use super::{ROWS, Scene};
 use crate::audit::{Mark, leads};
 use crate::canopy::{
-    SYSTEM, exclusive, leader, measurements, pods, rolled_out, scale_operators, without_operators,
+    GATEWAY_PORT, SYSTEM, exclusive, leader, measurements, pods, rolled_out, scale_operators,
+    without_operators,
 };
 use crate::model::{TIMEOUT, revision};
 use crate::signals::signal_pods;
 
-/// At how many moments an operator is killed, unless the slice `soak` runs.
+/// The number of moments at which an operator is killed, and that in the slice `soak`.
 const MOMENTS: u32 = 3;
 const MOMENTS_FULL: u32 = 10;
 /// The usual length of a change.
@@ -39,19 +42,27 @@ fn restart() -> Result<()> {
     Ok(())
 }
 
+/// The leader, once all operators run and it is the only one whose metrics report that it leads.
+async fn only_leader() -> Result<String> {
+    until("one leader", TIMEOUT, async || {
+        let leads = leader()?;
+        for pod in pods("operator")? {
+            let found = measurements(&pod).await?.count("canopy_operator_leader", &[])?;
+            let expected = u64::from(pod == leads);
+            ensure!(
+                found == expected,
+                "{leads} holds the Lease: expected canopy_operator_leader = {expected} of {pod}, got {found}"
+            );
+        }
+        Ok(leads)
+    })
+    .await
+}
+
 /// Kills the leader; returns when another operator leads.
-async fn kill_leader() -> Result<()> {
-    let first = until("a leader", TAKE_OVER, async || leader()).await?;
-    for pod in pods("operator")? {
-        let leads = measurements(&pod).await?.count("canopy_operator_leader", &[])?;
-        let expected = u64::from(pod == first);
-        ensure!(
-            leads == expected,
-            "{first} holds the Lease: expected canopy_operator_leader = {expected} of {pod}, got {leads}"
-        );
-    }
+async fn kill(first: &str) -> Result<()> {
     let killed = Instant::now();
-    kubectl(&["delete", "pod", &first, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
+    kubectl(&["delete", "pod", first, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
     let second = until("another leader", TAKE_OVER, async || {
         let leader = leader()?;
         ensure!(leader != first, "{first} still holds the Lease");
@@ -62,7 +73,7 @@ async fn kill_leader() -> Result<()> {
     Ok(())
 }
 
-/// Kills a predictor and replaces the gateways while there is no operator.
+/// Kills a predictor and starts another gateway while there is no operator.
 async fn faults_without_operators(scene: &Scene<'_>) -> Result<()> {
     let serving = revision(&scene.model.read()?)?;
     let before = scene.model.pods(&serving)?;
@@ -75,7 +86,11 @@ async fn faults_without_operators(scene: &Scene<'_>) -> Result<()> {
         Ok(())
     })
     .await?;
-    scene.gateways.restart()
+    let gateways = &scene.gateways;
+    gateways.start_pod("newcomer", &json!({"only": "newcomer"}), |_| ())?;
+    let newcomer = Forward::open(&gateways.namespace.name, "newcomer", GATEWAY_PORT).await?;
+    let is_right = |reply: &Reply| reply.status == 200;
+    scene.model.predict_until(&newcomer, ROWS[0].0, "a prediction", is_right).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,15 +103,14 @@ async fn operators_that_are_replaced_killed_or_gone_fail_no_request_and_no_two_a
         let mark = Mark::now()?;
         let mut load = scene.load().await?;
         load.during("operators restarted", async { restart() }).await?;
-        load.during("leader killed", kill_leader()).await?;
         for number in 0..moments {
             let moment = CHANGE.mul_f64(chance.f64());
             let killed = async {
                 let old = revision(&scene.model.read()?)?;
-                let leads = until("a leader", TIMEOUT, async || leader()).await?;
+                let leads = only_leader().await?;
                 grow(&scene.model, 11 + number)?;
                 pass(moment).await;
-                kubectl(&["delete", "pod", &leads, "--namespace", SYSTEM, "--grace-period", "0", "--force"])?;
+                kill(&leads).await?;
                 replaced(&scene.model, &old).await.map(drop)
             };
             load.during(&format!("killed {moment:.2?} into a change"), killed).await?;
@@ -117,7 +131,7 @@ async fn operators_that_are_replaced_killed_or_gone_fail_no_request_and_no_two_a
         let gone = async {
             without_operators().await?;
             load.during(
-                "no operator: a predictor killed, gateways replaced",
+                "no operator: a predictor killed, a gateway started",
                 faults_without_operators(&scene),
             )
             .await?;
