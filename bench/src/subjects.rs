@@ -192,7 +192,8 @@ pub(crate) fn call(subject: Subject, address: SocketAddr) -> Call {
 
 /// The model `demo`, trained on given data: the same parameters as in `peers/prepare_model.py`.
 fn demo(data: Data) -> Result<ServingConfig> {
-    let feature = |column| Feature { name: format!("x{column}"), min: Some(-10.0), max: Some(10.0) };
+    let feature =
+        |column| Feature { min: Some(-10.0), max: Some(10.0), ..Feature::named(format!("x{column}")) };
     Ok(ServingConfig {
         model: "demo".parse()?,
         namespace: DEFAULT_NAMESPACE.to_owned(),

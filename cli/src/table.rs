@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<Vec<f64>>, String> {
-        let age = Feature { name: "age".into(), min: Some(0.0), max: Some(150.0) };
+        let age = Feature { min: Some(0.0), max: Some(150.0), ..Feature::named("age") };
         let found = rows(text.as_bytes(), &[age, Feature::named("income, net")]);
         found.map(|rows| rows.iter().map(<[f64]>::to_vec).collect()).map_err(|error| format!("{error:#}"))
     }
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn control_characters_of_names_are_escaped() {
-        let bounded = Feature { name: "a\u{1b}[1m".into(), min: Some(0.0), max: None };
+        let bounded = Feature { min: Some(0.0), ..Feature::named("a\u{1b}[1m") };
         let error = rows("a\u{1b}[1m\n-1\n".as_bytes(), &[bounded]).unwrap_err();
         assert_eq!(format!("{error:#}"), "row 1 (line 2): a\\u{1b}[1m must be at least 0, but is -1");
     }

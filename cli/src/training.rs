@@ -30,15 +30,15 @@ pub(crate) fn plan(
 
 /// Writes the data of `plan` to its folder or downloads them, and trains. It blocks, and uses every CPU.
 pub(crate) fn train(plan: &ResolvedModel, trainer: Trainer) -> Result<Preparation> {
-    if let Some(file) = &plan.file {
-        files::replace(&file.path, file.text.as_bytes())?;
+    for file in &plan.files {
+        files::replace(&file.path, &file.bytes)?;
     }
     let name = called(plan.config.model.as_str(), &plan.config.namespace);
     let source = plan.config.train.as_ref().and_then(|train| train.data.source());
     if let Some(Source::Download(remote)) = source {
         say(&format!("downloading the data of {name} from {}", download::shown(&remote.uri)));
     }
-    let progress = Progress::new(format!("training {name}"), "trees");
+    let progress = Progress::new(format!("training {name}"), "steps");
     let prepared = prepare(&plan.config, trainer, &|done, of| progress.show(done, of));
     // The moving line ends before other lines are written.
     drop(progress);

@@ -18,7 +18,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use crate::revision::snapshot::{DataFile, Snapshot};
 use crate::rollout::revisions::Rollout;
 use crate::settings::callers::Callers;
-use crate::spec::DesiredState;
+use crate::spec::{DesiredState, SourceFile};
 use crate::state::ObservedState;
 use meta::OwnerInfo;
 
@@ -48,7 +48,7 @@ pub struct RevisionChildren {
     pub is_new: bool,
     /// `ControllerRevision` with its snapshot.
     pub controller_revision: ControllerRevision,
-    /// `ConfigMap` with its data.
+    /// `ConfigMap` with copies of its files.
     pub data: Option<DataCopy>,
     /// `ConfigMap` with its serving config.
     pub config: ConfigMap,
@@ -56,14 +56,14 @@ pub struct RevisionChildren {
     pub deployment: Deployment,
 }
 
-/// The `ConfigMap` with the data of a revision.
+/// The `ConfigMap` with copies of the files of a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataCopy {
     /// Name of the `ConfigMap`.
     pub name: String,
-    /// The file it must contain.
-    pub file: DataFile,
-    /// The `ConfigMap`, if the text of the data is at hand. It is only read when the `ConfigMap` must be created.
+    /// The files it must contain.
+    pub files: Vec<DataFile>,
+    /// The `ConfigMap`, if the contents are at hand. They are only read when the `ConfigMap` must be created.
     pub config_map: Option<ConfigMap>,
 }
 
@@ -119,6 +119,15 @@ fn snapshot<'a>(
     kept.or_else(|| planned().map(|target| &target.snapshot))
 }
 
+/// The contents of the files of a snapshot by name, if all are at hand.
+fn contents<'a>(snapshot: &'a Snapshot, data: &'a [SourceFile]) -> Option<Vec<(&'a str, &'a [u8])>> {
+    let content = |file: &'a DataFile| {
+        let data = data.iter().find(|data| data.file == *file)?;
+        Some((file.file.as_str(), data.content.as_deref()?))
+    };
+    snapshot.data.iter().map(content).collect()
+}
+
 fn revision_children(
     owner: OwnerInfo<'_>,
     desired: &DesiredState,
@@ -128,14 +137,11 @@ fn revision_children(
 ) -> RevisionChildren {
     let labels = owner.labels_of_revision(&snapshot.version, revision);
     let target = desired.target.as_ref().ok().filter(|target| target.revision == revision);
-    let text = |file: &DataFile| {
-        let data = target.and_then(|target| target.data.as_ref()).filter(|data| data.file == *file)?;
-        Some(config::data(owner, revision, labels.clone(), &file.file, data.text.as_ref()?))
-    };
-    let data = snapshot.data.as_ref().map(|file| DataCopy {
+    let contents = target.and_then(|target| contents(snapshot, &target.data));
+    let data = (!snapshot.data.is_empty()).then(|| DataCopy {
         name: owner.name.data_object(revision),
-        file: file.clone(),
-        config_map: text(file),
+        files: snapshot.data.clone(),
+        config_map: contents.map(|contents| config::data(owner, revision, labels.clone(), &contents)),
     });
     let spec_digest = snapshot.spec_digest.as_ref().or_else(|| target.map(|target| &target.spec_digest));
     RevisionChildren {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use canopy_contract::names::ModelName;
 use canopy_contract::serving::ServingConfig;
+use canopy_resource::digest::sha256;
+use canopy_resource::files::{File, is_in_config_map};
 use canopy_resource::manifest::ConfigMaps;
-use canopy_resource::model::{PredictorModel, REPLICAS, RETIRE_SECONDS, TRAIN_DEADLINE_SECONDS};
-use canopy_resource::resolve::{File, InvalidModel, ResolvedModel};
-use canopy_resource::revision;
+use canopy_resource::model::{PredictorModel, REPLICAS, RETIRE_SECONDS};
+use canopy_resource::resolve::{InvalidModel, ResolvedModel};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -20,9 +21,6 @@ use crate::pod::template::{self, DATA_FOLDER, PredictorRuntime};
 use crate::reason::{Diagnosis, Reason};
 use crate::revision::names::RevisionNames;
 use crate::revision::snapshot::{self, DataFile, Snapshot};
-
-/// Faults in this field and below are not faults of the spec: the `ConfigMap` does not exist, or not yet.
-const SOURCE_FIELD: &str = "spec.train.data.csv.source.configMap";
 
 /// The desired state of a model.
 #[derive(Clone, Debug)]
@@ -52,17 +50,17 @@ pub struct ResolvedSpec {
     pub spec_digest: String,
     /// Name that Canopy 0.1 would have given to the revision.
     pub legacy_name: String,
-    /// Data, if they come from a `ConfigMap`.
-    pub data: Option<TrainingData>,
+    /// Files that come from `ConfigMap`s: the data, or the model file and the evaluation data.
+    pub data: Vec<SourceFile>,
 }
 
-/// The training data of a revision.
+/// A file of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrainingData {
+pub struct SourceFile {
     /// File in the pod, with its digest.
     pub file: DataFile,
     /// Content of the file. It can be large, so it is only present right after the `ConfigMap` was read.
-    pub text: Option<String>,
+    pub content: Option<Vec<u8>>,
 }
 
 /// The revision that the spec asks for.
@@ -76,22 +74,22 @@ pub struct Target {
     pub config: ServingConfig,
     /// Snapshot for a new revision with this name.
     pub snapshot: Snapshot,
-    /// Data, if they come from a `ConfigMap`.
-    pub data: Option<TrainingData>,
-    /// Deadline of its training.
+    /// Files that come from `ConfigMap`s.
+    pub data: Vec<SourceFile>,
+    /// Deadline of its preparation.
     pub deadline: Duration,
 }
 
 impl ResolvedSpec {
     /// Resolves the spec of `model` with these `ConfigMap`s.
     pub fn new(model: &PredictorModel, config_maps: &ConfigMaps) -> Result<Self, InvalidModel> {
-        let ResolvedModel { config, meaning: spec_digest, legacy: legacy_name, file } =
+        let ResolvedModel { config, meaning: spec_digest, legacy: legacy_name, files } =
             ResolvedModel::new(model, config_maps, Path::new(DATA_FOLDER))?;
-        let data = file.map(|File { path, text, sha256 }| {
+        let data = files.into_iter().map(|File { path, bytes, sha256 }| {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            TrainingData { file: DataFile { file, sha256 }, text: Some(text) }
+            SourceFile { file: DataFile { file, sha256 }, content: Some(bytes) }
         });
-        Ok(Self { config, spec_digest, legacy_name, data })
+        Ok(Self { config, spec_digest, legacy_name, data: data.collect() })
     }
 }
 
@@ -132,11 +130,12 @@ fn target(
     let serving = snapshot::text(&config).map_err(|error| {
         Diagnosis::new(Reason::SpecInvalid, format!("failed to serialise the serving config: {error}"))
     })?;
+    let data_sha256: Vec<_> = data.iter().map(|data| data.file.sha256.as_str()).collect();
     let template = template::template(template::TemplateInputs {
         runtime,
         serving: &config,
-        config_sha256: &revision::sha256(&serving),
-        data_sha256: data.as_ref().map(|data| data.file.sha256.as_str()),
+        config_sha256: &sha256(&serving),
+        data_sha256: &data_sha256,
         spec: &model.spec,
         labels: &labels,
     });
@@ -144,18 +143,17 @@ fn target(
         serving,
         version: config.version.clone(),
         template,
-        data: data.as_ref().map(|data| data.file.clone()),
+        data: data.iter().map(|data| data.file.clone()).collect(),
         spec_digest: Some(spec_digest.clone()),
     };
-    let deadline = model.spec.train.deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
-    let deadline = Duration::from_secs(deadline.into());
+    let deadline = Duration::from_secs(model.spec.deadline_seconds().into());
     Ok(Target { revision: config.revision.clone(), spec_digest, config, snapshot, data, deadline })
 }
 
 /// The diagnosis of a spec that gives no revision.
 fn refusal_diagnosis(refusal: &InvalidModel) -> Diagnosis {
-    let is_data = |field: &str| field.starts_with(SOURCE_FIELD);
-    let of_data = refusal.faults.iter().all(|fault| is_data(&fault.field));
+    // A missing ConfigMap or key is not a fault of the spec: it may be created later.
+    let of_data = refusal.faults.iter().all(|fault| is_in_config_map(&fault.field));
     let reason = if of_data { Reason::DataUnavailable } else { Reason::SpecInvalid };
     Diagnosis::new(reason, refusal.to_string())
 }

@@ -1,9 +1,9 @@
 //! Resolves the specs of models, and caches the results while spec and data do not change.
 //!
 //! `ConfigMap`s of users can be 1 MiB large. A `ConfigMap` is read when a model first refers to it and when the metadata
-//! watch shows another uid or resource version, not in each reconcile; its text is not kept.
+//! watch shows another uid or resource version, not in each reconcile; their contents are not kept.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use canopy_resource::manifest::ConfigMaps;
@@ -16,7 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::api::call::CallError;
 use crate::apply::cluster::Cluster;
 use crate::labels::MODEL_UID;
-use crate::spec::{ResolvedSpec, TrainingData};
+use crate::spec::{ResolvedSpec, SourceFile};
 
 /// Cached resolutions, by uid of the model.
 #[derive(Clone, Debug, Default)]
@@ -38,21 +38,22 @@ type Version = (Option<String>, Option<String>);
 struct CachedSpec {
     spec: PredictorModelSpec,
     restarted_at: Option<String>,
-    /// The `ConfigMap` with the data.
-    source: Option<Name>,
-    /// `None` while the `ConfigMap` is being read: an event in the meantime removes the entry.
-    resolved: Option<(Version, Result<ResolvedSpec, InvalidModel>)>,
+    /// The `ConfigMap`s with its files.
+    sources: BTreeSet<Name>,
+    /// `None` while the `ConfigMap`s are being read: an event in the meantime removes the entry.
+    resolved: Option<(BTreeMap<Name, Version>, Result<ResolvedSpec, InvalidModel>)>,
 }
 
 impl SpecResolver {
-    /// Resolves the spec of `model`. The text of the data is only present if the `ConfigMap` was read for this call.
+    /// Resolves the spec of `model`. The content of its files is only present if the `ConfigMap`s were read for this
+    /// call.
     pub async fn resolve(
         &self,
         model: &PredictorModel,
         cluster: &Cluster,
     ) -> Result<Result<ResolvedSpec, InvalidModel>, CallError> {
         let uid = model.uid().unwrap_or_default();
-        let source = source(model);
+        let sources = sources(model);
         let restarted_at = model.annotations().get(RESTARTED_AT).cloned();
         let spec = revision_inputs(&model.spec);
         let is_same = |cached: &&CachedSpec| cached.spec == spec && cached.restarted_at == restarted_at;
@@ -61,22 +62,27 @@ impl SpecResolver {
         {
             return Ok(resolved);
         }
-        let asked = CachedSpec { spec, restarted_at, source: source.clone(), resolved: None };
+        let asked = CachedSpec { spec, restarted_at, sources: sources.clone(), resolved: None };
         self.state().cached.insert(uid.clone(), asked);
 
         let mut config_maps = ConfigMaps::default();
-        let mut version = Some(Version::default());
-        if let Some((namespace, name)) = &source {
+        let mut versions = Some(BTreeMap::new());
+        for (namespace, name) in &sources {
             let found = cluster.read_config_map(namespace, name).await?;
             // There are no watch events for a missing ConfigMap or for one with the label of the operator, so such a
             // result is not cached.
-            version = found.as_ref().filter(|found| !found.labels().contains_key(MODEL_UID)).map(version_of);
-            // `add` only fails for a duplicate, and there is one ConfigMap.
+            let version =
+                found.as_ref().filter(|found| !found.labels().contains_key(MODEL_UID)).map(version_of);
+            versions = versions.zip(version).map(|(mut versions, version)| {
+                versions.insert((namespace.clone(), name.clone()), version);
+                versions
+            });
+            // `add` only fails for a duplicate, and each ConfigMap is read once.
             drop(found.map(|found| config_maps.add(found)));
         }
         let resolved = ResolvedSpec::new(model, &config_maps);
-        if let Some(cached) = self.state().cached.get_mut(&uid).filter(|cached| cached.source == source) {
-            cached.resolved = version.map(|version| (version, without_text(resolved.clone())));
+        if let Some(cached) = self.state().cached.get_mut(&uid).filter(|cached| cached.sources == sources) {
+            cached.resolved = versions.map(|versions| (versions, without_content(resolved.clone())));
         }
         Ok(resolved)
     }
@@ -101,8 +107,8 @@ impl SpecResolver {
         let (name, version) = (name_of(metadata), version_of_metadata(metadata));
         let mut state = self.state();
         state.cached.retain(|_, cached| {
-            cached.source.as_ref() != Some(&name)
-                || cached.resolved.as_ref().is_some_and(|(version_read, _)| *version_read == version)
+            let read = |(versions, _): &(BTreeMap<_, _>, _)| versions.get(&name) == Some(&version);
+            !cached.sources.contains(&name) || cached.resolved.as_ref().is_some_and(read)
         });
         if let Some(listed) = &mut state.listed {
             listed.insert(name);
@@ -112,16 +118,14 @@ impl SpecResolver {
     /// A `ConfigMap` of a user was deleted.
     pub fn config_map_deleted(&self, metadata: &ObjectMeta) {
         let name = name_of(metadata);
-        self.state().cached.retain(|_, cached| cached.source.as_ref() != Some(&name));
+        self.state().cached.retain(|_, cached| !cached.sources.contains(&name));
     }
 
     /// The list is complete: `ConfigMap`s that were not in it are gone.
     pub fn list_finished(&self) {
         let mut state = self.state();
         if let Some(listed) = state.listed.take() {
-            state
-                .cached
-                .retain(|_, cached| cached.source.as_ref().is_none_or(|source| listed.contains(source)));
+            state.cached.retain(|_, cached| cached.sources.is_subset(&listed));
         }
     }
 
@@ -135,10 +139,11 @@ fn revision_inputs(spec: &PredictorModelSpec) -> PredictorModelSpec {
     PredictorModelSpec { replicas: None, retire_seconds: None, paused: None, ..spec.clone() }
 }
 
-/// The `ConfigMap` with the data of a model.
-fn source(model: &PredictorModel) -> Option<Name> {
-    let source = &model.spec.train.data.csv.as_ref()?.source;
-    Some((model.namespace().unwrap_or_default(), source.config_map.as_ref()?.name.clone()))
+/// The `ConfigMap`s with the files of a model.
+fn sources(model: &PredictorModel) -> BTreeSet<Name> {
+    let namespace = model.namespace().unwrap_or_default();
+    let config_maps = model.spec.sources().filter_map(|(_, source)| source.config_map.as_ref());
+    config_maps.map(|config_map| (namespace.clone(), config_map.name.clone())).collect()
 }
 
 fn name_of(metadata: &ObjectMeta) -> Name {
@@ -153,9 +158,9 @@ fn version_of_metadata(metadata: &ObjectMeta) -> Version {
     (metadata.uid.clone(), metadata.resource_version.clone())
 }
 
-fn without_text(resolved: Result<ResolvedSpec, InvalidModel>) -> Result<ResolvedSpec, InvalidModel> {
+fn without_content(resolved: Result<ResolvedSpec, InvalidModel>) -> Result<ResolvedSpec, InvalidModel> {
     resolved.map(|resolved| ResolvedSpec {
-        data: resolved.data.map(|data| TrainingData { text: None, ..data }),
+        data: resolved.data.into_iter().map(|data| SourceFile { content: None, ..data }).collect(),
         ..resolved
     })
 }

@@ -7,7 +7,7 @@ pub mod conditions;
 pub mod events;
 
 use canopy_contract::report::Prepared;
-use canopy_resource::model::{PredictorModel, PredictorModelSpec, TRAIN_DEADLINE_SECONDS};
+use canopy_resource::model::{PredictorModel, PredictorModelSpec};
 use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus, RefusedRevision};
 use jiff::Timestamp;
 use kube::Resource as _;
@@ -38,8 +38,7 @@ pub fn previous_status(model: &PredictorModel, now: Timestamp) -> PreviousStatus
 
 /// The deadline is not part of a revision: a refusal for a deadline expires when the deadline changes.
 fn still_counts(refused: &RefusedRevision, spec: &PredictorModelSpec) -> bool {
-    let deadline = spec.train.deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
-    refused.deadline_seconds.is_none_or(|missed| missed == deadline)
+    refused.deadline_seconds.is_none_or(|missed| missed == spec.deadline_seconds())
 }
 
 /// Computes the status of a model.

@@ -1,7 +1,7 @@
 //! Reads and patches objects over the API server's HTTP port, with the certificate of `KUBECONFIG`.
 //!
-//! Tests poll with these calls, because a `kubectl` process for each look takes a hundred times as long. `kubectl` stays
-//! where a test shows what a user's command does.
+//! Tests poll with these calls, because a `kubectl` process takes a hundred times as long. They run `kubectl` where they show what
+//! a user's command does.
 
 use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Credentials {
     }
 }
 
-/// A client and the thread that its connections live on, so that callers need not be asynchronous.
+/// A client and its runtime, so that callers need not be asynchronous.
 struct Connection {
     runtime: Runtime,
     client: Client,
@@ -67,7 +67,7 @@ impl Connection {
     }
 }
 
-/// Sends a request and returns the object of the answer. Blocks for the milliseconds that this takes.
+/// Sends a request and returns the object in the response. Blocks until then, which takes milliseconds.
 fn call(method: &Method, path: &str, body: Option<(&str, &Value)>) -> Result<Value> {
     static CONNECTION: LazyLock<Result<Connection, String>> =
         LazyLock::new(|| Connection::open().map_err(|error| format!("{error:#}")));

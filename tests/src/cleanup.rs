@@ -1,12 +1,12 @@
-//! Cleanup that runs whatever the outcome of a test is, a panic included.
+//! Cleanup after a test, also if the test fails or panics.
 
 use std::panic::AssertUnwindSafe;
 
 use anyhow::{Context as _, Result, anyhow};
 use futures_util::FutureExt as _;
 
-/// Runs `test`, then `cleanup`. A failure of the test is returned before one of the cleanup, which is then part of its text;
-/// a panic of the test becomes a failure.
+/// Runs `test`, then `cleanup`. A panic of the test becomes a failure. If both fail, the failure of the test is returned, with that
+/// of the cleanup as its context.
 pub async fn with_cleanup<T>(
     test: impl Future<Output = Result<T>>,
     cleanup: impl AsyncFnOnce() -> Result<()>,

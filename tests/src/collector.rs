@@ -24,19 +24,19 @@ use crate::wait::{SOON, until};
 pub struct Span {
     /// The `service.name` of the process.
     pub service: String,
-    /// The span's name.
+    /// Its name.
     pub name: String,
-    /// The trace's id in hexadecimal.
+    /// The trace id in hexadecimal.
     pub trace: String,
-    /// The span's own id in hexadecimal.
+    /// The span id in hexadecimal.
     pub id: String,
-    /// The id of the span it is part of; empty where there is none.
+    /// The id of its parent; empty if it has none.
     pub parent: String,
     /// `server`, `client` or `internal`.
     pub kind: String,
     /// Whether it is marked as an error.
     pub is_error: bool,
-    /// What it says of itself, as text.
+    /// Its attributes, as text.
     pub attributes: BTreeMap<String, String>,
 }
 
@@ -64,17 +64,17 @@ impl Collector {
         Ok(Self { address, spans, server })
     }
 
-    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` must be.
+    /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// All spans that have come.
+    /// All spans so far.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The spans of one trace, once there are `count`, in the order of their beginning from root to leaf.
+    /// Waits until a trace has `count` spans; returns them in the order of their start.
     pub async fn trace(&self, trace: &str, count: usize) -> Result<Vec<Span>> {
         let found = until("the spans of a trace", SOON, async || {
             let found: Vec<_> = self.spans().into_iter().filter(|span| span.trace == trace).collect();

@@ -1,4 +1,4 @@
-//! A server in the place of a predictor that answers every connection with the same bytes.
+//! A server in place of a predictor, which responds to every connection with the same bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct FakePredictor {
 }
 
 impl FakePredictor {
-    /// Starts to answer at `address`; after `bytes` the connection is closed.
+    /// Starts it at `address`; after `bytes` it closes the connection.
     pub async fn start(address: SocketAddr, bytes: &[u8]) -> Result<Self> {
         let bytes: Arc<[u8]> = bytes.into();
         let listener =
@@ -38,7 +38,7 @@ impl FakePredictor {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Stops; the address is free afterwards.
+    /// Stops it; the address is free afterwards.
     pub async fn stop(self) {
         self.server.abort();
         drop(self.server.await);

@@ -1,4 +1,4 @@
-//! A tunnel from this machine to a port of a pod, by `kubectl port-forward`. It is closed with the value.
+//! A tunnel from this machine to a port of a pod, by `kubectl port-forward`. It is closed when the value is dropped.
 
 use std::net::SocketAddr;
 
@@ -36,12 +36,12 @@ impl Forward {
         Ok(Self { pod: pod.to_owned(), address: address.await?, client: client()?, _tunnel: tunnel })
     }
 
-    /// The answer to a GET.
+    /// The response to a GET.
     pub async fn get(&self, path: &str) -> Result<Reply> {
         send(self.client.get(format!("http://{}{path}", self.address))).await
     }
 
-    /// The answer to a POST of a JSON body.
+    /// The response to a POST of a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Reply> {
         send(self.posting(path, body)).await
     }
@@ -56,7 +56,7 @@ impl Forward {
         request.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// A gateway's answer to a prediction of one row.
+    /// A gateway's response to a prediction request with one row.
     pub async fn predict(&self, model: &str, features: &[f64]) -> Result<Reply> {
         self.post(&format!("/api/models/{model}/predict"), &json!({"features": features})).await
     }

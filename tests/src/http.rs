@@ -1,4 +1,4 @@
-//! An HTTP client for tests. An answer with an error status is an answer, not an error.
+//! An HTTP client for tests. A response with an error status is returned, not an error.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 /// The longest time for a request, so that a test that hangs shows where.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
@@ -27,15 +27,15 @@ impl Reply {
         serde_json::from_str(&self.text).with_context(|| format!("the body is not JSON: {}", self.text))
     }
 
-    /// A header's value; empty where there is no such header.
+    /// The value of a header; empty if there is no such header.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
-/// A client with connections of its own, for HTTP on this machine.
+/// A client with its own connections, for HTTP on this machine.
 pub fn client() -> Result<Client> {
-    // Without certificates of its own it would look for the system's, and fail where there are none.
+    // Without this it would load the certificates of the system, and fail if there are none.
     client_that_trusts(&[])
 }
 
@@ -51,7 +51,7 @@ pub fn client_with(certificates: &[u8], more: impl FnOnce(ClientBuilder) -> Clie
     Ok(more(Client::builder().tls_certs_only(certificates).no_proxy().timeout(TIMEOUT)).build()?)
 }
 
-/// Sends a request and reads the whole answer.
+/// Sends a request and reads the whole response.
 pub async fn send(request: RequestBuilder) -> Result<Reply> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -1,4 +1,4 @@
-//! A real Jaeger, which keeps traces in memory while the value lives.
+//! A real Jaeger with traces in memory. It ends when the value is dropped.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -16,7 +16,7 @@ const PROGRAM: &str = "all-in-one";
 /// A running Jaeger.
 #[derive(Debug)]
 pub struct Jaeger {
-    /// Where spans come in, over OTLP/HTTP.
+    /// The address for spans, over OTLP/HTTP.
     pub spans: SocketAddr,
     query: SocketAddr,
     client: Client,
@@ -28,16 +28,16 @@ pub struct Jaeger {
 pub struct Span {
     /// The process that sent it.
     pub service: String,
-    /// What it is of.
+    /// Its name.
     pub name: String,
-    /// Its own id.
+    /// Its id.
     pub id: String,
-    /// The id of the span that it is part of; empty where there is none.
+    /// The id of its parent; empty if it has none.
     pub parent: String,
 }
 
 impl Jaeger {
-    /// Starts one that takes spans at an address of this machine; returns when it answers.
+    /// Starts one that receives spans at an address of this machine; returns when it is ready.
     pub async fn start(at: IpAddr) -> Result<Self> {
         let (spans, query) = (free_address_of(at)?, free_address()?);
         let nowhere = || format!("{}:0", Ipv4Addr::LOCALHOST);
@@ -45,7 +45,7 @@ impl Jaeger {
             ("collector.otlp.enabled", "true".to_owned()),
             ("collector.otlp.http.host-port", spans.to_string()),
             ("query.http-server.host-port", query.to_string()),
-            // What else it would listen on, at ports that others may have.
+            // Other listeners, whose default ports may be in use.
             ("collector.otlp.grpc.host-port", nowhere()),
             ("collector.grpc-server.host-port", free_address()?.to_string()),
             ("collector.http-server.host-port", nowhere()),
@@ -69,7 +69,7 @@ impl Jaeger {
         Ok(Self { spans, query, client, process })
     }
 
-    /// The spans of the trace `id`; an error while there is none.
+    /// The spans of the trace `id`; an error if there are none yet.
     pub async fn trace(&self, id: &str) -> Result<Vec<Span>> {
         let found = self.ask(&format!("traces/{id}"), &[]).await?;
         found.into_iter().next().context("a trace is there")

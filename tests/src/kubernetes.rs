@@ -13,7 +13,7 @@ use crate::process::Process;
 
 /// The longest time that one command may take. The waits of `kubectl` and `helm` themselves are shorter.
 const LIMIT: Duration = Duration::from_mins(5);
-/// The exit code of `timeout` where it ended the command.
+/// The exit code of `timeout` if it ended the command.
 const TIMED_OUT: i32 = 124;
 
 /// The output of a `kubectl` command.
@@ -32,7 +32,7 @@ pub fn kubectl_as(user: &str, arguments: &[&str], input: &str) -> Result<String>
     run("kubectl", &[&["--as", user], arguments].concat(), input)
 }
 
-/// Applies a manifest in a namespace; the error has the text of the API server where it refuses.
+/// Applies a manifest in a namespace; an error has the text of the API server.
 pub fn apply(namespace: &str, manifest: &str) -> Result<String> {
     run("kubectl", &["apply", "--namespace", namespace, "--filename", "-"], manifest)
 }
@@ -100,7 +100,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     let mut child = command.spawn().with_context(|| format!("failed to start {program}"))?;
     let stdin = child.stdin.take().context("a child with a piped input has one")?;
     let output = std::thread::scope(|scope| {
-        // The child may print before it has read all of its input: reading and writing must not wait for each other.
+        // The child may print before it has read all of its input, so reading and writing must be concurrent.
         scope.spawn(move || { stdin }.write_all(input.as_bytes()));
         child.wait_with_output()
     })?;

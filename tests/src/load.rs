@@ -34,7 +34,7 @@ pub struct Plan {
     pub address: SocketAddr,
     /// The path of each request.
     pub path: String,
-    /// The bodies, which are sent in turn, each with the class that it must get.
+    /// The bodies, which are sent in turn, each with its expected class.
     pub bodies: Vec<(String, u64)>,
     /// Requests per second.
     pub per_second: u32,
@@ -121,7 +121,7 @@ impl Load {
         .await
     }
 
-    /// Returns when `count` requests of the current phase have failed in one way.
+    /// Returns when `count` requests of the current phase have failed with `kind`.
     pub async fn fails(&self, kind: Failure, count: usize) -> Result<()> {
         until("failed requests", PHASE_MAX, async || {
             let bodies = &self.shared.plan.bodies;
@@ -148,7 +148,7 @@ impl Load {
         self.shared.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A phase that lasts as long as `fault` does, and until it has as many requests as one must have.
+    /// A phase that lasts until `fault` is done and the phase has [`PHASE_MIN`] requests.
     pub async fn during<T>(&mut self, name: &str, fault: impl Future<Output = Result<T>>) -> Result<T> {
         self.phase(name);
         let done = fault.await?;
@@ -176,13 +176,13 @@ impl Load {
     }
 }
 
-/// Sends the requests of one sender, each when it is due, or as soon afterwards as the previous one is done.
+/// Sends the requests of one sender, each when it is due, or after the previous one if that takes longer.
 async fn send_when_due(shared: Arc<Shared>, sender: usize) {
     let Plan { per_second, connections, bodies, .. } = &shared.plan;
     let period = Duration::from_secs(1) / *per_second;
     let of_sender = period * u32::try_from(*connections).unwrap_or(u32::MAX);
     let first = shared.start + period * u32::try_from(sender).unwrap_or(u32::MAX);
-    // Ticks that were missed come at once.
+    // Missed ticks follow at once.
     let mut ticks = interval_at(first, of_sender);
     let (mut kept, mut number) = (None, sender);
     loop {
@@ -221,7 +221,7 @@ impl Shared {
     async fn send(&self, kept: &mut Option<SendRequest<Full<Bytes>>>, body: &str) -> Result<Answer> {
         let mut open = None;
         if let Some(mut before) = kept.take() {
-            // A server that has closed it did so while no request was on it: nothing is sent twice.
+            // If the server has closed it, no request was on it, so no request is sent twice.
             open = before.ready().await.is_ok().then_some(before);
         }
         let mut connection = match open {
@@ -269,7 +269,7 @@ mod tests {
 
     use crate::report::Expected;
 
-    /// A load on a server that answers like a gateway, but for what `answer` makes of the number of the request.
+    /// A load on a server that responds to each request with `answer` of its number.
     async fn load(answer: fn(u32) -> (StatusCode, &'static str)) -> Load {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

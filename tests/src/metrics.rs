@@ -1,4 +1,4 @@
-//! Reads Prometheus' text format, as far as tests need it. A family that does not exist is an error.
+//! Reads the parts of Prometheus' text format that tests need. A missing family is an error.
 
 use std::iter::Sum;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ impl Scrape {
         self.values(family, labels)
     }
 
-    /// The same for a family that counts.
+    /// The same for a counter, as an integer.
     pub fn count(&self, family: &str, labels: &[&str]) -> Result<u64> {
         self.values(family, labels)
     }

@@ -1,4 +1,4 @@
-//! A namespace for each test, and what was in it where the test fails.
+//! A namespace for each test. If the test fails, its content is printed.
 //!
 //! A namespace is deleted at the end of its test, also after a panic; with `CANOPY_KEEP` set, that of a failed test stays.
 
@@ -13,7 +13,7 @@ use crate::cleanup::with_cleanup;
 use crate::kubernetes::{apply, kubectl};
 use crate::wait::until;
 
-/// How long the namespace of an interrupted run may take to go: it may have a thousand models.
+/// The longest time for the namespace of an interrupted run to be deleted: it may have a thousand models.
 const GONE_WITHIN: Duration = Duration::from_mins(10);
 
 /// A namespace of a test.
@@ -59,7 +59,7 @@ pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Namespace) -> Resu
 }
 
 impl Namespace {
-    /// What `kubectl` prints about this namespace.
+    /// The output of `kubectl` for this namespace.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         kubectl(&[&["--namespace", &self.name], arguments].concat())
     }
@@ -89,8 +89,8 @@ impl Namespace {
         api::patch(kind, &self.name, name, patch).map(drop)
     }
 
-    /// Prints what helps to find out why a test failed.
-    #[expect(clippy::print_stderr, reason = "it is read where a test failed")]
+    /// Prints objects, Events and logs, which help to find out why a test failed.
+    #[expect(clippy::print_stderr, reason = "people read it after a failed test")]
     fn print_evidence(&self) {
         let queries: [&[&str]; 5] = [
             &["get", "all,configmaps,networkpolicies,poddisruptionbudgets", "--output", "wide"],

@@ -1,5 +1,5 @@
-//! The pods of a cluster as an HTTP service discovery of Prometheus, with the labels of its discovery by Kubernetes:
-//! for a Prometheus that was built without that one, such as Debian's.
+//! The pods of a cluster as an HTTP service discovery for Prometheus, with the labels of its Kubernetes discovery, which Debian's
+//! Prometheus does not have.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ impl PodList {
         Ok(Self { address, server })
     }
 
-    /// Where Prometheus asks for it.
+    /// The URL of the list.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }

@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use crate::process::{Process, free_address_of};
 use crate::wait::{SOON, until};
 
-/// `nobody`: `PostgreSQL` does not run as root.
+/// The user and group `nobody`, because `PostgreSQL` does not run as root.
 const NOBODY: u32 = 65534;
-/// What `TMPDIR` names may lie below a folder that `nobody` cannot enter, as the home of root is one.
+/// The folder for its data. That of `TMPDIR` may be below a folder that `nobody` cannot enter, such as the home of root.
 const REACHED_BY_ALL: &str = "/tmp";
-/// Where Debian has one folder for each version.
+/// The folder in which Debian has a folder for each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 const PASSWORD: &str = "secret";
 
@@ -29,7 +29,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one that is reached at `at`; returns when it answers.
+    /// Starts one that listens at `at`; returns when it is ready.
     pub async fn start(at: IpAddr) -> Result<Self> {
         let folder = tempfile::tempdir_in(REACHED_BY_ALL)?;
         chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
@@ -69,7 +69,7 @@ impl Postgres {
         Ok(Self { address, process, _folder: folder })
     }
 
-    /// Where a gateway finds its database.
+    /// The URL of its database for a gateway.
     pub fn url(&self) -> String {
         format!("postgres://canopy:{PASSWORD}@{}/postgres", self.address)
     }
@@ -80,7 +80,7 @@ impl Postgres {
     }
 }
 
-/// The arguments of `setpriv` that run a program as another user than root.
+/// The arguments of `setpriv` that run a program as `nobody`.
 fn as_nobody(program: &str, flags: &[String]) -> Result<Vec<String>> {
     let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
     let programs = versions.map(|version| version.path().join("bin").join(program));

@@ -1,4 +1,4 @@
-//! One running program, with its log lines, signals and exit status. The program ends with the value, or with the test.
+//! A running program, with its log lines, signals and exit status. It is killed when the value is dropped or the test ends.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::wait::{SOON, until};
 
-/// One running program.
+/// A running program.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -25,7 +25,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program with exactly this environment.
+    /// Starts a program with these environment variables and no others.
     pub fn start(program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Result<Self> {
         // If the test itself is killed, the kernel ends the program.
         let mut command = Command::new("/usr/bin/setpriv");
@@ -40,12 +40,12 @@ impl Process {
         Ok(Self { child, lines, readers })
     }
 
-    /// The process's id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its output so far, by lines.
+    /// The lines of its output so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -85,7 +85,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it ends by itself.
     pub async fn ended(&mut self) -> Result<ExitStatus> {
         let child = &mut self.child;
         let ended = until("the process to end", SOON, async || {
@@ -101,7 +101,7 @@ impl Process {
         ended.with_context(|| self.lines().join("\n"))
     }
 
-    /// Ends it with SIGKILL.
+    /// Sends SIGKILL and waits for its end.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -111,7 +111,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.kill());
     }
 }
@@ -121,7 +121,7 @@ pub fn free_address() -> Result<SocketAddr> {
     free_address_of(Ipv4Addr::LOCALHOST.into())
 }
 
-/// The same of another address of this machine.
+/// The same for another address of this machine.
 pub fn free_address_of(ip: IpAddr) -> Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the range of ports for outgoing connections; test programs that run together start apart.

@@ -1,4 +1,4 @@
-//! Finds the programs under test, which cargo builds first where their sources changed, and other programs on `PATH`.
+//! Finds the programs under test, which cargo builds if their sources have changed, and other programs on `PATH`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ pub fn program(name: &str) -> Result<&'static Path> {
     found.map(PathBuf::as_path).with_context(|| format!("cargo built no {name}, only {built:?}"))
 }
 
-/// A program of others that `PATH` leads to.
+/// A program on `PATH`.
 pub fn found(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
@@ -27,13 +27,12 @@ pub fn found(name: &str) -> Result<PathBuf> {
 fn build() -> Result<Vec<PathBuf>> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--message-format", "json-render-diagnostics"]);
-    // As this test was built: by `cargo test`, or by the list of all checks with the profile that shares a folder with
-    // `release`.
+    // The profile of this test: that of `cargo test`, or that of `cargo xtask check`, which shares a folder with `release`.
     let own = std::env::current_exe().context("a program knows where it is")?;
     let is_beside_release = own.components().any(|part| part.as_os_str() == "release");
     cargo.args(["--profile", if is_beside_release { "bench" } else { "dev" }]);
-    // With the features that `cargo test --workspace` has settled on, which a test among the targets brings about:
-    // the programs are then those that it has built already, instead of others with dependencies of their own.
+    // A test among the targets makes cargo use the features of `cargo test --workspace`, so that it finds the programs
+    // already built.
     cargo.args([
         "--workspace",
         "--bin",
@@ -43,7 +42,7 @@ fn build() -> Result<Vec<PathBuf>> {
         "--test",
         "processes",
     ]);
-    // What cargo said of this package would make packages whose build looks at such words build again.
+    // Cargo's variables of this package would make build scripts that read them run again.
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"]
             .iter()

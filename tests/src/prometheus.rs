@@ -1,6 +1,6 @@
 //! A real Prometheus that scrapes the pods of a cluster, and `promtool`.
 //!
-//! It runs beside the cluster, and so reaches the pods through the API server.
+//! It runs beside the cluster, so it scrapes the pods through the API server.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ use crate::programs::found;
 use crate::slice::Slice;
 use crate::wait::until;
 
-/// In the slice `dist` that of its own module; otherwise Debian's, which has no discovery by Kubernetes.
+/// In the slice `dist` it is built from source; otherwise it is Debian's, which has no Kubernetes discovery.
 const PROGRAM: &str = "prometheus";
-/// How long it may take to come up.
+/// The longest time until it is ready.
 const UP_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running Prometheus.
@@ -38,21 +38,21 @@ pub struct Prometheus {
     _pods: PodList,
 }
 
-/// Pods, as a `PodMonitor` names them.
+/// The pods that a `PodMonitor` selects.
 #[derive(Debug)]
 pub struct Pods {
-    /// What becomes the label `job`.
+    /// The label `job` of their series.
     pub job: String,
     /// The values of the label `app.kubernetes.io/name` that they have.
     pub names: Vec<String>,
-    /// The name of the port that tells metrics.
+    /// The name of the port of their metrics.
     pub port: String,
-    /// Where on that port.
+    /// The path of their metrics.
     pub path: String,
 }
 
 impl Prometheus {
-    /// Starts one that asks `pods` every second, and works out the rules of a file; returns when it answers.
+    /// Starts one that scrapes `pods` and evaluates the rules of a file every second; returns when it is ready.
     pub async fn start(pods: &Pods, rules: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let list = PodList::start().await?;
@@ -79,7 +79,7 @@ impl Prometheus {
         Ok(Self { address, client, process, _folder: folder, _pods: list })
     }
 
-    /// The values that a query finds now; an error where Prometheus does not take it.
+    /// The values of a query now; an error if Prometheus refuses the query.
     pub async fn ask(&self, query: &str) -> Result<Vec<f64>> {
         let path = format!("http://{}/api/v1/query", self.address);
         let reply = send(self.client.get(Url::parse_with_params(&path, [("query", query)])?)).await?;
@@ -93,7 +93,7 @@ impl Prometheus {
         values.into_iter().map(|value| number(value).with_context(|| format!("{query}: {value}"))).collect()
     }
 
-    /// The traces that exemplars of a query's series name.
+    /// The trace ids of the exemplars of a query's series.
     pub async fn traces(&self, query: &str) -> Result<Vec<String>> {
         let path = format!("http://{}/api/v1/query_exemplars", self.address);
         let ever = [("query", query), ("start", "0"), ("end", "9999999999")];
@@ -105,7 +105,7 @@ impl Prometheus {
         Ok(exemplars.filter_map(|one| one["labels"]["trace_id"].as_str().map(str::to_owned)).collect())
     }
 
-    /// Where it answers.
+    /// Its address.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -116,14 +116,14 @@ impl Prometheus {
     }
 }
 
-/// What `promtool` has against metrics, if anything.
+/// The warnings of `promtool check metrics`; empty if there are none.
 pub async fn faults(metrics: &str) -> Result<String> {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = command.spawn().context("failed to start promtool")?;
     let mut input = promtool.stdin.take().context("a child with a piped input has one")?;
-    // It reads all before it says anything.
+    // It reads all of its input before it prints.
     input.write_all(metrics.as_bytes()).await?;
     drop(input);
     let said = promtool.wait_with_output().await?;
@@ -132,7 +132,7 @@ pub async fn faults(metrics: &str) -> Result<String> {
     Ok(words)
 }
 
-/// Where to find the API server, whom to ask through it, and what to work out of the answers.
+/// The configuration file: scrapes of `pods` through the API server, and the rules.
 fn configuration(pods: &Pods, (rules, list): (&Path, &PodList), folder: &Path) -> Result<Value> {
     let Credentials { server, authority, certificate, key } = Credentials::read()?;
     let mut tls = json!({});
@@ -154,7 +154,7 @@ fn configuration(pods: &Pods, (rules, list): (&Path, &PodList), folder: &Path) -
         copy(&of_pod("name"), "pod"),
         copy("__address__", "instance"),
         {"target_label": "job", "replacement": job},
-        // From here on the way through the API server.
+        // These replace the address of the pod by a path of the API server.
         {"target_label": "__address__", "replacement": server},
         {
             "target_label": "__metrics_path__", "source_labels": way, "separator": ";", "regex": "(.+);(.+);(.+)",

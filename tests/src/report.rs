@@ -1,11 +1,11 @@
-//! The outcome of each request of a load, and whether the right ones failed.
+//! The outcomes of the requests of a load, and checks of which of them failed.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-/// The longest time for an answer; a later one is a failure.
+/// The longest time for a response; a later one is a failure.
 pub const LATEST: Duration = Duration::from_secs(2);
 /// The time after which a sender abandons a request.
 pub(crate) const GIVEN_UP: Duration = Duration::from_secs(30);
@@ -15,21 +15,21 @@ pub(crate) const GIVEN_UP: Duration = Duration::from_secs(30);
 pub struct Sent {
     /// When it was due, from the start of the load.
     pub due: Duration,
-    /// When it was sent: later only if its sender still waited for another answer.
+    /// When it was sent: later only if its sender still waited for another response.
     pub began: Duration,
-    /// From when it was due until its answer, or its failure.
+    /// From when it was due until its response or failure.
     pub took: Duration,
-    /// Which of the plan's bodies it had.
+    /// The index of its body in the plan.
     pub body: usize,
     /// The number of its sender, which sends one request after the other.
     pub sender: usize,
     /// The phase in which it was due.
     pub phase: usize,
-    /// The answer, or the error of the connection.
+    /// The response, or the error of the connection.
     pub outcome: Result<Answer, String>,
 }
 
-/// What a gateway answered.
+/// The response of a gateway.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -45,18 +45,18 @@ pub struct Answer {
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection, a connection that was reset, or an answer that was cut short.
+    /// No connection, a connection that was reset, or an incomplete response.
     Connection,
     /// An error status.
     Status(u16),
     /// Another class than the expected one, or a body that is not a prediction.
     WrongClass,
-    /// The right class, but after more than [`LATEST`]; or no answer before the sender abandoned the request.
+    /// The expected class, but after more than [`LATEST`]; or no response before the sender abandoned the request.
     Late,
 }
 
 impl Sent {
-    /// The kind of the failure and its text, unless the request got the right class in time.
+    /// The kind of the failure and its text; `None` if the request got the expected class in time.
     pub(crate) fn failure(&self, bodies: &[(String, u64)]) -> Option<(Failure, String)> {
         match &self.outcome {
             Err(why) if self.began + GIVEN_UP <= self.due + self.took => Some((Failure::Late, why.clone())),
@@ -85,7 +85,7 @@ pub struct Expected<'a> {
     pub at_least: usize,
 }
 
-/// The outcomes of a whole load.
+/// The outcomes of a load.
 #[derive(Debug)]
 pub struct Report {
     pub(crate) phases: Vec<String>,
@@ -113,7 +113,7 @@ impl Report {
 
     /// Fails unless the requests of each phase of `expected` failed as it says, and no request of any other phase failed.
     /// Prints the figures of each phase.
-    #[expect(clippy::print_stdout, reason = "the figures are what a test of availability is for")]
+    #[expect(clippy::print_stdout, reason = "people read the figures")]
     pub fn failed_as_expected(&self, case: &str, expected: &[Expected<'_>]) -> Result<()> {
         print!("{case}\n{self}");
         let failures = self.sent.iter().filter_map(|sent| Some((sent, sent.failure(&self.bodies)?)));
@@ -144,7 +144,7 @@ impl Report {
     }
 
     /// Fails unless all requests that failed were due within one time of this length. Prints the figures of each phase.
-    #[expect(clippy::print_stdout, reason = "the figures are what a test of availability is for")]
+    #[expect(clippy::print_stdout, reason = "people read the figures")]
     pub fn all_answered_but_for(&self, case: &str, time: Duration) -> Result<()> {
         print!("{case}\n{self}");
         let due =

@@ -1,4 +1,4 @@
-//! Which slice of the long checks runs: `cargo xtask check --full=NAME` sets it for the tests on a cluster.
+//! The slice of the long checks that runs, which `cargo xtask check --full=NAME` sets for the tests on a cluster.
 
 /// The environment variable with the name of the slice; empty or absent in the checks of every change.
 const VARIABLE: &str = "CANOPY_SLICE";
@@ -12,7 +12,7 @@ pub enum Slice {
     Soak,
     /// Many models.
     Scale,
-    /// What is distributed, with the programs that others run beside it.
+    /// Images as they are distributed, with Prometheus and Jaeger built from source.
     Dist,
 }
 

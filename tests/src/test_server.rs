@@ -25,7 +25,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Prepares the model `demo`: class 1 where the first two of four features add up to more than 0.
+    /// Prepares the model `demo`: class 1 if the sum of the first two of four features is positive.
     pub async fn demo() -> Result<Self> {
         let model = Self::of(&json!({"synthetic": {"samples": 1000, "features": 4, "seed": 42}}))?;
         let mut prepare = model.prepare()?;
@@ -53,10 +53,10 @@ impl Model {
         Ok(model)
     }
 
-    /// The process that prepares it.
+    /// Starts the process that prepares it.
     pub fn prepare(&self) -> Result<Process> {
         let arguments = [&["prepare".to_owned()][..], &self.arguments()].concat();
-        // Servers of tests are on loopback, which `prepare` may only download from if it is allowed.
+        // Servers of tests are on loopback, from which `prepare` downloads only if it is allowed.
         let allowed = ("CANOPY_SOURCE_ALLOWED_NETWORKS", "127.0.0.0/8".to_owned());
         Process::start(program("canopy-predictor")?, &arguments, &[allowed])
     }
@@ -76,14 +76,14 @@ impl Model {
     }
 }
 
-/// A gateway or a predictor, and where it listens.
+/// A gateway or a predictor with its addresses.
 #[derive(Debug)]
 pub struct Server {
     /// The process.
     pub process: Process,
-    /// Where it takes requests.
+    /// The address for requests.
     pub address: SocketAddr,
-    /// Where it tells how it is.
+    /// The address of the admin port.
     pub admin: SocketAddr,
     client: Client,
 }
@@ -156,7 +156,7 @@ impl Server {
     }
 }
 
-/// A row that the demo model knows well: class 1.
+/// A row of class 1 for the demo model.
 pub fn row() -> Value {
     json!({"features": [2.0, 2.0, 0.0, 0.0]})
 }

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
 
-/// A listener with a certificate of its own.
+/// A listener with a self-signed certificate.
 #[expect(missing_debug_implementations, reason = "an acceptor has none")]
 pub struct Tls {
     listener: TcpListener,
@@ -24,7 +24,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Listens at `address`, whose IP the certificate is for.
+    /// Listens at `address`, for whose IP the certificate is.
     pub async fn bind(address: SocketAddr) -> Result<Self> {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed([address.ip().to_string()])?;
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
@@ -44,7 +44,7 @@ impl Listener for Tls {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let Ok((stream, address)) = self.listener.accept().await else { continue };
-            // A client that does not trust the certificate goes away here.
+            // The handshake fails for a client that does not trust the certificate.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);
             }

@@ -19,7 +19,7 @@ pub enum TraceStore {
 }
 
 impl TraceStore {
-    /// Starts one that takes spans at an address of this machine.
+    /// Starts one that receives spans at an address of this machine.
     pub async fn start(at: IpAddr) -> Result<Self> {
         Ok(if Slice::Dist.runs() {
             Self::Jaeger(Jaeger::start(at).await?)
@@ -28,7 +28,7 @@ impl TraceStore {
         })
     }
 
-    /// Where spans come in, over OTLP/HTTP.
+    /// The address for spans, over OTLP/HTTP.
     pub fn endpoint(&self) -> String {
         match self {
             Self::Jaeger(jaeger) => format!("http://{}", jaeger.spans),
@@ -36,7 +36,7 @@ impl TraceStore {
         }
     }
 
-    /// The spans of the trace `id`; an error while there is none.
+    /// The spans of the trace `id`; an error if there are none yet.
     pub async fn trace(&self, id: &str) -> Result<Vec<Span>> {
         match self {
             Self::Jaeger(jaeger) => jaeger.trace(id).await,

@@ -1,11 +1,11 @@
-//! Waiting for a condition, with a deadline. The only file of the tests that lets time pass.
+//! Waiting for a condition, with a deadline. Only this file of the tests sleeps.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep};
 
-/// The time that a process may take for anything that it does by itself.
+/// The time limit for steps that a process does by itself.
 pub const SOON: Duration = Duration::from_secs(20);
 /// The pause after the first attempt. It doubles with each attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -23,14 +23,14 @@ pub async fn until<T>(what: &str, limit: Duration, mut attempt: impl AsyncFnMut(
             Err(error) if Instant::now() > deadline => {
                 return Err(error).with_context(|| format!("waited {limit:?} for {what}"));
             }
-            // An attempt that starts a process must not keep the machine busy, either.
+            // The pause is at least as long as the attempt, which may have started a process.
             Err(_) => sleep(pause.max(began.elapsed())).await,
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
-/// Lets time pass, where a test shows that nothing happens in that time.
+/// Sleeps, where a test shows that nothing happens in that time.
 pub async fn pass(time: Duration) {
     sleep(time).await;
 }

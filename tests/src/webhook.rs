@@ -31,7 +31,7 @@ impl Webhook {
         let (address, certificate) = (tls.local_addr()?, BASE64.encode(tls.certificate.as_bytes()));
         let status = Arc::<AtomicU16>::default();
         let router = Router::new().route("/", post(review)).with_state(status.clone());
-        // It ends with the task.
+        // The listener is closed when the task ends.
         let server = tokio::spawn(async { drop(axum::serve(tls, router).await) });
         Ok(Self { address, certificate, status, server })
     }

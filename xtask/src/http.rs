@@ -1,4 +1,6 @@
-//! A small HTTP client for servers on this machine.
+//! A small blocking HTTP client for servers on this machine.
+//!
+//! xtask is compiled before everything else, so it has no asynchronous runtime and does not use the client of `tests/src`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -96,8 +96,7 @@ mod tests {
     #[test]
     fn an_example_is_short_and_within_the_bounds() {
         let row = || vec![0.123_456, -0.001, 2.999];
-        let bounded =
-            |max| ["a", "b", "c"].map(|name| Feature { name: name.into(), min: None, max: Some(max) });
+        let bounded = |max| ["a", "b", "c"].map(|name| Feature { max: Some(max), ..Feature::named(name) });
         assert_eq!(short(row(), &[]), [0.12, 0.0, 3.0]);
         assert_eq!(short(row(), &bounded(3.0)), [0.12, 0.0, 3.0]);
         assert_eq!(short(row(), &bounded(2.9995)), row());

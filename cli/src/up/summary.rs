@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use canopy_contract::describe::{Metric, Quality};
+use canopy_contract::describe::Quality;
 use serde::Serialize;
 
 use crate::up::local_models::TrainedModel;
@@ -80,7 +80,7 @@ impl fmt::Display for Summary {
         }
         let address_width = models.iter().map(|served| served.predictor.len()).max().unwrap_or_default();
         for served in models {
-            let Quality { metric: Metric::Accuracy, value, samples } = served.quality;
+            let Quality { metric: _, value, samples } = served.quality;
             let quality = format!("accuracy {value:.4} on {samples} held-out rows");
             writeln!(
                 f,
@@ -96,6 +96,8 @@ impl fmt::Display for Summary {
 
 #[cfg(test)]
 mod tests {
+    use canopy_contract::describe::Metric;
+
     use super::*;
 
     #[test]

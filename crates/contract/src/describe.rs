@@ -33,6 +33,12 @@ pub struct Quality {
 pub enum Metric {
     /// The share of rows whose class was predicted.
     Accuracy,
+    /// Of a regression: the coefficient of determination, 1 at best.
+    R2,
+    /// Of a regression: the mean of the absolute errors, 0 at best.
+    MeanAbsoluteError,
+    /// Of a regression: the square root of the mean of the squared errors, 0 at best.
+    RootMeanSquaredError,
 }
 
 /// A predictor's `GET /model`.

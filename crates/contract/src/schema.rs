@@ -18,12 +18,18 @@ pub struct Feature {
     /// The highest value it may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
+    /// Whether the value may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
+    /// The names of the categories by index; empty for a number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
 }
 
 impl Feature {
     /// A feature without bounds.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), min: None, max: None }
+        Self { name: name.into(), min: None, max: None, missing: false, categories: Vec::new() }
     }
 
     fn admits(&self, value: f64) -> bool {
@@ -63,7 +69,7 @@ pub fn check(rows: &Rows, features: &[Feature]) -> Result<(), Vec<FieldFault>> {
                 if !value.is_finite() {
                     faults.push(FieldFault::at(member, &[at, &[column]].concat(), Fault::NotFinite));
                 } else if !feature.admits(value) {
-                    let Feature { name, min, max } = feature.clone();
+                    let Feature { name, min, max, .. } = feature.clone();
                     let fault = Fault::OutOfBounds { feature: name, value, min, max };
                     faults.push(FieldFault::at(member, &[at, &[column]].concat(), fault));
                 }
@@ -85,8 +91,8 @@ mod tests {
     use super::*;
 
     fn check_rows(rows: &Rows) -> Vec<String> {
-        let bounded = Feature { name: "age".into(), min: Some(0.0), max: Some(150.0) };
-        let open = Feature { name: "income".into(), min: Some(0.0), max: None };
+        let bounded = Feature { min: Some(0.0), max: Some(150.0), ..Feature::named("age") };
+        let open = Feature { min: Some(0.0), ..Feature::named("income") };
         match check(rows, &[bounded, open]) {
             Ok(()) => Vec::new(),
             Err(faults) => faults.iter().map(ToString::to_string).collect(),

@@ -238,10 +238,14 @@ impl QualityGate {
 
     fn check(&self) -> Result<(), String> {
         let Self { metric, min, max } = self;
-        match metric {
-            Metric::Accuracy if min.is_some() && max.is_none() => Ok(()),
-            Metric::Accuracy => Err(format!("a gate on {metric:?} must have min and no max")),
+        let (needed, other) = match metric {
+            Metric::Accuracy | Metric::R2 => (("min", min), ("max", max)),
+            Metric::MeanAbsoluteError | Metric::RootMeanSquaredError => (("max", max), ("min", min)),
+        };
+        if needed.1.is_some() && other.1.is_none() {
+            return Ok(());
         }
+        Err(format!("a gate on {metric:?} must have {} and no {}", needed.0, other.0))
     }
 }
 
@@ -354,7 +358,7 @@ mod tests {
     /// A config as Canopy wrote it before there were model files.
     fn trained() -> Value {
         json!({
-            "model": "iris", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e",
+            "model": "iris", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e", "features": [], "classes": [],
             "train": {
                 "data": {"csv": {"source": {"path": "/data/data.csv"}, "target": "species"}},
                 "algorithm": {"randomForest": {
@@ -362,17 +366,15 @@ mod tests {
                 }},
                 "standardize": true, "testPercent": 20, "gate": {"metric": "Accuracy", "min": 0.9},
             },
-            "features": [], "classes": [],
         })
     }
 
     fn imported() -> Value {
         json!({
-            "model": "price", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e",
+            "model": "price", "namespace": "default", "version": "1.0", "revision": "6f3a9c1e", "features": [], "classes": [],
             "artifact": {"source": {"path": "/data/model"}, "format": "LightGBM"},
             "examples": [{"features": [1.5, "red", null], "expected": {"value": 3.0, "tolerance": 0.1}}],
             "evaluate": {"data": {"csv": {"source": {"path": "/data/evaluate.csv"}, "target": "price"}}},
-            "features": [], "classes": [],
         })
     }
 
@@ -435,6 +437,13 @@ mod tests {
         for gate in [json!({"metric": "Accuracy"}), json!({"metric": "Accuracy", "min": 0.5, "max": 1.0})] {
             check_refused(trained(), "/train/gate", gate, needs);
         }
+        let errors = json!({"metric": "MeanAbsoluteError", "min": 0.5});
+        check_refused(
+            trained(),
+            "/train/gate",
+            errors,
+            "a gate on MeanAbsoluteError must have max and no min",
+        );
         let gate = read(&trained()).unwrap().train.unwrap().gate.unwrap();
         assert_eq!([0.89, 0.9, f64::NAN].map(|value| gate.admits(value)), [false, true, false]);
     }

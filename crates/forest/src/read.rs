@@ -11,4 +11,6 @@ pub mod lightgbm;
 pub mod xgboost;
 mod protobuf;
 pub mod onnx;
+mod archive;
+pub mod skops;
 pub mod reader;

@@ -373,7 +373,7 @@ mod tests {
         check(
             &sized((1 << 20) + 1),
             "line 4: ConfigMap a: data: has 1048577 bytes, but Kubernetes takes at most 1048576 in a ConfigMap: put the \
-             table on a web server and name it by uri",
+             file on a web server and name it by uri",
         );
     }
 

@@ -8,8 +8,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::decimal::Decimal;
+use crate::feature::Feature;
+use crate::imported::{Artifact, Evaluate, Example};
 use crate::placement::{Resources, Scheduling};
+use crate::quality::QualityGate;
+use crate::source::{Csv, LABEL_MAX, Rule, Source};
 use crate::status::PredictorModelStatus;
 
 /// The default number of replicas.
@@ -20,6 +23,11 @@ pub const RETIRE_SECONDS: u32 = 60;
 pub const TRAIN_DEADLINE_SECONDS: u32 = 600;
 /// The annotation of a model whose value is part of its revision: another value restarts it.
 pub const RESTARTED_AT: &str = "canopy.rs/restartedAt";
+
+/// The fields with the sources of files.
+pub(crate) const TRAIN_SOURCE: &str = "spec.train.data.csv.source";
+pub(crate) const ARTIFACT_SOURCE: &str = "spec.artifact.source";
+pub(crate) const EVALUATE_SOURCE: &str = "spec.evaluate.data.csv.source";
 
 /// The default number of synthetic features; the CEL rule below repeats it.
 pub(crate) const SYNTHETIC_FEATURES: u32 = 4;
@@ -34,21 +42,10 @@ const RETIRE_SECONDS_MAX: u32 = 86_400;
 const TRAIN_DEADLINE_SECONDS_MAX: u32 = 86_400;
 const FEATURES_MAX: u32 = 1024;
 const CLASSES_MAX: u32 = 256;
-/// The longest name of a feature, a class or a column.
-const LABEL_MAX: u32 = 128;
-const URI_MAX: u32 = 2048;
-/// A SHA-256 in hexadecimal.
-const SHA256_DIGITS: u32 = 64;
-/// The longest name of a ConfigMap and of a key in it, as Kubernetes has it.
-const CONFIG_MAP_NAME_MAX: u32 = 253;
+const EXAMPLES_MAX: u32 = 32;
 
 /// The version becomes the value of a label of pods and metrics.
 const VERSION_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
-const CONFIG_MAP_NAME_PATTERN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
-const CONFIG_MAP_KEY_PATTERN: &str = "^[-._a-zA-Z0-9]+$";
-
-/// A CEL rule of the API server and its message; `rules` checks the same without CEL.
-type Rule = (&'static str, &'static str);
 
 pub(crate) const NAME_IS_A_LABEL: Rule = (
     "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -64,37 +61,31 @@ pub(crate) const ONE_KIND_OF_DATA: Rule = (
     "[has(self.synthetic), has(self.csv)].filter(given, given).size() == 1",
     "exactly one of synthetic and csv must be given",
 );
-pub(crate) const ONE_KIND_OF_SOURCE: Rule = (
-    "[has(self.configMap), has(self.uri)].filter(given, given).size() == 1",
-    "exactly one of configMap and uri must be given",
-);
-pub(crate) const URI_IS_HTTP: Rule = (
-    "!has(self.uri) || self.uri.matches('^https?://[^/?#][!-~]*$')",
-    "uri must begin with https:// or http://, name a host and have no spaces",
-);
-pub(crate) const URI_HAS_A_DIGEST: Rule = (
-    "has(self.uri) == has(self.sha256)",
-    "sha256 must be given with uri, and only with it: it is what sha256sum prints for the file",
-);
-pub(crate) const SHA256_IS_HEXADECIMAL: Rule = (
-    "!has(self.sha256) || self.sha256.matches('^[0-9a-f]{64}$')",
-    "sha256 must be 64 of the digits 0-9 and a-f, as sha256sum prints them",
-);
 pub(crate) const ONE_KIND_OF_ALGORITHM: Rule =
     ("[has(self.randomForest)].filter(given, given).size() == 1", "randomForest must be given");
-pub(crate) const GATE_IS_A_SHARE: Rule =
-    ("double(self.min) >= 0.0 && double(self.min) <= 1.0", "min must be between 0 and 1");
-pub(crate) const BOUNDS_ARE_IN_ORDER: Rule = (
-    "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)",
-    "min must not be greater than max",
+pub(crate) const TRAIN_OR_ARTIFACT: Rule = (
+    "[has(self.train), has(self.artifact)].filter(given, given).size() == 1",
+    "exactly one of train and artifact must be given",
+);
+pub(crate) const EVALUATE_OF_AN_ARTIFACT: Rule = (
+    "!has(self.evaluate) || has(self.artifact)",
+    "evaluate is only allowed with artifact: a model with train is evaluated on held-out rows of its data",
+);
+pub(crate) const CATEGORIES_OF_AN_ARTIFACT: Rule = (
+    "!has(self.features) || has(self.artifact) || self.features.all(feature, !has(feature.values))",
+    "type Categorical is only allowed with artifact: training takes numbers",
+);
+pub(crate) const TRAINING_MAKES_CLASSIFIERS: Rule = (
+    "!has(self.gate) || self.gate.metric == 'Accuracy'",
+    "gate.metric must be Accuracy: training makes classifiers",
 );
 pub(crate) const EVERY_SYNTHETIC_FEATURE_IS_NAMED: Rule = (
-    "!has(self.features) || !has(self.train.data.synthetic) || size(self.features) == \
+    "!has(self.features) || !has(self.train) || !has(self.train.data.synthetic) || size(self.features) == \
      (has(self.train.data.synthetic.features) ? self.train.data.synthetic.features : 4)",
     "features must have as many entries as train.data.synthetic.features says (4 unless given)",
 );
 pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
-    "!has(self.classes) || !has(self.train.data.synthetic) || size(self.classes) == 2",
+    "!has(self.classes) || !has(self.train) || !has(self.train.data.synthetic) || size(self.classes) == 2",
     "classes must have 2 entries where the data is synthetic",
 );
 
@@ -109,7 +100,7 @@ pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
     category = "canopy",
     namespaced,
     derive = "PartialEq",
-    doc = "A model that Canopy trains, evaluates on held-out rows, and serves.",
+    doc = "A model that Canopy trains or reads from a file, checks, and serves.",
     status = "PredictorModelStatus",
     scale(
         spec_replicas_path = ".spec.replicas",
@@ -139,23 +130,45 @@ pub(crate) const SYNTHETIC_CLASSES_ARE_TWO: Rule = (
     validation = NAME_IS_SHORT,
     validation = NAME_IS_FREE
 )]
-#[x_kube(validation = EVERY_SYNTHETIC_FEATURE_IS_NAMED, validation = SYNTHETIC_CLASSES_ARE_TWO)]
+#[x_kube(
+    validation = TRAIN_OR_ARTIFACT,
+    validation = EVALUATE_OF_AN_ARTIFACT,
+    validation = CATEGORIES_OF_AN_ARTIFACT,
+    validation = EVERY_SYNTHETIC_FEATURE_IS_NAMED,
+    validation = SYNTHETIC_CLASSES_ARE_TWO
+)]
 #[serde(rename_all = "camelCase")]
 pub struct PredictorModelSpec {
     /// Your name for this version of the model. Every prediction, metric and trace has it.
     #[schemars(length(min = 1, max = 63), regex(pattern = VERSION_PATTERN))]
     pub version: String,
-    /// How the model is trained. Each change is trained before the model gets requests.
-    pub train: Train,
+    /// How the model is trained. Each change is trained before the model gets requests. Set exactly one of train and
+    /// artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Train")]
+    pub train: Option<Train>,
+    /// A model file of another library. It is checked before the model gets requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Artifact")]
+    pub artifact: Option<Artifact>,
+    /// Rows with the answers that the model must give. A model with another answer never gets requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<Example>", length(min = 1, max = EXAMPLES_MAX))]
+    pub examples: Option<Vec<Example>>,
+    /// How a model with artifact is evaluated. Defaults to no evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Evaluate")]
+    pub evaluate: Option<Evaluate>,
     /// The features in the order of the values in a request, with bounds. A request with a value out of bounds is
     /// refused, with the name of the feature. For CSV data, list all columns except the target, in any order.
-    /// Defaults to these columns in the order of the table, without bounds.
+    /// Defaults to these columns in the order of the table, without bounds, or to the features in the model file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Feature>", length(min = 1, max = FEATURES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub features: Option<Vec<Feature>>,
     /// The names of the classes; the first has index 0. For CSV data, list the values of the target column, or names
-    /// for them if the values are the whole numbers from 0. Defaults to the sorted values of the target.
+    /// for them if the values are the whole numbers from 0. Defaults to the sorted values of the target, or to the
+    /// classes in the model file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         with = "Vec<String>",
@@ -170,7 +183,8 @@ pub struct PredictorModelSpec {
     // Without a value in the manifest there would be nothing for kubectl scale to read.
     #[schemars(with = "i32", range(min = 0, max = REPLICAS_MAX), extend("default" = REPLICAS))]
     pub replicas: Option<i32>,
-    /// Resources of each serving pod. Defaults to small requests without limits.
+    /// Resources of each serving pod, also while it reads the file of artifact. Defaults to small requests without
+    /// limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Resources")]
     pub resources: Option<Resources>,
@@ -188,8 +202,29 @@ pub struct PredictorModelSpec {
     pub paused: Option<bool>,
 }
 
+impl PredictorModelSpec {
+    /// The deadline of the preparation, in seconds: training has its own, reading a model file the default.
+    pub fn deadline_seconds(&self) -> u32 {
+        self.train.as_ref().and_then(|train| train.deadline_seconds).unwrap_or(TRAIN_DEADLINE_SECONDS)
+    }
+
+    /// The sources of the files that the model is made from, each with its field.
+    pub fn sources(&self) -> impl Iterator<Item = (&'static str, &Source)> {
+        let train = self.train.as_ref().and_then(|train| train.data.csv.as_ref());
+        let evaluate = self.evaluate.as_ref().map(|evaluate| &evaluate.data.csv);
+        [
+            (TRAIN_SOURCE, train.map(|csv| &csv.source)),
+            (ARTIFACT_SOURCE, self.artifact.as_ref().map(|artifact| &artifact.source)),
+            (EVALUATE_SOURCE, evaluate.map(|csv| &csv.source)),
+        ]
+        .into_iter()
+        .filter_map(|(field, source)| Some((field, source?)))
+    }
+}
+
 /// How a model is trained.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = TRAINING_MAKES_CLASSIFIERS)]
 #[serde(rename_all = "camelCase")]
 pub struct Train {
     /// The training data. Set exactly one field.
@@ -254,54 +289,6 @@ pub struct Synthetic {
     pub seed: Option<u64>,
 }
 
-/// A CSV table with a header.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Csv {
-    /// Where the table is. Set exactly one of configMap and uri.
-    pub source: Source,
-    /// The column to predict.
-    #[schemars(length(min = 1, max = LABEL_MAX))]
-    pub target: String,
-}
-
-/// Where a file is.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(
-    validation = ONE_KIND_OF_SOURCE,
-    validation = URI_IS_HTTP,
-    validation = URI_HAS_A_DIGEST,
-    validation = SHA256_IS_HEXADECIMAL
-)]
-#[serde(rename_all = "camelCase")]
-pub struct Source {
-    /// A key of a ConfigMap in the namespace of the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "ConfigMapKey")]
-    pub config_map: Option<ConfigMapKey>,
-    /// An https:// or http:// address that the pods can reach. Users who can read the model can read it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = URI_MAX))]
-    pub uri: Option<String>,
-    /// The SHA-256 of the file at the uri, as sha256sum prints it. Required with uri, and only allowed with it. A file
-    /// with another digest is refused. A new digest creates a new revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = SHA256_DIGITS))]
-    pub sha256: Option<String>,
-}
-
-/// A key of a ConfigMap.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConfigMapKey {
-    /// The name of the ConfigMap.
-    #[schemars(length(min = 1, max = CONFIG_MAP_NAME_MAX), regex(pattern = CONFIG_MAP_NAME_PATTERN))]
-    pub name: String,
-    /// The key in its data.
-    #[schemars(length(min = 1, max = CONFIG_MAP_NAME_MAX), regex(pattern = CONFIG_MAP_KEY_PATTERN))]
-    pub key: String,
-}
-
 /// The training algorithm.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = ONE_KIND_OF_ALGORITHM)]
@@ -354,40 +341,4 @@ pub enum MaxFeatures {
     Log2,
     /// All features.
     All,
-}
-
-/// The minimum quality of a model.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = GATE_IS_A_SHARE)]
-#[serde(rename_all = "camelCase")]
-pub struct QualityGate {
-    /// What is measured on the held-out rows. Accuracy is the share of correct predictions.
-    pub metric: Metric,
-    /// The minimum, from 0 to 1: a whole number, or a decimal in quotes.
-    pub min: Decimal,
-}
-
-/// A measure of quality.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Metric {
-    /// The share of rows that are predicted correctly.
-    Accuracy,
-}
-
-/// One feature of a model.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = BOUNDS_ARE_IN_ORDER)]
-#[serde(rename_all = "camelCase")]
-pub struct Feature {
-    /// The name of the feature.
-    #[schemars(length(min = 1, max = LABEL_MAX))]
-    pub name: String,
-    /// The minimum value: a whole number, or a decimal in quotes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Decimal")]
-    pub min: Option<Decimal>,
-    /// The maximum value: a whole number, or a decimal in quotes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Decimal")]
-    pub max: Option<Decimal>,
 }

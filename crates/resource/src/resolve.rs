@@ -3,26 +3,30 @@
 //! Nothing is read from files or from a cluster, and the model is checked even if an API server has done so.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use canopy_contract::describe::Metric;
 use canopy_contract::names::{DEFAULT_NAMESPACE, ModelName};
-use canopy_contract::schema::Feature;
 use canopy_contract::serving;
 use kube::ResourceExt as _;
 
-use crate::binary::binary_kind;
-use crate::decimal::Decimal;
 use crate::field_error::FieldError;
+use crate::files::{File, Files, Kind};
+use crate::imported::{Artifact, Evaluate, LabelledData};
 use crate::manifest::ConfigMaps;
-use crate::model::{self, PredictorModel, RESTARTED_AT, SYNTHETIC_FEATURES, TRAIN_DEADLINE_SECONDS};
-use crate::revision::{self, MIN_SAMPLES_LEAF, SAMPLES, SEED, TEST_PERCENT, TREES};
-use crate::{legacy, rules, schema};
+use crate::model::{
+    self, ARTIFACT_SOURCE, EVALUATE_SOURCE, PredictorModel, PredictorModelSpec, RESTARTED_AT,
+    SYNTHETIC_FEATURES, TRAIN_SOURCE,
+};
+use crate::revision::{self, SAMPLES, SEED, TEST_PERCENT};
+use crate::source::Csv;
+use crate::{convert, legacy, rules, schema};
 
-/// The name of the file with the data, in the folder that a plan is made for.
+/// The names of files in the folder that a model is resolved for: the training data, the model file, the evaluation data.
 const DATA_FILE: &str = "data.csv";
+const MODEL_FILE: &str = "model";
+const EVALUATE_FILE: &str = "evaluate.csv";
 
-/// A model with all its defaults, its data and its revision.
+/// A model with all its defaults, its files and its revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedModel {
     /// The serving config of the predictor.
@@ -31,19 +35,9 @@ pub struct ResolvedModel {
     pub meaning: String,
     /// The name that Canopy 0.1 would have given to the revision.
     pub legacy: String,
-    /// The data file that must exist before the predictor starts.
-    pub file: Option<File>,
-}
-
-/// A file and what must be in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// The path in the config.
-    pub path: PathBuf,
-    /// The contents.
-    pub text: String,
-    /// Their SHA-256, in hexadecimal.
-    pub sha256: String,
+    /// The files that must exist before the predictor prepares the model, in the order of
+    /// [`serving::ServingConfig::local_files`].
+    pub files: Vec<File>,
 }
 
 /// A model that cannot be resolved, with at least one error.
@@ -69,7 +63,7 @@ impl From<FieldError> for InvalidModel {
 }
 
 impl ResolvedModel {
-    /// Resolves `model`. The predictor finds its data in `folder`.
+    /// Resolves `model`. The predictor finds its files in `folder`.
     pub fn new(
         model: &PredictorModel,
         config_maps: &ConfigMaps,
@@ -87,162 +81,87 @@ impl ResolvedModel {
         let name = ModelName::try_from(model.name_any())
             .map_err(|error| FieldError::at("metadata.name", error.why()))?;
         let namespace = model.namespace().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let path = folder.join(DATA_FILE);
-        let Rows { data, text } = rows(&spec.train, config_maps, &namespace, &path)?;
+        let mut files = Files::new(config_maps, &namespace, folder, download_seconds(spec));
+        let train = spec.train.as_ref().map(|spec| train(spec, &mut files)).transpose()?;
+        let artifact = spec.artifact.as_ref().map(|spec| import(spec, &mut files)).transpose()?;
+        let evaluate = spec.evaluate.as_ref().map(|spec| evaluate(spec, &mut files)).transpose()?;
+        let files = files.into_found();
         let restarted_at = model.annotations().get(RESTARTED_AT).map(String::as_str);
         let unnamed = |error| FieldError::at("spec", format!("has no revision: {error}"));
-        let legacy = legacy::legacy(spec, restarted_at, text).map_err(unnamed)?;
+        let data = files.first().map(|file| file.bytes.as_slice());
+        let legacy = legacy::legacy(spec, restarted_at, data).map_err(unnamed)?;
 
         let mut config = serving::ServingConfig {
-            train: Some(train(&spec.train, data)?),
-            artifact: None,
-            examples: Vec::new(),
-            evaluate: None,
-            features: spec.features.iter().flatten().map(feature).collect(),
+            train,
+            artifact,
+            examples: convert::examples(spec)?,
+            evaluate,
+            features: spec.features.iter().flatten().map(convert::feature).collect(),
             classes: spec.classes.clone().unwrap_or_default(),
             version: spec.version.clone(),
             model: name,
             namespace,
             revision: String::new(),
         };
-        let file = text.map(|text| File { path, text: text.to_owned(), sha256: revision::sha256(text) });
-        let data = file.as_ref().map(|file| file.sha256.as_str());
-        let inputs = revision::Inputs { config: &config, spec, restarted_at, data };
+        let inputs = revision::Inputs { config: &config, spec, restarted_at, files: &files };
         let meaning = revision::meaning(inputs).map_err(unnamed)?;
         config.revision = revision::name_of(&meaning);
-        Ok(Self { config, meaning, legacy, file })
+        Ok(Self { config, meaning, legacy, files })
     }
 }
 
-/// Where rows come from, and the text that must be there first.
-struct Rows<'a> {
-    data: serving::Data,
-    text: Option<&'a str>,
-}
-
-fn rows<'a>(
-    train: &model::Train,
-    config_maps: &'a ConfigMaps,
-    namespace: &str,
-    path: &Path,
-) -> Result<Rows<'a>, FieldError> {
-    match &train.data {
+fn train(train: &model::Train, files: &mut Files<'_>) -> Result<serving::Train, FieldError> {
+    let model::Train { data, algorithm, standardize, test_percent, gate, resources: _, deadline_seconds: _ } =
+        train;
+    let data = match data {
         model::Data { synthetic: Some(synthetic), csv: None } => {
             let model::Synthetic { samples, features, seed } = synthetic;
-            let data = serving::Data::Synthetic(serving::Synthetic {
+            serving::Data::Synthetic(serving::Synthetic {
                 samples: samples.unwrap_or(SAMPLES),
                 features: features.unwrap_or(SYNTHETIC_FEATURES),
                 seed: seed.unwrap_or(SEED),
-            });
-            Ok(Rows { data, text: None })
+            })
         }
-        model::Data { synthetic: None, csv: Some(model::Csv { source, target }) } => {
-            let (source, text) = match source {
-                model::Source { config_map: Some(key), uri: None, sha256: None } => {
-                    (serving::Source::Path(path.to_owned()), Some(text(key, config_maps, namespace)?))
-                }
-                model::Source { config_map: None, uri: Some(uri), sha256: Some(sha256) } => {
-                    (serving::Source::Download(download(uri, sha256, train.deadline_seconds)), None)
-                }
-                model::Source { config_map: _, uri: _, sha256: _ } => {
-                    return Err(FieldError::at("spec.train.data.csv.source", model::ONE_KIND_OF_SOURCE.1));
-                }
-            };
-            Ok(Rows { data: serving::Data::Csv { source, target: target.clone() }, text })
-        }
+        model::Data { synthetic: None, csv: Some(csv) } => table(csv, TRAIN_SOURCE, DATA_FILE, files)?,
         model::Data { synthetic: None, csv: None } | model::Data { synthetic: Some(_), csv: Some(_) } => {
-            Err(FieldError::at("spec.train.data", model::ONE_KIND_OF_DATA.1))
+            return Err(FieldError::at("spec.train.data", model::ONE_KIND_OF_DATA.1));
         }
-    }
-}
-
-/// A download may take half of the deadline, so that a slow server is reported as such and not as an exceeded deadline.
-fn download(uri: &str, sha256: &str, deadline_seconds: Option<u32>) -> serving::Download {
-    let deadline = deadline_seconds.unwrap_or(TRAIN_DEADLINE_SECONDS);
-    serving::Download {
-        uri: uri.to_owned(),
-        sha256: sha256.to_owned(),
-        timeout_seconds: deadline.div_ceil(2),
-    }
-}
-
-/// The text under a key of a `ConfigMap`.
-fn text<'a>(
-    model::ConfigMapKey { name, key }: &model::ConfigMapKey,
-    config_maps: &'a ConfigMaps,
-    namespace: &str,
-) -> Result<&'a str, FieldError> {
-    const FIELD: &str = "spec.train.data.csv.source.configMap";
-    let Some(config_map) = config_maps.get(namespace, name) else {
-        let why = format!("there is no ConfigMap {name} in namespace {namespace}; add it beside the model");
-        return Err(FieldError::at(format!("{FIELD}.name"), why));
     };
-    if let Some(text) = config_map.data.as_ref().and_then(|data| data.get(key)) {
-        return Ok(text);
-    }
-    let why = if let Some(bytes) = config_map.binary_data.as_ref().and_then(|data| data.get(key)) {
-        let (kind, advice) = binary_kind(&bytes.0);
-        format!("{key} of ConfigMap {name} is {kind}, but must be CSV as text under data: {advice}")
-    } else {
-        let keys: Vec<_> = config_map.data.iter().flatten().map(|(key, _)| key.as_str()).collect();
-        let keys =
-            if keys.is_empty() { "it has no data".to_owned() } else { format!("it has {}", keys.join(", ")) };
-        format!("ConfigMap {name} has no key {key}; {keys}")
-    };
-    Err(FieldError::at(format!("{FIELD}.key"), why))
-}
-
-fn train(train: &model::Train, data: serving::Data) -> Result<serving::Train, FieldError> {
-    let model::Train {
-        data: _,
-        algorithm,
-        standardize,
-        test_percent,
-        gate,
-        resources: _,
-        deadline_seconds: _,
-    } = train;
+    let gate = gate.as_ref().map(|gate| convert::gate("spec.train.gate", gate));
     Ok(serving::Train {
         data,
-        algorithm: method(algorithm)?,
+        algorithm: convert::algorithm(algorithm)?,
         standardize: standardize.unwrap_or(true),
         test_percent: test_percent.unwrap_or(TEST_PERCENT),
-        gate: gate.as_ref().map(quality).transpose()?,
+        gate: gate.transpose()?,
     })
 }
 
-fn method(algorithm: &model::Algorithm) -> Result<serving::Algorithm, FieldError> {
-    let model::Algorithm { random_forest } = algorithm;
-    let Some(forest) = random_forest else {
-        return Err(FieldError::at("spec.train.algorithm", model::ONE_KIND_OF_ALGORITHM.1));
-    };
-    let model::RandomForest { trees, max_depth, min_samples_leaf, max_features, bootstrap, seed } = forest;
-    Ok(serving::Algorithm::RandomForest(serving::RandomForest {
-        trees: trees.unwrap_or(TREES),
-        max_depth: *max_depth,
-        min_samples_leaf: min_samples_leaf.unwrap_or(MIN_SAMPLES_LEAF),
-        max_features: match max_features {
-            Some(model::MaxFeatures::Sqrt) | None => serving::MaxFeatures::Sqrt,
-            Some(model::MaxFeatures::Log2) => serving::MaxFeatures::Log2,
-            Some(model::MaxFeatures::All) => serving::MaxFeatures::All,
-        },
-        bootstrap: bootstrap.unwrap_or(true),
-        seed: seed.unwrap_or(SEED),
-    }))
+fn import(artifact: &Artifact, files: &mut Files<'_>) -> Result<serving::Import, FieldError> {
+    let Artifact { source, format } = artifact;
+    let source = files.add(ARTIFACT_SOURCE, source, MODEL_FILE, Kind::Model)?;
+    Ok(serving::Import { source, format: format.map(convert::format) })
 }
 
-fn quality(gate: &model::QualityGate) -> Result<serving::QualityGate, FieldError> {
-    let model::QualityGate { metric: model::Metric::Accuracy, min } = gate;
-    let Some(min) = min.number() else {
-        return Err(FieldError::at("spec.train.gate", model::GATE_IS_A_SHARE.1));
-    };
-    Ok(serving::QualityGate { metric: Metric::Accuracy, min: Some(min), max: None })
+fn evaluate(evaluate: &Evaluate, files: &mut Files<'_>) -> Result<serving::Evaluate, FieldError> {
+    let Evaluate { data: LabelledData { csv }, gate } = evaluate;
+    let data = table(csv, EVALUATE_SOURCE, EVALUATE_FILE, files)?;
+    let gate = gate.as_ref().map(|gate| convert::gate("spec.evaluate.gate", gate));
+    Ok(serving::Evaluate { data, gate: gate.transpose()? })
 }
 
-fn feature(feature: &model::Feature) -> Feature {
-    let model::Feature { name, min, max } = feature;
-    let number = |bound: &Option<Decimal>| bound.as_ref().and_then(Decimal::number);
-    Feature { name: name.clone(), min: number(min), max: number(max) }
+fn table(csv: &Csv, field: &str, name: &str, files: &mut Files<'_>) -> Result<serving::Data, FieldError> {
+    let Csv { source, target } = csv;
+    let source = files.add(field, source, name, Kind::Table)?;
+    Ok(serving::Data::Csv { source, target: target.clone() })
+}
+
+/// How long each download may take. All downloads together take less than the deadline, so that a slow server is reported
+/// as such and not as an exceeded deadline.
+fn download_seconds(spec: &PredictorModelSpec) -> u32 {
+    let downloads = spec.sources().filter(|(_, source)| source.uri.is_some());
+    let shares = downloads.fold(1_u32, |shares, _| shares.saturating_add(1));
+    spec.deadline_seconds().div_ceil(shares)
 }
 
 #[cfg(test)]
@@ -287,7 +206,7 @@ mod tests {
                 "classes": [],
             })
         );
-        assert_eq!(plan.file, None);
+        assert_eq!(plan.files, []);
     }
 
     #[test]
@@ -329,9 +248,9 @@ mod tests {
                 "classes": ["setosa", "versicolor", "virginica"],
             })
         );
-        let file = plan.file.unwrap();
+        let [file] = &plan.files[..] else { panic!("{:?}", plan.files) };
         assert_eq!(file.path, Path::new("/data/data.csv"));
-        assert_eq!(file.text.lines().count(), 151);
+        assert_eq!(file.bytes.iter().filter(|byte| **byte == b'\n').count(), 151);
     }
 
     #[test]
@@ -353,7 +272,7 @@ mod tests {
     fn a_download_may_take_half_of_the_deadline() {
         let source = format!("uri: 'https://data.shop/iris.csv?v=2'\n          sha256: {SHA256}");
         let found = plan(&remote(&source)).unwrap();
-        assert_eq!(found.file, None);
+        assert_eq!(found.files, []);
         let download = |seconds: u32| json!({"uri": "https://data.shop/iris.csv?v=2", "sha256": SHA256, "timeoutSeconds": seconds});
         assert_eq!(
             json!(found.config.train.unwrap().data),
@@ -382,7 +301,7 @@ mod tests {
     fn a_uri_without_a_digest_is_refused_without_an_api_server() {
         let text = remote(&format!("{{uri: 'https://data.shop/iris.csv', sha256: {SHA256}}}"));
         let mut model = manifest::read(&text).unwrap().models.remove(0);
-        model.spec.train.data.csv.as_mut().unwrap().source.sha256 = None;
+        model.spec.train.as_mut().unwrap().data.csv.as_mut().unwrap().source.sha256 = None;
         let refusal =
             ResolvedModel::new(&model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string();
         assert_eq!(
@@ -430,9 +349,9 @@ mod tests {
         let refused = |model: &PredictorModel| {
             ResolvedModel::new(model, &ConfigMaps::default(), Path::new("")).unwrap_err().to_string()
         };
-        model.spec.train.data.synthetic = None;
+        model.spec.train.as_mut().unwrap().data.synthetic = None;
         assert_eq!(refused(&model), "spec.train.data: exactly one of synthetic and csv must be given");
-        model.spec.train.test_percent = Some(100);
+        model.spec.train.as_mut().unwrap().test_percent = Some(100);
         assert_eq!(refused(&model), "spec.train.testPercent: must be at most 90, but is 100");
     }
 }

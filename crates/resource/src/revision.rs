@@ -8,12 +8,13 @@ use canopy_contract::describe::Metric;
 use canopy_contract::names::REVISION_DIGITS;
 use canopy_contract::schema::Feature;
 use canopy_contract::serving::{
-    Algorithm, Data, Download, MaxFeatures, QualityGate, RandomForest, ServingConfig, Source, Synthetic,
-    Train,
+    Algorithm, Data, Download, Evaluate, Example, ExampleValue, Expected, Import, MaxFeatures, ModelFormat,
+    QualityGate, RandomForest, ServingConfig, Source, Synthetic, Train,
 };
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
+use crate::digest::sha256;
+use crate::files::File;
 use crate::model::{PredictorModelSpec, SYNTHETIC_FEATURES};
 use crate::normal::Normal;
 use crate::placement::{Resources, Scheduling};
@@ -37,13 +38,13 @@ pub struct Inputs<'a> {
     pub spec: &'a PredictorModelSpec,
     /// The time of a wished restart.
     pub restarted_at: Option<&'a str>,
-    /// The SHA-256 of the data, where they come from a `ConfigMap`.
-    pub data: Option<&'a str>,
+    /// The files that come from `ConfigMap`s.
+    pub files: &'a [File],
 }
 
 /// The digest of all that a revision follows from, in hexadecimal.
 pub fn meaning(inputs: Inputs<'_>) -> Result<String, serde_json::Error> {
-    let Inputs { config, spec, restarted_at, data } = inputs;
+    let Inputs { config, spec, restarted_at, files } = inputs;
     // Every field is named, so that a new one is either part of the revision or left out on purpose. A model of
     // another name may have the same revision: its objects have other names.
     let ServingConfig {
@@ -52,15 +53,18 @@ pub fn meaning(inputs: Inputs<'_>) -> Result<String, serde_json::Error> {
         revision: _,
         version,
         train,
-        artifact: _,
-        examples: _,
-        evaluate: _,
+        artifact,
+        examples,
+        evaluate,
         features,
         classes,
     } = config;
     let PredictorModelSpec {
         version: _,
         train: in_spec,
+        artifact: _,
+        examples: _,
+        evaluate: _,
         features: _,
         classes: _,
         resources,
@@ -69,26 +73,31 @@ pub fn meaning(inputs: Inputs<'_>) -> Result<String, serde_json::Error> {
         retire_seconds: _,
         paused: _,
     } = spec;
-    let feature = |Feature { name, min, max }: &Feature| {
+    let feature = |Feature { name, min, max, missing: _, categories }: &Feature| {
         Normal::map([
             ("name", Some(Normal::text(name))),
             ("min", min.map(Normal::float)),
             ("max", max.map(Normal::float)),
+            ("categories", list(categories.iter().map(Normal::text))),
         ])
     };
+    let train_resources = in_spec.as_ref().and_then(|train| train.resources.as_ref());
     let all = Normal::map([
         ("version", Some(Normal::text(version))),
-        ("train", train.as_ref().map(|train| training(train, data))),
+        ("train", train.as_ref().map(|train| training(train, files))),
+        ("artifact", artifact.as_ref().map(|import| import_form(import, files))),
+        ("examples", list(examples.iter().map(example))),
+        ("evaluate", evaluate.as_ref().map(|evaluate| evaluation(evaluate, files))),
         ("features", list(features.iter().map(feature))),
         ("classes", list(classes.iter().map(Normal::text))),
-        ("trainResources", in_spec.resources.as_ref().map(resources_form)),
+        ("trainResources", train_resources.map(resources_form)),
         ("resources", resources.as_ref().map(resources_form)),
         ("scheduling", scheduling.as_ref().map(scheduling_form).transpose()?.flatten()),
         ("restartedAt", restarted_at.map(Normal::text)),
     ]);
     let mut bytes = FORM.to_vec();
     all.write(&mut bytes);
-    Ok(hexadecimal(&Sha256::digest(&bytes)))
+    Ok(sha256(&bytes))
 }
 
 /// The name of the revision with this meaning.
@@ -96,38 +105,65 @@ pub fn name_of(meaning: &str) -> String {
     meaning.chars().take(REVISION_DIGITS).collect()
 }
 
-/// The SHA-256 of a text, in hexadecimal.
-pub fn sha256(text: &str) -> String {
-    hexadecimal(&Sha256::digest(text))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn training(train: &Train, sha256: Option<&str>) -> Normal {
+fn training(train: &Train, files: &[File]) -> Normal {
     let Train { data, algorithm, standardize, test_percent, gate } = train;
-    let gate = gate.as_ref().map(|QualityGate { metric, min, max }: &QualityGate| {
-        let metric = match metric {
-            Metric::Accuracy => "Accuracy",
-        };
-        Normal::map([
-            ("metric", Some(Normal::text(metric))),
-            ("min", min.map(Normal::float)),
-            ("max", max.map(Normal::float)),
-        ])
-    });
     Normal::map([
-        ("data", Some(rows(data, sha256))),
+        ("data", Some(rows(data, files))),
         ("algorithm", Some(method(algorithm))),
         ("standardize", (!standardize).then(|| Normal::whole(false))),
         ("testPercent", unless(*test_percent, TEST_PERCENT)),
-        ("gate", gate),
+        ("gate", gate.as_ref().map(gate_form)),
     ])
 }
 
-fn rows(data: &Data, sha256: Option<&str>) -> Normal {
+fn import_form(import: &Import, files: &[File]) -> Normal {
+    let Import { source, format } = import;
+    let format = format.map(|format| match format {
+        ModelFormat::Onnx => "ONNX",
+        ModelFormat::LightGbm => "LightGBM",
+        ModelFormat::XgBoost => "XGBoost",
+        ModelFormat::Skops => "Skops",
+        ModelFormat::MlFlow => "MLflow",
+        ModelFormat::Canopy => "Canopy",
+    });
+    Normal::map([("source", Some(file(source, files))), ("format", format.map(Normal::text))])
+}
+
+fn example(Example { features, expected }: &Example) -> Normal {
+    let value = |value: &ExampleValue| match value {
+        ExampleValue::Number(number) => Normal::map([("number", Some(Normal::float(*number)))]),
+        ExampleValue::Category(name) => Normal::map([("category", Some(Normal::text(name)))]),
+        ExampleValue::Missing => Normal::map([]),
+    };
+    let Expected { class, label, value: of_regression, tolerance } = expected;
+    Normal::map([
+        ("features", list(features.iter().map(value))),
+        ("class", class.map(Normal::whole)),
+        ("label", label.as_ref().map(Normal::text)),
+        ("value", of_regression.map(Normal::float)),
+        ("tolerance", tolerance.map(Normal::float)),
+    ])
+}
+
+fn evaluation(Evaluate { data, gate }: &Evaluate, files: &[File]) -> Normal {
+    Normal::map([("data", Some(rows(data, files))), ("gate", gate.as_ref().map(gate_form))])
+}
+
+fn gate_form(QualityGate { metric, min, max }: &QualityGate) -> Normal {
+    let metric = match metric {
+        Metric::Accuracy => "Accuracy",
+        Metric::R2 => "R2",
+        Metric::MeanAbsoluteError => "MeanAbsoluteError",
+        Metric::RootMeanSquaredError => "RootMeanSquaredError",
+    };
+    Normal::map([
+        ("metric", Some(Normal::text(metric))),
+        ("min", min.map(Normal::float)),
+        ("max", max.map(Normal::float)),
+    ])
+}
+
+fn rows(data: &Data, files: &[File]) -> Normal {
     match data {
         Data::Synthetic(Synthetic { samples, features, seed }) => {
             let synthetic = Normal::map([
@@ -138,15 +174,21 @@ fn rows(data: &Data, sha256: Option<&str>) -> Normal {
             Normal::map([("synthetic", Some(synthetic))])
         }
         Data::Csv { source, target } => {
-            let source = match source {
-                // The path of the copy is chosen by the operator and is not digested; the contents are.
-                Source::Path(_) => Normal::map([("sha256", sha256.map(Normal::text))]),
-                // How long a download may take changes nothing about the model.
-                Source::Download(Download { uri, sha256, timeout_seconds: _ }) => {
-                    Normal::map([("uri", Some(Normal::text(uri))), ("sha256", Some(Normal::text(sha256)))])
-                }
-            };
-            Normal::map([("csv", Some(source)), ("target", Some(Normal::text(target)))])
+            Normal::map([("csv", Some(file(source, files))), ("target", Some(Normal::text(target)))])
+        }
+    }
+}
+
+fn file(source: &Source, files: &[File]) -> Normal {
+    match source {
+        // The path of the copy is chosen by the operator and is not digested; the contents are.
+        Source::Path(path) => {
+            let copy = files.iter().find(|file| file.path == *path);
+            Normal::map([("sha256", copy.map(|copy| Normal::text(&copy.sha256)))])
+        }
+        // How long a download may take changes nothing about the model.
+        Source::Download(Download { uri, sha256, timeout_seconds: _ }) => {
+            Normal::map([("uri", Some(Normal::text(uri))), ("sha256", Some(Normal::text(sha256)))])
         }
     }
 }

@@ -66,7 +66,12 @@ fn check_value(field: &str, value: &Value, schema: &Value, faults: &mut Vec<Fiel
 /// What the value should be, where it is something else.
 fn wrong_kind(value: &Value, schema: &Value) -> Option<&'static str> {
     let (right, expected) = if schema["x-kubernetes-int-or-string"] == true {
-        (value.is_i64() || value.is_string(), "a whole number, or a decimal in quotes")
+        let expected = if schema["pattern"].is_null() {
+            "a whole number, or text in quotes"
+        } else {
+            "a whole number, or a decimal in quotes"
+        };
+        (value.is_i64() || value.is_string(), expected)
     } else {
         match schema["type"].as_str() {
             Some("object") => (value.is_object(), "an object"),

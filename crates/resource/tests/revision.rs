@@ -2,13 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use canopy_resource::manifest;
 use canopy_resource::resolve::ResolvedModel;
 use serde_json::{Value, json};
 
-const DATA: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: rows}, data: {a.csv: \"a,b\\n1,x\\n\", b.csv: \"a,b\\n2,x\\n\"}}";
+const DATA: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: rows}, data: {a.csv: \"a,b\\n1,x\\n\", b.csv: \"a,b\\n2,x\\n\"}, binaryData: {m: AP8=, n: AP4=}}";
 
 /// The plan of a model whose spec is the smallest one with `more` merged into it.
 fn plan(more: &Value) -> ResolvedModel {
@@ -56,6 +57,63 @@ fn csv(key: &str) -> Value {
 fn remote(uri: &str, sha256: char) -> Value {
     let source = json!({"uri": uri, "sha256": sha256.to_string().repeat(64)});
     json!({"synthetic": null, "csv": {"source": source, "target": "b"}})
+}
+
+fn file(key: &str) -> Value {
+    json!({"configMap": {"name": "rows", "key": key}})
+}
+
+/// A model from a file, with `more` fields.
+fn imported(more: &Value) -> Value {
+    let mut spec = json!({"train": null, "artifact": {"source": file("m")}});
+    merge(&mut spec, more);
+    // A merged null must stay one, to remove `train`.
+    spec["train"] = Value::Null;
+    spec
+}
+
+/// Every field of a model from a file that is part of a revision, each with a value that is not the default.
+fn every_field_of_a_file() -> [(&'static str, Value); 19] {
+    let example = |features: Value, expected: Value| {
+        imported(&json!({"examples": [{"features": features, "expected": expected}]}))
+    };
+    let evaluate = |more: Value| {
+        let mut evaluate = json!({"data": {"csv": {"source": file("a.csv"), "target": "b"}}});
+        merge(&mut evaluate, &more);
+        imported(&json!({"evaluate": evaluate}))
+    };
+    let remote = |digit: char| {
+        let sha256 = digit.to_string().repeat(64);
+        let source = json!({"configMap": null, "uri": "https://data.shop/m", "sha256": sha256});
+        imported(&json!({"artifact": {"source": source}}))
+    };
+    let category = json!({"name": "a", "type": "Categorical", "values": ["x", "1"]});
+    let row_of = |value: Value| {
+        imported(
+            &json!({"features": [category], "examples": [{"features": [value], "expected": {"class": 0}}]}),
+        )
+    };
+    [
+        ("400614a5", imported(&json!({}))),
+        ("3b2e5243", imported(&json!({"artifact": {"source": file("n")}}))),
+        ("7831176a", imported(&json!({"artifact": {"source": file("a.csv")}}))),
+        ("3e24b3f0", remote('9')),
+        ("28868c68", remote('8')),
+        ("f3559bce", imported(&json!({"artifact": {"format": "LightGBM"}}))),
+        ("de31e085", example(json!([1]), json!({"class": 0}))),
+        ("5662e3e3", example(json!(["x"]), json!({"class": 0}))),
+        ("28d9e589", example(json!([""]), json!({"class": 0}))),
+        ("2f0c21d8", example(json!([1]), json!({"class": 1}))),
+        ("b98712b8", example(json!([1]), json!({"label": "1"}))),
+        ("52593fc4", example(json!([1]), json!({"value": 1}))),
+        ("eb9dcf07", example(json!([1]), json!({"value": 1, "tolerance": "0.5"}))),
+        ("ad29da45", evaluate(json!({}))),
+        ("a5ec0f25", evaluate(json!({"data": {"csv": {"target": "a"}}}))),
+        ("9517aae2", evaluate(json!({"data": {"csv": {"source": file("b.csv")}}}))),
+        ("8f40961d", evaluate(json!({"gate": {"metric": "RootMeanSquaredError", "max": "0.5"}}))),
+        ("55ce8390", row_of(json!(1))),
+        ("739cba0b", row_of(json!("x"))),
+    ]
 }
 
 /// Every field that is part of a revision, each with a value that is not the default.
@@ -116,6 +174,16 @@ fn revisions_do_not_change_between_versions_of_canopy() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), every_field().len(), "each field makes another revision");
+}
+
+/// If this test fails, models from files are prepared again.
+#[test]
+fn revisions_of_model_files_do_not_change_between_versions_of_canopy() {
+    let expected = every_field_of_a_file().map(|(name, more)| format!("{name} {more}"));
+    let found = every_field_of_a_file().map(|(_, more)| format!("{} {more}", revision(&more)));
+    assert_eq!(found, expected, "{found:#?}");
+    let names: BTreeSet<_> = every_field_of_a_file().map(|(_, more)| revision(&more)).into();
+    assert_eq!(names.len(), every_field_of_a_file().len(), "each field makes another revision");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -48,7 +48,7 @@ fn broken_rules(schema: &Value, text: &str) -> Vec<String> {
 }
 
 /// The messages of all rules of a schema.
-fn messages(schema: &Value) -> Vec<String> {
+fn messages(schema: &Value) -> BTreeSet<String> {
     match schema {
         Value::Object(members) => {
             let rules = members.get("x-kubernetes-validations").and_then(Value::as_array);
@@ -56,7 +56,7 @@ fn messages(schema: &Value) -> Vec<String> {
             own.chain(members.values().flat_map(messages)).collect()
         }
         Value::Array(entries) => entries.iter().flat_map(messages).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => BTreeSet::new(),
     }
 }
 

@@ -2,11 +2,11 @@
 //! replaced.
 //!
 //! Content read here never decides what runs. A serving config is recreated from the snapshot; a data `ConfigMap` only
-//! if the text of the data is at hand.
+//! if the contents of its files are at hand.
 
 use std::collections::BTreeMap;
 
-use canopy_resource::revision::sha256;
+use canopy_resource::digest::sha256;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Preconditions};
@@ -29,7 +29,7 @@ use crate::labels::REVISION;
 use crate::pod::template::{self, DATA, SERVING_KEY};
 use crate::pod::template_check::RevisionRef;
 use crate::revision::snapshot::{DataFile, Snapshot};
-use crate::spec::{DesiredState, Target, TrainingData};
+use crate::spec::{DesiredState, Target};
 use crate::state::Objects;
 
 /// Result of restoring a revision.
@@ -48,6 +48,7 @@ pub struct AdoptableRevision {
     snapshot: Option<Snapshot>,
     deployment: std::sync::Arc<Deployment>,
     serving: Option<String>,
+    /// Earlier versions had one file at most.
     data: Option<DataFile>,
 }
 
@@ -68,7 +69,7 @@ impl AdoptableRevision {
         let serving = serving.filter(is_expected);
         let Some(target) = target else {
             let serving = serving.ok_or("its serving config is missing or was replaced")?;
-            return Snapshot::adopt(&deployment, serving, data, revision_ref);
+            return Snapshot::adopt(&deployment, serving, Vec::from_iter(data), revision_ref);
         };
         let is_same = |text: &String| serde_json::from_str(text).is_ok_and(|config| target.config == config);
         // The text of the earlier serving config is kept, because the earlier predictor might not read another.
@@ -76,7 +77,7 @@ impl AdoptableRevision {
         let serving = serving.filter(is_same).or_else(planned).ok_or("its serving config was replaced")?;
         let volumes = deployment.spec.template.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let has_data = volumes.into_iter().any(|volume| volume.name == DATA);
-        let data = target.data.as_ref().filter(|_| has_data).map(|data| data.file.clone());
+        let data = target.data.iter().filter(|_| has_data).map(|data| data.file.clone()).collect();
         let snapshot = Snapshot::adopt(&deployment, serving, data, revision_ref)?;
         Ok(Snapshot { spec_digest: Some(target.spec_digest.clone()), ..snapshot })
     }
@@ -121,12 +122,12 @@ impl Cluster {
         Ok(adoptable)
     }
 
-    /// Whether the data `ConfigMap` of the target must be created and the text of the data is not at hand.
+    /// Whether the data `ConfigMap` of the target must be created and the contents of the files are not at hand.
     pub async fn lacks_data(&self, desired: &DesiredState) -> Result<bool, CallError> {
-        let Ok(Target { revision, data: Some(TrainingData { file, text: None }), .. }) = &desired.target
-        else {
+        let Ok(Target { revision, data, snapshot, .. }) = &desired.target else { return Ok(false) };
+        if data.iter().all(|data| data.content.is_some()) {
             return Ok(false);
-        };
+        }
         let content = self.content(&desired.namespace, &desired.name.data_object(revision)).await?;
         let is_as_made = content.is_some_and(|content| {
             let has = content.metadata.labels.clone().unwrap_or_default();
@@ -135,7 +136,7 @@ impl Cluster {
                 .chain([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())])
                 .all(|(key, value)| has.get(&key) == Some(&value));
             let is_owned = content.metadata.owner_references.iter().flatten().any(|o| *o == desired.owner);
-            content.matches(&file.file, &file.sha256) && is_known && is_owned
+            content.matches(&snapshot.data) && is_known && is_owned
         });
         Ok(!is_as_made)
     }
@@ -159,11 +160,11 @@ impl Cluster {
             sha256: serving.map(|text| sha256(text)).unwrap_or_default(),
         };
         let name = config.name_any();
-        let (_, repair) = self.restore_config_map(desired, &name, &file, Some(config)).await?;
+        let (_, repair) = self.restore_config_map(desired, &name, &[file], Some(config)).await?;
         result.repairs.extend(repair);
-        if let Some(DataCopy { name, file, config_map }) = data {
+        if let Some(DataCopy { name, files, config_map }) = data {
             let (is_there, repair) =
-                self.restore_config_map(desired, name, file, config_map.as_ref()).await?;
+                self.restore_config_map(desired, name, files, config_map.as_ref()).await?;
             result.repairs.extend(repair);
             result.is_data_copy_lost = !is_there && config_map.is_none();
         }
@@ -197,14 +198,14 @@ impl Cluster {
         &self,
         desired: &DesiredState,
         name: &str,
-        file: &DataFile,
+        files: &[DataFile],
         child: Option<&ConfigMap>,
     ) -> Result<(bool, Option<Repair>), ApplyError> {
         let Some(live) = self.content(&desired.namespace, name).await.map_err(CallError::into_apply_error)?
         else {
             return Ok((false, None));
         };
-        let is_same = live.matches(&file.file, &file.sha256);
+        let is_same = live.matches(files);
         // A ConfigMap of an earlier version is left as it is unless its metadata must change.
         let is_changed = child.is_some_and(|child| {
             let (child, live) = (json!({"metadata": child.metadata}), json!({"metadata": live.metadata}));

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use canopy_resource::revision::sha256;
+use canopy_resource::digest::sha256;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::revision::snapshot::DataFile;
 
 /// Key in which earlier versions stored the pod template. It is no longer read.
 const POD_KEY: &str = "pod.json";
@@ -20,39 +22,35 @@ pub struct ConfigMapContent {
     pub metadata: ObjectMeta,
     is_immutable: bool,
     has_other_content: bool,
-    /// SHA-256 of each text by key.
-    texts: BTreeMap<String, String>,
+    /// SHA-256 of each value by key, of texts and binary values.
+    digests: BTreeMap<String, String>,
 }
 
 impl ConfigMapContent {
     /// Computes the digests of `config_map`.
     pub fn of(config_map: ConfigMap) -> Self {
         let ConfigMap { metadata, immutable, binary_data, data } = config_map;
-        let mut texts: BTreeMap<_, _> =
-            data.into_iter().flatten().map(|(key, text)| (key, sha256(&text))).collect();
-        let has_pod = texts.remove(POD_KEY).is_some();
-        Self {
-            metadata,
-            is_immutable: immutable == Some(true),
-            has_other_content: has_pod || binary_data.is_some_and(|data| !data.is_empty()),
-            texts,
-        }
+        let texts = data.into_iter().flatten().map(|(key, text)| (key, sha256(text)));
+        let binary = binary_data.into_iter().flatten().map(|(key, bytes)| (key, sha256(bytes.0)));
+        let mut digests: BTreeMap<_, _> = texts.chain(binary).collect();
+        let has_pod = digests.remove(POD_KEY).is_some();
+        Self { metadata, is_immutable: immutable == Some(true), has_other_content: has_pod, digests }
     }
 
-    /// Whether it is immutable and contains exactly this text under this key.
-    pub fn matches(&self, key: &str, sha256: &str) -> bool {
-        let is_alone = self.texts.len() == 1 && self.texts.get(key).is_some_and(|found| found == sha256);
-        is_alone && self.is_immutable
+    /// Whether it is immutable and contains exactly these files.
+    pub fn matches(&self, files: &[DataFile]) -> bool {
+        let is_there = |file: &DataFile| self.digests.get(&file.file) == Some(&file.sha256);
+        self.is_immutable && self.digests.len() == files.len() && files.iter().all(is_there)
     }
 
     /// The digest under a key, if the `ConfigMap` is immutable.
     pub fn immutable_digest(&self, key: &str) -> Option<&String> {
-        self.texts.get(key).filter(|_| self.is_immutable)
+        self.digests.get(key).filter(|_| self.is_immutable)
     }
 
     /// The first key.
     pub fn first_key(&self) -> Option<&String> {
-        self.texts.keys().next()
+        self.digests.keys().next()
     }
 
     /// Whether it has content that this version does not write. It cannot be removed from an immutable `ConfigMap`.

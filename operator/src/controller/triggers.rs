@@ -342,9 +342,8 @@ impl Enqueuer {
     fn models_using(&self, config_map: &PartialObjectMeta<ConfigMap>) -> Vec<ModelRef> {
         let (name, namespace) = (config_map.name_any(), config_map.namespace());
         let takes = |model: &PredictorModel| {
-            let csv = model.spec.train.data.csv.as_ref();
-            let source = csv.and_then(|csv| csv.source.config_map.as_ref());
-            model.namespace() == namespace && source.is_some_and(|source| source.name == name)
+            let mut sources = model.spec.sources().filter_map(|(_, source)| source.config_map.as_ref());
+            model.namespace() == namespace && sources.any(|source| source.name == name)
         };
         self.stores.models.state_filter(takes).iter().map(|model| ObjectRef::from_obj(&**model)).collect()
     }
@@ -397,7 +396,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_undecodable_model_does_not_hide_others() {
-        let (good, bad) = (model("good", "Accuracy"), model("bad", "R2"));
+        let (good, bad) = (model("good", "Accuracy"), model("bad", "F1"));
         assert!(good.0.is_ok() && bad.0.is_err());
         let listed = vec![
             Event::Init,
@@ -417,14 +416,14 @@ mod tests {
     async fn the_last_decoded_version_of_a_model_stays_until_it_is_deleted() {
         let listed = |last: Option<Event<_>>| {
             let first = [Event::Init, Event::InitApply(model("iris", "Accuracy")), Event::InitDone];
-            first.into_iter().chain([Event::Apply(model("iris", "R2"))]).chain(last).collect::<Vec<_>>()
+            first.into_iter().chain([Event::Apply(model("iris", "F1"))]).chain(last).collect::<Vec<_>>()
         };
         let (stores, names, undecodable) = Box::pin(after(Writers::default(), listed(None))).await;
         assert_eq!(
             (names, undecodable, stores.undecodable.len()),
             (vec!["iris".to_owned()], vec!["iris".to_owned()], 1)
         );
-        let deleted = Event::Delete(model("iris", "R2"));
+        let deleted = Event::Delete(model("iris", "F1"));
         let (stores, names, _) = Box::pin(after(Writers::default(), listed(Some(deleted)))).await;
         assert_eq!((names, stores.undecodable.len()), (vec![], 0));
         assert!(!stores.has_models("shop"));

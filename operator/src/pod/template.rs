@@ -46,7 +46,7 @@ pub const MODEL: &str = "model";
 /// Environment variable of both containers: the SHA-256 of the serving config. Tenants cannot write the object that
 /// holds the template, so pods reject a serving config that was replaced.
 const CONFIG_SHA256: &str = "CANOPY_CONFIG_SHA256";
-/// Environment variable of `prepare`: the SHA-256 of the data.
+/// Environment variable of `prepare`: the SHA-256 of each file from a `ConfigMap`, separated by commas.
 const DATA_SHA256: &str = "CANOPY_DATA_SHA256";
 const ADMIN_PORT_NAME: &str = "admin";
 
@@ -77,8 +77,8 @@ pub struct TemplateInputs<'a> {
     pub serving: &'a ServingConfig,
     /// The SHA-256 of the serving config as text.
     pub config_sha256: &'a str,
-    /// The SHA-256 of the data, if they come from a `ConfigMap`.
-    pub data_sha256: Option<&'a str>,
+    /// The SHA-256 of each file that comes from a `ConfigMap`.
+    pub data_sha256: &'a [&'a str],
     /// The spec, for resources and scheduling.
     pub spec: &'a PredictorModelSpec,
     /// The labels of the pods.
@@ -88,7 +88,7 @@ pub struct TemplateInputs<'a> {
 /// The template of the pods of one revision.
 pub fn template(inputs: TemplateInputs<'_>) -> PodTemplateSpec {
     let TemplateInputs { runtime: _, serving, config_sha256: _, data_sha256, spec, labels } = inputs;
-    let has_data = data_sha256.is_some();
+    let has_data = !data_sha256.is_empty();
     let scheduling = spec.scheduling.clone().unwrap_or_default();
     let Scheduling { node_selector, tolerations, affinity, priority_class_name, topology_spread_constraints } =
         scheduling;
@@ -134,17 +134,20 @@ fn prepare(
 ) -> Container {
     let mut mounts = vec![mount(CONFIG, CONFIG_FOLDER, true), mount(MODEL, MODEL_FOLDER, false)];
     let mut variables = vec![variable(CONFIG_SHA256, config_sha256)];
-    if let Some(sha256) = data_sha256 {
+    if !data_sha256.is_empty() {
         mounts.push(mount(DATA, DATA_FOLDER, true));
-        variables.push(variable(DATA_SHA256, sha256));
+        variables.push(variable(DATA_SHA256, &data_sha256.join(",")));
     }
     variables.extend(environment(runtime, is_of_prepare));
+    let resources = match &spec.train {
+        Some(train) => train.resources.as_ref(),
+        // A model from a file takes about as much when it is read as when it serves.
+        None => spec.resources.as_ref(),
+    };
     Container {
         env: Some(variables),
         args: Some(arguments("prepare", &["--termination-log", TERMINATION_LOG])),
-        resources: Some(
-            spec.train.resources.as_ref().unwrap_or(&runtime.default_resources.prepare).clone().into(),
-        ),
+        resources: Some(resources.unwrap_or(&runtime.default_resources.prepare).clone().into()),
         volume_mounts: Some(mounts),
         // If the container ends without a report, Kubernetes uses the end of its log.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),

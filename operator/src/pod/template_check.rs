@@ -245,7 +245,7 @@ spec:
             runtime: &runtime,
             serving: &config,
             config_sha256: "1",
-            data_sha256: Some("2"),
+            data_sha256: &["2"],
             spec: &model.spec,
             labels: &labels::of_revision(&config.model, "u1", "1.0", &config.revision),
         });

@@ -1,4 +1,4 @@
-//! The snapshot of a revision: its serving config, the template of its pods, and the digest of its data. It never
+//! The snapshot of a revision: its serving config, the template of its pods, and the digests of its files. It never
 //! changes.
 //!
 //! It is stored in a `ControllerRevision`, which the built-in roles of tenants cannot write, and it is still checked
@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::labels::SPEC_DIGEST;
 use crate::pod::template_check::{self, RevisionRef};
 
-/// The data file of a revision.
+/// A file of a revision: its data, its model file or its evaluation data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataFile {
     /// Name of the file.
@@ -35,19 +35,23 @@ pub struct Snapshot {
     pub version: String,
     /// Pod template.
     pub template: PodTemplateSpec,
-    /// Data file, if the data come from a `ConfigMap`.
-    pub data: Option<DataFile>,
+    /// Files that come from `ConfigMap`s.
+    pub data: Vec<DataFile>,
     /// Digest of the spec and the data; `None` for revisions of earlier versions.
     pub spec_digest: Option<String>,
 }
 
 /// Stored form of a snapshot.
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct SnapshotData {
     serving: String,
     template: PodTemplateSpec,
+    /// The first file. Earlier versions had no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<DataFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    more_data: Vec<DataFile>,
 }
 
 impl Snapshot {
@@ -62,7 +66,8 @@ impl Snapshot {
         let RawExtension(data) = &controller_revision.data;
         // The cache keeps the data as text, which takes a fraction of the memory.
         let data = data.as_str().map_or_else(|| SnapshotData::deserialize(data), serde_json::from_str);
-        let SnapshotData { serving, template, data } = data.map_err(|error| error.to_string())?;
+        let SnapshotData { serving, template, data, more_data } = data.map_err(|error| error.to_string())?;
+        let data = data.into_iter().chain(more_data).collect();
         let spec_digest = controller_revision.annotations().get(SPEC_DIGEST).cloned();
         Ok(Self { spec_digest, ..Self::checked(serving, template, data, revision_ref)? })
     }
@@ -72,7 +77,7 @@ impl Snapshot {
     pub fn adopt(
         deployment: &Deployment,
         serving: String,
-        data: Option<DataFile>,
+        data: Vec<DataFile>,
         revision_ref: RevisionRef<'_>,
     ) -> Result<Self, String> {
         let mut template = deployment.spec.template.clone();
@@ -85,7 +90,7 @@ impl Snapshot {
     fn checked(
         serving: String,
         template: PodTemplateSpec,
-        data: Option<DataFile>,
+        data: Vec<DataFile>,
         revision_ref: RevisionRef<'_>,
     ) -> Result<Self, String> {
         template_check::check(&template, revision_ref)?;
@@ -108,7 +113,12 @@ impl Snapshot {
     /// The snapshot as JSON.
     pub fn to_json(&self) -> Value {
         let Self { serving, version: _, template, data, spec_digest: _ } = self;
-        let data = SnapshotData { serving: serving.clone(), template: template.clone(), data: data.clone() };
+        let data = SnapshotData {
+            serving: serving.clone(),
+            template: template.clone(),
+            data: data.first().cloned(),
+            more_data: data.iter().skip(1).cloned().collect(),
+        };
         // Serialisation cannot fail: all map keys are strings.
         serde_json::to_value(data).unwrap_or_default()
     }

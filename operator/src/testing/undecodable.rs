@@ -19,7 +19,7 @@ async fn an_undecodable_model_is_reported_in_its_status_and_an_event() {
     harness.settle().await;
     let revision = harness.model().status.unwrap().revision;
     let mut model = harness.cluster().get("predictormodels", "iris").unwrap().clone();
-    model["spec"]["train"]["gate"] = json!({"metric": "R2", "min": "0.5"});
+    model["spec"]["train"]["gate"] = json!({"metric": "F1", "min": "0.5"});
     let undecodable = UndecodableModels::default();
     let undecodable_model = undecodable.insert(guarded(&model).0.unwrap_err()).unwrap();
     assert!(undecodable.has_models("shop") && !undecodable.has_models("other"));
@@ -35,7 +35,7 @@ async fn an_undecodable_model_is_reported_in_its_status_and_an_event() {
         events.starts_with("Warning SpecInvalid this version of the operator cannot decode the model: "),
         "{events}"
     );
-    assert!(events.contains("R2"), "{events}");
+    assert!(events.contains("F1"), "{events}");
     let conditions = harness.conditions();
     assert!(
         conditions.len() == 1 && conditions[0].starts_with("Ready False SpecInvalid: "),

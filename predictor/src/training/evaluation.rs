@@ -73,7 +73,7 @@ impl fmt::Display for HoldOut {
             let evaluated = if rows == 0 { "  not evaluated" } else { "" };
             writeln!(f, "{name:width$}  {precision:>9}  {recall:>6}  {rows:4}{evaluated}")?;
         }
-        let Quality { metric: Metric::Accuracy, value, samples } = self.quality();
+        let Quality { metric: _, value, samples } = self.quality();
         write!(f, "accuracy {value:.4} on {samples} held-out rows")
     }
 }

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn names_of_the_data_are_reported_only_if_the_spec_has_them() {
         let data = Samples::from_csv(b"a,s3cret,class\n1,2,x\n3,4,y\n", "class").unwrap();
-        let unlisted = [Feature { name: "a".to_owned(), min: None, max: None }];
+        let unlisted = [Feature::named("a")];
         let refused = Refused::from(Arrangement::new(&unlisted, &[], &data).unwrap_err());
         assert!(refused.full.message.contains(SECRET), "{refused:?}");
         assert!(!refused.told.message.contains(SECRET), "{refused:?}");

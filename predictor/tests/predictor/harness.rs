@@ -108,7 +108,7 @@ impl Port {
             revision,
             task: Task::Classification,
             features: vec![
-                Feature { name: "age".to_owned(), min: Some(0.0), max: Some(150.0) },
+                Feature { min: Some(0.0), max: Some(150.0), ..Feature::named("age") },
                 Feature::named("income"),
             ],
             classes: vec![Class::Name("no".to_owned()), Class::Name("yes".to_owned())],

@@ -1,7 +1,4 @@
-//! A predictor that is gone, hangs or talks nonsense: the gateway says so in time, and recovers by itself.
-//!
-//! Comes in: a gateway and a predictor as processes of their own. Goes out: what a client sees meanwhile.
-//! Never: a restart of the gateway.
+//! Predictors that are killed, hang or respond with garbage: the gateway returns an error in time, and recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +9,9 @@ use canopy_tests::process::Signal;
 use canopy_tests::test_server::{Model, REVISION, Server, row};
 use canopy_tests::wait::{SOON, until};
 
-/// How long the gateway waits for a predictor in these tests, in seconds.
+/// Seconds that the gateway waits for a predictor in these tests.
 const UPSTREAM_TIMEOUT: u64 = 1;
-/// Within this an answer of the gateway is in time, on a machine that does other things too.
+/// The longest time for a response of the gateway, also on a busy machine.
 const IN_TIME: Duration = Duration::from_secs(UPSTREAM_TIMEOUT + 2);
 
 async fn line() -> Result<(Model, Server, Server)> {
@@ -36,7 +33,7 @@ async fn recovers(gateway: &Server) -> Result<()> {
     Ok(())
 }
 
-/// Asks once, in time, and expects a problem of this kind.
+/// Sends one request, and expects this error in time.
 async fn fails(gateway: &Server, status: u16, code: &str) -> Result<Reply> {
     let start = Instant::now();
     let reply = gateway.post("/api/predict", &row()).await?;
@@ -48,7 +45,7 @@ async fn fails(gateway: &Server, status: u16, code: &str) -> Result<Reply> {
 }
 
 #[tokio::test]
-async fn a_killed_predictor_is_503_until_it_is_back() -> Result<()> {
+async fn a_killed_predictor_causes_503_until_it_is_back() -> Result<()> {
     let (model, mut predictor, gateway) = line().await?;
     predictor.process.kill()?;
     for _ in 0..5 {
@@ -59,14 +56,14 @@ async fn a_killed_predictor_is_503_until_it_is_back() -> Result<()> {
     assert_eq!(
         gateway.admin("/ready").await?.status,
         200,
-        "one model's predictor is not the gateway's readiness"
+        "the gateway must stay ready when a predictor is gone"
     );
     let _again = Server::predictor_at(predictor.address, &model, &[]).await?;
     recovers(&gateway).await
 }
 
 #[tokio::test]
-async fn a_hanging_predictor_is_504_until_it_goes_on() -> Result<()> {
+async fn a_hanging_predictor_causes_504_until_it_continues() -> Result<()> {
     let (_model, predictor, gateway) = line().await?;
     predictor.process.signal(Signal::STOP)?;
     for _ in 0..2 {
@@ -77,7 +74,7 @@ async fn a_hanging_predictor_is_504_until_it_goes_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_predictor_that_talks_nonsense_is_503_until_it_is_itself_again() -> Result<()> {
+async fn a_predictor_that_responds_with_garbage_causes_503_until_it_recovers() -> Result<()> {
     let answer = |status: &str, body: &str| {
         let headers = format!("Content-Type: application/json\r\nCanopy-Revision: {REVISION}");
         format!("HTTP/1.1 {status}\r\n{headers}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -113,7 +110,7 @@ async fn a_predictor_that_talks_nonsense_is_503_until_it_is_itself_again() -> Re
 }
 
 #[tokio::test]
-async fn a_gateway_that_starts_before_its_predictor_serves_when_it_comes() -> Result<()> {
+async fn a_gateway_that_starts_before_its_predictor_serves_once_the_predictor_is_ready() -> Result<()> {
     let model = Model::demo().await?;
     let address = canopy_tests::process::free_address()?;
     let gateway =

@@ -1,7 +1,4 @@
-//! SIGTERM: no request that was accepted is lost, and nobody meets a closed door before having been told.
-//!
-//! Comes in: processes with work in flight. Goes out: what clients see until the exit code. Never: a process
-//! that has to be killed.
+//! Graceful shutdown by SIGTERM: requests in flight are answered, and clients get `Connection: close` before the port closes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// Long enough for all that a test does meanwhile, on a machine that does other things too.
+/// Longer than the steps of a test take during the drain, also on a busy machine.
 const DRAIN: Duration = Duration::from_secs(4);
 
 fn drain() -> (&'static str, String) {
@@ -32,10 +29,10 @@ async fn until_closed(address: SocketAddr) -> Result<()> {
     until("the port to close", SOON, closed).await
 }
 
-/// During the drain `/ready` fails, and both a client that was there and one that comes now are sent away, answered.
-async fn tells_clients_to_leave(server: &Server, path: &str) -> Result<()> {
+/// During the drain `/ready` fails, and both an existing and a new connection get a response with `Connection: close`.
+async fn closes_connections(server: &Server, path: &str) -> Result<()> {
     let ready = server.admin("/ready").await?;
-    ensure!(ready.status == 503, "it is still ready: {}", ready.text);
+    ensure!(ready.status == 503, "expected 503 of /ready during the drain, got: {}", ready.text);
     let known = server.get(path).await?;
     let new = send(client()?.get(format!("http://{}{path}", server.address))).await?;
     for reply in [known, new] {
@@ -45,7 +42,7 @@ async fn tells_clients_to_leave(server: &Server, path: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_gateway_answers_what_is_in_flight_and_sends_clients_away_before_it_closes() -> Result<()> {
+async fn a_gateway_answers_requests_in_flight_and_closes_connections_before_its_port_closes() -> Result<()> {
     let model = Model::demo().await?;
     let predictor = Server::predictor(&model, &[]).await?;
     let mut gateway = Server::gateway(predictor.address, &[drain()]).await?;
@@ -57,14 +54,17 @@ async fn a_gateway_answers_what_is_in_flight_and_sends_clients_away_before_it_cl
     let in_flight = tokio::spawn(send(client()?.post(url).json(&row())));
     until("a request in flight", SOON, async || {
         let scrape = Scrape(gateway.admin("/metrics").await?.text);
-        ensure!(scrape.count("canopy_gateway_requests_in_flight", &[])? == 1, "none is");
+        ensure!(
+            scrape.count("canopy_gateway_requests_in_flight", &[])? == 1,
+            "expected one request in flight"
+        );
         Ok(())
     })
     .await?;
 
     let ordered = Instant::now();
     gateway.process.signal(Signal::TERM)?;
-    until("the drain", SOON, async || tells_clients_to_leave(&gateway, "/api/test").await).await?;
+    until("the drain", SOON, async || closes_connections(&gateway, "/api/test").await).await?;
     until_closed(gateway.address).await?;
     assert!(ordered.elapsed() >= DRAIN, "it closed after {:?}", ordered.elapsed());
     gateway.process.still_runs()?;
@@ -77,7 +77,8 @@ async fn a_gateway_answers_what_is_in_flight_and_sends_clients_away_before_it_cl
 }
 
 #[tokio::test]
-async fn a_predictor_answers_what_is_in_flight_and_sends_clients_away_before_it_closes() -> Result<()> {
+async fn a_predictor_answers_requests_in_flight_and_closes_connections_before_its_port_closes() -> Result<()>
+{
     let model = Model::demo().await?;
     let mut predictor = Server::predictor(&model, &[drain()]).await?;
     assert_eq!(predictor.get("/health").await?.header("connection"), "");
@@ -96,7 +97,7 @@ async fn a_predictor_answers_what_is_in_flight_and_sends_clients_away_before_it_
 
     let ordered = Instant::now();
     predictor.process.signal(Signal::TERM)?;
-    until("the drain", SOON, async || tells_clients_to_leave(&predictor, "/health").await).await?;
+    until("the drain", SOON, async || closes_connections(&predictor, "/health").await).await?;
     until_closed(predictor.address).await?;
     assert!(ordered.elapsed() >= DRAIN, "it closed after {:?}", ordered.elapsed());
     predictor.process.still_runs()?;
@@ -110,8 +111,8 @@ async fn a_predictor_answers_what_is_in_flight_and_sends_clients_away_before_it_
 }
 
 #[tokio::test]
-async fn preparing_ends_when_it_is_told_to_though_its_data_has_not_come() -> Result<()> {
-    // Accepts, and never answers.
+async fn prepare_ends_on_sigterm_while_it_waits_for_its_data() -> Result<()> {
+    // Accepts connections and never responds.
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let uri = format!("http://{}/rows.csv", listener.local_addr()?);
     let download = json!({"uri": uri, "sha256": "0".repeat(64), "timeoutSeconds": 60});
@@ -124,7 +125,7 @@ async fn preparing_ends_when_it_is_told_to_though_its_data_has_not_come() -> Res
 }
 
 #[tokio::test]
-async fn idle_processes_end_when_the_drain_is_over() -> Result<()> {
+async fn idle_processes_end_after_the_drain() -> Result<()> {
     let model = Model::demo().await?;
     let now = ("CANOPY_DRAIN_SECONDS", "0".to_owned());
     let mut predictor = Server::predictor(&model, std::slice::from_ref(&now)).await?;

@@ -1,13 +1,10 @@
-//! `OpenMetrics` with exemplars, as the admin ports of both processes answer a Prometheus that asks for them.
-//!
-//! Comes in: requests whose trace is kept, and others. Goes out: the trace of the last one kept, in its bucket. Never: a
-//! trace that nobody can look up.
+//! `OpenMetrics` with exemplars at the admin ports of both processes. Only sampled traces become exemplars.
 
 use anyhow::{Result, ensure};
 use canopy_tests::http::{Reply, client, send};
 use canopy_tests::test_server::{Model, Server, row};
 
-/// As Prometheus 2.42 asks.
+/// The `Accept` header of Prometheus 2.42.
 const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 const KEPT: &str = "0af7651916cd43dd8448eb211c80319c";
 const NOT_KEPT: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -30,7 +27,7 @@ async fn scrape(server: &Server) -> Result<Reply> {
 }
 
 #[tokio::test]
-async fn the_trace_of_a_request_is_found_from_the_bucket_that_counts_it() -> Result<()> {
+async fn the_bucket_of_a_request_has_its_trace_as_an_exemplar() -> Result<()> {
     let model = Model::demo().await?;
     let predictor = Server::predictor(&model, &[]).await?;
     let gateway = Server::gateway(predictor.address, &[]).await?;
@@ -43,7 +40,10 @@ async fn the_trace_of_a_request_is_found_from_the_bucket_that_counts_it() -> Res
     ask(&gateway, NOT_KEPT, "00").await?;
     for (server, family, counter) in families {
         let text = scrape(server).await?.text;
-        ensure!(!text.contains("trace_id"), "an exemplar of a trace that is not kept:\n{text}");
+        ensure!(
+            !text.contains("trace_id"),
+            "expected no exemplar of a trace that is not sampled, got:\n{text}"
+        );
         for line in [
             format!("# TYPE {family} histogram\n# UNIT {family} seconds\n"),
             format!("# TYPE {counter} counter\n"),

@@ -1,7 +1,4 @@
-//! Flags and environment variables of both processes: each does what it says, and a wrong one is named.
-//!
-//! Comes in: command lines and environments. Goes out: what the process does, or its last words. Never: a flag
-//! that is only parsed.
+//! Flags and environment variables of both processes: their effect, their `--help`, and the errors for invalid values.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -14,7 +11,7 @@ use canopy_tests::wait::{SOON, until};
 
 const PROGRAMS: [(&str, &[&str]); 2] = [("canopy-gateway", &[]), ("canopy-predictor", &["serve"])];
 
-/// Runs a program that is expected to end at once.
+/// Runs a program that ends at once, and returns its output.
 async fn said(
     name: &str,
     arguments: &[&str],
@@ -26,7 +23,7 @@ async fn said(
     Ok((status.code(), process.lines().join("\n")))
 }
 
-/// The threads of a process that answer requests.
+/// The number of worker threads of a process.
 fn workers(id: u32) -> Result<usize> {
     let threads = std::fs::read_dir(format!("/proc/{id}/task"))?;
     let name = |folder: PathBuf| std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
@@ -35,7 +32,7 @@ fn workers(id: u32) -> Result<usize> {
 }
 
 #[tokio::test]
-async fn as_many_workers_serve_as_were_asked_for() -> Result<()> {
+async fn workers_sets_the_number_of_worker_threads() -> Result<()> {
     let model = Model::demo().await?;
     tokio::try_join!(serve_with(&model, 1), serve_with(&model, 3))?;
     Ok(())
@@ -48,7 +45,7 @@ async fn serve_with(model: &Model, count: usize) -> Result<()> {
     for server in [gateway, predictor] {
         until("idle threads to go", SOON, async || {
             let found = workers(server.process.id())?;
-            ensure!(found == count, "{found} threads instead of {count}");
+            ensure!(found == count, "expected {count} worker threads, got {found}");
             Ok(())
         })
         .await?;
@@ -61,12 +58,12 @@ async fn help_names_the_variable_of_every_flag_and_shows_an_example() -> Result<
     for (name, command) in PROGRAMS {
         let (code, help) = said(name, &[command, &["--help"]].concat(), &[]).await?;
         assert_eq!(code, Some(0), "{help}");
-        ensure!(help.contains("Example"), "{name} shows no example:\n{help}");
+        ensure!(help.contains("Example"), "{name} --help has no example:\n{help}");
         let flags: Vec<_> = help.split("\n      --").skip(1).collect();
-        ensure!(flags.len() > 5, "{name} has hardly any flag:\n{help}");
+        ensure!(flags.len() > 5, "expected more than 5 flags in {name} --help, got:\n{help}");
         for flag in flags {
             let word = flag.split([' ', '\n']).next().unwrap_or_default();
-            // Short for the whole paragraph of the flag, which may be wrapped anywhere.
+            // The paragraph of the flag may be wrapped anywhere.
             let variable = flag.replace(['\n', ' '], "");
             ensure!(
                 variable.contains("[env:CANOPY_") || ["help", "version"].contains(&word),
@@ -78,7 +75,7 @@ async fn help_names_the_variable_of_every_flag_and_shows_an_example() -> Result<
 }
 
 #[tokio::test]
-async fn a_wrong_value_is_named_with_its_flag() -> Result<()> {
+async fn an_invalid_value_is_reported_with_its_flag() -> Result<()> {
     for (name, command) in PROGRAMS {
         for (flag, variable, value) in [
             ("--workers", "CANOPY_WORKERS", "many"),
@@ -98,7 +95,7 @@ async fn a_wrong_value_is_named_with_its_flag() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named_with_the_flag_that_changes_it() -> Result<()> {
+async fn a_port_in_use_is_reported_with_the_flag_that_changes_it() -> Result<()> {
     let model = Model::demo().await?;
     let holder = TcpListener::bind("127.0.0.1:0")?;
     let predictor = model.command_line();

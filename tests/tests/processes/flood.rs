@@ -1,7 +1,4 @@
-//! The same error a thousand times: a few lines in the log, and every one of them counted.
-//!
-//! Comes in: requests that all fail. Goes out: what the log says of them. Never: a flood of lines, nor an error that the
-//! log does not know of.
+//! The limit of log lines: a thousand equal errors give few lines, which contain the number of suppressed ones.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::http::{client, send};
@@ -13,7 +10,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How many clients ask at the same time, and how often each.
+/// The number of concurrent clients, and of requests of each.
 const CLIENTS: u64 = 20;
 const TIMES: u64 = 50;
 
@@ -27,7 +24,7 @@ fn suppressed(line: &Value) -> u64 {
 
 #[tokio::test]
 async fn a_thousand_errors_give_few_lines_and_all_are_counted() -> Result<()> {
-    // Nobody listens there.
+    // No process listens there.
     let environment = [("CANOPY_DRAIN_SECONDS", "0".to_owned())];
     let mut gateway = Server::gateway(free_address()?, &environment).await?;
     let began = Instant::now();
@@ -46,12 +43,15 @@ async fn a_thousand_errors_give_few_lines_and_all_are_counted() -> Result<()> {
     for ended in clients.join_all().await {
         ended?;
     }
-    // The next line that is written says how many were not.
+    // The next line that is written has the number of suppressed lines.
     let mut asked = CLIENTS * TIMES;
-    until("a line that tells of others", SOON, async || {
+    until("a line with a number of suppressed lines", SOON, async || {
         gateway.post("/api/predict", &row()).await?;
         asked += 1;
-        ensure!(gateway.process.log()?.iter().any(|line| suppressed(line) > 0), "none does");
+        ensure!(
+            gateway.process.log()?.iter().any(|line| suppressed(line) > 0),
+            "expected a line with a number of suppressed lines"
+        );
         Ok(())
     })
     .await?;
@@ -64,7 +64,7 @@ async fn a_thousand_errors_give_few_lines_and_all_are_counted() -> Result<()> {
     assert_eq!(gateway.process.ended().await?.code(), Some(0));
     let log = gateway.process.log()?;
     let lines: Vec<_> = log.iter().filter(|line| is_failure(line)).collect();
-    ensure!(lines.len() as u64 <= 10 + seconds, "{} lines in {seconds} seconds", lines.len());
+    ensure!(lines.len() as u64 <= 10 + seconds, "got {} lines in {seconds} seconds", lines.len());
     let place = "gateway/src/http/request_context.rs:";
     let rest = log.iter().filter_map(|line| line["places"].as_str());
     let rest = rest.flat_map(|places| places.split(", ")).find(|one| one.contains(place));

@@ -1,7 +1,4 @@
-//! The log of a running process: its levels are changed from outside, and it keeps callers' values to itself.
-//!
-//! Comes in: filters for the admin port, and requests that fail in every way. Goes out: the lines that come. Never: a value
-//! of a feature in any of them.
+//! The log of a running process: its filter can be changed at the admin port, and its lines never contain values of features.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::fake_predictor::FakePredictor;
@@ -21,23 +18,26 @@ fn predictions(server: &Server) -> Result<usize> {
     Ok(server.process.log()?.iter().filter(|line| line["message"] == "predicted").count())
 }
 
-/// Asks for a prediction, and waits until everything is read that the log has of it.
+/// Requests a prediction, and waits until all of its log lines are read.
 async fn ask(server: &Server) -> Result<()> {
     assert_eq!(server.post("/predict", &row()).await?.status, 200);
-    // A marker: it is written after the line of the prediction, if there is one.
+    // The line of a change of the filter is written after that of the prediction, if there is one.
     let before = server.process.log()?.len();
     let now = server.admin("/log").await?.text;
     assert_eq!(change(server, &now).await?.status, 200);
     until("the marker", SOON, async || {
-        ensure!(server.process.log()?.len() > before, "it is not there");
-        ensure!(server.process.log()?.last().is_some_and(|line| line["to"] == now.trim()), "it is not last");
+        ensure!(server.process.log()?.len() > before, "the line of the change is missing");
+        ensure!(
+            server.process.log()?.last().is_some_and(|line| line["to"] == now.trim()),
+            "the line of the change is not the last one"
+        );
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn levels_change_while_the_process_runs() -> Result<()> {
+async fn the_log_filter_can_be_changed_while_the_process_runs() -> Result<()> {
     let model = Model::demo().await?;
     let environment = [("RUST_LOG", "warn".to_owned()), ("CANOPY_LOG_CONTROL", "true".to_owned())];
     let predictor = Server::predictor(&model, &environment).await?;
@@ -67,7 +67,7 @@ async fn levels_change_while_the_process_runs() -> Result<()> {
 }
 
 #[tokio::test]
-async fn levels_do_not_change_where_nobody_has_allowed_it() -> Result<()> {
+async fn the_log_filter_cannot_be_changed_without_log_control() -> Result<()> {
     let model = Model::demo().await?;
     let predictor = Server::predictor(&model, &[]).await?;
     let gateway = Server::gateway(predictor.address, &[]).await?;
@@ -80,7 +80,7 @@ async fn levels_do_not_change_where_nobody_has_allowed_it() -> Result<()> {
     Ok(())
 }
 
-/// A value that nobody else has.
+/// A value that occurs nowhere else.
 const VALUE: &str = "7.6543219";
 
 async fn send_text(server: &Server, path: &str, body: String) -> Result<u16> {
@@ -88,7 +88,7 @@ async fn send_text(server: &Server, path: &str, body: String) -> Result<u16> {
     Ok(send(request.header("content-type", "application/json").body(body)).await?.status)
 }
 
-/// Bodies that each fail in another way, and all have the value.
+/// Bodies that fail in different ways and contain the value.
 fn faulty() -> Vec<String> {
     let bodies = [
         "{\"features\":[V,2.0,0.0]}",
@@ -119,13 +119,12 @@ fn faulty() -> Vec<String> {
     bodies
 }
 
-/// Sends the beginning of a body, and leaves.
+/// Sends the beginning of a body, and waits for the time-out.
 async fn break_off(server: &Server, path: &str) -> Result<()> {
     let mut stream = TcpStream::connect(server.address).await?;
     let head =
         format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99");
     stream.write_all(format!("{head}\r\n\r\n{{\"features\":[{VALUE},").as_bytes()).await?;
-    // When it is tired of waiting it says so.
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await?;
     ensure!(&answer == b"HTTP/1.1 408", "{answer:?}");
@@ -133,7 +132,7 @@ async fn break_off(server: &Server, path: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn no_line_has_the_value_of_a_feature_whatever_fails() -> Result<()> {
+async fn no_log_line_has_the_value_of_a_feature() -> Result<()> {
     let environment = [
         ("CANOPY_MAX_BODY_BYTES", "5000".to_owned()),
         ("CANOPY_BODY_TIMEOUT", "1s".to_owned()),
@@ -160,19 +159,19 @@ async fn no_line_has_the_value_of_a_feature_whatever_fails() -> Result<()> {
         }
     }
 
-    // A predictor that hangs, one that is another than the gateway knows and tells the value back, and none at all.
+    // A predictor that hangs, one that returns an error with the value, and none.
     predictor.process.signal(Signal::STOP)?;
     assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 504);
     let lines_of_predictor = predictor.process.log()?;
     predictor.process.kill()?;
-    let detail = format!("{{\"detail\":\"features.0: {VALUE} is not what it was\"}}");
+    let detail = format!("{{\"detail\":\"features.0: {VALUE} is invalid\"}}");
     let length = detail.len();
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nCanopy-Revision: {REVISION}\r\nContent-Length: {length}\r\n\r\n{detail}"
     );
-    let liar = FakePredictor::start(predictor.address, answer.as_bytes()).await?;
+    let fake = FakePredictor::start(predictor.address, answer.as_bytes()).await?;
     assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 422);
-    liar.stop().await;
+    fake.stop().await;
     assert_eq!(send_text(&gateway, "/api/predict", good.clone()).await?, 503);
 
     let code = |code: &'static str| move |line: &Value| line["code"] == code;
@@ -181,11 +180,14 @@ async fn no_line_has_the_value_of_a_feature_whatever_fails() -> Result<()> {
     for word in
         ["malformed_json", "invalid_features", "body_too_large", "request_timeout", "deadline_exceeded"]
     {
-        ensure!(lines_of_gateway.iter().any(code(word)), "no line of {word} is in the log");
+        ensure!(lines_of_gateway.iter().any(code(word)), "the log has no line with the code {word}");
     }
     for line in lines_of_gateway.iter().chain(&lines_of_predictor) {
         let text = line.to_string();
-        ensure!(!text.contains(VALUE) && !text.contains("7.65432"), "a caller's value: {text}");
+        ensure!(
+            !text.contains(VALUE) && !text.contains("7.65432"),
+            "expected no value of a feature, got: {text}"
+        );
     }
     ensure!(lines_of_predictor.len() > faulty().len(), "{lines_of_predictor:?}");
     lines_of_predictor.iter().find(|line| line["code"] == "invalid_features").context("a refusal").map(drop)

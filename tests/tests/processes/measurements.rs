@@ -1,7 +1,5 @@
-//! Metrics and log lines of both processes: they add up, and they carry what one searches by.
-//!
-//! Comes in: a known number of good and bad requests. Goes out: what both processes say of them. Never: a
-//! label or a line that a client can fill.
+//! Metrics and log lines of both processes: their counts agree with the requests that were sent, and clients cannot choose their
+//! labels or fields.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +11,7 @@ use canopy_tests::wait::pass;
 use futures_util::future::{try_join, try_join_all};
 use serde_json::{Value, json};
 
-/// So many clients ask at once, each as soon as it is answered, while so many scrapes come.
+/// The number of concurrent clients, which send the next request after the response, and of scrapes meanwhile.
 const CLIENTS: usize = 32;
 const SCRAPES: usize = 3;
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,7 +29,7 @@ async fn scrape(server: &Server) -> Result<Scrape> {
 }
 
 #[tokio::test]
-async fn counts_add_up_after_good_and_bad_requests() -> Result<()> {
+async fn counts_agree_with_good_and_bad_requests() -> Result<()> {
     let (_model, predictor, gateway) = line().await?;
     let rows = json!({"instances": [[2.0, 2.0, 0.0, 0.0], [-2.0, -2.0, 0.0, 0.0], [3.0, 3.0, 0.0, 0.0]]});
     let short = json!({"features": [1.0]});
@@ -89,8 +87,7 @@ async fn counts_add_up_after_good_and_bad_requests() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scrapes_every_second_cost_no_answer_while_requests_come_as_fast_as_they_are_answered() -> Result<()>
-{
+async fn scrapes_fail_no_request_of_a_closed_loop() -> Result<()> {
     let (_model, predictor, gateway) = line().await?;
     let is_over = AtomicBool::new(false);
     let asking = try_join_all((0..CLIENTS).map(async |_| {
@@ -110,7 +107,7 @@ async fn scrapes_every_second_cost_no_answer_while_requests_come_as_fast_as_they
             scrape(&predictor).await?;
             let now = scrape(&gateway).await?.count("canopy_gateway_requests_total", &[])?;
             slowest = slowest.max(began.elapsed());
-            ensure!(now > before, "{now} requests after {before}");
+            ensure!(now > before, "expected more than {before} requests, got {now}");
             before = now;
         }
         is_over.store(true, Ordering::Relaxed);
@@ -124,13 +121,16 @@ async fn scrapes_every_second_cost_no_answer_while_requests_come_as_fast_as_they
 }
 
 #[tokio::test]
-async fn a_scrape_tells_of_the_process_and_of_its_model() -> Result<()> {
+async fn a_scrape_has_metrics_of_the_process_and_of_its_model() -> Result<()> {
     let (_model, predictor, gateway) = line().await?;
     for (server, process) in [(&gateway, "canopy-gateway"), (&predictor, "canopy-predictor")] {
         let scrape = scrape(server).await?;
         assert_eq!(scrape.count("canopy_build_info", &[&format!("process=\"{process}\"")])?, 1);
-        ensure!(scrape.sum("process_resident_memory_bytes", &[])? > 1e6, "{process} has no memory");
-        ensure!(scrape.sum("process_open_fds", &[])? > 3.0, "{process} has no files");
+        ensure!(
+            scrape.sum("process_resident_memory_bytes", &[])? > 1e6,
+            "{process}: expected more than 1 MB of resident memory"
+        );
+        ensure!(scrape.sum("process_open_fds", &[])? > 3.0, "{process}: expected more than 3 open files");
     }
     let at_predictor = scrape(&predictor).await?;
     ensure!(at_predictor.sum("canopy_model_accuracy_ratio", &DEMO)? > 0.8, "{}", at_predictor.0);
@@ -140,7 +140,7 @@ async fn a_scrape_tells_of_the_process_and_of_its_model() -> Result<()> {
 }
 
 #[tokio::test]
-async fn log_lines_are_json_with_the_fields_one_searches_by_and_without_the_callers_values() -> Result<()> {
+async fn log_lines_are_json_with_model_and_trace_and_without_values_of_features() -> Result<()> {
     let (_model, predictor, gateway) = line().await?;
     let value = 1.234_567_8;
     let good = json!({"features": [value, 2.0, 0.0, 0.0]});

@@ -1,7 +1,4 @@
-//! One trace per request, from the gateway to the model, as a collector sees it.
-//!
-//! Comes in: processes that are told where a collector is. Goes out: the spans and their parents. Never: a
-//! span that only one side knows of, nor a request that waits for a collector.
+//! Traces: one per request, from the gateway to the model, as a collector receives them. No request waits for a collector.
 
 use std::time::Duration;
 
@@ -29,12 +26,12 @@ async fn line(collector: &Collector, delay_milliseconds: u64) -> Result<(Model, 
     ];
     let predictor = Server::predictor(&model, &environment).await?;
     let gateway = Server::gateway(predictor.address, &environment).await?;
-    // The first request also asks what the model is; the next ones show the usual way.
+    // The first request also reads the description of the model, so later requests have the usual spans.
     ask_within_trace(&gateway, EARLIER).await?;
     Ok((model, predictor, gateway))
 }
 
-/// Sends a request in the name of a caller whose trace is kept.
+/// Sends a request within a sampled trace.
 async fn ask_within_trace(gateway: &Server, trace: &str) -> Result<()> {
     let request = client()?.post(format!("http://{}/api/predict", gateway.address)).json(&row());
     let reply = send(request.header("traceparent", format!("00-{trace}-{CALLER}-01"))).await?;
@@ -54,7 +51,7 @@ const WAY: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn a_callers_trace_goes_on_through_gateway_and_predictor_to_the_model() -> Result<()> {
+async fn a_clients_trace_continues_through_gateway_and_predictor_to_the_model() -> Result<()> {
     let collector = Collector::start().await?;
     let (_model, predictor, gateway) = line(&collector, 100).await?;
     ask_within_trace(&gateway, TRACE).await?;
@@ -68,7 +65,7 @@ async fn a_callers_trace_goes_on_through_gateway_and_predictor_to_the_model() ->
 }
 
 #[tokio::test]
-async fn a_request_without_a_trace_begins_one_that_is_in_the_log_too() -> Result<()> {
+async fn a_request_without_a_trace_starts_one_that_is_also_in_the_log() -> Result<()> {
     let collector = Collector::start().await?;
     let (_model, _predictor, gateway) = line(&collector, 100).await?;
     assert_eq!(gateway.post("/api/predict", &row()).await?.status, 200);
@@ -82,7 +79,7 @@ async fn a_request_without_a_trace_begins_one_that_is_in_the_log_too() -> Result
 }
 
 #[tokio::test]
-async fn spans_that_wait_are_sent_before_the_process_ends() -> Result<()> {
+async fn queued_spans_are_sent_before_the_process_ends() -> Result<()> {
     let collector = Collector::start().await?;
     let hour = 3_600_000;
     let (_model, mut predictor, mut gateway) = line(&collector, hour).await?;
@@ -101,7 +98,7 @@ fn attributes(span: &Span, names: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn spans_say_what_the_conventions_for_http_ask_for() -> Result<()> {
+async fn spans_have_the_attributes_of_the_http_conventions() -> Result<()> {
     let collector = Collector::start().await?;
     let (_model, predictor, gateway) = line(&collector, 100).await?;
     ask_within_trace(&gateway, TRACE).await?;
@@ -126,7 +123,7 @@ async fn spans_say_what_the_conventions_for_http_ask_for() -> Result<()> {
         assert_eq!(attributes(span, &canopy), ["demo", "1.0", "1"], "{span:?}");
     }
 
-    // What a client makes up is no name of a span.
+    // Methods and paths that clients choose do not become names of spans.
     let strange = client()?.request("BREW".parse()?, format!("http://{}/coffee", gateway.address));
     let strange = strange.header("traceparent", format!("00-{EARLIER}-{CALLER}-01"));
     assert_eq!(send(strange).await?.status, 404);
@@ -134,7 +131,7 @@ async fn spans_say_what_the_conventions_for_http_ask_for() -> Result<()> {
         let spans = collector.spans();
         let found =
             spans.into_iter().find(|span| span.attributes.contains_key("http.request.method_original"));
-        found.context("it has not come")
+        found.context("the collector has no such span")
     });
     let unknown = unknown.await?;
     assert_eq!(unknown.name, "HTTP");
@@ -147,8 +144,7 @@ async fn spans_say_what_the_conventions_for_http_ask_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_failed_is_marked_in_the_span_it_failed_in_and_in_those_that_had_to_answer_for_it() -> Result<()>
-{
+async fn a_failure_is_marked_in_its_span_and_in_those_that_return_the_error() -> Result<()> {
     let collector = Collector::start().await?;
     let (_model, mut predictor, gateway) = line(&collector, 100).await?;
     predictor.process.kill()?;
@@ -163,8 +159,8 @@ async fn what_failed_is_marked_in_the_span_it_failed_in_and_in_those_that_had_to
     Ok(())
 }
 
-/// How many of `times` requests that belong to no trace are kept by a gateway with such a sampler, and whether one is
-/// whose caller keeps it.
+/// The number of traces that a gateway with this sampler exports for `times` requests without a trace, and whether it exports
+/// that of a request within a sampled trace.
 async fn kept(sampler: &str, argument: &str, times: usize) -> Result<(usize, bool)> {
     let collector = Collector::start().await?;
     let environment = [
@@ -179,7 +175,7 @@ async fn kept(sampler: &str, argument: &str, times: usize) -> Result<(usize, boo
     }
     let request = client()?.get(format!("http://{}/api/test", gateway.address));
     send(request.header("traceparent", format!("00-{TRACE}-{CALLER}-01"))).await?;
-    // What waits is sent when it ends.
+    // Queued spans are sent when it ends.
     gateway.process.signal(Signal::TERM)?;
     assert_eq!(gateway.process.ended().await?.code(), Some(0));
     let (of_caller, others): (Vec<_>, Vec<_>) =
@@ -188,7 +184,7 @@ async fn kept(sampler: &str, argument: &str, times: usize) -> Result<(usize, boo
 }
 
 #[tokio::test]
-async fn the_standard_variables_say_which_traces_are_kept() -> Result<()> {
+async fn the_standard_variables_set_the_sampler() -> Result<()> {
     assert_eq!(kept("always_off", "", 5).await?, (0, false));
     assert_eq!(kept("parentbased_always_on", "", 5).await?, (5, true));
     assert_eq!(kept("parentbased_traceidratio", "0", 5).await?, (0, true));
@@ -198,7 +194,7 @@ async fn the_standard_variables_say_which_traces_are_kept() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_gateway_leaves_out_the_predictor_leaves_out_too() -> Result<()> {
+async fn the_predictor_does_not_sample_traces_that_the_gateway_does_not_sample() -> Result<()> {
     let collector = Collector::start().await?;
     let model = Model::demo().await?;
     let environment =
@@ -218,7 +214,7 @@ async fn what_the_gateway_leaves_out_the_predictor_leaves_out_too() -> Result<()
     Ok(())
 }
 
-/// Requests that each begin a trace; the longest took so long.
+/// Sends requests that each start a trace; returns the longest time of a response.
 async fn flood(gateway: &Server, times: usize) -> Result<Duration> {
     let mut longest = Duration::ZERO;
     for _ in 0..times {
@@ -229,7 +225,7 @@ async fn flood(gateway: &Server, times: usize) -> Result<Duration> {
     Ok(longest)
 }
 
-/// A gateway whose spans nobody takes serves as ever, in bounded memory, and ends; its log.
+/// Shows that a gateway without a working collector serves in bounded memory and ends; returns its log.
 async fn without_collector(collector: String) -> Result<Vec<Value>> {
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector),
@@ -240,7 +236,7 @@ async fn without_collector(collector: String) -> Result<Vec<Value>> {
     let memory = async |gateway: &Server| {
         Scrape(gateway.admin("/metrics").await?.text).sum("process_resident_memory_bytes", &[])
     };
-    // More than the 2048 spans that may wait.
+    // More than the queue of 2048 spans holds.
     let longest = flood(&gateway, 2500).await?;
     let full = memory(&gateway).await?;
     let longest = longest.max(flood(&gateway, 2500).await?);
@@ -253,7 +249,7 @@ async fn without_collector(collector: String) -> Result<Vec<Value>> {
     gateway.process.log()
 }
 
-/// A request that takes longer has waited for something; an export is given up after ten seconds.
+/// The longest time of a response. It is less than the time-out of an export, which is ten seconds.
 const LONG: Duration = Duration::from_secs(2);
 
 #[tokio::test]

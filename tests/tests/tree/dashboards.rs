@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// What every query of a panel is sent to.
+/// The data source of every panel.
 const DATA_SOURCE: &str = "${datasource}";
-/// What a query has besides functions and the names of metrics.
+/// Keywords and operators of queries.
 const WORDS: [&str; 18] = [
     "and",
     "avg",
@@ -28,10 +28,10 @@ const WORDS: [&str; 18] = [
     "unless",
     "stddev",
 ];
-/// What stands before a list of labels.
+/// Keywords before a list of labels.
 const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
-/// Finds every breach in the dashboard `name`, which has these variables and may ask for these metrics.
+/// Returns all breaches in the dashboard `name`, which must have these variables and may query these metrics.
 pub(crate) fn breaches(
     name: &str,
     dashboard: &Value,
@@ -67,26 +67,26 @@ pub(crate) fn breaches(
         {
             breach(word(said).is_empty(), format!("{title:?} has no {what}"));
         }
-        breach(panel["datasource"]["uid"] != DATA_SOURCE, format!("{title:?} does not ask {DATA_SOURCE}"));
+        breach(panel["datasource"]["uid"] != DATA_SOURCE, format!("{title:?} does not query {DATA_SOURCE}"));
         let queries = queries(panel);
-        breach(queries.is_empty(), format!("{title:?} asks for nothing"));
+        breach(queries.is_empty(), format!("{title:?} has no query"));
         for query in queries {
             let asked = metrics(query);
-            breach(asked.is_empty(), format!("{title:?} asks for no metric: {query}"));
+            breach(asked.is_empty(), format!("{title:?} queries no metric: {query}"));
             for metric in asked.difference(known) {
-                breach(true, format!("{title:?} asks for {metric}, which nothing exports"));
+                breach(true, format!("{title:?} queries {metric}, which nothing exports"));
             }
         }
     }
     breaches
 }
 
-/// The metrics that a dashboard asks for.
+/// The metrics that a dashboard queries.
 pub(crate) fn asked_for(dashboard: &Value) -> BTreeSet<String> {
     panels(dashboard).into_iter().flat_map(queries).flat_map(metrics).collect()
 }
 
-/// All panels, those inside rows too.
+/// All panels, including those inside rows.
 fn panels(dashboard: &Value) -> Vec<&Value> {
     let outer = items(&dashboard["panels"]);
     outer.iter().flat_map(|panel| std::iter::once(panel).chain(items(&panel["panels"]))).collect()
@@ -104,9 +104,9 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The names of the metrics that a query selects: what is left without functions, operators and labels.
+/// The names of the metrics that a query selects: its words without functions, operators and labels.
 fn metrics(query: &str) -> BTreeSet<String> {
-    // Grafana's own function has the name of a label as its last argument.
+    // The last argument of Grafana's function `label_values` is a label.
     let query = query
         .strip_prefix("label_values(")
         .and_then(|inner| inner.rsplit_once(','))
@@ -128,7 +128,7 @@ fn metrics(query: &str) -> BTreeSet<String> {
     found
 }
 
-/// The words and signs of a query outside quotes, braces and brackets.
+/// The words and punctuation of a query outside quotes, braces and brackets.
 fn tokens(query: &str) -> Vec<&str> {
     let is_in_word = |c: char| c.is_ascii_alphanumeric() || "_:$.".contains(c);
     let mut found = Vec::new();
@@ -149,7 +149,7 @@ fn tokens(query: &str) -> Vec<&str> {
     found
 }
 
-/// How long the string is that `text` starts with.
+/// The length of the string literal at the start of `text`.
 fn quoted(text: &str) -> usize {
     let mark = text.chars().next();
     let mut is_escaped = false;
@@ -165,7 +165,7 @@ fn quoted(text: &str) -> usize {
     text.len()
 }
 
-/// How long `text` is up to and with `end`, which counts only outside strings.
+/// The length of `text` up to and including the first `end` outside string literals.
 fn closed(text: &str, end: char) -> usize {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
@@ -183,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn metrics_are_told_from_everything_else_in_a_query() {
+    fn the_metrics_of_a_query_are_found() {
         let check = |query: &str, expected: &[&str]| {
             assert_eq!(metrics(query).iter().map(String::as_str).collect::<Vec<_>>(), expected, "{query}");
         };
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn each_breach_is_told() {
+    fn each_breach_is_reported() {
         let check = |change: fn(&mut Value), expected: &[&str]| {
             let mut dashboard = dashboard();
             change(&mut dashboard);
@@ -251,16 +251,16 @@ mod tests {
         );
         check(
             |d| d["panels"][1]["datasource"]["uid"] = "prom".into(),
-            &["a.json: \"Title\" does not ask ${datasource}"],
+            &["a.json: \"Title\" does not query ${datasource}"],
         );
-        check(|d| d["panels"][1]["targets"] = json!([]), &["a.json: \"Title\" asks for nothing"]);
+        check(|d| d["panels"][1]["targets"] = json!([]), &["a.json: \"Title\" has no query"]);
         check(
             |d| d["panels"][1]["targets"][0]["expr"] = "vector(1)".into(),
-            &["a.json: \"Title\" asks for no metric: vector(1)"],
+            &["a.json: \"Title\" queries no metric: vector(1)"],
         );
         check(
             |d| d["panels"][0]["panels"][0]["targets"][0]["expr"] = "up + down".into(),
-            &["a.json: \"Title\" asks for down, which nothing exports"],
+            &["a.json: \"Title\" queries down, which nothing exports"],
         );
     }
 }

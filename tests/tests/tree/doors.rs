@@ -1,16 +1,16 @@
-//! Which files may do each kind of input and output. Tests are exempt.
+//! The files that may do each kind of input and output. Tests are exempt.
 
 use crate::sources::Sources;
 use crate::tokens::{code, paths};
 
-/// A kind of input or output, by parts of the paths that reach it, and the files that may name them.
+/// A kind of input or output, the parts of paths by which it is recognised, and the files that may name them.
 pub(crate) struct Door {
     pub(crate) kind: &'static str,
     pub(crate) words: &'static [&'static str],
     pub(crate) files: &'static [&'static str],
 }
 
-/// Finds every breach of `doors` in the sources of what ships.
+/// Returns all breaches of `doors` in the sources of programs.
 pub(crate) fn breaches(sources: &Sources, doors: &[Door]) -> Vec<String> {
     let apart = ["tests/", "bench/", "xtask/"];
     let ships = |file: &str| file.contains("/src/") && !apart.iter().any(|folder| file.starts_with(folder));
@@ -20,12 +20,12 @@ pub(crate) fn breaches(sources: &Sources, doors: &[Door]) -> Vec<String> {
             sources.iter().filter(|(file, text)| ships(file) && names(text, words)).collect();
         for (file, _) in &through {
             if !files.contains(&file.as_str()) {
-                breaches.push(format!("{file}: does {kind}, which is for {} only", files.join(", ")));
+                breaches.push(format!("{file}: does {kind}, which only {} may do", files.join(", ")));
             }
         }
         for file in *files {
             if !through.iter().any(|(through, _)| through == file) {
-                breaches.push(format!("{file}: is listed for {kind} and does none"));
+                breaches.push(format!("{file}: is listed for {kind} but does none"));
             }
         }
     }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_listed_file_goes_through_a_door() {
+    fn other_files_than_the_listed_one_are_breaches() {
         check(
             "a/src/b.rs",
             "use std::fmt; fn f(file: &File) { g(open, myfs::std) } fn h() { log!(\"std::fs\") } #[cfg(test)] use std::fs;",
@@ -67,12 +67,12 @@ mod tests {
             "fn f() { std::fs::read(p); }",
             "fn f() { tokio::fs::File::open(p).await }",
         ] {
-            check("a/src/b.rs", text, &["a/src/b.rs: does files, which is for a/src/files.rs only"]);
+            check("a/src/b.rs", text, &["a/src/b.rs: does files, which only a/src/files.rs may do"]);
         }
     }
 
     #[test]
-    fn a_door_that_nobody_uses_is_told() {
-        check("a/src/files.rs", "use std::io;", &["a/src/files.rs: is listed for files and does none"]);
+    fn a_listed_file_without_use_is_a_breach() {
+        check("a/src/files.rs", "use std::io;", &["a/src/files.rs: is listed for files but does none"]);
     }
 }

@@ -1,6 +1,6 @@
 //! The rules of the source tree, as tests. Each rule is also tried on an example that breaks it.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on says why by panicking")]
+#![expect(clippy::expect_used, reason = "a test that cannot continue panics with the reason")]
 
 mod tokens;
 mod sources;
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use canopy_contract::code::Code;
 use doors::Door;
 
-/// What may be compiled with what; the crates that tests, measurements and chores are made of may use any.
+/// The crates that each crate may depend on. The crates in `FREE` may depend on all.
 const EDGES: [(&str, &[&str]); 9] = [
     ("canopy-contract", &[]),
     ("canopy-runtime", &[]),
@@ -40,17 +40,17 @@ const EDGES: [(&str, &[&str]); 9] = [
 ];
 const FREE: [&str; 3] = ["canopy-tests", "canopy-bench", "xtask"];
 
-/// What a binary must stay without, and why it would be there.
+/// Packages that must not be compiled into a program.
 const NOT_COMPILED_INTO: [(&str, &[&str]); 3] = [
     ("canopy-gateway", &["kube", "kube-core", "kube-client", "k8s-openapi"]),
     ("canopy-predictor", &["kube", "kube-core", "kube-client", "k8s-openapi"]),
     ("canopy", &["kube-client"]),
 ];
 
-/// Packages that are not locked, whoever asks for them: one TLS stack, in Rust, that needs no C library.
+/// Packages that must not be in Cargo.lock: the only TLS stack is rustls with ring, which needs no C library.
 const NOT_LOCKED: [&str; 4] = ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys"];
 
-/// Licences that let anybody use Canopy as they like.
+/// Licences of dependencies that allow any use of Canopy.
 const LICENCES: [&str; 12] = [
     "0BSD",
     "Apache-2.0",
@@ -66,7 +66,7 @@ const LICENCES: [&str; 12] = [
     "Zlib",
 ];
 
-/// Which file does what to the world outside the process.
+/// The files that may do each kind of input and output.
 const DOORS: [Door; 11] = [
     Door {
         kind: "files",
@@ -132,15 +132,15 @@ const DOORS: [Door; 11] = [
     Door { kind: "other programs", words: &["process::Command"], files: &[] },
 ];
 
-/// The dashboards, each with its variables in their order.
+/// The dashboards, each with its variables in order.
 const DASHBOARDS: [(&str, &[&str]); 3] = [
     ("model", &["datasource", "namespace", "model", "version"]),
     ("operator", &["datasource"]),
     ("overview", &["datasource", "namespace", "model"]),
 ];
 
-/// What dashboards may ask for though no file of Canopy declares it: what every process exports by the crate
-/// `prometheus`, and what Prometheus makes of alerts.
+/// Series that dashboards may query although Canopy does not declare them: those of the crate `prometheus`, and the alerts
+/// of Prometheus.
 const FROM_OTHERS: [&str; 4] =
     ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "ALERTS"];
 
@@ -154,17 +154,17 @@ fn a_module_names_only_what_is_declared_above_it() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for_and_is_short() {
+fn every_file_has_a_header_and_is_short() {
     assert_none(sources::read().iter().flat_map(|(path, text)| shape::breaches(path, text)));
 }
 
 #[test]
-fn each_kind_of_input_and_output_has_one_door() {
+fn each_kind_of_input_and_output_is_in_the_listed_files_only() {
     assert_none(doors::breaches(&sources::read(), &DOORS).into_iter());
 }
 
 #[test]
-fn crates_use_only_the_crates_they_are_meant_to() {
+fn crates_depend_only_on_the_listed_crates() {
     let metadata = packages::metadata();
     let mut found = packages::edges(&metadata);
     found.retain(|name, _| !FREE.contains(name));
@@ -173,10 +173,13 @@ fn crates_use_only_the_crates_they_are_meant_to() {
 }
 
 #[test]
-fn no_kubernetes_client_is_compiled_into_what_needs_none() {
+fn programs_that_need_no_kubernetes_client_are_compiled_without_one() {
     for (package, banned) in NOT_COMPILED_INTO {
         let compiled = packages::compiled_into(package);
-        assert!(compiled.contains("serde"), "cargo names no dependency of {package}: {compiled:?}");
+        assert!(
+            compiled.contains("serde"),
+            "expected serde among the dependencies of {package}, got {compiled:?}"
+        );
         let found: Vec<_> = banned.iter().filter(|name| compiled.contains(**name)).collect();
         assert!(found.is_empty(), "{package} is compiled with {found:?}");
     }
@@ -192,7 +195,7 @@ fn one_tls_stack_is_locked_and_it_is_ring() {
 }
 
 #[test]
-fn every_dependency_may_be_used_freely() {
+fn every_dependency_has_a_listed_licence() {
     let metadata = packages::metadata();
     assert_none(metadata.packages.iter().filter_map(|package| {
         let licence = package.license.as_deref().unwrap_or("a file of its own");
@@ -205,7 +208,7 @@ fn every_dependency_may_be_used_freely() {
 }
 
 #[test]
-fn every_crate_takes_the_lints_of_the_workspace() {
+fn every_crate_uses_the_lints_of_the_workspace() {
     for package in packages::metadata().workspace_packages() {
         let manifest = sources::text(package.manifest_path.as_std_path());
         assert!(
@@ -217,11 +220,11 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 }
 
 #[test]
-fn metrics_are_named_in_one_file_of_each_crate_and_explained_in_the_documents() {
+fn metrics_are_named_in_one_file_of_each_crate_and_documented() {
     let sources = sources::read();
     let code = vocabulary::metrics_in_code(&sources);
     assert_none(code.iter().filter(|(_, file)| !file.ends_with("/src/metrics.rs")).map(|(word, file)| {
-        format!("{file}: names the metric {word}, which is for the metrics.rs of the crate")
+        format!("{file}: names the metric {word}, which only the metrics.rs of the crate may do")
     }));
     let explained = sources::text(&sources::root().join("docs/metrics.md"));
     let named: BTreeSet<_> = code.into_iter().map(|(word, _)| word).collect();
@@ -229,7 +232,7 @@ fn metrics_are_named_in_one_file_of_each_crate_and_explained_in_the_documents() 
 }
 
 #[test]
-fn the_runbook_has_a_heading_for_each_way_to_fail() {
+fn the_runbook_has_a_heading_for_each_code_and_alert() {
     let runbook = sources::text(&sources::root().join("docs/runbook.md"));
     let words = Code::ALL.iter().map(|code| code.as_str().to_owned());
     let words: BTreeSet<_> = words.chain(vocabulary::alerts(&rules())).collect();
@@ -241,29 +244,29 @@ fn rules() -> String {
 }
 
 #[test]
-fn every_alert_has_a_time_to_fire_and_a_time_to_be_quiet_and_a_link_to_its_heading() {
+fn every_alert_is_tested_firing_and_not_firing_and_links_to_its_heading() {
     let (rules, tests) = (rules(), sources::text(&sources::root().join("tests/alerts/rules.test.yaml")));
     let alerts = vocabulary::alerts(&rules);
     assert!(!alerts.is_empty(), "there are no alerts");
     for alert in alerts {
         let [fires, is_quiet] = vocabulary::is_tested_both_ways(&tests, &alert);
-        assert!(fires && is_quiet, "{alert} fires in a test: {fires}, is quiet in one: {is_quiet}");
+        assert!(fires && is_quiet, "{alert}: tested firing: {fires}, tested not firing: {is_quiet}");
         let link = format!("runbook_url: docs/runbook.md#{}\n", alert.to_lowercase());
         assert!(rules.contains(&link), "{alert} has no {link}");
     }
 }
 
 #[test]
-fn rules_are_of_metrics_that_exist() {
+fn rules_query_only_existing_metrics() {
     let sources = sources::read();
     let named: BTreeSet<_> =
         vocabulary::metrics_in_code(&sources).into_iter().map(|(word, _)| word).collect();
     let unknown: Vec<_> = vocabulary::metrics_in_text(&rules()).difference(&named).cloned().collect();
-    assert!(unknown.is_empty(), "charts/canopy/files/rules.yaml asks for {unknown:?}");
+    assert!(unknown.is_empty(), "charts/canopy/files/rules.yaml queries {unknown:?}");
 }
 
 #[test]
-fn dashboards_are_complete_and_of_metrics_that_exist() {
+fn dashboards_are_complete_and_query_only_existing_metrics() {
     let explained = sources::text(&sources::root().join("docs/metrics.md"));
     let others = FROM_OTHERS.map(str::to_owned);
     let known: BTreeSet<_> = vocabulary::series_in_tables(&explained)
@@ -295,7 +298,7 @@ fn every_metric_is_on_a_dashboard_or_in_a_rule() {
     let asked = asked.flat_map(|name| vocabulary::metrics_in_text(&name));
     let seen: BTreeSet<_> = asked.chain(vocabulary::metrics_in_text(&rules())).collect();
     let unseen: Vec<_> = vocabulary::metrics_in_text(&explained).difference(&seen).cloned().collect();
-    assert!(unseen.is_empty(), "no dashboard and no rule asks for {unseen:?}");
+    assert!(unseen.is_empty(), "no dashboard and no rule queries {unseen:?}");
 }
 
 fn dashboard(name: &str) -> serde_json::Value {

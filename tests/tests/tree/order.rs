@@ -7,7 +7,7 @@ use proc_macro2::TokenTree;
 use crate::sources::Sources;
 use crate::tokens::{code, modules, paths};
 
-/// Finds every breach in the crate whose root is the file `root`.
+/// Returns all breaches in the crate whose root is the file `root`.
 pub(crate) fn breaches(sources: &Sources, root: &str) -> Vec<String> {
     let mut tree = Modules { sources, places: BTreeMap::new(), faults: Vec::new() };
     let folder = root.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -16,7 +16,7 @@ pub(crate) fn breaches(sources: &Sources, root: &str) -> Vec<String> {
     tree.breaches()
 }
 
-/// The modules of one crate by path, each with the paths it names; the crate itself has the empty path.
+/// The modules of one crate by path, each with the paths that it names. The path of the crate itself is empty.
 struct Modules<'a> {
     sources: &'a Sources,
     places: BTreeMap<Vec<String>, (Place, Vec<Vec<String>>)>,
@@ -25,9 +25,9 @@ struct Modules<'a> {
 
 struct Place {
     file: String,
-    /// Where its own modules have their files.
+    /// The folder of its submodules.
     folder: String,
-    /// How many modules its parent declares above it.
+    /// The number of modules that its parent declares above it.
     position: usize,
 }
 
@@ -83,9 +83,9 @@ impl Modules<'_> {
     }
 }
 
-/// The path from the root of the crate, without `crate`; none where it does not begin inside this crate.
+/// The path from the root of the crate, without `crate`; `None` if it does not begin inside this crate.
 fn absolute(module: &[String], named: &[String]) -> Option<Vec<String>> {
-    // A lone `crate` or `super` is the one of `pub(crate)`: it says who may look, and names nothing.
+    // `crate` or `super` alone is that of `pub(crate)`, which is a visibility and names no module.
     let (first, rest) = named.split_first().filter(|(_, rest)| !rest.is_empty())?;
     match first.as_str() {
         "crate" => Some(rest.to_vec()),
@@ -106,7 +106,7 @@ fn spell(path: &[String]) -> String {
 mod tests {
     use super::*;
 
-    /// Judges a crate whose root declares `first`, then `second`, and the modules `second` has of its own.
+    /// Checks a crate whose root declares `first` and then `second`, with the given files.
     #[track_caller]
     fn check(files: &[(&str, &str)], expected: &[&str]) {
         let root = ("src/lib.rs", "pub mod first; pub mod second;");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_or_inside_may_be_named() {
+    fn modules_above_and_submodules_may_be_named() {
         check(
             &[("src/second.rs", "use crate::first::{A, B}; pub(crate) struct S; use crate::second::T;")],
             &[],
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_may_not_be_named_in_any_spelling() {
+    fn modules_below_may_not_be_named_in_any_spelling() {
         let expected = &["src/first.rs: crate::first names crate::second, which is declared below it"];
         for text in [
             "use crate::second::A;",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_a_file_of_its_name_is_told() {
+    fn a_module_without_a_file_of_its_name_is_a_breach() {
         check(&[("src/first.rs", "mod a;")], &["src/first.rs: module a has no src/first/a.rs"]);
     }
 }

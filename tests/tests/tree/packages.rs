@@ -1,4 +1,4 @@
-//! Which of the packages may use which, and which must not be compiled into a program.
+//! The dependencies of packages, by cargo.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -7,14 +7,14 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 use crate::sources::root;
 
-/// What cargo says of the workspace and of everything it depends on.
+/// The metadata of the workspace and of all its dependencies.
 pub(crate) fn metadata() -> Metadata {
     let host = ["--locked", "--filter-platform", "x86_64-unknown-linux-gnu"].map(str::to_owned);
     let mut command = MetadataCommand::new();
-    command.current_dir(root()).other_options(host).exec().expect("cargo metadata answers")
+    command.current_dir(root()).other_options(host).exec().expect("cargo metadata to succeed")
 }
 
-/// For each package of the workspace, the ones of the workspace it is compiled with (tests not counted).
+/// For each package of the workspace, the packages of the workspace that it depends on, without tests.
 pub(crate) fn edges(metadata: &Metadata) -> BTreeMap<&str, BTreeSet<&str>> {
     let members = metadata.workspace_packages();
     let ours: BTreeSet<_> = members.iter().map(|package| package.name.as_str()).collect();

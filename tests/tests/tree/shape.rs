@@ -4,13 +4,13 @@ use proc_macro2::TokenTree;
 
 use crate::tokens::{all, attributes, code, modules, paths};
 
-/// The most lines a file may have, tests included.
+/// The maximum number of lines of a file, including tests.
 const LINES_MAX: usize = 450;
-/// Names that say nothing of what is inside, and the one that hides a module's name in its folder's.
+/// Names that do not describe the content, and `mod`, whose module has the name of its folder.
 const EMPTY_NAMES: [&str; 9] =
     ["mod", "util", "utils", "common", "helper", "helpers", "misc", "types", "shared"];
 
-/// Finds every breach in one file.
+/// Returns all breaches in one file.
 pub(crate) fn breaches(path: &str, text: &str) -> Vec<String> {
     let tokens: Vec<_> = all(text).into_iter().collect();
     let stem = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".rs");
@@ -21,11 +21,8 @@ pub(crate) fn breaches(path: &str, text: &str) -> Vec<String> {
             breaches.push(format!("{path}: {what}"));
         }
     };
-    breach(
-        !text.starts_with("//! "),
-        "does not open with //! lines that say what comes in, goes out and never happens",
-    );
-    breach(EMPTY_NAMES.contains(&stem), "has a name that does not say what is inside");
+    breach(!text.starts_with("//! "), "does not begin with a //! header that says what the module does");
+    breach(EMPTY_NAMES.contains(&stem), "has a name that does not describe its content");
     breach(lines > LINES_MAX, &format!("has {lines} lines, more than {LINES_MAX}"));
     breach(
         attributes(&tokens).iter().any(|a| !a.starts_with("doc ") && a.split(' ').any(|w| w == "ignore")),
@@ -35,7 +32,10 @@ pub(crate) fn breaches(path: &str, text: &str) -> Vec<String> {
         paths(&tokens).iter().any(|p| p.ends_with(&["thread".into(), "sleep".into()])),
         "blocks a thread in sleep",
     );
-    breach(path.ends_with("/src/lib.rs") && !only_declares(text), "has more than declarations of modules");
+    breach(
+        path.ends_with("/src/lib.rs") && !only_declares(text),
+        "has other items than declarations of modules",
+    );
     breaches
 }
 
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_says_what_it_is_for_is_fine() {
+    fn a_file_with_a_header_is_accepted() {
         check(
             "a/src/lib.rs",
             "//! A.\n#![doc = \"x\"]\npub mod a;\n/// B.\n#[cfg(test)]\nmod b;\npub(crate) mod c;\n",
@@ -77,16 +77,19 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_shape_is_told() {
-        let silent =
-            "a/src/b.rs: does not open with //! lines that say what comes in, goes out and never happens";
+    fn each_breach_is_reported() {
+        let silent = "a/src/b.rs: does not begin with a //! header that says what the module does";
         check("a/src/b.rs", "fn f() {}", &[silent]);
         check("a/src/b.rs", "// B.\n", &[silent]);
-        check("a/src/b/mod.rs", "//! B.\n", &["a/src/b/mod.rs: has a name that does not say what is inside"]);
+        check(
+            "a/src/b/mod.rs",
+            "//! B.\n",
+            &["a/src/b/mod.rs: has a name that does not describe its content"],
+        );
         check(
             "a/src/helpers.rs",
             "//! B.\n",
-            &["a/src/helpers.rs: has a name that does not say what is inside"],
+            &["a/src/helpers.rs: has a name that does not describe its content"],
         );
         let long = format!("//! B.\n{}", "\n".repeat(450));
         check("a/src/b.rs", &long, &["a/src/b.rs: has 451 lines, more than 450"]);
@@ -105,7 +108,7 @@ mod tests {
         }
         for text in ["pub use a::A;", "fn f() {}", "mod a { fn f() {} }", "const A: u8 = 1;", "use std::fs;"]
         {
-            let expected = ["a/src/lib.rs: has more than declarations of modules"];
+            let expected = ["a/src/lib.rs: has other items than declarations of modules"];
             check("a/src/lib.rs", &format!("//! A.\nmod b;\n{text}"), &expected);
         }
     }

@@ -14,10 +14,10 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .canonicalize()
-        .expect("the tests are inside the workspace")
+        .expect("the folder of the workspace can be resolved")
 }
 
-/// Reads every Rust file there is.
+/// Reads all Rust files.
 pub(crate) fn read() -> Sources {
     let root = root();
     let kept = |entry: &DirEntry| {
@@ -30,7 +30,7 @@ pub(crate) fn read() -> Sources {
     files.map(|entry| (relative(&root, entry.path()), text(entry.path()))).collect()
 }
 
-/// Reads one file of the tree, which must be there.
+/// Reads one file of the tree; panics if it cannot be read.
 pub(crate) fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("failed to read {}: {error}", path.display()))
 }

@@ -4,21 +4,21 @@ use std::iter::Peekable;
 
 use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
 
-/// The tokens of a file, every item under `#[cfg(test)]` left out.
+/// The tokens of a file without items under `#[cfg(test)]`.
 pub(crate) fn code(text: &str) -> Vec<TokenTree> {
     without_tests(all(text))
 }
 
-/// The tokens of a file, tests included.
+/// The tokens of a file, including tests.
 pub(crate) fn all(text: &str) -> TokenStream {
-    // The compiler has read the tree before this test runs; only a wrong example could fail here.
-    text.parse().unwrap_or_else(|error| panic!("failed to read Rust tokens: {error}"))
+    // The compiler has parsed the tree before this test runs, so only an example of a test can fail here.
+    text.parse().unwrap_or_else(|error| panic!("failed to parse Rust tokens: {error}"))
 }
 
 /// A module as its parent declares it.
 pub(crate) struct Declared {
     pub(crate) name: String,
-    /// What is between the braces, where the module has no file of its own.
+    /// The tokens between its braces, if the module has no file.
     pub(crate) inline: Option<Vec<TokenTree>>,
 }
 
@@ -41,13 +41,13 @@ pub(crate) fn modules(tokens: &[TokenTree]) -> (Vec<Declared>, Vec<TokenTree>) {
     (declared, rest)
 }
 
-/// Every path that is named, its segments apart; `{a, b}` makes one path for each, and `*` is a segment.
+/// All paths, as segments. `{a, b}` is two paths, and `*` is a segment.
 pub(crate) fn paths(tokens: &[TokenTree]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut tokens = tokens.iter().cloned().peekable();
     while let Some(token) = tokens.next() {
         match token {
-            // A name given by `as` is new; it names nothing that exists.
+            // The name after `as` is new.
             TokenTree::Ident(word) if word == "as" => {
                 drop(tokens.next_if(|t| matches!(t, TokenTree::Ident(_))));
             }
@@ -59,7 +59,7 @@ pub(crate) fn paths(tokens: &[TokenTree]) -> Vec<Vec<String>> {
     found
 }
 
-/// Every string literal, without its quotes.
+/// All string literals, without quotes.
 pub(crate) fn strings(tokens: &[TokenTree]) -> Vec<String> {
     let mut found = Vec::new();
     for token in tokens {
@@ -76,7 +76,7 @@ pub(crate) fn strings(tokens: &[TokenTree]) -> Vec<String> {
     found
 }
 
-/// The words of every attribute, inner and outer: `ignore` of `#[ignore]`, `cfg test` of `#[cfg(test)]`.
+/// The words of all attributes, inner and outer: `ignore` of `#[ignore]`, `cfg test` of `#[cfg(test)]`.
 pub(crate) fn attributes(tokens: &[TokenTree]) -> Vec<String> {
     let mut found = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
@@ -92,7 +92,7 @@ pub(crate) fn attributes(tokens: &[TokenTree]) -> Vec<String> {
     found
 }
 
-/// The rest of a path whose first segment was just taken.
+/// The rest of a path after its first segment.
 fn path(first: String, tokens: &mut Peekable<impl Iterator<Item = TokenTree> + Clone>) -> Vec<Vec<String>> {
     let mut segments = vec![first];
     while takes_double_colon(tokens) {
@@ -140,14 +140,14 @@ fn without_tests(tokens: TokenStream) -> Vec<TokenTree> {
     kept
 }
 
-/// Whether an attribute says `cfg(test)`, perhaps together with other conditions.
+/// Whether an attribute has the condition `cfg(test)`, alone or with others.
 fn is_for_tests(attribute: &Group) -> bool {
     let words = words(attribute);
     let has = |word: &str| words.split(' ').any(|w| w == word);
     words.starts_with("cfg ") && has("test") && !has("not")
 }
 
-/// Skips to the end of the item that the attribute at hand belongs to: its `;` or its braces.
+/// Skips the item of the current attribute, up to its `;` or closing brace.
 fn skip_item(tokens: &mut impl Iterator<Item = TokenTree>) {
     tokens
         .find(|t| is_punct(t, ';') || matches!(t, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace));

@@ -1,11 +1,11 @@
-//! Names that code, documents and dashboards share. The tests compare them in both directions.
+//! Names that code, documentation and dashboards share. The tests compare them in both directions.
 
 use std::collections::BTreeSet;
 
 use crate::sources::Sources;
 use crate::tokens::{code, strings};
 
-/// The names of metrics that the sources of what ships spell, each with the file it is in.
+/// The names of metrics in the sources of programs, each with its file.
 pub(crate) fn metrics_in_code(sources: &Sources) -> BTreeSet<(String, &str)> {
     let shipping = sources.iter().filter(|(file, _)| file.contains("/src/") && !file.starts_with("tests/"));
     let mut found = BTreeSet::new();
@@ -17,7 +17,7 @@ pub(crate) fn metrics_in_code(sources: &Sources) -> BTreeSet<(String, &str)> {
     found
 }
 
-/// The names of metrics that a document spells; the parts of a histogram count as the histogram.
+/// The names of metrics in a document. The series of a histogram count as the histogram.
 pub(crate) fn metrics_in_text(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let parts = ["_bucket", "_count", "_sum"];
@@ -25,11 +25,11 @@ pub(crate) fn metrics_in_text(text: &str) -> BTreeSet<String> {
     words.filter(|word| is_metric(word)).map(str::to_owned).collect()
 }
 
-/// The names under which a document's tables of metrics make Prometheus keep series: three of each histogram.
+/// The names of the series of the metrics in the tables of a document: three for each histogram.
 pub(crate) fn series_in_tables(text: &str) -> BTreeSet<String> {
     fn row(line: &str) -> Option<(&str, &str)> {
         let (name, rest) = line.strip_prefix("| `")?.split_once('`')?;
-        // Behind a name may stand a sign that the text explains.
+        // A footnote mark may follow a name.
         Some((name, rest.split_once("| ")?.1))
     }
     let rows = text.lines().filter_map(row);
@@ -40,12 +40,12 @@ pub(crate) fn series_in_tables(text: &str) -> BTreeSet<String> {
     rows.flat_map(names).filter(|name| is_metric(name)).collect()
 }
 
-/// The names of the series that a file of rules records.
+/// The names of the series that rules record.
 pub(crate) fn recorded(rules: &str) -> BTreeSet<String> {
     rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned).collect()
 }
 
-/// The words of a document's headings of the second level.
+/// The headings of the second level of a document.
 pub(crate) fn headings(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| line.strip_prefix("## "))
@@ -53,12 +53,12 @@ pub(crate) fn headings(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of the alerts of a file of rules.
+/// The names of alerts.
 pub(crate) fn alerts(rules: &str) -> BTreeSet<String> {
     rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect()
 }
 
-/// Whether a file of tests of rules has a time when `alert` fires, and one when it does not.
+/// Whether tests of rules have a case in which `alert` fires, and one in which it does not.
 pub(crate) fn is_tested_both_ways(tests: &str, alert: &str) -> [bool; 2] {
     let name = format!("alertname: {alert}\n");
     let expected: Vec<_> = tests.split(&name).skip(1).map(str::trim_start).collect();
@@ -68,7 +68,7 @@ pub(crate) fn is_tested_both_ways(tests: &str, alert: &str) -> [bool; 2] {
     ]
 }
 
-/// `canopy_gateway_requests_total` is a name; `canopy_gateway` is a crate, `canopy_` no word at all.
+/// `canopy_gateway_requests_total` is the name of a metric; `canopy_gateway` is a crate, and `canopy_` is not a name.
 fn is_metric(word: &str) -> bool {
     let parts: Vec<_> = word.split('_').collect();
     let plain = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_told_from_a_crate_and_from_test_code() {
+    fn names_of_crates_and_test_code_are_not_metrics() {
         let text = r#"const A: &str = "canopy_a_total"; f("canopy_gateway=debug", "canopy_gateway", "x_canopy_b");
             #[cfg(test)] mod tests { const B: &str = "canopy_b_total"; }"#;
         let sources =
@@ -89,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_document_are_found() {
+    fn metrics_and_headings_of_a_document_are_found() {
         let text = "# Title\n## not_ready \n| `canopy_a_total{M}` | rate(canopy_b_seconds_count[5m]) in canopy_gateway |\n### deeper";
         assert_eq!(headings(text), ["not_ready".to_owned()].into());
         assert_eq!(metrics_in_text(text), ["canopy_a_total", "canopy_b_seconds"].map(str::to_owned).into());
     }
 
     #[test]
-    fn a_histogram_is_three_series() {
+    fn a_histogram_has_three_series() {
         let text = "| metric | type |\n| `canopy_a_total` | counter | M |\n| `canopy_b_seconds` | histogram, 1 s | |\n| `process_*` | | |";
         let expected =
             ["canopy_a_total", "canopy_b_seconds_bucket", "canopy_b_seconds_count", "canopy_b_seconds_sum"];

@@ -1,4 +1,6 @@
-//! A real Prometheus that scrapes one process.
+//! A real Prometheus that scrapes one process on this machine.
+//!
+//! That of `tests/src/prometheus.rs` scrapes the pods of a cluster through its API server, with its rules.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use crate::debian;
 use crate::http::{free_address, get};
 use crate::shell::{Running, command, root};
 
-/// How long it may take to start and to scrape.
+/// The longest time until it has started and scraped.
 const START: Duration = Duration::from_mins(1);
 
 /// A running Prometheus.

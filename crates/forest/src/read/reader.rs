@@ -3,7 +3,7 @@
 use crate::read::detect::{Format, detect};
 use crate::read::error::{Limits, Problem, ReadError};
 use crate::read::model::ImportedModel;
-use crate::read::{lightgbm, onnx, xgboost};
+use crate::read::{lightgbm, onnx, skops, xgboost};
 
 /// Reads a model; the format is found by the first bytes.
 pub fn read(bytes: &[u8], limits: &Limits) -> Result<ImportedModel, ReadError> {
@@ -15,7 +15,7 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<ImportedModel, ReadError> {
         Format::XgboostUbj => xgboost::read_ubj(bytes, limits),
         Format::Onnx => onnx::read(bytes, limits),
         Format::CatboostJson => refuse("save it with format=\"onnx\""),
-        Format::Skops => refuse("convert the model to ONNX with skl2onnx"),
+        Format::Skops => skops::read(bytes, limits),
         Format::Pickle => {
             refuse("a pickle runs code when it is loaded; export the model as docs/models.md shows")
         }

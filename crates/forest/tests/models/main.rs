@@ -5,4 +5,5 @@
 mod golden;
 mod lightgbm;
 mod xgboost;
+mod skops;
 mod hostile;
