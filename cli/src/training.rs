@@ -38,7 +38,7 @@ pub(crate) fn train(plan: &ResolvedModel, trainer: Trainer) -> Result<Preparatio
     if let Some(Source::Download(remote)) = source {
         say(&format!("downloading the data of {name} from {}", download::shown(&remote.uri)));
     }
-    let progress = Progress::new(format!("training {name}"), "trees");
+    let progress = Progress::new(format!("training {name}"), "steps");
     let prepared = prepare(&plan.config, trainer, &|done, of| progress.show(done, of));
     // The moving line ends before other lines are written.
     drop(progress);

@@ -81,7 +81,7 @@ fn training_reports_the_evaluation_on_the_held_out_rows() -> Result<()> {
     assert!(report[1].starts_with("setosa "), "{report:?}");
     assert_eq!(report[4], "accuracy 0.9667 on 30 held-out rows");
     assert!(report[6].starts_with(&format!("wrote {model}: ")), "{report:?}");
-    assert!(ended.errors.ends_with("training iris 100/100 trees\n"), "{}", ended.errors);
+    assert!(ended.errors.ends_with("training iris 100/100 steps\n"), "{}", ended.errors);
 
     let ended = run(&["train", "-f", "-", "-o", &model, "--output", "json"], IRIS)?;
     let told: Value = serde_json::from_str(&ended.output)?;

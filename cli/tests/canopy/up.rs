@@ -31,7 +31,7 @@ async fn the_printed_example_works() -> Result<()> {
     {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
-    assert!(table.contains("training demo 100/100 trees"), "{table}");
+    assert!(table.contains("training demo 100/100 steps"), "{table}");
     Ok(())
 }
 

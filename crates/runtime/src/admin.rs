@@ -28,11 +28,11 @@ use crate::server::{Peer, ServeOptions, Timing, serve};
 use crate::shutdown::Shutdown;
 use crate::telemetry::log_filter::{ChangeError, LogFilter};
 
-/// How many connections there may be: probes and scrapes come from a few clients.
+/// The maximum number of connections: only a few clients send probes and scrapes.
 const CONNECTIONS_MAX: usize = 256;
-/// How long a filter may be.
+/// The maximum length of a filter.
 const FILTER_MAX_BYTES: usize = 4096;
-/// How long it may take to arrive.
+/// The time limit for a filter to arrive.
 const FILTER_TIME: Duration = Duration::from_secs(10);
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -41,7 +41,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Whether the log filter can be changed over the admin port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogControl {
-    /// By callers on the same machine or in the same pod. Unsafe behind a proxy that makes every caller one of them.
+    /// By clients on the same machine or in the same pod. Unsafe behind a proxy on the same machine, whose clients all seem
+    /// local.
     Local,
     /// Not at all.
     Off,
@@ -57,7 +58,7 @@ impl LogControl {
 /// Serves the admin port in the background until the process exits: probes and scrapes continue while requests drain.
 pub fn spawn(listener: TcpListener, readiness: Readiness, registry: Registry, control: LogControl) {
     let options = ServeOptions {
-        // Not on the worker threads: a probe must not wait for requests.
+        // Not on the worker threads, so that a probe does not wait for requests.
         workers: Workers::here(),
         connections: Connections::new(CONNECTIONS_MAX, &registry),
         timing: Timing::default(),
@@ -93,7 +94,7 @@ pub fn router(readiness: Readiness, registry: Registry, control: LogControl) -> 
         .route("/log", get(|| async { log() }).put(change))
 }
 
-/// The filter of the log, as `RUST_LOG` would have it.
+/// The log filter, in the syntax of `RUST_LOG`.
 fn log() -> Response {
     LogFilter::of_process().map_or_else(no_log, |levels| format!("{levels}\n").into_response())
 }
@@ -148,8 +149,7 @@ fn ready(readiness: &Readiness) -> (StatusCode, Json<Value>) {
     }
 }
 
-/// Writes the metrics on another thread: of a thousand models they take so long that meanwhile no connection would be
-/// accepted and no probe answered.
+/// Formats the metrics on another thread. For a thousand models this takes so long that it would delay new connections and probes.
 async fn scrape_apart(scrapes: &Semaphore, registry: Registry, headers: &HeaderMap) -> Response {
     // The semaphore is never closed.
     let _turn = scrapes.acquire().await;

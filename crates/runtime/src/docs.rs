@@ -16,7 +16,7 @@ use utoipa::openapi::OpenApi;
 /// `bundles/redoc.standalone.js` of the npm package; see `assets/README.md`.
 const REDOC: &[u8] = include_bytes!("../assets/redoc.standalone.js.gz");
 
-/// The browser itself holds these pages to this host: the bundle would else load a logo from another one.
+/// The browser must load these pages from this host only: the bundle would otherwise load a logo from another host.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; script-src 'self' 'unsafe-inline'; \
                       style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
                       worker-src blob:; child-src blob:";
@@ -31,7 +31,7 @@ const REDOC_PAGE: &str = r#"<!doctype html>
 </html>
 "#;
 
-/// The routes that describe the API which `describe` makes.
+/// The routes for the description that `describe` returns.
 pub fn routes<S: Clone + Send + Sync + 'static>(describe: fn() -> OpenApi) -> Router<S> {
     let description: Arc<OnceLock<Option<Bytes>>> = Arc::default();
     Router::new()
@@ -69,7 +69,7 @@ fn swagger(file: &str) -> Response {
     match utoipa_swagger_ui::serve(file, config.clone()) {
         Ok(Some(file)) => {
             let bytes = match file.bytes {
-                // Most are part of the binary: more than a megabyte that need not be copied for each request.
+                // Most are static data of more than a megabyte, which need not be copied for each request.
                 Cow::Borrowed(bytes) => Bytes::from_static(bytes),
                 Cow::Owned(bytes) => Bytes::from(bytes),
             };

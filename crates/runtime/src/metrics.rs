@@ -16,13 +16,13 @@ use crate::metrics::exemplars::{Family, SecondsVec};
 
 use crate::metrics::process_metrics::ProcessMetrics;
 
-/// Seconds that resolve a request of 50 µs as well as one of 30 s.
+/// Buckets in seconds for requests, from 50 µs to 30 s.
 pub const REQUEST_SECONDS: [f64; 19] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 20.0, 30.0,
 ];
 
-/// Seconds that resolve the work of a small model: from 1 µs.
+/// Buckets in seconds for inference of small models, from 1 µs.
 pub const COMPUTE_SECONDS: [f64; 16] = [
     0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005,
     0.01, 0.05, 0.1, 1.0, 10.0,
@@ -40,9 +40,9 @@ pub struct Registry {
 /// The metrics of the connections on all ports of a process.
 #[derive(Clone, Debug)]
 pub struct ConnectionFigures {
-    /// Those that are open.
+    /// Open connections.
     pub open: IntGauge,
-    /// Those that were refused, since there were too many.
+    /// Connections that were refused because too many were open.
     pub refused: IntCounter,
 }
 
@@ -79,7 +79,7 @@ impl Default for BodyBytes {
 }
 
 impl BodyBytes {
-    /// Includes the bytes of `holder` from now on.
+    /// Adds the bytes of `holder`.
     pub(crate) fn watch(&self, holder: Weak<dyn HoldsBytes>) {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner).push(holder);
     }
@@ -107,12 +107,12 @@ pub fn log_lines_dropped() -> &'static IntCounter {
     &DROPPED
 }
 
-#[expect(clippy::expect_used, reason = "the names are constants that Prometheus takes")]
+#[expect(clippy::expect_used, reason = "the names are valid constants")]
 fn gauge(name: &str, help: &str) -> IntGauge {
     IntGauge::new(name, help).expect("a gauge without labels")
 }
 
-#[expect(clippy::expect_used, reason = "the names are constants that Prometheus takes")]
+#[expect(clippy::expect_used, reason = "the names are valid constants")]
 fn counter(name: &str, help: &str) -> IntCounter {
     IntCounter::new(name, help).expect("a counter without labels")
 }
@@ -132,12 +132,12 @@ impl Registry {
         &self.bodies
     }
 
-    /// Adds a collector, whose names must be new.
+    /// Registers a collector; an error if one of its names is registered.
     pub fn register(&self, collector: Box<dyn Collector>) -> Result<(), Error> {
         self.families.register(collector)
     }
 
-    /// Adds histograms of seconds that remember traces.
+    /// Registers histograms of seconds with exemplars.
     pub fn seconds(
         &self,
         name_and_help: (&str, &str),
@@ -151,12 +151,12 @@ impl Registry {
     }
 }
 
-/// A registry that already has the process's own figures: `process_*` and `canopy_build_info`.
+/// A registry with the metrics of the process, `process_*` and `canopy_build_info`.
 pub fn registry(process: &str) -> Result<Registry, Error> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessMetrics::new()))?;
     let build = IntGaugeVec::new(
-        Opts::new("canopy_build_info", "Which Canopy process this is, and its version; always 1."),
+        Opts::new("canopy_build_info", "Name and version of the process, as labels; always 1."),
         &["process", "version"],
     )?;
     build.with_label_values(&[process, env!("CARGO_PKG_VERSION")]).set(1);

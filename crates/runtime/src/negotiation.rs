@@ -5,7 +5,7 @@ use http::header::{ACCEPT, AsHeaderName};
 
 const OPENMETRICS: &str = "application/openmetrics-text";
 const OPENMETRICS_VERSION: &str = "1.0.0";
-/// The weight of a choice that has none.
+/// The weight of a choice without a weight.
 const WEIGHT_MAX: u16 = 1000;
 
 /// One choice of such a list.
@@ -13,12 +13,12 @@ const WEIGHT_MAX: u16 = 1000;
 pub struct Choice<'a> {
     /// The choice as it was sent: `fr-CH`, `text/plain`.
     pub value: &'a str,
-    /// How much it is preferred, from 0 (not acceptable) to 1000.
+    /// The preference, from 0 (not acceptable) to 1000.
     pub weight: u16,
     parameters: &'a str,
 }
 
-/// The choices of all headers `name`, in their order. One whose weight cannot be parsed has the weight 0.
+/// The choices of all headers `name`, in their order. If its weight cannot be parsed, a choice has the weight 0.
 pub fn choices(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = Choice<'_>> {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).filter_map(Choice::parse)

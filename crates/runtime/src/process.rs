@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::server::workers::{Threads, Workers};
 use crate::telemetry::Telemetry;
 
-/// More workers than this serve small models no faster.
+/// The maximum default number of workers. More of them do not serve small models faster.
 const WORKERS_MAX: usize = 4;
 
 /// Runs `work`, which serves requests by `workers` threads (by default one per CPU, at most 4), and returns how it
@@ -48,7 +48,7 @@ fn count(workers: Option<usize>) -> usize {
 
 fn in_runtime<F: Future>(runtime: Runtime, work: F) -> F::Output {
     let ended = runtime.block_on(work);
-    // Blocking work that a client no longer waits for must not hold up the end.
+    // Blocking work whose client has disconnected must not delay the end.
     runtime.shutdown_background();
     ended
 }
@@ -78,7 +78,7 @@ fn frame<E: std::fmt::Display>(
     ended
 }
 
-/// Makes ring the cryptography of every TLS client in this process. Twice is as good as once.
+/// Installs ring as the cryptography of all TLS clients in this process. A second call has no effect.
 pub fn install_cryptography() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The readiness of a process: ready when every gate is open and it is not going away.
+/// The readiness of a process: it is ready while all gates are open and no shutdown has begun.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
@@ -26,7 +26,7 @@ impl Readiness {
         gate
     }
 
-    /// Withdraws readiness for good, because the process is shutting down.
+    /// Withdraws readiness permanently, because the process is shutting down.
     pub fn leave(&self) {
         self.with(|state| state.leaving = true);
     }
@@ -43,7 +43,7 @@ impl Readiness {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        // A panic elsewhere cannot leave the state half changed, so a poisoned lock is as good as any.
+        // Every change is complete when it is made, so the state is valid after a panic.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

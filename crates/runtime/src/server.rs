@@ -36,7 +36,7 @@ use crate::shutdown::Shutdown;
 
 /// Pause before the next accept after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How many refused clients at once get a response; for others the connection is closed.
+/// The number of refused clients that get a response at the same time; the connections of others are closed at once.
 const REFUSED_WITH_WORDS: usize = 64;
 
 /// The options of a server.
@@ -48,9 +48,9 @@ pub struct ServeOptions {
     pub connections: Connections,
     /// Time-outs of quiet connections.
     pub timing: Timing,
-    /// How long the listener stays open after shutdown began, so that every client can learn of it.
+    /// How long the listener stays open after the shutdown has begun, so that all clients can switch to other servers.
     pub drain: Duration,
-    /// How long requests in flight may take after the drain.
+    /// The time limit for requests in flight after the drain.
     pub grace: Duration,
     /// The response to a request whose handler panicked.
     pub on_panic: fn() -> Response,
@@ -95,7 +95,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     });
     loop {
         let (stream, peer) = tokio::select! {
-            // Detached from this runtime, since a worker's runtime serves it.
+            // Detached from this runtime, because the runtime of a worker serves it.
             accepted = listener.accept() => match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok(accepted) => accepted,
                 Err(error) => {

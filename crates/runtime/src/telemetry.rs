@@ -46,19 +46,19 @@ type Sampler = Box<dyn ShouldSample>;
 /// Why logs or traces could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// `RUST_LOG` cannot be read.
+    /// `RUST_LOG` cannot be parsed.
     #[error("RUST_LOG is not a list of levels such as \"info\" or \"warn,canopy_gateway=debug\": {0}")]
     Filter(#[from] FilterError),
-    /// `CANOPY_LOG_FORMAT` is neither of its values.
-    #[error("CANOPY_LOG_FORMAT must be json or pretty, not {0:?}")]
+    /// `CANOPY_LOG_FORMAT` has an unknown value.
+    #[error("CANOPY_LOG_FORMAT must be json or pretty, got {0:?}")]
     Format(String),
-    /// The exporter could not be made.
+    /// The exporter could not be created.
     #[error("failed to set up the export of traces: {0}; see OTEL_EXPORTER_OTLP_ENDPOINT")]
     Exporter(String),
     /// The thread that writes logs could not be started.
     #[error("failed to start the thread that writes the log: {0}")]
     Thread(#[from] std::io::Error),
-    /// Something else in this process has set up logs before.
+    /// Logs are already set up in this process.
     #[error("failed to set up logs: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
@@ -83,14 +83,14 @@ impl Drop for Written {
 }
 
 impl Telemetry {
-    /// Sets up logs and, where a collector is configured, traces in the name of `service`. Call it before the
-    /// asynchronous runtime is there: the exporter has its own thread.
+    /// Sets up logs and, if a collector is configured, traces of `service`. Call it before the asynchronous runtime is
+    /// created, because the exporter has its own thread.
     pub fn start(service: &'static str) -> Result<Self, TelemetryError> {
         let (provider, sampler) = exporting(service)?.unzip();
         let limits = CallsiteLimits::default();
         let (logs, levels, lines) = logs(&limits)?;
         let logs = tracing_subscriber::registry().with(logs);
-        // Added only with an exporter: any such layer makes the library create every span.
+        // Added only with an exporter, because such a layer makes the library create all spans.
         if let Some(provider) = &provider {
             let traces = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer(service))
@@ -183,15 +183,14 @@ fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The exporter where a collector is configured, as the OpenTelemetry specification names the variables, and the sampler
-/// that it asks.
+/// The exporter and its sampler, if the standard OpenTelemetry variables configure a collector.
 fn exporting(service: &'static str) -> Result<Option<(SdkTracerProvider, Sampler)>, TelemetryError> {
     let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let Some(endpoint) = endpoint.filter(|_| !disabled) else {
         return Ok(None);
     };
-    // A client that may speak TLS cannot be built where there is no bundle of certificates, as in an empty image.
+    // A TLS client cannot be built without CA certificates, for example in an empty image.
     let mut client = reqwest::blocking::Client::builder();
     if endpoint.starts_with("http://") {
         client = client.tls_certs_only([]);

@@ -15,7 +15,7 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The target of every span that belongs to a trace; log output leaves it out, the exporter takes only it.
+/// The target of all spans of traces. Log output excludes it; the exporter exports only spans with this target.
 pub const TARGET: &str = "canopy::trace";
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -27,7 +27,7 @@ const TRACEPARENT_BYTES: usize = 55;
 /// Whether the trace with this id, and this parent if any, is sampled.
 type Keeps = Box<dyn Fn(Option<&Context>, TraceId) -> bool + Send + Sync>;
 
-/// Unset where no collector is configured.
+/// Not set without a collector.
 static KEEPS: OnceLock<Keeps> = OnceLock::new();
 
 thread_local! {
@@ -38,7 +38,7 @@ thread_local! {
 /// Creates spans for sampled requests from now on. The sampler of the exporter must decide the same, and new traces must
 /// have the ids of [`next_id`].
 pub fn keep_where(keeps: impl Fn(Option<&Context>, TraceId) -> bool + Send + Sync + 'static) {
-    // A second call would be a second exporter in one process, which does not exist.
+    // There is one exporter per process, so there is no second call.
     drop(KEEPS.set(Box::new(keeps)));
 }
 
@@ -96,7 +96,7 @@ impl TraceContext {
         Some(Self { trace_id, span_id, sampled, state: None })
     }
 
-    /// The trace's id, for log lines and exemplars.
+    /// The trace id, for log lines and exemplars.
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
     }
@@ -116,7 +116,7 @@ impl TraceContext {
         }
     }
 
-    /// `00-<32 hex>-<16 hex>-<2 hex>` of every request that is sent on, so digit by digit and not by a formatter.
+    /// `00-<32 hex>-<16 hex>-<2 hex>`. It is written for every request to another process, so without a formatter.
     fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
         let mut text = *b"00-................................-................-..";
         let (trace, span) = (self.trace_id.to_bytes(), self.span_id.to_bytes());
@@ -136,12 +136,12 @@ impl TraceContext {
         Context::new().with_remote_span_context(span)
     }
 
-    /// The same trace from a span on that is not kept, whatever the caller does with its own.
+    /// The same trace, not sampled from here on, also if the client samples it.
     fn left_out(self) -> Self {
         Self { span_id: SpanId::from(fastrand::u64(1..)), sampled: false, ..self }
     }
 
-    /// The context of `span` where it is part of a trace, else `self`.
+    /// The context of `span` if it is part of a trace, otherwise `self`.
     fn within(self, span: &Span) -> Self {
         if span.is_disabled() {
             return self;
@@ -162,7 +162,7 @@ fn digit(number: u8) -> u8 {
     if number < 10 { b'0' + number } else { b'a' + number - 10 }
 }
 
-/// A span of a request's trace. It begins when it is made and ends when it and all its clones are dropped.
+/// A span of a request's trace. It starts when it is created and ends when it and all its clones are dropped.
 #[derive(Clone, Debug)]
 pub struct RequestSpan {
     span: Span,
@@ -170,11 +170,11 @@ pub struct RequestSpan {
 }
 
 impl RequestSpan {
-    /// The span of a request that this process answers; `route` is none where none takes it.
+    /// The span of a request to this process; `route` is `None` for an unknown path.
     pub fn server(request: &Parts, route: Option<&'static str>) -> Self {
         let Parts { method, uri, headers, .. } = request;
         let sent = TraceContext::sent(headers);
-        // Without a caller's context the trace begins here.
+        // Without a context in the request the trace starts here.
         let begins = sent.is_none();
         let context = sent.unwrap_or_else(TraceContext::minted);
         let Some(keeps) = KEEPS.get() else { return Self { span: Span::none(), context } };
@@ -196,14 +196,14 @@ impl RequestSpan {
         if !span.is_disabled() {
             drop(span.set_parent(remote.unwrap_or_default()));
         }
-        // To ask for its context begins the span.
+        // Reading its context starts the span.
         let context = context.within(&span);
         BEGINS.set(None);
         Self { span, context }
     }
 
-    /// The span of a request that this process sends to the path of a server, `http://HOST:PORT`, while it answers
-    /// another.
+    /// The span of a request from this process to the path of a server, `http://HOST:PORT`, within the span of the request
+    /// that it handles.
     #[must_use]
     pub fn client(&self, method: &Method, path: &'static str, server: &str) -> Self {
         self.child(|| {
@@ -218,7 +218,7 @@ impl RequestSpan {
         })
     }
 
-    /// The span of the model's own work.
+    /// The span of inference.
     #[must_use]
     pub fn inference(&self) -> Self {
         self.child(|| {
@@ -254,7 +254,7 @@ impl RequestSpan {
         }
     }
 
-    /// Records the HTTP status, if there was a response, and the error code of a failure that the caller did not cause.
+    /// Records the HTTP status, if there was a response, and the error code of a failure that the client did not cause.
     pub fn finish(&self, status: impl Into<Option<u16>>, failure: Option<&str>) {
         if !self.span.is_disabled() {
             if let Some(status) = status.into() {
@@ -285,8 +285,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The name of a method that HTTP names. What a client makes up has no place in the name of a span, nor where methods
-/// are compared.
+/// The name of a standard HTTP method; `None` for others, which clients can invent.
 fn known(method: &Method) -> Option<&str> {
     const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
     Some(method.as_str()).filter(|name| KNOWN.contains(name))

@@ -1,4 +1,4 @@
-//! A revision that an admission policy refuses, beside one that serves, which is repaired and scaled as before.
+//! An admission policy that refuses a new revision: the serving revision is repaired and scaled as before.
 
 use anyhow::{Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
@@ -14,7 +14,7 @@ use crate::model::{Model, TIMEOUT, revision, small};
 const POLICY: &str = "e2e-blocked";
 
 #[tokio::test]
-async fn a_candidate_that_a_policy_refuses_stops_neither_repair_nor_scaling_of_what_serves() -> Result<()> {
+async fn while_a_policy_refuses_a_candidate_the_serving_revision_is_repaired_and_scaled() -> Result<()> {
     let _lock = shared().await?;
     delete_policy()?;
     let test = in_namespace("e2e-blocked", async |namespace| {
@@ -47,7 +47,7 @@ async fn a_candidate_that_a_policy_refuses_stops_neither_repair_nor_scaling_of_w
     with_cleanup(test, async || delete_policy()).await
 }
 
-/// Returns when the API server makes no more Deployments in `namespace`.
+/// Returns when the API server refuses new Deployments in `namespace`.
 async fn refuse_deployments(namespace: &Namespace) -> Result<()> {
     let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
     "metadata": {"name": POLICY},

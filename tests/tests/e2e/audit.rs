@@ -1,4 +1,4 @@
-//! The writes of operators, and those to models, from the API server's audit log.
+//! The writes by operators and to models in the API server's audit log.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use canopy_tests::api;
@@ -10,7 +10,7 @@ use crate::canopy::SYSTEM;
 const LOG: &str = "/var/log/kubernetes/audit.log";
 /// The inode and the size of the log.
 const STATE: &str = r#"stat --format '%i %s' "$1""#;
-/// The lines after an offset that name an operator or a model: few of all. `grep` exits with 1 if there are none.
+/// The lines after an offset that name an operator or a model. `grep` exits with 1 if there are none.
 const LINES: &str =
     r#"tail -c "+$2" "$1" | grep -F -e canopy-operator -e predictormodels; code=$?; [ "$code" -le 1 ]"#;
 
@@ -35,7 +35,7 @@ impl Mark {
         Ok(Self { node, inode, size })
     }
 
-    /// Every write since then that an operator made, or that was made to a model, in order. Fails if the log was rotated.
+    /// All writes since then by operators or to models, in order. Fails if the log was rotated.
     pub(crate) fn writes(&self) -> Result<Vec<Value>> {
         let now = Self::now()?;
         ensure!(
@@ -67,7 +67,7 @@ pub(crate) fn is_renewal(write: &Value) -> bool {
     is_operators(write) && write["objectRef"]["resource"] == "leases"
 }
 
-/// The pod of the operator that made a write as the leader; nothing for a renewal, or for a write of another account.
+/// The pod of the operator that made a write as the leader; `None` for a renewal and for writes of other accounts.
 pub(crate) fn leads(write: &Value) -> Option<&str> {
     let is_of_leader = is_operators(write) && !is_renewal(write);
     is_of_leader.then(|| write["user"]["extra"]["authentication.kubernetes.io/pod-name"][0].as_str())?

@@ -1,4 +1,4 @@
-//! The installation of Canopy that the tests share: made once with the chart, and changed only by tests that run alone.
+//! The installation of Canopy that the tests share. It is installed once with the chart; only tests that run alone change it.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use canopy_tests::slice::Slice;
 use canopy_tests::wait::until;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
-/// Where Canopy is installed.
+/// The namespace of Canopy.
 pub(crate) const SYSTEM: &str = "canopy-system";
 /// The namespace of the default model.
 pub(crate) const DEFAULT: &str = "e2e-demo";
@@ -24,20 +24,21 @@ const OPERATOR_ADMIN_PORT: u16 = 9002;
 /// The longest time for operators to end.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
 
-/// How many light tests may run at once.
+/// The number of light tests that may run at once.
 const ALL: u32 = 6;
-/// The share of a test under load, whose answers must be in time while others start pods. Pods of three nodes start more slowly.
+/// The share of a test under load, whose responses must be in time while others start pods. It is larger on three nodes, which start
+/// pods more slowly.
 static UNDER_LOAD: LazyLock<u32> = LazyLock::new(|| if Slice::Nodes.runs() { 3 } else { 2 });
 
 /// Admits the gateways of single tests, which are in the tests' namespaces.
 const TEST_GATEWAYS: &str = r#"networkPolicy.predictors.extraFrom=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"app.kubernetes.io/name":"test-gateway"}}}]"#;
 
 static PERMITS: Semaphore = Semaphore::const_new(ALL as usize);
-/// The outcome of the installation, also where it failed: no later test tries again.
+/// The outcome of the installation. After a failure, later tests do not try again.
 static INSTALLED: OnceCell<Result<(), String>> = OnceCell::const_new();
-/// How many tests share Canopy, or wait for it.
+/// The number of tests that share Canopy or wait for it.
 static SHARING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
-/// How many tests have Canopy alone, or wait for it.
+/// The number of tests that have Canopy alone or wait for it.
 static EXCLUSIVE: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
 /// A share of the cluster, until it is dropped.
@@ -67,13 +68,13 @@ pub(crate) async fn shared() -> Result<Lock> {
     lock(1, Some(Counted::new(&SHARING))).await
 }
 
-/// The same for a test that measures the time of answers: fewer others run beside it.
+/// The same for a test with limits for the time of responses: fewer others run at the same time.
 pub(crate) async fn under_load() -> Result<Lock> {
     lock(*UNDER_LOAD, Some(Counted::new(&SHARING))).await
 }
 
-/// Canopy for one test alone, which may change it and leaves it as it was. All tests that share it run first, so that the
-/// cluster is never idle between them.
+/// Canopy for one test alone, which may change it and restores it. All tests that share it run first, so that the cluster is never
+/// idle between them.
 pub(crate) async fn exclusive() -> Result<Lock> {
     let counted = Counted::new(&EXCLUSIVE);
     SHARING.subscribe().wait_for(|count| *count == 0).await?;
@@ -94,12 +95,12 @@ async fn lock(weight: u32, counted: Option<Counted>) -> Result<Lock> {
     Ok(Lock { _permit: permit, _counted: counted })
 }
 
-/// Installs the chart, or brings what is installed to its present state.
+/// Installs the chart, or upgrades the installation to it.
 pub(crate) fn install() -> Result<()> {
     install_with(&[])
 }
 
-/// The same, with some values set.
+/// The same with other values.
 pub(crate) fn install_with(set: &[String]) -> Result<()> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
     let namespaces = "gateway.namespaces={*}".to_owned();
@@ -111,7 +112,7 @@ pub(crate) fn install_with(set: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Returns when both Deployments have all their pods.
+/// Returns when both Deployments are rolled out.
 pub(crate) fn rolled_out() -> Result<()> {
     for name in ["deployment/canopy-operator", "deployment/canopy-gateway"] {
         kubectl(&["rollout", "status", name, "--namespace", SYSTEM, "--timeout", "120s"])?;
@@ -119,7 +120,7 @@ pub(crate) fn rolled_out() -> Result<()> {
     Ok(())
 }
 
-/// Sets how many operators there are.
+/// Sets the number of operators.
 pub(crate) fn scale_operators(replicas: u32) -> Result<()> {
     let replicas = replicas.to_string();
     let scale = ["scale", "deployment/canopy-operator", "--namespace", SYSTEM, "--replicas", &replicas];
@@ -137,7 +138,7 @@ pub(crate) async fn without_operators() -> Result<()> {
     .await
 }
 
-/// The pods of one part of Canopy, without those that are being deleted.
+/// The pods of one part of Canopy, except those that are being deleted.
 pub(crate) fn pods(part: &str) -> Result<Vec<String>> {
     let selector = format!("app.kubernetes.io/name=canopy-{part}");
     let pods = api::list("pods", Some(SYSTEM), &selector)?;
@@ -145,7 +146,7 @@ pub(crate) fn pods(part: &str) -> Result<Vec<String>> {
     Ok(stay.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
 }
 
-/// A tunnel to each gateway: there are two.
+/// A tunnel to each of the two gateways.
 pub(crate) async fn gateways() -> Result<Vec<Forward>> {
     let mut open = Vec::new();
     for pod in pods("gateway")? {
@@ -168,7 +169,7 @@ pub(crate) fn leader() -> Result<String> {
     let holder = lease["spec"]["holderIdentity"].as_str().context("the Lease has no holder")?.to_owned();
     ensure!(
         pods("operator")?.contains(&holder),
-        "the holder of the Lease, {holder:?}, is no pod of the operator"
+        "the holder of the Lease, {holder:?}, is not a pod of the operator"
     );
     Ok(holder)
 }

@@ -1,4 +1,4 @@
-//! The manifests that the chart renders from values: wrong values are refused by name, missing ones get the chart's defaults.
+//! The manifests of the chart: invalid values are refused by name, and missing values get the defaults of the chart.
 //!
 //! These tests only run helm; the cluster is not changed.
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/canopy");
 
-/// The manifests that values make.
+/// Renders the chart.
 pub(crate) fn render(words: &[&str]) -> Result<String> {
     helm(&[&["template", "canopy", CHART, "--namespace", "canopy-system"], words].concat())
 }
@@ -34,7 +34,7 @@ fn variable(deployment: &Value, name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_value_that_nothing_honours_or_that_cannot_work_is_refused_by_name() -> Result<()> {
+fn unknown_and_invalid_values_are_refused_by_name() -> Result<()> {
     for (set, reason) in [
         ("gateway.replica=3", "'replica' not allowed"),
         ("nosuch.key=1", "'nosuch' not allowed"),
@@ -51,32 +51,32 @@ fn a_value_that_nothing_honours_or_that_cannot_work_is_refused_by_name() -> Resu
         ("networkPolicy.prometheus.selector.a=b", "'selector' not allowed"),
     ] {
         let refused = render(&["--set", set]);
-        let why = refused.err().with_context(|| format!("{set} is taken"))?.to_string();
+        let why = refused.err().with_context(|| format!("{set} was accepted"))?.to_string();
         ensure!(why.contains(reason), "{set}: expected {reason:?}, got {why}");
     }
     Ok(())
 }
 
 #[test]
-fn a_value_that_an_earlier_chart_did_not_have_is_this_charts_own() -> Result<()> {
+fn missing_values_get_the_defaults_of_this_chart() -> Result<()> {
     let values: Value =
         serde_saphyr::from_str(&std::fs::read_to_string(Path::new(CHART).join("values.yaml"))?)?;
     let expected = render(&[])?;
     let sections = values.as_object().context("values have sections")?;
     for (section, keys) in sections {
         let keys = keys.as_object().context("a section has keys")?.keys();
-        // helm takes null for a value out of what it gives to templates, as --reuse-values does with what is new.
+        // A null removes a value, as --reuse-values does for values that an earlier chart did not have.
         let missing = keys.map(|key| format!("{section}.{key}=null")).chain([format!("{section}=null")]);
         for missing in missing {
             let rendered = render(&["--set", &missing])?;
-            ensure!(rendered == expected, "{missing} renders otherwise");
+            ensure!(rendered == expected, "{missing} renders other manifests");
         }
     }
     Ok(())
 }
 
 #[test]
-fn a_pod_of_a_gateway_has_the_time_that_its_settings_can_take() -> Result<()> {
+fn the_grace_period_of_a_gateway_covers_its_time_limits() -> Result<()> {
     let grace = |drain: u32, body: u32, upstream: u32| -> Result<u64> {
         let set = format!(
             "gateway.drainSeconds={drain},gateway.bodyTimeoutSeconds={body},gateway.upstreamTimeoutSeconds={upstream}"
@@ -88,7 +88,7 @@ fn a_pod_of_a_gateway_has_the_time_that_its_settings_can_take() -> Result<()> {
         let grace = &gateway["spec"]["template"]["spec"]["terminationGracePeriodSeconds"];
         grace.as_u64().with_context(|| format!("{grace} is no number"))
     };
-    // What is left over is for the database and the last spans; a test of the gateway adds that up.
+    // The rest is for the database and the last spans; a test of the gateway checks it.
     let rest = grace(10, 10, 30)? - 50;
     for (drain, body, upstream) in [(0, 1, 1), (25, 10, 30), (10, 60, 30), (10, 10, 3600)] {
         let expected = u64::from(drain + body + upstream) + rest;
@@ -98,7 +98,7 @@ fn a_pod_of_a_gateway_has_the_time_that_its_settings_can_take() -> Result<()> {
 }
 
 #[test]
-fn what_can_be_chosen_comes_where_it_belongs() -> Result<()> {
+fn values_reach_their_fields() -> Result<()> {
     let digest = format!("sha256:{}", "a".repeat(64));
     let set = format!(
         "images.registry=registry.example/,images.pullSecrets={{registry}},images.digests.predictor={digest},\
@@ -140,7 +140,7 @@ fn what_can_be_chosen_comes_where_it_belongs() -> Result<()> {
 }
 
 #[test]
-fn what_is_switched_off_is_not_there() -> Result<()> {
+fn disabled_parts_are_not_rendered() -> Result<()> {
     let off = "networkPolicy.enabled=false,rbac.aggregate=false";
     let rendered = objects(&render(&["--set", off])?)?;
     let is_left =
@@ -152,7 +152,7 @@ fn what_is_switched_off_is_not_there() -> Result<()> {
 }
 
 #[test]
-fn an_operator_of_some_namespaces_has_roles_there_and_no_right_to_the_cluster() -> Result<()> {
+fn an_operator_of_some_namespaces_has_roles_there_and_no_cluster_role() -> Result<()> {
     let of_kind = |objects: &[Value], kind: &str| -> Vec<Value> {
         objects.iter().filter(|object| object["kind"] == kind).cloned().collect()
     };

@@ -1,4 +1,4 @@
-//! The definition of the resource on a real API server: it refuses manifests with one fault each, before the operator sees them.
+//! The CRD on a real API server: it refuses manifests with one fault each before the operator sees them.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use canopy_tests::namespace::in_namespace;
 
 use crate::canopy::shared;
 
-/// One file per fault; its first line says which words the refusal must have.
+/// One file per fault; its first line has the expected words of the refusal.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/refusals");
 const FIRST_LINE: &str = "# refused: ";
-/// The least number of manifests: an empty folder must not pass.
+/// The least number of manifests, so that an empty folder does not pass.
 const AT_LEAST: usize = 12;
 
 #[tokio::test]
-async fn the_api_server_refuses_wrong_manifests_in_words_that_say_what_to_do() -> Result<()> {
+async fn the_api_server_refuses_wrong_manifests_with_the_expected_messages() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-wrong", async |namespace| {
         let mut files: Vec<_> = std::fs::read_dir(MANIFESTS)?.collect::<Result<_, _>>()?;
         files.sort_by_key(std::fs::DirEntry::path);
-        ensure!(files.len() >= AT_LEAST, "there are only {} wrong manifests", files.len());
+        ensure!(files.len() >= AT_LEAST, "expected {AT_LEAST} wrong manifests or more, got {}", files.len());
         for file in files {
             let text = std::fs::read_to_string(file.path())?;
             let name = file.file_name().display().to_string();
@@ -30,7 +30,7 @@ async fn the_api_server_refuses_wrong_manifests_in_words_that_say_what_to_do() -
                 Ok(said) => anyhow::bail!("{name} was not refused: {said}"),
                 Err(refusal) => format!("{refusal:#}"),
             };
-            ensure!(refusal.contains(words), "{name} was refused in other words than {words:?}: {refusal}");
+            ensure!(refusal.contains(words), "expected {words:?} in the refusal of {name}, got {refusal}");
         }
         let made = namespace.kubectl(&["get", "predictormodels", "--output", "name"])?;
         ensure!(made.is_empty(), "{made}");

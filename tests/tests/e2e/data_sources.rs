@@ -1,4 +1,4 @@
-//! Data from other machines: addresses that a spec cannot reach, and models whose file changes or is lost.
+//! Downloaded data: addresses that a spec cannot reach, and models whose file changes or is lost.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::cleanup::with_cleanup;
@@ -22,13 +22,13 @@ pub(crate) fn digest(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn addresses_that_data_must_not_come_from_are_refused() -> Result<()> {
+async fn downloads_from_protected_addresses_are_refused() -> Result<()> {
     const FILES: &str = "e2e-files-refused";
     let _lock = shared().await?;
     let host = "redirect http://127.0.0.1:10248/healthz";
     let api_server = "redirect https://kubernetes.default.svc/version";
     let base = files::serve(FILES, &[("host", host), ("api", api_server)])?;
-    // A name of the tenant's own that resolves to the API server.
+    // A Service of the tenant that resolves to the API server.
     let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias"},
         "spec": {"type": "ExternalName", "externalName": "kubernetes.default.svc.cluster.local"}});
     apply(FILES, &alias.to_string())?;
@@ -83,14 +83,14 @@ async fn a_model_recovers_by_itself_once_its_file_is_back() -> Result<()> {
         files::serve(FILES, &[("rows.csv", ROWS)])?;
         tiny.has_pods(&serving, 2).await?;
         let model = tiny.ready()?;
-        ensure!(revision(&model)? == serving, "it recovered as another revision: {model}");
+        ensure!(revision(&model)? == serving, "expected revision {serving}, got {model}");
         Ok(())
     });
     with_cleanup(test, async || files::stop(FILES)).await
 }
 
-/// Ends the sandbox of the pod with a uid, as a restart of its node does: its containers start again, `prepare` first,
-/// with the volumes that it had.
+/// Ends the sandbox of the pod with a uid, as a restart of its node does: its containers start again with the same volumes,
+/// `prepare` first.
 const RESTART: &str = r#"crictl stopp "$(crictl pods --quiet --label "io.kubernetes.pod.uid=$1")""#;
 
 #[tokio::test]
@@ -110,7 +110,11 @@ async fn a_pod_that_starts_again_needs_no_file_server() -> Result<()> {
         until(&format!("{name} to be ready again"), TIMEOUT, async || {
             let now = tiny.pods(&serving)?;
             let now = now.get(&name).context("the pod is gone")?;
-            ensure!(now.uid == before.uid && now.restarts > before.restarts && now.is_ready, "it is {now:?}");
+            ensure!(
+                now.uid == before.uid && now.restarts > before.restarts && now.is_ready,
+                "expected a restarted and ready pod {}, got {now:?}",
+                before.uid
+            );
             Ok(())
         })
         .await?;

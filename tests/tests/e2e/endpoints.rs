@@ -1,4 +1,4 @@
-//! A cluster whose `EndpointSlices` are no longer written: the status of models reports that gateways cannot discover their pods.
+//! A cluster without endpoint controllers: the status of a model reports that gateways cannot discover its pods.
 
 use anyhow::{Result, ensure};
 use canopy_tests::cleanup::with_cleanup;

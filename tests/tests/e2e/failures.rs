@@ -11,7 +11,7 @@ use crate::canopy::{gateways, shared};
 use crate::files;
 use crate::model::{Model, config_map, revision, small};
 
-/// Where this file's server is.
+/// The namespace of the file server.
 const FILES: &str = "e2e-files";
 
 pub(crate) const ROWS: &str =
@@ -29,8 +29,8 @@ async fn a_model_that_misses_its_gate_never_serves_and_reports_by_how_much() -> 
         tiny.has_event("GateMissed", &message).await?;
         let pods =
             namespace.kubectl(&["get", "deployments", "--output", "jsonpath={.items[*].spec.replicas}"])?;
-        ensure!(pods == "0", "a refused revision keeps {pods} pods");
-        // What was refused is tried again once the spec is another.
+        ensure!(pods == "0", "expected no pods of a refused revision, got {pods}");
+        // Another spec is tried after a refusal.
         tiny.patch(&json!({"train": {"gate": {"min": "0.5"}}}))?;
         tiny.ready().map(drop)
     })
@@ -87,7 +87,7 @@ async fn data_over_http_is_used_only_with_the_right_digest() -> Result<()> {
         tiny.has_event("DigestMismatch", &message).await?;
         still_serves(&tiny, &[2.0, 1.0], &serving).await?;
 
-        // Not there: it may come, so it is tried again.
+        // A missing file is tried again, because it may appear later.
         tiny.patch(&json!({"train": {"data": {"csv": {"source": {"uri": format!("{base}/absent.csv"), "sha256": digest}}}}}))?;
         let message = tiny
             .condition_with(
@@ -104,7 +104,7 @@ async fn data_over_http_is_used_only_with_the_right_digest() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_is_reported_and_used_once_it_is_free() -> Result<()> {
+async fn a_name_in_use_is_reported_and_used_once_it_is_free() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-taken", async |namespace| {
         let stranger = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "tiny"},
@@ -123,12 +123,12 @@ async fn a_name_that_is_taken_is_reported_and_used_once_it_is_free() -> Result<(
     .await
 }
 
-/// A model of a table whose target is y.
+/// A model of a table with the target y.
 pub(crate) fn csv_model(name: &str, source: &Value) -> String {
     small(name, &json!({"train": {"data": {"synthetic": null, "csv": {"source": source, "target": "y"}}}}))
 }
 
-/// Fails unless the model is available and every gateway answers with a revision.
+/// Fails unless the model is available and every gateway answers with `revision`.
 pub(crate) async fn still_serves(model: &Model<'_>, features: &[f64], revision: &str) -> Result<()> {
     model.condition("Available", "True", "Serving").await?;
     for gateway in gateways().await? {

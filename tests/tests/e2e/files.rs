@@ -1,11 +1,11 @@
-//! Serves files over HTTP inside the cluster, for models that download their data. The pod uses the node's own programs,
-//! so that no other image is needed.
+//! Serves files over HTTP inside the cluster, for models that download their data. The pod runs a program of its node, so that no
+//! other image is needed.
 
 use anyhow::Result;
 use canopy_tests::kubernetes::{apply, kubectl};
 use serde_json::json;
 
-/// Answers each file below `/files`, with a redirect where its first word is one, and 404 for any other.
+/// Serves the files in `/files`; a file that begins with `redirect` is a redirect. Other paths are 404.
 const SERVER: &str = r#"
 my $door = IO::Socket::INET->new(LocalPort => 8080, Listen => 16, ReuseAddr => 1) or die $!;
 while (my $client = $door->accept) {
@@ -20,8 +20,8 @@ while (my $client = $door->accept) {
 }
 "#;
 
-/// Serves `files` and no others, and returns the URL of their folder. The namespace is for this alone: a pod that borrows
-/// from its node is not of the restricted level.
+/// Serves `files` and no others, and returns the URL of their folder. The namespace is for this pod only, because a pod with
+/// folders of its node is not of the restricted level.
 pub(crate) fn serve(namespace: &str, files: &[(&str, &str)]) -> Result<String> {
     let data: serde_json::Map<_, _> =
         files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
@@ -54,7 +54,7 @@ pub(crate) fn serve(namespace: &str, files: &[(&str, &str)]) -> Result<String> {
     Ok(format!("http://files.{namespace}.svc"))
 }
 
-/// Serves no more.
+/// Ends the server.
 pub(crate) fn stop(namespace: &str) -> Result<()> {
     kubectl(&["delete", "namespace", namespace, "--wait=false"]).map(drop)
 }

@@ -1,4 +1,4 @@
-//! The memory of an operator that starts where many models have large data in `ConfigMap`s.
+//! The memory of an operator that starts in a cluster with many models whose `ConfigMap`s are large.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::canopy::{
 };
 use crate::model::{TIMEOUT, small};
 
-/// With their copies 108 MB of data: more than the limit.
+/// The number of models. With the copies they have 108 MB of data, more than the limit.
 const MODELS: usize = 60;
 const DATA_BYTES: usize = 900_000;
-/// The models of one manifest.
+/// The number of models in one manifest.
 const AT_ONCE: usize = 30;
 const LIMIT: Duration = Duration::from_mins(5);
 /// A third of the chart's limit for the operator, and less than the data.
 const BYTES_MAX: f64 = 88e6;
 
-/// A table of this many bytes, which differs from model to model.
+/// A table of `DATA_BYTES`, which differs from model to model.
 fn table(model: usize) -> String {
-    // Each row has as many bytes as the first, so their number follows from the size.
+    // All rows have the same number of bytes.
     let row = |row: usize| {
         format!("{:08},{:02},{}\n", row, row % 7, if row.is_multiple_of(2) { "yes" } else { "nay" })
     };
@@ -51,7 +51,7 @@ fn create(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// How many revisions have a copy of their data.
+/// The number of revisions with a copy of their data.
 fn copies(namespace: &Namespace) -> Result<usize> {
     let own = ["get", "configmaps", "--selector", "canopy.rs/model-uid", "--output", "name"];
     Ok(namespace.kubectl(&own)?.lines().filter(|name| name.ends_with("-data")).count())
@@ -66,13 +66,13 @@ fn tell(bytes: f64) {
 }
 
 #[tokio::test]
-async fn an_operator_starts_within_its_memory_where_many_models_have_large_data() -> Result<()> {
+async fn an_operator_with_many_large_models_starts_within_its_memory() -> Result<()> {
     let _lock = exclusive_at_last().await?;
     in_namespace("e2e-large-data", async |namespace| {
         create(namespace)?;
         until("all copies to be made", LIMIT, async || {
             let made = copies(namespace)?;
-            ensure!(made == MODELS, "{made} of {MODELS} are");
+            ensure!(made == MODELS, "expected {MODELS} copies, got {made}");
             Ok(())
         })
         .await?;
@@ -80,7 +80,7 @@ async fn an_operator_starts_within_its_memory_where_many_models_have_large_data(
         scale_operators(2)?;
         rolled_out()?;
         let operator = until("an operator", TIMEOUT, async || leader()).await?;
-        // A pass over each model has read what it had to.
+        // After it has reconciled each model, it has read all that it needs.
         let used = until("a pass over each model", LIMIT, async || {
             let scrape = measurements(&operator).await?;
             let passes = scrape.count("canopy_operator_reconciles_total", &[])?;
@@ -89,7 +89,7 @@ async fn an_operator_starts_within_its_memory_where_many_models_have_large_data(
         })
         .await?;
         tell(used);
-        ensure!(used < BYTES_MAX, "an operator takes {used} bytes");
+        ensure!(used < BYTES_MAX, "a started operator takes {used} bytes, the limit is {BYTES_MAX}");
         let pod = kubectl_json(&["get", "pod", &operator, "--namespace", SYSTEM])?;
         let restarts = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
         ensure!(restarts.context("a pod counts its restarts")? == 0, "the operator ended: {}", pod["status"]);

@@ -10,7 +10,7 @@ use canopy_tests::namespace::Namespace;
 use canopy_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
-/// The longest time for a model to reach a state, on a machine that runs other tests, too.
+/// The longest time for a model to reach a state while other tests run.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The label in a selector that decides which revision serves.
@@ -31,7 +31,7 @@ pub(crate) struct Model<'a> {
     pub(crate) name: &'a str,
 }
 
-/// The manifest of a small model whose class is 1 where the first two of four features add up to more than 0;
+/// The manifest of a small model whose class is 1 if the sum of the first two of four features is positive;
 /// `more` is merged into its spec.
 pub(crate) fn small(name: &str, more: &Value) -> String {
     let mut spec = json!({
@@ -53,7 +53,7 @@ pub(crate) fn config_map(name: &str, key: &str, text: &str) -> String {
         .to_string()
 }
 
-/// Merges as a JSON merge patch does.
+/// Applies a JSON merge patch.
 fn merge(into: &mut Value, more: &Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -88,7 +88,7 @@ impl Model<'_> {
         self.read()
     }
 
-    /// Waits until a condition of the present spec has a status and a reason, and returns its message.
+    /// Waits until a condition of the current spec has a status and a reason, and returns its message.
     pub(crate) async fn condition(&self, condition: &str, status: &str, reason: &str) -> Result<String> {
         self.condition_with(condition, status, reason, &[]).await
     }
@@ -120,7 +120,7 @@ impl Model<'_> {
 
     /// Returns when `kubectl describe` has the message as a condition and as an Event.
     pub(crate) async fn has_event(&self, reason: &str, message: &str) -> Result<()> {
-        // An Event may be cut.
+        // The message of an Event may be truncated.
         let start: String = message.chars().take(60).collect();
         until("an Event", SOON, async || {
             let described = self.namespace.kubectl(&["describe", "predictormodel", self.name])?;
@@ -164,14 +164,14 @@ impl Model<'_> {
         format!("{}.{}", self.name, self.namespace.name)
     }
 
-    /// A prediction of a gateway, which must have it at once.
+    /// A prediction of a gateway; an error if the first response is not 200.
     pub(crate) async fn predict(&self, gateway: &Forward, features: &[f64]) -> Result<(Value, String)> {
         let reply = gateway.predict(&self.full_name(), features).await?;
         ensure!(reply.status == 200, "expected 200 of {}, got {}: {}", gateway.pod, reply.status, reply.text);
         Ok((reply.json()?, reply.header("canopy-revision").to_owned()))
     }
 
-    /// Repeats a request until the answer is accepted: a gateway's knowledge is up to five seconds old.
+    /// Repeats a request until the response is accepted: a gateway may learn of a model after five seconds.
     pub(crate) async fn predict_until(
         &self,
         gateway: &Forward,

@@ -1,5 +1,5 @@
-//! Prometheus and a trace store see all of Canopy: every query of the dashboards and rules finds something, every panel is drawn,
-//! and a request is one trace. `tests/alerts` shows that alerts fire.
+//! Prometheus and a store of traces with a real installation: every query of the dashboards and rules has a result, every panel is
+//! drawn, and a request is one trace. `tests/alerts` shows that alerts fire.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,15 +23,15 @@ use crate::canopy::{SYSTEM, exclusive, gateways, install, install_with, measurem
 use crate::model::{Model, revision, small};
 use crate::signals::signal_pods;
 
-/// The longest time until every query finds something: rates need two scrapes after a change.
+/// The longest time until every query has a result: rates need two scrapes after a change.
 const SEEN_WITHIN: Duration = Duration::from_mins(2);
-/// The number of requests at once for one pod that hangs: more than a gateway queues for it.
+/// The number of concurrent requests for a pod that hangs: more than a gateway queues for it.
 const TOO_MANY: usize = 160;
-/// Rows in one request: enough for a predictor to tell their drift.
+/// Rows in one request: enough for a predictor to compute drift.
 const ROWS: usize = 600;
 /// The Secret with the URL of the database.
 const SECRET: &str = "e2e-database";
-/// The trace of a request, and who sent it.
+/// The trace of a request, and the span of its client.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 /// The spans of a request, from the gateway to the model.
@@ -42,14 +42,14 @@ const SPANS: [(&str, &str); 4] = [
     ("canopy-predictor", "inference"),
 ];
 const ROW: [f64; 4] = [1.0; 4];
-/// True after 20 s of requests, when lines in the dashboards are long enough to be seen.
+/// Has a result after 20 s of requests, when lines in the dashboards are visible.
 const STEADY: &str = "count_over_time((histogram_quantile(0.5, sum by (le) (rate(canopy_predictor_prediction_duration_seconds_bucket[5s]))) > 0)[20s:1s]) >= 20";
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/canopy")
 }
 
-/// A query, and where it is from.
+/// A query, and the panel or rule that has it.
 struct Query {
     from: String,
     expression: String,
@@ -57,7 +57,7 @@ struct Query {
     has_traces: bool,
 }
 
-/// The pods that the chart's `PodMonitor` names.
+/// The pods that the chart's `PodMonitor` selects.
 fn monitored() -> Result<Pods> {
     let chart = chart().display().to_string();
     let words = ["template", "canopy", &chart, "--namespace", "canopy-system"];
@@ -78,7 +78,7 @@ fn monitored() -> Result<Pods> {
     })
 }
 
-/// Every query of every panel, with the variables' values put in.
+/// All queries of all panels, with values for their variables.
 fn of_panels(variables: &[(&str, &str)]) -> Result<Vec<Query>> {
     let mut found = Vec::new();
     for file in std::fs::read_dir(chart().join("files/dashboards"))? {
@@ -100,7 +100,7 @@ fn of_panels(variables: &[(&str, &str)]) -> Result<Vec<Query>> {
     Ok(found)
 }
 
-/// Every series that rules record, and every selector of an alert.
+/// All series that rules record, and all selectors of alerts.
 fn of_rules(rules: &Path) -> Result<Vec<Query>> {
     let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(rules)?)?;
     let groups = rules["groups"].as_array().context("rules are in groups")?;
@@ -148,7 +148,7 @@ async fn traffic(gateways: &[Forward], model: &Model<'_>, round: usize) -> Resul
                 send_feedback(gateway, &reply.json()?).await?;
             }
         }
-        let reply = gateway.predict(&format!("nobody.{}", model.namespace.name), &ROW).await?;
+        let reply = gateway.predict(&format!("unknown.{}", model.namespace.name), &ROW).await?;
         ensure!(reply.status == 404, "{}: {}", reply.status, reply.text);
         let reply = gateway.get("/api/predictions").await?;
         ensure!(reply.status == 403, "what is recorded is shown unasked: {} {}", reply.status, reply.text);
@@ -158,12 +158,12 @@ async fn traffic(gateways: &[Forward], model: &Model<'_>, round: usize) -> Resul
     Ok(())
 }
 
-/// Four numbers between -2 and 2, others for each number.
+/// Four numbers between -2 and 2, which depend on `number`.
 fn row(number: usize) -> [f64; 4] {
     [13, 29, 47, 61].map(|step| (number * step % 101) as f64 / 25.0 - 2.0)
 }
 
-/// Sends feedback for an answer: it was right.
+/// Sends feedback that a prediction was right.
 async fn send_feedback(gateway: &Forward, answer: &Value) -> Result<()> {
     let id = answer["id"].as_str().with_context(|| format!("no id in {answer}"))?;
     let classes: Vec<_> =
@@ -174,7 +174,7 @@ async fn send_feedback(gateway: &Forward, answer: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Sends more requests than can wait for a pod that hangs: some are refused, the others are late.
+/// Sends more requests than a gateway queues for a pod that hangs: some are refused, the others are late.
 async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
     let (pods, name) = (model.pods(&revision(&model.read()?)?)?, model.full_name());
     signal_pods("STOP", pods.values())?;
@@ -195,7 +195,7 @@ async fn too_much(gateway: &Forward, model: &Model<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Makes gateways record, and all of Canopy send every trace.
+/// Configures gateways to record predictions, and all of Canopy to send every trace.
 fn observe(store: &TraceStore, postgres: &Postgres) -> Result<()> {
     let url = format!("--from-literal=url={}", postgres.url());
     kubectl(&["create", "secret", "generic", SECRET, "--namespace", SYSTEM, &url])?;
@@ -203,7 +203,7 @@ fn observe(store: &TraceStore, postgres: &Postgres) -> Result<()> {
         format!("gateway.database.secretName={SECRET}"),
         format!("tracing.endpoint={}", store.endpoint()),
         "tracing.ratio=1".to_owned(),
-        // Prometheus runs beside the cluster and asks pods through the API server, which no policy admits.
+        // Prometheus scrapes pods through the API server, which no policy admits.
         "networkPolicy.enabled=false".to_owned(),
     ])
 }
@@ -212,8 +212,8 @@ fn delete_secret() -> Result<()> {
     kubectl(&["delete", "secret", SECRET, "--namespace", SYSTEM, "--ignore-not-found"]).map(drop)
 }
 
-/// Runs every query until each has found something, and draws all panels, while the model gets requests.
-#[expect(clippy::print_stdout, reason = "it says what was seen")]
+/// Runs all queries until each has a result, and draws all panels, while the model gets requests.
+#[expect(clippy::print_stdout, reason = "people read the figures")]
 async fn every_query(model: &Model<'_>, gateways: &[Forward], store: &TraceStore) -> Result<()> {
     let rules = chart().join("files/rules.yaml").canonicalize()?;
     let prometheus = Prometheus::start(&monitored()?, &rules).await?;
@@ -226,7 +226,7 @@ async fn every_query(model: &Model<'_>, gateways: &[Forward], store: &TraceStore
     ])?;
     let queries: Vec<_> = queries.into_iter().chain(of_rules(&rules)?).collect();
     let seen = async {
-        until("every query to find something", SEEN_WITHIN, async || {
+        until("a result of every query", SEEN_WITHIN, async || {
             let mut lost = Vec::new();
             for Query { from, expression, has_traces } in &queries {
                 let found = prometheus.ask(expression).await?;
@@ -242,7 +242,7 @@ async fn every_query(model: &Model<'_>, gateways: &[Forward], store: &TraceStore
         })
         .await?;
         println!("{} queries of dashboards and rules find something", queries.len());
-        until("lines that can be seen", SEEN_WITHIN, async || {
+        until("visible lines", SEEN_WITHIN, async || {
             ensure!(!prometheus.ask(STEADY).await?.is_empty(), "the model did not get requests all the time");
             Ok(())
         })
@@ -262,17 +262,17 @@ async fn every_query(model: &Model<'_>, gateways: &[Forward], store: &TraceStore
     seen.with_context(|| prometheus.lines().join("\n"))
 }
 
-/// Whether one of these traces can be looked at.
+/// Whether the store has the first of these traces.
 async fn is_kept(store: &TraceStore, traces: &[String]) -> bool {
-    // Of an exemplar that is new the spans may still wait to be sent.
+    // The spans of a new exemplar may not have been sent yet.
     match traces.first() {
         Some(trace) => store.trace(trace).await.is_ok(),
         None => false,
     }
 }
 
-/// Has Grafana's libraries draw every dashboard, in a browser; pictures are left beside what was built.
-#[expect(clippy::print_stdout, reason = "it says what was seen")]
+/// Draws every dashboard with Grafana's libraries in a browser; the pictures are in `target/dashboards`.
+#[expect(clippy::print_stdout, reason = "people read the figures")]
 async fn draw(prometheus: &Prometheus, model: &Model<'_>) -> Result<()> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let values = [
@@ -296,8 +296,8 @@ async fn draw(prometheus: &Prometheus, model: &Model<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A request in the name of a caller who traces is one trace, from the caller to the model; so is a pass of the operator
-/// with what it wrote.
+/// A request within a client's trace is one trace, from the client to the model. A reconcile of the operator and its writes are
+/// one trace.
 async fn traces(store: &TraceStore, model: &Model<'_>, gateway: &Forward) -> Result<()> {
     let path = format!("/api/models/{}/predict", model.full_name());
     let parent = format!("00-{TRACE}-{CALLER}-01");
@@ -333,11 +333,11 @@ async fn traces(store: &TraceStore, model: &Model<'_>, gateway: &Forward) -> Res
 }
 
 #[tokio::test]
-async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> Result<()> {
+async fn every_query_has_a_result_and_a_request_is_one_trace() -> Result<()> {
     let _lock = exclusive().await?;
     let here = this_machine()?;
     let (store, postgres) = (TraceStore::start(here).await?, Postgres::start(here).await?);
-    // Left by a run that was interrupted.
+    // An interrupted run may have left it.
     delete_secret()?;
     let test = in_namespace("e2e-monitoring", async |namespace| {
         observe(&store, &postgres)?;
@@ -351,7 +351,7 @@ async fn every_query_that_ships_finds_something_and_a_request_is_one_trace() -> 
         }
         for operator in pods("operator")? {
             let faults = faults(&measurements(&operator).await?.0).await?;
-            ensure!(faults.is_empty(), "promtool says of {operator}: {faults}");
+            ensure!(faults.is_empty(), "promtool warns of the metrics of {operator}: {faults}");
         }
         traces(&store, &model, &gateways[0]).await?;
         every_query(&model, &gateways, &store).await

@@ -1,6 +1,6 @@
-//! `NetworkPolicy` objects on a real cluster: they exist, and are repaired and removed.
+//! `NetworkPolicy` objects on a real cluster: they are created, repaired and removed.
 //!
-//! The network of the offline cluster enforces none (`deploy/kind/README.md`), so these tests look at the objects.
+//! The network of the offline cluster does not enforce them (`deploy/kind/README.md`), so this test checks the objects.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::kubectl_json;
@@ -31,7 +31,7 @@ fn port(number: u16) -> Value {
 }
 
 #[tokio::test]
-async fn predictors_are_for_gateways_and_metrics_are_for_prometheus() -> Result<()> {
+async fn policies_admit_gateways_to_predictors_and_prometheus_to_metrics() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-networks", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
@@ -60,21 +60,21 @@ async fn predictors_are_for_gateways_and_metrics_are_for_prometheus() -> Result<
         namespace.kubectl(&["patch", "networkpolicy", POLICY, "--type", "json", "--patch", &admit_all])?;
         until("the policy to be repaired", TIMEOUT, async || {
             let now = policy(namespace)?;
-            ensure!(now.as_ref().is_some_and(|now| now["spec"] == *spec), "it is {now:?}");
+            ensure!(now.as_ref().is_some_and(|now| now["spec"] == *spec), "got {now:?}");
             Ok(())
         })
         .await?;
         namespace.kubectl(&["delete", "networkpolicy", POLICY])?;
         until("the policy to be back", TIMEOUT, async || {
             let now = policy(namespace)?;
-            ensure!(now.as_ref().is_some_and(|now| now["spec"] == *spec), "it is {now:?}");
+            ensure!(now.as_ref().is_some_and(|now| now["spec"] == *spec), "got {now:?}");
             Ok(())
         })
         .await?;
         namespace.kubectl(&["delete", "predictormodel", "tiny"])?;
         until("the policy to go with its model", TIMEOUT, async || {
             let now = policy(namespace)?;
-            ensure!(now.is_none(), "it is {now:?}");
+            ensure!(now.is_none(), "got {now:?}");
             Ok(())
         })
         .await

@@ -1,7 +1,7 @@
-//! The cost of many models: the time until they answer, what a cold and an idle operator take, and how soon one change is
-//! acted on.
+//! The cost of many models: the time until they answer, the CPU and memory of an operator after its start and when idle, and the
+//! time from a change to its effect.
 //!
-//! Writes are counted in the API server's audit log, not taken from the operator's own metrics.
+//! Writes are counted in the API server's audit log, independent of the operator's metrics.
 
 use std::time::{Duration, Instant};
 
@@ -23,24 +23,24 @@ use crate::canopy::{
 };
 use crate::model::{Model, TIMEOUT, condition_of, small};
 
-/// The models with a pod each.
+/// The number of models with a pod each.
 const SERVED: usize = 30;
 const SERVED_FULL: usize = 50;
-/// The models with those that have no pods, in turn.
+/// The numbers of models, including those without pods.
 const MODELS: &[usize] = &[100];
 const MODELS_FULL: &[usize] = &[100, 1000];
-/// The models of one manifest.
+/// The number of models in one manifest.
 const AT_ONCE: usize = 100;
-/// `ConfigMap`s that have nothing to do with Canopy, and their size.
+/// The number and size of `ConfigMap`s that do not belong to Canopy.
 const CONFIG_MAPS: usize = 200;
 const CONFIG_MAPS_FULL: usize = 2_000;
 const CONFIG_MAP_BYTES: usize = 100_000;
-/// The namespace that they are in.
+/// Their namespace.
 const STRANGERS: &str = "e2e-strangers";
 /// The length of the idle window.
 const IDLE: Duration = Duration::from_secs(20);
 const IDLE_FULL: Duration = Duration::from_mins(10);
-/// The models that are changed, one after the other.
+/// The number of models that are changed, one after the other.
 const CHANGES: usize = 20;
 const LIMIT: Duration = Duration::from_mins(6);
 /// The longest time for a namespace with a thousand models to be deleted.
@@ -49,9 +49,9 @@ const GONE_WITHIN: Duration = Duration::from_mins(15);
 /// Limits for an operator.
 const CPU_MAX: f64 = 0.01;
 const BYTES_MAX: f64 = 64e6;
-/// The change of its memory by the other `ConfigMap`s.
+/// The limit for the change of its memory by the other `ConfigMap`s.
 const BYTES_MOVED_MAX: f64 = 4e6;
-/// The median of the changes: the slowest one depends on what else the machine does, so its limit only excludes a timer.
+/// The limit for the median. The slowest change depends on the load of the machine, so its limit only excludes a poll interval.
 const ACTS_WITHIN: Duration = Duration::from_secs(1);
 const ACTS_AT_LAST_WITHIN: Duration = Duration::from_secs(5);
 
@@ -96,7 +96,7 @@ fn config_map_count() -> usize {
     if is_full() { CONFIG_MAPS_FULL } else { CONFIG_MAPS }
 }
 
-/// Applies models with a pod each, and prints the seconds until the first and the last of them answered.
+/// Applies models with a pod each, and prints the seconds until the first and the last of them have answered.
 #[expect(clippy::print_stdout, reason = "the figures are for people")]
 async fn served(namespace: &Namespace, gateway: &Forward, count: usize) -> Result<()> {
     let names: Vec<_> = (0..count).map(|i| format!("m{i}")).collect();
@@ -145,7 +145,7 @@ fn apply_with(namespace: &Namespace, from: usize, to: usize, replicas: usize) ->
     Ok(())
 }
 
-/// Starts the operators, and prints the seconds until all models have a status of their present spec.
+/// Starts the operators, and prints the seconds until all models have a status of their current spec.
 #[expect(clippy::print_stdout, reason = "the figures are for people")]
 async fn cold_start(namespace: &Namespace, count: usize) -> Result<()> {
     let began = Instant::now();
@@ -168,7 +168,7 @@ async fn cold_start(namespace: &Namespace, count: usize) -> Result<()> {
     rolled_out()
 }
 
-/// What the operators do and take in an idle window, and how soon they act on changes.
+/// Measures writes, CPU and memory of the operators in an idle window, and the time from changes to their effect.
 #[expect(clippy::print_stdout, reason = "the figures are for people")]
 async fn idle(namespace: &Namespace, count: usize) -> Result<()> {
     let operator = leader()?;
@@ -180,7 +180,7 @@ async fn idle(namespace: &Namespace, count: usize) -> Result<()> {
     };
     let (_, bytes_before) = usage().await?;
     config_maps()?;
-    // They are much work for a small node: pods may have missed a probe, which the operator reports.
+    // Creating them loads a small node. Pods may have missed a probe, which the operator reports.
     quiet(namespace, &operator).await?;
 
     let (mark, before, since) = (Mark::now()?, usage().await?, Instant::now());
@@ -221,7 +221,7 @@ async fn idle(namespace: &Namespace, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Returns when all models report their present pods, and no operator has written or reconciled anything for three seconds.
+/// Returns when all models are settled and no operator has written or reconciled for three seconds.
 async fn quiet(namespace: &Namespace, leader: &str) -> Result<()> {
     let mut last = None;
     let mark = Mark::now()?;
@@ -239,7 +239,7 @@ async fn quiet(namespace: &Namespace, leader: &str) -> Result<()> {
     .await
 }
 
-/// Fails unless all models are ready, but for those without pods.
+/// Fails unless all models with pods are ready.
 fn settled(namespace: &Namespace) -> Result<()> {
     for model in namespace.list("predictormodels", "")? {
         let ready = condition_of(&model, "Ready")?;
@@ -253,8 +253,8 @@ fn settled(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// Fails while there are models, or lists of models, in other namespaces: while a namespace is deleted, the operator still
-/// repairs what is left of its models.
+/// Fails while other namespaces have models or lists of models, because the operator repairs them until their namespace is
+/// deleted.
 fn only_in(namespace: &Namespace) -> Result<()> {
     let elsewhere = |objects: Vec<Value>, name: Option<&str>| -> Vec<String> {
         let is_elsewhere = |object: &&Value| {
@@ -276,7 +276,7 @@ fn only_in(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// Creates `ConfigMap`s that have nothing to do with Canopy, in a namespace of their own, unless they exist.
+/// Creates `ConfigMap`s that do not belong to Canopy in their own namespace, unless they exist.
 fn config_maps() -> Result<()> {
     if kubectl(&["get", "namespace", STRANGERS, "--ignore-not-found", "--output", "name"])?.is_empty() {
         kubectl(&["create", "namespace", STRANGERS])?;

@@ -1,4 +1,4 @@
-//! Settings of the operator that the chart passes on. Each takes effect when the operators restart, and leaves what serves alone.
+//! Settings of the operator in the chart. Each takes effect when the operators restart, and no running pod is restarted.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,7 @@ const IMAGE: &str = concat!("canopy-predictor:", env!("CARGO_PKG_VERSION"));
 
 /// One test for all settings, because each restart of the operators takes ten seconds.
 #[tokio::test]
-async fn networks_of_data_policies_and_the_image_of_predictors_take_effect_and_restart_no_pod() -> Result<()>
-{
+async fn networks_policies_and_the_predictor_image_take_effect_and_restart_no_pod() -> Result<()> {
     let _lock = exclusive().await?;
     let base = files::serve(FILES, &[("rows.csv", ROWS)])?;
     let test = in_namespace("e2e-settings", async |namespace| {
@@ -48,7 +47,7 @@ async fn networks_of_data_policies_and_the_image_of_predictors_take_effect_and_r
         let denied = Model { namespace, name: "denied" };
         denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await?;
 
-        // Addresses of pods and Services of clusters by kind.
+        // The addresses of pods and Services in clusters of kind.
         install_with(&["operator.sources.allowedNetworks={10.0.0.0/8}".to_owned()])?;
         until("the policy to be back", TIMEOUT, async || {
             ensure!(policy(namespace)?.is_some(), "expected a NetworkPolicy of the model, got none");
@@ -60,7 +59,7 @@ async fn networks_of_data_policies_and_the_image_of_predictors_take_effect_and_r
         let absent = Model { namespace, name: "absent" };
         absent.condition_with("Ready", "False", "DataUnavailable", &["404 Not Found"]).await?;
         Model { namespace, name: "allowed" }.ready()?;
-        // A revision keeps the networks that it was made with.
+        // A revision keeps the networks with which it was created.
         denied.condition_with("Ready", "False", "DataUnavailable", &[NO_DETAILS]).await?;
         has_same_pods(&before)?;
 

@@ -1,4 +1,4 @@
-//! The rights of tenants to models, by Kubernetes' own roles, and those of the operator.
+//! The rights to models in Kubernetes' built-in roles, and the rights of the operator.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::create_at;
@@ -10,10 +10,10 @@ use crate::canopy::{SYSTEM, shared};
 use crate::chart_values::{objects, render};
 use crate::model::TIMEOUT;
 
-/// A namespace without models of the tests.
+/// A namespace without models.
 const ELSEWHERE: &str = "default";
 
-/// What an operator does with its models' objects, as API group, resource and verb.
+/// Rights that an operator needs in the namespaces of its models, as API group, resource and verb.
 const WRITES: [(&str, &str, &str); 7] = [
     ("", "configmaps", "create"),
     ("", "services", "patch"),
@@ -27,7 +27,7 @@ const WRITES: [(&str, &str, &str); 7] = [
 /// Whether a user may do something with models of the namespace, or with a subresource of them.
 fn may(namespace: &Namespace, user: &str, verb: &str, part: &str) -> bool {
     let part = format!("--subresource={part}");
-    // Its exit code says no.
+    // It exits with an error if the answer is no.
     namespace.kubectl(&["auth", "can-i", verb, "predictormodels.canopy.rs", &part, "--as", user]).is_ok()
 }
 
@@ -50,7 +50,10 @@ async fn viewers_read_models_and_editors_change_them_but_not_their_status() -> R
             ensure!(!may(namespace, "e2e-vera", verb, ""), "a viewer may {verb} models");
         }
         for user in ["e2e-vera", "e2e-edda", "e2e-ada"] {
-            ensure!(!may(namespace, user, "patch", "status"), "{user} may write what only the operator says");
+            ensure!(
+                !may(namespace, user, "patch", "status"),
+                "{user} may write the status of models, which only the operator may do"
+            );
         }
         Ok(())
     })
@@ -98,7 +101,7 @@ async fn the_operator_may_list_and_watch_endpoint_slices_but_not_write_them() ->
 async fn an_operator_of_one_namespace_may_write_there_and_not_elsewhere() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-limited", async |namespace| {
-        // The release is in this namespace, too, so its operator is another one than the one that is installed.
+        // The release is also in this namespace, so its operator is not the installed one.
         let limited = format!("operator.namespaces={{{}}}", namespace.name);
         let rendered = objects(&render(&["--namespace", &namespace.name, "--set", &limited])?)?;
         let cluster_wide = rendered.iter().find(|object| object["kind"] == "ClusterRoleBinding");

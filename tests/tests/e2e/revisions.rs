@@ -1,6 +1,6 @@
 //! A change of revision: the old one serves until all pods of the new one are ready, and stays for a while afterwards.
 //!
-//! The proof is the API server's own order of events, while both gateways get requests without a pause.
+//! The order is that of the API server's events, while both gateways get requests without a pause.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ async fn an_edited_config_map_becomes_a_new_revision_and_no_request_fails_meanwh
 }
 
 #[tokio::test]
-async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_as_what_it_was() -> Result<()> {
+async fn an_old_pod_that_is_killed_after_a_refused_edit_comes_back_with_the_same_model() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-refused", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
@@ -145,7 +145,7 @@ async fn change_revision(
     Ok(gateways)
 }
 
-/// The watches of the objects that a switch consists of.
+/// The watches of the objects that a switch changes.
 struct Watches {
     deployments: Watch,
     services: Watch,
@@ -157,7 +157,10 @@ async fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Re
     let all_ready =
         first(&of.deployments, &new_name, |event| event.object["status"]["readyReplicas"] == 2).await?;
     let old_gone = first(&of.deployments, &old_name, |event| event.kind == "DELETED").await?;
-    ensure!(all_ready.version()? < old_gone.version()?, "the two Deployments were never there at once");
+    ensure!(
+        all_ready.version()? < old_gone.version()?,
+        "the old Deployment was deleted before the new one was ready"
+    );
     let mut switched_at = None;
     for service in [model.name.to_owned(), format!("{}-pods", model.name)] {
         let is_switched = |event: &Event| event.object["spec"]["selector"][REVISION] == after;
@@ -174,7 +177,7 @@ async fn switched(model: &Model<'_>, old: &str, after: &str, of: &Watches) -> Re
         let stamp = switch.object["metadata"]["annotations"]["canopy.rs/retired"].as_str().map(str::to_owned);
         switched_at = switched_at.or(stamp);
     }
-    let stamp = switched_at.context("no Service says since when the old revision is retired")?;
+    let stamp = switched_at.context("no Service has the time at which the old revision was retired")?;
     Ok(stamp.split_once('=').map_or(stamp.as_str(), |(_, time)| time).parse()?)
 }
 
@@ -190,13 +193,13 @@ async fn old_pods_stayed(
         let events = pod_events.events_of(name)?;
         ensure!(
             events.iter().all(|event| event.object["metadata"]["uid"] == **uid),
-            "pod {name} was made anew"
+            "pod {name} was replaced"
         );
         let metadata = &going.object["metadata"];
         let at: Timestamp = metadata["deletionTimestamp"].as_str().unwrap_or_default().parse()?;
         let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
         let deleted = at - SignedDuration::from_secs(grace);
-        // The API server keeps whole seconds.
+        // The API server stores whole seconds.
         let earliest = since + SignedDuration::from_secs(RETIRE_SECONDS - 1);
         ensure!(
             deleted >= earliest,
@@ -206,18 +209,18 @@ async fn old_pods_stayed(
     Ok(())
 }
 
-/// The first event of an object that is so. A watch tells a moment after the fact, and the garbage collector acts a
+/// The first event of an object that `is` accepts. It waits, because a watch is a moment late, and the garbage collector acts a
 /// moment after the operator.
 async fn first(watch: &Watch, name: &str, is: impl Fn(&Event) -> bool) -> Result<Event> {
     until(&format!("an event of {name}"), TIMEOUT, async || {
         let events = watch.events_of(name)?;
         let count = events.len();
-        events.into_iter().find(&is).with_context(|| format!("none of {count} events is the one"))
+        events.into_iter().find(&is).with_context(|| format!("none of {count} events is the expected one"))
     })
     .await
 }
 
-/// Rows whose class is whether the first of two columns is above zero.
+/// Rows whose class depends on the sign of the first of two columns.
 fn csv(rows: usize) -> String {
     let row = |i: usize| {
         let (a, y) = if i.is_multiple_of(2) { (-1, "no") } else { (1, "yes") };

@@ -1,4 +1,4 @@
-//! The number of pods, as `kubectl scale` sets it, zero included. It makes no new revision.
+//! `kubectl scale`, including to zero. It makes no new revision.
 
 use anyhow::{Result, ensure};
 use canopy_tests::namespace::in_namespace;
@@ -9,7 +9,7 @@ use crate::canopy::{gateways, shared};
 use crate::model::{Model, TIMEOUT, revision, small};
 
 #[tokio::test]
-async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> {
+async fn kubectl_scales_a_model_up_down_to_zero_and_back() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-scale", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
@@ -19,7 +19,7 @@ async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> 
         for replicas in [3, 1] {
             scale(&tiny, replicas).await?;
             let model = tiny.ready()?;
-            ensure!(revision(&model)? == first, "a number of pods made a new revision");
+            ensure!(revision(&model)? == first, "scaling made a new revision");
             ensure!(model["status"]["readyReplicas"] == replicas, "{}", model["status"]);
             let budgets = namespace.kubectl(&["get", "poddisruptionbudgets", "--output", "name"])?;
             ensure!(budgets.is_empty() == (replicas == 1), "{replicas} pods and the budgets {budgets:?}");
@@ -35,7 +35,7 @@ async fn kubectl_scales_a_model_up_and_down_to_nothing_and_back() -> Result<()> 
             ensure!(!reply.header("retry-after").is_empty(), "{:?}", reply.headers);
         }
         scale(&tiny, 1).await?;
-        ensure!(revision(&tiny.ready()?)? == first, "sleep made a new revision");
+        ensure!(revision(&tiny.ready()?)? == first, "scaling to zero made a new revision");
         for gateway in &gateways {
             tiny.predict_until(gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
         }

@@ -34,7 +34,7 @@ async fn a_second_release_is_refused_by_helm() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Result<()> {
+async fn the_operator_of_a_second_installation_stays_inactive_and_logs_why() -> Result<()> {
     let _lock = shared().await?;
     let test = in_namespace(OTHER, async |namespace| {
         let first = until("a leader", TIMEOUT, async || leader()).await?;
@@ -51,7 +51,7 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
         let ready = ["get", "pod", &pod, "--output", "jsonpath={.status.containerStatuses[0].ready}"];
         ensure!(namespace.kubectl(&ready)? == "false", "{pod} is ready");
 
-        // Only the first reports on a model.
+        // Only the first operator publishes Events of a model.
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         let tiny = Model { namespace, name: "tiny" };
         tiny.ready()?;
@@ -68,7 +68,7 @@ async fn the_operator_of_a_second_installation_does_nothing_and_says_why() -> Re
     .await
 }
 
-/// An operator like the one that is installed, by hand and so past Helm, in the namespace of the test.
+/// Installs an operator like the existing one without Helm, in the namespace of the test.
 fn install_operator() -> Result<()> {
     let installed =
         kubectl_json(&["get", "deployment", "canopy-operator", "--namespace", SYSTEM])?["spec"].clone();

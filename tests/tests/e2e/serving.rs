@@ -1,4 +1,4 @@
-//! Models that serve: from `kubectl apply` of the samples to answers of every gateway, and to their deletion.
+//! Models that serve: from `kubectl apply` of the samples to predictions through every gateway, and to their deletion.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::{kubectl, kubectl_json};
@@ -27,7 +27,7 @@ async fn the_demo_model_answers_through_every_gateway_and_wrong_input_is_refused
             ensure!(answer["prediction"]["class"] == 1 && answer["version"] == "1.0", "{answer}");
             ensure!(answer["service"] == "demo", "{answer}");
             ensure!(reply.header("canopy-revision") == revision(&ready)?, "{:?}", reply.headers);
-            // It is the default model too.
+            // It is also the default model.
             let reply = gateway.post("/api/predict", &json!({"features": [-2, -2, 0, 0]})).await?;
             ensure!(reply.json()?["prediction"]["class"] == 0, "{}", reply.text);
 
@@ -46,7 +46,7 @@ async fn the_demo_model_answers_through_every_gateway_and_wrong_input_is_refused
                     reply.text
                 );
             }
-            let reply = gateway.predict(&format!("nobody.{}", namespace.name), &[0.0]).await?;
+            let reply = gateway.predict(&format!("unknown.{}", namespace.name), &[0.0]).await?;
             ensure!(reply.status == 404, "an unknown model answered {}: {}", reply.status, reply.text);
 
             let listed = gateway.get("/api/models").await?.json()?;
@@ -65,7 +65,7 @@ async fn the_demo_model_answers_through_every_gateway_and_wrong_input_is_refused
 }
 
 #[tokio::test]
-async fn iris_from_a_config_map_answers_with_class_names_and_reads_well() -> Result<()> {
+async fn iris_from_a_config_map_answers_with_class_names_and_is_listed_by_kubectl() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-iris", async |namespace| {
         namespace.apply(IRIS)?;
@@ -86,7 +86,7 @@ async fn iris_from_a_config_map_answers_with_class_names_and_reads_well() -> Res
         ensure!(quality["metric"] == "Accuracy" && quality["samples"] == 30, "the quality is {quality}");
 
         let table = namespace.kubectl(&["get", "pm"])?;
-        // Its age is the one thing that differs from run to run.
+        // Only its age differs from run to run.
         let rows: Vec<_> =
             table.lines().map(|line| line.rsplit_once(' ').map_or(line, |(row, _)| row).trim_end()).collect();
         let kept = include_str!("get-pm.txt");
@@ -97,9 +97,9 @@ async fn iris_from_a_config_map_answers_with_class_names_and_reads_well() -> Res
 }
 
 #[tokio::test]
-async fn its_pods_have_no_privilege_no_token_and_no_writable_root() -> Result<()> {
+async fn pods_have_no_privileges_no_token_and_no_writable_root() -> Result<()> {
     let _lock = shared().await?;
-    // The namespace admits pods of the restricted level only, so that they are there at all says most of it.
+    // The namespace admits only pods of the restricted level, so their existence shows most of this.
     in_namespace("e2e-restricted", async |namespace| {
         namespace.apply(&small("tiny", &json!({"replicas": 1})))?;
         Model { namespace, name: "tiny" }.ready()?;
@@ -136,7 +136,7 @@ async fn nothing_is_left_of_a_deleted_model() -> Result<()> {
         first.predict_until(&gateway, &[1.0; 4], "a prediction", |r| r.status == 200).await?;
 
         namespace.kubectl(&["delete", "predictormodel", "first"])?;
-        // The list of models stays while there is one.
+        // The list of models stays while there is a model.
         until("the end of the first model", TIMEOUT, async || {
             let left = objects(&namespace.name)?;
             let of_first = left.iter().any(|object| object.contains("/first"));
@@ -159,10 +159,10 @@ async fn nothing_is_left_of_a_deleted_model() -> Result<()> {
     .await
 }
 
-/// Everything in a namespace that Kubernetes did not make by itself, of every kind that there is.
+/// All objects of all kinds in a namespace, except Events and metrics.
 fn objects(namespace: &str) -> Result<Vec<String>> {
     let kinds = kubectl(&["api-resources", "--namespaced", "--verbs=list", "--output", "name"])?;
-    // Events tell what was; they go by themselves.
+    // Events expire by themselves.
     let kinds: Vec<_> = kinds
         .lines()
         .filter(|kind| !kind.starts_with("events") && !kind.ends_with("metrics.k8s.io"))

@@ -33,7 +33,7 @@ for process in /proc/[0-9]*; do
 done
 true"#;
 
-/// Sends `signal` to the processes of a program of the control plane, and returns their ids; fails where there is none.
+/// Sends `signal` to the processes of a program of the control plane, and returns their ids; fails if there are none.
 pub(crate) fn signal_control_plane(program: &str, signal: &str) -> Result<String> {
     let nodes = api::list("nodes", None, "node-role.kubernetes.io/control-plane")?;
     let node = nodes.first().and_then(|node| node["metadata"]["name"].as_str());
@@ -43,7 +43,7 @@ pub(crate) fn signal_control_plane(program: &str, signal: &str) -> Result<String
     Ok(signalled)
 }
 
-/// Sends `signal` to the program of Canopy in each of `pods`; pods of one node get it at once.
+/// Sends `signal` to the program of Canopy in each of `pods`, at once to the pods of one node.
 pub(crate) fn signal_pods<'a>(signal: &str, pods: impl IntoIterator<Item = &'a State>) -> Result<()> {
     let places = pods.into_iter().map(|State { node, uid, .. }| (node.as_str(), uid.as_str()));
     signal_program("canopy", signal, places)

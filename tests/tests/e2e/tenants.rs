@@ -1,5 +1,4 @@
-//! A tenant with rights to `ConfigMap`s and models alone gets no pod of its own making, and changes nothing of another tenant's
-//! model.
+//! A tenant with rights to `ConfigMap`s and models only cannot run arbitrary pods, and cannot change another tenant's model.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::{kubectl, kubectl_as};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::canopy::shared;
 use crate::model::{Model, TIMEOUT, revision, small};
 
-/// A `ServiceAccount` of a namespace with rights to `ConfigMap`s and models alone.
+/// A `ServiceAccount` of a namespace with rights to `ConfigMap`s and models only.
 struct Tenant<'a> {
     namespace: &'a Namespace,
     user: String,
@@ -36,14 +35,14 @@ impl<'a> Tenant<'a> {
         kubectl_as(&self.user, &[&["--namespace", &self.namespace.name], words].concat(), input)
     }
 
-    /// Puts an object in the place of another of its name.
+    /// Replaces an object by one with the same name.
     fn put(&self, object: &Value) -> Result<()> {
         let name = object["metadata"]["name"].as_str().context("an object has a name")?;
         self.kubectl(&["delete", "configmap", name, "--ignore-not-found"], "")?;
         self.kubectl(&["create", "--filename", "-"], &object.to_string()).map(drop)
     }
 
-    /// Pauses a model, or lets it go on.
+    /// Pauses or resumes a model.
     fn pause(&self, model: &str, paused: bool) -> Result<()> {
         let patch = json!({"spec": {"paused": paused}}).to_string();
         let words = ["patch", "predictormodel", model, "--type", "merge", "--patch", &patch];
@@ -51,7 +50,7 @@ impl<'a> Tenant<'a> {
     }
 }
 
-/// The labels by which the operator knows the objects of a revision of `tiny` again.
+/// The labels of the objects of a revision of `tiny`.
 fn labels(uid: &str, revision: &str) -> Value {
     json!({
         "app.kubernetes.io/name": "canopy-predictor",
@@ -65,8 +64,8 @@ fn labels(uid: &str, revision: &str) -> Value {
     })
 }
 
-/// A `ConfigMap` as an earlier operator took pod templates from: this one admits itself to the restricted level, and has
-/// the token of a `ServiceAccount`.
+/// A `ConfigMap` with a pod template, as earlier operators used them. The pod is of the restricted level and has the token of a
+/// `ServiceAccount`.
 fn forged(uid: &str, revision: &str) -> Value {
     let container = json!({
         "name": "serve",
@@ -87,7 +86,7 @@ fn forged(uid: &str, revision: &str) -> Value {
     })
 }
 
-/// Fails where anything runs, or is to run, with a `ServiceAccount` of the tenant's choice.
+/// Fails if a Deployment, ReplicaSet or pod has the `ServiceAccount` of the tenant.
 fn check_templates(namespace: &Namespace) -> Result<()> {
     for kind in ["deployments", "replicasets", "pods"] {
         let all = json!(namespace.list(kind, "")?).to_string();
@@ -103,22 +102,22 @@ fn uid(model: &Model<'_>) -> Result<String> {
     Ok(model.read()?["metadata"]["uid"].as_str().context("an object has a uid")?.to_owned())
 }
 
-/// What is in the `ConfigMap` of a revision.
+/// The data of the `ConfigMap` of a revision.
 fn content(namespace: &Namespace, revision: &str) -> Result<Value> {
     let name = format!("tiny-{revision}");
     Ok(namespace.json("configmaps", &name)?["data"].take())
 }
 
 #[tokio::test]
-async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> Result<()> {
+async fn config_maps_that_a_tenant_creates_or_replaces_have_no_effect() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-tenant", async |namespace| {
         let tenant = Tenant::new(namespace)?;
         ensure!(
             tenant.kubectl(&["auth", "can-i", "create", "controllerrevisions.apps"], "").is_err(),
-            "this tenant has more rights than it is to have"
+            "the tenant must not have the right to create ControllerRevisions"
         );
-        // Two models of one spec have one revision, so the name is known before there is anything of that name.
+        // Two models with the same spec have the same revision, so the tenant knows its name in advance.
         tenant.kubectl(&["apply", "--filename", "-"], &small("probe", &json!({"replicas": 1})))?;
         let serving = revision(&Model { namespace, name: "probe" }.ready()?)?;
         tenant.kubectl(
@@ -135,7 +134,7 @@ async fn config_maps_that_a_tenant_makes_first_or_exchanges_decide_nothing() -> 
         let as_made = content(namespace, &serving)?;
         ensure!(as_made["pod.json"].is_null(), "the tenant's ConfigMap is still there: {as_made}");
 
-        // Again, of a revision that has served. (While it is not paused, the operator is there before the tenant.)
+        // The same for a revision that has served. The model is paused, so that the operator does not act first.
         tenant.pause("tiny", true)?;
         tiny.condition("Progressing", "False", "Paused").await?;
         tenant.put(&forged(&uid, &serving))?;
@@ -177,7 +176,7 @@ async fn a_tenant_of_another_namespace_changes_nothing_of_a_model() -> Result<()
                 Ok(())
             })
             .await?;
-            // The operator looks at the model again, with all that there is now.
+            // The operator reconciles the model with the forged objects.
             tiny.scale(2)?;
             tiny.has_pods(&serving, 2).await?;
             tiny.condition_with("Ready", "True", "Serving", &["with all 2 pods"]).await?;
@@ -195,7 +194,7 @@ async fn a_tenant_of_another_namespace_changes_nothing_of_a_model() -> Result<()
     .await
 }
 
-/// A pod that carries the labels of a revision and never starts.
+/// A pod with the labels of a revision that never starts.
 fn stuck(uid: &str, revision: &str) -> String {
     let container = |name: &str| {
         json!({
@@ -215,7 +214,7 @@ fn stuck(uid: &str, revision: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_built_in_role_edit_may_not_write_what_decides_what_runs() -> Result<()> {
+async fn the_built_in_role_edit_may_not_write_snapshots_of_revisions() -> Result<()> {
     let _lock = shared().await?;
     in_namespace("e2e-editor", async |namespace| {
         namespace.kubectl(&["create", "serviceaccount", "editor"])?;

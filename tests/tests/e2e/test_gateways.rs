@@ -1,4 +1,4 @@
-//! Gateways of one test, as the chart installs them, with other settings. They leave the gateways of other tests alone.
+//! Gateways of one test: those of the chart with other settings, in the namespace of the test.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ use crate::model::{State, TIMEOUT, pod_states};
 /// The label `app.kubernetes.io/name` of their pods.
 pub(crate) const NAME: &str = "test-gateway";
 const ADMIN_PORT: u16 = 9000;
-/// So many answers in a row show that every gateway knows the model.
+/// The number of answers in a row that shows that every gateway knows the model.
 const ENOUGH: usize = 40;
 
 /// Two gateways behind a Service.
 pub(crate) struct TestGateways<'a> {
     pub(crate) namespace: &'a Namespace,
-    /// Where they answer by turns.
+    /// The address of the Service.
     pub(crate) address: SocketAddr,
 }
 
@@ -56,7 +56,7 @@ impl<'a> TestGateways<'a> {
         Ok(Self { namespace, address: service(namespace, NAME, &labels)? })
     }
 
-    /// Returns when all of them are there as they should be, and no others.
+    /// Returns when all of them are ready and up to date.
     pub(crate) fn rolled_out(&self) -> Result<()> {
         self.namespace.kubectl(&["rollout", "status", "deployment", NAME, "--timeout", "120s"]).map(drop)
     }
@@ -76,7 +76,7 @@ impl<'a> TestGateways<'a> {
         self.answers(self.address, model, features).await
     }
 
-    /// A Service for each gateway: where it answers by itself.
+    /// Creates a Service for each gateway; returns their addresses.
     pub(crate) async fn each(&self, model: &str, features: &[f64]) -> Result<Vec<SocketAddr>> {
         let mut all = Vec::new();
         for (number, pod) in self.pods()?.iter().enumerate() {
@@ -86,7 +86,7 @@ impl<'a> TestGateways<'a> {
             self.answers(address, model, features).await?;
             all.push(address);
         }
-        ensure!(all.len() == 2, "there are not two gateways but {all:?}");
+        ensure!(all.len() == 2, "expected two gateways, got {all:?}");
         Ok(all)
     }
 
@@ -94,7 +94,7 @@ impl<'a> TestGateways<'a> {
         let body = json!({"features": features}).to_string();
         until(&format!("predictions of {model} from {address}"), TIMEOUT, async || {
             for _ in 0..ENOUGH {
-                // A client of its own each time, so that it connects anew.
+                // A new client each time, so that it opens a new connection.
                 let request = client()?.post(format!("http://{address}/api/models/{model}/predict"));
                 let request = request.header("content-type", "application/json").body(body.clone());
                 let reply = send(request).await?;
@@ -105,8 +105,8 @@ impl<'a> TestGateways<'a> {
         .await
     }
 
-    /// Starts one more pod like theirs, with other labels, no probes and what `edit` changes of its container; returns when it
-    /// runs.
+    /// Starts another pod like theirs, with other labels, without probes, and with its container changed by `edit`; returns when
+    /// it runs.
     pub(crate) fn start_pod(&self, name: &str, labels: &Value, edit: impl FnOnce(&mut Value)) -> Result<()> {
         let mut spec = self.namespace.json("deployments", NAME)?["spec"]["template"]["spec"].take();
         spec["topologySpreadConstraints"] = json!([]);
@@ -160,7 +160,7 @@ fn selector() -> String {
     format!("app.kubernetes.io/name={NAME}")
 }
 
-/// Makes a Service that answers at a port of every node; returns its address.
+/// Creates a Service of the type `NodePort`; returns its address.
 fn service(namespace: &Namespace, name: &str, selector: &Value) -> Result<SocketAddr> {
     let manifest = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
         "spec": {"type": "NodePort", "selector": selector, "ports": [{"port": 80, "targetPort": "http"}]}});

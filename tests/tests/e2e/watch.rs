@@ -1,4 +1,4 @@
-//! All events of the objects of one kind in a namespace, in order, from `kubectl get --watch`. Polling would miss some.
+//! All events of the objects of one kind in a namespace, in order, from `kubectl get --watch`. Polling could miss some.
 
 use anyhow::{Context as _, Result, ensure};
 use canopy_tests::kubernetes::kubectl_running;
@@ -8,17 +8,17 @@ use canopy_tests::wait::{SOON, until};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-/// A watch that goes on until this value is dropped.
+/// A watch until this value is dropped.
 pub(crate) struct Watch {
     process: Process,
 }
 
-/// Something happened to an object.
+/// An event of an object.
 #[derive(Debug)]
 pub(crate) struct Event {
     /// `ADDED`, `MODIFIED` or `DELETED`.
     pub(crate) kind: String,
-    /// The object as it was then.
+    /// The object at that time.
     pub(crate) object: Value,
 }
 
@@ -52,7 +52,7 @@ impl Watch {
         let mut events = Vec::new();
         let mut stream = serde_json::Deserializer::from_str(&text);
         loop {
-            // The last one may have been printed in part.
+            // The last one may be incomplete.
             match Value::deserialize(&mut stream) {
                 Ok(mut event) => {
                     let kind = event["type"].as_str().context("an event has a type")?.to_owned();
@@ -72,7 +72,7 @@ impl Watch {
 }
 
 impl Event {
-    /// When it happened, in the API server's own order, which holds across kinds.
+    /// Its resource version, which orders events of all kinds.
     pub(crate) fn version(&self) -> Result<u64> {
         let version = self.object["metadata"]["resourceVersion"].as_str();
         Ok(version.context("an object has a resource version")?.parse()?)

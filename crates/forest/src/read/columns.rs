@@ -37,6 +37,13 @@ pub enum Change {
         /// To which the result is rounded.
         precision: Precision,
     },
+    /// The nearest value from `least` to `most`.
+    Clamp {
+        /// The least value.
+        least: f64,
+        /// The largest value.
+        most: f64,
+    },
     /// Replaces one value by another.
     Replace {
         /// The value, which may be NaN.
@@ -98,6 +105,7 @@ impl Change {
                 rounded(rounded(value - offset, *precision) * scale, *precision)
             }
             Self::Divide { divisor, precision } => rounded(value / divisor, *precision),
+            Self::Clamp { least, most } => value.max(*least).min(*most),
             Self::Is(wanted) => bit(are_equal(value, *wanted)),
             Self::Above(threshold) => bit(value > *threshold),
             Self::Map(table) => table.value(value),
@@ -148,6 +156,8 @@ impl Column {
 pub enum Norm {
     /// The largest value.
     Max,
+    /// The largest absolute value.
+    MaxAbs,
     /// The sum of the absolute values.
     L1,
     /// The root of the sum of the squares.
@@ -159,6 +169,7 @@ impl Norm {
     pub fn apply(self, row: &mut [f64]) {
         let norm = match self {
             Self::Max => row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            Self::MaxAbs => row.iter().map(|value| value.abs()).fold(0.0, f64::max),
             Self::L1 => row.iter().map(|value| value.abs()).sum(),
             Self::L2 => row.iter().map(|value| value * value).sum::<f64>().sqrt(),
         };
@@ -184,6 +195,8 @@ mod tests {
             (Change::Scale { offset: 1.0, scale: 0.5, precision: Precision::Double }, 4.0, 1.5),
             (Change::Scale { offset: 0.0, scale: 0.1, precision: single }, 1.0, f64::from(0.1_f32)),
             (Change::Divide { divisor: 4.0, precision: single }, 1.0, 0.25),
+            (Change::Clamp { least: -1.0, most: 2.0 }, 2.5, 2.0),
+            (Change::Clamp { least: -1.0, most: 2.0 }, -2.5, -1.0),
             (Change::Replace { value: f64::NAN, with: 7.0 }, f64::NAN, 7.0),
             (Change::Replace { value: 0.0, with: 7.0 }, -0.0, 7.0),
             (Change::Replace { value: 0.0, with: 7.0 }, 1.0, 1.0),
@@ -202,9 +215,12 @@ mod tests {
 
     #[test]
     fn a_row_is_divided_by_its_norm() {
-        for (norm, expected) in
-            [(Norm::Max, [-4.0 / 3.0, 1.0]), (Norm::L1, [-4.0 / 7.0, 3.0 / 7.0]), (Norm::L2, [-0.8, 0.6])]
-        {
+        for (norm, expected) in [
+            (Norm::MaxAbs, [-1.0, 0.75]),
+            (Norm::Max, [-4.0 / 3.0, 1.0]),
+            (Norm::L1, [-4.0 / 7.0, 3.0 / 7.0]),
+            (Norm::L2, [-0.8, 0.6]),
+        ] {
             let mut row = [-4.0, 3.0];
             norm.apply(&mut row);
             assert_eq!(row.map(f64::to_bits), expected.map(f64::to_bits));

@@ -12,7 +12,7 @@ use prometheus::{Error, Histogram, HistogramOpts, HistogramVec};
 
 use crate::trace::TraceContext;
 
-/// One request of those that fell into a bucket.
+/// A request in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Exemplar {
     pub(crate) trace_id: TraceId,
@@ -20,7 +20,7 @@ pub(crate) struct Exemplar {
     pub(crate) at: SystemTime,
 }
 
-/// Histograms of seconds, one for each choice of labels.
+/// Histograms of seconds, one for each combination of label values.
 #[derive(Clone, Debug)]
 pub struct SecondsVec {
     histograms: HistogramVec,
@@ -52,7 +52,7 @@ pub(crate) struct Series {
 }
 
 impl SecondsVec {
-    /// Histograms that are not registered yet, and where their exemplars are.
+    /// Histograms that are not registered, and their exemplars.
     pub(crate) fn new(
         (name, help): (&str, &str),
         bounds: &'static [f64],
@@ -64,12 +64,12 @@ impl SecondsVec {
         Ok((Self { histograms: histograms.clone(), family: family.clone() }, histograms, family))
     }
 
-    /// The histogram with these values of the labels, in the order in which the labels were named. Look it up once.
+    /// The histogram with these label values, in the order of the labels. Callers look it up once.
     pub fn with_label_values(&self, values: &[&str]) -> Seconds {
         Seconds { histogram: self.histograms.with_label_values(values), series: self.family.of(values) }
     }
 
-    /// Removes the histogram with these values of the labels and its exemplars, if it is there.
+    /// Removes the histogram with these label values and its exemplars, if it exists.
     pub fn remove_label_values(&self, values: &[&str]) {
         // It fails only if the histogram does not exist.
         let _ = self.histograms.remove_label_values(values);

@@ -1,4 +1,4 @@
-//! Writes metrics in the text format of `OpenMetrics` 1.0, which has exemplars, unlike Prometheus' own.
+//! Writes metrics in the text format of `OpenMetrics` 1.0, which has exemplars, unlike that of Prometheus.
 //!
 //! Prometheus stores the same names from both formats.
 
@@ -10,10 +10,10 @@ use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::metrics::exemplars::{Exemplar, Family, Series};
 
-/// The units at the end of names, for which the format requires a UNIT line.
+/// Units in names of metrics, for which the format requires a UNIT line.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
-/// Writes all families, with the exemplars there are.
+/// Writes all families with their exemplars.
 pub(crate) fn write(families: &[MetricFamily], exemplars: &[Arc<Family>]) -> Result<String, fmt::Error> {
     let mut text = String::new();
     for family in families {
@@ -25,7 +25,7 @@ pub(crate) fn write(families: &[MetricFamily], exemplars: &[Arc<Family>]) -> Res
 }
 
 fn write_family(text: &mut String, family: &MetricFamily, exemplars: Option<&Family>) -> fmt::Result {
-    // The name of a counter's family is without the ending that its samples have.
+    // The name of a counter's family does not have the suffix `_total` of its samples.
     let counted = family.name().strip_suffix("_total");
     let (kind, name) = match (family.get_field_type(), counted) {
         (MetricType::COUNTER, Some(name)) => ("counter", name),
@@ -53,7 +53,7 @@ fn write_family(text: &mut String, family: &MetricFamily, exemplars: Option<&Fam
                 let exemplars = exemplars.and_then(|family| family.labelled(labels));
                 write_histogram(text, sample, metric, exemplars.as_deref())?;
             }
-            // The library has no collector that makes one.
+            // No collector of the library has this type.
             MetricType::SUMMARY | MetricType::UNTYPED => {}
         }
     }
@@ -100,7 +100,7 @@ fn line(
     writeln!(text, "{closing} {value}")
 }
 
-/// A bucket's count, and one of those that it counts.
+/// A bucket with its count and exemplar.
 struct WithExemplar(u64, Option<Exemplar>);
 
 impl fmt::Display for WithExemplar {
@@ -119,7 +119,7 @@ impl fmt::Display for WithExemplar {
     }
 }
 
-/// A text between quotation marks, or to the end of a line.
+/// An escaped text, for label values and for help.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -136,8 +136,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A number as Prometheus itself spells it: `le="1.0"` and `le="5e-05"` are what it makes of any other spelling, and
-/// where it does not, another spelling would be another series.
+/// A number in the notation of Prometheus, such as `le="1.0"` and `le="5e-05"`. In another notation it could become another series.
 #[derive(Clone, Copy)]
 struct Number(f64);
 

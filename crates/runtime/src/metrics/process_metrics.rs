@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 const CPU_SECONDS: &str = "process_cpu_seconds_total";
 
-/// The figures of this process.
+/// The metrics of this process.
 pub(crate) struct ProcessMetrics(ProcessCollector);
 
 impl ProcessMetrics {
@@ -36,7 +36,7 @@ impl Collector for ProcessMetrics {
     }
 }
 
-/// How long processors have worked for this process so far.
+/// The CPU time of this process so far.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -54,7 +54,7 @@ mod tests {
             cpu.get_metric()[0].get_counter().get_value()
         };
         let before = seconds();
-        // Bounded: each turn takes processor time.
+        // The loop ends, because each iteration takes CPU time.
         let after = (0..1_000_000).map(|_| seconds()).find(|&after| after > before).unwrap();
         assert!(after - before < 0.9, "{before} {after}");
     }

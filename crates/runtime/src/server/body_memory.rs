@@ -85,7 +85,7 @@ impl BodyMemory {
         bodies
     }
 
-    /// Admits a body of the declared length. A small body is counted whole. Others are counted as they arrive
+    /// Admits a body of the declared length. A small body is counted at once. Others are counted as they arrive
     /// ([`Reservation::grow`]), so a declared length alone takes nothing from others.
     pub fn admit(&self, length: &SizeHint) -> Result<Reservation, Full> {
         let Inner { small, small_max, large, large_max } = &*self.0;
@@ -103,7 +103,7 @@ impl BodyMemory {
         Ok(Reservation { bodies: self.clone(), shard: None, bytes: 0 })
     }
 
-    /// How many bytes are held.
+    /// The number of bytes in memory.
     pub fn held(&self) -> usize {
         self.0.held()
     }
@@ -123,7 +123,7 @@ impl HoldsBytes for Inner {
 }
 
 impl Reservation {
-    /// Counts bytes that have arrived, unless the whole body is counted already.
+    /// Counts bytes that have arrived, unless the body was counted at once.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         if self.shard.is_some() {
             return Ok(());
@@ -138,7 +138,7 @@ impl Reservation {
 }
 
 impl Reservation {
-    /// How many bytes are counted.
+    /// The number of bytes that are counted.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -212,7 +212,7 @@ mod tests {
         let mut all = Vec::new();
         for length in [1, 10_000, 16_384, 40_000].iter().cycle().take(1000) {
             if let Ok(mut held) = admit(&bodies, *length) {
-                // What arrives of one that there is no room for is refused there.
+                // A body for which there is no memory is refused.
                 let _ = held.grow(*length);
                 all.push(held);
             }

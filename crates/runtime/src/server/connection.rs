@@ -35,7 +35,7 @@ use crate::shutdown::Shutdown;
 
 /// The first bytes of every HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How much is read to detect the protocol: usually the whole request.
+/// The number of bytes that are read to detect the protocol: usually the whole request.
 const FIRST_READ: usize = 1024;
 
 /// hyper's limit for the buffers of head, body and response of an HTTP/1 connection, each.
@@ -71,11 +71,11 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\
 pub struct Timing {
     /// Until its first byte.
     pub first_byte: Duration,
-    /// From its first byte until it is clear which protocol it speaks.
+    /// From its first byte until its protocol is detected.
     pub preface: Duration,
     /// The interval of checks. The head of a request may take one to two intervals.
     pub interval: Duration,
-    /// How many intervals, and at most one more, a connection may be idle.
+    /// The number of intervals for which a connection may be idle, and at most one more.
     pub idle_intervals: u32,
 }
 
@@ -161,7 +161,7 @@ pub(crate) async fn refuse(stream: net::TcpStream) {
 fn into_tokio(stream: net::TcpStream) -> Option<TcpStream> {
     match TcpStream::from_std(stream) {
         Ok(stream) => {
-            // Answers are small and written whole: waiting to fill a packet only adds delay.
+            // Responses are small and written at once, so waiting to fill a packet only adds latency.
             drop(stream.set_nodelay(true));
             Some(stream)
         }
@@ -196,8 +196,8 @@ async fn detect_protocol(stream: &mut TcpStream, timing: &Timing) -> Option<(Pro
 
 fn http1() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // Heads have the limit of `Watch`, which costs no timer for each of them. Without vectors a head and a body
-    // are written as one, and at once, whatever else has come from the client.
+    // `Watch` limits the time of heads without a timer for each. Without vectored writes hyper writes head and body at
+    // once, independent of what else the client has sent.
     builder.header_read_timeout(None).max_buf_size(BUFFER_MAX).writev(false);
     builder
 }
@@ -229,7 +229,7 @@ enum End {
 }
 
 enum Event {
-    /// The client is to close the connection.
+    /// The client should close the connection.
     GoAway,
     /// An interval is over.
     Look,
@@ -242,7 +242,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
     options: &ConnectionOptions,
     is_http2: bool,
 ) -> End {
-    // HTTP/2 has GOAWAY for "no new requests". HTTP/1 has only a header of the next response: an idle connection must
+    // HTTP/2 has GOAWAY to refuse new requests. HTTP/1 has only a header of the next response: an idle connection must
     // not be closed while its client may be sending a request.
     let go_away = async {
         tokio::select! {
@@ -252,7 +252,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
         Event::GoAway
     };
     let look = || -> BoxFuture<'_, Event> { sleep(options.timing.interval).map(|()| Event::Look).boxed() };
-    // Polled when one has woken up, not whenever a byte comes: each look takes locks that all connections share.
+    // These futures are polled only when one of them was woken, because each poll takes locks that all connections share.
     let mut events: FuturesUnordered<_> = iter::once(go_away.boxed()).chain([look()]).collect();
     let (mut watch, mut is_told) = (Watch::default(), false);
     loop {
@@ -271,7 +271,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
             Finding::Active => {}
             Finding::SlowHead => return End::SlowHead,
             Finding::Unread => return End::Unread,
-            // The client may be about to send a request: over HTTP/2 it learns that it has to send it elsewhere.
+            // The client may be sending a request. Over HTTP/2 it learns that it must send it over another connection.
             Finding::Idle if is_http2 && !is_told => {
                 is_told = true;
                 shut(connection.as_mut());
@@ -315,7 +315,7 @@ async fn write_last(stream: &mut TcpStream, answer: &[u8]) {
     drop(stream.shutdown().await);
 }
 
-/// Reads and discards what the client still sends. Closing a connection with unread bytes resets it, and the client would
+/// Reads and discards the bytes that the client still sends. Closing a connection with unread bytes resets it, and the client would
 /// lose the response.
 async fn drain(stream: &mut TcpStream, most: usize, longest: Duration) {
     let reading = async {

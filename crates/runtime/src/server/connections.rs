@@ -12,7 +12,7 @@ use crate::metrics::{ConnectionFigures, Registry};
 
 /// File descriptors reserved for files, listeners and the database.
 const DESCRIPTORS_RESERVED: u64 = 128;
-/// Each connection of a client may need a second descriptor, for the connection to a predictor.
+/// Descriptors per connection of a client: it may need a second one for the connection to a predictor.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// The highest default cap: an idle connection takes about 12 KiB.
 const DEFAULT_MAX: u64 = 8192;
@@ -40,7 +40,7 @@ struct Inner {
     max: usize,
     max_per_peer: usize,
     figures: ConnectionFigures,
-    // Locked when a connection opens and when it closes, never by a request.
+    // Locked when a connection opens or closes, not for requests.
     open: Mutex<OpenCounts>,
 }
 
@@ -100,7 +100,7 @@ impl Drop for Open {
     }
 }
 
-/// The unit that is counted as one peer: an IPv4 address, or the /64 network of an IPv6 address, which one host may own whole.
+/// The unit that counts as one peer: an IPv4 address, or the /64 network of an IPv6 address, which one host may own.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_hold_every_connection() {
+    fn one_address_cannot_hold_all_connections() {
         let registry = Registry::new();
         let connections = Connections::new(8, &registry);
         let mut greedy: Vec<_> = (0..8).map_while(|_| connections.admit(ip("10.0.0.1"))).collect();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_many_addresses_of_ipv6_is_one_peer() {
+    fn a_host_with_many_ipv6_addresses_is_one_peer() {
         let connections = Connections::new(4, &Registry::new());
         let open: Vec<_> =
             (1..5).map_while(|host| connections.admit(ip(&format!("2001:db8:0:7::{host}")))).collect();

@@ -1,7 +1,7 @@
-//! Which names a server may be called by: a check against DNS rebinding.
+//! A check of the Host header, against DNS rebinding.
 //!
-//! A web page whose name is made to resolve to a loopback address reaches servers of this machine from a browser. The
-//! browser sends the page's name as the host, so a server that only this machine reaches refuses names it does not know.
+//! A web page whose host name resolves to a loopback address could reach servers of this machine from a browser. The browser sends
+//! that name as the host, so a server on loopback refuses names that are not allowed.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub enum AllowedHosts {
     /// Every host.
     #[default]
     Any,
-    /// IP addresses, `localhost`, names below it, and these names.
+    /// IP addresses, `localhost` and its subdomains, and these names.
     Local(Arc<[String]>),
 }
 
@@ -26,7 +26,7 @@ impl AllowedHosts {
         if is_loopback { Self::Local(names.into()) } else { Self::Any }
     }
 
-    /// Whether the host of a request is allowed. A request without one is: browsers always send it.
+    /// Whether the host of a request is allowed. A request without a host is allowed, because browsers always send one.
     pub(crate) fn allow(&self, request: &Parts) -> bool {
         let Self::Local(names) = self else { return true };
         // Over HTTP/2, and in the absolute form of HTTP/1, the host is part of the target.

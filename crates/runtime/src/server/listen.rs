@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 
-/// An address that could not be listened on.
+/// The process cannot listen on the address.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to listen on {address}: {reason}; choose another address with {flag}")]
 pub struct ListenError {
@@ -14,12 +14,12 @@ pub struct ListenError {
     reason: io::Error,
 }
 
-/// Listens on `address`, which `flag` can change.
+/// Listens on `address`, which `flag` sets.
 pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|reason| ListenError { address, flag, reason })
 }
 
-/// Where this machine reaches a listener, which may listen on every address of it.
+/// The address at which this machine reaches a listener, which may listen on all addresses.
 pub fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_named_with_the_flag_that_changes_it() {
+    async fn a_port_in_use_is_reported_with_the_flag_that_changes_it() {
         let taken = listen(SocketAddr::from(([127, 0, 0, 1], 0)), "--gateway").await.unwrap();
         let address = taken.local_addr().unwrap();
         let error = listen(address, "--gateway").await.unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// Where the limit is, of version 2 and of version 1 of control groups.
+/// The files with the limit, in version 2 and version 1 of control groups.
 const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
 /// The limit in bytes, if there is one.

@@ -15,12 +15,12 @@ use hyper::body::{Frame, SizeHint};
 use crate::server::body_memory::Reservation;
 use crate::server::timeouts::{Activity, Unread};
 
-/// The most that is handed over at once.
+/// The maximum size of a chunk.
 const PIECE: usize = 64 << 10;
-/// A request no longer than this has an answer that is not worth counting.
+/// The responses of requests up to this size are not counted, because they are small.
 const SMALL_REQUEST: usize = 1 << 10;
 
-/// Counts the bytes of a request as held until its answer was written.
+/// Keeps the memory of a request reserved until its response was written.
 pub fn hold_until_sent(answer: Response, held: Reservation) -> Response {
     if held.bytes() <= SMALL_REQUEST {
         return answer;
@@ -28,7 +28,7 @@ pub fn hold_until_sent(answer: Response, held: Reservation) -> Response {
     answer.map(|body| Body::new(InPieces { body, rest: Bytes::new(), on_piece: held }))
 }
 
-/// Has `activity` see how a long answer is read.
+/// Reports the progress of a long response to `activity`.
 pub(crate) fn track_progress(answer: Response, activity: &Arc<Activity>) -> Response {
     if answer.body().size_hint().lower() <= PIECE as u64 {
         return answer;
@@ -37,7 +37,7 @@ pub(crate) fn track_progress(answer: Response, activity: &Arc<Activity>) -> Resp
     answer.map(|body| Body::new(InPieces { body, rest: Bytes::new(), on_piece: unread }))
 }
 
-/// What follows how an answer is handed over.
+/// Is notified of each chunk of a response.
 trait OnPiece: Send + Unpin + 'static {
     fn piece(&self) {}
 }

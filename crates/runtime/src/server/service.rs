@@ -27,14 +27,14 @@ use crate::server::response_body;
 use crate::server::timeouts::Activity;
 use crate::shutdown::Shutdown;
 
-/// How much of a body is read and thrown away so that its sender comes to read the answer, and for how long.
+/// The maximum size of the rest of a body that is read and discarded, so that its sender reads the response.
 pub(crate) const DRAIN_BYTES: usize = 64 << 20;
-/// See [`DRAIN_BYTES`].
+/// The time limit for this.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(10);
-/// A body no longer than this has mostly come with its head: hyper drops it and keeps the connection.
+/// A body up to this size has usually arrived with its head, so hyper discards it and keeps the connection.
 const SMALL_BODY: u64 = 8 << 10;
 
-/// Answers the requests of one connection.
+/// Handles the requests of one connection.
 pub(crate) struct ConnectionService {
     pub(crate) router: Router,
     pub(crate) on_panic: fn() -> Response,
@@ -46,7 +46,7 @@ pub(crate) struct ConnectionService {
 }
 
 impl ConnectionService {
-    /// The answer to `request`.
+    /// The response to `request`.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response {
         let in_flight = self.activity.begins();
         let length = request.body().size_hint().exact();
@@ -88,7 +88,7 @@ impl ConnectionService {
     }
 }
 
-/// The unread rest of a request's body, which is put here when the handler drops the body.
+/// The unread rest of a request's body, after the handler has dropped the body.
 #[derive(Clone, Default)]
 struct Rest(Arc<Mutex<Option<Incoming>>>);
 
@@ -104,7 +104,7 @@ impl Rest {
 
 /// The body of a request, which reports when it is dropped before its end.
 struct Tracked {
-    /// There until it is dropped.
+    /// `None` once it is dropped.
     body: Option<Incoming>,
     is_over: bool,
     activity: Arc<Activity>,
@@ -146,8 +146,8 @@ impl Drop for Tracked {
     }
 }
 
-/// The body of an answer, which ends once the rest of the request has been read or is too much: HTTP/2 resets a stream
-/// whose answer ends first, and clients take that for a failure.
+/// The body of a response, which ends after the rest of the request was read or has exceeded its limits: HTTP/2 resets a stream whose
+/// response ends first, and clients report that as a failure.
 struct ThenDrained {
     body: Body,
     drain: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -196,6 +196,6 @@ async fn drain(mut body: Incoming) {
             left = rest;
         }
     };
-    // What takes longer is reset, which is all that is left to do.
+    // After the time limit the stream is reset.
     drop(timeout(DRAIN_TIME, reading).await);
 }

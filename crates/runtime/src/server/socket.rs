@@ -1,7 +1,7 @@
-//! The bytes of one connection on their way to and from hyper.
+//! The socket of a connection, between the kernel and hyper.
 //!
-//! Gives hyper the bytes that were read to learn the protocol, reports what happens to `Activity`, and ends a request
-//! line that is too long before hyper buffers it: hyper would answer 431 where 414 is right.
+//! It passes on the bytes that were read to detect the protocol, and counts reads and writes in `Activity`. It ends the connection at
+//! a request line that is too long, before hyper buffers it: hyper would respond 431, but 414 is right.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,19 +16,19 @@ use tokio::net::TcpStream;
 
 use crate::server::timeouts::Activity;
 
-/// How long a request line may be: method, path and query, version.
+/// The maximum length of a request line: method, path and query, version.
 pub(crate) const LINE_MAX: usize = 16 << 10;
-/// How much is read at once while a request line is looked at.
+/// The number of bytes per read of a request line.
 const CHUNK: usize = 8 << 10;
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TokioIo<TcpStream>,
-    /// Read already, and not yet by hyper.
+    /// Bytes that were read and that hyper has not taken.
     first: Bytes,
     is_http1: bool,
-    /// How much of the current request line was read.
+    /// The length of the current request line so far.
     line: usize,
     activity: Arc<Activity>,
 }
@@ -39,7 +39,7 @@ impl Socket {
         Self { stream: TokioIo::new(stream), first, is_http1, line: 0, activity }
     }
 
-    /// The socket itself.
+    /// The socket.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream.into_inner()
     }
@@ -48,12 +48,12 @@ impl Socket {
         self.is_http1 && self.activity.is_in_line()
     }
 
-    /// Looks at bytes that were read.
+    /// Finds request lines in bytes that were read.
     fn saw(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.is_in_line() {
             return Ok(());
         }
-        // Line breaks before a request line belong to nothing, as those that some clients send after a body.
+        // Line breaks before a request line are ignored; some clients send them after a body.
         let breaks =
             if self.line == 0 { bytes.iter().take_while(|byte| b"\r\n".contains(byte)).count() } else { 0 };
         let bytes = &bytes[breaks..];
@@ -86,7 +86,7 @@ impl Read for Socket {
         if !this.is_in_line() {
             return Pin::new(&mut this.stream).poll_read(context, into);
         }
-        // hyper's buffer cannot be looked at once it is filled, so a request line goes through this one.
+        // hyper's buffer cannot be read here, so a request line is read into this one first.
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
         let room = into.remaining().min(CHUNK);
         let mut read = ReadBuf::uninit(&mut space[..room]);

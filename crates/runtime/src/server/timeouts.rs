@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
-/// At how many checks in a row a head may be incomplete.
+/// The number of checks in a row at which a head may be incomplete.
 const HEAD_LOOKS: u32 = 2;
-/// At how many checks in a row a long response may have made no progress.
+/// The number of checks in a row at which a long response may have made no progress.
 const UNREAD_LOOKS: u32 = 2;
 
 /// The counters of a connection.
@@ -25,9 +25,9 @@ pub(crate) struct Activity {
     unread: AtomicU32,
     /// Chunks of them that were sent.
     pieces: AtomicU32,
-    /// HTTP/1: the request line of the current head has been read to its end.
+    /// HTTP/1: the request line of the current head was read completely.
     has_line: AtomicBool,
-    /// HTTP/1: bytes of the next head have come.
+    /// HTTP/1: bytes of the next head have arrived.
     head_begun: AtomicBool,
     /// HTTP/1: the request line is longer than the limit.
     is_line_too_long: AtomicBool,
@@ -38,7 +38,7 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    /// The head of a request has come; the request is in flight until the guard is dropped.
+    /// Counts a request whose head has arrived as in flight until the guard is dropped.
     pub(crate) fn begins(&self) -> InFlight<'_> {
         if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
             self.first_request.notify_one();
@@ -50,12 +50,12 @@ impl Activity {
         InFlight(self)
     }
 
-    /// Returns once there was a request.
+    /// Returns after the first request.
     pub(crate) async fn first_request(&self) {
         self.first_request.notified().await;
     }
 
-    /// Some bytes of an answer were written.
+    /// Counts a write of a response.
     pub(crate) fn wrote(&self) {
         // Only the connection's own task writes.
         self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -66,23 +66,23 @@ impl Activity {
         !self.has_line.load(Ordering::Relaxed)
     }
 
-    /// Bytes of a request line have come; `is_whole` where its end is among them.
+    /// Records that bytes of a request line have arrived; `is_whole` if they include its end.
     pub(crate) fn read_line(&self, is_whole: bool) {
         self.head_begun.store(true, Ordering::Relaxed);
         self.has_line.store(is_whole, Ordering::Relaxed);
     }
 
-    /// The request line is longer than the limit.
+    /// Records that the request line is longer than the limit.
     pub(crate) fn line_is_too_long(&self) {
         self.is_line_too_long.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection ends since a request line was longer than the limit.
+    /// Whether the connection ends because a request line was longer than the limit.
     pub(crate) fn is_line_too_long(&self) -> bool {
         self.is_line_too_long.load(Ordering::Relaxed)
     }
 
-    /// The body of a request was given up before its end.
+    /// Records that the body of a request was not read to its end.
     pub(crate) fn body_is_unread(&self) {
         self.is_body_unread.store(true, Ordering::Relaxed);
     }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_being_answered_is_never_idle() {
+    fn a_connection_with_a_request_in_flight_is_never_idle() {
         let (activity, mut watch) = (Activity::default(), Watch::default());
         let in_flight = activity.begins();
         assert_eq!(looks(&mut watch, &activity, 20), [Active; 20]);
@@ -217,7 +217,7 @@ mod tests {
         for _ in 0..20 {
             unread.progressed();
             assert_eq!(looks(&mut watch, &activity, 2), [Active, Active]);
-            // Pings and other answers are no sign that this one is read.
+            // Writes of pings and of other responses do not show that this response is read.
             activity.wrote();
             drop(activity.begins());
         }

@@ -100,7 +100,7 @@ impl Threads {
             let thread = thread::Builder::new().name(format!("worker-{place}")).spawn(move || {
                 PLACE.set(place);
                 runtime.block_on(end.cancelled());
-                // Blocking work that a client no longer waits for must not hold up the end.
+                // Blocking work whose client has disconnected must not delay the end.
                 runtime.shutdown_background();
             })?;
             all.threads.push(thread);

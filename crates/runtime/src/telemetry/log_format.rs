@@ -1,7 +1,7 @@
 //! The format of log lines, with a limit on warnings and errors of each place in the code.
 //!
-//! A place may write ten of them at once and then one a second; the next line that is written has the number of those left
-//! out as its field `suppressed`. Memory grows with the places in the code only.
+//! A place may write ten lines at once and then one a second. The next line that is written has the number of suppressed lines in its
+//! field `suppressed`. Memory grows with the number of places in the code only.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,10 +16,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::telemetry::log_limit::{self, LogLimit};
 
-/// How many warnings or errors a place may write at once.
+/// The number of warnings or errors that a place may write at once.
 const BURST: u32 = 10;
 
-/// A format that leaves out warnings and errors beyond the limit of their place.
+/// A format that suppresses warnings and errors beyond the limit of their place.
 #[derive(Debug)]
 pub(crate) struct LimitedFormat<F> {
     format: F,
@@ -126,7 +126,7 @@ mod tests {
         tracing::warn!(code = "x", "failed");
     }
 
-    /// Puts in place of each limit one that admits the next line and has suppressed seven.
+    /// Replaces each limit by one that admits the next line and has suppressed seven.
     fn suppress_seven(limits: &CallsiteLimits) {
         for callsite in limits.0.lock().unwrap().values_mut() {
             callsite.limit = LogLimit::burst(1);

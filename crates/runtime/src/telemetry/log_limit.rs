@@ -1,4 +1,4 @@
-//! Limits how many log lines of one kind are written: a burst, then a steady rate.
+//! Limits the number of log lines of one kind: a burst, then a steady rate.
 //!
 //! A limit is one atomic number (the generic cell rate algorithm), so callers do not wait for each other.
 
@@ -16,9 +16,9 @@ const SECOND: u64 = 1_000_000_000;
 pub struct LogLimit {
     /// Nanoseconds between two lines at the steady rate.
     interval: u64,
-    /// How far ahead of the steady rate lines may be, in nanoseconds.
+    /// The time by which lines may be ahead of the steady rate, in nanoseconds.
     tolerance: u64,
-    /// When the next line would be due at the steady rate, in nanoseconds since [`now`] began to count.
+    /// The time at which the next line is due at the steady rate, in nanoseconds on the clock of [`now`].
     due: AtomicU64,
     suppressed: AtomicU64,
 }
@@ -39,8 +39,8 @@ impl LogLimit {
         Self { interval, tolerance, due: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
-    /// Returns how many lines were suppressed since the last one that was written, or `None` if this line is to be
-    /// suppressed as well.
+    /// Returns the number of lines that were suppressed since the last one that was written, or `None` if this line must be
+    /// suppressed, too.
     pub fn admit(&self) -> Option<u64> {
         self.admit_at(now())
     }
@@ -59,13 +59,13 @@ impl LogLimit {
         }
     }
 
-    /// Admits the next line, whenever it comes.
+    /// Admits the next line.
     #[cfg(test)]
     pub(crate) fn allow_next(&self) {
         self.due.store(0, Ordering::Relaxed);
     }
 
-    /// How many lines were suppressed since the last one that was written.
+    /// The number of lines that were suppressed since the last one that was written.
     pub(crate) fn suppressed(&self) -> u64 {
         self.suppressed.load(Ordering::Relaxed)
     }
@@ -81,7 +81,7 @@ pub(crate) fn now() -> Duration {
 mod tests {
     use super::*;
 
-    /// The milliseconds at which a line was admitted, of one try in each, and how many were suppressed before it.
+    /// With one attempt per millisecond: the times at which lines were admitted, and the numbers of suppressed lines.
     fn admitted(limit: &LogLimit, milliseconds: std::ops::Range<u64>) -> Vec<(u64, u64)> {
         let admit = |at| limit.admit_at(Duration::from_millis(at)).map(|suppressed| (at, suppressed));
         milliseconds.filter_map(admit).collect()
@@ -94,7 +94,7 @@ mod tests {
         let then = [(1000, 990), (2000, 999)];
         assert_eq!(admitted(&limit, 0..3000), burst.chain(then).collect::<Vec<_>>());
         assert_eq!(limit.suppressed(), 999);
-        // After a rest the burst is as long as at first.
+        // After a pause the burst is as long as at first.
         assert_eq!(admitted(&limit, 3_600_000..3_600_020).len(), 10);
     }
 

@@ -14,10 +14,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::metrics::log_lines_dropped;
 
-/// How many lines may wait.
+/// The capacity of the queue in lines.
 const LINES_MAX: usize = 4096;
 
-/// Where lines are put to be written.
+/// The sending half of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct LogQueue {
     queue: SyncSender<Item>,
@@ -28,12 +28,12 @@ pub(crate) struct LogQueue {
 #[derive(Debug)]
 enum Item {
     Line(Vec<u8>),
-    /// Answered once all that came before has been written.
+    /// Answered when all earlier lines were written.
     Flush(SyncSender<()>),
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `stream`; `report` makes the line with the number of dropped lines.
+    /// Starts the thread that writes to `stream`; `report` formats the line with the number of dropped lines.
     pub(crate) fn start<W>(stream: W, report: fn(u64) -> String) -> io::Result<Self>
     where
         W: Write + Send + 'static,
@@ -50,7 +50,7 @@ impl LogQueue {
     /// Waits until the lines that are queued have been written, for at most `limit`.
     pub(crate) fn flush(&self, limit: Duration) {
         let (done, written) = sync_channel(1);
-        // A full queue means a stream that takes nothing: there is no use in waiting for it.
+        // The queue is full only if the stream is stalled, so waiting does not help.
         if self.queue.try_send(Item::Flush(done)).is_ok() {
             let _ = written.recv_timeout(limit);
         }
@@ -77,7 +77,7 @@ fn write(mut stream: impl Write, lines: &Receiver<Item>, dropped: &AtomicU64, re
     }
 }
 
-/// Takes one line, whole, as the formatter writes it.
+/// Puts each line of the formatter, which is one write, into the queue.
 #[derive(Debug)]
 pub(crate) struct LogLine<'a>(&'a LogQueue);
 
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// A stream that takes a write only when it is let.
+    /// A stream whose writes block until the test releases them.
     struct Stalled {
         go_on: Receiver<()>,
         written: SyncSender<String>,
@@ -132,7 +132,7 @@ mod tests {
         let (written, read) = sync_channel(3 * LINES_MAX);
         let report = |lost| format!("lost {lost}");
         let lines = LogQueue::start(Stalled { go_on, written }, report).unwrap();
-        // One is in the hands of the thread, perhaps not yet; the queue takes the next ones.
+        // The thread may have taken one line; the queue holds the next ones.
         for number in 0..2 * LINES_MAX {
             lines.make_writer().write_all(format!("{number}\n").as_bytes()).unwrap();
         }

@@ -13,12 +13,12 @@ use super::{ROWS, Scene};
 use crate::canopy::under_load;
 use crate::model::{Model, REVISION, TIMEOUT, condition_of, revision};
 
-/// Changes the number of trees, which is another revision.
+/// Changes the number of trees, which makes another revision.
 pub(super) fn grow(model: &Model<'_>, trees: u32) -> Result<()> {
     model.patch(&json!({"train": {"algorithm": {"randomForest": {"trees": trees}}}}))
 }
 
-/// Returns when the present spec serves and nothing is left of the revision `old`.
+/// Returns when the current spec serves and the Deployment of the revision `old` is deleted.
 pub(super) async fn replaced(model: &Model<'_>, old: &str) -> Result<String> {
     until(&format!("another revision than {old}"), TIMEOUT, async || {
         let now = model.read()?;
@@ -61,7 +61,7 @@ async fn three_changes_in_quick_succession_fail_no_request() -> Result<()> {
     .await
 }
 
-/// Returns when the operator has observed the present spec.
+/// Returns when the operator has observed the current spec.
 async fn observed(model: &Model<'_>) -> Result<()> {
     until("the operator to see a change", TIMEOUT, async || {
         let now = model.read()?;
@@ -126,15 +126,14 @@ async fn a_revision_without_ready_pods_gets_no_requests_but_services_that_are_sw
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_model_that_comes_to_take_other_rows_takes_one_kind_at_a_time_and_each_gateway_changes_once()
--> Result<()> {
+async fn after_a_change_of_the_number_of_features_each_gateway_switches_once() -> Result<()> {
     let _lock = under_load().await?;
     in_namespace("e2e-shape", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let addresses = scene.gateways.each("tiny", ROWS[0].0).await?;
         for (from, to) in [(4, 5), (5, 4)] {
             let old = revision(&scene.model.read()?)?;
-            // The class is known of the first four features alone.
+            // The class depends on the first two features only.
             let rows: [(&[f64], u64); 2] = [(&[1.0; 4], 1), (&[1.0, 1.0, 1.0, 1.0, 1.0], 1)];
             let plan =
                 |&address| Load::start(Plan { per_second: 150, ..Plan::predictions(address, "tiny", &rows) });
@@ -160,7 +159,7 @@ async fn a_model_that_comes_to_take_other_rows_takes_one_kind_at_a_time_and_each
     .await
 }
 
-/// Which number of features an answer is of, or why it is not one that may be.
+/// The number of features of the model that answered; an error if the response is neither a prediction nor a 422.
 fn features_of(sent: &Sent, answer: &Answer) -> Result<usize> {
     let (own, other) = if sent.body == 0 { (4, 5) } else { (5, 4) };
     match (answer.status, answer.class) {
@@ -170,9 +169,9 @@ fn features_of(sent: &Sent, answer: &Answer) -> Result<usize> {
     }
 }
 
-/// Fails unless every row was answered by a model of one of both kinds, and after the first answer of the new kind
-/// no request that was sent later was answered by the old.
-#[expect(clippy::print_stdout, reason = "a case tells what it saw")]
+/// Fails unless every row was answered by the old or the new model, and no request that was sent after the first response of the
+/// new model was answered by the old one.
+#[expect(clippy::print_stdout, reason = "people read the figures")]
 fn changed_once(report: &Report, from: usize, to: usize) -> Result<()> {
     let (mut first_new, mut last_old, mut worst) = (Duration::MAX, Duration::ZERO, Duration::ZERO);
     for sent in &report.sent {
@@ -191,6 +190,6 @@ fn changed_once(report: &Report, from: usize, to: usize) -> Result<()> {
         report.sent.len()
     );
     ensure!(worst <= LATEST, "an answer took {worst:?}");
-    ensure!(first_new < Duration::MAX && last_old <= first_new, "the old kind answered after the new");
+    ensure!(first_new < Duration::MAX && last_old <= first_new, "the old model answered after the new one");
     Ok(())
 }

@@ -23,7 +23,7 @@ const WEBHOOK: &str = "e2e-webhook";
 async fn killed(program: &str) -> Result<()> {
     let before = signal_control_plane(program, "KILL")?;
     until(&format!("another {program}"), TIMEOUT, async || {
-        // Signal 0 is not sent, but only checked.
+        // Signal 0 only checks that the process exists.
         let now = signal_control_plane(program, "0")?;
         ensure!(
             before.lines().all(|old| now.lines().all(|new| new != old)),
@@ -34,16 +34,16 @@ async fn killed(program: &str) -> Result<()> {
     .await
 }
 
-/// What the API server says of watches that go on from where it cannot know what happened since: status 410.
+/// The message of the API server for a watch from a version whose successors it no longer has: status 410.
 const EXPIRED: &str = "too old resource version";
 
-/// How often operators got that answer so far.
+/// The number of these messages that operators have logged.
 fn expired_watches() -> Result<usize> {
     let count = |pod: &String| Ok(kubectl(&["logs", pod, "--namespace", SYSTEM])?.matches(EXPIRED).count());
     pods("operator")?.iter().map(count).sum()
 }
 
-/// The operator that holds the Lease, and how often it was started anew.
+/// The operator that holds the Lease, and the number of its restarts.
 fn leading_process() -> Result<(String, String)> {
     let leads = leader()?;
     let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
@@ -60,23 +60,23 @@ async fn without_a_control_plane_what_serves_goes_on_and_changes_wait() -> Resul
         for (number, program) in ["kube-apiserver", "etcd"].into_iter().enumerate() {
             let (mark, leads) = (expired_watches()?, leading_process()?);
             load.during(&format!("{program} killed"), killed(program)).await?;
-            // Watches had to be begun anew: an operator that did not would never hear of this.
+            // An operator whose watches were not restarted would never see this change.
             let changed = async {
                 let old = revision(&scene.model.read()?)?;
-                until("a change that is taken", TIMEOUT, async || grow(&scene.model, 11 + number as u32))
-                    .await?;
+                until("a change that the API server accepts", TIMEOUT, async || {
+                    grow(&scene.model, 11 + number as u32)
+                })
+                .await?;
                 replaced(&scene.model, &old).await.map(drop)
             };
             load.during("a change afterwards", changed).await?;
             until("a leader", TIMEOUT, async || leader()).await?;
-            // What happened while there was no API server, the next one does not know. Unless that took so long that the
-            // leader gave up: the watches of the next one are new.
+            // The new API server does not have the events before its start, so watches expire. If that took so long that the
+            // leader lost its Lease, the watches of the next leader are new instead.
             if program == "kube-apiserver" {
                 let (expired, is_same) =
                     (expired_watches()?.saturating_sub(mark), leading_process()? == leads);
-                println!(
-                    "API server killed: {expired} watches expired, of the leader that still is one: {is_same}"
-                );
+                println!("API server killed: {expired} watches expired; the leader is the same: {is_same}");
                 ensure!(expired > 0 || !is_same, "expected {EXPIRED:?} in the log of an operator, got none");
             }
         }
@@ -109,7 +109,7 @@ fn answered_with(status: u16, namespace: &str, mark: &Mark) -> Result<usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_refuses_for_a_while_only_delays_a_change() -> Result<()> {
     let _lock = under_load().await?;
-    // Left by a run that was interrupted, it would refuse what this one begins with.
+    // The webhook of an interrupted run would refuse the first writes.
     delete_webhook()?;
     let test = in_namespace("e2e-refusing", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;

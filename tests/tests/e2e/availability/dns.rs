@@ -1,6 +1,6 @@
 //! The cluster's DNS gone, slow, failing and restarted, while gateways keep the models that they know.
 //!
-//! Each phase waits until its fault has met a query: `CoreDNS` logs every query, with the address of the gateway.
+//! Each phase waits until a query was affected by its fault.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ const SYSTEM: &str = "kube-system";
 const DNS: &str = "deployment/coredns";
 /// The least time that DNS is gone: longer than the lifetime of its answers.
 const GONE: Duration = Duration::from_secs(12);
-/// How long DNS does not answer: longer than a resolver waits, and than the lifetime of an answer.
+/// How long DNS does not answer: longer than the time-out of a resolver and the lifetime of an answer.
 const PAUSE: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,7 +70,7 @@ fn places() -> Result<Vec<(String, String)>> {
     Ok(running.map(|pod| (word(&pod["spec"]["nodeName"]), word(&pod["metadata"]["uid"]))).collect())
 }
 
-/// No DNS at all. A gateway that starts meanwhile knows no model: without the answers that the others keep, requests fail.
+/// No DNS. A gateway that starts meanwhile finds no model, which shows that the others use stored answers.
 async fn gone(gateways: &TestGateways<'_>) -> Result<()> {
     scale(0)?;
     until("the end of the pods of DNS", TIMEOUT, async || {
@@ -95,7 +95,7 @@ async fn gone(gateways: &TestGateways<'_>) -> Result<()> {
     gateways.namespace.kubectl(&["delete", "pod", "newcomer", "--grace-period", "0", "--force"]).map(drop)
 }
 
-/// Prints the bytes that wait in the receive queues of the UDP sockets at port 53 of a pod, given by its uid.
+/// Prints the number of bytes in the receive queues of the UDP sockets at port 53 of a pod, given by its uid.
 const WAITING: &str = r#"
 for group in $(grep -lE "pod($1|$(echo "$1" | tr - _))" /proc/[0-9]*/cgroup); do
     cat "${group%/cgroup}/net/udp" "${group%/cgroup}/net/udp6"

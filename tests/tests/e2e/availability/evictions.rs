@@ -1,4 +1,4 @@
-//! Evictions: the disruption budget lets one of two pods go, and keeps the last.
+//! Evictions: the disruption budget allows that of one of two pods, and refuses that of the last one.
 
 use anyhow::{Result, ensure};
 use canopy_tests::kubernetes::create_at;
@@ -28,7 +28,7 @@ async fn the_last_pod_is_not_evicted() -> Result<()> {
                     held += 1;
                 }
             }
-            ensure!(held == 1, "of two evictions {held} were held back");
+            ensure!(held == 1, "expected one of two evictions to be refused, got {held}");
             until("a pod to go", TIMEOUT, async || {
                 let now = scene.model.pods(&serving)?;
                 ensure!(before.keys().any(|pod| !now.contains_key(pod)), "{now:?}");

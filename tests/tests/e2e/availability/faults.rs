@@ -22,7 +22,7 @@ const TRIED_AGAIN: usize = 3;
 const HANG: Duration = Duration::from_secs(20);
 /// The same in the control without retries, where every request that the pod gets fails.
 const HANG_IN_CONTROL: Duration = Duration::from_secs(10);
-/// The failures that a control must see.
+/// The least number of failures in a control.
 const FAILURES_MIN: usize = 3;
 
 /// Kills the processes of `count` pods at once, and returns when they serve again.
@@ -47,7 +47,7 @@ async fn kill(model: &Model<'_>, count: usize) -> Result<()> {
     .await
 }
 
-/// Stops the process of one pod for a while; returns when Kubernetes found it unready, and ready again.
+/// Stops the process of one pod for a while; returns when the pod was unready and is ready again.
 async fn hang(model: &Model<'_>) -> Result<()> {
     let serving = revision(&model.read()?)?;
     let before = model.pods(&serving)?;
@@ -58,7 +58,7 @@ async fn hang(model: &Model<'_>) -> Result<()> {
         ensure!(now.get(name).is_some_and(|pod| !pod.is_ready), "expected {name} unready, got {now:?}");
         Ok(())
     });
-    // The process continues whatever the outcome is.
+    // The process continues, also after a failure.
     let (unready, ()) = tokio::join!(unready, pass(HANG));
     signal_pods("CONT", [hung])?;
     unready?;
@@ -86,7 +86,7 @@ async fn predictors_that_are_killed_or_hang_fail_no_request() -> Result<()> {
     .await
 }
 
-/// Scaling relies on drain alone; loss and silence of pods rely on retries.
+/// Scaling needs drain only; pods that are lost or hang need retries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_retries_scaling_fails_no_request_but_lost_and_hung_pods_do() -> Result<()> {
     let _lock = under_load().await?;

@@ -1,4 +1,4 @@
-//! Gateways that are killed and that hang: what clients of the Service see, and what they do not see.
+//! Gateways that are killed or hang, as seen by clients of the Service.
 //!
 //! A killed gateway loses the requests in flight on its connections, and refuses new connections until it runs again. A hung
 //! gateway answers late or not at all, until Kubernetes takes it out of the Service. In both cases the other gateway fails
@@ -64,7 +64,7 @@ async fn a_gateway_that_is_killed_or_hangs_fails_only_requests_of_its_own_connec
         signal_pods("STOP", [&before])?;
         let outcome = async {
             scene.gateway_is(faulty, false, before.restarts).await?;
-            // The node's rules for the Service follow a moment later.
+            // The node updates its rules for the Service a moment later.
             scene.gateways.wait_until_known("tiny", ROWS[0].0).await?;
             let mut later = Load::start(Plan::predictions(scene.gateways.address, "tiny", &ROWS))?;
             later.calm("one gateway is out of the Service").await?;

@@ -13,10 +13,10 @@ use super::Scene;
 use crate::canopy::{exclusive, leader, rolled_out};
 use crate::model::{TIMEOUT, revision};
 
-/// After so long gateways leave the pods of a lost node alone.
+/// The time after which gateways send no more requests to the pods of a lost node.
 const EJECTED: Duration = Duration::from_secs(2);
-/// How long a lost node stays away: longer than gateways need to leave its pods exclusive, and shorter than Kubernetes
-/// needs to know.
+/// How long a lost node stays away: longer than gateways need to eject its pods, and shorter than Kubernetes needs to notice
+/// its loss.
 const AWAY: Duration = Duration::from_secs(15);
 
 /// The nodes that pods run on.

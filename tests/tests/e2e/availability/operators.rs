@@ -22,7 +22,7 @@ use crate::canopy::{
 use crate::model::{TIMEOUT, revision};
 use crate::signals::signal_pods;
 
-/// At how many moments an operator is killed, unless the slice `soak` runs.
+/// The number of moments at which an operator is killed, and that in the slice `soak`.
 const MOMENTS: u32 = 3;
 const MOMENTS_FULL: u32 = 10;
 /// The usual length of a change.

@@ -1,5 +1,5 @@
-//! Five times as many requests as a model can answer: as many as before are answered in time, the others get 503 at once, and
-//! afterwards all are answered again.
+//! Five times as many requests as a model can answer: the number of answers stays, the other requests get 503 at once, and
+//! afterwards all requests are answered again.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use super::Scene;
 use crate::canopy::exclusive;
 use crate::model::{TIMEOUT, revision};
 
-/// How many rows a request has: with the trees of the model it is more than a worker does by itself.
+/// Rows per request. With the trees of the model this is more than one worker computes by itself.
 const ROWS: usize = 600;
 const TREES: u32 = 500;
 const TIMES: f64 = 5.0;
 /// The least share of the capacity that is answered under overload.
 const GOODPUT_MIN: f64 = 0.9;
-/// The number of requests that the capacity is measured by: a CPU limit is enforced in periods of 100 ms.
+/// The number of requests by which the capacity is measured. It is large because CPU limits are enforced in periods of 100 ms.
 const CAPACITY_BY: usize = 500;
-/// How many requests a flood has at least.
+/// The least number of requests of a flood.
 const FLOOD: usize = 2 * PHASE_MIN;
 /// The longest time after the flood until all requests are answered again.
 const NORMAL_WITHIN: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ fn is_answered(sent: &Sent) -> bool {
     matches!(&sent.outcome, Ok(answer) if answer.status == 200)
 }
 
-/// How many requests were answered a second.
+/// Answers per second.
 fn rate(sent: &[Sent]) -> f64 {
     let first = sent.iter().map(|sent| sent.began).min().unwrap_or_default();
     let last = sent.iter().map(|sent| sent.due + sent.took).max().unwrap_or_default();
@@ -60,8 +60,8 @@ async fn has_sent(load: &Load, least: usize) -> Result<()> {
     .await
 }
 
-/// What was answered and refused of a flood.
-#[expect(clippy::print_stdout, reason = "a case tells what it saw")]
+/// Checks the answers and refusals of a flood.
+#[expect(clippy::print_stdout, reason = "people read the figures")]
 fn judge(report: &Report, capacity: f64) -> Result<()> {
     let goodput = rate(&report.sent);
     let (mut good, refused): (Vec<_>, Vec<_>) = report.sent.iter().partition(|sent| is_answered(sent));
@@ -86,7 +86,7 @@ fn judge(report: &Report, capacity: f64) -> Result<()> {
     Ok(())
 }
 
-/// Half of what it can do is answered soon, and all of it from then on.
+/// Returns when requests at half of the capacity are answered soon, and fails if a later one is not answered.
 async fn is_calm(scene: &Scene<'_>, capacity: f64) -> Result<()> {
     let mut load = Load::start(plan(scene, capacity / 2.0, 16)?)?;
     until("calm", NORMAL_WITHIN, async || {
@@ -109,7 +109,7 @@ async fn is_calm(scene: &Scene<'_>, capacity: f64) -> Result<()> {
 async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Result<()> {
     let _lock = exclusive().await?;
     in_namespace("e2e-overload", async |namespace| {
-        // Little of a processor, so that the requests of one test are too many.
+        // A small CPU limit, so that one test can send too many requests.
         let spec = json!({
             "replicas": 2,
             "resources": {"limits": {"cpu": "200m"}},
@@ -118,7 +118,7 @@ async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Resu
         let scene = Scene::new(namespace, &spec, &[]).await?;
         let serving = revision(&scene.model.read()?)?;
 
-        // As fast as they are answered, by as many as keep both pods busy and do not wait for each other.
+        // More per second than can be answered, on as many connections as keep both pods busy without a queue.
         let load = Load::start(plan(&scene, 2000.0, 8)?)?;
         has_sent(&load, CAPACITY_BY).await?;
         let report = load.stop().await;

@@ -21,7 +21,7 @@ enum Edit {
     Delete,
 }
 
-/// Makes the change, and returns when it is undone and reported.
+/// Makes the change, and returns when the operator has undone and reported it.
 async fn repaired(model: &Model<'_>, (kind, name): (&str, &str), edit: Edit) -> Result<()> {
     let read = || model.namespace.json(kind, name);
     let managed_fields = |of: &Value| {

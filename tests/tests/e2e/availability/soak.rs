@@ -1,4 +1,4 @@
-//! Random faults and changes one after the other, for as long as it takes to see growth. The seed repeats a run.
+//! Random faults and changes one after the other, while memory and open files are measured. The seed repeats a run.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::canopy::{SYSTEM, exclusive, leader, under_load};
 use crate::model::{Model, TIMEOUT, revision};
 use crate::signals::signal_pods;
 
-/// For how long, unless the slice `soak` runs.
+/// The length, and that in the slice `soak`.
 const TIME: Duration = Duration::from_secs(45);
 const TIME_FULL: Duration = Duration::from_mins(20);
 /// How many kinds of faults there are. The last, an operator that is killed, belongs to the slice: beside other tests, which
@@ -25,9 +25,9 @@ const TIME_FULL: Duration = Duration::from_mins(20);
 const KINDS: u32 = 5;
 const KINDS_FULL: u32 = 6;
 const SEED: u64 = 42;
-/// Between two things that happen.
+/// The time between two faults.
 const CALM: Duration = Duration::from_secs(5);
-/// What a gateway's memory and files may grow by while nothing but requests, changes and faults comes.
+/// Limits for the growth of a gateway's memory and open files.
 const BYTES_MAX: f64 = 6e6;
 const FILES_MAX: f64 = 40.0;
 
@@ -37,7 +37,7 @@ async fn uses(admin: &Forward) -> Result<(f64, f64)> {
     Ok((scrape.sum("process_resident_memory_bytes", &[])?, scrape.sum("process_open_fds", &[])?))
 }
 
-/// One fault or change at random; returns its name when it is over.
+/// Makes one random fault or change; returns its name when it is over.
 async fn random_fault(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> Result<&'static str> {
     let kinds = if Slice::Soak.runs() { KINDS_FULL } else { KINDS };
     let model: &Model<'_> = &scene.model;
