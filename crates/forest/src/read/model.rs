@@ -2,7 +2,7 @@
 
 use crate::ensemble::form::Ensemble;
 use crate::read::columns::{Column, Norm};
-use crate::read::detect::Format;
+use crate::read::format::Format;
 
 /// A model of another library.
 ///
