@@ -70,7 +70,6 @@ pub(crate) fn format(format: ModelFormat) -> serving::ModelFormat {
         ModelFormat::LightGbm => serving::ModelFormat::LightGbm,
         ModelFormat::XgBoost => serving::ModelFormat::XgBoost,
         ModelFormat::Skops => serving::ModelFormat::Skops,
-        ModelFormat::MlFlow => serving::ModelFormat::MlFlow,
         ModelFormat::Canopy => serving::ModelFormat::Canopy,
     }
 }

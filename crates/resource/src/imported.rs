@@ -38,7 +38,7 @@ pub struct Artifact {
     pub format: Option<ModelFormat>,
 }
 
-/// The format of a model file.
+/// The format of a model file. A model of MLflow is a folder, so it is not here: name the file in it.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelFormat {
     /// ONNX.
@@ -52,9 +52,6 @@ pub enum ModelFormat {
     XgBoost,
     /// The format of skops for scikit-learn.
     Skops,
-    /// A model folder of MLflow.
-    #[serde(rename = "MLflow")]
-    MlFlow,
     /// An artifact of Canopy.
     Canopy,
 }

@@ -74,6 +74,16 @@ fn a_model_file_has_its_examples_and_evaluation_in_the_config() {
 }
 
 #[test]
+fn the_sample_is_the_model_file_that_the_tests_of_readers_use() {
+    let plan = plan(include_str!("../../../deploy/samples/levels.yaml")).unwrap();
+    let [file] = &plan.files[..] else { panic!("{:?}", plan.files) };
+    let golden =
+        include_bytes!("../../../tests/golden/models/onnx/skl_scaler_logreg_zipmap_strings.onnx").as_slice();
+    assert_eq!((file.path.as_path(), file.bytes.as_slice()), (Path::new("/data/model"), golden));
+    assert_eq!(plan.config.examples.len(), 3);
+}
+
+#[test]
 fn text_of_an_example_is_a_number_unless_the_feature_is_categorical() {
     let text = IMPORT.replace("{name: colour, type: Categorical, values: [red, '1']}", "{name: colour}");
     let values = |text: &str| json!(plan(text).unwrap().config.examples[0].features);

@@ -16,6 +16,7 @@ mod serving;
 mod scaling;
 mod revisions;
 mod failures;
+mod imported;
 mod data_sources;
 mod admission_policy;
 mod endpoints;

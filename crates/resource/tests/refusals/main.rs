@@ -367,7 +367,7 @@ fn errors_in_the_fields_of_a_model_file_are_reported() {
     check_import(
         "/spec/artifact/format",
         &json!("Pickle"),
-        "spec.artifact.format: must be one of ONNX, LightGBM, XGBoost, Skops, MLflow, Canopy, but is \"Pickle\"",
+        "spec.artifact.format: must be one of ONNX, LightGBM, XGBoost, Skops, Canopy, but is \"Pickle\"",
     );
     check_import(
         "/spec/artifact/source/file",
