@@ -5,6 +5,7 @@ pub mod detect;
 pub mod error;
 pub mod columns;
 pub mod model;
+pub mod preprocessing;
 pub mod arrange;
 mod builder;
 pub mod lightgbm;

@@ -111,7 +111,7 @@ pub fn prepare_from(
     let payload = fitted.reordered(arrangement.columns(), arrangement.labels())?;
 
     let head = Head::default();
-    let model = LoadedModel::new(&scaler, payload.engine(), head);
+    let model = LoadedModel::new(&scaler, None, payload.engine(), head);
     let rows = Rows::instances(test.rows().map(|row| arrangement.row(row)));
     let answers = model.predict(&rows)?;
     let has = test.targets().iter().map(|&label| arrangement.class(label));
@@ -134,7 +134,7 @@ pub fn prepare_from(
         revision: config.revision.clone(),
         features: arrangement.features().to_vec(),
         classes: arrangement.classes().to_vec(),
-        quality: hold_out.quality(),
+        quality: Some(hold_out.quality()),
         head,
     };
     let reference = Reference::learn(&train, arrangement.columns(), hold_out.given());
