@@ -1,8 +1,11 @@
 //! Readers of model files that other libraries wrote. A file is bytes in memory; every byte of it is checked before use.
 
 mod whole;
-pub mod detect;
+pub mod format;
 pub mod error;
+mod archive;
+mod foreign;
+pub mod detect;
 pub mod columns;
 pub mod model;
 pub mod preprocessing;
@@ -12,6 +15,6 @@ pub mod lightgbm;
 pub mod xgboost;
 mod protobuf;
 pub mod onnx;
-mod archive;
 pub mod skops;
 pub mod reader;
+pub mod mlflow;

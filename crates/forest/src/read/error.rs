@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::ensemble::form::EnsembleError;
-use crate::read::detect::Format;
+use crate::read::format::Format;
 
 /// What a model file may cost. A file beyond a limit is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

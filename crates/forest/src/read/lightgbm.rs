@@ -9,8 +9,8 @@ mod trees;
 
 use crate::ensemble::precision::Precision;
 use crate::read::builder::Builder;
-use crate::read::detect::Format;
 use crate::read::error::{Limits, Problem, ReadError};
+use crate::read::format::Format;
 use crate::read::model::{ImportedModel, Model, Step};
 
 use header::Header;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ensemble::form::Ensemble;
 use crate::read::columns::{Column, Norm};
-use crate::read::detect::Format;
+use crate::read::format::Format;
 
 /// A model of another library.
 ///

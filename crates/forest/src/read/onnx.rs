@@ -9,8 +9,8 @@ mod table;
 mod prepare;
 mod walk;
 
-use crate::read::detect::Format;
 use crate::read::error::{Limits, Problem, ReadError};
+use crate::read::format::Format;
 use crate::read::model::ImportedModel;
 
 /// Reads a file whose operators are all of those in the module's documentation. Another operator is refused by its name.

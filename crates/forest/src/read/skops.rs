@@ -12,8 +12,8 @@ mod linear;
 mod pipeline;
 
 use crate::read::archive::Archive;
-use crate::read::detect::Format;
 use crate::read::error::{Limits, Problem, ReadError};
+use crate::read::format::Format;
 use crate::read::model::ImportedModel;
 
 use file::File;

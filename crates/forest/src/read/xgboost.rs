@@ -11,8 +11,8 @@ use serde::Deserialize as _;
 use crate::ensemble::form::{INPUTS_MAX, OUTPUTS_MAX};
 use crate::ensemble::precision::Precision;
 use crate::read::builder::Builder;
-use crate::read::detect::Format;
 use crate::read::error::{Limits, Problem, ReadError};
+use crate::read::format::Format;
 use crate::read::model::{ImportedModel, Input, InputKind, Model};
 
 use document::{Document, Learner, Trees};

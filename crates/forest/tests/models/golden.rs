@@ -29,7 +29,7 @@ pub(crate) fn file(name: &str) -> Vec<u8> {
     fs::read(path(name)).unwrap()
 }
 
-fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/models")).join(name)
 }
 

@@ -8,6 +8,7 @@ use canopy_forest::read::{lightgbm, xgboost};
 use proptest::prelude::*;
 
 use crate::golden::file;
+use crate::zip::zip;
 
 const FILES: [&str; 8] = [
     "boosted/lightgbm_pandas.txt",
@@ -262,16 +263,47 @@ fn a_binary_file_that_nests_deeply_or_lies_about_a_length_is_refused() {
 
 #[test]
 fn files_that_are_not_models_are_refused_with_what_to_do() {
-    for (bytes, expected) in [
+    let torch = zip(&[("model/data.pkl", b"\x80\x02"), ("model/version", b"3")]);
+    let keras = zip(&[("config.json", b"{}"), ("model.weights.h5", b"")]);
+    let arrays = zip(&[("a.npy", b""), ("b.npy", b"")]);
+    let folder = zip(&[("model/MLmodel", b"")]);
+    let other = zip(&[("a.txt", b"")]);
+    for (bytes, format, instead) in [
         (
             &b"\x80\x04\x95"[..],
-            "pickle file: the format pickle is not supported: a pickle runs code when it is loaded; export the model as docs/models.md shows",
+            "pickle",
+            "a pickle runs code when it is loaded; save the model with skops.io.dump(model, \"model.skops\"), or as docs/models.md shows",
+        ),
+        (&torch, "PyTorch", "export the model with torch.onnx.export(model, example, \"model.onnx\")"),
+        (
+            &keras,
+            "Keras",
+            "load the model in Keras and export it with model.export(\"model.onnx\", format=\"onnx\")",
         ),
         (
-            b"hello",
-            "unknown file: the format is not known; docs/models.md has a list; the file is damaged or was not written by this library",
+            b"\x89HDF\r\n\x1a\n",
+            "HDF5",
+            "load the model in Keras and export it with model.export(\"model.onnx\", format=\"onnx\")",
+        ),
+        (&arrays, "NumPy archive", "it has arrays without a model; save the model itself"),
+        (&folder, "zipped MLflow folder", "unpack it and give the folder"),
+        (&other, "zip", "unpack it and give the model file"),
+        (b"CBM1", "CatBoost binary", "save the model with save_model(\"model.onnx\", format=\"onnx\")"),
+        (
+            b"\x08\x01\x12\x05",
+            "TensorFlow SavedModel",
+            "convert the model with python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
+        ),
+        (
+            b"\x0a\0\0\0\0\0\0\0{\"a\":{}}",
+            "safetensors",
+            "it has tensors without a model; export the model with torch.onnx.export",
         ),
     ] {
-        assert_eq!(error(bytes), expected);
+        assert_eq!(error(bytes), format!("{format} file: the format {format} is not supported: {instead}"));
     }
+    assert_eq!(
+        error(b"hello"),
+        "unknown file: the format is not known; docs/models.md has a list; the file is damaged or was not written by this library"
+    );
 }

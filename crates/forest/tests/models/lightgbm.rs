@@ -1,6 +1,6 @@
 //! Files of `LightGBM`.
 
-use canopy_forest::read::detect::Format;
+use canopy_forest::read::format::Format;
 use canopy_forest::read::model::{Input, InputKind, Link, Output, Step};
 
 use crate::golden::{check, model, names};

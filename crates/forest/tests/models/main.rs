@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
 mod golden;
+mod zip;
 mod lightgbm;
 mod xgboost;
 mod skops;
+mod mlflow;
 mod hostile;

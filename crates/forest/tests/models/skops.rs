@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::golden::{file, model, names};
 
 /// The rows of a tensor.
-fn rows(name: &str, kind: &str, tensor: &str) -> Option<Vec<Vec<Value>>> {
+pub(crate) fn rows(name: &str, kind: &str, tensor: &str) -> Option<Vec<Vec<Value>>> {
     let stem = name.rsplit_once('.').unwrap().0;
     let tensors: Value = serde_json::from_slice(&file(&format!("{stem}.{kind}.json"))).unwrap();
     let tensors = tensors.as_object().unwrap().values().next().unwrap().as_array().unwrap();
@@ -17,7 +17,7 @@ fn rows(name: &str, kind: &str, tensor: &str) -> Option<Vec<Vec<Value>>> {
 }
 
 /// The row as numbers: NaN for a missing value, and the index of a category.
-fn row(model: &ImportedModel, cells: &[Value]) -> Vec<f64> {
+pub(crate) fn row(model: &ImportedModel, cells: &[Value]) -> Vec<f64> {
     let number = |(cell, input): (&Value, &Input)| match (cell, &input.kind) {
         (Value::Null, _) => f64::NAN,
         (Value::String(text), InputKind::Categorical { categories }) => {
@@ -39,7 +39,7 @@ fn label(value: &Value) -> String {
     }
 }
 
-fn assert_close(found: &[f64], expected: &[Value], place: &str) {
+pub(crate) fn assert_close(found: &[f64], expected: &[Value], place: &str) {
     assert_eq!(found.len(), expected.len(), "{place}");
     for (found, expected) in found.iter().zip(expected) {
         let expected = expected.as_f64().unwrap();

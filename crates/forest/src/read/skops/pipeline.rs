@@ -1,7 +1,7 @@
 //! Pipelines of scikit-learn: transformers, the columns that they apply to, and the model at the end.
 
-use crate::read::detect::Format;
 use crate::read::error::{Limits, Problem, ReadError};
+use crate::read::format::Format;
 use crate::read::lightgbm;
 use crate::read::model::{ImportedModel, InputKind, Output};
 use crate::read::skops::file::File;
