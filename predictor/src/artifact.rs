@@ -177,6 +177,11 @@ impl Artifact {
         self.reference.as_ref()
     }
 
+    /// The same model with another description.
+    pub fn with_card(self, card: Card) -> Result<Self, ArtifactError> {
+        Self::of_parts(card, self.scaler, self.preprocessing, self.reference, self.payload)
+    }
+
     /// The same artifact with the quality that the model was found to have.
     #[must_use]
     pub fn with_quality(mut self, quality: Option<Quality>) -> Self {

@@ -3,6 +3,9 @@
 pub mod schema_mapping;
 pub mod refusal;
 pub mod evaluation;
+pub mod labelled;
+pub mod import;
+pub mod examples;
 pub(crate) mod warnings;
 pub mod record;
 pub mod prepare;

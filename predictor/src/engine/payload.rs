@@ -1,8 +1,8 @@
 //! What an artifact has of its engine: a kind, and bytes that only the engine of that kind can read.
 
 use canopy_forest::ensemble::forest::{Forest, ForestError, RawForest};
-use canopy_forest::ensemble::form::{Ensemble, EnsembleError};
-use canopy_forest::read::model::Linear;
+use canopy_forest::ensemble::form::{Ensemble, EnsembleError, Node, Side};
+use canopy_forest::read::model::{Linear, Model};
 
 use crate::engine::interface::Engine;
 use crate::engine::linear::LinearEngine;
@@ -103,6 +103,30 @@ impl Payload {
             LINEAR => Self::linear(postcard::from_bytes(bytes)?),
             _ => Err(PayloadError::Kind(kind.chars().take(40).collect())),
         }
+    }
+
+    /// The payload of a model from another library.
+    pub fn of_import(model: Model) -> Result<Self, PayloadError> {
+        match model {
+            Model::Trees(ensemble) => Ok(Self::Trees(ensemble)),
+            Model::Linear(linear) => Self::linear(linear),
+        }
+    }
+
+    /// By column of a preprocessed row, whether training has seen missing values in it. Libraries send NaN to the right
+    /// where training has seen none.
+    pub fn handles_missing(&self) -> Vec<bool> {
+        let mut handled = vec![false; self.inputs()];
+        if let Self::Trees(ensemble) = self {
+            for node in ensemble.raw().trees.iter().flatten() {
+                match *node {
+                    Node::Split { feature, missing: Side::Left, .. }
+                    | Node::Category { feature, missing: Side::Left, .. } => handled[feature as usize] = true,
+                    Node::Split { .. } | Node::Category { .. } | Node::Leaf { .. } => {}
+                }
+            }
+        }
+        handled
     }
 
     /// The payload of a linear model, unchecked.
