@@ -17,12 +17,13 @@ use canopy_contract::code::Code;
 use doors::Door;
 
 /// The crates that each crate may depend on. The crates in `FREE` may depend on all.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("canopy-contract", &[]),
     ("canopy-runtime", &[]),
     ("canopy-forest", &[]),
+    ("canopy-onnx", &[]),
     ("canopy-resource", &["canopy-contract"]),
-    ("canopy-predictor", &["canopy-contract", "canopy-forest", "canopy-runtime"]),
+    ("canopy-predictor", &["canopy-contract", "canopy-forest", "canopy-onnx", "canopy-runtime"]),
     ("canopy-gateway", &["canopy-contract", "canopy-runtime"]),
     ("canopy-operator", &["canopy-contract", "canopy-resource", "canopy-runtime"]),
     (

@@ -1,0 +1,118 @@
+//! A checked graph: its file as it is run, its inputs and its outputs.
+
+use crate::error::{GraphError, Limits};
+use crate::file::File;
+use crate::fold::fold;
+use crate::labels::heads;
+use crate::links::{Links, Source, prune};
+use crate::operators;
+use crate::port::{Port, ports};
+use crate::rewrite::rewrite;
+use crate::sizes;
+use crate::tensor::{Declared, kind};
+
+/// A graph that consists of known operators, without cycles, and whose tensors are as large as their bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Graph {
+    bytes: Vec<u8>,
+    inputs: Vec<Port>,
+    outputs: Vec<String>,
+    labels: Option<Vec<String>>,
+    end: End,
+    operators: usize,
+    numbers: usize,
+}
+
+/// What computes the scores in the end, where there is one output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A logistic function.
+    Sigmoid,
+    /// A softmax.
+    Softmax,
+    /// Something else, or there are several outputs.
+    Other,
+}
+
+impl Graph {
+    /// Reads and checks the bytes of a file. It takes time and memory in proportion to the bytes.
+    pub fn read(bytes: &[u8], limits: &Limits) -> Result<Self, GraphError> {
+        let mut file = File::read(bytes, limits)?;
+        let heads = heads(&file)?;
+        let wanted: Vec<_> = heads.scores.iter().map(|(value, _)| value.clone()).collect();
+        rewrite(&mut file);
+        let mut file = prune(file, &wanted, limits)?;
+        operators::check(&file)?;
+        for tensor in &file.constants {
+            tensor.check()?;
+        }
+        sizes::check(&file, limits)?;
+        file.outputs =
+            wanted.iter().map(|name| Declared { name, kind: kind::FLOAT, shape: Vec::new() }).collect();
+        let links = Links::new(&file)?;
+        let end = end(&file, &links);
+        fold(&mut file, &links);
+        let file = prune(file, &wanted, limits)?;
+        let inputs = ports(&file, limits)?;
+        Ok(Self {
+            bytes: file.write(),
+            inputs,
+            outputs: heads.scores.into_iter().map(|(_, name)| name).collect(),
+            labels: heads.labels,
+            end,
+            operators: file.nodes.len(),
+            numbers: file.constants.iter().filter_map(|tensor| tensor.elements()).sum(),
+        })
+    }
+
+    /// The file that is run. It can be read again, but has no labels.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The inputs, in the order of a row.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The outputs, by name.
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    /// The labels of the classes, where the file has them. The only output is one probability per class then.
+    pub fn labels(&self) -> Option<&[String]> {
+        self.labels.as_deref()
+    }
+
+    /// What computes the scores in the end.
+    pub fn end(&self) -> End {
+        self.end
+    }
+
+    /// How many operators are run.
+    pub fn operators(&self) -> usize {
+        self.operators
+    }
+
+    /// How many numbers the constants have: weights and biases.
+    pub fn numbers(&self) -> usize {
+        self.numbers
+    }
+}
+
+fn end(file: &File<'_>, links: &Links) -> End {
+    let [output] = &file.outputs[..] else { return End::Other };
+    let mut value = output.name;
+    for _ in 0..=file.nodes.len() {
+        let Some(Source::Node(index)) = links.source(value) else { return End::Other };
+        let node = &file.nodes[index];
+        match node.operator {
+            "Sigmoid" => return End::Sigmoid,
+            "Softmax" => return End::Softmax,
+            "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Cast" => value = node.input(0),
+            _ => return End::Other,
+        }
+    }
+    End::Other
+}

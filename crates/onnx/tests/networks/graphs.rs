@@ -1,0 +1,209 @@
+//! Graphs that are written here: operators that are replaced, inputs of other forms, and what is refused by name.
+
+use canopy_onnx::error::Limits;
+use canopy_onnx::graph::Graph;
+use canopy_onnx::network::Network;
+
+use crate::golden::loaded;
+use crate::write::{
+    field, float_tensor, floats, input, int, int_tensor, ints, model, node, node_of, output, tensor,
+};
+
+fn scores(bytes: &[u8], row: &[f64]) -> Vec<f64> {
+    let (_, network) = loaded(bytes);
+    let mut scores = vec![0.0; network.outputs()];
+    network.run(row, &mut scores).unwrap();
+    scores
+}
+
+/// The reason why a file is refused, when it is read or loaded.
+fn refusal(parts: &[Vec<u8>]) -> String {
+    let limits = Limits::default();
+    let loaded = Graph::read(&model(parts), &limits).and_then(|graph| Network::load(&graph, &limits));
+    loaded.err().unwrap().to_string()
+}
+
+fn x() -> Vec<u8> {
+    input("x", 1, &[-1, 2])
+}
+
+fn y() -> Vec<u8> {
+    output("y", 1, &[-1, 2])
+}
+
+#[test]
+fn operators_that_the_runtime_lacks_are_replaced() {
+    let row = [-1.0, 2.0];
+    for (operator, expected) in [
+        ("Selu", [-1.111_330_7, 2.101_402]),
+        ("Celu", [-0.632_120_55, 2.0]),
+        ("Mish", [-0.303_401_46, 1.943_959]),
+        ("Dropout", [-1.0, 2.0]),
+    ] {
+        let found = scores(&model(&[x(), y(), node(operator, &["x"], "y")]), &row);
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{operator}: {found:?}");
+    }
+}
+
+#[test]
+fn scalers_imputers_and_column_choices_of_scikit_learn_are_read() {
+    let scaler = node_of(
+        "ai.onnx.ml",
+        "Scaler",
+        &["x"],
+        "s",
+        &[floats("offset", &[1.0, 2.0]), floats("scale", &[0.5, 4.0])],
+    );
+    let imputer = node_of(
+        "ai.onnx.ml",
+        "Imputer",
+        &["s"],
+        "i",
+        &[
+            floats("imputed_value_floats", &[7.0, 8.0]),
+            [field(1, "replaced_value_float"), vec![0x15], f32::NAN.to_le_bytes().to_vec(), int(20, 1)]
+                .concat(),
+        ],
+    );
+    let choice = node_of("ai.onnx.ml", "ArrayFeatureExtractor", &["i", "columns"], "y", &[]);
+    let bytes = model(&[x(), y(), scaler, imputer, choice, int_tensor("columns", &[1, 0])]);
+    assert_eq!(scores(&bytes, &[2.0, 3.0]), [4.0, 0.5]);
+    assert_eq!(scores(&bytes, &[2.0, f64::NAN]), [8.0, 0.5]);
+}
+
+#[test]
+fn inputs_of_one_column_are_features_by_name() {
+    let bytes = model(&[
+        input("age", 1, &[-1, 1]),
+        input("count", 7, &[-1]),
+        output("y", 1, &[-1, 1]),
+        int_tensor("shape", &[-1, 1]),
+        node_of("", "Cast", &["count"], "c", &[[field(1, "to"), int(3, 1), int(20, 2)].concat()]),
+        node("Reshape", &["c", "shape"], "r"),
+        node("Add", &["age", "r"], "y"),
+    ]);
+    let (graph, network) = loaded(&bytes);
+    let names: Vec<_> = graph.inputs().iter().flat_map(canopy_onnx::port::Port::column_names).collect();
+    assert_eq!(names, ["age", "count"]);
+    let mut found = [0.0; 2];
+    network.run(&[1.5, 2.0, 3.0, 4.0], &mut found).unwrap();
+    assert_eq!(found, [3.5, 7.0]);
+    for (value, expected) in [(0.5, "got 0.5"), (1e12, "got 1000000000000"), (f64::NAN, "got NaN")] {
+        let error = network.run(&[1.5, value], &mut [0.0]).unwrap_err().to_string();
+        assert!(
+            error.contains("input \"count\" must be a whole number of 32 bits") && error.contains(expected)
+        );
+    }
+}
+
+#[test]
+fn a_graph_of_one_row_computes_the_rows_one_by_one() {
+    let bytes = model(&[input("x", 1, &[1, 2]), output("y", 1, &[1, 2]), node("Relu", &["x"], "y")]);
+    let (_, network) = loaded(&bytes);
+    let mut scores = [9.0; 4];
+    network.run(&[1.0, -2.0, 3.0, -4.0], &mut scores).unwrap();
+    assert_eq!(scores, [1.0, 0.0, 3.0, 0.0]);
+    assert_eq!(network.cost(2), network.cost(1) * 2);
+}
+
+#[test]
+fn normalisation_behind_other_operators_is_a_product_and_a_sum() {
+    let list = |name, values: &[f32]| float_tensor(name, &[2], values);
+    let bytes = model(&[
+        x(),
+        y(),
+        list("gamma", &[2.0, 1.0]),
+        list("beta", &[0.5, 0.0]),
+        list("mean", &[1.0, -1.0]),
+        list("variance", &[4.0, 0.25]),
+        node("Relu", &["x"], "r"),
+        node("BatchNormalization", &["r", "gamma", "beta", "mean", "variance"], "y"),
+    ]);
+    let found = scores(&bytes, &[3.0, -1.0]);
+    assert!((found[0] - 2.5).abs() < 1e-4 && (found[1] - 2.0).abs() < 1e-4, "{found:?}");
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_by_name() {
+    let external = |name: &str| field(5, [int(1, 2), int(2, 1), field(8, name), int(14, 1)].concat());
+    let big = 1_i64 << 40;
+    for (parts, expected) in [
+        (vec![x(), y(), node("Hardmax", &["x"], "y")], "operator Hardmax (ai.onnx 17) is not supported"),
+        (vec![x(), y(), node("Loop", &["x"], "y")], "operator Loop (ai.onnx 17)"),
+        (vec![x(), y(), node_of("com.example", "Fancy", &["x"], "y", &[])], "operator Fancy (com.example)"),
+        (vec![x(), y(), node("Add", &["x", "w"], "y")], "Add needs value \"w\", which nothing makes"),
+        (
+            vec![
+                x(),
+                y(),
+                node("Add", &["x", "b"], "a"),
+                node("Relu", &["a"], "b"),
+                node("Relu", &["b"], "y"),
+            ],
+            "needs itself",
+        ),
+        (vec![x(), y(), node("Relu", &["x"], "y"), node("Tanh", &["x"], "y")], "value \"y\" is made twice"),
+        (
+            vec![x(), y(), node("Add", &["x", "w"], "y"), external("w")],
+            "tensor \"w\", whose numbers are in another file",
+        ),
+        (
+            vec![x(), y(), node("Add", &["x", "w"], "y"), tensor("w", 1, &[big, big], &[0; 8])],
+            "tensor \"w\" of shape [1099511627776, 1099511627776] and float32 has 8 bytes",
+        ),
+        (
+            vec![x(), y(), node("Add", &["x", "w"], "y"), tensor("w", 10, &[1], &[0; 2])],
+            "tensor \"w\" of float16",
+        ),
+        (
+            vec![
+                x(),
+                y(),
+                node("ConstantOfShape", &["s"], "c"),
+                node("Add", &["x", "c"], "y"),
+                int_tensor("s", &[big, 2]),
+            ],
+            "numbers that one operator makes must be at most 16777216",
+        ),
+        (vec![input("x", 8, &[-1, 2]), y(), node("Relu", &["x"], "y")], "input \"x\" of text"),
+        (
+            vec![input("x", 1, &[8, 2]), y(), node("Relu", &["x"], "y")],
+            "input \"x\", which takes exactly 8 rows",
+        ),
+        (vec![input("x", 1, &[]), y(), node("Relu", &["x"], "y")], "input \"x\" without dimensions"),
+        (
+            vec![input("x", 1, &[-1, -1]), y(), node("Relu", &["x"], "y")],
+            "input \"x\" with an unknown number of columns",
+        ),
+        (
+            vec![input("x", 1, &[-1, 100_000]), y(), node("Relu", &["x"], "y")],
+            "columns of the inputs must be at most",
+        ),
+        (
+            vec![x(), output("y", 7, &[-1]), node_of("", "ArgMax", &["x"], "y", &[])],
+            "a graph whose only outputs are labels",
+        ),
+        (vec![x(), output("y", 7, &[2]), node("Shape", &["x"], "y")], "output \"y\" of int64 from Shape"),
+        (
+            vec![x(), y(), node_of("", "Transpose", &["x"], "y", &[ints("perm", &[1, 0])])],
+            "output \"y\" of shape [2, 4] for 4 rows",
+        ),
+        (
+            vec![
+                x(),
+                y(),
+                node_of("", "ReduceMean", &["x"], "m", &[ints("axes", &[0])]),
+                node("Sub", &["x", "m"], "y"),
+            ],
+            "depend on the rows beside it",
+        ),
+        (vec![x(), y()], "an output needs value \"y\""),
+        (vec![x(), node("Relu", &["x"], "y")], "the graph has no outputs"),
+    ] {
+        let found = refusal(&parts);
+        assert!(found.contains(expected), "{found:?} for {expected:?}");
+    }
+    let old = [int(1, 8), field(7, [x(), y()].concat()), field(8, int(2, 7))].concat();
+    let found = Graph::read(&old, &Limits::default()).unwrap_err().to_string();
+    assert!(found.starts_with("opset 7 is not supported"), "{found}");
+}

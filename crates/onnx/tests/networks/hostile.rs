@@ -1,0 +1,104 @@
+//! Damaged and malicious files end in a refusal: no panic, no endless loop, no more memory than the file explains.
+
+use std::time::Duration;
+
+use canopy_onnx::error::{GraphError, Limits};
+use canopy_onnx::graph::Graph;
+use canopy_onnx::network::Network;
+use proptest::prelude::*;
+
+use crate::vectors::{file, names};
+use crate::write::{field, input, int, model, node, output};
+
+fn read(bytes: &[u8]) -> Result<Graph, GraphError> {
+    Graph::read(bytes, &Limits::default())
+}
+
+#[test]
+fn every_cut_of_a_file_is_refused_or_read() {
+    let bytes = file("skl_mlp_binary");
+    for end in 0..bytes.len() {
+        if let Ok(graph) = read(&bytes[..end]) {
+            assert!(graph.numbers() < 1000, "cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn a_length_that_becomes_negative_is_refused() {
+    let error = read(b"\x08\x08\x3a\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01").unwrap_err();
+    assert!(error.to_string().starts_with("a field has 18446744073709551606 bytes"), "{error}");
+}
+
+#[test]
+fn deep_nesting_and_long_chains_are_limited() {
+    let mut nested = field(1, "x");
+    for _ in 0..10_000 {
+        nested = field(6, field(1, field(5, &nested)));
+    }
+    assert!(read(&model(&[nested])).is_err());
+    let names: Vec<_> = (0..30_000).map(|index| format!("v{index}")).collect();
+    let mut parts = vec![input("v0", 1, &[-1, 1]), output(&names[29_999], 1, &[-1, 1])];
+    parts.extend(names.windows(2).map(|pair| node("Relu", &[&pair[0]], &pair[1])));
+    let error = read(&model(&parts)).unwrap_err();
+    assert_eq!(error.to_string(), "operators must be at most 20000, got 29999");
+}
+
+#[test]
+fn a_long_chain_within_the_limit_runs() {
+    let names: Vec<_> = (0..5_000).map(|index| format!("v{index}")).collect();
+    let mut parts = vec![input("v0", 1, &[-1, 1]), output(&names[4_999], 1, &[-1, 1])];
+    parts.extend(names.windows(2).map(|pair| node("Relu", &[&pair[0]], &pair[1])));
+    let graph = read(&model(&parts)).unwrap();
+    let network = Network::load(&graph, &Limits::default()).unwrap();
+    let mut scores = [0.0];
+    network.run(&[3.0], &mut scores).unwrap();
+    assert_eq!(scores, [3.0]);
+}
+
+#[test]
+fn counts_of_messages_and_numbers_are_limited() {
+    let many = vec![node("Relu", &[], ""); 100_001].concat();
+    assert!(read(&model(&[many])).unwrap_err().to_string().contains("must be at most 200000"));
+    let limits = Limits { numbers: 10, ..Limits::default() };
+    let error = Graph::read(&file("skl_mlp_binary"), &limits).unwrap_err();
+    assert!(error.to_string().starts_with("numbers in tensors and attributes must be at most 10"), "{error}");
+    let dimensions = field(5, [int(1, 1).repeat(9), field(8, "w")].concat());
+    assert!(read(&model(&[dimensions])).unwrap_err().to_string().starts_with("dimensions of a tensor"));
+}
+
+#[test]
+fn a_load_beyond_its_time_is_given_up() {
+    let graph = read(&file("torch_tabtransformer_legacy")).unwrap();
+    let limits = Limits { load: Duration::ZERO, ..Limits::default() };
+    let error = Network::load(&graph, &limits).err().unwrap();
+    assert_eq!(error, GraphError::TooSlow(Duration::ZERO));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn flipped_bytes_are_refused_or_run(
+        which in 0_usize..25,
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = file(&names()[which]);
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Ok(graph) = read(&bytes) {
+            let limits = Limits { load: Duration::from_secs(10), ..Limits::default() };
+            match Network::load(&graph, &limits) {
+                Err(GraphError::TooSlow(_)) => prop_assert!(false, "a flipped byte makes the load endless"),
+                Err(_) | Ok(_) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(read(&bytes).is_err());
+    }
+}
