@@ -31,7 +31,7 @@ pub(crate) struct TrainedModel {
     /// The folder with its artifact and record.
     pub(crate) folder: PathBuf,
     /// Its quality on the held-out rows.
-    pub(crate) quality: Quality,
+    pub(crate) quality: Option<Quality>,
     /// A row that the model classifies with high confidence: an example for the summary.
     pub(crate) row: Vec<f64>,
 }
@@ -76,7 +76,7 @@ fn make(planned: PendingModel) -> Result<TrainedModel> {
     files::make_folder(&folder)?;
     let preparation = training::train(&plan, Trainer::Native)?;
     preparation.record().write(&folder, Some(&preparation.artifact))?;
-    let Preparation { report, example, artifact: _, golden: _, hold_out: _ } = preparation;
+    let Preparation { report, example, artifact: _, golden: _, evaluation: _ } = preparation;
     let row = short(example, &plan.config.features);
     Ok(TrainedModel { config: plan.config, folder, quality: report.quality, row })
 }

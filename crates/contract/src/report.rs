@@ -32,9 +32,10 @@ pub struct Prepared {
     pub digest: String,
     /// The size of the artifact.
     pub bytes: u64,
-    /// The quality of the model on the held-out rows.
-    pub quality: Quality,
-    /// How many rows it was trained on.
+    /// The quality of the model on the held-out rows or the rows for evaluation; absent if it was not evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// How many rows it was trained on; 0 for a model from a file.
     pub samples: usize,
     /// How long it took.
     pub seconds: f64,
