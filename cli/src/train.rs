@@ -61,9 +61,7 @@ fn for_people(preparation: &Preparation, out: &Path) -> String {
     let file = if out.as_os_str() == "-" { "standard output".to_owned() } else { out.display().to_string() };
     let evaluation = evaluation.as_ref().map(|evaluation| format!("{evaluation}\n\n")).unwrap_or_default();
     let made = if *samples == 0 { "imported".to_owned() } else { format!("trained on {samples} rows") };
-    format!(
-        "{evaluation}wrote {file}: {bytes} bytes, {made} in {seconds:.2} s\nSHA-256 {digest}\n"
-    )
+    format!("{evaluation}wrote {file}: {bytes} bytes, {made} in {seconds:.2} s\nSHA-256 {digest}\n")
 }
 
 #[derive(Serialize)]

@@ -155,9 +155,8 @@ impl Artifact {
         payload: Payload,
     ) -> Result<Self, ArtifactError> {
         let (features, classes) = (card.features.len(), card.classes.len());
-        let (before, after) = preprocessing
-            .as_ref()
-            .map_or((features, features), |steps| (steps.inputs(), steps.outputs()));
+        let (before, after) =
+            preprocessing.as_ref().map_or((features, features), |steps| (steps.inputs(), steps.outputs()));
         let takes_rows = [scaler.offsets().len(), before] == [features; 2] && after == payload.inputs();
         let has_scores = card.head.takes(payload.outputs(), classes);
         let has_reference = reference.as_ref().is_none_or(|reference| reference.is_of(features, classes));
@@ -235,7 +234,8 @@ impl Artifact {
             return Err(ArtifactError::Checksum);
         }
         if format == FORMAT {
-            let Content { card, kind, scaler, preprocessing, reference, payload } = postcard::from_bytes(rest)?;
+            let Content { card, kind, scaler, preprocessing, reference, payload } =
+                postcard::from_bytes(rest)?;
             let payload = Payload::decode(kind, payload)?;
             return Self::of_parts(serde_json::from_str(card)?, scaler, preprocessing, reference, payload);
         }

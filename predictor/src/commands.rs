@@ -129,7 +129,7 @@ fn prepare_anew(
                 bytes = report.bytes,
                 seconds = report.seconds,
                 "{}",
-                prepared(&preparation),
+                ending(&preparation),
             );
             if let Record::Prepared { report, .. } = &record {
                 for warning in &report.warnings {
@@ -156,7 +156,7 @@ fn prepare_anew(
     Ok(record.report())
 }
 
-fn prepared(preparation: &Preparation) -> String {
+fn ending(preparation: &Preparation) -> String {
     let how = match preparation.report.samples {
         0 => "imported".to_owned(),
         rows => format!("prepared from {rows} rows"),

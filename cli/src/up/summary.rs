@@ -85,7 +85,9 @@ impl fmt::Display for Summary {
                 Some(Quality { metric: Metric::Accuracy, value, samples }) => {
                     format!("accuracy {value:.4} on {samples} held-out rows")
                 }
-                Some(Quality { metric, value, samples }) => format!("{metric:?} {value:.4} on {samples} rows"),
+                Some(Quality { metric, value, samples }) => {
+                    format!("{metric:?} {value:.4} on {samples} rows")
+                }
                 None => "not evaluated".to_owned(),
             };
             writeln!(

@@ -88,12 +88,7 @@ impl fmt::Display for ValueErrors {
         let value = |metric| self.quality(metric).value;
         writeln!(f, "R2 {:.4}", value(Metric::R2))?;
         writeln!(f, "mean absolute error {:.4}", value(Metric::MeanAbsoluteError))?;
-        write!(
-            f,
-            "root mean squared error {:.4} on {} rows",
-            value(Metric::RootMeanSquaredError),
-            self.rows
-        )
+        write!(f, "root mean squared error {:.4} on {} rows", value(Metric::RootMeanSquaredError), self.rows)
     }
 }
 

@@ -65,7 +65,11 @@ pub fn check(
 
 fn row(values: &[ExampleValue], features: &[Feature]) -> Result<Vec<f64>, String> {
     if values.len() != features.len() {
-        return Err(format!("must have {} values, one per feature, but has {}", features.len(), values.len()));
+        return Err(format!(
+            "must have {} values, one per feature, but has {}",
+            features.len(),
+            values.len()
+        ));
     }
     values.iter().zip(features).map(|(value, feature)| number(value, feature)).collect()
 }
@@ -92,7 +96,12 @@ fn number(value: &ExampleValue, feature: &Feature) -> Result<f64, String> {
     }
 }
 
-fn compare(index: usize, expected: &Expected, answer: &Answer, classes: &[Class]) -> Result<(), ExampleError> {
+fn compare(
+    index: usize,
+    expected: &Expected,
+    answer: &Answer,
+    classes: &[Class],
+) -> Result<(), ExampleError> {
     let Expected { class, label, value, tolerance } = expected;
     let name = |class: u32| classes.get(class as usize).and_then(Class::name);
     let shown = || match (answer.class(), answer.confidence()) {

@@ -118,7 +118,8 @@ pub fn of_bytes(
 
 /// Reads a model folder of MLflow.
 fn read_folder(folder: &Path, limits: &Limits) -> Result<ImportedModel, ImportError> {
-    let manifest = Manifest::parse(&files::read(&folder.join(mlflow::MANIFEST), mlflow::MANIFEST_MAX as u64)?)?;
+    let manifest =
+        Manifest::parse(&files::read(&folder.join(mlflow::MANIFEST), mlflow::MANIFEST_MAX as u64)?)?;
     let bytes = files::read(&folder.join(manifest.file()), limits.bytes as u64)?;
     Ok(manifest.read(&bytes, limits)?)
 }
@@ -234,11 +235,7 @@ fn takes_missing(format: Format, payload: &Payload, steps: &Preprocessing) -> Ve
 }
 
 /// The features of the file with the names and bounds of the declared ones.
-fn features(
-    inputs: &[Input],
-    declared: &[Feature],
-    missing: &[bool],
-) -> Result<Vec<Feature>, ImportError> {
+fn features(inputs: &[Input], declared: &[Feature], missing: &[bool]) -> Result<Vec<Feature>, ImportError> {
     let names: Vec<_> = inputs.iter().map(|input| input.name.clone()).collect();
     if !declared.is_empty() {
         check_features(&names, declared)?;
@@ -331,6 +328,7 @@ fn classes(labels: &[String], declared: &[String]) -> Result<Vec<Class>, ImportE
 /// The first names.
 fn list(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(LISTED).map(|name| Seen::new(name).to_string()).collect();
-    let more = if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
+    let more =
+        if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
     shown.join(", ") + &more
 }

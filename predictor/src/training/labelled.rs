@@ -136,7 +136,8 @@ fn value(cell: &str, feature: &Feature) -> Result<f64, Problem> {
     let cell = cell.trim();
     let shown = Seen::new(cell);
     if cell.is_empty() {
-        let (full, told) = ("is empty, but the feature takes no missing values".to_owned(), "a value is missing");
+        let (full, told) =
+            ("is empty, but the feature takes no missing values".to_owned(), "a value is missing");
         return if feature.missing { Ok(f64::NAN) } else { Err(Problem { full, told }) };
     }
     if let Some(index) = feature.categories.iter().position(|category| category == cell) {

@@ -228,9 +228,11 @@ fn evaluate(table: &Labelled, model: &LoadedModel, classes: &[Class]) -> Result<
     let answers = model.predict(&table.rows)?;
     if classes.is_empty() {
         let truth = |(row, target): (usize, &String)| {
-            target.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| {
-                invalid(format!("row {}: the target must be a finite number", row + 1))
-            })
+            target
+                .parse()
+                .ok()
+                .filter(|value: &f64| value.is_finite())
+                .ok_or_else(|| invalid(format!("row {}: the target must be a finite number", row + 1)))
         };
         let truths = table.targets.iter().enumerate().map(truth).collect::<Result<Vec<f64>, _>>()?;
         let values = answers.iter().map(|answer| answer.value().unwrap_or(f64::NAN));
@@ -243,7 +245,7 @@ fn evaluate(table: &Labelled, model: &LoadedModel, classes: &[Class]) -> Result<
         })
     };
     let truths = table.targets.iter().enumerate().map(index_of).collect::<Result<Vec<_>, _>>()?;
-    let given = answers.iter().filter_map(Answer::class).map(|class| class as usize);
+    let given = answers.iter().filter_map(|answer| answer.class()).map(|class| class as usize);
     Ok(Evaluation::Classes(HoldOut::compare(classes, truths.into_iter().zip(given))))
 }
 

@@ -75,7 +75,9 @@ impl Preprocessing {
                 }
             };
             match what {
-                Step::ZeroToMissing { largest: _, columns } => columns.iter().copied().try_for_each(in_range)?,
+                Step::ZeroToMissing { largest: _, columns } => {
+                    columns.iter().copied().try_for_each(in_range)?
+                }
                 Step::Columns(new) => {
                     new.iter().map(|column| column.source).try_for_each(in_range)?;
                     columns = new.len();
