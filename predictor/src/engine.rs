@@ -7,5 +7,6 @@ pub mod interface;
 pub mod head;
 pub mod loaded;
 pub mod trees;
+pub mod linear;
 pub mod payload;
 pub mod training;
