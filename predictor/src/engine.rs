@@ -8,5 +8,6 @@ pub mod head;
 pub mod loaded;
 pub mod trees;
 pub mod linear;
+pub mod network;
 pub mod payload;
 pub mod training;

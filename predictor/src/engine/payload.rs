@@ -6,12 +6,15 @@ use canopy_forest::read::model::{Linear, Model};
 
 use crate::engine::interface::Engine;
 use crate::engine::linear::LinearEngine;
+use crate::engine::network::{LoadedNetwork, NetworkEngine, NetworkError};
 use crate::engine::trees::TreeEngine;
 
 /// The kind of an ensemble of decision trees.
 const TREES: &str = "trees";
 /// The kind of a linear model.
 const LINEAR: &str = "linear";
+/// The kind of a neural network.
+const NETWORK: &str = "network";
 
 /// The parameters of an engine, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,8 @@ pub enum Payload {
     Trees(Ensemble),
     /// Weighted sums.
     Linear(Linear),
+    /// A neural network.
+    Network(LoadedNetwork),
 }
 
 /// Why bytes are no payload.
@@ -27,8 +32,8 @@ pub enum Payload {
 pub enum PayloadError {
     /// Another program wrote it.
     #[error(
-        "a model of kind {0:?}, but this program has engines for the kinds {TREES:?} and {LINEAR:?} only: use a \
-         newer version"
+        "a model of kind {0:?}, but this program has engines for the kinds {TREES:?}, {LINEAR:?} and \
+         {NETWORK:?} only: use a newer version"
     )]
     Kind(String),
     /// The bytes are not what the engine writes.
@@ -40,6 +45,9 @@ pub enum PayloadError {
     /// The weights are no linear model.
     #[error("no usable linear model: it needs weights and an intercept for each score, all of them finite")]
     Linear,
+    /// The graph cannot be run.
+    #[error("no usable neural network: {0}")]
+    Network(#[from] NetworkError),
     /// The nodes are no forest.
     #[error("no usable forest: {0}")]
     Forest(#[from] ForestError),
@@ -51,6 +59,7 @@ impl Payload {
         match self {
             Self::Trees(_) => TREES,
             Self::Linear(_) => LINEAR,
+            Self::Network(_) => NETWORK,
         }
     }
 
@@ -59,6 +68,7 @@ impl Payload {
         match self {
             Self::Trees(ensemble) => ensemble.inputs(),
             Self::Linear(linear) => linear.weights.first().map_or(0, Vec::len),
+            Self::Network(network) => network.inputs(),
         }
     }
 
@@ -67,6 +77,7 @@ impl Payload {
         match self {
             Self::Trees(ensemble) => ensemble.outputs(),
             Self::Linear(linear) => linear.weights.len(),
+            Self::Network(network) => network.outputs(),
         }
     }
 
@@ -77,6 +88,7 @@ impl Payload {
                 format!("{} trees, {} nodes", ensemble.raw().trees.len(), ensemble.nodes())
             }
             Self::Linear(_) => format!("linear, {} inputs, {} scores", self.inputs(), self.outputs()),
+            Self::Network(network) => network.size(),
         }
     }
 
@@ -85,6 +97,7 @@ impl Payload {
         match self {
             Self::Trees(ensemble) => Box::new(TreeEngine::new(ensemble)),
             Self::Linear(linear) => Box::new(LinearEngine::new(linear.clone())),
+            Self::Network(network) => Box::new(NetworkEngine::new(network)),
         }
     }
 
@@ -93,6 +106,7 @@ impl Payload {
         match self {
             Self::Trees(ensemble) => Ok(postcard::to_extend(ensemble.raw(), Vec::new())?),
             Self::Linear(linear) => Ok(postcard::to_extend(linear, Vec::new())?),
+            Self::Network(network) => Ok(network.graph().bytes().to_vec()),
         }
     }
 
@@ -101,6 +115,7 @@ impl Payload {
         match kind {
             TREES => Ok(Self::Trees(Ensemble::new(postcard::from_bytes(bytes)?)?)),
             LINEAR => Self::linear(postcard::from_bytes(bytes)?),
+            NETWORK => Ok(Self::Network(LoadedNetwork::read(bytes)?)),
             _ => Err(PayloadError::Kind(kind.chars().take(40).collect())),
         }
     }

@@ -9,6 +9,7 @@ use canopy_contract::code::Code;
 use canopy_contract::schema::{Class, Feature};
 use canopy_contract::serving::{Import, ModelFormat, ServingConfig, Source};
 use canopy_forest::data::seen::Seen;
+use canopy_forest::read::detect::detect;
 use canopy_forest::read::error::{Limits, ReadError};
 use canopy_forest::read::format::Format;
 use canopy_forest::read::mlflow::{self, Manifest};
@@ -18,6 +19,7 @@ use canopy_forest::read::reader;
 
 use crate::artifact::{self, Artifact, ArtifactError, Card};
 use crate::engine::head::Head;
+use crate::engine::network::{self, LoadedNetwork, NetworkError};
 use crate::engine::payload::{Payload, PayloadError};
 use crate::files::{self, FileError};
 use crate::sources::download::{self, DownloadError};
@@ -46,6 +48,9 @@ pub enum ImportError {
     /// The model has parameters that no engine takes.
     #[error("the file has {0}")]
     Payload(#[from] PayloadError),
+    /// The neural network cannot be run, or does not have the declared classes.
+    #[error("{0}")]
+    Network(#[from] NetworkError),
     /// The preprocessing does not fit the model.
     #[error("{0}")]
     Preprocessing(#[from] PreprocessingError),
@@ -57,6 +62,11 @@ pub enum ImportError {
         /// The format that was found.
         found: String,
     },
+    /// The model has more than one value for a row.
+    #[error(
+        "the model of the file has {0} values for each row, but one is supported: save one model for each value"
+    )]
+    Values(usize),
     /// The features or classes of the config are not those of the file.
     #[error("{0}")]
     Declared(String),
@@ -73,8 +83,10 @@ impl ImportError {
             | Self::Read(_)
             | Self::Artifact(_)
             | Self::Payload(_)
+            | Self::Network(_)
             | Self::Preprocessing(_)
             | Self::Format { .. }
+            | Self::Values(_)
             | Self::Declared(_) => Some(Code::ModelInvalid),
         }
     }
@@ -86,9 +98,8 @@ pub fn import(import: &Import, config: &ServingConfig, sources: &Sources) -> Res
     let limits = Limits::default();
     match source {
         Source::Path(folder) if folder.is_dir() => {
-            let model = read_folder(folder, &limits)?;
             check_format(*format, Format::Mlflow, "MLflow")?;
-            of_model(model, config)
+            of_folder(folder, &limits, config)
         }
         Source::Path(path) => of_bytes(&files::read(path, limits.bytes as u64)?, *format, config),
         Source::Download(download) => {
@@ -111,17 +122,24 @@ pub fn of_bytes(
             }
         };
     }
+    if detect(bytes) == Format::Onnx && network::is_network(bytes) {
+        check_format(format, Format::Onnx, "ONNX")?;
+        return of_network(LoadedNetwork::read(bytes)?, config);
+    }
     let model = reader::read(bytes, &Limits::default())?;
     check_format(format, model.format, &model.format.to_string())?;
     of_model(model, config)
 }
 
-/// Reads a model folder of MLflow.
-fn read_folder(folder: &Path, limits: &Limits) -> Result<ImportedModel, ImportError> {
+/// Makes an artifact from a model folder of `MLflow`.
+fn of_folder(folder: &Path, limits: &Limits, config: &ServingConfig) -> Result<Artifact, ImportError> {
     let manifest =
         Manifest::parse(&files::read(&folder.join(mlflow::MANIFEST), mlflow::MANIFEST_MAX as u64)?)?;
     let bytes = files::read(&folder.join(manifest.file()), limits.bytes as u64)?;
-    Ok(manifest.read(&bytes, limits)?)
+    if detect(&bytes) == Format::Onnx && network::is_network(&bytes) {
+        return of_network(LoadedNetwork::read(&bytes)?, config);
+    }
+    of_model(manifest.read(&bytes, limits)?, config)
 }
 
 fn name(format: ModelFormat) -> &'static str {
@@ -188,6 +206,7 @@ fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, Im
     let features = features(&model.inputs, &config.features, &missing)?;
     let (classes, head) = match &model.output {
         Output::Classes(labels) => (classes(labels, &config.classes)?, Head::Classify { link: model.link }),
+        Output::Values(values) if values.len() > 1 => return Err(ImportError::Values(values.len())),
         Output::Values(_) if config.classes.is_empty() => (Vec::new(), Head::Regress { link: model.link }),
         Output::Values(values) => {
             return Err(ImportError::Declared(format!(
@@ -207,6 +226,30 @@ fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, Im
         head,
     };
     Ok(Artifact::imported(card, preprocessing, payload)?)
+}
+
+fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact, ImportError> {
+    let inputs: Vec<_> = network.input_names().into_iter().map(numeric).collect();
+    let features = features(&inputs, &config.features, &vec![false; inputs.len()])?;
+    let meaning = network.meaning(config.classes.len())?;
+    if meaning.values.len() > 1 {
+        return Err(ImportError::Values(meaning.values.len()));
+    }
+    let card = Card {
+        model: config.model.clone(),
+        version: config.version.clone(),
+        revision: config.revision.clone(),
+        features,
+        classes: classes(&meaning.labels, &config.classes)?,
+        quality: None,
+        head: meaning.head,
+    };
+    let preprocessing = Preprocessing::new(inputs.len(), Vec::new())?;
+    Ok(Artifact::imported(card, preprocessing, Payload::Network(network))?)
+}
+
+fn numeric(name: Option<String>) -> Input {
+    Input { name, kind: InputKind::Numeric }
 }
 
 /// Which inputs may be missing: those whose NaN is replaced before it reaches the engine, or which the engine has learned
