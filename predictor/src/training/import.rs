@@ -57,6 +57,11 @@ pub enum ImportError {
         /// The format that was found.
         found: String,
     },
+    /// The model has more than one value for a row.
+    #[error(
+        "the model of the file has {0} values for each row, but one is supported: save one model for each value"
+    )]
+    Values(usize),
     /// The features or classes of the config are not those of the file.
     #[error("{0}")]
     Declared(String),
@@ -75,6 +80,7 @@ impl ImportError {
             | Self::Payload(_)
             | Self::Preprocessing(_)
             | Self::Format { .. }
+            | Self::Values(_)
             | Self::Declared(_) => Some(Code::ModelInvalid),
         }
     }
@@ -188,6 +194,7 @@ fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, Im
     let features = features(&model.inputs, &config.features, &missing)?;
     let (classes, head) = match &model.output {
         Output::Classes(labels) => (classes(labels, &config.classes)?, Head::Classify { link: model.link }),
+        Output::Values(values) if values.len() > 1 => return Err(ImportError::Values(values.len())),
         Output::Values(_) if config.classes.is_empty() => (Vec::new(), Head::Regress { link: model.link }),
         Output::Values(values) => {
             return Err(ImportError::Declared(format!(
