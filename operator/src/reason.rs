@@ -57,6 +57,10 @@ pub enum Reason {
     DigestMismatch,
     /// The model did not reach the threshold of its gate.
     GateMissed,
+    /// `prepare` refused the model file.
+    ModelInvalid,
+    /// The model gives another answer than an example expects.
+    ExampleMismatch,
     /// `serve` refused the artifact: it is not the one that `prepare` wrote.
     ArtifactCorrupt,
     /// `serve` refused the model: its self-test returned other predictions than `prepare` recorded.
@@ -83,7 +87,7 @@ impl Diagnosis {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Serving,
         Self::Prepared,
         Self::Preparing,
@@ -109,6 +113,8 @@ impl Reason {
         Self::DataCopyLost,
         Self::DigestMismatch,
         Self::GateMissed,
+        Self::ModelInvalid,
+        Self::ExampleMismatch,
         Self::ArtifactCorrupt,
         Self::GoldenMismatch,
         Self::Refused,
@@ -142,6 +148,8 @@ impl Reason {
             Self::DataCopyLost => "DataCopyLost",
             Self::DigestMismatch => "DigestMismatch",
             Self::GateMissed => "GateMissed",
+            Self::ModelInvalid => "ModelInvalid",
+            Self::ExampleMismatch => "ExampleMismatch",
             Self::ArtifactCorrupt => "ArtifactCorrupt",
             Self::GoldenMismatch => "GoldenMismatch",
             Self::Refused => "Refused",
@@ -175,6 +183,8 @@ mod tests {
         assert_eq!(Reason::from_refusal_code(Code::DigestMismatch.as_str()), Reason::DigestMismatch);
         assert_eq!(Reason::from_refusal_code(Code::ArtifactCorrupt.as_str()), Reason::ArtifactCorrupt);
         assert_eq!(Reason::from_refusal_code(Code::GoldenMismatch.as_str()), Reason::GoldenMismatch);
+        assert_eq!(Reason::from_refusal_code(Code::ModelInvalid.as_str()), Reason::ModelInvalid);
+        assert_eq!(Reason::from_refusal_code(Code::ExampleMismatch.as_str()), Reason::ExampleMismatch);
         assert_eq!(Reason::from_refusal_code("a word of a later version"), Reason::Refused);
     }
 }

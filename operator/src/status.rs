@@ -6,6 +6,7 @@ pub mod blockers;
 pub mod conditions;
 pub mod events;
 
+use canopy_contract::describe::Quality;
 use canopy_contract::report::Prepared;
 use canopy_resource::model::{PredictorModel, PredictorModelSpec};
 use canopy_resource::status::{ArtifactStatus, PredictorModelStatus, QualityStatus, RefusedRevision};
@@ -74,6 +75,7 @@ pub fn status(model: &PredictorModel, inputs: StatusInputs<'_>) -> PredictorMode
             .or(before.artifact.filter(|_| is_same_revision)),
         quality: prepared
             .filter(|_| served.is_some())
+            .and_then(|prepared| prepared.quality.as_ref())
             .map(quality)
             .or(before.quality.filter(|_| is_same_revision)),
         replicas: deployment.pods,
@@ -96,8 +98,7 @@ fn artifact(prepared: &Prepared) -> ArtifactStatus {
     ArtifactStatus { sha256: prepared.digest.clone(), bytes }
 }
 
-fn quality(prepared: &Prepared) -> QualityStatus {
-    let quality = &prepared.quality;
+fn quality(quality: &Quality) -> QualityStatus {
     QualityStatus {
         metric: format!("{:?}", quality.metric),
         value: format!("{:.4}", quality.value),

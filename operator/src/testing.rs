@@ -16,6 +16,7 @@ mod pod_template;
 mod leader_election;
 mod namespaces;
 mod conditions;
+mod imported;
 mod recovery;
 mod unmanaged;
 mod tenants;

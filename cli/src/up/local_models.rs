@@ -31,7 +31,7 @@ pub(crate) struct TrainedModel {
     /// The folder with its artifact and record.
     pub(crate) folder: PathBuf,
     /// Its quality on the held-out rows.
-    pub(crate) quality: Quality,
+    pub(crate) quality: Option<Quality>,
     /// A row that the model classifies with high confidence: an example for the summary.
     pub(crate) row: Vec<f64>,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use canopy_contract::describe::Quality;
+use canopy_contract::describe::{Metric, Quality};
 use serde::Serialize;
 
 use crate::up::local_models::TrainedModel;
@@ -25,7 +25,8 @@ pub(crate) struct Served {
     version: String,
     revision: String,
     predictor: String,
-    quality: Quality,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quality: Option<Quality>,
     #[serde(skip)]
     row: Vec<f64>,
 }
@@ -80,8 +81,15 @@ impl fmt::Display for Summary {
         }
         let address_width = models.iter().map(|served| served.predictor.len()).max().unwrap_or_default();
         for served in models {
-            let Quality { metric: _, value, samples } = served.quality;
-            let quality = format!("accuracy {value:.4} on {samples} held-out rows");
+            let quality = match &served.quality {
+                Some(Quality { metric: Metric::Accuracy, value, samples }) => {
+                    format!("accuracy {value:.4} on {samples} held-out rows")
+                }
+                Some(Quality { metric, value, samples }) => {
+                    format!("{metric:?} {value:.4} on {samples} rows")
+                }
+                None => "not evaluated".to_owned(),
+            };
             writeln!(
                 f,
                 "{:width$}  {:address_width$}  version {}, {quality}",
@@ -96,8 +104,6 @@ impl fmt::Display for Summary {
 
 #[cfg(test)]
 mod tests {
-    use canopy_contract::describe::Metric;
-
     use super::*;
 
     #[test]
@@ -107,7 +113,7 @@ mod tests {
             version: "1.0".to_owned(),
             revision: "6f3a9c1e".to_owned(),
             predictor: format!("http://127.0.0.1:{port}"),
-            quality: Quality { metric: Metric::Accuracy, value: 29.0 / 30.0, samples: 30 },
+            quality: Some(Quality { metric: Metric::Accuracy, value: 29.0 / 30.0, samples: 30 }),
             row: row.to_vec(),
         };
         let models = vec![served("iris.shop", 8001, &[5.1, 0.2]), served("demo", 41001, &[1.0, -0.5])];

@@ -74,6 +74,10 @@ pub enum Code {
     DigestMismatch,
     /// The model's quality on the hold-out rows is below its gate.
     GateMissed,
+    /// The model file cannot be read or served.
+    ModelInvalid,
+    /// The model gives another answer than an example expects.
+    ExampleMismatch,
     /// The artifact is not the one that was prepared.
     ArtifactCorrupt,
     /// The model does not reproduce the prediction that was recorded when it was prepared.
@@ -82,7 +86,7 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::Ok,
         Self::Accepted,
         Self::MalformedJson,
@@ -117,6 +121,8 @@ impl Code {
         Self::DataUnavailable,
         Self::DigestMismatch,
         Self::GateMissed,
+        Self::ModelInvalid,
+        Self::ExampleMismatch,
         Self::ArtifactCorrupt,
         Self::GoldenMismatch,
     ];
@@ -158,6 +164,8 @@ impl Code {
             Self::DataUnavailable => "data_unavailable",
             Self::DigestMismatch => "digest_mismatch",
             Self::GateMissed => "gate_missed",
+            Self::ModelInvalid => "model_invalid",
+            Self::ExampleMismatch => "example_mismatch",
             Self::ArtifactCorrupt => "artifact_corrupt",
             Self::GoldenMismatch => "golden_mismatch",
         }
@@ -207,6 +215,8 @@ impl Code {
             | Self::DataUnavailable
             | Self::DigestMismatch
             | Self::GateMissed
+            | Self::ModelInvalid
+            | Self::ExampleMismatch
             | Self::ArtifactCorrupt
             | Self::GoldenMismatch => 503,
             Self::DeadlineExceeded => 504,
@@ -250,6 +260,8 @@ impl Code {
             Self::DataUnavailable => "The training data cannot be read",
             Self::DigestMismatch => "The file does not have the expected digest",
             Self::GateMissed => "The quality of the model is below its gate",
+            Self::ModelInvalid => "The model file cannot be served",
+            Self::ExampleMismatch => "The model gives another answer than an example expects",
             Self::ArtifactCorrupt => "The artifact is not the one that was prepared",
             Self::GoldenMismatch => "The model does not reproduce its recorded prediction",
         }

@@ -32,9 +32,10 @@ pub struct Prepared {
     pub digest: String,
     /// The size of the artifact.
     pub bytes: u64,
-    /// The quality of the model on the held-out rows.
-    pub quality: Quality,
-    /// How many rows it was trained on.
+    /// The quality of the model on rows that it was not trained on. A model from a file that is not evaluated has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// The number of rows it was trained on; 0 for a model from a file.
     pub samples: usize,
     /// How long it took.
     pub seconds: f64,
@@ -164,7 +165,11 @@ mod tests {
             let report = Report::Prepared(Prepared {
                 digest: "f".repeat(64),
                 bytes: u64::MAX,
-                quality: Quality { metric: Metric::Accuracy, value: 1.0 / 3.0, samples: usize::MAX },
+                quality: Some(Quality {
+                    metric: Metric::RootMeanSquaredError,
+                    value: 1.0 / 3.0,
+                    samples: usize::MAX,
+                }),
                 samples: usize::MAX,
                 seconds: 1.0 / 3.0,
                 warnings: vec![warning.with_example(&"8".repeat(100)); WARNINGS_MAX],

@@ -175,9 +175,13 @@ fn of_terminated(
     }
     let name = container.name.as_str();
     if equals(terminated.reason.as_deref(), "OOMKilled") {
-        let field = if name == PREPARE { "spec.train.resources" } else { "spec.resources" };
-        let message =
-            format!("container {name} of pod {pod} exceeded its memory limit: raise {field}.limits.memory");
+        // Without the spec it is not known whether the model is trained.
+        let field = if name == PREPARE {
+            "spec.train.resources.limits.memory, or spec.resources.limits.memory of a model with artifact"
+        } else {
+            "spec.resources.limits.memory"
+        };
+        let message = format!("container {name} of pod {pod} exceeded its memory limit: raise {field}");
         return Some(Diagnosis { reason: Reason::OutOfMemory, message });
     }
     let (code, detail) = parse_termination_message(terminated.message.as_deref().unwrap_or_default());
@@ -289,7 +293,7 @@ mod tests {
             ),
             Some((
                 Reason::OutOfMemory,
-                "container prepare of pod iris-1 exceeded its memory limit: raise spec.train.resources.limits.memory",
+                "container prepare of pod iris-1 exceeded its memory limit: raise spec.train.resources.limits.memory, or spec.resources.limits.memory of a model with artifact",
             )),
         );
         check(

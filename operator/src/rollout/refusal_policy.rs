@@ -94,10 +94,17 @@ fn overdue(desired: &DesiredState, observed: &ObservedState, now: Timestamp) -> 
 /// The diagnosis of a pod that exceeded the training deadline.
 pub fn deadline_exceeded(pod: &str, target: &Target) -> Diagnosis {
     let seconds = target.deadline.as_secs();
-    let message = format!(
-        "pod {pod} did not finish training within {seconds} s: raise spec.train.deadlineSeconds or \
-         spec.train.resources, or reduce the training data"
-    );
+    let message = if target.config.train.is_some() {
+        format!(
+            "pod {pod} did not finish training within {seconds} s: raise spec.train.deadlineSeconds or \
+             spec.train.resources, or reduce the training data"
+        )
+    } else {
+        format!(
+            "pod {pod} did not read the model file within {seconds} s: raise spec.resources, or reduce the file or the \
+             evaluation data"
+        )
+    };
     Diagnosis::new(Reason::DeadlineExceeded, message)
 }
 

@@ -113,7 +113,9 @@ fn in_progress(inputs: &StatusInputs<'_>) -> Option<Diagnosis> {
     }
     if ready == 0 && inputs.prepared(revision).is_none() {
         let name = inputs.desired.name.revision_object(revision);
-        let message = format!("revision {revision} is training in the first pod of Deployment {name}");
+        let is_trained = inputs.target()?.config.train.is_some();
+        let step = if is_trained { "is training" } else { "is read from its file" };
+        let message = format!("revision {revision} {step} in the first pod of Deployment {name}");
         return Some(Diagnosis::new(Reason::Preparing, message));
     }
     let message = format!("{ready} of {replicas} pods of revision {revision} are ready");

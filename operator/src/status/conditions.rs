@@ -1,5 +1,6 @@
 //! The four conditions of a model. `lastTransitionTime` changes only with the status of a condition.
 
+use canopy_contract::describe::Quality;
 use canopy_contract::report::Prepared;
 use canopy_resource::model::PredictorModel;
 use canopy_resource::status::PredictorModelStatus;
@@ -15,7 +16,7 @@ use crate::status::inputs::{ApplyOutcome, StatusInputs};
 pub const AVAILABLE: &str = "Available";
 /// The revision of this generation answers with all replicas.
 pub const READY: &str = "Ready";
-/// That revision is trained and passed its gate.
+/// That revision is trained or read from its file, and passed its gate.
 const PREPARED: &str = "Prepared";
 /// A change is in progress.
 const PROGRESSING: &str = "Progressing";
@@ -114,9 +115,9 @@ fn available(inputs: &StatusInputs<'_>, blocker: Option<&Blocker>) -> ConditionD
 fn lost_data_copy(inputs: &StatusInputs<'_>, revision: &str) -> Option<Diagnosis> {
     let copy = inputs.desired.name.data_object(revision);
     let message = format!(
-        "revision {revision} answers, but ConfigMap {copy} with its training data was deleted or replaced, and the \
-         source of the data no longer exists: replacement pods cannot train; restore the source, or point the model \
-         to other data"
+        "revision {revision} answers, but ConfigMap {copy} with its data or model file was deleted or replaced, and \
+         the source no longer exists: replacement pods cannot start; restore the source, or change the spec to \
+         another source"
     );
     inputs.observed.lost.contains(revision).then(|| Diagnosis::new(Reason::DataCopyLost, message))
 }
@@ -178,10 +179,14 @@ fn prepared_diagnosis(inputs: &StatusInputs<'_>, revision: &str, report: &Prepar
         return Diagnosis::new(Reason::ArtifactsDiffer, message);
     }
     let Prepared { digest: _, bytes, quality, samples, seconds, warnings: _ } = report;
-    let message = format!(
-        "revision {revision} was trained on {samples} samples in {seconds:.1} s ({bytes} bytes): {:?} {:.4} of {} samples",
-        quality.metric, quality.value, quality.samples
-    );
+    let is_trained = inputs.target().is_some_and(|target| target.config.train.is_some());
+    let made =
+        if is_trained { format!("trained on {samples} samples") } else { "read from its file".to_owned() };
+    let quality = match quality {
+        Some(Quality { metric, value, samples }) => format!("{metric:?} {value:.4} of {samples} samples"),
+        None => "not evaluated".to_owned(),
+    };
+    let message = format!("revision {revision} was {made} in {seconds:.1} s ({bytes} bytes): {quality}");
     Diagnosis::new(Reason::Prepared, message)
 }
 

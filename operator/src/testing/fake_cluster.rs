@@ -17,6 +17,8 @@ pub(crate) enum PodBehavior {
     /// They train and become ready.
     #[default]
     Healthy,
+    /// They become ready, and their report has no quality.
+    HasNoQuality,
     /// They train and never become ready.
     NeverReady,
     /// They never finish training.
@@ -235,6 +237,11 @@ impl FakeCluster {
                 prepared(&refusal(word), false, &since)
             }
             PodBehavior::Healthy => prepared(&report("d1"), true, &since),
+            PodBehavior::HasNoQuality => {
+                let mut report = report("d1");
+                report["prepared"].as_object_mut().unwrap().remove("quality");
+                prepared(&report, true, &since)
+            }
             PodBehavior::DifferentArtifacts => {
                 prepared(&report(&key.2[key.2.len() - 1..].repeat(64)), true, &since)
             }

@@ -142,7 +142,7 @@ pub fn prepare_from(
     let report = Prepared {
         digest: artifact::digest(&artifact),
         bytes: artifact.len() as u64,
-        quality: hold_out.quality(),
+        quality: Some(hold_out.quality()),
         samples: train.len(),
         seconds: started.elapsed().as_secs_f64(),
         warnings,
