@@ -165,10 +165,10 @@ pub(crate) struct PredictArguments {
     pub(crate) proba: bool,
 }
 
-/// Print what a model file is: its format, inputs, trees and outputs
+/// Print what a model file is: its format, inputs, steps, trees and outputs
 ///
-/// Reads files of Canopy, LightGBM (text) and XGBoost (JSON and UBJ); docs/models.md has the list. A file that cannot be
-/// used is refused with the reason.
+/// Reads files of Canopy, ONNX, LightGBM (text), XGBoost (JSON and UBJ) and skops, and folders of MLflow; docs/models.md
+/// has the list. A file that cannot be used is refused with the reason.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Example:
@@ -176,9 +176,13 @@ Example:
 
 {EXIT_CODES}"))]
 pub(crate) struct InspectArguments {
-    /// The model file; '-' is standard input
+    /// The model file, or the folder of an MLflow model; '-' is standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+
+    /// The format of the description
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: Output,
 }
 
 /// The format of a result.

@@ -227,14 +227,53 @@ fn a_model_of_another_library_is_described() -> Result<()> {
     let ended = run(&["inspect", &format!("{golden}/lightgbm_pandas.txt")], "")?;
     let expected = "\
 format: LightGBM text
+size: 8282 bytes
 inputs: 5: a, city (category: 4: Bern, New York, Oslo, Łódź), b, c, size (category: 3: 0, 10, 20)
 model: 6 trees, 78 nodes
+link: logistic
 classes: 2: 0, 1
 ";
     assert_eq!((ended.code, ended.output.as_str()), (Some(0), expected));
     let ended = run(&["inspect", &format!("{golden}/xgboost_quantile.ubj")], "")?;
-    assert!(ended.output.starts_with("format: XGBoost UBJ\ninputs: 5: input 0, input 1,"), "{ended:?}");
+    assert!(ended.output.starts_with("format: XGBoost UBJ\nsize: "), "{ended:?}");
     assert!(ended.output.ends_with("values: 2: prediction_0, prediction_1\n"), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn a_pipeline_is_described_with_its_steps_for_people_and_as_json() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
+    let ended = run(&["inspect", &format!("{golden}/skops/columns_normalizer.skops")], "")?;
+    let expected = "\
+inputs: 6: age, city (category: 4: Bern, New York, Oslo, Łódź), income, visits, size, paid (category: 2: no, yes)
+step: 9 columns: one-hot, scale
+step: normalize by L2
+step: 9 columns: scale
+model: 4 trees, ";
+    assert!(ended.code == Some(0) && ended.output.contains(expected), "{ended:?}");
+    let ended = run(&["inspect", "--output", "json", &format!("{golden}/mlflow/sklearn_texts")], "")?;
+    let found: serde_json::Value = serde_json::from_str(&ended.output)?;
+    assert_eq!(found["format"], "MLflow with skops");
+    assert_eq!(found["inputs"][3], serde_json::json!({"name": "city", "categories": ["Bern", "Oslo"]}));
+    assert_eq!(found["steps"], serde_json::json!(["5 columns: one-hot"]));
+    assert_eq!(
+        (&found["model"], &found["link"], &found["classes"]),
+        (&"linear, 1 scores".into(), &"logistic".into(), &serde_json::json!(["0", "1"]))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_folder_without_a_model_is_refused_with_what_to_do() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
+    let folder = format!("{golden}/mlflow");
+    let ended = run(&["inspect", &folder], "")?;
+    let expected = format!(
+        "error: model {folder} is refused: a folder must be one of MLflow, with the file MLmodel: give the model file\n"
+    );
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(3), expected.as_str()));
+    let ended = run(&["inspect", &format!("{folder}/sklearn_REFUSE_pickle")], "")?;
+    assert!(ended.code == Some(3) && ended.errors.contains("serialization_format=\"skops\""), "{ended:?}");
     Ok(())
 }
 

@@ -16,8 +16,10 @@ use crate::model::{Model, State, TIMEOUT, revision};
 use crate::signals::signal_pods;
 use crate::test_gateways::TestGateways;
 
-/// How often each gateway sends requests to a faulty pod again after it was ejected, before the pod is deleted.
-const TRIED_AGAIN: usize = 3;
+/// How often each gateway ejects a faulty pod and sends requests to it again, before the pod is deleted.
+const EJECTIONS: usize = 2;
+/// A pod without attempts for this long is ejected: others get some 30 a second from each gateway.
+const WITHOUT_ATTEMPTS: Duration = Duration::from_millis(500);
 /// How long a pod hangs.
 const HANG: Duration = Duration::from_secs(20);
 /// The same in the control without retries, where every request that the pod gets fails.
@@ -215,6 +217,21 @@ async fn impostor_got_requests(gateways: &[Forward], before: &[u64]) -> Result<(
     .await
 }
 
+/// Returns the failed attempts when no gateway has sent requests to the impostor for a while.
+async fn impostor_is_ejected(gateways: &[Forward]) -> Result<Vec<u64>> {
+    until("the impostor to be ejected", TIMEOUT, async || {
+        let before = failed_attempts(gateways).await?;
+        pass(WITHOUT_ATTEMPTS).await;
+        let now = failed_attempts(gateways).await?;
+        ensure!(
+            now == before,
+            "expected {before:?} failed attempts while the impostor is ejected, got {now:?}"
+        );
+        Ok(now)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_that_answer_garbage_or_reset_connections_fail_no_request() -> Result<()> {
     let _lock = under_load().await?;
@@ -226,12 +243,12 @@ async fn pods_that_answer_garbage_or_reset_connections_fail_no_request() -> Resu
             [("one of three answers garbage", 8001), ("one of three resets connections", 8002)]
         {
             let faulty = async {
-                let mut before = failed_attempts(&gateways).await?;
+                let before = failed_attempts(&gateways).await?;
                 start_impostor(namespace, &scene.model, &scene.gateways, port)?;
                 impostor_got_requests(&gateways, &before).await?;
-                for _ in 0..TRIED_AGAIN {
-                    before = failed_attempts(&gateways).await?;
-                    impostor_got_requests(&gateways, &before).await?;
+                for _ in 0..EJECTIONS {
+                    let at_ejection = impostor_is_ejected(&gateways).await?;
+                    impostor_got_requests(&gateways, &at_ejection).await?;
                 }
                 namespace.kubectl(&["delete", "pod", "impostor", "--grace-period", "0", "--force"]).map(drop)
             };
