@@ -10,6 +10,7 @@ mod harness;
 mod reference;
 mod prepare;
 mod artifact;
+mod imported;
 mod client;
 mod serve;
 mod binary;
