@@ -11,6 +11,7 @@ mod reference;
 mod prepare;
 mod artifact;
 mod imported;
+mod networks;
 mod client;
 mod serve;
 mod binary;
