@@ -226,9 +226,7 @@ fn a_wrong_example_is_refused_by_its_index_with_both_answers() {
         &with_names(json!({"label": wrong})),
         &format!(
             "example_mismatch: examples[0]: expected {:?}, but the model answers {:?} with probability {}",
-            wrong,
-            right,
-            outputs[class]
+            wrong, right, outputs[class]
         ),
     );
     check_refused(
