@@ -57,9 +57,9 @@ fn archive(mut bytes: &[u8]) -> Vec<u8> {
 
 fn entry<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let (lengths, rest) = bytes.split_first_chunk::<6>()?;
-    let [a, b, c, d, e, f] = *lengths;
-    let (name, rest) = rest.split_at_checked(u16::from_le_bytes([a, b]).into())?;
-    let (content, rest) = rest.split_at_checked(u32::from_le_bytes([c, d, e, f]) as usize)?;
+    let (name, content) = lengths.split_first_chunk()?;
+    let (name, rest) = rest.split_at_checked(u16::from_le_bytes(*name).into())?;
+    let (content, rest) = rest.split_at_checked(u32::from_le_bytes(content.try_into().ok()?) as usize)?;
     *bytes = rest;
     Some((name, content))
 }
