@@ -107,11 +107,11 @@ fn of_artifact(artifact: &Artifact, bytes: usize) -> Description {
     Description {
         format: "Canopy".to_owned(),
         name: Some(card.model.to_string()),
-        version: Some(card.version.to_string()),
+        version: Some(card.version.clone()),
         bytes,
         inputs: inputs.collect(),
         steps: Vec::new(),
-        model: artifact.size().to_string(),
+        model: artifact.size(),
         link: None,
         classes: Some(classes.collect()),
         values: None,

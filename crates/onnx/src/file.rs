@@ -105,18 +105,18 @@ impl<'a> File<'a> {
     /// The bytes of a file of these parts.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut graph = Writer::default();
-        self.nodes.iter().for_each(|node| graph.message(1, node.write()));
+        self.nodes.iter().for_each(|node| graph.message(1, &node.write()));
         graph.bytes(2, b"graph");
-        self.constants.iter().for_each(|tensor| graph.message(5, tensor.write()));
-        self.inputs.iter().for_each(|input| graph.message(11, input.write()));
-        self.outputs.iter().for_each(|output| graph.message(12, output.write()));
+        self.constants.iter().for_each(|tensor| graph.message(5, &tensor.write()));
+        self.inputs.iter().for_each(|input| graph.message(11, &input.write()));
+        self.outputs.iter().for_each(|output| graph.message(12, &output.write()));
         let mut opset = Writer::default();
         opset.bytes(1, b"");
         opset.int(2, self.opset);
         let mut model = Writer::default();
         model.int(1, IR_VERSION);
-        model.message(8, opset);
-        model.message(7, graph);
+        model.message(8, &opset);
+        model.message(7, &graph);
         model.into_bytes()
     }
 }

@@ -130,6 +130,11 @@ fn is_matrix(file: &File<'_>, links: &Links, name: &str) -> bool {
     false
 }
 
+/// Whether a factor of a `Gemm` is not 1.
+fn is_scaled(node: &Node<'_>, factor: &str) -> bool {
+    (node.float(factor, 1.0) - 1.0).abs() > 0.0
+}
+
 /// The weights and the bias of a `Gemm` that also does what `affine` does.
 fn folded<'a>(
     file: &File<'a>,
@@ -138,7 +143,7 @@ fn folded<'a>(
     affine: &Affine,
 ) -> Option<(Tensor<'a>, Tensor<'a>)> {
     let node = &file.nodes[gemm];
-    if !node.is("Gemm") || node.float("alpha", 1.0) != 1.0 || node.float("beta", 1.0) != 1.0 {
+    if !node.is("Gemm") || is_scaled(node, "alpha") || is_scaled(node, "beta") {
         return None;
     }
     let weights = constant(file, links, node.input(1))?;

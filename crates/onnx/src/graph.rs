@@ -9,7 +9,24 @@ use crate::operators;
 use crate::port::{Port, ports};
 use crate::rewrite::rewrite;
 use crate::sizes;
-use crate::tensor::{Declared, kind};
+use crate::tensor::{Declared, Tensor, kind};
+
+/// Models of `ai.onnx.ml`, which `rten` does not run.
+const MODELS: [&str; 7] = [
+    "TreeEnsemble",
+    "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+    "LinearClassifier",
+    "LinearRegressor",
+    "SVMClassifier",
+    "SVMRegressor",
+];
+
+/// Whether a file has a graph without a model of `ai.onnx.ml`: a neural network, or nothing that can be read here.
+pub fn is_network(bytes: &[u8], limits: &Limits) -> Result<bool, GraphError> {
+    let file = File::read(bytes, limits)?;
+    Ok(!file.nodes.iter().any(|node| MODELS.iter().any(|model| node.is_ml(model))))
+}
 
 /// A graph that consists of known operators, without cycles, and whose tensors are as large as their bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +35,7 @@ pub struct Graph {
     inputs: Vec<Port>,
     outputs: Vec<String>,
     labels: Option<Vec<String>>,
+    is_classifier: bool,
     end: End,
     operators: usize,
     numbers: usize,
@@ -59,9 +77,10 @@ impl Graph {
             inputs,
             outputs: heads.scores.into_iter().map(|(_, name)| name).collect(),
             labels: heads.labels,
+            is_classifier: heads.is_classifier,
             end,
             operators: file.nodes.len(),
-            numbers: file.constants.iter().filter_map(|tensor| tensor.elements()).sum(),
+            numbers: file.constants.iter().filter_map(Tensor::elements).sum(),
         })
     }
 
@@ -80,7 +99,12 @@ impl Graph {
         &self.outputs
     }
 
-    /// The labels of the classes, where the file has them. The only output is one probability per class then.
+    /// Whether the file has an output of labels, which are the largest of the only output of scores.
+    pub fn is_classifier(&self) -> bool {
+        self.is_classifier
+    }
+
+    /// The labels of the classes, where the file has them.
     pub fn labels(&self) -> Option<&[String]> {
         self.labels.as_deref()
     }

@@ -13,6 +13,8 @@ pub(crate) struct Heads {
     pub(crate) scores: Vec<(String, String)>,
     /// The label of each class, where the graph has them.
     pub(crate) labels: Option<Vec<String>>,
+    /// Whether there are labels, be they only indices.
+    pub(crate) is_classifier: bool,
 }
 
 /// What one output is.
@@ -43,6 +45,7 @@ pub(crate) fn heads(file: &File<'_>) -> Result<Heads, GraphError> {
             }
         }
     }
+    heads.is_classifier = heads.labels.is_some() || label_of.is_some();
     match (&heads.scores[..], label_of) {
         ([], Some(_)) => Err(GraphError::unsupported(
             "a graph whose only outputs are labels",
@@ -136,7 +139,12 @@ fn attribute_labels(node: &Node<'_>, names: [&str; 2]) -> Result<Vec<String>, Gr
     let values = names.iter().filter_map(|name| node.attribute(name)).find_map(|value| match value {
         Parameter::Ints(ints) => Some(Ok(ints.iter().map(ToString::to_string).collect())),
         Parameter::Texts(texts) => Some(texts.iter().map(|text| utf8(text)).collect()),
-        _ => None,
+        Parameter::Float(_)
+        | Parameter::Int(_)
+        | Parameter::Text(_)
+        | Parameter::Tensor(_)
+        | Parameter::Floats(_)
+        | Parameter::Other => None,
     });
     values.unwrap_or_else(|| Err(GraphError::malformed(format!("{} has no labels", node.place()))))
 }

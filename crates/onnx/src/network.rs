@@ -185,9 +185,10 @@ impl Network {
     /// About how long [`Network::run`] takes, from the first rows.
     pub fn cost(&self, rows: usize) -> Duration {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        match self.one_row {
-            true => (self.fixed + self.per_row).saturating_mul(rows),
-            false => self.per_row.saturating_mul(rows).saturating_add(self.fixed),
+        if self.one_row {
+            (self.fixed + self.per_row).saturating_mul(rows)
+        } else {
+            self.per_row.saturating_mul(rows).saturating_add(self.fixed)
         }
     }
 

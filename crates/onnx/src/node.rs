@@ -140,7 +140,7 @@ impl<'a> Node<'a> {
         }
         message.bytes(4, self.operator.as_bytes());
         for attribute in &self.attributes {
-            message.message(5, attribute.write());
+            message.message(5, &attribute.write());
         }
         message
     }
@@ -208,19 +208,25 @@ impl<'a> Attribute<'a> {
                 3
             }
             Parameter::Tensor(value) => {
-                message.message(5, value.write());
+                message.message(5, &value.write());
                 4
             }
             Parameter::Floats(values) => {
-                values.iter().for_each(|value| message.float(7, *value));
+                for value in values {
+                    message.float(7, *value);
+                }
                 6
             }
             Parameter::Ints(values) => {
-                values.iter().for_each(|value| message.int(8, *value));
+                for value in values {
+                    message.int(8, *value);
+                }
                 7
             }
             Parameter::Texts(values) => {
-                values.iter().for_each(|value| message.bytes(9, value));
+                for value in values {
+                    message.bytes(9, value);
+                }
                 8
             }
             Parameter::Other => 0,

@@ -57,12 +57,10 @@ pub(crate) fn check(file: &File<'_>) -> Result<(), GraphError> {
         return Ok(());
     }
     let rest = missing.len().saturating_sub(NAMED_MAX);
-    let mut names = missing.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(", ");
-    if rest > 0 {
-        names.push_str(&format!(" and {rest} more"));
-    }
+    let names = missing.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(", ");
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     Err(GraphError::unsupported(
-        format!("operator {names}"),
+        format!("operator {names}{more}"),
         "export the model with other operators, without loops and conditions",
     ))
 }

@@ -169,7 +169,7 @@ impl<'a> Tensor<'a> {
     pub(crate) fn write(&self) -> Writer {
         let mut message = Writer::default();
         for size in &self.shape {
-            message.int(1, *size as i64);
+            message.int(1, (*size).cast_signed() as i64);
         }
         message.int(2, self.kind);
         message.bytes(8, self.name.as_bytes());
@@ -191,7 +191,7 @@ fn size_of_element(kind: i64) -> Option<usize> {
 fn narrowed(kind: i64, ints: &[i64]) -> Vec<u8> {
     match kind {
         kind::INT64 => ints.iter().flat_map(|int| int.to_le_bytes()).collect(),
-        kind::UINT8 | kind::INT8 | kind::BOOL => ints.iter().map(|int| *int as u8).collect(),
+        kind::UINT8 | kind::INT8 | kind::BOOL => ints.iter().map(|int| int.to_le_bytes()[0]).collect(),
         _ => ints.iter().flat_map(|int| (*int as i32).to_le_bytes()).collect(),
     }
 }
@@ -254,22 +254,22 @@ impl<'a> Declared<'a> {
         for (index, size) in self.shape.iter().enumerate() {
             let mut dimension = Writer::default();
             match size {
-                Some(size) => dimension.int(1, *size as i64),
+                Some(size) => dimension.int(1, (*size).cast_signed() as i64),
                 None => dimension.bytes(2, format!("d{index}").as_bytes()),
             }
-            shape.message(1, dimension);
+            shape.message(1, &dimension);
         }
         let mut tensor = Writer::default();
         tensor.int(1, self.kind);
         // The shape of an output is left open: what files declare can be wrong.
         if !self.shape.is_empty() {
-            tensor.message(2, shape);
+            tensor.message(2, &shape);
         }
         let mut kind = Writer::default();
-        kind.message(1, tensor);
+        kind.message(1, &tensor);
         let mut message = Writer::default();
         message.bytes(1, self.name.as_bytes());
-        message.message(2, kind);
+        message.message(2, &kind);
         message
     }
 }

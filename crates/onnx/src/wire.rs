@@ -172,7 +172,7 @@ impl Writer {
     }
 
     /// Adds a message.
-    pub(crate) fn message(&mut self, number: u64, message: Writer) {
+    pub(crate) fn message(&mut self, number: u64, message: &Writer) {
         self.bytes(number, &message.bytes);
     }
 

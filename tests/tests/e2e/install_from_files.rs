@@ -21,7 +21,7 @@ async fn two_files_install_canopy_its_gateways_serve_their_own_namespaces_only_a
     let defined = || kubectl(&["get", "crd", DEFINED, "--output", "jsonpath={.metadata.uid}"]);
     let before = defined()?;
     kubectl(&["apply", "--filename", DEFINITION, "--filename", FILE])?;
-    with_cleanup(used(), async || {
+    with_cleanup(Box::pin(used()), async || {
         kubectl(&["delete", "--filename", FILE, "--ignore-not-found"])?;
         let after = defined();
         install()?;

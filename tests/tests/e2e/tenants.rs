@@ -86,7 +86,7 @@ fn forged(uid: &str, revision: &str) -> Value {
     })
 }
 
-/// Fails if a Deployment, ReplicaSet or pod has the `ServiceAccount` of the tenant.
+/// Fails if a Deployment, `ReplicaSet` or pod has the `ServiceAccount` of the tenant.
 fn check_templates(namespace: &Namespace) -> Result<()> {
     for kind in ["deployments", "replicasets", "pods"] {
         let all = json!(namespace.list(kind, "")?).to_string();

@@ -39,7 +39,9 @@ pub(crate) fn detect_zip(bytes: &[u8]) -> Option<Foreign> {
         Foreign::Keras
     } else if has("saved_model.pb") {
         Foreign::SavedModel
-    } else if archive.names().next().is_some() && archive.names().all(|name| name.ends_with(".npy")) {
+    } else if archive.names().next().is_some()
+        && archive.names().all(|name| name.rsplit('.').next() == Some("npy"))
+    {
         Foreign::NumpyArchive
     } else {
         Foreign::Zip

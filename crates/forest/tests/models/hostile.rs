@@ -7,8 +7,8 @@ use canopy_forest::read::reader::read;
 use canopy_forest::read::{lightgbm, xgboost};
 use proptest::prelude::*;
 
+use crate::check::zip;
 use crate::golden::file;
-use crate::zip::zip;
 
 const FILES: [&str; 8] = [
     "boosted/lightgbm_pandas.txt",
@@ -263,11 +263,11 @@ fn a_binary_file_that_nests_deeply_or_lies_about_a_length_is_refused() {
 
 #[test]
 fn files_that_are_not_models_are_refused_with_what_to_do() {
-    let torch = zip(&[("model/data.pkl", b"\x80\x02"), ("model/version", b"3")]);
-    let keras = zip(&[("config.json", b"{}"), ("model.weights.h5", b"")]);
-    let arrays = zip(&[("a.npy", b""), ("b.npy", b"")]);
-    let folder = zip(&[("model/MLmodel", b"")]);
-    let other = zip(&[("a.txt", b"")]);
+    let torch = zip(&[(b"model/data.pkl", b"\x80\x02"), (b"model/version", b"3")]);
+    let keras = zip(&[(b"config.json", b"{}"), (b"model.weights.h5", b"")]);
+    let arrays = zip(&[(b"a.npy", b""), (b"b.npy", b"")]);
+    let folder = zip(&[(b"model/MLmodel", b"")]);
+    let other = zip(&[(b"a.txt", b"")]);
     for (bytes, format, instead) in [
         (
             &b"\x80\x04\x95"[..],

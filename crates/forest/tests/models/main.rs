@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
 mod golden;
-mod zip;
+#[path = "../../../../fuzz/check.rs"]
+mod check;
 mod lightgbm;
 mod xgboost;
 mod skops;
 mod mlflow;
 mod hostile;
+mod hostile_archives;
+mod corpus;

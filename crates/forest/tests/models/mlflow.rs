@@ -1,6 +1,7 @@
 //! Folders of `MLflow`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 
 use canopy_forest::read::error::{Limits, ReadError};
@@ -143,7 +144,7 @@ fn a_manifest_that_leaves_the_folder_or_expands_without_bound_is_refused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let alias = format!("*a{}", level - 1);
-        bomb += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
+        writeln!(bomb, "a{level}: &a{level} [{}]", vec![alias; 10].join(", ")).unwrap();
     }
     let deep = format!("flavors: {}", "[".repeat(100_000));
     let long = format!("flavors: {{}} #{}", " ".repeat(mlflow::MANIFEST_MAX));

@@ -35,7 +35,7 @@ fn label(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "True".to_owned(),
         Value::Bool(false) => "False".to_owned(),
-        other => other.to_string(),
+        Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 
@@ -82,8 +82,8 @@ fn every_model_gives_the_answers_of_scikit_learn() {
 fn inputs_have_the_names_and_categories_of_the_training_table() {
     let model = model("skops/columns_nested.skops").unwrap();
     let named = |name: &str| Some(name.to_owned());
-    let names: Vec<_> = model.inputs.iter().map(|input| input.name.clone()).collect();
-    assert_eq!(names, ["age", "city", "income", "visits", "size", "paid"].map(named));
+    let found: Vec<_> = model.inputs.iter().map(|input| input.name.clone()).collect();
+    assert_eq!(found, ["age", "city", "income", "visits", "size", "paid"].map(named));
     let cities = ["New York", "Bern", "Oslo", "Łódź"].map(str::to_owned).to_vec();
     assert_eq!(model.inputs[1].kind, InputKind::Categorical { categories: cities });
     assert_eq!(model.inputs[4].kind, InputKind::Numeric);

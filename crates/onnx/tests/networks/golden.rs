@@ -1,4 +1,4 @@
-//! The scores and labels of networks of PyTorch, Keras and scikit-learn are those of the library.
+//! The scores and labels of networks of `PyTorch`, Keras and scikit-learn are those of the library.
 
 use canopy_onnx::error::Limits;
 use canopy_onnx::graph::{End, Graph};

@@ -124,7 +124,7 @@ fn normalisation_behind_other_operators_is_a_product_and_a_sum() {
 }
 
 #[test]
-fn what_cannot_be_run_is_refused_by_name() {
+fn operators_values_and_tensors_that_cannot_be_run_are_refused_by_name() {
     let external = |name: &str| field(5, [int(1, 2), int(2, 1), field(8, name), int(14, 1)].concat());
     let big = 1_i64 << 40;
     for (parts, expected) in [
@@ -165,6 +165,15 @@ fn what_cannot_be_run_is_refused_by_name() {
             ],
             "numbers that one operator makes must be at most 16777216",
         ),
+    ] {
+        let found = refusal(&parts);
+        assert!(found.contains(expected), "{found:?} for {expected:?}");
+    }
+}
+
+#[test]
+fn inputs_and_outputs_that_are_no_rows_are_refused_by_name() {
+    for (parts, expected) in [
         (vec![input("x", 8, &[-1, 2]), y(), node("Relu", &["x"], "y")], "input \"x\" of text"),
         (
             vec![input("x", 1, &[8, 2]), y(), node("Relu", &["x"], "y")],
@@ -203,6 +212,10 @@ fn what_cannot_be_run_is_refused_by_name() {
         let found = refusal(&parts);
         assert!(found.contains(expected), "{found:?} for {expected:?}");
     }
+}
+
+#[test]
+fn operators_of_old_versions_are_refused() {
     let old = [int(1, 8), field(7, [x(), y()].concat()), field(8, int(2, 7))].concat();
     let found = Graph::read(&old, &Limits::default()).unwrap_err().to_string();
     assert!(found.starts_with("opset 7 is not supported"), "{found}");

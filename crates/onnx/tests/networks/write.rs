@@ -64,7 +64,7 @@ pub(crate) fn tensor(name: &str, kind: i64, shape: &[i64], bytes: &[u8]) -> Vec<
 /// A constant of integers.
 pub(crate) fn int_tensor(name: &str, values: &[i64]) -> Vec<u8> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    tensor(name, 7, &[values.len() as i64], &bytes)
+    tensor(name, 7, &[values.len().cast_signed() as i64], &bytes)
 }
 
 /// A constant of floats.

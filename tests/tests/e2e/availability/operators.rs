@@ -96,7 +96,7 @@ async fn faults_without_operators(scene: &Scene<'_>) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_that_are_replaced_killed_or_gone_fail_no_request_and_no_two_act_at_once() -> Result<()> {
     let _lock = exclusive().await?;
-    in_namespace("e2e-operators", async |namespace| {
+    let test = in_namespace("e2e-operators", async |namespace| {
         let scene = Scene::new(namespace, &json!({"replicas": 2}), &[]).await?;
         let mut chance = fastrand::Rng::with_seed(SEED);
         let moments = if Slice::Soak.runs() { MOMENTS_FULL } else { MOMENTS };
@@ -146,6 +146,6 @@ async fn operators_that_are_replaced_killed_or_gone_fail_no_request_and_no_two_a
             until("a leader", TIMEOUT, async || leader()).await.map(drop)
         })
         .await
-    })
-    .await
+    });
+    Box::pin(test).await
 }

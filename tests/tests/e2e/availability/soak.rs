@@ -31,6 +31,10 @@ const CALM: Duration = Duration::from_secs(5);
 const BYTES_MAX: f64 = 6e6;
 const FILES_MAX: f64 = 40.0;
 
+fn kinds() -> u32 {
+    if Slice::Soak.runs() { KINDS_FULL } else { KINDS }
+}
+
 /// Resident bytes and open files of a process.
 async fn uses(admin: &Forward) -> Result<(f64, f64)> {
     let scrape = Scrape(admin.get("/metrics").await?.text);
@@ -39,7 +43,6 @@ async fn uses(admin: &Forward) -> Result<(f64, f64)> {
 
 /// Makes one random fault or change; returns its name when it is over.
 async fn random_fault(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32) -> Result<&'static str> {
-    let kinds = if Slice::Soak.runs() { KINDS_FULL } else { KINDS };
     let model: &Model<'_> = &scene.model;
     let serving = revision(&model.read()?)?;
     let any = |chance: &mut fastrand::Rng| {
@@ -47,7 +50,7 @@ async fn random_fault(scene: &Scene<'_>, chance: &mut fastrand::Rng, number: u32
         let place = chance.usize(..pods.len().max(1));
         pods.into_iter().nth(place).context("there is a pod")
     };
-    match chance.u32(..kinds) {
+    match chance.u32(..kinds()) {
         0 => {
             grow(model, 11 + number % 20)?;
             replaced(model, &serving).await?;

@@ -119,7 +119,9 @@ fn histogram_tree(
                 Problem::malformed(format!("node {index} has a set of categories that is not there"))
             })?;
             let set = builder.sets();
-            builder.set(words.chunks_exact(2).map(|pair| pair[0] as u64 | (pair[1] as u64) << 32).collect());
+            let word = |number: f64| index_of(number, "a set of categories").map(u64::from);
+            let set_words = words.chunks_exact(2).map(|pair| Ok(word(pair[0])? | word(pair[1])? << 32));
+            builder.set(set_words.collect::<Result<_, Problem>>()?);
             return Ok(Node::Category { feature, set, left, right, missing });
         }
         let threshold = threshold[index];

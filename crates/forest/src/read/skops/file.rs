@@ -36,7 +36,7 @@ impl File<'_> {
     pub(crate) fn numbers(&self, object: Object<'_>, name: &str) -> Result<Vec<f64>, Problem> {
         self.listed(object.get(name)?).map_err(|problem| match problem {
             Problem::Malformed(problem) => Problem::Malformed(format!("`{name}`: {problem}")),
-            other => other,
+            Problem::Unsupported { .. } | Problem::Limit { .. } | Problem::Ensemble(_) => problem,
         })
     }
 

@@ -46,7 +46,7 @@ pub(crate) fn model(file: &File<'_>, root: Object<'_>) -> Result<ImportedModel, 
 }
 
 /// Adds the place of an object to a problem.
-fn at<'a>(object: Object<'a>) -> impl FnOnce(Problem) -> ReadError + use<'a> {
+fn at(object: Object<'_>) -> impl FnOnce(Problem) -> ReadError {
     move |problem| problem.at(FORMAT, place(object))
 }
 

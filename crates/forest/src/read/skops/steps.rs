@@ -25,7 +25,7 @@ pub(crate) fn transformed(
     match step.class() {
         "StandardScaler" => standard(file, step, row, to),
         "RobustScaler" => robust(file, step, row, to),
-        "MaxAbsScaler" => divided(row, to, None, Some(file.counted(step, "scale_", row.len())?)),
+        "MaxAbsScaler" => divided(row, to, None, Some(&file.counted(step, "scale_", row.len())?)),
         "MinMaxScaler" => min_max(file, step, row, to),
         "SimpleImputer" => imputed(file, step, row, to),
         "OneHotEncoder" => one_hot(file, step, row, to),
@@ -62,27 +62,29 @@ fn standard(file: &File<'_>, step: Object<'_>, row: &Row, to: &mut Preparation) 
     let numbers = |is_used, name| {
         if step.is_set(is_used) { file.counted(step, name, row.len()).map(Some) } else { Ok(None) }
     };
-    divided(row, to, numbers("with_mean", "mean_")?, numbers("with_std", "scale_")?)
+    let (offsets, divisors) = (numbers("with_mean", "mean_")?, numbers("with_std", "scale_")?);
+    divided(row, to, offsets.as_deref(), divisors.as_deref())
 }
 
 fn robust(file: &File<'_>, step: Object<'_>, row: &Row, to: &mut Preparation) -> Result<Row, Problem> {
     let numbers = |is_used, name| {
         if step.is_set(is_used) { file.counted(step, name, row.len()).map(Some) } else { Ok(None) }
     };
-    divided(row, to, numbers("with_centering", "center_")?, numbers("with_scaling", "scale_")?)
+    let (offsets, divisors) = (numbers("with_centering", "center_")?, numbers("with_scaling", "scale_")?);
+    divided(row, to, offsets.as_deref(), divisors.as_deref())
 }
 
 /// `(value - offset) / divisor`.
 fn divided(
     row: &Row,
     to: &mut Preparation,
-    offsets: Option<Vec<f64>>,
-    divisors: Option<Vec<f64>>,
+    offsets: Option<&[f64]>,
+    divisors: Option<&[f64]>,
 ) -> Result<Row, Problem> {
     let column = |(index, column): (usize, &Column)| {
-        let offset = offsets.as_ref().map(|offsets| offsets[index]);
+        let offset = offsets.map(|offsets| offsets[index]);
         let offset = offset.map(|offset| Change::Scale { offset, scale: 1.0, precision: PRECISION });
-        let divisor = divisors.as_ref().map(|divisors| divisors[index]);
+        let divisor = divisors.map(|divisors| divisors[index]);
         let divisor = divisor.map(|divisor| Change::Divide { divisor, precision: PRECISION });
         to.changed(column, offset.into_iter().chain(divisor))
     };

@@ -85,8 +85,8 @@ pub(crate) fn index_of(number: f64, what: &str) -> Result<u32, Problem> {
         .ok_or_else(|| Problem::malformed(format!("a node has {what} with the index {number}")))
 }
 
-/// The trees of a forest while they are read. Equal leaves are kept once.
-struct Trees<'a> {
+/// A forest while it is read. Equal leaves are kept once.
+struct Growing<'a> {
     limits: &'a Limits,
     outputs: usize,
     is_shares: bool,
@@ -96,7 +96,7 @@ struct Trees<'a> {
     trees: Vec<Tree>,
 }
 
-impl Trees<'_> {
+impl Growing<'_> {
     fn add(&mut self, nodes: &Nodes) -> Result<(), Problem> {
         if nodes.width != self.outputs {
             let (found, outputs) = (nodes.width, self.outputs);
@@ -147,7 +147,7 @@ pub(crate) fn read(file: &File<'_>, model: Object<'_>, inputs: usize) -> Result<
         Output::Classes(labels) => (labels.len(), true),
         Output::Values(names) => (names.len(), false),
     };
-    let mut trees = Trees {
+    let mut forest = Growing {
         limits: file.limits,
         outputs,
         is_shares,
@@ -158,12 +158,12 @@ pub(crate) fn read(file: &File<'_>, model: Object<'_>, inputs: usize) -> Result<
     };
     if model.find("estimators_").is_some() {
         for tree in model.get("estimators_")?.items()? {
-            trees.add(&Nodes::read(file, tree?)?)?;
+            forest.add(&Nodes::read(file, tree?)?)?;
         }
     } else {
-        trees.add(&Nodes::read(file, model)?)?;
+        forest.add(&Nodes::read(file, model)?)?;
     }
-    let Trees { leaves, trees, .. } = trees;
+    let Growing { leaves, trees, .. } = forest;
     let (precision, combine, sets) = (Precision::Single, Combine::Mean, Vec::new());
     let ensemble = Ensemble::new(RawEnsemble { inputs, outputs, precision, combine, leaves, sets, trees })?;
     Ok((Model::Trees(ensemble), Link::Identity, output))

@@ -1,0 +1,7 @@
+//! Fuzzes the reader `mlflow`.
+#![no_main]
+
+#[path = "../check.rs"]
+mod check;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check::check("mlflow", bytes));
