@@ -51,8 +51,12 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
     let train = Samples::synthetic(TRAINED, features, 42)?;
     let scaler = Scaler::fit(&train)?;
     let forest = RandomForest::params().train(&scaler.transform(&train), &|_, _| ())?;
-    let model =
-        LoadedModel::new(&scaler, Box::new(TreeEngine::new(&Ensemble::try_from(forest)?)), Head::default());
+    let model = LoadedModel::new(
+        &scaler,
+        None,
+        Box::new(TreeEngine::new(&Ensemble::try_from(forest)?)),
+        Head::default(),
+    );
     let columns: Vec<_> = (0..features).collect();
     let drift = Drift::new(Reference::learn(&train, &columns, vec![100, 100]), Instant::now());
 

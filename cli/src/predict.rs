@@ -36,7 +36,7 @@ pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
 
     let model = artifact.load();
     let answers = model.predict(&rows)?;
-    let probabilities = if *proba { model.probabilities(&rows)? } else { Vec::new() };
+    let probabilities = if *proba { model.outputs(&rows)? } else { Vec::new() };
     let mut lines = String::new();
     let classes = &artifact.card().classes;
     for (index, answer) in answers.into_iter().enumerate() {

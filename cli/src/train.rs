@@ -56,12 +56,12 @@ fn only<'a>(models: &'a [PredictorModel], file: &Path) -> Result<&'a PredictorMo
 }
 
 fn for_people(preparation: &Preparation, out: &Path) -> String {
-    let Preparation { report, hold_out, artifact: _, golden: _, example: _ } = preparation;
+    let Preparation { report, evaluation, artifact: _, golden: _, example: _ } = preparation;
     let Prepared { digest, bytes, quality: _, samples, seconds, warnings: _ } = report;
     let file = if out.as_os_str() == "-" { "standard output".to_owned() } else { out.display().to_string() };
-    format!(
-        "{hold_out}\n\nwrote {file}: {bytes} bytes, trained on {samples} rows in {seconds:.2} s\nSHA-256 {digest}\n"
-    )
+    let evaluation = evaluation.as_ref().map(|evaluation| format!("{evaluation}\n\n")).unwrap_or_default();
+    let made = if *samples == 0 { "imported".to_owned() } else { format!("trained on {samples} rows") };
+    format!("{evaluation}wrote {file}: {bytes} bytes, {made} in {seconds:.2} s\nSHA-256 {digest}\n")
 }
 
 #[derive(Serialize)]

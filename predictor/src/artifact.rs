@@ -1,8 +1,8 @@
 //! The artifact: a model as one file. Bytes are checked in full, so a model that was read does not fail later.
 //!
 //! A file is a signature of 8 bytes, the version of the format (32 bits, little endian), a SHA-256 of the format and the
-//! content, and the content, written by postcard. In format 3 that is the card as JSON, the kind of the engine, the scaler, the reference,
-//! and the payload, which only the engine of that kind can read. Format 2 has a forest in place of kind and payload, and a
+//! content, and the content, written by postcard. In format 3 that is the card as JSON, the kind of the engine, the scaler, the preprocessing, the
+//! reference, and the payload, which only the engine of that kind can read. Format 2 has a forest in place of kind and payload, and a
 //! checksum of the content alone; it is read, but not written any more.
 
 use std::path::Path;
@@ -11,6 +11,7 @@ use canopy_contract::describe::Quality;
 use canopy_contract::names::ModelName;
 use canopy_contract::schema::{Class, Feature};
 use canopy_forest::ensemble::forest::RawForest;
+use canopy_forest::read::preprocessing::Preprocessing;
 use canopy_forest::scale::Scaler;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -45,19 +46,21 @@ pub struct Card {
     pub features: Vec<Feature>,
     /// The classes, by index.
     pub classes: Vec<Class>,
-    /// The quality on the held-out rows.
-    pub quality: Quality,
+    /// The quality on the held-out rows, or on the rows for evaluation; absent if the model was not evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// How the scores of the engine are read.
     #[serde(default)]
     pub head: Head,
 }
 
-/// A trained model, whole.
+/// A model, whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Artifact {
     card: Card,
     scaler: Scaler,
-    reference: Reference,
+    preprocessing: Option<Preprocessing>,
+    reference: Option<Reference>,
     payload: Payload,
 }
 
@@ -108,7 +111,8 @@ struct Content<'a> {
     card: &'a str,
     kind: &'a str,
     scaler: Scaler,
-    reference: Reference,
+    preprocessing: Option<Preprocessing>,
+    reference: Option<Reference>,
     payload: &'a [u8],
 }
 
@@ -122,20 +126,44 @@ struct Content2 {
 }
 
 impl Artifact {
-    /// An artifact of parts that belong together: as many features and classes in each.
+    /// An artifact of a trained model, whose parts belong together: as many features and classes in each.
     pub fn new(
         card: Card,
         scaler: Scaler,
         reference: Reference,
         payload: Payload,
     ) -> Result<Self, ArtifactError> {
+        Self::of_parts(card, scaler, None, Some(reference), payload)
+    }
+
+    /// An artifact of a model that was trained elsewhere: there are no training rows to compare live rows with.
+    pub fn imported(
+        card: Card,
+        preprocessing: Preprocessing,
+        payload: Payload,
+    ) -> Result<Self, ArtifactError> {
+        let scaler = Scaler::identity(card.features.len());
+        let preprocessing = Some(preprocessing).filter(|steps| !steps.steps().is_empty());
+        Self::of_parts(card, scaler, preprocessing, None, payload)
+    }
+
+    fn of_parts(
+        card: Card,
+        scaler: Scaler,
+        preprocessing: Option<Preprocessing>,
+        reference: Option<Reference>,
+        payload: Payload,
+    ) -> Result<Self, ArtifactError> {
         let (features, classes) = (card.features.len(), card.classes.len());
-        let takes_rows = [scaler.offsets().len(), payload.inputs()] == [features; 2];
-        let has_scores = payload.outputs() == card.head.scores(classes);
-        if !takes_rows || !has_scores || !reference.is_of(features, classes) {
+        let (before, after) =
+            preprocessing.as_ref().map_or((features, features), |steps| (steps.inputs(), steps.outputs()));
+        let takes_rows = [scaler.offsets().len(), before] == [features; 2] && after == payload.inputs();
+        let has_scores = card.head.takes(payload.outputs(), classes);
+        let has_reference = reference.as_ref().is_none_or(|reference| reference.is_of(features, classes));
+        if !takes_rows || !has_scores || !has_reference {
             return Err(ArtifactError::Mismatch { features, classes });
         }
-        Ok(Self { card, scaler, reference, payload })
+        Ok(Self { card, scaler, preprocessing, reference, payload })
     }
 
     /// The description of the model.
@@ -143,14 +171,26 @@ impl Artifact {
         &self.card
     }
 
-    /// The distribution of the training rows.
-    pub fn reference(&self) -> &Reference {
-        &self.reference
+    /// The distribution of the training rows; absent if the model was trained elsewhere.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.reference.as_ref()
+    }
+
+    /// The same model with another description.
+    pub fn with_card(self, card: Card) -> Result<Self, ArtifactError> {
+        Self::of_parts(card, self.scaler, self.preprocessing, self.reference, self.payload)
+    }
+
+    /// The same artifact with the quality that the model was found to have.
+    #[must_use]
+    pub fn with_quality(mut self, quality: Option<Quality>) -> Self {
+        self.card.quality = quality;
+        self
     }
 
     /// The model, ready for rows.
     pub fn load(&self) -> LoadedModel {
-        LoadedModel::new(&self.scaler, self.payload.engine(), self.card.head)
+        LoadedModel::new(&self.scaler, self.preprocessing.as_ref(), self.payload.engine(), self.card.head)
     }
 
     /// Its bytes: the same for the same model.
@@ -161,6 +201,7 @@ impl Artifact {
             card: &card,
             kind: self.payload.kind(),
             scaler: self.scaler.clone(),
+            preprocessing: self.preprocessing.clone(),
             reference: self.reference.clone(),
             payload: &payload,
         };
@@ -193,9 +234,10 @@ impl Artifact {
             return Err(ArtifactError::Checksum);
         }
         if format == FORMAT {
-            let Content { card, kind, scaler, reference, payload } = postcard::from_bytes(rest)?;
+            let Content { card, kind, scaler, preprocessing, reference, payload } =
+                postcard::from_bytes(rest)?;
             let payload = Payload::decode(kind, payload)?;
-            return Self::new(serde_json::from_str(card)?, scaler, reference, payload);
+            return Self::of_parts(serde_json::from_str(card)?, scaler, preprocessing, reference, payload);
         }
         // Unchecked at first: postcard would not pass on what is wrong with a forest.
         let Content2 { card, scaler, reference, forest } = postcard::from_bytes(rest)?;

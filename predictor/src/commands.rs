@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::serving::server::{self, Process, ServeError, Serving};
 use crate::settings::{ConfigError, PrepareArguments, ServeArguments};
 use crate::training::kept;
-use crate::training::prepare::{self, PrepareError};
+use crate::training::prepare::{self, Preparation, PrepareError};
 use crate::training::record::{self, Record, RecordError};
 use crate::training::refusal::Refused;
 
@@ -128,9 +128,8 @@ fn prepare_anew(
                 digest = report.digest,
                 bytes = report.bytes,
                 seconds = report.seconds,
-                "prepared from {} rows\n{}",
-                report.samples,
-                preparation.hold_out,
+                "{}",
+                ending(&preparation),
             );
             if let Record::Prepared { report, .. } = &record {
                 for warning in &report.warnings {
@@ -155,6 +154,17 @@ fn prepare_anew(
         Err(error) => return Err(error.into()),
     };
     Ok(record.report())
+}
+
+fn ending(preparation: &Preparation) -> String {
+    let how = match preparation.report.samples {
+        0 => "imported".to_owned(),
+        rows => format!("prepared from {rows} rows"),
+    };
+    match &preparation.evaluation {
+        Some(evaluation) => format!("{how}\n{evaluation}"),
+        None => how,
+    }
 }
 
 /// Logs progress at each quarter.

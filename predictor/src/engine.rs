@@ -7,5 +7,7 @@ pub mod interface;
 pub mod head;
 pub mod loaded;
 pub mod trees;
+pub mod linear;
+pub mod network;
 pub mod payload;
 pub mod training;

@@ -103,7 +103,9 @@ impl Metrics {
     /// Sets the metrics of a loaded model; returns those of its predictions, looked up once.
     pub fn loaded(&self, model: ModelLabels<'_>, loaded: &Loaded<'_>) -> PredictionMetrics {
         let Loaded { features, classes, reference, accuracy, bytes, took } = *loaded;
-        self.accuracy.with_label_values(&model).set(accuracy);
+        if let Some(accuracy) = accuracy {
+            self.accuracy.with_label_values(&model).set(accuracy);
+        }
         self.bytes.with_label_values(&model).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.load_seconds.with_label_values(&model).set(took.as_secs_f64());
         let [name, namespace, version] = model;
@@ -117,7 +119,7 @@ impl Metrics {
             classes: classes.iter().enumerate().map(class).collect(),
             seconds: self.prediction_seconds.with_label_values(&model),
             rows: self.batch_rows.with_label_values(&model),
-            drift: self.drifts.watch(model, features, reference),
+            drift: reference.map(|reference| self.drifts.watch(model, features, reference)),
         }
     }
 }
@@ -129,10 +131,10 @@ pub struct Loaded<'a> {
     pub features: &'a [Feature],
     /// Its classes, in the order of their indices.
     pub classes: &'a [Class],
-    /// The distribution of its training rows.
-    pub reference: &'a Reference,
-    /// Its accuracy on the hold-out rows.
-    pub accuracy: f64,
+    /// The distribution of its training rows; absent if it was trained elsewhere.
+    pub reference: Option<&'a Reference>,
+    /// Its accuracy on the hold-out rows; absent if it was not evaluated, or has values.
+    pub accuracy: Option<f64>,
     /// The size of its artifact.
     pub bytes: usize,
     /// The time of loading.
@@ -158,7 +160,7 @@ pub struct PredictionMetrics {
     classes: Box<[IntCounter]>,
     seconds: Seconds,
     rows: Histogram,
-    drift: Arc<Drift>,
+    drift: Option<Arc<Drift>>,
 }
 
 impl PredictionMetrics {
@@ -168,7 +170,9 @@ impl PredictionMetrics {
         self.seconds.observe(now.saturating_duration_since(began), trace);
         self.rows.observe(answers.len() as f64);
         let classes = answers.iter().filter_map(|answer| answer.class());
-        self.drift.count(rows, classes.clone(), now);
+        if let Some(drift) = &self.drift {
+            drift.count(rows, classes.clone(), now);
+        }
         for class in classes {
             if let Some(counter) = self.classes.get(class as usize) {
                 counter.inc();
@@ -289,8 +293,8 @@ mod tests {
         let loaded = Loaded {
             features: &features.iter().map(|name| Feature::named(*name)).collect::<Vec<_>>(),
             classes: &(0..classes).map(|i| Class::Name(format!("c{i}"))).collect::<Vec<_>>(),
-            reference: &Reference::learn(&train, &columns, vec![10; classes]),
-            accuracy: 0.75,
+            reference: Some(&Reference::learn(&train, &columns, vec![10; classes])),
+            accuracy: Some(0.75),
             bytes: 10,
             took: Duration::from_millis(500),
         };

@@ -76,7 +76,7 @@ fn make(planned: PendingModel) -> Result<TrainedModel> {
     files::make_folder(&folder)?;
     let preparation = training::train(&plan, Trainer::Native)?;
     preparation.record().write(&folder, Some(&preparation.artifact))?;
-    let Preparation { report, example, artifact: _, golden: _, hold_out: _ } = preparation;
+    let Preparation { report, example, artifact: _, golden: _, evaluation: _ } = preparation;
     let row = short(example, &plan.config.features);
     Ok(TrainedModel { config: plan.config, folder, quality: report.quality, row })
 }

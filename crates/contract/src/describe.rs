@@ -62,8 +62,9 @@ pub struct ModelDescription {
     pub features: Vec<Feature>,
     /// The classes in order: the class with index 0 first.
     pub classes: Vec<Class>,
-    /// How good it was on rows it was not trained on.
-    pub quality: Quality,
+    /// How good it was on rows it was not trained on; absent if it was not evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// The SHA-256 of its artifact, in hexadecimal.
     pub digest: String,
 }

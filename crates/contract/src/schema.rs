@@ -66,6 +66,9 @@ pub fn check(rows: &Rows, features: &[Feature]) -> Result<(), Vec<FieldFault>> {
             if rows.is_single() { ("features", &[]) } else { ("instances", &one) };
         if row.len() == features.len() {
             for (column, (&value, feature)) in row.iter().zip(features).enumerate() {
+                if value.is_nan() && feature.missing {
+                    continue;
+                }
                 if !value.is_finite() {
                     faults.push(FieldFault::at(member, &[at, &[column]].concat(), Fault::NotFinite));
                 } else if !feature.admits(value) {

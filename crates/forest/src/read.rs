@@ -8,6 +8,7 @@ mod foreign;
 pub mod detect;
 pub mod columns;
 pub mod model;
+pub mod preprocessing;
 pub mod arrange;
 mod builder;
 pub mod lightgbm;

@@ -155,7 +155,7 @@ mod tests {
             task: Task::Classification,
             features: vec![Feature::named("x")],
             classes,
-            quality: Quality { metric: Metric::Accuracy, value: 0.9, samples: 30 },
+            quality: Some(Quality { metric: Metric::Accuracy, value: 0.9, samples: 30 }),
             digest: "00".into(),
         }
     }

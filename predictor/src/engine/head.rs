@@ -4,31 +4,23 @@ use std::fmt;
 
 use canopy_contract::describe::Task;
 use canopy_contract::predict::RowAnswer;
+use canopy_forest::read::model::Link;
 use serde::{Deserialize, Serialize};
 
 /// How scores are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Head {
     /// As one probability per class.
     Classify {
-        /// What makes them probabilities.
-        link: ClassLink,
+        /// What makes them probabilities. With one score for two classes it is that of the second class.
+        link: Link,
     },
-    /// As one value.
-    Regress,
-}
-
-/// What makes scores the probabilities of classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ClassLink {
-    /// They are probabilities already.
-    Identity,
-    /// Two classes and one score: its logistic function is the probability of the second class.
-    Logistic,
-    /// One score per class: their softmax.
-    Softmax,
+    /// As values.
+    Regress {
+        /// What makes them values.
+        link: Link,
+    },
 }
 
 /// An answer for one row. As JSON it has the members that a predictor's answer has.
@@ -46,7 +38,7 @@ pub enum Answer {
 
 impl Default for Head {
     fn default() -> Self {
-        Self::Classify { link: ClassLink::Identity }
+        Self::Classify { link: Link::Identity }
     }
 }
 
@@ -55,36 +47,28 @@ impl Head {
     pub fn task(self) -> Task {
         match self {
             Self::Classify { .. } => Task::Classification,
-            Self::Regress => Task::Regression,
+            Self::Regress { .. } => Task::Regression,
         }
     }
 
-    /// How many scores an engine must compute for a model of `classes` classes.
-    pub fn scores(self, classes: usize) -> usize {
+    /// Whether `scores` scores per row are right for a model with `classes` classes.
+    pub fn takes(self, scores: usize, classes: usize) -> bool {
         match self {
-            Self::Classify { link: ClassLink::Identity | ClassLink::Softmax } => classes,
-            Self::Classify { link: ClassLink::Logistic } | Self::Regress => 1,
+            Self::Classify { .. } => classes > 0 && scores == classes || (scores, classes) == (1, 2),
+            Self::Regress { .. } => scores > 0 && classes == 0,
         }
     }
 
-    /// Replaces the contents of `probabilities` by the probability of each class, or by the value itself.
-    pub fn probabilities(self, scores: &[f64], probabilities: &mut Vec<f64>) {
-        probabilities.clear();
+    /// Replaces the contents of `outputs` by the probability of each class, or by the values.
+    pub fn outputs(self, scores: &[f64], outputs: &mut Vec<f64>) {
+        outputs.clear();
+        outputs.extend_from_slice(scores);
         match self {
-            Self::Regress | Self::Classify { link: ClassLink::Identity } => {
-                probabilities.extend_from_slice(scores);
-            }
-            Self::Classify { link: ClassLink::Logistic } => {
-                let second = scores.first().map_or(f64::NAN, |score| 1.0 / (1.0 + (-score).exp()));
-                probabilities.extend([1.0 - second, second]);
-            }
-            Self::Classify { link: ClassLink::Softmax } => {
-                // Relative to the largest, so that no exponential is infinite.
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                probabilities.extend(scores.iter().map(|score| (score - largest).exp()));
-                let sum: f64 = probabilities.iter().sum();
-                for probability in probabilities {
-                    *probability /= sum;
+            Self::Regress { link } => link.apply_to(outputs),
+            Self::Classify { link } => {
+                link.apply_to(outputs);
+                if let [second] = outputs[..] {
+                    outputs.insert(0, 1.0 - second);
                 }
             }
         }
@@ -93,11 +77,15 @@ impl Head {
     /// The answer for the scores of one row. `room` is a buffer.
     pub fn answer(self, scores: &[f64], room: &mut Vec<f64>) -> Answer {
         match self {
-            Self::Regress => Answer::Value { prediction: scores.first().copied().unwrap_or(f64::NAN) },
-            Self::Classify { link: ClassLink::Identity } => most_probable(scores),
-            Self::Classify { link: ClassLink::Logistic | ClassLink::Softmax } => {
-                self.probabilities(scores, room);
+            // The scores are the probabilities: no copy is needed.
+            Self::Classify { link: Link::Identity } if scores.len() > 1 => most_probable(scores),
+            Self::Classify { .. } => {
+                self.outputs(scores, room);
                 most_probable(room)
+            }
+            Self::Regress { .. } => {
+                self.outputs(scores, room);
+                Answer::Value { prediction: room.first().copied().unwrap_or(f64::NAN) }
             }
         }
     }
@@ -171,19 +159,37 @@ mod tests {
     }
 
     #[test]
-    fn a_logistic_score_is_the_probability_of_the_second_class() {
-        let head = Head::Classify { link: ClassLink::Logistic };
+    fn one_score_of_two_classes_is_that_of_the_second_class() {
+        let head = Head::Classify { link: Link::Logistic { scale: 1.0 } };
         assert_eq!(answer(head, &[0.0]), class(0, 0.5));
         assert_eq!(answer(head, &[3_f64.ln()]), class(1, 1.0 / (1.0 + (-(3_f64.ln())).exp())));
         assert_eq!(answer(head, &[-1000.0]), class(0, 1.0));
-        assert_eq!((head.scores(2), head.task()), (1, Task::Classification));
+        assert_eq!(answer(Head::default(), &[0.75]), class(1, 0.75));
+        assert_eq!(head.task(), Task::Classification);
+    }
+
+    #[test]
+    fn a_head_takes_one_score_per_class_or_one_for_two_classes() {
+        let (classify, regress) = (Head::default(), Head::Regress { link: Link::Identity });
+        for (head, scores, classes, takes) in [
+            (classify, 3, 3, true),
+            (classify, 1, 2, true),
+            (classify, 1, 3, false),
+            (classify, 0, 0, false),
+            (regress, 1, 0, true),
+            (regress, 2, 0, true),
+            (regress, 0, 0, false),
+            (regress, 2, 2, false),
+        ] {
+            assert_eq!(head.takes(scores, classes), takes, "{head:?} of {scores} scores, {classes} classes");
+        }
     }
 
     #[test]
     fn softmax_is_finite_for_large_scores() {
-        let head = Head::Classify { link: ClassLink::Softmax };
+        let head = Head::Classify { link: Link::Softmax };
         let mut probabilities = Vec::new();
-        head.probabilities(&[1000.0, 1000.0 + 3_f64.ln(), -1000.0], &mut probabilities);
+        head.outputs(&[1000.0, 1000.0 + 3_f64.ln(), -1000.0], &mut probabilities);
         assert!(
             probabilities.iter().zip([0.25, 0.75, 0.0]).all(|(a, b)| (a - b).abs() < 1e-9),
             "{probabilities:?}"
@@ -192,10 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_the_score_and_has_no_confidence() {
-        let value = answer(Head::Regress, &[3.25]);
+    fn a_value_is_the_linked_score_and_has_no_confidence() {
+        let value = answer(Head::Regress { link: Link::Identity }, &[3.25]);
         assert_eq!((value.class(), value.confidence(), value.value()), (None, None, Some(3.25)));
         assert_eq!(serde_json::to_string(&value).unwrap(), r#"{"prediction":3.25}"#);
+        assert_eq!(answer(Head::Regress { link: Link::Exp }, &[0.0]).value(), Some(1.0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use canopy_contract::rows::Rows;
+use canopy_forest::read::preprocessing::{Preprocessing, Room};
 use canopy_forest::scale::Scaler;
 
 use crate::engine::head::{Answer, Head};
@@ -17,8 +18,10 @@ const BLOCK_ROWS: usize = 512;
 #[derive(Debug, Default)]
 struct Buffers {
     scaled: Vec<f64>,
+    changed: Vec<f64>,
+    room: Room,
     scores: Vec<f64>,
-    probabilities: Vec<f64>,
+    outputs: Vec<f64>,
     scratch: Scratch,
 }
 
@@ -31,15 +34,22 @@ thread_local! {
 pub struct LoadedModel {
     /// Absent where it would change nothing.
     scaler: Option<Scaler>,
+    preprocessing: Option<Preprocessing>,
     engine: Box<dyn Engine>,
     head: Head,
 }
 
 impl LoadedModel {
-    /// A model of parts that fit each other: the scaler and the engine take rows of the same length, and the head takes
+    /// A model of parts that fit each other: each takes rows as long as the part before it gives them, and the head takes
     /// the engine's scores.
-    pub fn new(scaler: &Scaler, engine: Box<dyn Engine>, head: Head) -> Self {
-        Self { scaler: Some(scaler.clone()).filter(|scaler| !scaler.is_identity()), engine, head }
+    pub fn new(
+        scaler: &Scaler,
+        preprocessing: Option<&Preprocessing>,
+        engine: Box<dyn Engine>,
+        head: Head,
+    ) -> Self {
+        let scaler = Some(scaler.clone()).filter(|scaler| !scaler.is_identity());
+        Self { scaler, preprocessing: preprocessing.cloned(), engine, head }
     }
 
     /// About how long it takes to predict `rows` rows.
@@ -54,11 +64,11 @@ impl LoadedModel {
         Ok(answers)
     }
 
-    /// The probability of every class, in the order of the classes, for each row.
-    pub fn probabilities(&self, rows: &Rows) -> Result<Vec<Vec<f64>>, EngineError> {
+    /// For each row, the probability of every class in the order of the classes, or the values.
+    pub fn outputs(&self, rows: &Rows) -> Result<Vec<Vec<f64>>, EngineError> {
         let mut all = Vec::with_capacity(rows.len());
         self.for_each_row(rows, |scores, room| {
-            self.head.probabilities(scores, room);
+            self.head.outputs(scores, room);
             all.push(room.clone());
         })?;
         Ok(all)
@@ -69,23 +79,26 @@ impl LoadedModel {
         rows: &Rows,
         mut then: impl FnMut(&[f64], &mut Vec<f64>),
     ) -> Result<(), EngineError> {
-        let (inputs, outputs) = (self.engine.inputs(), self.engine.outputs());
+        let (width, outputs) = (self.engine.inputs(), self.engine.outputs());
+        let inputs = self.preprocessing.as_ref().map_or(width, Preprocessing::inputs);
         if rows.iter().any(|row| row.len() != inputs) {
             return Err(EngineError::Values { values: rows.values().len(), inputs });
         }
-        BUFFERS.with_borrow_mut(|Buffers { scaled, scores, probabilities, scratch }| {
+        BUFFERS.with_borrow_mut(|Buffers { scaled, changed, room, scores, outputs: made, scratch }| {
             for block in rows.values().chunks(BLOCK_ROWS * inputs) {
-                let values = match &self.scaler {
-                    Some(scaler) => {
-                        scaler.apply_to(block, scaled);
-                        &scaled[..]
-                    }
-                    None => block,
-                };
+                let mut values = block;
+                if let Some(scaler) = &self.scaler {
+                    scaler.apply_to(values, scaled);
+                    values = scaled;
+                }
+                if let Some(preprocessing) = &self.preprocessing {
+                    preprocessing.apply(values, room, changed);
+                    values = changed;
+                }
                 scores.clear();
                 scores.resize(block.len() / inputs * outputs, 0.0);
-                self.engine.run(Batch::new(values, inputs)?, scratch, scores)?;
-                scores.chunks_exact(outputs).for_each(|scores| then(scores, probabilities));
+                self.engine.run(Batch::new(values, width)?, scratch, scores)?;
+                scores.chunks_exact(outputs).for_each(|scores| then(scores, made));
             }
             Ok(())
         })

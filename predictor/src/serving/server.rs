@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use canopy_contract::code::Code;
-use canopy_contract::describe::ModelDescription;
+use canopy_contract::describe::{Metric, ModelDescription, Quality};
 use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
@@ -203,12 +203,17 @@ fn load(
         features: &description.features,
         classes: &description.classes,
         reference: artifact.reference(),
-        accuracy: description.quality.value,
+        accuracy: accuracy(description.quality.as_ref()),
         bytes: bytes.len(),
         took: started.elapsed(),
     };
     let metrics = metrics.loaded(identity.labels(), &loaded);
     Ok(Ok(Loading::Ready(Box::new(ServedModel::new(model, description, metrics)), golden)))
+}
+
+/// The quality, if it is an accuracy.
+fn accuracy(quality: Option<&Quality>) -> Option<f64> {
+    quality.filter(|quality| quality.metric == Metric::Accuracy).map(|quality| quality.value)
 }
 
 fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescription {

@@ -1,4 +1,5 @@
-//! Evaluation on held-out rows: accuracy, and precision and recall of each class.
+//! Evaluation on rows that the model was not trained on: of classes by accuracy, precision and recall, of values by their
+//! errors.
 
 use std::fmt;
 
@@ -7,6 +8,89 @@ use canopy_contract::schema::Class;
 
 /// The widest column of names, in characters. Longer names are not cut; their rows are not aligned.
 const NAME_WIDTH_MAX: usize = 1000;
+
+/// What was found on rows with a known truth.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evaluation {
+    /// For a classifier.
+    Classes(HoldOut),
+    /// For a regression.
+    Values(ValueErrors),
+}
+
+impl Evaluation {
+    /// The value of a metric; `None` if the metric is for the other kind of model.
+    pub fn quality(&self, metric: Metric) -> Option<Quality> {
+        match (self, metric) {
+            (Self::Classes(classes), Metric::Accuracy) => Some(classes.quality()),
+            (Self::Values(values), Metric::R2 | Metric::MeanAbsoluteError | Metric::RootMeanSquaredError) => {
+                Some(values.quality(metric))
+            }
+            (Self::Classes(_), _) | (Self::Values(_), Metric::Accuracy) => None,
+        }
+    }
+
+    /// The metric of a model without a gate.
+    pub fn default_metric(&self) -> Metric {
+        match self {
+            Self::Classes(_) => Metric::Accuracy,
+            Self::Values(_) => Metric::R2,
+        }
+    }
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Classes(classes) => classes.fmt(f),
+            Self::Values(values) => values.fmt(f),
+        }
+    }
+}
+
+/// The errors of predicted values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ValueErrors {
+    rows: usize,
+    absolute: f64,
+    squared: f64,
+    /// The sum of the squared differences of the true values from their mean.
+    variation: f64,
+}
+
+impl ValueErrors {
+    /// Compares true values with predicted ones.
+    pub fn compare(pairs: &[(f64, f64)]) -> Self {
+        let mean = pairs.iter().map(|(truth, _)| truth).sum::<f64>() / pairs.len().max(1) as f64;
+        Self {
+            rows: pairs.len(),
+            absolute: pairs.iter().map(|(truth, value)| (truth - value).abs()).sum(),
+            squared: pairs.iter().map(|(truth, value)| (truth - value).powi(2)).sum(),
+            variation: pairs.iter().map(|(truth, _)| (truth - mean).powi(2)).sum(),
+        }
+    }
+
+    /// A metric, by the definitions of scikit-learn. If all true values are equal, R2 is 1 without errors, otherwise 0.
+    fn quality(&self, metric: Metric) -> Quality {
+        let rows = self.rows.max(1) as f64;
+        let value = match metric {
+            Metric::MeanAbsoluteError => self.absolute / rows,
+            Metric::RootMeanSquaredError => (self.squared / rows).sqrt(),
+            Metric::R2 | Metric::Accuracy if self.variation > 0.0 => 1.0 - self.squared / self.variation,
+            Metric::R2 | Metric::Accuracy => f64::from(u8::from(self.squared <= 0.0)),
+        };
+        Quality { metric, value, samples: self.rows }
+    }
+}
+
+impl fmt::Display for ValueErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |metric| self.quality(metric).value;
+        writeln!(f, "R2 {:.4}", value(Metric::R2))?;
+        writeln!(f, "mean absolute error {:.4}", value(Metric::MeanAbsoluteError))?;
+        write!(f, "root mean squared error {:.4} on {} rows", value(Metric::RootMeanSquaredError), self.rows)
+    }
+}
 
 /// The confusion matrix of the held-out rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +178,24 @@ pub(crate) fn name(class: &Class) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_values_are_those_of_scikit_learn() {
+        // sklearn.metrics of [3, -0.5, 2, 7] and [2.5, 0, 2, 8].
+        let errors = ValueErrors::compare(&[(3.0, 2.5), (-0.5, 0.0), (2.0, 2.0), (7.0, 8.0)]);
+        let found = Evaluation::Values(errors);
+        for (metric, expected) in [
+            (Metric::R2, 0.948_608_137_044_967_9),
+            (Metric::MeanAbsoluteError, 0.5),
+            (Metric::RootMeanSquaredError, 0.375_f64.sqrt()),
+        ] {
+            let Quality { value, samples, .. } = found.quality(metric).unwrap();
+            assert!((value - expected).abs() < 1e-12 && samples == 4, "{metric:?}: {value}");
+        }
+        assert_eq!(found.quality(Metric::Accuracy), None);
+        let constant = ValueErrors::compare(&[(1.0, 1.0), (1.0, 1.0)]);
+        assert_eq!(constant.quality(Metric::R2).value.to_bits(), 1_f64.to_bits());
+    }
 
     #[test]
     fn a_report_has_a_line_per_class_and_the_accuracy() {

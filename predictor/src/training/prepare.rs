@@ -1,4 +1,4 @@
-//! Preparation of a model: read the data, train, evaluate, check the gate, and record a golden answer.
+//! Preparation of a model: train or import it, evaluate it, check the gate and the examples, and record a golden answer.
 //!
 //! A refusal is final for the same config and data; other errors may be temporary. The result does not depend on the time
 //! or the number of threads.
@@ -9,9 +9,12 @@ use canopy_contract::code::Code;
 use canopy_contract::describe::{Metric, Quality};
 use canopy_contract::report::{Prepared, Warning, WarningKind};
 use canopy_contract::rows::Rows;
-use canopy_contract::schema::{self, Feature};
-use canopy_contract::serving::{Data, QualityGate, ServingConfig, Source, Synthetic, Train};
+use canopy_contract::schema::{self, Class, Feature};
+use canopy_contract::serving::{
+    Data, Evaluate, Import, QualityGate, ServingConfig, Source, Synthetic, Train,
+};
 use canopy_forest::data::holdout::TrainTest;
+use canopy_forest::data::labels::whole;
 use canopy_forest::data::samples::Samples;
 
 use crate::artifact::{self, Artifact, ArtifactError, Card};
@@ -24,7 +27,10 @@ use crate::engine::training::{self, Trainer};
 use crate::files::{self, FileError};
 use crate::sources::download::{self, DownloadError};
 use crate::sources::networks::Sources;
-use crate::training::evaluation::HoldOut;
+use crate::training::evaluation::{Evaluation, HoldOut, ValueErrors};
+use crate::training::examples::{self, ExampleError};
+use crate::training::import::{self, ImportError};
+use crate::training::labelled::{self, Labelled};
 use crate::training::record::{Golden, Record};
 use crate::training::refusal::Refused;
 use crate::training::schema_mapping::Arrangement;
@@ -32,6 +38,11 @@ use crate::training::warnings::{Facts, warnings};
 
 /// The largest file of data that is read or downloaded.
 pub const DATA_MAX_BYTES: u64 = 1 << 30;
+
+/// How many rows of an evaluation may become the golden row or the example.
+const CANDIDATES_MAX: usize = 1000;
+/// How many rows are made up where there are none.
+const RANDOM_ROWS: usize = 64;
 
 /// A model that passed its gate.
 #[derive(Clone, Debug)]
@@ -42,10 +53,10 @@ pub struct Preparation {
     pub report: Prepared,
     /// The prediction that `serve` must reproduce before it is ready.
     pub golden: Golden,
-    /// A held-out row within the bounds of the features, for which the model is most confident: an example for users.
+    /// A row within the bounds of the features, for which the model is most confident: an example for users.
     pub example: Vec<f64>,
-    /// The evaluation on the held-out rows.
-    pub hold_out: HoldOut,
+    /// The evaluation; absent if there are no rows with a known truth.
+    pub evaluation: Option<Evaluation>,
 }
 
 /// Why preparation failed.
@@ -88,7 +99,7 @@ pub fn prepare(
     prepare_from(&Sources::Anywhere, config, trainer, progress)
 }
 
-/// Like [`prepare`], with data from these sources only.
+/// Like [`prepare`], with files from these sources only.
 pub fn prepare_from(
     sources: &Sources,
     config: &ServingConfig,
@@ -96,9 +107,23 @@ pub fn prepare_from(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Preparation, PrepareError> {
     let started = Instant::now();
-    let Some(training) = &config.train else {
-        return Err(invalid("this version of the predictor reads no model files"));
+    let mut preparation = match (&config.train, &config.artifact) {
+        (Some(training), _) => train(training, sources, config, trainer, progress)?,
+        (None, Some(file)) => read_model(file, sources, config)?,
+        (None, None) => return Err(invalid("the config has neither train nor artifact")),
     };
+    preparation.report.seconds = started.elapsed().as_secs_f64();
+    Ok(preparation)
+}
+
+/// Trains a model and evaluates it on held-out rows.
+fn train(
+    training: &Train,
+    sources: &Sources,
+    config: &ServingConfig,
+    trainer: Trainer,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Preparation, PrepareError> {
     let Train { data, algorithm, standardize: _, test_percent, gate } = training;
     let samples = read(data, sources, &config.classes)?;
     let arrangement = Arrangement::new(&config.features, &config.classes, &samples).map_err(Refused::from)?;
@@ -111,7 +136,7 @@ pub fn prepare_from(
     let payload = fitted.reordered(arrangement.columns(), arrangement.labels())?;
 
     let head = Head::default();
-    let model = LoadedModel::new(&scaler, payload.engine(), head);
+    let model = LoadedModel::new(&scaler, None, payload.engine(), head);
     let rows = Rows::instances(test.rows().map(|row| arrangement.row(row)));
     let answers = model.predict(&rows)?;
     let has = test.targets().iter().map(|&label| arrangement.class(label));
@@ -126,6 +151,7 @@ pub fn prepare_from(
     };
     let warnings = warnings(&facts);
     judge(gate.as_ref(), &hold_out.quality(), &warnings)?;
+    examples::check(&config.examples, &model, arrangement.features(), arrangement.classes())?;
     let Extremes { golden, example } = extremes(&rows, &answers, arrangement.features())?;
 
     let card = Card {
@@ -134,7 +160,7 @@ pub fn prepare_from(
         revision: config.revision.clone(),
         features: arrangement.features().to_vec(),
         classes: arrangement.classes().to_vec(),
-        quality: hold_out.quality(),
+        quality: Some(hold_out.quality()),
         head,
     };
     let reference = Reference::learn(&train, arrangement.columns(), hold_out.given());
@@ -144,10 +170,101 @@ pub fn prepare_from(
         bytes: artifact.len() as u64,
         quality: Some(hold_out.quality()),
         samples: train.len(),
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: 0.0,
         warnings,
     };
-    Ok(Preparation { artifact, report, golden, example, hold_out })
+    Ok(Preparation { artifact, report, golden, example, evaluation: Some(Evaluation::Classes(hold_out)) })
+}
+
+/// Imports a model, answers the examples and evaluates it on a labelled table.
+fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Result<Preparation, PrepareError> {
+    let artifact = import::import(file, config, sources)?;
+    let (model, card) = (artifact.load(), artifact.card());
+    let mut candidates = examples::check(&config.examples, &model, &card.features, &card.classes)?;
+    let evaluated = match &config.evaluate {
+        None => None,
+        Some(Evaluate { data, gate }) => {
+            let table = labelled(data, sources, &card.features)?;
+            let evaluation = evaluate(&table, &model, &card.classes)?;
+            let metric = gate.as_ref().map_or(evaluation.default_metric(), |gate| gate.metric);
+            let Some(quality) = evaluation.quality(metric) else {
+                let kind = if card.classes.is_empty() { "regression" } else { "classification" };
+                return Err(invalid(format!("the gate is on {metric:?}, but the model is a {kind}")));
+            };
+            judge(gate.as_ref(), &quality, &[])?;
+            candidates.extend(table.rows.iter().take(CANDIDATES_MAX).map(<[f64]>::to_vec));
+            Some((evaluation, quality))
+        }
+    };
+    if candidates.is_empty() {
+        candidates = random_rows(&card.features)?;
+    }
+    let rows = Rows::instances(candidates);
+    let Extremes { golden, example } = extremes(&rows, &model.predict(&rows)?, &card.features)?;
+    let (evaluation, quality) = evaluated.unzip();
+    let artifact = artifact.with_quality(quality.clone()).encode()?;
+    let report = Prepared {
+        digest: artifact::digest(&artifact),
+        bytes: artifact.len() as u64,
+        quality,
+        samples: 0,
+        seconds: 0.0,
+        warnings: Vec::new(),
+    };
+    Ok(Preparation { artifact, report, golden, example, evaluation })
+}
+
+fn labelled(data: &Data, sources: &Sources, features: &[Feature]) -> Result<Labelled, PrepareError> {
+    match data {
+        Data::Synthetic(_) => Err(invalid("a model is evaluated on a table: give evaluate.data.csv")),
+        Data::Csv { source, target } => {
+            Ok(labelled::read(&bytes(source, sources)?, features, Some(target)).map_err(Refused::from)?)
+        }
+    }
+}
+
+/// Compares the answers for the rows of a table with its target.
+fn evaluate(table: &Labelled, model: &LoadedModel, classes: &[Class]) -> Result<Evaluation, PrepareError> {
+    let answers = model.predict(&table.rows)?;
+    if classes.is_empty() {
+        let truth = |(row, target): (usize, &String)| {
+            target
+                .parse()
+                .ok()
+                .filter(|value: &f64| value.is_finite())
+                .ok_or_else(|| invalid(format!("row {}: the target must be a finite number", row + 1)))
+        };
+        let truths = table.targets.iter().enumerate().map(truth).collect::<Result<Vec<f64>, _>>()?;
+        let values = answers.iter().map(|answer| answer.value().unwrap_or(f64::NAN));
+        let pairs: Vec<_> = truths.into_iter().zip(values).collect();
+        return Ok(Evaluation::Values(ValueErrors::compare(&pairs)));
+    }
+    let index_of = |(row, target): (usize, &String)| {
+        classes.iter().position(|class| is_label(class, target)).ok_or_else(|| {
+            invalid(format!("row {}: the target is not one of the {} classes", row + 1, classes.len()))
+        })
+    };
+    let truths = table.targets.iter().enumerate().map(index_of).collect::<Result<Vec<_>, _>>()?;
+    let given = answers.iter().filter_map(|answer| answer.class()).map(|class| class as usize);
+    Ok(Evaluation::Classes(HoldOut::compare(classes, truths.into_iter().zip(given))))
+}
+
+/// Whether a cell of a table is this class; `1.0` is the class 1.
+fn is_label(class: &Class, cell: &str) -> bool {
+    match class {
+        Class::Name(name) => name == cell,
+        Class::Index(index) => whole(cell).is_some_and(|digits| *digits == index.to_string()),
+    }
+}
+
+/// Rows of standard normal values within the bounds of the features; a category is the first.
+fn random_rows(features: &[Feature]) -> Result<Vec<Vec<f64>>, PrepareError> {
+    let samples = Samples::synthetic(RANDOM_ROWS, features.len().max(2), 0).map_err(Refused::from)?;
+    let value = |(value, feature): (&f64, &Feature)| {
+        let value = if feature.categories.is_empty() { *value } else { 0.0 };
+        value.max(feature.min.unwrap_or(f64::NEG_INFINITY)).min(feature.max.unwrap_or(f64::INFINITY))
+    };
+    Ok(samples.rows().map(|row| row.iter().zip(features).map(value).collect()).collect())
 }
 
 fn target(data: &Data) -> Option<&str> {
@@ -163,33 +280,42 @@ fn read(data: &Data, sources: &Sources, classes: &[String]) -> Result<Samples, P
             Ok(Samples::synthetic(*samples as usize, *features as usize, *seed).map_err(Refused::from)?)
         }
         Data::Csv { source, target } => {
-            let bytes = match source {
-                Source::Path(path) => files::read(path, DATA_MAX_BYTES)?,
-                Source::Download(download) => download::fetch(download, DATA_MAX_BYTES, sources)?,
-            };
+            let bytes = bytes(source, sources)?;
             Ok(Samples::from_csv_with_classes(&bytes, target, classes).map_err(Refused::from)?)
         }
     }
 }
 
+fn bytes(source: &Source, sources: &Sources) -> Result<Vec<u8>, PrepareError> {
+    Ok(match source {
+        Source::Path(path) => files::read(path, DATA_MAX_BYTES)?,
+        Source::Download(download) => download::fetch(download, DATA_MAX_BYTES, sources)?,
+    })
+}
+
 fn judge(gate: Option<&QualityGate>, quality: &Quality, warnings: &[Warning]) -> Result<(), PrepareError> {
-    let Some(QualityGate { metric: Metric::Accuracy, min: Some(min), max: None }) = gate else {
-        return Ok(());
+    let Some(gate) = gate.filter(|gate| !gate.admits(quality.value)) else { return Ok(()) };
+    let (name, rows) = match gate.metric {
+        Metric::Accuracy => ("accuracy", "held-out rows"),
+        Metric::R2 => ("R2", "rows"),
+        Metric::MeanAbsoluteError => ("mean absolute error", "rows"),
+        Metric::RootMeanSquaredError => ("root mean squared error", "rows"),
     };
-    if quality.value >= *min {
-        return Ok(());
-    }
     // Four digits, unless they would hide the difference.
     let rounded = (quality.value * 1e4).round() / 1e4;
-    let value = if rounded < *min { rounded } else { quality.value };
+    let value = if gate.admits(rounded) { quality.value } else { rounded };
+    let bound = match (gate.min, gate.max) {
+        (Some(min), _) if quality.value < min => format!("below the minimum {min}"),
+        (_, Some(max)) => format!("above the maximum {max}"),
+        (_, None) => "not a number".to_owned(),
+    };
     let quantity = warnings.iter().find(|warning| warning.kind == WarningKind::LooksLikeAQuantity);
     let cause = quantity.map_or_else(String::new, |Warning { kind: _, name: _, count, .. }| {
         format!(
             ": the target has {count} different numbers, so it looks like a quantity and not like a class"
         )
     });
-    let message =
-        format!("accuracy {value} on {} held-out rows is below the minimum {min}{cause}", quality.samples);
+    let message = format!("{name} {value} on {} {rows} is {bound}{cause}", quality.samples);
     Err(PrepareError::Refused(Refused::new(Code::GateMissed, message)))
 }
 
@@ -219,6 +345,26 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
 /// A refusal whose message contains no values of the data.
 fn invalid(why: impl Into<String>) -> PrepareError {
     PrepareError::Refused(Refused::new(Code::DataInvalid, why))
+}
+
+impl From<ImportError> for PrepareError {
+    fn from(error: ImportError) -> Self {
+        match error.code() {
+            Some(code) => Self::Refused(Refused::new(code, error.to_string())),
+            None => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<ExampleError> for PrepareError {
+    fn from(error: ExampleError) -> Self {
+        match error {
+            ExampleError::Model(error) => Self::Predict(error),
+            ExampleError::Row { .. } | ExampleError::Answer { .. } => {
+                Self::Refused(Refused::new(Code::ExampleMismatch, error.to_string()))
+            }
+        }
+    }
 }
 
 impl From<FileError> for PrepareError {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use canopy_contract::report::{Prepared, Refusal, Report};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::artifact::ARTIFACT_MAX_BYTES;
 use crate::engine::head::Answer;
@@ -37,10 +37,16 @@ pub enum Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
-    /// The row, unscaled.
+    /// The row, unscaled; NaN is a missing value, which is null in JSON.
+    #[serde(deserialize_with = "read_row")]
     pub features: Vec<f64>,
     /// The prediction, exact to the last bit.
     pub answer: Answer,
+}
+
+fn read_row<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let values = Vec::<Option<f64>>::deserialize(deserializer)?;
+    Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
 }
 
 /// Why a record cannot be read or written.

@@ -12,6 +12,7 @@ use canopy_forest::scale::ScaleError;
 use canopy_forest::train::parameters::TrainError;
 
 use crate::engine::training::TrainingError;
+use crate::training::labelled::TableError;
 use crate::training::schema_mapping::Disagreement;
 
 /// Why a config or its data are refused.
@@ -44,6 +45,12 @@ impl Refused {
 impl From<DataError> for Refused {
     fn from(error: DataError) -> Self {
         Self::of_data(error.to_string(), Some(error.without_contents().to_string()))
+    }
+}
+
+impl From<TableError> for Refused {
+    fn from(error: TableError) -> Self {
+        Self::of_data(error.to_string(), Some(error.without_contents()))
     }
 }
 

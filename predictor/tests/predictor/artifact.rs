@@ -47,7 +47,7 @@ fn a_file_of_format_2_is_read_and_gives_the_answers_of_the_program_that_wrote_it
     let rows = Rows::instances(golden.iter().map(|golden| &golden.features));
     for artifact in [old, new] {
         let model = artifact.load();
-        let (answers, probabilities) = (model.predict(&rows).unwrap(), model.probabilities(&rows).unwrap());
+        let (answers, probabilities) = (model.predict(&rows).unwrap(), model.outputs(&rows).unwrap());
         for ((golden, answer), probabilities) in golden.iter().zip(answers).zip(probabilities) {
             assert_eq!(answer.class(), Some(golden.prediction), "{:?}", golden.features);
             assert_eq!(probabilities, golden.probabilities, "{:?}", golden.features);
@@ -60,7 +60,8 @@ fn a_payload_of_an_unknown_kind_is_refused_by_name() {
     let error = Payload::decode("tensors", b"").unwrap_err().to_string();
     assert_eq!(
         error,
-        "a model of kind \"tensors\", but this program has engines for the kind \"trees\" only: use a newer version"
+        "a model of kind \"tensors\", but this program has engines for the kinds \"trees\" and \"linear\" only: use a newer \
+         version"
     );
 }
 
@@ -91,7 +92,7 @@ fn a_model_with_a_scaler_answers_as_before_scalers_were_left_out() {
             .unwrap();
     assert_eq!(bytes[8..12], 3_u32.to_le_bytes());
     let model = Artifact::decode(&bytes).unwrap().load();
-    let answers = model.probabilities(&Rows::instances([[15.0], [15.1]])).unwrap();
+    let answers = model.outputs(&Rows::instances([[15.0], [15.1]])).unwrap();
     assert_eq!(answers, [[1.0, 0.0], [0.25, 0.75]]);
 }
 
@@ -127,7 +128,7 @@ fn an_artifact_of_another_format_says_what_to_do() {
 #[test]
 fn the_distribution_of_the_training_rows_is_kept_with_the_model() {
     let artifact = Artifact::decode(&artifact()).unwrap();
-    let reference = artifact.reference();
+    let reference = artifact.reference().unwrap();
     // Of 200 rows 160 are trained on, which is enough for eight bins of each feature.
     assert_eq!(reference.features().iter().map(|bins| bins.counts().len()).collect::<Vec<_>>(), [8; 4]);
     assert!(reference.features().iter().all(|bins| bins.counts() == [20; 8]), "{reference:?}");

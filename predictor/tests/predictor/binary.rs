@@ -54,7 +54,7 @@ fn prepare_leaves_a_model_and_its_report_and_logs_its_quality() {
     assert!(output.status.success(), "{}", said(&output));
     let Report::Prepared(prepared) = report else { panic!("{report:?}") };
     let artifact = Artifact::read(&folder.path().join("model/model.canopy")).unwrap();
-    assert_eq!(Some(&artifact.card().quality), prepared.quality.as_ref());
+    assert_eq!(artifact.card().quality, prepared.quality);
     for told in ["\"message\":\"training\"", &prepared.digest, "precision", "on 40 held-out rows"] {
         assert!(said(&output).contains(told), "{told} is missing in {}", said(&output));
     }

@@ -112,15 +112,15 @@ impl Port {
                 Feature::named("income"),
             ],
             classes: vec![Class::Name("no".to_owned()), Class::Name("yes".to_owned())],
-            quality: Quality { metric: Metric::Accuracy, value: 0.9, samples: 10 },
+            quality: Some(Quality { metric: Metric::Accuracy, value: 0.9, samples: 10 }),
             digest: "00".to_owned(),
         };
         let train = Samples::from_csv(b"age,income,class\n1,2,no\n3,4,yes\n", "class").unwrap();
         let loaded = Loaded {
             features: &description.features,
             classes: &description.classes,
-            reference: &Reference::learn(&train, &[0, 1], vec![1, 1]),
-            accuracy: 0.9,
+            reference: Some(&Reference::learn(&train, &[0, 1], vec![1, 1])),
+            accuracy: Some(0.9),
             bytes: 10,
             took: Duration::ZERO,
         };

@@ -10,6 +10,8 @@ mod harness;
 mod reference;
 mod prepare;
 mod artifact;
+mod imported;
+mod networks;
 mod client;
 mod serve;
 mod binary;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use canopy_contract::describe::Metric;
 use canopy_contract::report::{Warning, WarningKind};
 use canopy_contract::rows::Rows;
 use canopy_contract::schema;
@@ -60,9 +61,9 @@ fn the_same_config_gives_the_same_model_its_proof_and_its_digest() {
     assert_eq!(first.report.digest, artifact::digest(&first.artifact));
     assert_eq!((first.report.bytes, first.report.samples), (first.artifact.len() as u64, 160));
     let quality = first.report.quality.unwrap();
-    assert_eq!(quality, first.hold_out.quality());
+    assert_eq!(first.evaluation.unwrap().quality(Metric::Accuracy), Some(quality.clone()));
     assert_eq!(quality.samples, 40);
-    assert!(quality.value > 0.8, "{}", first.hold_out);
+    assert!(quality.value > 0.8, "{quality:?}");
 
     let other = prepared(&config(&[&json!({"train": {"algorithm": {"randomForest": {"seed": 8}}}})]));
     assert_ne!(first.report.digest, other.report.digest);
@@ -112,7 +113,7 @@ fn progress_is_reported_after_each_tree() {
 #[test]
 fn linfa_trains_a_model_of_the_same_form() {
     let preparation = prepare(&synthetic(), Trainer::Linfa, &|_, _| ()).unwrap();
-    assert!(preparation.report.quality.as_ref().unwrap().value > 0.8, "{}", preparation.hold_out);
+    assert!(preparation.report.quality.as_ref().unwrap().value > 0.8, "{:?}", preparation.evaluation);
     assert!(Artifact::decode(&preparation.artifact).is_ok());
 }
 
@@ -136,14 +137,14 @@ fn the_order_of_the_config_decides_over_the_order_of_the_table() {
     let folder = tempfile::tempdir().unwrap();
     let order = json!({"features": [{"name": "age"}, {"name": "weight"}], "classes": ["emu", "newt", "cat"]});
     let preparation = prepared(&of_csv(folder.path(), &animals(HEADER, ANIMALS), &order));
-    assert!(preparation.report.quality.as_ref().unwrap().value >= 1.0, "{}", preparation.hold_out);
+    assert!(preparation.report.quality.as_ref().unwrap().value >= 1.0, "{:?}", preparation.evaluation);
     let model = Artifact::decode(&preparation.artifact).unwrap().load();
     // By weight: newts near 0, cats near 10, emus near 20.
     for (weight, class) in [(0.2, 1), (10.2, 2), (20.2, 0)] {
         let row = Rows::single(vec![4.8, weight]);
         let answer = model.predict(&row).unwrap()[0];
         assert_eq!(answer.class(), Some(class), "weight {weight}");
-        let probabilities = model.probabilities(&row).unwrap();
+        let probabilities = model.outputs(&row).unwrap();
         assert_eq!(probabilities[0][class as usize].to_bits(), answer.confidence().unwrap().to_bits());
     }
 }
@@ -279,9 +280,14 @@ fn signs_of_a_model_that_is_worse_than_its_quality_are_reported() {
         [(WarningKind::ClassNotJudged, "fraud", 1), (WarningKind::LooksLikeAnId, "PassengerId", 1000)]
     );
     assert!(
-        preparation.hold_out.to_string().contains("fraud          -       -     0  not evaluated"),
-        "{}",
-        preparation.hold_out
+        preparation
+            .evaluation
+            .as_ref()
+            .unwrap()
+            .to_string()
+            .contains("fraud          -       -     0  not evaluated"),
+        "{:?}",
+        preparation.evaluation
     );
 
     let number = |row: usize| format!("{},{}\n", row % 100, row * 7919 % 1013);

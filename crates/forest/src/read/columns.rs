@@ -3,10 +3,12 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::ensemble::precision::Precision;
 
 /// A column of the new row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Column {
     /// The index of the column of the old row.
     pub source: usize,
@@ -15,7 +17,7 @@ pub struct Column {
 }
 
 /// A change of a value. All but [`Change::Replace`] leave NaN as it is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// Rounds to 32 bits.
     Round,
@@ -56,16 +58,38 @@ pub enum Change {
     /// 1 if the value is above this one, otherwise 0.
     Above(f64),
     /// Looks the value up in a table.
-    Map(Arc<Table>),
+    Map(#[serde(serialize_with = "write_shared", deserialize_with = "read_shared")] Arc<Table>),
 }
 
 /// Pairs of a key and a value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Pairs")]
 pub struct Table {
     /// The pairs, in ascending order of the keys.
     pairs: Vec<(f64, f64)>,
     /// The value of all other keys.
     default: f64,
+}
+
+/// A table whose pairs may be in any order.
+#[derive(Deserialize)]
+struct Pairs {
+    pairs: Vec<(f64, f64)>,
+    default: f64,
+}
+
+impl From<Pairs> for Table {
+    fn from(Pairs { pairs, default }: Pairs) -> Self {
+        Self::new(pairs, default)
+    }
+}
+
+fn write_shared<S: Serializer>(table: &Arc<Table>, serializer: S) -> Result<S::Ok, S::Error> {
+    table.as_ref().serialize(serializer)
+}
+
+fn read_shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Table>, D::Error> {
+    Table::deserialize(deserializer).map(Arc::new)
 }
 
 impl Table {
@@ -152,7 +176,7 @@ impl Column {
 }
 
 /// What a row is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Norm {
     /// The largest value.
     Max,

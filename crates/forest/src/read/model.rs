@@ -1,5 +1,7 @@
 //! What a reader makes of a model file: inputs, preprocessing, a model, a link function and outputs.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ensemble::form::Ensemble;
 use crate::read::columns::{Column, Norm};
 use crate::read::format::Format;
@@ -46,7 +48,7 @@ pub enum InputKind {
 }
 
 /// One step of preprocessing. It takes a row and gives a row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Step {
     /// Replaces values from `-largest` to `largest` by NaN.
     ZeroToMissing {
@@ -71,7 +73,7 @@ pub enum Model {
 }
 
 /// One weighted sum of the row per score.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
     /// The weights of each score, each as long as a row.
     pub weights: Vec<Vec<f64>>,
@@ -80,7 +82,8 @@ pub struct Linear {
 }
 
 /// What makes outputs of scores.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Link {
     /// Outputs are the scores.
     Identity,
@@ -176,13 +179,24 @@ impl Step {
 
 impl Linear {
     fn evaluate(&self, row: &[f64]) -> Vec<f64> {
-        let dot =
-            |weights: &Vec<f64>| weights.iter().zip(row).map(|(weight, value)| weight * value).sum::<f64>();
-        self.weights
-            .iter()
-            .zip(&self.intercepts)
-            .map(|(weights, intercept)| dot(weights) + intercept)
-            .collect()
+        self.scores(row).collect()
+    }
+
+    /// The scores of a row as long as the weights of each score.
+    pub fn scores(&self, row: &[f64]) -> impl Iterator<Item = f64> {
+        let dot = move |weights: &Vec<f64>| -> f64 {
+            weights.iter().zip(row).map(|(weight, value)| weight * value).sum()
+        };
+        self.weights.iter().zip(&self.intercepts).map(move |(weights, intercept)| dot(weights) + intercept)
+    }
+
+    /// Whether there are scores, each with as many weights and with an intercept, all of them finite.
+    pub fn is_valid(&self) -> bool {
+        let inputs = self.weights.first().map_or(0, Vec::len);
+        inputs > 0
+            && self.weights.len() == self.intercepts.len()
+            && self.weights.iter().all(|weights| weights.len() == inputs)
+            && self.weights.iter().flatten().chain(&self.intercepts).all(|number| number.is_finite())
     }
 }
 
@@ -190,25 +204,30 @@ impl Link {
     /// The outputs of the scores of one row.
     #[must_use]
     pub fn apply(self, mut scores: Vec<f64>) -> Vec<f64> {
+        self.apply_to(&mut scores);
+        scores
+    }
+
+    /// Replaces the scores of one row by its outputs.
+    pub fn apply_to(self, scores: &mut [f64]) {
         match self {
             Self::Identity => {}
-            Self::Logistic { scale } => each(&mut scores, |score| 1.0 / (1.0 + (-scale * score).exp())),
+            Self::Logistic { scale } => each(scores, |score| 1.0 / (1.0 + (-scale * score).exp())),
             Self::LogisticShares => {
-                each(&mut scores, |score| 1.0 / (1.0 + (-score).exp()));
-                Norm::L1.apply(&mut scores);
+                each(scores, |score| 1.0 / (1.0 + (-score).exp()));
+                Norm::L1.apply(scores);
             }
-            Self::Exp => each(&mut scores, f64::exp),
-            Self::SignedSquare => each(&mut scores, |score| score * score.abs()),
-            Self::Softplus => each(&mut scores, |score| score.exp().ln_1p()),
+            Self::Exp => each(scores, f64::exp),
+            Self::SignedSquare => each(scores, |score| score * score.abs()),
+            Self::Softplus => each(scores, |score| score.exp().ln_1p()),
             Self::Softmax => {
                 // Relative to the largest, so that no exponential is infinite.
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                each(&mut scores, |score| (score - largest).exp());
+                each(scores, |score| (score - largest).exp());
                 let sum: f64 = scores.iter().sum();
-                each(&mut scores, |score| score / sum);
+                each(scores, |score| score / sum);
             }
         }
-        scores
     }
 }
 

@@ -89,6 +89,8 @@ proptest! {
             bytes[at] = value;
         }
         if let Ok(graph) = read(&bytes) {
+            let again = read(graph.bytes()).unwrap();
+            prop_assert_eq!(again.bytes(), graph.bytes());
             let limits = Limits { load: Duration::from_secs(10), ..Limits::default() };
             let error = Network::load(&graph, &limits).err();
             let is_slow = matches!(error, Some(GraphError::TooSlow(_)));
