@@ -147,3 +147,42 @@ xgboost("lossguide", {"objective": "multi:softprob", "num_class": 3, "grow_polic
 xgboost("pruned", {"objective": "reg:squarederror", "tree_method": "exact", "gamma": 20, "max_depth": 5}, score)
 xgboost("pandas", {"objective": "binary:logistic"}, (score + 2 * (cities == "Bern") - (sizes == 10)) > 0.5,
         data=ascii_frame, categories=((1, 4), (4, 3)))
+
+# Objectives whose training needs more than a table and a target.
+groups = np.full(ROWS // 20, 20)
+
+
+def ranked(parameters):
+    data = lgb.Dataset(with_gaps, classes, group=groups)
+    booster = lgb.train({"verbose": -1, "seed": 7, "num_leaves": 7, "min_data_in_leaf": 10, "num_threads": 1,
+                         "deterministic": True, "force_row_wise": True} | parameters, data, 6)
+    name = f"lightgbm_{parameters['objective']}"
+    booster.save_model(HERE / f"{name}.txt")
+    frame = booster.trees_to_dataframe()
+    thresholds = {}
+    for feature, value in zip(*[frame[frame.decision_type == "<="][c] for c in ("split_feature", "threshold")]):
+        thresholds.setdefault(booster.feature_name().index(feature), []).append(float(value))
+    rows = questions(thresholds, np.float64)
+    write(HERE / f"{name}.input.json", "inputs", {"X": rows})
+    write(HERE / f"{name}.expected.json", "outputs", {"prediction": booster.predict(rows, num_threads=1)})
+
+
+ranked({"objective": "lambdarank"})
+ranked({"objective": "rank_xendcg"})
+lightgbm("poisson_dart", {"objective": "poisson", "boosting": "dart"}, counts)
+xgboost("squared_log", {"objective": "reg:squaredlogerror"}, counts + 0.5)
+xgboost("pseudo_huber", {"objective": "reg:pseudohubererror"}, score)
+# Negative times are censored.
+xgboost("cox", {"objective": "survival:cox"}, np.where(classes == 1, -1.0, 1.0) * (counts + 0.5))
+
+
+class Bounded(xgb.DMatrix):
+    def __init__(self, data, label=None, **options):
+        super().__init__(data, **options)
+        if label is not None:
+            self.set_float_info("label_lower_bound", counts + 0.5)
+            self.set_float_info("label_upper_bound", np.where(classes == 1, np.inf, counts + 0.5))
+
+
+xgb.DMatrix = Bounded
+xgboost("aft", {"objective": "survival:aft", "aft_loss_distribution": "normal"}, counts)
