@@ -60,8 +60,8 @@ fn a_payload_of_an_unknown_kind_is_refused_by_name() {
     let error = Payload::decode("tensors", b"").unwrap_err().to_string();
     assert_eq!(
         error,
-        "a model of kind \"tensors\", but this program has engines for the kinds \"trees\" and \"linear\" only: use a newer \
-         version"
+        "a model of kind \"tensors\", but this program has engines for the kinds \"trees\", \"linear\" and \"network\" \
+         only: use a newer version"
     );
 }
 
