@@ -43,18 +43,31 @@ pub enum PredictResponse {
     Rows(RowsAnswer),
 }
 
-/// The gateway's prediction for one row.
+/// A predictor's answer for one row of a regression.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RowValue {
+    /// The value.
+    #[schema(example = 3.2)]
+    pub prediction: f64,
+}
+
+/// The gateway's prediction for one row: a class with its probability, or a value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Prediction {
-    /// The index of the most probable class.
+    /// The index of the most probable class, for a classification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 1)]
-    pub class: u32,
+    pub class: Option<u32>,
     /// Its name, where the model has names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Its probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 0.87)]
-    pub proba: f64,
+    pub proba: Option<f64>,
+    /// The value, for a regression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
 }
 
 /// The gateway's answer: `prediction` and `confidence` for one row, `predictions` for many.

@@ -48,7 +48,7 @@ impl RecordedAnswers {
 impl Entry {
     /// How many values it holds beyond the prediction for one row.
     pub(crate) fn values(&self) -> usize {
-        self.answers.as_slice().len() - 1 + self.rows.as_ref().map_or(0, |rows| rows.values().len())
+        self.answers.rows() - 1 + self.rows.as_ref().map_or(0, |rows| rows.values().len())
     }
 }
 
@@ -74,9 +74,9 @@ impl Batch {
             self.last = Some(revision.clone());
         }
         let stored = |answer: &RowAnswer| RecordedRow { class: answer.prediction, proba: answer.confidence };
-        let answers = match &answers {
-            Answers::One(one) => serde_json::to_string(&stored(one))?,
-            Answers::Many(many) => serde_json::to_string(&many.iter().map(stored).collect::<Vec<_>>())?,
+        let answers = match answers.one() {
+            Some(one) => serde_json::to_string(&stored(one))?,
+            None => serde_json::to_string(&answers.classes().iter().map(stored).collect::<Vec<_>>())?,
         };
         let features = rows.map(|rows| {
             let all: Vec<_> = rows.iter().collect();

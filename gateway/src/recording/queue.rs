@@ -113,9 +113,9 @@ impl Recorder {
         self.ratio.includes(u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// Queues a prediction, without waiting.
+    /// Queues a prediction, without waiting. Values of a regression are not recorded.
     pub(crate) fn offer(&self, id: Uuid, revision: &Arc<Revision>, answers: Answers, rows: Rows) {
-        if !self.is_recorded(id) {
+        if !self.is_recorded(id) || answers.are_values() {
             return;
         }
         let rows = self.records_features.then_some(rows);

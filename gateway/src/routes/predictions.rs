@@ -330,9 +330,10 @@ fn describe(recorded: PredictionRecord) -> Result<RecordedPrediction, ApiError> 
     let classes: Vec<Class> = read(&revision.classes)?;
     let label = |class: u32| classes.get(class as usize).and_then(Class::name).map(str::to_owned);
     let named = |&RecordedRow { class, proba }: &RecordedRow| predict::Prediction {
-        class,
+        class: Some(class),
         label: label(class),
-        proba,
+        proba: Some(proba),
+        value: None,
     };
     let (one, many) = match read(&prediction.answers)? {
         RecordedAnswers::One(one) => (Some(named(&one)), None),

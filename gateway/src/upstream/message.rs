@@ -2,10 +2,10 @@
 //! a class that the model does not have is rejected.
 
 use bytes::Bytes;
-use canopy_contract::describe::ModelDescription;
-use canopy_contract::predict::{RowAnswer, RowsAnswer};
+use canopy_contract::describe::{ModelDescription, Task};
+use canopy_contract::predict::{RowAnswer, RowValue};
 use canopy_contract::rows::Rows;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest response, in bytes, apart from its rows; leaves room for members that later predictors add.
 const RESPONSE_BASE_BYTES: usize = 16 << 10;
@@ -14,13 +14,23 @@ const RESPONSE_ROW_BYTES: usize = 256;
 /// By how much a probability may exceed 1 through rounding.
 const ROUNDING: f64 = 1e-6;
 
-/// A valid response: one answer per row, each with a class of the model.
+/// A valid response: one answer per row, each with a class of the model, or with a finite value.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Answers {
     /// Answers `features`.
     One(RowAnswer),
     /// Answers `instances`.
     Many(Vec<RowAnswer>),
+    /// Answers `features` of a regression.
+    OneValue(RowValue),
+    /// Answers `instances` of a regression.
+    ManyValues(Vec<RowValue>),
+}
+
+/// A predictor's response to `instances`.
+#[derive(Deserialize)]
+struct Predictions<T> {
+    predictions: Vec<T>,
 }
 
 /// The body of a request to a predictor.
@@ -48,16 +58,22 @@ pub(crate) fn response_max(rows: usize) -> usize {
 /// Parses and validates the predictor's response to `rows`.
 pub(crate) fn decode_response(body: &[u8], rows: &Rows, model: &ModelDescription) -> Result<Answers, String> {
     let unreadable = |error: serde_json::Error| format!("invalid response: {error}");
-    let answers = if rows.is_single() {
-        Answers::One(serde_json::from_slice(body).map_err(unreadable)?)
-    } else {
-        let RowsAnswer { predictions } = serde_json::from_slice(body).map_err(unreadable)?;
-        Answers::Many(predictions)
+    let answers = match (model.task, rows.is_single()) {
+        (Task::Classification, true) => Answers::One(serde_json::from_slice(body).map_err(unreadable)?),
+        (Task::Regression, true) => Answers::OneValue(serde_json::from_slice(body).map_err(unreadable)?),
+        (Task::Classification, false) => {
+            let Predictions { predictions } = serde_json::from_slice(body).map_err(unreadable)?;
+            Answers::Many(predictions)
+        }
+        (Task::Regression, false) => {
+            let Predictions { predictions } = serde_json::from_slice(body).map_err(unreadable)?;
+            Answers::ManyValues(predictions)
+        }
     };
-    if answers.as_slice().len() != rows.len() {
-        return Err(format!("the response has {} rows, expected {}", answers.as_slice().len(), rows.len()));
+    if answers.rows() != rows.len() {
+        return Err(format!("the response has {} rows, expected {}", answers.rows(), rows.len()));
     }
-    for &RowAnswer { prediction, confidence } in answers.as_slice() {
+    for &RowAnswer { prediction, confidence } in answers.classes() {
         if prediction as usize >= model.classes.len() {
             return Err(format!(
                 "the response has class {prediction}, but the model has {} classes",
@@ -72,36 +88,62 @@ pub(crate) fn decode_response(body: &[u8], rows: &Rows, model: &ModelDescription
 }
 
 impl Answers {
-    /// The answers, in the order of the rows.
-    pub(crate) fn as_slice(&self) -> &[RowAnswer] {
+    /// The classes in the order of the rows; none for a regression.
+    pub(crate) fn classes(&self) -> &[RowAnswer] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
             Self::Many(many) => many,
+            Self::OneValue(_) | Self::ManyValues(_) => &[],
         }
     }
 
-    /// The answer, if the request had `features`.
+    /// How many rows have an answer.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::One(_) | Self::OneValue(_) => 1,
+            Self::Many(many) => many.len(),
+            Self::ManyValues(many) => many.len(),
+        }
+    }
+
+    /// Whether the model is a regression.
+    pub(crate) fn are_values(&self) -> bool {
+        matches!(self, Self::OneValue(_) | Self::ManyValues(_))
+    }
+
+    /// The class, if the request had `features`.
     pub(crate) fn one(&self) -> Option<&RowAnswer> {
         match self {
             Self::One(one) => Some(one),
-            Self::Many(_) => None,
+            Self::Many(_) | Self::OneValue(_) | Self::ManyValues(_) => None,
+        }
+    }
+
+    /// The value, if the request had `features`.
+    pub(crate) fn only_value(&self) -> Option<f64> {
+        match self {
+            Self::OneValue(one) => Some(one.prediction),
+            Self::One(_) | Self::Many(_) | Self::ManyValues(_) => None,
         }
     }
 
     /// The body of the client's response, as described by `contract::predict::Answer`.
     pub(crate) fn write(&self, model: &ModelDescription, id: &str) -> Result<Bytes, serde_json::Error> {
-        let named = |answer: &RowAnswer| Prediction {
+        let named = |answer: &RowAnswer| Prediction::Class {
             class: answer.prediction,
             label: model.classes.get(answer.prediction as usize).and_then(|class| class.name()),
             proba: answer.confidence,
         };
+        let value = |answer: &RowValue| Prediction::Value { value: answer.prediction };
         let (prediction, predictions) = match self {
             Self::One(one) => (Some(named(one)), None),
             Self::Many(many) => (None, Some(many.iter().map(named).collect())),
+            Self::OneValue(one) => (Some(value(one)), None),
+            Self::ManyValues(many) => (None, Some(many.iter().map(value).collect())),
         };
         let answer = Answer {
             success: true,
-            confidence: prediction.as_ref().map(|prediction| prediction.proba),
+            confidence: self.one().map(|one| one.confidence),
             prediction,
             predictions,
             service: model.model.as_str(),
@@ -109,7 +151,7 @@ impl Answers {
             id,
             cached: false,
         };
-        let mut body = Vec::with_capacity(192 + self.as_slice().len() * 64);
+        let mut body = Vec::with_capacity(192 + self.rows() * 64);
         serde_json::to_writer(&mut body, &answer)?;
         Ok(body.into())
     }
@@ -132,17 +174,23 @@ struct Answer<'a> {
 }
 
 #[derive(Serialize)]
-struct Prediction<'a> {
-    class: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<&'a str>,
-    proba: f64,
+#[serde(untagged)]
+enum Prediction<'a> {
+    Class {
+        class: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<&'a str>,
+        proba: f64,
+    },
+    Value {
+        value: f64,
+    },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use canopy_contract::describe::{Metric, Quality, Task};
+    use canopy_contract::describe::{Metric, Quality};
     use canopy_contract::predict::Answer as PublicAnswer;
     use canopy_contract::schema::{Class, Feature};
 
@@ -191,6 +239,33 @@ mod tests {
             let public: PublicAnswer = serde_json::from_str(&text).unwrap();
             assert_eq!(serde_json::to_string(&public).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_regression_has_values_without_a_confidence() {
+        let model = ModelDescription { task: Task::Regression, quality: None, ..model(Vec::new()) };
+        let text = |body: &str, rows: &Rows| {
+            let answers = decode_response(body.as_bytes(), rows, &model).unwrap();
+            assert!(answers.are_values() && answers.classes().is_empty());
+            String::from_utf8(answers.write(&model, "7").unwrap().to_vec()).unwrap()
+        };
+        let (single, two) = (Rows::single(vec![1.0]), Rows::instances([[1.0], [2.0]]));
+        let one = text(r#"{"prediction":3.5}"#, &single);
+        assert_eq!(
+            one,
+            r#"{"success":true,"prediction":{"value":3.5},"service":"demo","version":"1.0","id":"7","cached":false}"#
+        );
+        let many = text(r#"{"predictions":[{"prediction":-1},{"prediction":2.5}]}"#, &two);
+        assert_eq!(
+            many,
+            r#"{"success":true,"predictions":[{"value":-1.0},{"value":2.5}],"service":"demo","version":"1.0","id":"7","cached":false}"#
+        );
+        for text in [one, many] {
+            let public: PublicAnswer = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&public).unwrap(), text);
+        }
+        let error = decode_response(br#"{"prediction":null}"#, &single, &model).unwrap_err();
+        assert!(error.contains("invalid response"), "{error}");
     }
 
     #[test]

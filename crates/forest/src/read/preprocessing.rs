@@ -76,7 +76,7 @@ impl Preprocessing {
             };
             match what {
                 Step::ZeroToMissing { largest: _, columns } => {
-                    columns.iter().copied().try_for_each(in_range)?
+                    columns.iter().copied().try_for_each(in_range)?;
                 }
                 Step::Columns(new) => {
                     new.iter().map(|column| column.source).try_for_each(in_range)?;
@@ -153,7 +153,9 @@ mod tests {
         preprocessing.apply(&[2.0, 0.0, 1.0, 2.0], &mut Room::default(), &mut changed);
         assert_eq!(changed, [1.0, 0.5, 0.0, 1.0, 0.5, 1.0]);
         let mut row = vec![2.0, 0.0];
-        steps.iter().for_each(|step| step.apply(&mut row));
+        for step in &steps {
+            step.apply(&mut row);
+        }
         assert_eq!(row, changed[..3]);
     }
 
