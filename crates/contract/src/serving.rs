@@ -266,15 +266,15 @@ pub enum ModelFormat {
     /// ONNX.
     #[serde(rename = "ONNX")]
     Onnx,
-    /// The text format of LightGBM.
+    /// The text format of `LightGBM`.
     #[serde(rename = "LightGBM")]
     LightGbm,
-    /// The JSON or UBJ format of XGBoost.
+    /// The JSON or UBJ format of `XGBoost`.
     #[serde(rename = "XGBoost")]
     XgBoost,
     /// The format of skops for scikit-learn.
     Skops,
-    /// A model folder of MLflow.
+    /// A model folder of `MLflow`.
     #[serde(rename = "MLflow")]
     MlFlow,
     /// An artifact of Canopy.
