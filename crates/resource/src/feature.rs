@@ -1,6 +1,5 @@
 //! The features of a model.
 #![expect(unreachable_pub, reason = "the derived schemas repeat the public types inside functions")]
-#![expect(clippy::doc_markdown, reason = "kubectl explain shows these comments as they are")]
 
 use kube::KubeSchema;
 use schemars::JsonSchema;

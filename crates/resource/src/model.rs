@@ -2,7 +2,6 @@
 //!
 //! Absent fields stay absent. Defaults are filled in by `resolve`, so a newer Canopy does not see an old manifest as changed.
 #![expect(unreachable_pub, reason = "the derived schemas repeat the public types inside functions")]
-#![expect(clippy::doc_markdown, reason = "kubectl explain shows these comments as they are")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -250,7 +250,7 @@ mod tests {
         );
         let [file] = &plan.files[..] else { panic!("{:?}", plan.files) };
         assert_eq!(file.path, Path::new("/data/data.csv"));
-        assert_eq!(file.bytes.iter().filter(|byte| **byte == b'\n').count(), 151);
+        assert_eq!(str::from_utf8(&file.bytes).unwrap().lines().count(), 151);
     }
 
     #[test]

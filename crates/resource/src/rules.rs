@@ -90,8 +90,8 @@ impl Checker<'_> {
             Metric::MeanAbsoluteError | Metric::RootMeanSquaredError => (max, min),
         };
         self.rule(needed.is_some() && other.is_none(), field, GATE_HAS_ITS_BOUND);
-        self.rule(number(min).is_none_or(|min| (0.0..=1.0).contains(&min)), field, GATE_IS_A_SHARE);
-        self.rule(number(max).is_none_or(|max| max >= 0.0), field, GATE_IS_NOT_NEGATIVE);
+        self.rule(number(min.as_ref()).is_none_or(|min| (0.0..=1.0).contains(&min)), field, GATE_IS_A_SHARE);
+        self.rule(number(max.as_ref()).is_none_or(|max| max >= 0.0), field, GATE_IS_NOT_NEGATIVE);
     }
 
     fn train(&mut self, train: &Train) {
@@ -109,13 +109,14 @@ impl Checker<'_> {
         let Expected { class, label, value, tolerance } = expected;
         let given = [class.is_some(), label.is_some(), value.is_some()];
         self.rule(given.into_iter().filter(|given| *given).count() == 1, field, ONE_EXPECTED_ANSWER);
-        let is_allowed = value.is_some() && number(tolerance).is_some_and(|tolerance| tolerance >= 0.0);
+        let is_allowed =
+            value.is_some() && number(tolerance.as_ref()).is_some_and(|tolerance| tolerance >= 0.0);
         self.rule(tolerance.is_none() || is_allowed, field, TOLERANCE_OF_A_VALUE);
     }
 
     fn feature(&mut self, field: &str, feature: &Feature) {
         let Feature { name: _, r#type, values, min, max } = feature;
-        let is_ordered = number(min).zip(number(max)).is_none_or(|(min, max)| min <= max);
+        let is_ordered = number(min.as_ref()).zip(number(max.as_ref())).is_none_or(|(min, max)| min <= max);
         self.rule(is_ordered, field, BOUNDS_ARE_IN_ORDER);
         let is_categorical = *r#type == Some(FeatureType::Categorical);
         self.rule(values.is_some() == is_categorical, field, CATEGORIES_HAVE_VALUES);
@@ -158,8 +159,8 @@ fn check_spec(spec: &PredictorModelSpec, faults: &mut Vec<FieldError>) {
     }
 }
 
-fn number(decimal: &Option<Decimal>) -> Option<f64> {
-    decimal.as_ref().and_then(Decimal::number)
+fn number(decimal: Option<&Decimal>) -> Option<f64> {
+    decimal.and_then(Decimal::number)
 }
 
 fn is_http(uri: &str) -> bool {

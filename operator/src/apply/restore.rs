@@ -155,10 +155,7 @@ impl Cluster {
             .repairs
             .extend(self.restore_controller_revision(desired, controller_revision, revision_ref).await?);
         let serving = config.data.as_ref().and_then(|data| data.get(SERVING_KEY));
-        let file = DataFile {
-            file: SERVING_KEY.to_owned(),
-            sha256: serving.map(|text| sha256(text)).unwrap_or_default(),
-        };
+        let file = DataFile { file: SERVING_KEY.to_owned(), sha256: serving.map(sha256).unwrap_or_default() };
         let name = config.name_any();
         let (_, repair) = self.restore_config_map(desired, &name, &[file], Some(config)).await?;
         result.repairs.extend(repair);

@@ -384,7 +384,7 @@ mod tests {
             undecodable,
         };
         let (stores, metrics) = (writers.stores(), Metrics::register(&Registry::new()).unwrap());
-        reflect_models(iter(events.into_iter().map(Ok)), writers.models, enqueuer, metrics).await;
+        Box::pin(reflect_models(iter(events.into_iter().map(Ok)), writers.models, enqueuer, metrics)).await;
         let mut names: Vec<_> = stores.models.state().iter().map(|model| model.name_any()).collect();
         names.sort_unstable();
         let mut unread = Vec::new();

@@ -118,6 +118,7 @@ fn imported() -> Vec<(&'static str, Value, &'static str)> {
 
 /// Every case: a manifest and the error.
 fn cases() -> Vec<(Value, String)> {
+    const ONE: &str = "spec: exactly one of train and artifact must be given";
     let trained = trained().into_iter().map(|(place, value, expected)| (edited(place, value), expected));
     let imported =
         imported().into_iter().map(|(place, value, expected)| (with(good_import(), place, value), expected));
@@ -130,7 +131,6 @@ fn cases() -> Vec<(Value, String)> {
     let evaluated = edited("/spec/evaluate", good_import()["spec"]["evaluate"].clone());
     let category = edited("/spec/features/2", json!({"name": "c", "type": "Categorical", "values": ["a"]}));
     let regression = edited("/spec/train/gate", json!({"metric": "R2", "min": "0.5"}));
-    const ONE: &str = "spec: exactly one of train and artifact must be given";
     let more = [
         (three_classes, "spec: classes must have 2 entries where the data is synthetic"),
         (both, ONE),
