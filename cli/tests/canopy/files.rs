@@ -252,7 +252,7 @@ step: 9 columns: scale
 model: 4 trees, ";
     assert!(ended.code == Some(0) && ended.output.contains(expected), "{ended:?}");
     let ended = run(&["inspect", "--output", "json", &format!("{golden}/mlflow/sklearn_texts")], "")?;
-    let found: serde_json::Value = serde_json::from_str(&ended.output)?;
+    let found: Value = serde_json::from_str(&ended.output)?;
     assert_eq!(found["format"], "MLflow with skops");
     assert_eq!(found["inputs"][3], serde_json::json!({"name": "city", "categories": ["Bern", "Oslo"]}));
     assert_eq!(found["steps"], serde_json::json!(["5 columns: one-hot"]));

@@ -1,5 +1,6 @@
 //! Models of other libraries: an artifact gives the answers of the file, and a wrong file or example never serves.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -266,7 +267,7 @@ fn table(folder: &tempfile::TempDir, name: &str, target: impl Fn(&[f64]) -> Stri
     let mut csv = format!("id,truth,{}\n", header.join(","));
     for (index, row) in rows(name).iter().filter(|row| row.iter().all(|v| !v.is_infinite())).enumerate() {
         let cells: Vec<_> = row.iter().map(cell).collect();
-        csv.push_str(&format!("{index},{},{}\n", target(&model.outputs(row)), cells.join(",")));
+        writeln!(csv, "{index},{},{}", target(&model.outputs(row)), cells.join(",")).unwrap();
     }
     let path = folder.path().join("table.csv");
     fs::write(&path, csv).unwrap();
