@@ -34,12 +34,18 @@ pub fn kubectl_as(user: &str, arguments: &[&str], input: &str) -> Result<String>
 
 /// Applies a manifest in a namespace; an error has the text of the API server.
 pub fn apply(namespace: &str, manifest: &str) -> Result<String> {
-    run("kubectl", &["apply", "--namespace", namespace, "--filename", "-"], manifest)
+    run("kubectl", &["apply", "--namespace", namespace, "--filename", "-"], &as_yaml(manifest))
+}
+
+/// A manifest that every kubectl takes as YAML. Older ones take text that begins with a brace as JSON to its end, so that
+/// keys without quotes and the separators of documents would be errors.
+fn as_yaml(manifest: &str) -> String {
+    format!("---\n{manifest}")
 }
 
 /// Creates objects, without the copy of each that `apply` keeps in an annotation.
 pub fn create(namespace: &str, manifest: &str) -> Result<()> {
-    run("kubectl", &["create", "--namespace", namespace, "--filename", "-"], manifest).map(drop)
+    run("kubectl", &["create", "--namespace", namespace, "--filename", "-"], &as_yaml(manifest)).map(drop)
 }
 
 /// The output of a `helm` command.
