@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT, PREDICTOR_PORT};
+use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
 use canopy_predictor::engine::training::Trainer;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -24,6 +24,7 @@ Exit codes:
 Examples:
   canopy up
   canopy up -f deploy/samples/iris.yaml
+  canopy serve model.onnx
   canopy train -f deploy/samples/iris.yaml -o iris.canopy
   canopy predict --model iris.canopy --input flowers.csv
   canopy inspect iris.canopy
@@ -37,6 +38,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(UpArguments),
+    Serve(ServeArguments),
     Train(TrainArguments),
     Predict(PredictArguments),
     Inspect(InspectArguments),
@@ -73,6 +75,11 @@ pub(crate) struct UpArguments {
     /// standard input [default: the model demo]
     #[arg(short, long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+
+    /// A model file of Canopy or another library, or the folder of an MLflow model; docs/models.md has the list. The model
+    /// is named after its file
+    #[arg(short, long = "model", value_name = "FILE")]
+    pub(crate) models: Vec<PathBuf>,
 
     /// The address of the gateway; port 0 selects a free port
     #[arg(long, env = "CANOPY_GATEWAY", value_name = "ADDR", default_value_t = here(GATEWAY_PORT))]
@@ -112,6 +119,36 @@ impl UpArguments {
     }
 }
 
+/// Serve a model file with one predictor, without a gateway
+///
+/// Takes what canopy inspect takes: files of Canopy, ONNX, LightGBM (text), XGBoost (JSON and UBJ) and skops, and folders
+/// of MLflow. The model is named after its file. SIGTERM and ctrl-C end the process.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Example:
+  canopy serve model.onnx
+  curl -s localhost:8001/predict -H 'content-type: application/json' -d '{{\"features\":[5.1,3.5,1.4,0.2]}}'
+
+{EXIT_CODES}"))]
+pub(crate) struct ServeArguments {
+    /// The model file, or the folder of an MLflow model
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// The address of the predictor; port 0 selects a free port
+    #[arg(long, env = "CANOPY_LISTEN", value_name = "ADDR", default_value_t = here(PREDICTOR_PORT))]
+    pub(crate) listen: SocketAddr,
+
+    /// The address of liveness, readiness and metrics of this process
+    #[arg(long, env = "CANOPY_ADMIN", value_name = "ADDR", default_value_t = here(PREDICTOR_ADMIN_PORT))]
+    pub(crate) admin: SocketAddr,
+
+    /// Names, separated by commas, by which clients may call a listener on loopback, as a proxy on this machine does.
+    /// IP addresses and localhost are always allowed; a request with another Host header is refused with 421
+    #[arg(long, env = "CANOPY_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) allowed_hosts: Vec<String>,
+}
+
 /// Train one model and write it into a file
 ///
 /// The evaluation on held-out rows goes to standard output, progress and warnings go to standard error. A refused model is
@@ -145,14 +182,15 @@ pub(crate) struct TrainArguments {
 ///
 /// Prints one line of JSON per row: the predictor's response with the number of the row and, if classes have names, the
 /// name of the class. The table is CSV with a header that has the names of all features, in any order; other columns are
-/// ignored. If a row is invalid, nothing is printed.
+/// ignored. A cell is a number, the name of a category, or empty where the model takes missing values. If a row is invalid,
+/// nothing is printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   canopy predict --model iris.canopy --input flowers.csv --proba
   {\"row\":1,\"prediction\":0,\"confidence\":1.0,\"label\":\"setosa\",\"probabilities\":[1.0,0.0,0.0]}")]
 pub(crate) struct PredictArguments {
-    /// The file that canopy train wrote
+    /// The file that canopy train wrote, or a file or folder of another library that canopy inspect takes
     #[arg(long, value_name = "FILE")]
     pub(crate) model: PathBuf,
 

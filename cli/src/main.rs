@@ -8,11 +8,13 @@ mod console;
 mod input;
 mod manifests;
 mod training;
+mod model_file;
 mod table;
 mod train;
 mod predict;
 mod inspect;
 mod up;
+mod serve;
 
 use std::convert::Infallible;
 use std::io;
@@ -31,6 +33,11 @@ fn main() -> ExitCode {
         Command::Up(arguments) => {
             let up = |workers| async move { Ok::<_, Infallible>(ended(up::up(&arguments, workers).await)) };
             process::serve(up::SERVICE, None, up)
+        }
+        Command::Serve(arguments) => {
+            let serve =
+                |workers| async move { Ok::<_, Infallible>(ended(serve::serve(&arguments, workers).await)) };
+            process::serve(up::SERVICE, None, serve)
         }
         Command::Train(arguments) => ended(train::train(&arguments)),
         Command::Predict(arguments) => ended(predict::predict(&arguments)),

@@ -3,14 +3,19 @@
 //! If one row is invalid, nothing is printed.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use canopy_predictor::artifact::Artifact;
+use canopy_contract::rows::Rows;
+use canopy_contract::schema::Feature;
+use canopy_predictor::artifact::{Artifact, ArtifactError};
 use canopy_predictor::engine::head::Answer;
+use canopy_predictor::sources::networks::Sources;
+use canopy_predictor::training::{import, labelled};
 use serde::Serialize;
 
 use crate::arguments::PredictArguments;
-use crate::{console, input, table};
+use crate::{console, input, model_file, table};
 
 const TABLE_MAX_BYTES: u64 = 1 << 30;
 
@@ -26,12 +31,33 @@ struct Line<'a> {
     probabilities: Option<&'a [f64]>,
 }
 
+/// Reads an artifact of Canopy, or imports the file of another library.
+fn load(path: &Path) -> Result<Artifact> {
+    if !path.is_dir() {
+        match Artifact::read(path) {
+            Err(ArtifactError::Signature | ArtifactError::Cut(_)) => {}
+            read => return Ok(read?),
+        }
+    }
+    let config = model_file::plan(path)?.config;
+    let import = config.artifact.as_ref().context("the plan of a file has an import")?;
+    Ok(import::import(import, &config, &Sources::Anywhere)?)
+}
+
+/// The rows of a table. Only models of other libraries have categories and missing values.
+fn rows(bytes: &[u8], features: &[Feature]) -> Result<Rows> {
+    if features.iter().any(|feature| feature.missing || !feature.categories.is_empty()) {
+        return Ok(labelled::read(bytes, features, None)?.rows);
+    }
+    table::rows(bytes, features)
+}
+
 /// Answers every row.
 pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
     let PredictArguments { model, input, proba } = arguments;
-    let artifact = Artifact::read(model).with_context(|| format!("failed to load {}", model.display()))?;
+    let artifact = load(model).with_context(|| format!("failed to load {}", model.display()))?;
     let bytes = input::read(input, TABLE_MAX_BYTES)?;
-    let rows = table::rows(&bytes, &artifact.card().features)
+    let rows = rows(&bytes, &artifact.card().features)
         .with_context(|| format!("failed to read {}", input.display()))?;
 
     let model = artifact.load();

@@ -3,14 +3,14 @@
 //! If one model is refused, none is served.
 
 mod ports;
-mod local_models;
+pub(crate) mod local_models;
 mod summary;
 
 use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use canopy_contract::body::FORWARDED_MAX_BYTES;
 use canopy_contract::names::DEFAULT_NAMESPACE;
 use canopy_gateway::serve::Process;
@@ -29,8 +29,8 @@ use futures_util::future::try_join_all;
 use tokio::net::TcpListener;
 
 use crate::arguments::{Output, UpArguments};
-use crate::{console, manifests};
-use local_models::TrainedModel;
+use crate::{console, manifests, model_file};
+use local_models::{PendingModel, TrainedModel};
 use ports::{Ports, reachable};
 use summary::{Served, Summary};
 
@@ -38,7 +38,7 @@ use summary::{Served, Summary};
 pub(crate) const SERVICE: &str = "canopy";
 
 /// The limits of a predictor's requests.
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     body_bytes: FORWARDED_MAX_BYTES,
     body_timeout: Duration::from_secs(10),
     body_memory: None,
@@ -50,8 +50,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Trains and serves until shutdown.
 pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> {
-    let manifests = manifests::load(&arguments.files)?;
-    let plans = local_models::plan(&manifests, &arguments.data)?;
+    let plans = plans(arguments)?;
     let Ports { gateway, admin, predictors } = Ports::take(arguments, plans.len()).await?;
     let _lock = lock(&arguments.data)?;
 
@@ -101,6 +100,23 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
         Output::Json => serde_json::to_string(&summary)? + "\n",
     };
     serve(parts, &process_parts, training, &said).await
+}
+
+/// The models of all manifests and model files; the demo model if there are neither.
+fn plans(arguments: &UpArguments) -> Result<Vec<PendingModel>> {
+    let mut plans = Vec::new();
+    if !arguments.files.is_empty() || arguments.models.is_empty() {
+        plans = local_models::plan(&manifests::load(&arguments.files)?, &arguments.data)?;
+    }
+    for plan in model_file::plans(&arguments.models)? {
+        let folder = local_models::folder(&arguments.data, plan.config.model.as_str(), DEFAULT_NAMESPACE);
+        let pending = local_models::pending(plan, &folder);
+        let called = pending.called();
+        let is_unique = plans.iter().all(|other| other.called() != called);
+        ensure!(is_unique, "the model {called} is in a manifest, too: rename the file");
+        plans.push(pending);
+    }
+    Ok(plans)
 }
 
 /// The gateway and the models behind it.
@@ -166,7 +182,7 @@ fn lock(data: &Path) -> Result<Lock> {
     })
 }
 
-async fn all_ready(readiness: &Readiness, training: ReadinessGate) -> Result<()> {
+pub(crate) async fn all_ready(readiness: &Readiness, training: ReadinessGate) -> Result<()> {
     training.open();
     let started = Instant::now();
     while let Err(reason) = readiness.check() {

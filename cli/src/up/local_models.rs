@@ -43,13 +43,30 @@ impl TrainedModel {
     }
 }
 
+impl PendingModel {
+    /// What the gateway will call it.
+    pub(crate) fn called(&self) -> String {
+        called(self.plan.config.model.as_str(), &self.plan.config.namespace)
+    }
+}
+
+/// A planned model with its folder.
+pub(crate) fn pending(plan: ResolvedModel, folder: &Path) -> PendingModel {
+    PendingModel { plan, folder: folder.to_owned() }
+}
+
+/// The folder of a model in the data folder.
+pub(crate) fn folder(data: &Path, name: &str, namespace: &str) -> PathBuf {
+    data.join("models").join(format!("{name}.{namespace}"))
+}
+
 /// Plans every model, with a folder for each below `data`.
 pub(crate) fn plan(manifests: &Manifests, data: &Path) -> Result<Vec<PendingModel>, Refused> {
     let (mut planned, mut refused) = (Vec::new(), Vec::new());
     for model in &manifests.models {
         let name = model.metadata.name.as_deref().unwrap_or_default();
         let namespace = model.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-        let folder = data.join("models").join(format!("{name}.{namespace}"));
+        let folder = folder(data, name, namespace);
         match training::plan(model, &manifests.config_maps, &folder) {
             Ok(plan) => planned.push(PendingModel { plan, folder }),
             Err(error) => refused.push(error),

@@ -1,8 +1,11 @@
 //! `canopy train` and `canopy predict`: a manifest to a file, a file and a table to answers.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use canopy_tests::process::Process;
+use canopy_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
 use crate::program::{DEMO, Folder, IRIS, Up, run};
@@ -192,7 +195,7 @@ fn a_file_that_is_not_a_model_is_an_error() -> Result<()> {
     let ended = run(&["predict", "--model", &text, "--input", "-"], "")?;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.errors.starts_with(&format!("error: failed to load {text}: artifact does not begin")),
+        ended.errors.starts_with(&format!("error: failed to load {text}: unknown file: the format is not known")),
         "{ended:?}"
     );
 
@@ -298,5 +301,56 @@ fn a_model_of_canopy_is_described() -> Result<()> {
     let words =
         ["format: Canopy\nname: iris\n", "inputs: 4: sepal_length, ", " trees, ", "classes: 3: setosa, "];
     assert!(ended.code == Some(0) && words.iter().all(|word| ended.output.contains(word)), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_file_is_served_by_one_predictor_and_the_printed_example_works() -> Result<()> {
+    let file = format!("{}/../tests/golden/models/library/lgb_multiclass.txt", env!("CARGO_MANIFEST_DIR"));
+    let arguments = ["serve", &file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+    let mut process = Process::start(Path::new(env!("CARGO_BIN_EXE_canopy")), &arguments, &[])?;
+    let line = until("the line to try", SOON, async || {
+        process.still_runs()?;
+        let lines = process.lines();
+        let line = lines.iter().find_map(|line| line.strip_prefix("  curl "));
+        line.map(|rest| format!("curl {rest}")).with_context(|| format!("it said {lines:?}"))
+    });
+    let curl = Command::new("sh").args(["-c", &line.await?]).output().context("failed to run curl")?;
+    let answer: Value = serde_json::from_slice(&curl.stdout)?;
+    assert!(answer["prediction"].as_u64() < Some(3) && answer["confidence"].as_f64() > Some(0.3), "{answer}");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_no_model_is_not_served() -> Result<()> {
+    let folder = Folder::new()?;
+    let file = folder.write("model.txt", "hello")?;
+    let ended = run(&["serve", &file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], "")?;
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let expected = "error: model model is refused: model_invalid: unknown file: the format is not known";
+    assert!(ended.errors.contains(expected), "{ended:?}");
+    let missing = run(&["serve", &folder.argument("absent"), "--listen", "127.0.0.1:0"], "")?;
+    assert!(missing.code == Some(1) && missing.errors.contains("absent"), "{missing:?}");
+    Ok(())
+}
+
+#[test]
+fn rows_of_a_table_are_predicted_with_a_file_of_another_library() -> Result<()> {
+    let folder = Folder::new()?;
+    let model = format!("{}/../tests/golden/models/boosted/lightgbm_pandas.txt", env!("CARGO_MANIFEST_DIR"));
+    let table = folder.write("rows.csv", "id,a,city,b,c,size\n1,0.5,,1.5,,\n2,-0.5,,0.1,0.2,\n")?;
+    let ended = run(&["predict", "--model", &model, "--input", &table, "--proba"], "")?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines = lines(&ended.output)?;
+    assert_eq!(lines.len(), 2, "{ended:?}");
+    for line in lines {
+        let sum: f64 = line["probabilities"].as_array().into_iter().flatten().filter_map(Value::as_f64).sum();
+        assert!((sum - 1.0).abs() < 1e-9 && line["prediction"].as_u64() < Some(2), "{line}");
+    }
+    let wrong = folder.write("wrong.csv", "a,city,b,c,size\n0.5,nowhere,1,1,\n")?;
+    let ended = run(&["predict", "--model", &model, "--input", &wrong], "")?;
+    assert_eq!((ended.code, &ended.output[..]), (Some(1), ""), "{ended:?}");
+    assert!(ended.errors.contains("row 1 (line 2), column \"city\": \"nowhere\" is not one of the categories"), "{ended:?}");
     Ok(())
 }

@@ -35,6 +35,31 @@ async fn the_printed_example_works() -> Result<()> {
     Ok(())
 }
 
+/// A model of scikit-learn, XGBoost or LightGBM in a file of `tests/golden/models`.
+fn golden(name: &str) -> String {
+    format!("{}/../tests/golden/models/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+async fn model_files_of_other_libraries_are_served_through_the_gateway() -> Result<()> {
+    let folder = Folder::new()?;
+    let (classes, values) = (golden("library/lgb_binary.txt"), golden("library/xgb_regression.ubj"));
+    let flags = ["--model", &classes, "--model", &values];
+    let up = Up::start_with(&folder.path("data"), &flags).await?;
+    let row = json!({"features": [0.1, -0.2, 0.3, 0.4, -0.5, 2.0]});
+    let answer = up.post(&up.gateway("/api/models/lgb-binary/predict"), &row).await?.json()?;
+    assert!(answer["prediction"]["class"].as_u64() < Some(2) && answer["confidence"].is_f64(), "{answer}");
+    let model = up.get(&up.gateway("/api/models/xgb-regression")).await?.json()?;
+    assert_eq!(model["task"], "Regression", "{model}");
+    let inputs = model["features"].as_array().map_or(0, Vec::len);
+    let rows = json!({"instances": vec![vec![0.5; inputs]; 2]});
+    let answer = up.post(&up.gateway("/api/models/xgb-regression/predict"), &rows).await?.json()?;
+    let predictions = &answer["predictions"];
+    assert!(predictions[0]["value"].is_f64() && predictions[0] == predictions[1], "{answer}");
+    assert_eq!((&answer["confidence"], &predictions[0]["class"]), (&Value::Null, &Value::Null), "{answer}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn several_models_are_served_each_by_its_own_predictor() -> Result<()> {
     let folder = Folder::new()?;

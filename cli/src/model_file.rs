@@ -1,0 +1,86 @@
+//! Model files that are given on the command line: the plan with which the predictor imports one.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use canopy_contract::names::{DEFAULT_NAMESPACE, MODEL_NAME_MAX, ModelName, REVISION_DIGITS};
+use canopy_contract::serving::{Import, ServingConfig, Source};
+use canopy_forest::read::error::Limits;
+use canopy_forest::read::mlflow::{MANIFEST, MANIFEST_MAX};
+use canopy_predictor::{artifact, files};
+use canopy_resource::resolve::ResolvedModel;
+
+/// The version of a model that a file gives none.
+const VERSION: &str = "1.0";
+/// The name of a model whose file has no usable name.
+const UNNAMED: &str = "model";
+
+/// The plan for a model file, or for the folder of an MLflow model.
+pub(crate) fn plan(file: &Path) -> Result<ResolvedModel> {
+    let path = std::path::absolute(file).with_context(|| format!("failed to find {}", file.display()))?;
+    let (read, max) = if path.is_dir() {
+        (path.join(MANIFEST), MANIFEST_MAX as u64)
+    } else {
+        (path.clone(), Limits::default().bytes as u64)
+    };
+    let bytes = files::read(&read, max)?;
+    let meaning = artifact::digest(&bytes);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let config = ServingConfig {
+        model: name(&stem)?,
+        namespace: DEFAULT_NAMESPACE.to_owned(),
+        version: VERSION.to_owned(),
+        revision: meaning.chars().take(REVISION_DIGITS).collect(),
+        train: None,
+        artifact: Some(Import { source: Source::Path(path), format: None }),
+        examples: Vec::new(),
+        evaluate: None,
+        features: Vec::new(),
+        classes: Vec::new(),
+    };
+    Ok(ResolvedModel { config, legacy: meaning.clone(), meaning, files: Vec::new() })
+}
+
+/// The plans for several files, whose models must have different names.
+pub(crate) fn plans(files: &[impl AsRef<Path>]) -> Result<Vec<ResolvedModel>> {
+    let plans = files.iter().map(|file| plan(file.as_ref())).collect::<Result<Vec<_>>>()?;
+    for (index, plan) in plans.iter().enumerate() {
+        let is_unique = plans[..index].iter().all(|other| other.config.model != plan.config.model);
+        ensure!(is_unique, "two models are called {}: rename one of the files", plan.config.model.as_str());
+    }
+    Ok(plans)
+}
+
+/// The name of a model by that of its file: lower-case letters, digits and hyphens, beginning with a letter.
+fn name(stem: &str) -> Result<ModelName> {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let text: String = stem.chars().map(allowed).collect();
+    let text = text.trim_start_matches(|c: char| !c.is_ascii_lowercase());
+    let text = text[..text.len().min(MODEL_NAME_MAX)].trim_end_matches('-');
+    // Some names are not allowed, such as those that end like the name of a Service.
+    match text.parse() {
+        Ok(name) => Ok(name),
+        Err(_) => UNNAMED.parse().with_context(|| format!("{UNNAMED} is not a name of a model")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_after_its_file() {
+        for (stem, expected) in [
+            ("iris", "iris"),
+            ("My Model_v2", "my-model-v2"),
+            ("2024-prices", "prices"),
+            ("--", "model"),
+            ("", "model"),
+            ("größe", "gr--e"),
+            ("predictors", "model"),
+        ] {
+            assert_eq!(name(stem).unwrap().as_str(), expected, "{stem:?}");
+        }
+        assert_eq!(name(&"a".repeat(100)).unwrap().as_str(), "a".repeat(MODEL_NAME_MAX));
+    }
+}
