@@ -15,7 +15,7 @@ const VERSION: &str = "1.0";
 /// The name of a model whose file has no usable name.
 const UNNAMED: &str = "model";
 
-/// The plan for a model file, or for the folder of an MLflow model.
+/// The plan for a model file, or for the folder of an `MLflow` model.
 pub(crate) fn plan(file: &Path) -> Result<ResolvedModel> {
     let path = std::path::absolute(file).with_context(|| format!("failed to find {}", file.display()))?;
     let (read, max) = if path.is_dir() {

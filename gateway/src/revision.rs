@@ -1,6 +1,6 @@
 //! One revision of a model, parsed and validated from `GET /model`, with the values that each response needs.
 
-use canopy_contract::describe::ModelDescription;
+use canopy_contract::describe::{ModelDescription, Task};
 use canopy_contract::names::ModelRef;
 use http::HeaderValue;
 
@@ -24,15 +24,18 @@ impl Revision {
     pub(crate) fn parse(body: &[u8], model: &ModelRef, metrics: &Metrics) -> Result<Self, String> {
         let description: ModelDescription = serde_json::from_slice(body)
             .map_err(|error| format!("/model is no description of a model: {error}"))?;
-        let ModelDescription { model: name, namespace, version, revision, features, classes, .. } =
+        let ModelDescription { model: name, namespace, version, revision, task, features, classes, .. } =
             &description;
         if *name != model.name || *namespace != model.namespace {
             return Err(format!(
                 "it serves model {name}.{namespace} instead of {model}; check CANOPY_PREDICTORS"
             ));
         }
-        if features.is_empty() || classes.is_empty() {
+        if features.is_empty() || classes.is_empty() && *task == Task::Classification {
             return Err("/model has no features or no classes".to_owned());
+        }
+        if !classes.is_empty() && *task == Task::Regression {
+            return Err("/model has classes, but the model is a regression".to_owned());
         }
         for (what, text, max) in [("version", version, VERSION_MAX), ("revision", revision, REVISION_MAX)] {
             if text.chars().count() > max || text.chars().any(char::is_control) {
@@ -67,6 +70,12 @@ mod tests {
     fn a_valid_description_is_accepted() {
         assert_eq!(read(|_| ()).unwrap().header, "6f3a9c1e");
         assert!(read(|body| body["version"] = json!("ä".repeat(128))).is_ok());
+        let regression = |body: &mut Value| {
+            body["task"] = json!("Regression");
+            body["classes"] = json!([]);
+            body.as_object_mut().unwrap().remove("quality");
+        };
+        assert!(read(regression).is_ok());
     }
 
     #[test]
@@ -85,6 +94,7 @@ mod tests {
         );
         check(|body| body["features"] = json!([]), "no features or no classes");
         check(|body| body["classes"] = json!([]), "no features or no classes");
+        check(|body| body["task"] = json!("Regression"), "has classes, but the model is a regression");
         check(
             |body| body["revision"] = json!("a\nb"),
             "the revision in /model must have at most 63 characters",

@@ -195,7 +195,9 @@ fn a_file_that_is_not_a_model_is_an_error() -> Result<()> {
     let ended = run(&["predict", "--model", &text, "--input", "-"], "")?;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.errors.starts_with(&format!("error: failed to load {text}: unknown file: the format is not known")),
+        ended
+            .errors
+            .starts_with(&format!("error: failed to load {text}: unknown file: the format is not known")),
         "{ended:?}"
     );
 
@@ -351,6 +353,9 @@ fn rows_of_a_table_are_predicted_with_a_file_of_another_library() -> Result<()> 
     let wrong = folder.write("wrong.csv", "a,city,b,c,size\n0.5,nowhere,1,1,\n")?;
     let ended = run(&["predict", "--model", &model, "--input", &wrong], "")?;
     assert_eq!((ended.code, &ended.output[..]), (Some(1), ""), "{ended:?}");
-    assert!(ended.errors.contains("row 1 (line 2), column \"city\": \"nowhere\" is not one of the categories"), "{ended:?}");
+    assert!(
+        ended.errors.contains("row 1 (line 2), column \"city\": \"nowhere\" is not one of the categories"),
+        "{ended:?}"
+    );
     Ok(())
 }

@@ -35,7 +35,7 @@ async fn the_printed_example_works() -> Result<()> {
     Ok(())
 }
 
-/// A model of scikit-learn, XGBoost or LightGBM in a file of `tests/golden/models`.
+/// A model of another library in a file of `tests/golden/models`.
 fn golden(name: &str) -> String {
     format!("{}/../tests/golden/models/{name}", env!("CARGO_MANIFEST_DIR"))
 }

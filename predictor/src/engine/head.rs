@@ -120,6 +120,14 @@ impl Answer {
         }
     }
 
+    /// The probability or the value.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::Class(RowAnswer { confidence, .. }) => confidence,
+            Self::Value { prediction } => prediction,
+        }
+    }
+
     /// The value.
     pub fn value(self) -> Option<f64> {
         match self {

@@ -110,7 +110,12 @@ impl ServedModel {
         let started = Instant::now();
         // The model is only read, so a panic cannot leave it half changed.
         let answers = catch_unwind(AssertUnwindSafe(|| self.model.predict(rows)));
-        let answers = match answers.unwrap_or_else(|_| Err("it panicked".into())) {
+        let answers = answers.unwrap_or_else(|_| Err("it panicked".into())).and_then(|answers| {
+            // A missing value can reach a linear model; JSON has no number for what comes of it.
+            let is_finite = answers.iter().all(|answer| answer.number().is_finite());
+            if is_finite { Ok(answers) } else { Err("its answer is not a finite number".into()) }
+        });
+        let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::error!(trace_id = %span.context(), model = model.as_str(), version, %error, "model failed");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use canopy_contract::rows::Rows;
+use canopy_predictor::engine::head;
 use canopy_predictor::error::ENDINGS;
 use canopy_predictor::serving::app::Limits;
 use canopy_predictor::serving::routes::openapi;
@@ -113,6 +114,17 @@ async fn a_model_that_fails_or_panics_is_500_and_the_next_request_is_answered() 
     }
     assert_eq!(port.post(r#"{"features":[3,0]}"#).await.status, 200);
     assert_eq!(port.metric("canopy_predictor_requests_total", &[("reason", "model_failed")]), "2");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_a_finite_number_is_500() {
+    let port = Port::serving(|rows| {
+        Ok(rows.iter().map(|row| head::Answer::Value { prediction: row[1] / 0.0 }).collect())
+    });
+    for income in [0, 1] {
+        let answer = port.post(format!(r#"{{"features":[1,{income}]}}"#)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (500, r#"{"detail":"Model error"}"#));
+    }
 }
 
 #[tokio::test]
