@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use canopy_contract::names::{DEFAULT_NAMESPACE, MODEL_NAME_MAX, ModelName, REVISION_DIGITS};
 use canopy_contract::serving::{Import, ServingConfig, Source};
 use canopy_forest::read::error::Limits;
-use canopy_forest::read::mlflow::{MANIFEST, MANIFEST_MAX};
+use canopy_forest::read::mlflow::{MANIFEST, MANIFEST_MAX, Manifest};
 use canopy_predictor::{artifact, files};
 use canopy_resource::resolve::ResolvedModel;
+
+use crate::errors::Refused;
 
 /// The version of a model that a file gives none.
 const VERSION: &str = "1.0";
@@ -18,12 +20,16 @@ const UNNAMED: &str = "model";
 /// The plan for a model file, or for the folder of an `MLflow` model.
 pub(crate) fn plan(file: &Path) -> Result<ResolvedModel> {
     let path = std::path::absolute(file).with_context(|| format!("failed to find {}", file.display()))?;
-    let (read, max) = if path.is_dir() {
-        (path.join(MANIFEST), MANIFEST_MAX as u64)
+    let bytes_max = Limits::default().bytes as u64;
+    let bytes = if path.is_dir() {
+        let mut manifest = files::read(&path.join(MANIFEST), MANIFEST_MAX as u64)?;
+        let parsed =
+            Manifest::parse(&manifest).map_err(|error| Refused::one(&file.display().to_string(), &error))?;
+        manifest.extend(files::read(&path.join(parsed.file()), bytes_max)?);
+        manifest
     } else {
-        (path.clone(), Limits::default().bytes as u64)
+        files::read(&path, bytes_max)?
     };
-    let bytes = files::read(&read, max)?;
     let meaning = artifact::digest(&bytes);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let config = ServingConfig {

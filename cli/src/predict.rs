@@ -62,9 +62,9 @@ pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
 
     let model = artifact.load();
     let answers = model.predict(&rows)?;
-    let probabilities = if *proba { model.outputs(&rows)? } else { Vec::new() };
-    let mut lines = String::new();
     let classes = &artifact.card().classes;
+    let probabilities = if *proba && !classes.is_empty() { model.outputs(&rows)? } else { Vec::new() };
+    let mut lines = String::new();
     for (index, answer) in answers.into_iter().enumerate() {
         let line = Line {
             row: index + 1,

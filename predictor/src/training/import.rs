@@ -64,7 +64,8 @@ pub enum ImportError {
     },
     /// The model has more than one value for a row.
     #[error(
-        "the model of the file has {0} values for each row, but one is supported: save one model for each value"
+        "the model of the file has {0} values for each row, but one is supported: declare as many classes if they are scores \
+         of classes, otherwise save one model for each value"
     )]
     Values(usize),
     /// The features or classes of the config are not those of the file.

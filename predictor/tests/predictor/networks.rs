@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use canopy_contract::rows::Rows;
 use canopy_contract::serving::{ModelFormat, ServingConfig};
 use canopy_predictor::artifact::Artifact;
+use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::training::import::of_bytes;
+use canopy_predictor::training::prepare::prepare;
 use serde_json::{Value, json};
 
 use crate::harness::config;
@@ -70,4 +72,18 @@ fn a_network_that_does_not_fit_the_config_is_refused() {
     let error =
         of_bytes(&bytes, Some(ModelFormat::Skops), &of_file("keras_mlp", &[])).unwrap_err().to_string();
     assert_eq!(error, "the file has the format ONNX, but the format Skops is declared");
+}
+
+#[test]
+fn the_golden_answer_of_a_network_is_that_of_the_row_alone() {
+    for (name, classes) in [
+        ("torch_mlp_softmax_legacy", &["a", "b", "c", "d"][..]),
+        ("skl_mlp_classifier", &[]),
+        ("skl_mlp_regressor", &[]),
+    ] {
+        let made = prepare(&of_file(name, classes), Trainer::Native, &|_, _| ()).unwrap();
+        let model = Artifact::decode(&made.artifact).unwrap().load();
+        let alone = model.predict(&Rows::single(made.golden.features.clone())).unwrap();
+        assert_eq!(alone, [made.golden.answer], "{name}");
+    }
 }
