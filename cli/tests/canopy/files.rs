@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::program::{DEMO, Folder, IRIS, Up, run};
+use crate::program::{DEMO, Folder, IRIS, Up, golden, run};
 
 /// The rows of the iris data, as they stand in the manifest.
 fn flowers() -> Vec<Vec<&'static str>> {
@@ -323,5 +323,32 @@ fn rows_of_a_table_are_predicted_with_a_file_of_another_library() -> Result<()> 
         ended.errors.contains("row 1 (line 2), column \"city\": \"nowhere\" is not one of the categories"),
         "{ended:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_regression_is_predicted_with_its_value_and_has_no_probabilities() -> Result<()> {
+    let model = golden("library/xgb_regression.ubj");
+    let table = "x0,x1,x2,x3,x4,x5\n0.5,-1,2,0.25,,1\n";
+    let ended = run(&["predict", "--model", &model, "--input", "-", "--proba"], table)?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let line = lines(&ended.output)?.swap_remove(0);
+    let members: Vec<_> = line.as_object().context("an object")?.keys().map(String::as_str).collect();
+    assert_eq!(members, ["prediction", "row"], "{line}");
+    assert!(line["prediction"].is_f64(), "{line}");
+    Ok(())
+}
+
+#[test]
+fn rows_are_predicted_by_a_network_with_declared_classes() -> Result<()> {
+    let table = (0..8).map(|index| format!("x{index}")).collect::<Vec<_>>().join(",") + "\n0,0,0,0,0,0,0,0\n";
+    let model = golden("neural/torch_mlp_bn_logits_legacy.onnx");
+    let flags = ["--classes", "low,mid,high", "--format", "onnx", "--proba"];
+    let ended = run(&[&["predict", "--model", &model, "--input", "-"], &flags[..]].concat(), &table)?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let line = lines(&ended.output)?.swap_remove(0);
+    let label = line["label"].as_str();
+    assert!(["low", "mid", "high"].iter().any(|name| label == Some(name)), "{line}");
+    assert_eq!(line["probabilities"].as_array().map(Vec::len), Some(3), "{line}");
     Ok(())
 }

@@ -79,6 +79,12 @@ impl LoadedNetwork {
         }
     }
 
+    /// Whether each number of a row must be a whole number.
+    pub fn takes_integers(&self) -> Vec<bool> {
+        let inputs = self.graph.inputs().iter();
+        inputs.flat_map(|input| vec![input.is_integer; input.columns()]).collect()
+    }
+
     /// What the network consists of, for people.
     pub fn size(&self) -> String {
         format!("neural network, {} operators, {} parameters", self.graph.operators(), self.graph.numbers())

@@ -64,10 +64,15 @@ pub enum ImportError {
     },
     /// The model has more than one value for a row.
     #[error(
-        "the model of the file has {0} values for each row, but one is supported: declare as many classes if they are scores \
-         of classes, otherwise save one model for each value"
+        "the model of the file has {0} values for each row, but one is supported: save one model for each value"
     )]
     Values(usize),
+    /// The network has more than one score for a row, and no classes are declared.
+    #[error(
+        "the network has {0} scores for each row, but no classes are declared: if they are scores of classes, declare {0} \
+         classes with spec.classes in the manifest or --classes on the command line, otherwise save one model for each value"
+    )]
+    Scores(usize),
     /// The features or classes of the config are not those of the file.
     #[error("{0}")]
     Declared(String),
@@ -88,6 +93,7 @@ impl ImportError {
             | Self::Preprocessing(_)
             | Self::Format { .. }
             | Self::Values(_)
+            | Self::Scores(_)
             | Self::Declared(_) => Some(Code::ModelInvalid),
         }
     }
@@ -233,8 +239,10 @@ fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact
     let inputs: Vec<_> = network.input_names().into_iter().map(numeric).collect();
     let features = features(&inputs, &config.features, &vec![false; inputs.len()])?;
     let meaning = network.meaning(config.classes.len())?;
-    if meaning.values.len() > 1 {
-        return Err(ImportError::Values(meaning.values.len()));
+    match (meaning.values.len(), network.graph().outputs().len()) {
+        (0 | 1, _) => {}
+        (scores, 1) => return Err(ImportError::Scores(scores)),
+        (values, _) => return Err(ImportError::Values(values)),
     }
     let card = Card {
         model: config.model.clone(),

@@ -197,7 +197,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
         }
     };
     if candidates.is_empty() {
-        candidates = random_rows(&card.features)?;
+        candidates = random_rows(&card.features, &artifact.takes_integers())?;
     }
     let rows = Rows::instances(candidates);
     let Extremes { mut golden, example } = extremes(&rows, &model.predict(&rows)?, &card.features)?;
@@ -260,14 +260,19 @@ fn is_label(class: &Class, cell: &str) -> bool {
     }
 }
 
-/// Rows of standard normal values within the bounds of the features; a category is the first.
-fn random_rows(features: &[Feature]) -> Result<Vec<Vec<f64>>, PrepareError> {
+/// Rows of standard normal values within the bounds of the features; a category is the first, and an integer is 0 or 1,
+/// which most tables of embeddings have.
+fn random_rows(features: &[Feature], integers: &[bool]) -> Result<Vec<Vec<f64>>, PrepareError> {
     let samples = Samples::synthetic(RANDOM_ROWS, features.len().max(2), 0).map_err(Refused::from)?;
-    let value = |(value, feature): (&f64, &Feature)| {
+    let value = |((value, feature), integer): ((&f64, &Feature), &bool)| {
+        let (min, max) = (feature.min.unwrap_or(f64::NEG_INFINITY), feature.max.unwrap_or(f64::INFINITY));
+        if *integer {
+            return f64::from(u8::from(*value > 0.0)).max(min.ceil()).min(max.floor());
+        }
         let value = if feature.categories.is_empty() { *value } else { 0.0 };
-        value.max(feature.min.unwrap_or(f64::NEG_INFINITY)).min(feature.max.unwrap_or(f64::INFINITY))
+        value.max(min).min(max)
     };
-    Ok(samples.rows().map(|row| row.iter().zip(features).map(value).collect()).collect())
+    Ok(samples.rows().map(|row| row.iter().zip(features).zip(integers).map(value).collect()).collect())
 }
 
 fn target(data: &Data) -> Option<&str> {

@@ -62,7 +62,17 @@ fn a_network_that_does_not_fit_the_config_is_refused() {
     for (name, classes, expected) in [
         ("torch_mlp_softmax_legacy", &["a", "b"][..], "2 classes are declared, but the network has 4 scores"),
         ("skl_mlp_regressor", &["a", "b"], "export it with a final sigmoid"),
-        ("torch_multi_output_dynamo", &[], "4 values for each row"),
+        (
+            "torch_multi_output_dynamo",
+            &[],
+            "4 values for each row, but one is supported: save one model for each",
+        ),
+        (
+            "torch_mlp_softmax_legacy",
+            &[],
+            "the network has 4 scores for each row, but no classes are declared: ",
+        ),
+        ("torch_mlp_softmax_legacy", &[], "declare 4 classes with spec.classes in the manifest or --classes"),
     ] {
         let bytes = fs::read(path(&format!("{name}.onnx"))).unwrap();
         let error = of_bytes(&bytes, None, &of_file(name, classes)).unwrap_err().to_string();
@@ -85,5 +95,20 @@ fn the_golden_answer_of_a_network_is_that_of_the_row_alone() {
         let model = Artifact::decode(&made.artifact).unwrap().load();
         let alone = model.predict(&Rows::single(made.golden.features.clone())).unwrap();
         assert_eq!(alone, [made.golden.answer], "{name}");
+    }
+}
+
+#[test]
+fn rows_that_are_made_up_have_whole_numbers_where_a_network_takes_no_others() {
+    for (name, classes, integers) in [
+        ("torch_embed_two_inputs_legacy", &["no", "yes"][..], 2),
+        ("keras_multi_input", &["no", "yes"], 2),
+        ("torch_mlp_softmax_legacy", &["a", "b", "c", "d"], 0),
+    ] {
+        let made = prepare(&of_file(name, classes), Trainer::Native, &|_, _| ()).unwrap();
+        let is_index = |value: &&f64| [0_f64, 1.0].contains(value);
+        for row in [&made.golden.features, &made.example] {
+            assert_eq!(row.iter().filter(is_index).count(), integers, "{name}: {row:?}");
+        }
     }
 }
