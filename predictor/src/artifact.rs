@@ -176,14 +176,6 @@ impl Artifact {
         self.reference.as_ref()
     }
 
-    /// By feature, whether it must be a whole number; none where the features are preprocessed.
-    pub fn takes_integers(&self) -> Vec<bool> {
-        if self.preprocessing.is_some() {
-            return vec![false; self.card.features.len()];
-        }
-        self.payload.takes_integers()
-    }
-
     /// The same model with another description.
     pub fn with_card(self, card: Card) -> Result<Self, ArtifactError> {
         Self::of_parts(card, self.scaler, self.preprocessing, self.reference, self.payload)

@@ -266,6 +266,53 @@ model: 4 trees, ";
 }
 
 #[test]
+fn a_network_is_described_with_its_tensors_and_operators() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/neural");
+    let ended = run(&["inspect", &format!("{golden}/torch_embed_two_inputs_dynamo.onnx")], "")?;
+    let expected = "\
+format: ONNX
+size: 3412 bytes
+inputs: 2: num [5], cat [2] (integer)
+model: neural network, 13 operators, 307 parameters
+operators: Add 1, Concat 1, Gather 4, Gemm 2, Mul 2, Sigmoid 2, Squeeze 1
+outputs: 1: score
+values: 1: score
+";
+    assert_eq!((ended.code, ended.output.as_str()), (Some(0), expected));
+    let ended = run(&["inspect", "--output", "json", &format!("{golden}/skl_mlp_classifier.onnx")], "")?;
+    let found: Value = serde_json::from_str(&ended.output)?;
+    assert_eq!(found["inputs"], serde_json::json!([{"name": "X", "shape": [6]}]));
+    assert_eq!(found["outputs"], serde_json::json!([{"name": "probabilities", "shape": [3]}]));
+    assert_eq!(
+        found["operators"],
+        serde_json::json!({"Add": 3, "Cast": 1, "Identity": 1, "MatMul": 3, "Relu": 2, "Softmax": 1})
+    );
+    assert_eq!(found["classes"], serde_json::json!(["0", "1", "2"]));
+    Ok(())
+}
+
+#[test]
+fn a_network_with_unknown_operators_is_refused_with_their_names() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/neural");
+    let mut bytes = std::fs::read(format!("{golden}/torch_mlp_softmax_dynamo.onnx"))?;
+    for (known, unknown) in [(&b"Relu"[..], &b"Glow"[..]), (b"Softmax", b"Softest")] {
+        while let Some(at) = bytes.windows(known.len()).position(|window| window == known) {
+            bytes[at..at + known.len()].copy_from_slice(unknown);
+        }
+    }
+    let folder = Folder::new()?;
+    let file = folder.argument("model.onnx");
+    std::fs::write(&file, bytes)?;
+    let ended = run(&["inspect", &file], "")?;
+    let expected = format!(
+        "error: model {file} is refused: operator Glow (ai.onnx 20), Softest (ai.onnx 20) is not supported: export the \
+         model with other operators, without loops and conditions\n"
+    );
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(3), expected.as_str()));
+    Ok(())
+}
+
+#[test]
 fn a_folder_without_a_model_is_refused_with_what_to_do() -> Result<()> {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
     let folder = format!("{golden}/mlflow");

@@ -79,15 +79,16 @@ impl LoadedNetwork {
         }
     }
 
-    /// Whether each number of a row must be a whole number.
-    pub fn takes_integers(&self) -> Vec<bool> {
-        let inputs = self.graph.inputs().iter();
-        inputs.flat_map(|input| vec![input.is_integer; input.columns()]).collect()
+    /// The name of each output, and its dimensions for one row. Empty: one number.
+    pub fn output_shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let names = self.graph.outputs().iter().map(String::as_str);
+        names.zip(self.network.output_shapes().iter().map(Vec::as_slice))
     }
 
     /// What the network consists of, for people.
     pub fn size(&self) -> String {
-        format!("neural network, {} operators, {} parameters", self.graph.operators(), self.graph.numbers())
+        let operators = self.graph.operators().values().sum::<usize>();
+        format!("neural network, {operators} operators, {} parameters", self.graph.numbers())
     }
 
     /// What the scores mean for a model with `classes` declared classes; 0 where none are declared.
@@ -176,7 +177,10 @@ impl Engine for NetworkEngine {
     }
 
     fn run(&self, batch: Batch<'_>, _: &mut Scratch, scores: &mut [f64]) -> Result<(), EngineError> {
-        self.0.run(batch.values(), scores).map_err(|error| EngineError::Failed(error.to_string()))
+        self.0.run(batch.values(), scores).map_err(|error| match error {
+            GraphError::Value { row, column, must, value } => EngineError::Input { row, column, must, value },
+            other => EngineError::Failed(other.to_string()),
+        })
     }
 }
 

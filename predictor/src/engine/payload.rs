@@ -144,14 +144,6 @@ impl Payload {
         handled
     }
 
-    /// By column of a preprocessed row, whether it must be a whole number.
-    pub fn takes_integers(&self) -> Vec<bool> {
-        match self {
-            Self::Trees(_) | Self::Linear(_) => vec![false; self.inputs()],
-            Self::Network(network) => network.takes_integers(),
-        }
-    }
-
     /// The payload of a linear model, unchecked.
     pub fn linear(linear: Linear) -> Result<Self, PayloadError> {
         if linear.is_valid() { Ok(Self::Linear(linear)) } else { Err(PayloadError::Linear) }
