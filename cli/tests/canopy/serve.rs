@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::program::{Folder, Serving, golden, serve};
+use crate::outputs::manifest as table;
+use crate::program::{Folder, Serving, golden, run, serve};
 
 /// Runs `canopy serve` on free ports; it must end by itself. Returns its exit code and its output.
 async fn refused(arguments: &[&str]) -> Result<(Option<i32>, String)> {
@@ -15,13 +16,32 @@ async fn refused(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 }
 
 #[tokio::test]
-async fn the_printed_example_of_a_model_file_works() -> Result<()> {
+async fn the_printed_example_of_a_model_file_is_answered_as_printed() -> Result<()> {
     let serving = Serving::start(1, &[&golden("library/lgb_multiclass.txt")]).await?;
     let lines = serving.process.lines();
-    let line = lines.iter().find(|line| line.starts_with("  curl ")).context("a line to try")?;
-    let curl = Command::new("sh").args(["-c", line]).output().context("failed to run curl")?;
+    let example = lines.iter().position(|line| line.starts_with("  curl ")).context("a line to try")?;
+    let curl = Command::new("sh").args(["-c", &lines[example]]).output().context("failed to run curl")?;
     let answer: Value = serde_json::from_slice(&curl.stdout)?;
     assert!(answer["prediction"].as_u64() < Some(3) && answer["confidence"].as_f64() > Some(0.3), "{answer}");
+    assert_eq!(serde_json::from_str::<Value>(&lines[example + 1])?, answer);
+    let took = lines.iter().find_map(|line| line.strip_prefix("ready in ")?.strip_suffix(" ms"));
+    assert!(took.is_some_and(|took| took.parse::<u32>().is_ok()), "{lines:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_printed_example_of_a_model_of_canopy_is_within_its_bounds() -> Result<()> {
+    let folder = Folder::new()?;
+    // Two decimals would round every value of these features out of its bounds.
+    let bounds = "  features:\n  - {name: x, min: \"0.001\", max: \"0.004\"}\n";
+    let manifest =
+        folder.write("t.yaml", &table("x,y\n0.001,a\n0.002,a\n0.003,b\n0.004,b\n0.0015,a\n", bounds))?;
+    let model = folder.argument("t.canopy");
+    let trained = run(&["train", "-f", &manifest, "-o", &model], "")?;
+    assert_eq!(trained.code, Some(0), "{trained:?}");
+    let serving = Serving::start(1, &[&model]).await?;
+    let lines = serving.process.lines();
+    assert!(lines.iter().any(|line| line.starts_with("  {\"prediction\":")), "{lines:?}");
     Ok(())
 }
 

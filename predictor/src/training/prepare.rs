@@ -54,6 +54,8 @@ pub struct Preparation {
     pub report: Prepared,
     /// The prediction that `serve` must reproduce before it is ready.
     pub golden: Golden,
+    /// The features of the model.
+    pub features: Vec<Feature>,
     /// A row within the bounds of the features, for which the model is most confident: an example for users.
     pub example: Vec<f64>,
     /// The evaluation; absent if there are no rows with a known truth.
@@ -174,7 +176,15 @@ fn train(
         seconds: 0.0,
         warnings,
     };
-    Ok(Preparation { artifact, report, golden, example, evaluation: Some(Evaluation::Classes(hold_out)) })
+    let features = arrangement.features().to_vec();
+    Ok(Preparation {
+        artifact,
+        report,
+        golden,
+        features,
+        example,
+        evaluation: Some(Evaluation::Classes(hold_out)),
+    })
 }
 
 /// Imports a model, answers the examples and evaluates it on a labelled table.
@@ -206,6 +216,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
     let alone = model.predict(&Rows::single(golden.features.clone()))?;
     golden.answer = alone.into_iter().next().unwrap_or(golden.answer);
     let (evaluation, quality) = evaluated.unzip();
+    let features = card.features.clone();
     let artifact = artifact.with_quality(quality.clone()).encode()?;
     let report = Prepared {
         digest: artifact::digest(&artifact),
@@ -215,7 +226,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
         seconds: 0.0,
         warnings: Vec::new(),
     };
-    Ok(Preparation { artifact, report, golden, example, evaluation })
+    Ok(Preparation { artifact, report, golden, features, example, evaluation })
 }
 
 fn labelled(data: &Data, sources: &Sources, features: &[Feature]) -> Result<Labelled, PrepareError> {
