@@ -135,6 +135,7 @@ async fn a_file_that_cannot_be_read_safely_is_refused_with_what_to_do() -> Resul
     for (file, words) in [
         (pickle, ["model forest is refused: model_invalid: pickle file: ", "skops"]),
         (cut, ["model cut is refused: model_invalid: XGBoost UBJ file", "cut"]),
+        (golden("mlflow"), ["a folder must be one of MLflow", "give the model file"]),
         (
             golden("mlflow/sklearn_REFUSE_pickle"),
             ["is refused: MLflow file, MLmodel: ", "serialization_format=\"skops\""],
