@@ -133,11 +133,11 @@ impl Serving {
     /// Starts it on free ports and waits until it serves this many models.
     pub(crate) async fn start(models: usize, arguments: &[&str]) -> Result<Self> {
         let mut process = serve(arguments)?;
-        until("the examples of all models", SOON, async || {
+        until("the answers of all models", SOON, async || {
             process.still_runs()?;
             let lines = process.lines();
-            let examples = lines.iter().filter(|line| line.starts_with("  curl ")).count();
-            ensure!(examples == models, "expected {models} examples, got {lines:?}");
+            let examples = lines.iter().filter(|line| line.starts_with("  {\"prediction\":")).count();
+            ensure!(examples == models, "expected {models} answers, got {lines:?}");
             Ok(())
         })
         .await?;
@@ -157,6 +157,11 @@ impl Serving {
     /// `GET` of a URL.
     pub(crate) async fn get(&self, url: &str) -> Result<Value> {
         send(self.client.get(url)).await?.json()
+    }
+
+    /// `POST` of a JSON body.
+    pub(crate) async fn post(&self, url: &str, body: &Value) -> Result<Value> {
+        send(self.client.post(url).json(body)).await?.json()
     }
 }
 

@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::program::{Folder, Serving, golden, serve};
+use crate::outputs::manifest as table;
+use crate::program::{Folder, Serving, golden, run, serve};
 
 /// Runs `canopy serve` on free ports; it must end by itself. Returns its exit code and its output.
 async fn refused(arguments: &[&str]) -> Result<(Option<i32>, String)> {
@@ -15,13 +16,32 @@ async fn refused(arguments: &[&str]) -> Result<(Option<i32>, String)> {
 }
 
 #[tokio::test]
-async fn the_printed_example_of_a_model_file_works() -> Result<()> {
+async fn the_printed_example_of_a_model_file_is_answered_as_printed() -> Result<()> {
     let serving = Serving::start(1, &[&golden("library/lgb_multiclass.txt")]).await?;
     let lines = serving.process.lines();
-    let line = lines.iter().find(|line| line.starts_with("  curl ")).context("a line to try")?;
-    let curl = Command::new("sh").args(["-c", line]).output().context("failed to run curl")?;
+    let example = lines.iter().position(|line| line.starts_with("  curl ")).context("a line to try")?;
+    let curl = Command::new("sh").args(["-c", &lines[example]]).output().context("failed to run curl")?;
     let answer: Value = serde_json::from_slice(&curl.stdout)?;
     assert!(answer["prediction"].as_u64() < Some(3) && answer["confidence"].as_f64() > Some(0.3), "{answer}");
+    assert_eq!(serde_json::from_str::<Value>(&lines[example + 1])?, answer);
+    let took = lines.iter().find_map(|line| line.strip_prefix("ready in ")?.strip_suffix(" ms"));
+    assert!(took.is_some_and(|took| took.parse::<u32>().is_ok()), "{lines:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_printed_example_of_a_model_of_canopy_is_within_its_bounds() -> Result<()> {
+    let folder = Folder::new()?;
+    // Two decimals would round every value of these features out of its bounds.
+    let bounds = "  features:\n  - {name: x, min: \"0.001\", max: \"0.004\"}\n";
+    let manifest =
+        folder.write("t.yaml", &table("x,y\n0.001,a\n0.002,a\n0.003,b\n0.004,b\n0.0015,a\n", bounds))?;
+    let model = folder.argument("t.canopy");
+    let trained = run(&["train", "-f", &manifest, "-o", &model], "")?;
+    assert_eq!(trained.code, Some(0), "{trained:?}");
+    let serving = Serving::start(1, &[&model]).await?;
+    let lines = serving.process.lines();
+    assert!(lines.iter().any(|line| line.starts_with("  {\"prediction\":")), "{lines:?}");
     Ok(())
 }
 
@@ -101,5 +121,29 @@ async fn a_network_without_labels_is_served_with_declared_classes() -> Result<()
     let expected = "error: --classes must be given with exactly one model file, got 2: serve the other files with a command of \
                     their own";
     assert_eq!((code, said.as_str()), (Some(1), expected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_safely_is_refused_with_what_to_do() -> Result<()> {
+    let folder = Folder::new()?;
+    let pickle = folder.write("forest.pkl", "\u{80}\u{4}")?;
+    std::fs::write(&pickle, b"\x80\x04\x95\x10\0\0\0\0\0\0\0")?;
+    let cut = folder.argument("cut.ubj");
+    let whole = std::fs::read(golden("library/xgb_binary.ubj"))?;
+    std::fs::write(&cut, &whole[..whole.len() / 2])?;
+    for (file, words) in [
+        (pickle, ["model forest is refused: model_invalid: pickle file: ", "skops"]),
+        (cut, ["model cut is refused: model_invalid: XGBoost UBJ file", "cut"]),
+        (golden("mlflow"), ["a folder must be one of MLflow", "give the model file"]),
+        (
+            golden("mlflow/sklearn_REFUSE_pickle"),
+            ["is refused: MLflow file, MLmodel: ", "serialization_format=\"skops\""],
+        ),
+    ] {
+        let (code, said) = refused(&[&file]).await?;
+        assert!(code == Some(3) && said.lines().count() == 1, "{said}");
+        assert!(said.starts_with("error: ") && words.iter().all(|word| said.contains(word)), "{said}");
+    }
     Ok(())
 }

@@ -54,6 +54,8 @@ pub struct Preparation {
     pub report: Prepared,
     /// The prediction that `serve` must reproduce before it is ready.
     pub golden: Golden,
+    /// The features of the model.
+    pub features: Vec<Feature>,
     /// A row within the bounds of the features, for which the model is most confident: an example for users.
     pub example: Vec<f64>,
     /// The evaluation; absent if there are no rows with a known truth.
@@ -174,7 +176,15 @@ fn train(
         seconds: 0.0,
         warnings,
     };
-    Ok(Preparation { artifact, report, golden, example, evaluation: Some(Evaluation::Classes(hold_out)) })
+    let features = arrangement.features().to_vec();
+    Ok(Preparation {
+        artifact,
+        report,
+        golden,
+        features,
+        example,
+        evaluation: Some(Evaluation::Classes(hold_out)),
+    })
 }
 
 /// Imports a model, answers the examples and evaluates it on a labelled table.
@@ -206,6 +216,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
     let alone = model.predict(&Rows::single(golden.features.clone()))?;
     golden.answer = alone.into_iter().next().unwrap_or(golden.answer);
     let (evaluation, quality) = evaluated.unzip();
+    let features = card.features.clone();
     let artifact = artifact.with_quality(quality.clone()).encode()?;
     let report = Prepared {
         digest: artifact::digest(&artifact),
@@ -215,7 +226,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
         seconds: 0.0,
         warnings: Vec::new(),
     };
-    Ok(Preparation { artifact, report, golden, example, evaluation })
+    Ok(Preparation { artifact, report, golden, features, example, evaluation })
 }
 
 fn labelled(data: &Data, sources: &Sources, features: &[Feature]) -> Result<Labelled, PrepareError> {
@@ -346,11 +357,15 @@ struct Extremes {
     example: Vec<f64>,
 }
 
-/// Selects the golden row and the example from the rows within the bounds of the features. The golden row is the least
-/// confident one, because its prediction changes first if the model differs. The most confident one is the example.
+/// Selects the golden row and the example from the rows within the bounds of the features whose answer is a finite number.
+/// The golden row is the least confident one, because its prediction changes first if the model differs. The most confident
+/// one is the example.
 fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Extremes, PrepareError> {
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
-    let candidates = || rows.iter().zip(answers).filter(|(row, _)| admitted(row));
+    let candidates = || {
+        let all = rows.iter().zip(answers);
+        all.filter(|(row, answer)| answer.number().is_finite() && admitted(row))
+    };
     let confidence = |answer: &Answer| answer.confidence().unwrap_or_default();
     let least = candidates().min_by(|(_, a), (_, b)| confidence(a).total_cmp(&confidence(b)));
     let most = candidates().min_by(|(_, a), (_, b)| confidence(b).total_cmp(&confidence(a)));
@@ -359,6 +374,14 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
             golden: Golden { features: row.to_vec(), answer: *answer },
             example: example.to_vec(),
         }),
+        None if !answers.iter().any(|answer| answer.number().is_finite()) => {
+            let message = format!(
+                "the answers to all {} rows of the self-test are infinite or not a number: check the parameters of the model, \
+                 or give examples with rows as it is made for",
+                answers.len()
+            );
+            Err(PrepareError::Refused(Refused::new(Code::ModelInvalid, message)))
+        }
         None => Err(invalid("no held-out row is within the bounds of the features: lower min or raise max")),
     }
 }
