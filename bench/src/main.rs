@@ -22,6 +22,7 @@ mod floor;
 mod models;
 mod measure;
 mod report;
+mod model_report;
 mod arguments;
 
 use std::fs;
@@ -172,7 +173,7 @@ fn write_ratios(Report { floor_results, readme, front_page, .. }: &Report) -> Re
 }
 
 fn write_models(Report { model_results, readme, .. }: &Report) -> Result<()> {
-    write(readme, &report::fill_models(&read(readme)?, &parse(model_results)?)?)
+    write(readme, &model_report::fill(&read(readme)?, &parse(model_results)?)?)
 }
 
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {

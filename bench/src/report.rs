@@ -4,10 +4,7 @@ use anyhow::{Context as _, Result};
 
 use crate::floor::{Ratio, ratios};
 use crate::latency::median;
-use crate::results::{
-    Cost, FloorResults, Load, Machine, ModelResults, ModelRound, ModelRounds, Results, Shape, Subject,
-    Training,
-};
+use crate::results::{Cost, FloorResults, Load, Machine, Results, Shape, Subject, Training};
 
 /// Writes the tables of `canopy-bench all`.
 pub(crate) fn fill(text: &str, results: &Results) -> Result<String> {
@@ -26,20 +23,13 @@ pub(crate) fn fill_floor(text: &str, results: &FloorResults) -> Result<String> {
     put(text, "floor", &format!("{}\n{}", floors(results), machine(&results.machine)))
 }
 
-/// Writes the tables of `canopy-bench models`: models that were made for it, and the networks of the tests.
-pub(crate) fn fill_models(text: &str, results: &ModelResults) -> Result<String> {
-    let is_made = |model: &&ModelRounds| model.rounds.iter().any(|round| round.loaded.is_some());
-    let made = made_models(results.models.iter().filter(is_made)) + "\n" + &machine(&results.machine);
-    let networks = networks(results.models.iter().filter(|model| !is_made(model)));
-    put(&put(text, "models", &made)?, "networks", &networks)
-}
-
 /// Writes the ratios of Canopy's servers as a sentence.
 pub(crate) fn fill_summary(text: &str, results: &FloorResults) -> Result<String> {
     put(text, "floor", &summary(&ratios(results))?)
 }
 
-fn put(text: &str, name: &str, table: &str) -> Result<String> {
+/// Replaces the text between `<!-- NAME -->` and the next `<!-- end -->`.
+pub(crate) fn put(text: &str, name: &str, table: &str) -> Result<String> {
     let mark = format!("<!-- {name} -->\n");
     let place = text.split_once(&mark).and_then(|(before, after)| {
         let (_, after) = after.split_once("<!-- end -->")?;
@@ -50,7 +40,8 @@ fn put(text: &str, name: &str, table: &str) -> Result<String> {
     Ok(format!("{before}{mark}{table}<!-- end -->{after}"))
 }
 
-fn machine(machine: &Machine) -> String {
+/// The machine and the versions, in two lines.
+pub(crate) fn machine(machine: &Machine) -> String {
     let versions: Vec<_> = machine.versions.iter().map(|v| format!("{} {}", v.name, v.version)).collect();
     format!(
         "{} · commit {} · {} × {} · {} MiB · {}, Linux {} · load average before the run {:.2}  \n{}\n",
@@ -71,61 +62,6 @@ fn floors(results: &FloorResults) -> String {
     for Ratio { of, floor, median, least, most } in ratios(results) {
         let figures = [median, least, most].map(|ratio| format!("{ratio:.2}"));
         table += &row(&[&[of.title().to_owned(), floor.title().to_owned()], &figures[..]].concat());
-    }
-    table
-}
-
-fn made_models<'a>(models: impl Iterator<Item = &'a ModelRounds>) -> String {
-    let columns = [
-        "file",
-        "library",
-        "MB",
-        "load file ms",
-        "load artifact ms",
-        "memory MiB",
-        "µs/row, one row",
-        "µs/row, 100 rows",
-        "load ÷ library",
-        "one row ÷ library",
-        "100 rows ÷ library",
-    ];
-    let mut table = header(&columns, 2);
-    for model in models {
-        let of = |of: fn(&ModelRound) -> Option<f64>| {
-            significant(median(model.rounds.iter().filter_map(of).collect()))
-        };
-        table += &row(&[
-            format!("`{}`", model.name),
-            model.rounds.first().map(|round| round.library.library.clone()).unwrap_or_default(),
-            format!("{:.2}", model.bytes as f64 / 1e6),
-            of(|round| Some(round.imported.load_ms)),
-            of(|round| Some(round.loaded?.load_ms)),
-            of(|round| Some(round.loaded?.resident_kib as f64 / 1024.0)),
-            of(|round| Some(round.loaded?.single_us)),
-            of(|round| Some(round.loaded?.hundred_us)),
-            of(|round| Some(round.imported.load_ms / round.library.load_ms)),
-            of(|round| Some(round.loaded?.single_us / round.library.single_us)),
-            of(|round| Some(round.loaded?.hundred_us / round.library.hundred_us)),
-        ]);
-    }
-    table
-}
-
-fn networks<'a>(models: impl Iterator<Item = &'a ModelRounds>) -> String {
-    let columns =
-        ["network", "load ms", "memory MiB", "µs, one row", "load ÷ onnxruntime", "one row ÷", "100 rows ÷"];
-    let mut table = header(&columns, 1);
-    for model in models {
-        let of = |of: fn(&ModelRound) -> f64| significant(median(model.rounds.iter().map(of).collect()));
-        table += &row(&[
-            model.name.trim_end_matches(".onnx").to_owned(),
-            of(|round| round.imported.load_ms),
-            of(|round| round.imported.resident_kib as f64 / 1024.0),
-            of(|round| round.imported.single_us),
-            of(|round| round.imported.load_ms / round.library.load_ms),
-            of(|round| round.imported.single_us / round.library.single_us),
-            of(|round| round.imported.hundred_us / round.library.hundred_us),
-        ]);
     }
     table
 }
@@ -285,7 +221,7 @@ fn sizes(results: &Results) -> String {
 }
 
 /// At least three digits.
-fn significant(value: f64) -> String {
+pub(crate) fn significant(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,
         large if large >= 10.0 => 1,
@@ -296,12 +232,13 @@ fn significant(value: f64) -> String {
 }
 
 /// The first two lines of a table; the first `texts` columns are text, the others figures.
-fn header(columns: &[&str], texts: usize) -> String {
+pub(crate) fn header(columns: &[&str], texts: usize) -> String {
     let rules = (0..columns.len()).map(|column| if column < texts { "---" } else { "---:" });
     row(columns) + &row(&rules.collect::<Vec<_>>())
 }
 
-fn row<T: AsRef<str>>(cells: &[T]) -> String {
+/// A line of a table.
+pub(crate) fn row<T: AsRef<str>>(cells: &[T]) -> String {
     let cells: Vec<_> = cells.iter().map(AsRef::as_ref).collect();
     format!("| {} |\n", cells.join(" | "))
 }
@@ -310,7 +247,7 @@ fn row<T: AsRef<str>>(cells: &[T]) -> String {
 mod tests {
     use super::*;
     use crate::latency::Percentiles;
-    use crate::results::{LibraryCost, ModelCost, RequestCost, Size, Start, Trainer};
+    use crate::results::{RequestCost, Size, Start, Trainer};
 
     const PLACES: &str = "# Title\n<!-- machine -->\n<!-- end -->\n<!-- load -->\noutdated\n<!-- end -->\
         <!-- start -->\n<!-- end --><!-- training -->\n<!-- end --><!-- size -->\n<!-- end -->\nlast words\n";
@@ -409,40 +346,6 @@ mod tests {
             Through the gateway it takes 1.80 times the CPU of a request through nginx to that server.\n  \
             <!-- end -->\n";
         assert_eq!(fill_summary(places, &results).unwrap(), expected);
-    }
-
-    #[test]
-    fn ratios_of_models_divide_figures_of_the_same_round() {
-        let cost = |times| ModelCost {
-            load_ms: 2.0 * times,
-            resident_kib: 2048,
-            single_us: 4.0 * times,
-            hundred_us: 0.5 * times,
-        };
-        let round = |times, loaded| ModelRound {
-            imported: cost(times),
-            loaded,
-            library: LibraryCost {
-                library: "xgboost".into(),
-                version: "3".into(),
-                load_ms: 4.0 * times,
-                single_us: 16.0 * times,
-                hundred_us: times,
-            },
-        };
-        let rounds =
-            |is_made: bool| [1.0, 2.0, 3.0].map(|times| round(times, is_made.then(|| cost(times)))).into();
-        let model = |name: &str, is_made| ModelRounds {
-            name: name.into(),
-            bytes: 1_234_567,
-            rounds: rounds(is_made),
-        };
-        let models = vec![model("a.ubj", true), model("b.onnx", false)];
-        let places = "<!-- models -->\n<!-- end -->\n<!-- networks -->\nold\n<!-- end -->\n";
-        let text = fill_models(places, &ModelResults { machine: machine(), models }).unwrap();
-        let made = "| `a.ubj` | xgboost | 1.23 | 4.00 | 4.00 | 2.00 | 8.00 | 1.00 | 0.500 | 0.250 | 0.500 |\n\n2026-01-02";
-        assert!(text.contains(made), "{text}");
-        assert!(text.contains("| b | 4.00 | 2.00 | 8.00 | 0.500 | 0.250 | 0.500 |\n<!-- end -->"), "{text}");
     }
 
     #[test]
