@@ -4,12 +4,16 @@
 //! A response is interpreted with the description of the revision that gave it. Rows reach at most two endpoints, since they may
 //! be what made those fail.
 
+use std::borrow::Cow;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use canopy_contract::body::{Body, BodyRows};
 use canopy_contract::code::Code;
+use canopy_contract::describe::Task;
+use canopy_contract::fault::{Fault, FieldFault, OUTPUTS_MAX};
 use canopy_contract::names::REVISION_HEADER;
 use canopy_contract::rows::Rows;
 use canopy_contract::schema;
@@ -47,17 +51,17 @@ pub(crate) struct Forwarded {
     pub(crate) answers: Answers,
 }
 
-/// Sends `rows` to an endpoint of `model`, and to another one if that fails.
+/// Sends the rows of `body` to an endpoint of `model`, and to another one if that fails.
 pub(crate) async fn forward(
     model: &Model,
-    rows: &Rows,
+    body: &Body,
     span: &RequestSpan,
     deadline: Deadline,
 ) -> Result<Forwarded, ApiError> {
     let now = now();
     let _permit =
         model.concurrency.try_acquire(model.balancer.len(), now).ok_or_else(|| model.overloaded_error())?;
-    let request = Call { model, rows, body: OnceLock::new(), span, deadline };
+    let request = Call { model, body, named: OnceLock::new(), sent: OnceLock::new(), span, deadline };
     model.retry_budget.record_request(now);
     let mut endpoint = model.pick(&[]).ok_or_else(|| model.not_ready_error())?;
     let mut tried = TriedEndpoints::default();
@@ -91,10 +95,6 @@ impl TriedEndpoints {
     fn may_continue(&self) -> bool {
         self.endpoints.len() < ENDPOINTS_MAX && self.endpoints.len() - self.undelivered < DELIVERIES_MAX
     }
-}
-
-fn check(rows: &Rows, revision: &Revision) -> Result<(), ApiError> {
-    schema::check(rows, &revision.description.features).map_err(ApiError::InvalidFeatures)
 }
 
 /// The result of one attempt.
@@ -133,14 +133,52 @@ impl Drop for Attempt<'_> {
 /// A request in progress.
 struct Call<'a> {
     model: &'a Model,
-    rows: &'a Rows,
-    /// The rows as JSON, encoded after validation: invalid rows take no memory for it.
-    body: OnceLock<Bytes>,
+    body: &'a Body,
+    /// Rows with names, as numbers for the features of a revision.
+    named: OnceLock<(Arc<Revision>, Rows)>,
+    /// Rows of numbers as JSON, encoded after validation: invalid rows take no memory for it.
+    sent: OnceLock<Bytes>,
     span: &'a RequestSpan,
     deadline: Deadline,
 }
 
 impl Call<'_> {
+    /// The rows as numbers, validated for `revision`. During a rollout, revisions may differ in their features.
+    fn rows(&self, revision: &Arc<Revision>) -> Result<Cow<'_, Rows>, ApiError> {
+        let features = &revision.description.features;
+        let named = match &self.body.rows {
+            BodyRows::Numbers(rows) => {
+                schema::check(rows, features).map_err(ApiError::InvalidFeatures)?;
+                return Ok(Cow::Borrowed(rows));
+            }
+            BodyRows::Named(named) => named,
+        };
+        if self.named.get().is_none() {
+            let rows = named.resolve(features).map_err(ApiError::InvalidFeatures)?;
+            self.named.get_or_init(|| (revision.clone(), rows));
+        }
+        match self.named.get() {
+            Some((known, rows)) if known.description.features == *features => Ok(Cow::Borrowed(rows)),
+            _ => Ok(Cow::Owned(named.resolve(features).map_err(ApiError::InvalidFeatures)?)),
+        }
+    }
+
+    /// Checks the request against the model of `revision`.
+    fn check(&self, revision: &Arc<Revision>) -> Result<(), ApiError> {
+        self.rows(revision)?;
+        let fault = match revision.outputs(self.body.probabilities) {
+            _ if self.body.probabilities && revision.description.task != Task::Classification => {
+                FieldFault::at("probabilities", &[], Fault::NoClasses)
+            }
+            outputs if self.body.len().saturating_mul(outputs) > OUTPUTS_MAX => {
+                let member = if self.body.is_single() { "features" } else { "instances" };
+                FieldFault::at(member, &[], Fault::TooManyOutputs { rows: self.body.len(), outputs })
+            }
+            _ => return Ok(()),
+        };
+        Err(ApiError::InvalidFeatures(vec![fault]))
+    }
+
     /// Another endpoint for a retry, within the retry budget. A prediction has no side effects, so it can be repeated.
     fn other(&self, tried: &TriedEndpoints) -> Option<InFlight> {
         self.other_if(tried, |model| model.retry_budget.try_retry(now()))
@@ -153,7 +191,7 @@ impl Call<'_> {
 
     /// Another endpoint for a hedge. If the first endpoint is working, both do the work, which is charged to the budget by rows.
     fn hedge(&self, endpoint: &InFlight, reason: HedgeReason, tried: &TriedEndpoints) -> Option<InFlight> {
-        let rows = self.rows.len();
+        let rows = self.body.len();
         let waited = Duration::from_millis(now().saturating_sub(endpoint.at));
         match reason {
             HedgeReason::Unresponsive => {
@@ -173,7 +211,7 @@ impl Call<'_> {
         endpoint: &InFlight,
         mut answer: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, HedgeReason> {
-        let rows = self.rows.len();
+        let rows = self.body.len();
         let hedge_delay = self.model.hedge_delay.for_rows(rows);
         let mut at = endpoint.at;
         loop {
@@ -228,17 +266,17 @@ impl Call<'_> {
     /// The response of `endpoint`. During a rollout endpoints serve different revisions: the response is interpreted with the revision
     /// that it names, and the endpoint itself is asked to describe it.
     async fn ask_endpoint(&self, endpoint: &InFlight) -> Result<Forwarded, ApiError> {
-        let Self { model, rows, span, deadline, .. } = *self;
+        let Self { model, span, deadline, .. } = *self;
         let mut revision = match model.revision_of(endpoint) {
             Some(revision) => revision,
             None => model.describe_endpoint(endpoint, span, deadline).await?,
         };
-        if check(rows, &revision).is_err() && !endpoint.was_recently(&revision) {
+        if self.check(&revision).is_err() && !endpoint.was_recently(&revision) {
             // The endpoint may have changed its revision, or never had the one described last.
             revision = model.describe_endpoint(endpoint, span, deadline).await?;
         }
         for sent in 0..SENDS_MAX {
-            check(rows, &revision)?;
+            self.check(&revision)?;
             let started = Instant::now();
             let attempt = self.send(endpoint, &revision).await;
             let attempt = if sent == 0 { attempt } else { attempt.map_err(ApiError::after_delivery) };
@@ -258,7 +296,7 @@ impl Call<'_> {
                         .await
                         .map_err(ApiError::after_delivery)?,
                 };
-            check(rows, &revision)?;
+            self.check(&revision)?;
             // A prediction of the revision now known is valid, since the rows are valid for it. A refusal may be due to the rows being
             // validated for another revision, so they are sent again.
             if response.status == StatusCode::OK && !is_other_revision(&response, &revision) {
@@ -274,16 +312,16 @@ impl Call<'_> {
     }
 
     async fn send(&self, endpoint: &InFlight, revision: &Arc<Revision>) -> Result<AttemptOutcome, ApiError> {
-        let body = self.body()?;
+        let body = self.sent(revision)?;
         let span = self.span.client(&Method::POST, "/predict", endpoint.pool.url());
-        span.model(self.model.id.name.as_str(), &revision.description.version, self.rows.len());
+        span.model(self.model.id.name.as_str(), &revision.description.version, self.body.len());
         let attempt = Attempt { revision, span, started: Instant::now(), has_ended: false };
         let request = UpstreamRequest {
             method: Method::POST,
             path: "/predict",
             body,
             trace: attempt.span.context(),
-            response_max: message::response_max(self.rows.len()),
+            response_max: message::response_max(self.body.len(), revision.outputs(self.body.probabilities)),
         };
         let (status, sent) = match endpoint.pool.send(&request, self.deadline).await {
             Err(error) => (None, Err(self.upstream_error(endpoint, error))),
@@ -297,19 +335,26 @@ impl Call<'_> {
         };
         let took = attempt.started.elapsed();
         if let Ok(AttemptOutcome::Answers(_)) = &sent {
-            self.model.record_prediction(endpoint, revision, self.rows.len(), took);
+            self.model.record_prediction(endpoint, revision, self.body.len(), took);
         }
         attempt.end(sent.as_ref().err().map_or(Code::Ok, ApiError::code), status, took);
         sent
     }
 
-    fn body(&self) -> Result<Bytes, ApiError> {
-        if let Some(body) = self.body.get() {
-            return Ok(body.clone());
+    /// The body for the predictor.
+    fn sent(&self, revision: &Arc<Revision>) -> Result<Bytes, ApiError> {
+        let encode = |rows: &Rows| {
+            message::encode_request(rows, self.body.probabilities)
+                .map_err(|_| ApiError::Internal("failed to encode rows as JSON"))
+        };
+        match (&self.body.rows, self.sent.get()) {
+            (BodyRows::Numbers(_), Some(sent)) => Ok(sent.clone()),
+            (BodyRows::Numbers(rows), None) => {
+                let sent = encode(rows)?;
+                Ok(self.sent.get_or_init(|| sent).clone())
+            }
+            (BodyRows::Named(_), _) => encode(&*self.rows(revision)?),
         }
-        let written = message::encode_request(self.rows);
-        let body = written.map_err(|_| ApiError::Internal("failed to encode rows as JSON"))?;
-        Ok(self.body.get_or_init(|| body).clone())
     }
 
     fn upstream_error(&self, endpoint: &InFlight, error: UpstreamError) -> ApiError {
@@ -324,7 +369,6 @@ impl Call<'_> {
         response: &UpstreamResponse,
         revision: &Revision,
     ) -> Result<Answers, ApiError> {
-        let rows = self.rows;
         let error = |kind: fn(String) -> UpstreamError, why: &str| {
             Err(self.upstream_error(endpoint, kind(format!("{}/predict: {why}", endpoint.pool.url()))))
         };
@@ -332,10 +376,10 @@ impl Call<'_> {
             StatusCode::OK if response.revision.is_none() => {
                 error(UpstreamError::Failed, &format!("the response lacks the header {REVISION_HEADER}"))
             }
-            StatusCode::OK => message::decode_response(&response.body, rows, &revision.description)
+            StatusCode::OK => message::decode_response(&response.body, self.body, &revision.description)
                 .or_else(|why| error(UpstreamError::Failed, &why)),
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                let member = if rows.is_single() { "features" } else { "instances" };
+                let member = if self.body.is_single() { "features" } else { "instances" };
                 Err(ApiError::RefusedByPredictor { member, words: detail(&response.body) })
             }
             StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::BodyTooLarge { limit: None }),

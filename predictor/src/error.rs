@@ -75,6 +75,15 @@ impl Failure {
         }
     }
 
+    /// The failure of a body with these faults.
+    pub fn faults(faults: Vec<FieldFault>) -> Self {
+        if faults.iter().any(|fault| fault.fault.is_shape()) {
+            Self::Shape(faults)
+        } else {
+            Self::Values(faults)
+        }
+    }
+
     /// The body of the response.
     pub fn body(&self) -> ErrorBody {
         let detail = match self {
@@ -106,10 +115,7 @@ impl From<BodyError> for Failure {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Malformed(words) => Self::Malformed(words),
-            BodyError::Faults(faults) if faults.iter().any(|fault| fault.fault.is_shape()) => {
-                Self::Shape(faults)
-            }
-            BodyError::Faults(faults) => Self::Values(faults),
+            BodyError::Faults(faults) => Self::faults(faults),
         }
     }
 }
@@ -158,7 +164,8 @@ impl FaultDetail {
     fn of(FieldFault { place, fault }: &FieldFault) -> Self {
         let members = [Some(BODY), place.member.clone()].into_iter().flatten().map(Step::Member);
         let indices = place.indices.iter().copied().map(Step::Index);
-        Self { loc: members.chain(indices).collect(), msg: fault.to_string(), kind: fault.kind() }
+        let name = place.name.clone().map(|name| Step::Member(name.into()));
+        Self { loc: members.chain(indices).chain(name).collect(), msg: fault.to_string(), kind: fault.kind() }
     }
 
     fn malformed(words: &str) -> Self {

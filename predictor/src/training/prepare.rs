@@ -160,6 +160,7 @@ fn train(
         revision: config.revision.clone(),
         features: arrangement.features().to_vec(),
         classes: arrangement.classes().to_vec(),
+        outputs: Vec::new(),
         quality: Some(hold_out.quality()),
         head,
     };
@@ -183,6 +184,12 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
     let mut candidates = examples::check(&config.examples, &model, &card.features, &card.classes)?;
     let evaluated = match &config.evaluate {
         None => None,
+        Some(_) if card.outputs.len() > 1 => {
+            return Err(invalid(format!(
+                "a table has one target, but the model has {} outputs: remove evaluate",
+                card.outputs.len()
+            )));
+        }
         Some(Evaluate { data, gate }) => {
             let table = labelled(data, sources, &card.features)?;
             let evaluation = evaluate(&table, &model, &card.classes)?;
@@ -338,7 +345,7 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
     let most = candidates().min_by(|(_, a), (_, b)| confidence(b).total_cmp(&confidence(a)));
     match least.zip(most) {
         Some(((row, answer), (example, _))) => Ok(Extremes {
-            golden: Golden { features: row.to_vec(), answer: *answer },
+            golden: Golden { features: row.to_vec(), answer: answer.clone() },
             example: example.to_vec(),
         }),
         None => Err(invalid("no held-out row is within the bounds of the features: lower min or raise max")),
