@@ -4,7 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use canopy_contract::names::{GATEWAY_ADMIN_PORT, GATEWAY_PORT, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT};
+use canopy_contract::names::{
+    GATEWAY_ADMIN_PORT, GATEWAY_PORT, ModelName, PREDICTOR_ADMIN_PORT, PREDICTOR_PORT,
+};
+use canopy_contract::serving::ModelFormat;
 use canopy_predictor::engine::training::Trainer;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -76,10 +79,15 @@ pub(crate) struct UpArguments {
     #[arg(short, long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// A model file of Canopy or another library, or the folder of an MLflow model; docs/models.md has the list. The model
-    /// is named after its file
+    /// A model file of Canopy or another library, or the folder of an MLflow model; docs/models.md has the list
     #[arg(short, long = "model", value_name = "FILE")]
     pub(crate) models: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) names: Names,
+
+    #[command(flatten)]
+    pub(crate) declared: Declared,
 
     /// The address of the gateway; port 0 selects a free port
     #[arg(long, env = "CANOPY_GATEWAY", value_name = "ADDR", default_value_t = here(GATEWAY_PORT))]
@@ -119,23 +127,29 @@ impl UpArguments {
     }
 }
 
-/// Serve a model file with one predictor, without a gateway
+/// Serve model files, each with a predictor of its own, without a gateway
 ///
 /// Takes what canopy inspect takes: files of Canopy, ONNX, LightGBM (text), XGBoost (JSON and UBJ) and skops, and folders
-/// of MLflow. The model is named after its file. SIGTERM and ctrl-C end the process.
+/// of MLflow. If one model is refused, none is served. SIGTERM and ctrl-C end the process.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Example:
-  canopy serve model.onnx
+  canopy serve model.onnx --name iris
   curl -s localhost:8001/predict -H 'content-type: application/json' -d '{{\"features\":[5.1,3.5,1.4,0.2]}}'
 
 {EXIT_CODES}"))]
 pub(crate) struct ServeArguments {
-    /// The model file, or the folder of an MLflow model
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// The model files, or folders of MLflow models
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 
-    /// The address of the predictor; port 0 selects a free port
+    #[command(flatten)]
+    pub(crate) names: Names,
+
+    #[command(flatten)]
+    pub(crate) declared: Declared,
+
+    /// The address of the first model's predictor; others get free ports on the same IP address. Port 0 selects a free port
     #[arg(long, env = "CANOPY_LISTEN", value_name = "ADDR", default_value_t = here(PREDICTOR_PORT))]
     pub(crate) listen: SocketAddr,
 
@@ -147,6 +161,54 @@ pub(crate) struct ServeArguments {
     /// IP addresses and localhost are always allowed; a request with another Host header is refused with 421
     #[arg(long, env = "CANOPY_ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
     pub(crate) allowed_hosts: Vec<String>,
+}
+
+/// What the models of model files are called.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Names {
+    /// The names of the models, in the order of the model files; separated by commas, or the flag repeated. By default a
+    /// model is named after its file
+    #[arg(long = "name", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) names: Vec<ModelName>,
+}
+
+/// What the user knows about a model file.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Declared {
+    /// The format of the model files, in upper or lower case; a file of another format is refused. By default the
+    /// format is recognised by the content
+    #[arg(long, value_enum, value_name = "FORMAT", ignore_case = true)]
+    pub(crate) format: Option<FormatName>,
+}
+
+/// The formats of model files, spelled as in manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    #[value(name = "ONNX")]
+    Onnx,
+    #[value(name = "LightGBM")]
+    LightGbm,
+    #[value(name = "XGBoost")]
+    XgBoost,
+    #[value(name = "Skops")]
+    Skops,
+    #[value(name = "MLflow")]
+    MlFlow,
+    #[value(name = "Canopy")]
+    Canopy,
+}
+
+impl From<FormatName> for ModelFormat {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Onnx => Self::Onnx,
+            FormatName::LightGbm => Self::LightGbm,
+            FormatName::XgBoost => Self::XgBoost,
+            FormatName::Skops => Self::Skops,
+            FormatName::MlFlow => Self::MlFlow,
+            FormatName::Canopy => Self::Canopy,
+        }
+    }
 }
 
 /// Train one model and write it into a file
@@ -193,6 +255,9 @@ pub(crate) struct PredictArguments {
     /// The file that canopy train wrote, or a file or folder of another library that canopy inspect takes
     #[arg(long, value_name = "FILE")]
     pub(crate) model: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) declared: Declared,
 
     /// The CSV file; '-' is standard input
     #[arg(long, value_name = "FILE")]
@@ -273,6 +338,17 @@ mod tests {
             check(&["--gateway", address, "--list-predictions=true"], true);
             check(&["--gateway", address, "--list-predictions=false"], false);
         }
+    }
+
+    #[test]
+    fn formats_are_spelled_as_in_manifests_and_taken_in_any_case() {
+        for name in FormatName::value_variants() {
+            let spelled = serde_json::to_value(ModelFormat::from(*name)).unwrap();
+            assert_eq!(spelled, name.to_possible_value().unwrap().get_name());
+        }
+        let words = ["canopy", "serve", "model", "--format", "xgboost"];
+        let Command::Serve(serve) = Arguments::parse_from(words).command else { panic!("another command") };
+        assert_eq!(serve.declared.format, Some(FormatName::XgBoost));
     }
 
     #[test]

@@ -13,6 +13,9 @@ mod table;
 mod train;
 mod predict;
 mod inspect;
+mod local_models;
+mod ports;
+mod predictors;
 mod up;
 mod serve;
 

@@ -1,8 +1,8 @@
 //! Model files that are given on the command line: the plan with which the predictor imports one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use canopy_contract::names::{DEFAULT_NAMESPACE, MODEL_NAME_MAX, ModelName, REVISION_DIGITS};
 use canopy_contract::serving::{Import, ServingConfig, Source};
 use canopy_forest::read::error::Limits;
@@ -10,6 +10,7 @@ use canopy_forest::read::mlflow::{MANIFEST, MANIFEST_MAX, Manifest};
 use canopy_predictor::{artifact, files};
 use canopy_resource::resolve::ResolvedModel;
 
+use crate::arguments::{Declared, Names};
 use crate::errors::Refused;
 
 /// The version of a model that a file gives none.
@@ -18,7 +19,7 @@ const VERSION: &str = "1.0";
 const UNNAMED: &str = "model";
 
 /// The plan for a model file, or for the folder of an `MLflow` model.
-pub(crate) fn plan(file: &Path) -> Result<ResolvedModel> {
+pub(crate) fn plan(file: &Path, name: Option<&ModelName>, declared: &Declared) -> Result<ResolvedModel> {
     let path = std::path::absolute(file).with_context(|| format!("failed to find {}", file.display()))?;
     let bytes_max = Limits::default().bytes as u64;
     let bytes = if path.is_dir() {
@@ -33,12 +34,12 @@ pub(crate) fn plan(file: &Path) -> Result<ResolvedModel> {
     let meaning = artifact::digest(&bytes);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let config = ServingConfig {
-        model: name(&stem)?,
+        model: name.cloned().map_or_else(|| name_of(&stem), Ok)?,
         namespace: DEFAULT_NAMESPACE.to_owned(),
         version: VERSION.to_owned(),
         revision: meaning.chars().take(REVISION_DIGITS).collect(),
         train: None,
-        artifact: Some(Import { source: Source::Path(path), format: None }),
+        artifact: Some(Import { source: Source::Path(path), format: declared.format.map(Into::into) }),
         examples: Vec::new(),
         evaluate: None,
         features: Vec::new(),
@@ -48,17 +49,37 @@ pub(crate) fn plan(file: &Path) -> Result<ResolvedModel> {
 }
 
 /// The plans for several files, whose models must have different names.
-pub(crate) fn plans(files: &[impl AsRef<Path>]) -> Result<Vec<ResolvedModel>> {
-    let plans = files.iter().map(|file| plan(file.as_ref())).collect::<Result<Vec<_>>>()?;
-    for (index, plan) in plans.iter().enumerate() {
-        let is_unique = plans[..index].iter().all(|other| other.config.model != plan.config.model);
-        ensure!(is_unique, "two models are called {}: rename one of the files", plan.config.model.as_str());
+pub(crate) fn plans(
+    files: &[PathBuf],
+    Names { names }: &Names,
+    declared: &Declared,
+) -> Result<Vec<ResolvedModel>> {
+    ensure!(
+        names.is_empty() || names.len() == files.len(),
+        "--name must be given once for each model file, got {} for {} files",
+        names.len(),
+        files.len()
+    );
+    ensure!(declared.format.is_none() || !files.is_empty(), "--format must be given with a model file");
+    let mut plans: Vec<ResolvedModel> = Vec::with_capacity(files.len());
+    for (index, file) in files.iter().enumerate() {
+        let plan = plan(file, names.get(index), declared)?;
+        if let Some(twin) = plans.iter().position(|other| other.config.model == plan.config.model) {
+            bail!(
+                "two models are called {}, of {} and {}: give each model a unique name with --name, in the order of the \
+                 files",
+                plan.config.model,
+                files[twin].display(),
+                file.display()
+            );
+        }
+        plans.push(plan);
     }
     Ok(plans)
 }
 
 /// The name of a model by that of its file: lower-case letters, digits and hyphens, beginning with a letter.
-fn name(stem: &str) -> Result<ModelName> {
+fn name_of(stem: &str) -> Result<ModelName> {
     let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let text: String = stem.chars().map(allowed).collect();
     let text = text.trim_start_matches(|c: char| !c.is_ascii_lowercase());
@@ -85,8 +106,8 @@ mod tests {
             ("größe", "gr--e"),
             ("predictors", "model"),
         ] {
-            assert_eq!(name(stem).unwrap().as_str(), expected, "{stem:?}");
+            assert_eq!(name_of(stem).unwrap().as_str(), expected, "{stem:?}");
         }
-        assert_eq!(name(&"a".repeat(100)).unwrap().as_str(), "a".repeat(MODEL_NAME_MAX));
+        assert_eq!(name_of(&"a".repeat(100)).unwrap().as_str(), "a".repeat(MODEL_NAME_MAX));
     }
 }

@@ -14,7 +14,7 @@ use canopy_predictor::sources::networks::Sources;
 use canopy_predictor::training::{import, labelled};
 use serde::Serialize;
 
-use crate::arguments::PredictArguments;
+use crate::arguments::{Declared, PredictArguments};
 use crate::{console, input, model_file, table};
 
 const TABLE_MAX_BYTES: u64 = 1 << 30;
@@ -32,14 +32,14 @@ struct Line<'a> {
 }
 
 /// Reads an artifact of Canopy, or imports the file of another library.
-fn load(path: &Path) -> Result<Artifact> {
-    if !path.is_dir() {
+fn load(path: &Path, declared: &Declared) -> Result<Artifact> {
+    if declared.format.is_none() && !path.is_dir() {
         match Artifact::read(path) {
             Err(ArtifactError::Signature | ArtifactError::Cut(_)) => {}
             read => return Ok(read?),
         }
     }
-    let config = model_file::plan(path)?.config;
+    let config = model_file::plan(path, None, declared)?.config;
     let import = config.artifact.as_ref().context("the plan of a file has an import")?;
     Ok(import::import(import, &config, &Sources::Anywhere)?)
 }
@@ -54,8 +54,8 @@ fn rows(bytes: &[u8], features: &[Feature]) -> Result<Rows> {
 
 /// Answers every row.
 pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
-    let PredictArguments { model, input, proba } = arguments;
-    let artifact = load(model).with_context(|| format!("failed to load {}", model.display()))?;
+    let PredictArguments { model, declared, input, proba } = arguments;
+    let artifact = load(model, declared).with_context(|| format!("failed to load {}", model.display()))?;
     let bytes = input::read(input, TABLE_MAX_BYTES)?;
     let rows = rows(&bytes, &artifact.card().features)
         .with_context(|| format!("failed to read {}", input.display()))?;

@@ -2,51 +2,33 @@
 //!
 //! If one model is refused, none is served.
 
-mod ports;
-pub(crate) mod local_models;
 mod summary;
 
 use std::path::Path;
 use std::pin::pin;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use canopy_contract::body::FORWARDED_MAX_BYTES;
+use anyhow::{Context as _, Result, ensure};
 use canopy_contract::names::DEFAULT_NAMESPACE;
 use canopy_gateway::serve::Process;
 use canopy_gateway::settings::{Predictor, Predictors, Settings};
 use canopy_predictor::files::{self, Lock};
 use canopy_predictor::metrics::Metrics;
-use canopy_predictor::serving::app::Limits;
-use canopy_predictor::serving::server::Serving;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::{Readiness, ReadinessGate};
 use canopy_runtime::server::host_check::AllowedHosts;
 use canopy_runtime::server::workers::Workers;
 use canopy_runtime::shutdown::Shutdown;
 use canopy_runtime::{admin, metrics};
-use futures_util::future::try_join_all;
 use tokio::net::TcpListener;
 
 use crate::arguments::{Output, UpArguments};
-use crate::{console, manifests, model_file};
-use local_models::{PendingModel, TrainedModel};
-use ports::{Ports, reachable};
+use crate::local_models::{self, PendingModel, TrainedModel};
+use crate::ports::{Ports, reachable};
+use crate::{console, manifests, model_file, predictors};
 use summary::{Served, Summary};
 
 /// The process's name on metrics and traces.
 pub(crate) const SERVICE: &str = "canopy";
-
-/// The limits of a predictor's requests.
-pub(crate) const LIMITS: Limits = Limits {
-    body_bytes: FORWARDED_MAX_BYTES,
-    body_timeout: Duration::from_secs(10),
-    body_memory: None,
-    connections: None,
-};
-/// Loading and verifying a model takes less than a second.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Trains and serves until shutdown.
 pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> {
@@ -92,7 +74,7 @@ pub(crate) async fn up(arguments: &UpArguments, workers: Workers) -> Result<()> 
     let parts = Parts {
         settings,
         gateway,
-        predictors: made.into_iter().zip(predictors).collect(),
+        models: made.into_iter().zip(predictors).collect(),
         hosts: AllowedHosts::of_listener(arguments.predictor, &arguments.allowed_hosts),
     };
     let said = match arguments.output {
@@ -108,12 +90,15 @@ fn plans(arguments: &UpArguments) -> Result<Vec<PendingModel>> {
     if !arguments.files.is_empty() || arguments.models.is_empty() {
         plans = local_models::plan(&manifests::load(&arguments.files)?, &arguments.data)?;
     }
-    for plan in model_file::plans(&arguments.models)? {
+    for plan in model_file::plans(&arguments.models, &arguments.names, &arguments.declared)? {
         let folder = local_models::folder(&arguments.data, plan.config.model.as_str(), DEFAULT_NAMESPACE);
         let pending = local_models::pending(plan, &folder);
         let called = pending.called();
         let is_unique = plans.iter().all(|other| other.called() != called);
-        ensure!(is_unique, "the model {called} is in a manifest, too: rename the file");
+        ensure!(
+            is_unique,
+            "the model {called} is in a manifest, too: give the model of the file another name with --name"
+        );
         plans.push(pending);
     }
     Ok(plans)
@@ -123,15 +108,14 @@ fn plans(arguments: &UpArguments) -> Result<Vec<PendingModel>> {
 struct Parts {
     settings: Settings,
     gateway: TcpListener,
-    predictors: Vec<(TrainedModel, TcpListener)>,
+    models: Vec<(TrainedModel, TcpListener)>,
     /// The hosts that requests to predictors may name.
     hosts: AllowedHosts,
 }
 
 /// Serves all parts, and prints the summary once all are ready.
 async fn serve(parts: Parts, process_parts: &Process, training: ReadinessGate, said: &str) -> Result<()> {
-    let Parts { settings, gateway, predictors, hosts } = parts;
-    let metrics = Metrics::register(&process_parts.registry)?;
+    let Parts { settings, gateway, models, hosts } = parts;
     // Predictors stop after the gateway, which needs them for requests in flight.
     let behind = Shutdown::new(Readiness::new());
     let gateway = async {
@@ -139,33 +123,22 @@ async fn serve(parts: Parts, process_parts: &Process, training: ReadinessGate, s
         behind.trigger();
         anyhow::Ok(())
     };
-    let predictors =
-        try_join_all(predictors.into_iter().map(|(TrainedModel { config, folder, .. }, listener)| {
-            let serving = Serving {
-                config,
-                folder,
-                limits: LIMITS,
-                drain: Duration::ZERO,
-                gives_up: None,
-                hosts: hosts.clone(),
-            };
-            let process = canopy_predictor::serving::server::Process {
-                workers: process_parts.workers.clone(),
-                metrics: metrics.clone(),
-                readiness: process_parts.readiness.clone(),
-                shutdown: behind.clone(),
-            };
-            canopy_predictor::serving::server::run(serving, listener, process)
-        }));
+    let process = predictors::Process {
+        workers: process_parts.workers.clone(),
+        metrics: Metrics::register(&process_parts.registry)?,
+        readiness: process_parts.readiness.clone(),
+        shutdown: behind.clone(),
+    };
+    let predictors = predictors::run(models, &hosts, &process);
     let mut serving = pin!(async {
-        tokio::try_join!(gateway, async { Ok(predictors.await?) })?;
+        tokio::try_join!(gateway, predictors)?;
         anyhow::Ok(())
     });
     tokio::select! {
         // Polled first, so that every part has closed its gate before readiness is checked.
         biased;
         ended = &mut serving => return ended,
-        ready = all_ready(&process_parts.readiness, training) => ready?,
+        ready = predictors::all_ready(&process_parts.readiness, training) => ready?,
     }
     console::print(said)?;
     serving.await
@@ -180,18 +153,6 @@ fn lock(data: &Path) -> Result<Lock> {
             data.display()
         )
     })
-}
-
-pub(crate) async fn all_ready(readiness: &Readiness, training: ReadinessGate) -> Result<()> {
-    training.open();
-    let started = Instant::now();
-    while let Err(reason) = readiness.check() {
-        if started.elapsed() > READY_TIMEOUT {
-            bail!("failed to become ready in {} seconds: {reason}", READY_TIMEOUT.as_secs());
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Ok(())
 }
 
 fn namespaces(made: &[TrainedModel]) -> String {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use canopy_contract::describe::{Metric, Quality};
 use serde::Serialize;
 
-use crate::up::local_models::TrainedModel;
+use crate::local_models::TrainedModel;
 
 /// The addresses of the gateway and the models.
 #[derive(Clone, Debug, PartialEq, Serialize)]

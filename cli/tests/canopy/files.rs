@@ -1,11 +1,8 @@
 //! `canopy train` and `canopy predict`: a manifest to a file, a file and a table to answers.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use canopy_tests::process::Process;
-use canopy_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
 use crate::program::{DEMO, Folder, IRIS, Up, run};
@@ -303,37 +300,6 @@ fn a_model_of_canopy_is_described() -> Result<()> {
     let words =
         ["format: Canopy\nname: iris\n", "inputs: 4: sepal_length, ", " trees, ", "classes: 3: setosa, "];
     assert!(ended.code == Some(0) && words.iter().all(|word| ended.output.contains(word)), "{ended:?}");
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_model_file_is_served_by_one_predictor_and_the_printed_example_works() -> Result<()> {
-    let file = format!("{}/../tests/golden/models/library/lgb_multiclass.txt", env!("CARGO_MANIFEST_DIR"));
-    let arguments = ["serve", &file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
-    let mut process = Process::start(Path::new(env!("CARGO_BIN_EXE_canopy")), &arguments, &[])?;
-    let line = until("the line to try", SOON, async || {
-        process.still_runs()?;
-        let lines = process.lines();
-        let line = lines.iter().find_map(|line| line.strip_prefix("  curl "));
-        line.map(|rest| format!("curl {rest}")).with_context(|| format!("it said {lines:?}"))
-    });
-    let curl = Command::new("sh").args(["-c", &line.await?]).output().context("failed to run curl")?;
-    let answer: Value = serde_json::from_slice(&curl.stdout)?;
-    assert!(answer["prediction"].as_u64() < Some(3) && answer["confidence"].as_f64() > Some(0.3), "{answer}");
-    Ok(())
-}
-
-#[test]
-fn a_file_that_is_no_model_is_not_served() -> Result<()> {
-    let folder = Folder::new()?;
-    let file = folder.write("model.txt", "hello")?;
-    let ended = run(&["serve", &file, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], "")?;
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-    let expected = "error: model model is refused: model_invalid: unknown file: the format is not known";
-    assert!(ended.errors.contains(expected), "{ended:?}");
-    let missing = run(&["serve", &folder.argument("absent"), "--listen", "127.0.0.1:0"], "")?;
-    assert!(missing.code == Some(1) && missing.errors.contains("absent"), "{missing:?}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod program;
 mod up;
 mod stops;
 mod files;
+mod serve;
 mod outputs;
 mod remote;
 mod prints;

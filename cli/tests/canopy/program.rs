@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use canopy_tests::http::{Reply, client, send};
 use canopy_tests::process::Process;
 use canopy_tests::wait::{SOON, until};
@@ -16,6 +16,11 @@ use tempfile::TempDir;
 pub(crate) const DEMO: &str = include_str!("../../../deploy/samples/demo.yaml");
 /// The manifest of the iris model and its data.
 pub(crate) const IRIS: &str = include_str!("../../../deploy/samples/iris.yaml");
+
+/// A model in `tests/golden/models`.
+pub(crate) fn golden(name: &str) -> String {
+    format!("{}/../tests/golden/models/{name}", env!("CARGO_MANIFEST_DIR"))
+}
 
 /// A folder of a test's own.
 pub(crate) struct Folder(TempDir);
@@ -116,6 +121,45 @@ pub(crate) fn start(data: &Path, more: &[&str]) -> Result<Process> {
     let arguments = [&free[..], &["--data", &data], more].concat();
     let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
     Process::start(Path::new(env!("CARGO_BIN_EXE_canopy")), &arguments, &[])
+}
+
+/// A running `canopy serve`.
+pub(crate) struct Serving {
+    pub(crate) process: Process,
+    client: reqwest::Client,
+}
+
+impl Serving {
+    /// Starts it on free ports and waits until it serves this many models.
+    pub(crate) async fn start(models: usize, arguments: &[&str]) -> Result<Self> {
+        let free = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let arguments: Vec<_> = [&free[..], arguments].concat().into_iter().map(str::to_owned).collect();
+        let mut process = Process::start(Path::new(env!("CARGO_BIN_EXE_canopy")), &arguments, &[])?;
+        until("the examples of all models", SOON, async || {
+            process.still_runs()?;
+            let lines = process.lines();
+            let examples = lines.iter().filter(|line| line.starts_with("  curl ")).count();
+            ensure!(examples == models, "expected {models} examples, got {lines:?}");
+            Ok(())
+        })
+        .await?;
+        Ok(Self { process, client: client()? })
+    }
+
+    /// The names and addresses of its models.
+    pub(crate) fn models(&self) -> Vec<(String, String)> {
+        let lines = self.process.lines();
+        let model = |line: &String| {
+            let (name, rest) = line.strip_prefix("model ")?.split_once(", revision ")?;
+            Some((name.to_owned(), rest.split_once(": ")?.1.to_owned()))
+        };
+        lines.iter().filter_map(model).collect()
+    }
+
+    /// `GET` of a URL.
+    pub(crate) async fn get(&self, url: &str) -> Result<Value> {
+        send(self.client.get(url)).await?.json()
+    }
 }
 
 fn flags<'a>(manifests: &[&'a str]) -> Vec<&'a str> {

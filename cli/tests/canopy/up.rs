@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use canopy_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
-use crate::program::{DEMO, Folder, IRIS, Up, start};
+use crate::program::{DEMO, Folder, IRIS, Up, golden, start};
 
 #[tokio::test]
 async fn the_printed_example_works() -> Result<()> {
@@ -33,11 +33,6 @@ async fn the_printed_example_works() -> Result<()> {
     }
     assert!(table.contains("training demo 100/100 steps"), "{table}");
     Ok(())
-}
-
-/// A model of another library in a file of `tests/golden/models`.
-fn golden(name: &str) -> String {
-    format!("{}/../tests/golden/models/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[tokio::test]

@@ -60,9 +60,19 @@ async fn has_sent(load: &Load, least: usize) -> Result<()> {
     .await
 }
 
-/// Checks the answers and refusals of a flood.
+/// The requests per second that the model can answer: it gets more than that, on as many connections as keep both pods busy without
+/// a queue.
+async fn capacity(scene: &Scene<'_>) -> Result<f64> {
+    let load = Load::start(plan(scene, 2000.0, 8)?)?;
+    has_sent(&load, CAPACITY_BY).await?;
+    let report = load.stop().await;
+    ensure!(report.sent.iter().all(is_answered), "without overload some failed:\n{report}");
+    Ok(rate(&report.sent))
+}
+
+/// Checks the answers and refusals of a flood. Returns the share of the capacity that was answered.
 #[expect(clippy::print_stdout, reason = "people read the figures")]
-fn judge(report: &Report, capacity: f64) -> Result<()> {
+fn judge(report: &Report, capacity: f64) -> Result<f64> {
     let goodput = rate(&report.sent);
     let (mut good, refused): (Vec<_>, Vec<_>) = report.sent.iter().partition(|sent| is_answered(sent));
     ensure!(!good.is_empty(), "none of {} was answered", report.sent.len());
@@ -81,9 +91,20 @@ fn judge(report: &Report, capacity: f64) -> Result<()> {
             matches!(&sent.outcome, Ok(answer) if answer.status == 503 && is_overloaded(&answer.text));
         ensure!(is_refusal, "{sent:?}");
     }
-    ensure!(goodput >= GOODPUT_MIN * capacity, "only {goodput:.1} of {capacity:.1} a second were answered");
     ensure!(p99 <= LATEST, "1 of 100 answers took {p99:?}");
-    Ok(())
+    Ok(goodput / capacity)
+}
+
+/// Five times as many requests as the model can answer. Returns the share of the capacity that was answered.
+async fn flood(scene: &Scene<'_>, capacity: f64) -> Result<f64> {
+    let serving = revision(&scene.model.read()?)?;
+    let load = Load::start(plan(scene, capacity * TIMES, 400)?)?;
+    for (pod, _) in scene.model.pods(&serving)? {
+        let live = Forward::open(&scene.model.namespace.name, &pod, 9001).await?.get("/live").await?;
+        ensure!(live.status == 200, "the admin port of {pod} answers {}", live.status);
+    }
+    has_sent(&load, FLOOD).await?;
+    judge(&load.stop().await, capacity)
 }
 
 /// Returns when requests at half of the capacity are answered soon, and fails if a later one is not answered.
@@ -116,23 +137,23 @@ async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Resu
             "train": {"algorithm": {"randomForest": {"trees": TREES}}},
         });
         let scene = Scene::new(namespace, &spec, &[]).await?;
-        let serving = revision(&scene.model.read()?)?;
-
-        // More per second than can be answered, on as many connections as keep both pods busy without a queue.
-        let load = Load::start(plan(&scene, 2000.0, 8)?)?;
-        has_sent(&load, CAPACITY_BY).await?;
-        let report = load.stop().await;
-        ensure!(report.sent.iter().all(is_answered), "without overload some failed:\n{report}");
-        let capacity = rate(&report.sent);
-
-        let load = Load::start(plan(&scene, capacity * TIMES, 400)?)?;
-        for (pod, _) in scene.model.pods(&serving)? {
-            let live = Forward::open(&namespace.name, &pod, 9001).await?.get("/live").await?;
-            ensure!(live.status == 200, "the admin port of {pod} answers {}", live.status);
+        let mut before = capacity(&scene).await?;
+        let mut shares = vec![flood(&scene, before).await?];
+        if shares[0] < GOODPUT_MIN {
+            // Other processes of the machine change what can be answered, so the median of three measurements counts.
+            for _ in 1..3 {
+                before = capacity(&scene).await?;
+                shares.push(flood(&scene, before).await?);
+            }
+            shares.sort_by(f64::total_cmp);
         }
-        has_sent(&load, FLOOD).await?;
-        judge(&load.stop().await, capacity)?;
-        is_calm(&scene, capacity).await
+        let share = shares[shares.len() / 2];
+        ensure!(
+            share >= GOODPUT_MIN,
+            "{:.0} % of the capacity was answered, of floods {shares:.2?}",
+            100.0 * share
+        );
+        is_calm(&scene, before).await
     })
     .await
 }

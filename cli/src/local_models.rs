@@ -1,4 +1,4 @@
-//! Trains the models of `canopy up`, each in its own folder. If one is refused, none is served.
+//! Trains or imports the models that this process serves, each in its own folder. If one is refused, none is served.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Binds all ports of `canopy up` before any model is trained.
+//! Binds all ports of a command before any model is trained or imported.
 
 use std::net::SocketAddr;
 
@@ -21,13 +21,24 @@ impl Ports {
     pub(crate) async fn take(arguments: &UpArguments, models: usize) -> Result<Self> {
         let gateway = listen(arguments.gateway, "--gateway").await?;
         let admin = listen(arguments.admin, "--admin").await?;
-        let mut predictors = Vec::new();
-        for model in 0..models {
-            let port = if model == 0 { arguments.predictor.port() } else { 0 };
-            predictors.push(listen(SocketAddr::new(arguments.predictor.ip(), port), "--predictor").await?);
-        }
+        let predictors = predictors(arguments.predictor, models, "--predictor").await?;
         Ok(Self { gateway, admin, predictors })
     }
+}
+
+/// Binds the ports of `models` predictors: the first at `first`, which `flag` sets, and others at free ports of the same IP
+/// address.
+pub(crate) async fn predictors(
+    first: SocketAddr,
+    models: usize,
+    flag: &'static str,
+) -> Result<Vec<TcpListener>> {
+    let mut predictors = Vec::with_capacity(models);
+    for model in 0..models {
+        let port = if model == 0 { first.port() } else { 0 };
+        predictors.push(listen(SocketAddr::new(first.ip(), port), flag).await?);
+    }
+    Ok(predictors)
 }
 
 /// The address at which this machine reaches a listener.
