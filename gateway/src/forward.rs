@@ -163,6 +163,12 @@ impl Call<'_> {
         }
     }
 
+    /// Whether the predictors of two revisions get the same numbers.
+    fn has_same_numbers(&self, one: &Revision, other: &Revision) -> bool {
+        let is_named = matches!(self.body.rows, BodyRows::Named(_));
+        !is_named || one.description.features == other.description.features
+    }
+
     /// Checks the request against the model of `revision`.
     fn check(&self, revision: &Arc<Revision>) -> Result<(), ApiError> {
         self.rows(revision)?;
@@ -287,6 +293,7 @@ impl Call<'_> {
                 }
                 AttemptOutcome::OtherRevision(response) => response,
             };
+            let before = revision;
             revision =
                 match response.revision.as_ref().and_then(|revision| model.find_revision(endpoint, revision))
                 {
@@ -297,9 +304,12 @@ impl Call<'_> {
                         .map_err(ApiError::after_delivery)?,
                 };
             self.check(&revision)?;
-            // A prediction of the revision now known is valid, since the rows are valid for it. A refusal may be due to the rows being
-            // validated for another revision, so they are sent again.
-            if response.status == StatusCode::OK && !is_other_revision(&response, &revision) {
+            // A prediction of the revision now known is valid, since the rows are valid for it, unless their names gave other numbers
+            // for the revision before. A refusal may be due to the rows being validated for another revision. The rows are then
+            // sent again.
+            let is_valid =
+                self.has_same_numbers(&before, &revision) && !is_other_revision(&response, &revision);
+            if response.status == StatusCode::OK && is_valid {
                 let answers = self.interpret(endpoint, &response, &revision)?;
                 log_prediction(self, endpoint, &revision, &answers, started.elapsed());
                 return Ok(Forwarded { revision, answers });

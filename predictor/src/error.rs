@@ -201,7 +201,7 @@ mod tests {
         check(
             &Failure::from(BodyError::Faults(vec![FieldFault::unknown_member("names")])),
             422,
-            r#"{"detail":[{"loc":["body","names"],"msg":"is unknown; the body takes features or instances","type":"extra_forbidden"}]}"#,
+            r#"{"detail":[{"loc":["body","names"],"msg":"is unknown; the body takes features or instances, and probabilities","type":"extra_forbidden"}]}"#,
         );
         check(
             &Failure::from(BodyError::Faults(vec![infinite])),

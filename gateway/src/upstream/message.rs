@@ -137,6 +137,20 @@ fn check_width(widths: &[usize], expected: usize, what: &str) -> Result<(), Stri
 }
 
 impl Answers {
+    /// One class, for the tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn one_class(prediction: u32, confidence: f64) -> Self {
+        Self { is_single: true, ..Self::classes_of(&[(prediction, confidence)]) }
+    }
+
+    /// Several classes, for the tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn classes_of(rows: &[(u32, f64)]) -> Self {
+        let row = |&(prediction, confidence): &(u32, f64)| RowAnswer { prediction, confidence };
+        let kind = Kind::Classes { answers: rows.iter().map(row).collect(), probabilities: None };
+        Self { is_single: false, kind }
+    }
+
     fn check_classes(&self, model: &ModelDescription) -> Result<(), String> {
         let Kind::Classes { answers, probabilities } = &self.kind else { return Ok(()) };
         if let Some(RowAnswer { prediction, .. }) =
@@ -319,121 +333,4 @@ impl<'a> Prediction<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use canopy_contract::describe::{Metric, Quality};
-    use canopy_contract::predict::Answer as PublicAnswer;
-    use canopy_contract::schema::{Class, Feature};
-
-    fn model(classes: Vec<Class>) -> ModelDescription {
-        ModelDescription {
-            model: "demo".parse().unwrap(),
-            namespace: "default".into(),
-            version: "1.0".into(),
-            revision: "6f3a9c1e".into(),
-            task: Task::Classification,
-            features: vec![Feature::named("x")],
-            classes,
-            quality: Some(Quality { metric: Metric::Accuracy, value: 0.9, samples: 30 }),
-            digest: "00".into(),
-        }
-    }
-
-    fn unnamed() -> ModelDescription {
-        model(vec![Class::Index(0), Class::Index(1)])
-    }
-
-    #[test]
-    fn rows_are_sent_to_the_predictor_without_loss_of_precision() {
-        let body = |rows| String::from_utf8(encode_request(&rows).unwrap().to_vec()).unwrap();
-        assert_eq!(body(Rows::single(vec![0.1, -2.0, 1e300])), r#"{"features":[0.1,-2.0,1e+300]}"#);
-        assert_eq!(body(Rows::instances([[0.5], [1.5]])), r#"{"instances":[[0.5],[1.5]]}"#);
-    }
-
-    #[test]
-    fn a_response_to_one_row_has_a_confidence_and_a_response_to_several_rows_has_a_list() {
-        let one = Answers::One(RowAnswer { prediction: 1, confidence: 0.87 });
-        let many = Answers::Many(vec![RowAnswer { prediction: 0, confidence: 0.5 }]);
-        let named = model(vec![Class::Name("no".into()), Class::Name("yes".into())]);
-        let text = |answers: &Answers, model: &ModelDescription| {
-            String::from_utf8(answers.write(model, "7").unwrap().to_vec()).unwrap()
-        };
-        assert_eq!(
-            text(&one, &unnamed()),
-            r#"{"success":true,"prediction":{"class":1,"proba":0.87},"confidence":0.87,"service":"demo","version":"1.0","id":"7","cached":false}"#
-        );
-        assert_eq!(
-            text(&many, &named),
-            r#"{"success":true,"predictions":[{"class":0,"label":"no","proba":0.5}],"service":"demo","version":"1.0","id":"7","cached":false}"#
-        );
-        for text in [text(&one, &named), text(&many, &unnamed())] {
-            let public: PublicAnswer = serde_json::from_str(&text).unwrap();
-            assert_eq!(serde_json::to_string(&public).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn a_regression_has_values_without_a_confidence() {
-        let model = ModelDescription { task: Task::Regression, quality: None, ..model(Vec::new()) };
-        let text = |body: &str, rows: &Rows| {
-            let answers = decode_response(body.as_bytes(), rows, &model).unwrap();
-            assert!(answers.are_values() && answers.classes().is_empty());
-            String::from_utf8(answers.write(&model, "7").unwrap().to_vec()).unwrap()
-        };
-        let (single, two) = (Rows::single(vec![1.0]), Rows::instances([[1.0], [2.0]]));
-        let one = text(r#"{"prediction":3.5}"#, &single);
-        assert_eq!(
-            one,
-            r#"{"success":true,"prediction":{"value":3.5},"service":"demo","version":"1.0","id":"7","cached":false}"#
-        );
-        let many = text(r#"{"predictions":[{"prediction":-1},{"prediction":2.5}]}"#, &two);
-        assert_eq!(
-            many,
-            r#"{"success":true,"predictions":[{"value":-1.0},{"value":2.5}],"service":"demo","version":"1.0","id":"7","cached":false}"#
-        );
-        for text in [one, many] {
-            let public: PublicAnswer = serde_json::from_str(&text).unwrap();
-            assert_eq!(serde_json::to_string(&public).unwrap(), text);
-        }
-        let error = decode_response(br#"{"prediction":null}"#, &single, &model).unwrap_err();
-        assert!(error.contains("invalid response"), "{error}");
-    }
-
-    #[test]
-    fn responses_that_do_not_match_the_rows_are_rejected_with_the_reason() {
-        let (single, two) = (Rows::single(vec![1.0]), Rows::instances([[1.0], [2.0]]));
-        let check = |body: &str, rows: &Rows, why: &str| {
-            let error = decode_response(body.as_bytes(), rows, &unnamed()).expect_err(body);
-            assert!(error.contains(why), "{body}: {error:?} instead of {why:?}");
-        };
-        check("", &single, "invalid response: EOF");
-        check("<html>", &single, "invalid response: expected value");
-        check(r#"{"prediction":1}"#, &single, "missing field `confidence`");
-        check(r#"{"prediction":-1,"confidence":0.5}"#, &single, "invalid value");
-        check(
-            r#"{"prediction":2,"confidence":0.5}"#,
-            &single,
-            "the response has class 2, but the model has 2 classes",
-        );
-        check(r#"{"prediction":1,"confidence":1.5}"#, &single, "the probability 1.5");
-        check(r#"{"prediction":1,"confidence":-0.1}"#, &single, "the probability -0.1");
-        check(r#"{"prediction":1,"confidence":1e999}"#, &single, "number out of range");
-        check(r#"{"prediction":1,"confidence":0.5}x"#, &single, "trailing characters");
-        check(r#"{"predictions":[]}"#, &single, "missing field `prediction`");
-        check(r#"{"prediction":1,"confidence":0.5}"#, &two, "missing field `predictions`");
-        check(
-            r#"{"predictions":[{"prediction":1,"confidence":0.5}]}"#,
-            &two,
-            "the response has 1 rows, expected 2",
-        );
-        let deep = format!(r#"{{"more":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        check(&deep, &single, "missing field `prediction`");
-    }
-
-    #[test]
-    fn unknown_members_of_a_response_are_ignored() {
-        let body = br#"{"prediction":1,"confidence":1.0000000001,"probabilities":[0,1]}"#;
-        let answers = decode_response(body, &Rows::single(vec![1.0]), &unnamed()).unwrap();
-        assert_eq!(answers.one().map(|one| one.prediction), Some(1));
-    }
-}
+mod tests;
