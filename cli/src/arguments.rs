@@ -179,6 +179,19 @@ pub(crate) struct Declared {
     /// format is recognised by the content
     #[arg(long, value_enum, value_name = "FORMAT", ignore_case = true)]
     pub(crate) format: Option<FormatName>,
+
+    /// The names of the classes, separated by commas; the first has index 0. Needed for a neural network with one score for
+    /// each class whose file has no labels; for other models they replace the indices of the classes. With several model
+    /// files it is an error
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) classes: Vec<String>,
+}
+
+impl Declared {
+    /// Whether nothing is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.format.is_none() && self.classes.is_empty()
+    }
 }
 
 /// The formats of model files, spelled as in manifests.

@@ -1,15 +1,19 @@
 //! `canopy inspect`: what a model file is, of Canopy or of another library, and why it is refused.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
 use canopy_forest::read::columns::{Change, Norm};
-use canopy_forest::read::error::Limits;
+use canopy_forest::read::detect::detect;
+use canopy_forest::read::error::{Limits, ReadError};
+use canopy_forest::read::format::Format;
 use canopy_forest::read::mlflow::{MANIFEST, MANIFEST_MAX, Manifest};
 use canopy_forest::read::model::{self, ImportedModel, Input, InputKind, Link, Model, Step};
 use canopy_forest::read::reader;
 use canopy_predictor::artifact::{self, Artifact};
+use canopy_predictor::engine::network::{self, LoadedNetwork, NetworkError};
 use canopy_predictor::files;
 use serde::Serialize;
 
@@ -31,9 +35,15 @@ struct Description {
     version: Option<String>,
     bytes: usize,
     inputs: Vec<Described>,
+    /// The outputs of a network.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<Described>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     steps: Vec<String>,
     model: String,
+    /// The operators of a network, and how often each occurs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    operators: BTreeMap<String, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<String>,
     /// The labels, unless the outputs are values.
@@ -44,10 +54,16 @@ struct Description {
     values: Option<Vec<String>>,
 }
 
-/// An input.
-#[derive(Debug, Serialize)]
+/// An input, or an output of a network.
+#[derive(Debug, Default, Serialize)]
 struct Described {
     name: String,
+    /// The dimensions of a network's tensor for one row; empty for one number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shape: Vec<usize>,
+    /// Whether a network's tensor is of whole numbers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    integer: bool,
     /// The categories in the order of their index; empty if clients send the index, absent for a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     categories: Option<Vec<String>>,
@@ -65,8 +81,8 @@ pub(crate) fn inspect(arguments: &InspectArguments) -> Result<()> {
             let artifact = Artifact::decode(&bytes).map_err(|error| Refused::one(&name, &error))?;
             of_artifact(&artifact, bytes.len())
         } else {
-            let model = reader::read(&bytes, &limits).map_err(|error| Refused::one(&name, &error))?;
-            of_import(&model, bytes.len())
+            of_foreign(&bytes, || reader::read(&bytes, &limits))
+                .map_err(|problem| Refused::one(&name, &problem))?
         }
     };
     console::print(&match arguments.output {
@@ -90,15 +106,56 @@ fn of_folder(folder: &Path, limits: &Limits) -> Result<Description> {
     let manifest = files::read(&folder.join(MANIFEST), MANIFEST_MAX as u64)?;
     let manifest = Manifest::parse(&manifest).map_err(|error| Refused::one(&name, &error))?;
     let bytes = files::read(&folder.join(manifest.file()), limits.bytes as u64)?;
-    let model = manifest.read(&bytes, limits).map_err(|error| Refused::one(&name, &error))?;
-    let description = of_import(&model, bytes.len());
-    Ok(Description { format: format!("MLflow with {}", model.format), ..description })
+    let description = of_foreign(&bytes, || manifest.read(&bytes, limits))
+        .map_err(|problem| Refused::one(&name, &problem))?;
+    Ok(Description { format: format!("MLflow with {}", description.format), ..description })
+}
+
+/// What a file of another library is: a network, or what `read` returns.
+fn of_foreign(
+    bytes: &[u8],
+    read: impl FnOnce() -> Result<ImportedModel, ReadError>,
+) -> Result<Description, String> {
+    if detect(bytes) == Format::Onnx && network::is_network(bytes) {
+        let network = LoadedNetwork::read(bytes).map_err(|error| error.to_string())?;
+        return of_network(&network, bytes.len()).map_err(|error| error.to_string());
+    }
+    Ok(of_import(&read().map_err(|error| error.to_string())?, bytes.len()))
+}
+
+fn of_network(network: &LoadedNetwork, bytes: usize) -> Result<Description, NetworkError> {
+    let meaning = network.meaning(0)?;
+    let inputs = network.graph().inputs().iter().map(|port| Described {
+        name: port.name.clone(),
+        shape: port.shape.clone(),
+        integer: port.is_integer,
+        categories: None,
+    });
+    let outputs = network.output_shapes().map(|(name, shape)| Described {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        ..Described::default()
+    });
+    Ok(Description {
+        format: Format::Onnx.to_string(),
+        name: None,
+        version: None,
+        bytes,
+        inputs: inputs.collect(),
+        outputs: outputs.collect(),
+        steps: Vec::new(),
+        model: network.size(),
+        operators: network.graph().operators().clone(),
+        link: None,
+        classes: Some(meaning.labels).filter(|labels| !labels.is_empty()),
+        values: Some(meaning.values).filter(|values| !values.is_empty()),
+    })
 }
 
 fn of_artifact(artifact: &Artifact, bytes: usize) -> Description {
     let card = artifact.card();
     let inputs =
-        card.features.iter().map(|feature| Described { name: feature.name.clone(), categories: None });
+        card.features.iter().map(|feature| Described { name: feature.name.clone(), ..Described::default() });
     let classes = card
         .classes
         .iter()
@@ -110,8 +167,10 @@ fn of_artifact(artifact: &Artifact, bytes: usize) -> Description {
         version: Some(card.version.clone()),
         bytes,
         inputs: inputs.collect(),
+        outputs: Vec::new(),
         steps: Vec::new(),
         model: artifact.size(),
+        operators: BTreeMap::new(),
         link: None,
         classes: Some(classes.collect()),
         values: None,
@@ -125,6 +184,7 @@ fn of_import(model: &ImportedModel, bytes: usize) -> Description {
             InputKind::Categorical { categories } => Some(categories.clone()),
             InputKind::Numeric => None,
         },
+        ..Described::default()
     };
     let (classes, values) = match &model.output {
         model::Output::Classes(labels) => (Some(labels.clone()), None),
@@ -136,11 +196,13 @@ fn of_import(model: &ImportedModel, bytes: usize) -> Description {
         version: None,
         bytes,
         inputs: model.inputs.iter().enumerate().map(input).collect(),
+        outputs: Vec::new(),
         steps: model.steps.iter().map(step).collect(),
         model: match &model.model {
             Model::Trees(trees) => format!("{} trees, {} nodes", trees.raw().trees.len(), trees.nodes()),
             Model::Linear(_) => format!("linear, {} scores", model.model.scores()),
         },
+        operators: BTreeMap::new(),
         link: link(model.link).map(str::to_owned),
         classes,
         values,
@@ -211,16 +273,20 @@ impl Description {
             }
         }
         writeln!(text, "size: {} bytes", self.bytes)?;
-        let name = |input: &Described| match &input.categories {
-            Some(categories) if categories.is_empty() => format!("{} (category)", input.name),
-            Some(categories) => format!("{} (category: {})", input.name, list(categories)),
-            None => input.name.clone(),
-        };
-        writeln!(text, "inputs: {}", list(&self.inputs.iter().map(name).collect::<Vec<_>>()))?;
+        let names = |all: &[Described]| list(&all.iter().map(Described::for_people).collect::<Vec<_>>());
+        writeln!(text, "inputs: {}", names(&self.inputs))?;
         for step in &self.steps {
             writeln!(text, "step: {step}")?;
         }
         writeln!(text, "model: {}", self.model)?;
+        if !self.operators.is_empty() {
+            let counts: Vec<_> =
+                self.operators.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            writeln!(text, "operators: {}", counts.join(", "))?;
+        }
+        if !self.outputs.is_empty() {
+            writeln!(text, "outputs: {}", names(&self.outputs))?;
+        }
         if let Some(link) = &self.link {
             writeln!(text, "link: {link}")?;
         }
@@ -230,6 +296,22 @@ impl Description {
             }
         }
         Ok(text)
+    }
+}
+
+impl Described {
+    fn for_people(&self) -> String {
+        let mut text = self.name.clone();
+        if !self.shape.is_empty() {
+            text += &format!(" {:?}", self.shape);
+        }
+        match &self.categories {
+            Some(categories) if categories.is_empty() => text += " (category)",
+            Some(categories) => text += &format!(" (category: {})", list(categories)),
+            None if self.integer => text += " (integer)",
+            None => {}
+        }
+        text
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct TrainedModel {
     pub(crate) folder: PathBuf,
     /// Its quality on the held-out rows.
     pub(crate) quality: Option<Quality>,
-    /// A row that the model classifies with high confidence: an example for the summary.
+    /// A row that the model classifies with high confidence: an example for people. NaN is a missing value.
     pub(crate) row: Vec<f64>,
 }
 
@@ -40,6 +40,13 @@ impl TrainedModel {
     /// What the gateway calls it.
     pub(crate) fn called(&self) -> String {
         called(self.config.model.as_str(), &self.config.namespace)
+    }
+
+    /// The example as the body of a request. A missing value is null.
+    pub(crate) fn request(&self) -> String {
+        let value = |value: &f64| if value.is_nan() { "null".to_owned() } else { value.to_string() };
+        let row: Vec<_> = self.row.iter().map(value).collect();
+        format!("{{\"features\":[{}]}}", row.join(","))
     }
 }
 
@@ -93,8 +100,8 @@ fn make(planned: PendingModel) -> Result<TrainedModel> {
     files::make_folder(&folder)?;
     let preparation = training::train(&plan, Trainer::Native)?;
     preparation.record().write(&folder, Some(&preparation.artifact))?;
-    let Preparation { report, example, artifact: _, golden: _, evaluation: _ } = preparation;
-    let row = short(example, &plan.config.features);
+    let Preparation { report, example, features, .. } = preparation;
+    let row = short(example, &features);
     Ok(TrainedModel { config: plan.config, folder, quality: report.quality, row })
 }
 
@@ -102,8 +109,7 @@ fn make(planned: PendingModel) -> Result<TrainedModel> {
 fn short(row: Vec<f64>, features: &[Feature]) -> Vec<f64> {
     // The sum makes a positive zero of a negative one.
     let rounded: Vec<_> = row.iter().map(|value| (value * 100.0).round() / 100.0 + 0.0).collect();
-    let admitted = features.is_empty() || schema::check(&Rows::single(rounded.clone()), features).is_ok();
-    if admitted { rounded } else { row }
+    if schema::check(&Rows::single(rounded.clone()), features).is_ok() { rounded } else { row }
 }
 
 #[cfg(test)]
@@ -113,10 +119,11 @@ mod tests {
     #[test]
     fn an_example_is_short_and_within_the_bounds() {
         let row = || vec![0.123_456, -0.001, 2.999];
+        let free = ["a", "b", "c"].map(Feature::named);
         let bounded = |max| ["a", "b", "c"].map(|name| Feature { max: Some(max), ..Feature::named(name) });
-        assert_eq!(short(row(), &[]), [0.12, 0.0, 3.0]);
+        assert_eq!(short(row(), &free), [0.12, 0.0, 3.0]);
         assert_eq!(short(row(), &bounded(3.0)), [0.12, 0.0, 3.0]);
         assert_eq!(short(row(), &bounded(2.9995)), row());
-        assert!(short(row(), &[])[1].is_sign_positive());
+        assert!(short(row(), &free)[1].is_sign_positive());
     }
 }

@@ -22,6 +22,7 @@ mod serve;
 use std::convert::Infallible;
 use std::io;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 use canopy_resource::definition;
@@ -32,14 +33,16 @@ use arguments::{Arguments, Command, Part, REFUSED};
 use errors::Refused;
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     match Arguments::parse().command {
         Command::Up(arguments) => {
             let up = |workers| async move { Ok::<_, Infallible>(ended(up::up(&arguments, workers).await)) };
             process::serve(up::SERVICE, None, up)
         }
         Command::Serve(arguments) => {
-            let serve =
-                |workers| async move { Ok::<_, Infallible>(ended(serve::serve(&arguments, workers).await)) };
+            let serve = |workers| async move {
+                Ok::<_, Infallible>(ended(serve::serve(&arguments, workers, started).await))
+            };
             process::serve(up::SERVICE, None, serve)
         }
         Command::Train(arguments) => ended(train::train(&arguments)),

@@ -17,6 +17,9 @@ use crate::errors::Refused;
 const VERSION: &str = "1.0";
 /// The name of a model whose file has no usable name.
 const UNNAMED: &str = "model";
+const CLASSES_MIN: usize = 2;
+/// The longest name of a class, in characters.
+const CLASS_MAX: usize = 128;
 
 /// The plan for a model file, or for the folder of an `MLflow` model.
 pub(crate) fn plan(file: &Path, name: Option<&ModelName>, declared: &Declared) -> Result<ResolvedModel> {
@@ -31,7 +34,11 @@ pub(crate) fn plan(file: &Path, name: Option<&ModelName>, declared: &Declared) -
     } else {
         files::read(&path, bytes_max)?
     };
-    let meaning = artifact::digest(&bytes);
+    check_classes(&declared.classes)?;
+    // The same file with other classes gives other answers.
+    let classes =
+        if declared.classes.is_empty() { Vec::new() } else { serde_json::to_vec(&declared.classes)? };
+    let meaning = artifact::digest(&[bytes, classes].concat());
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let config = ServingConfig {
         model: name.cloned().map_or_else(|| name_of(&stem), Ok)?,
@@ -43,7 +50,7 @@ pub(crate) fn plan(file: &Path, name: Option<&ModelName>, declared: &Declared) -
         examples: Vec::new(),
         evaluate: None,
         features: Vec::new(),
-        classes: Vec::new(),
+        classes: declared.classes.clone(),
     };
     Ok(ResolvedModel { config, legacy: meaning.clone(), meaning, files: Vec::new() })
 }
@@ -58,6 +65,11 @@ pub(crate) fn plans(
         names.is_empty() || names.len() == files.len(),
         "--name must be given once for each model file, got {} for {} files",
         names.len(),
+        files.len()
+    );
+    ensure!(
+        declared.classes.is_empty() || files.len() == 1,
+        "--classes must be given with exactly one model file, got {}: serve the other files with a command of their own",
         files.len()
     );
     ensure!(declared.format.is_none() || !files.is_empty(), "--format must be given with a model file");
@@ -78,6 +90,25 @@ pub(crate) fn plans(
     Ok(plans)
 }
 
+/// Checks names of classes as the API server does.
+fn check_classes(classes: &[String]) -> Result<()> {
+    let count = classes.len();
+    ensure!(
+        count == 0 || count >= CLASSES_MIN,
+        "--classes must have at least {CLASSES_MIN} names, got {count}"
+    );
+    for (index, class) in classes.iter().enumerate() {
+        let length = class.chars().count();
+        ensure!(
+            (1..=CLASS_MAX).contains(&length),
+            "--classes must have names of 1 to {CLASS_MAX} characters, but name {} has {length}",
+            index + 1
+        );
+        ensure!(!classes[..index].contains(class), "--classes must have unique names, got {class:?} twice");
+    }
+    Ok(())
+}
+
 /// The name of a model by that of its file: lower-case letters, digits and hyphens, beginning with a letter.
 fn name_of(stem: &str) -> Result<ModelName> {
     let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -94,6 +125,22 @@ fn name_of(stem: &str) -> Result<ModelName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_classes_are_checked() {
+        let check = |classes: &[&str]| {
+            let classes: Vec<_> = classes.iter().map(|class| (*class).to_owned()).collect();
+            check_classes(&classes).map_err(|error| error.to_string())
+        };
+        assert_eq!((check(&[]), check(&["no", "yes"])), (Ok(()), Ok(())));
+        for (classes, expected) in [
+            (&["no"][..], "--classes must have at least 2 names, got 1"),
+            (&["a", "b", "a"], "--classes must have unique names, got \"a\" twice"),
+            (&["a", ""], "--classes must have names of 1 to 128 characters, but name 2 has 0"),
+        ] {
+            assert_eq!(check(classes), Err(expected.to_owned()));
+        }
+    }
 
     #[test]
     fn a_model_is_named_after_its_file() {

@@ -33,7 +33,7 @@ struct Line<'a> {
 
 /// Reads an artifact of Canopy, or imports the file of another library.
 fn load(path: &Path, declared: &Declared) -> Result<Artifact> {
-    if declared.format.is_none() && !path.is_dir() {
+    if declared.is_empty() && !path.is_dir() {
         match Artifact::read(path) {
             Err(ArtifactError::Signature | ArtifactError::Cut(_)) => {}
             read => return Ok(read?),

@@ -61,3 +61,43 @@ pub(crate) async fn all_ready(readiness: &Readiness, preparing: ReadinessGate) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use canopy_predictor::metrics::Metrics;
+    use canopy_predictor::training::record::Record;
+    use canopy_runtime::server::listen::listen;
+    use canopy_runtime::server::workers::Workers;
+    use canopy_runtime::shutdown::Shutdown;
+
+    use super::*;
+    use crate::arguments::Declared;
+    use crate::{local_models, model_file};
+
+    #[tokio::test]
+    async fn a_model_that_answers_its_golden_row_differently_ends_the_process_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/library/lgb_binary.txt");
+        let plan = model_file::plan(Path::new(file), None, &Declared::default()).unwrap();
+        let mut made = local_models::train(vec![local_models::pending(plan, folder.path())]).await.unwrap();
+        let Record::Prepared { report, mut golden, made_from } = Record::read(folder.path()).unwrap() else {
+            panic!("the model is refused")
+        };
+        golden.features.iter_mut().for_each(|value| *value = 1e6);
+        Record::Prepared { report, golden, made_from }.write(folder.path(), None).unwrap();
+
+        let listener = listen(([127, 0, 0, 1], 0).into(), "--listen").await.unwrap();
+        let workers = Workers::here();
+        let readiness = Readiness::new();
+        let metrics = Metrics::register(&canopy_runtime::metrics::registry("test").unwrap()).unwrap();
+        let process =
+            Process { workers, metrics, readiness: readiness.clone(), shutdown: Shutdown::new(readiness) };
+        let served = run(vec![(made.swap_remove(0), listener)], &AllowedHosts::Any, &process);
+        let ended = tokio::time::timeout(READY_TIMEOUT / 2, served).await.unwrap();
+        let error = format!("{:#}", ended.unwrap_err());
+        let expected = "failed to serve model lgb-binary: golden_mismatch: golden row was answered ";
+        assert!(error.starts_with(expected), "{error}");
+    }
+}

@@ -1,10 +1,14 @@
 //! `canopy serve`: a predictor for each model file, without a gateway.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use canopy_predictor::metrics::Metrics;
+use canopy_predictor::serving::app::ProofToken;
+use canopy_predictor::serving::self_test;
 use canopy_runtime::admin::LogControl;
 use canopy_runtime::readiness::Readiness;
 use canopy_runtime::server::host_check::AllowedHosts;
@@ -18,8 +22,8 @@ use crate::arguments::ServeArguments;
 use crate::local_models::{self, TrainedModel};
 use crate::{console, model_file, ports, predictors, up};
 
-/// Imports the models and serves them until shutdown.
-pub(crate) async fn serve(arguments: &ServeArguments, workers: Workers) -> Result<()> {
+/// Imports the models and serves them until shutdown. The process has `started` at this time.
+pub(crate) async fn serve(arguments: &ServeArguments, workers: Workers, started: Instant) -> Result<()> {
     let plans = model_file::plans(&arguments.files, &arguments.names, &arguments.declared)?;
     let listeners = ports::predictors(arguments.listen, plans.len(), "--listen").await?;
     let admin_listener = listen(arguments.admin, "--admin").await?;
@@ -44,27 +48,56 @@ pub(crate) async fn serve(arguments: &ServeArguments, workers: Workers) -> Resul
         () = process.shutdown.triggered() => return Ok(()),
     };
     let models: Vec<_> = made.into_iter().zip(listeners).collect();
-    let said = models.iter().map(said).collect::<Result<String>>()?;
+    let examples = models.iter().map(Example::new).collect::<Result<Vec<_>>>()?;
     let hosts = AllowedHosts::of_listener(arguments.listen, &arguments.allowed_hosts);
     let mut served = pin!(predictors::run(models, &hosts, &process));
     tokio::select! {
         ended = &mut served => return ended,
-        ready = predictors::all_ready(&process.readiness, importing) => ready?,
+        said = async {
+            predictors::all_ready(&process.readiness, importing).await?;
+            introduction(&examples, started).await
+        } => console::print(&said?)?,
     }
-    console::print(&said)?;
     served.await
 }
 
-/// The address of a model, and an example request.
-fn said((model, listener): &(TrainedModel, TcpListener)) -> Result<String> {
-    let TrainedModel { config, folder: _, quality: _, row } = model;
-    let address = ports::reachable(listener)?;
-    let features = serde_json::to_string(row)?;
-    let mut text = String::new();
-    writeln!(text, "model {}, revision {}: http://{address}", config.model, config.revision)?;
-    writeln!(
-        text,
-        "\nTry it:\n  curl -s http://{address}/predict -H 'content-type: application/json' -d '{{\"features\":{features}}}'"
-    )?;
-    Ok(text)
+/// An example request to a model.
+struct Example {
+    model: String,
+    revision: String,
+    address: SocketAddr,
+    row: Vec<f64>,
+    request: String,
+}
+
+impl Example {
+    fn new((model, listener): &(TrainedModel, TcpListener)) -> Result<Self> {
+        Ok(Self {
+            model: model.config.model.to_string(),
+            revision: model.config.revision.clone(),
+            address: ports::reachable(listener)?,
+            row: model.row.clone(),
+            request: model.request(),
+        })
+    }
+}
+
+/// The addresses of the models, the time from the start of the process to the first answer, and examples with their
+/// answers.
+async fn introduction(examples: &[Example], started: Instant) -> Result<String> {
+    let (mut addresses, mut requests, mut took) = (String::new(), String::new(), None);
+    for Example { model, revision, address, row, request } in examples {
+        let answer = self_test::ask(*address, &ProofToken::new(), row)
+            .await
+            .with_context(|| format!("failed to answer the example of model {model}"))?;
+        took.get_or_insert_with(|| started.elapsed());
+        writeln!(addresses, "model {model}, revision {revision}: http://{address}")?;
+        writeln!(
+            requests,
+            "  curl -s http://{address}/predict -H 'content-type: application/json' -d '{request}'\n  {}",
+            serde_json::to_string(&answer)?
+        )?;
+    }
+    let took = took.unwrap_or_default().as_millis();
+    Ok(format!("{addresses}ready in {took} ms\n\nTry it:\n{requests}"))
 }

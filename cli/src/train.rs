@@ -56,7 +56,7 @@ fn only<'a>(models: &'a [PredictorModel], file: &Path) -> Result<&'a PredictorMo
 }
 
 fn for_people(preparation: &Preparation, out: &Path) -> String {
-    let Preparation { report, evaluation, artifact: _, golden: _, example: _ } = preparation;
+    let Preparation { report, evaluation, .. } = preparation;
     let Prepared { digest, bytes, quality: _, samples, seconds, warnings: _ } = report;
     let file = if out.as_os_str() == "-" { "standard output".to_owned() } else { out.display().to_string() };
     let evaluation = evaluation.as_ref().map(|evaluation| format!("{evaluation}\n\n")).unwrap_or_default();

@@ -18,6 +18,15 @@ pub enum Failure {
     Shape(Vec<FieldFault>),
     /// The body is well-formed, but its values do not fit the model.
     Values(Vec<FieldFault>),
+    /// A value is none that the model takes.
+    Value {
+        /// The member of the body.
+        member: &'static str,
+        /// The indices below it.
+        indices: Vec<usize>,
+        /// What is wrong, with the name of the feature.
+        problem: String,
+    },
     /// The body is longer than this number of bytes.
     TooLarge(usize),
     /// The body has this content encoding, which is not supported.
@@ -61,7 +70,7 @@ impl Failure {
     pub fn ending(&self) -> (u16, Code) {
         match self {
             Self::Malformed(_) => (422, Code::MalformedJson),
-            Self::Shape(_) => (422, Code::InvalidFeatures),
+            Self::Shape(_) | Self::Value { .. } => (422, Code::InvalidFeatures),
             Self::Values(_) => (400, Code::InvalidFeatures),
             Self::TooLarge(_) => (413, Code::BodyTooLarge),
             Self::Encoding(_) => (415, Code::UnsupportedEncoding),
@@ -92,6 +101,9 @@ impl Failure {
             Self::Values(faults) => {
                 let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
                 Detail::Text(format!("Invalid features: {}", faults.join("; ")))
+            }
+            Self::Value { member, indices, problem } => {
+                Detail::Faults(vec![FaultDetail::of_value(member, indices, problem)])
             }
             Self::TooLarge(limit) => Detail::Text(format!("Body too large: at most {limit} bytes")),
             Self::Encoding(encoding) => {
@@ -168,6 +180,12 @@ impl FaultDetail {
         Self { loc: members.chain(indices).chain(name).collect(), msg: fault.to_string(), kind: fault.kind() }
     }
 
+    fn of_value(member: &'static str, indices: &[usize], problem: &str) -> Self {
+        let members = [BODY, member.into()].into_iter().map(Step::Member);
+        let indices = indices.iter().copied().map(Step::Index);
+        Self { loc: members.chain(indices).collect(), msg: problem.to_owned(), kind: "value_error" }
+    }
+
     fn malformed(words: &str) -> Self {
         Self {
             loc: vec![Step::Member(BODY)],
@@ -227,6 +245,12 @@ mod tests {
             &Failure::Encoding("gzip".to_owned()),
             415,
             r#"{"detail":"Unsupported encoding \"gzip\": send JSON without Content-Encoding"}"#,
+        );
+        let problem = "kind must be a whole number of 32 bits, but is 0.5".to_owned();
+        check(
+            &Failure::Value { member: "instances", indices: vec![3, 1], problem },
+            422,
+            r#"{"detail":[{"loc":["body","instances",3,1],"msg":"kind must be a whole number of 32 bits, but is 0.5","type":"value_error"}]}"#,
         );
         check(&Failure::ClientClosed, 499, r#"{"detail":"Client closed the connection"}"#);
         check(&Failure::UnknownPath, 404, r#"{"detail":"Not Found"}"#);

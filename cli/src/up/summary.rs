@@ -28,7 +28,7 @@ pub(crate) struct Served {
     #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<Quality>,
     #[serde(skip)]
-    row: Vec<f64>,
+    request: String,
 }
 
 impl Served {
@@ -40,7 +40,7 @@ impl Served {
             revision: made.config.revision.clone(),
             predictor: format!("http://{address}"),
             quality: made.quality.clone(),
-            row: made.row.clone(),
+            request: made.request(),
         }
     }
 }
@@ -62,12 +62,8 @@ impl Summary {
 
 /// A line for a shell.
 fn question(gateway: &str, served: &Served) -> String {
-    let row: Vec<_> = served.row.iter().map(f64::to_string).collect();
-    format!(
-        "curl -s {gateway}/api/models/{}/predict -H 'content-type: application/json' -d '{{\"features\":[{}]}}'",
-        served.model,
-        row.join(",")
-    )
+    let Served { model, request, .. } = served;
+    format!("curl -s {gateway}/api/models/{model}/predict -H 'content-type: application/json' -d '{request}'")
 }
 
 impl fmt::Display for Summary {
@@ -108,15 +104,15 @@ mod tests {
 
     #[test]
     fn a_summary_has_the_addresses_and_an_example() {
-        let served = |model: &str, port: u16, row: &[f64]| Served {
+        let served = |model: &str, port: u16, request: &str| Served {
             model: model.to_owned(),
             version: "1.0".to_owned(),
             revision: "6f3a9c1e".to_owned(),
             predictor: format!("http://127.0.0.1:{port}"),
             quality: Some(Quality { metric: Metric::Accuracy, value: 29.0 / 30.0, samples: 30 }),
-            row: row.to_vec(),
+            request: request.to_owned(),
         };
-        let models = vec![served("iris.shop", 8001, &[5.1, 0.2]), served("demo", 41001, &[1.0, -0.5])];
+        let models = vec![served("iris.shop", 8001, "{}"), served("demo", 41001, "{\"features\":[1,-0.5]}")];
         let (gateway, admin) =
             (SocketAddr::from(([127, 0, 0, 1], 8000)), SocketAddr::from(([127, 0, 0, 1], 9000)));
         let summary = Summary::new(gateway, admin, models, 1);

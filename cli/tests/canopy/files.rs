@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::program::{DEMO, Folder, IRIS, Up, run};
+use crate::program::{DEMO, Folder, IRIS, Up, golden, run};
 
 /// The rows of the iris data, as they stand in the manifest.
 fn flowers() -> Vec<Vec<&'static str>> {
@@ -266,6 +266,53 @@ model: 4 trees, ";
 }
 
 #[test]
+fn a_network_is_described_with_its_tensors_and_operators() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/neural");
+    let ended = run(&["inspect", &format!("{golden}/torch_embed_two_inputs_dynamo.onnx")], "")?;
+    let expected = "\
+format: ONNX
+size: 3412 bytes
+inputs: 2: num [5], cat [2] (integer)
+model: neural network, 13 operators, 307 parameters
+operators: Add 1, Concat 1, Gather 4, Gemm 2, Mul 2, Sigmoid 2, Squeeze 1
+outputs: 1: score
+values: 1: score
+";
+    assert_eq!((ended.code, ended.output.as_str()), (Some(0), expected));
+    let ended = run(&["inspect", "--output", "json", &format!("{golden}/skl_mlp_classifier.onnx")], "")?;
+    let found: Value = serde_json::from_str(&ended.output)?;
+    assert_eq!(found["inputs"], serde_json::json!([{"name": "X", "shape": [6]}]));
+    assert_eq!(found["outputs"], serde_json::json!([{"name": "probabilities", "shape": [3]}]));
+    assert_eq!(
+        found["operators"],
+        serde_json::json!({"Add": 3, "Cast": 1, "Identity": 1, "MatMul": 3, "Relu": 2, "Softmax": 1})
+    );
+    assert_eq!(found["classes"], serde_json::json!(["0", "1", "2"]));
+    Ok(())
+}
+
+#[test]
+fn a_network_with_unknown_operators_is_refused_with_their_names() -> Result<()> {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/neural");
+    let mut bytes = std::fs::read(format!("{golden}/torch_mlp_softmax_dynamo.onnx"))?;
+    for (known, unknown) in [(&b"Relu"[..], &b"Glow"[..]), (b"Softmax", b"Softest")] {
+        while let Some(at) = bytes.windows(known.len()).position(|window| window == known) {
+            bytes[at..at + known.len()].copy_from_slice(unknown);
+        }
+    }
+    let folder = Folder::new()?;
+    let file = folder.argument("model.onnx");
+    std::fs::write(&file, bytes)?;
+    let ended = run(&["inspect", &file], "")?;
+    let expected = format!(
+        "error: model {file} is refused: operator Glow (ai.onnx 20), Softest (ai.onnx 20) is not supported: export the \
+         model with other operators, without loops and conditions\n"
+    );
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(3), expected.as_str()));
+    Ok(())
+}
+
+#[test]
 fn a_folder_without_a_model_is_refused_with_what_to_do() -> Result<()> {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models");
     let folder = format!("{golden}/mlflow");
@@ -323,5 +370,32 @@ fn rows_of_a_table_are_predicted_with_a_file_of_another_library() -> Result<()> 
         ended.errors.contains("row 1 (line 2), column \"city\": \"nowhere\" is not one of the categories"),
         "{ended:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_regression_is_predicted_with_its_value_and_has_no_probabilities() -> Result<()> {
+    let model = golden("library/xgb_regression.ubj");
+    let table = "x0,x1,x2,x3,x4,x5\n0.5,-1,2,0.25,,1\n";
+    let ended = run(&["predict", "--model", &model, "--input", "-", "--proba"], table)?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let line = lines(&ended.output)?.swap_remove(0);
+    let members: Vec<_> = line.as_object().context("an object")?.keys().map(String::as_str).collect();
+    assert_eq!(members, ["prediction", "row"], "{line}");
+    assert!(line["prediction"].is_f64(), "{line}");
+    Ok(())
+}
+
+#[test]
+fn rows_are_predicted_by_a_network_with_declared_classes() -> Result<()> {
+    let table = (0..8).map(|index| format!("x{index}")).collect::<Vec<_>>().join(",") + "\n0,0,0,0,0,0,0,0\n";
+    let model = golden("neural/torch_mlp_bn_logits_legacy.onnx");
+    let flags = ["--classes", "low,mid,high", "--format", "onnx", "--proba"];
+    let ended = run(&[&["predict", "--model", &model, "--input", "-"], &flags[..]].concat(), &table)?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let line = lines(&ended.output)?.swap_remove(0);
+    let label = line["label"].as_str();
+    assert!(["low", "mid", "high"].iter().any(|name| label == Some(name)), "{line}");
+    assert_eq!(line["probabilities"].as_array().map(Vec::len), Some(3), "{line}");
     Ok(())
 }

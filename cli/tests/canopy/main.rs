@@ -6,7 +6,7 @@ mod program;
 mod up;
 mod stops;
 mod files;
-mod serve;
 mod outputs;
+mod serve;
 mod remote;
 mod prints;

@@ -105,7 +105,7 @@ fn a_dash_is_standard_output_and_the_report_goes_to_standard_error() -> Result<(
 }
 
 /// A manifest whose table is this one, with the target `y`.
-fn manifest(table: &str, more: &str) -> String {
+pub(crate) fn manifest(table: &str, more: &str) -> String {
     let table = table.lines().map(|line| format!("    {line}\n")).collect::<Vec<_>>().concat();
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: t}}\ndata:\n  t.csv: |\n{table}---\napiVersion: \

@@ -132,14 +132,12 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it on free ports and waits until it serves this many models.
     pub(crate) async fn start(models: usize, arguments: &[&str]) -> Result<Self> {
-        let free = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let arguments: Vec<_> = [&free[..], arguments].concat().into_iter().map(str::to_owned).collect();
-        let mut process = Process::start(Path::new(env!("CARGO_BIN_EXE_canopy")), &arguments, &[])?;
-        until("the examples of all models", SOON, async || {
+        let mut process = serve(arguments)?;
+        until("the answers of all models", SOON, async || {
             process.still_runs()?;
             let lines = process.lines();
-            let examples = lines.iter().filter(|line| line.starts_with("  curl ")).count();
-            ensure!(examples == models, "expected {models} examples, got {lines:?}");
+            let examples = lines.iter().filter(|line| line.starts_with("  {\"prediction\":")).count();
+            ensure!(examples == models, "expected {models} answers, got {lines:?}");
             Ok(())
         })
         .await?;
@@ -160,6 +158,13 @@ impl Serving {
     pub(crate) async fn get(&self, url: &str) -> Result<Value> {
         send(self.client.get(url)).await?.json()
     }
+}
+
+/// Starts `canopy serve` on free ports.
+pub(crate) fn serve(more: &[&str]) -> Result<Process> {
+    let free = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let arguments: Vec<_> = [&free[..], more].concat().into_iter().map(str::to_owned).collect();
+    Process::start(Path::new(env!("CARGO_BIN_EXE_canopy")), &arguments, &[])
 }
 
 fn flags<'a>(manifests: &[&'a str]) -> Vec<&'a str> {

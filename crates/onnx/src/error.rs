@@ -67,6 +67,18 @@ pub enum GraphError {
     /// Preparation or the first runs failed.
     #[error("the graph cannot be run: {0}")]
     Failed(String),
+    /// A number of a row is none that the graph takes.
+    #[error("number {column} of row {row} {must}, but is {value}")]
+    Value {
+        /// The index of the row.
+        row: usize,
+        /// The index of the number in the row.
+        column: usize,
+        /// What it must be: "must be a whole number of 32 bits".
+        must: &'static str,
+        /// What it is.
+        value: f64,
+    },
     /// Preparation and the first runs took too long. Their thread is still busy, so the process should end.
     #[error(
         "the graph was not ready to run after {} s: it is too large, or made to take for ever",
@@ -79,6 +91,14 @@ impl GraphError {
     /// The bytes are not an ONNX file.
     pub(crate) fn malformed(what: impl Into<String>) -> Self {
         Self::Malformed(what.into())
+    }
+
+    /// The same, where the row is one of several parts and `rows` rows are before its part.
+    pub(crate) fn in_row(self, rows: usize) -> Self {
+        match self {
+            Self::Value { row, column, must, value } => Self::Value { row: row + rows, column, must, value },
+            other => other,
+        }
     }
 
     /// Something that this program does not run, and what to do.

@@ -1,5 +1,7 @@
 //! A checked graph: its file as it is run, its inputs and its outputs.
 
+use std::collections::BTreeMap;
+
 use crate::error::{GraphError, Limits};
 use crate::file::File;
 use crate::fold::fold;
@@ -37,7 +39,7 @@ pub struct Graph {
     labels: Option<Vec<String>>,
     is_classifier: bool,
     end: End,
-    operators: usize,
+    operators: BTreeMap<String, usize>,
     numbers: usize,
 }
 
@@ -72,6 +74,10 @@ impl Graph {
         fold(&mut file, &links);
         let file = prune(file, &wanted, limits)?;
         let inputs = ports(&file, limits)?;
+        let mut operators = BTreeMap::new();
+        for node in &file.nodes {
+            *operators.entry(node.operator.to_owned()).or_default() += 1;
+        }
         Ok(Self {
             bytes: file.write(),
             inputs,
@@ -79,7 +85,7 @@ impl Graph {
             labels: heads.labels,
             is_classifier: heads.is_classifier,
             end,
-            operators: file.nodes.len(),
+            operators,
             numbers: file.constants.iter().filter_map(Tensor::elements).sum(),
         })
     }
@@ -114,9 +120,9 @@ impl Graph {
         self.end
     }
 
-    /// How many operators are run.
-    pub fn operators(&self) -> usize {
-        self.operators
+    /// The operators that are run, and how often each occurs in the graph.
+    pub fn operators(&self) -> &BTreeMap<String, usize> {
+        &self.operators
     }
 
     /// How many numbers the constants have: weights and biases.

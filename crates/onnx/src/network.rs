@@ -21,6 +21,12 @@ const STACK_BYTES: usize = 64 << 20;
 const TRIAL_ROWS: usize = 4;
 /// How far the scores of a row may differ when it is computed beside other rows.
 const TOLERANCE: f64 = 1e-3;
+/// The most columns that are tried to find the value for which a run failed.
+const TRIED_MAX: usize = 64;
+/// What an integer must be.
+const WHOLE: &str = "must be a whole number of 32 bits";
+/// What an integer must be if a run fails for it.
+const INDEX: &str = "must be an index that the network has";
 
 thread_local! {
     /// A thread of its own for each thread that predicts. `rten` computes on such a pool, and with one thread it does not
@@ -34,6 +40,7 @@ pub struct Network {
     inputs: Vec<(Port, Option<NodeId>)>,
     outputs: Vec<NodeId>,
     names: Vec<String>,
+    shapes: Vec<Vec<usize>>,
     columns: usize,
     one_row: bool,
     is_distribution: bool,
@@ -74,6 +81,7 @@ impl Network {
             inputs,
             outputs,
             names: Vec::new(),
+            shapes: Vec::new(),
             is_distribution: false,
             fixed: Duration::ZERO,
             per_row: Duration::ZERO,
@@ -104,6 +112,7 @@ impl Network {
             }
             let width = shape[1..].iter().product();
             GraphError::limit("scores of a row", self.names.len() + width, most)?;
+            self.shapes.push(shape[1..].to_vec());
             match width {
                 1 => self.names.push(name.clone()),
                 width => self.names.extend((0..width).map(|index| format!("{name}_{index}"))),
@@ -177,6 +186,11 @@ impl Network {
         &self.names
     }
 
+    /// The dimensions of each output for one row. Empty: one number.
+    pub fn output_shapes(&self) -> &[Vec<usize>] {
+        &self.shapes
+    }
+
     /// Whether the scores of each of the first rows were probabilities whose sum is 1.
     pub fn is_distribution(&self) -> bool {
         self.is_distribution
@@ -209,9 +223,10 @@ impl Network {
             return Ok(());
         }
         let parts = values.chunks_exact(at_once * self.columns);
-        for (values, scores) in parts.zip(scores.chunks_exact_mut(at_once * width)) {
-            let run = catch_unwind(AssertUnwindSafe(|| self.compute(values, at_once)));
-            let outputs = run.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+        for (part, (values, scores)) in parts.zip(scores.chunks_exact_mut(at_once * width)).enumerate() {
+            let outputs = self
+                .try_compute(values, at_once)
+                .map_err(|error| self.blame(values, error).in_row(part * at_once))?;
             let mut from = 0;
             for output in outputs {
                 let Value::FloatTensor(tensor) = output else {
@@ -231,6 +246,41 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    fn try_compute(&self, values: &[f64], rows: usize) -> Result<Vec<Value>, GraphError> {
+        let run = catch_unwind(AssertUnwindSafe(|| self.compute(values, rows)));
+        run.unwrap_or_else(|panic| Err(panicked(&*panic)))
+    }
+
+    /// The integer for which a run failed: without it, the row can be computed. It is an index that does not exist, for example
+    /// one of an embedding.
+    fn blame(&self, values: &[f64], error: GraphError) -> GraphError {
+        let GraphError::Failed(_) = error else { return error };
+        let mut columns = 0;
+        let mut integers = Vec::new();
+        for (port, _) in &self.inputs {
+            if port.is_integer {
+                integers.extend(columns..columns + port.columns());
+            }
+            columns += port.columns();
+        }
+        if integers.is_empty() {
+            return error;
+        }
+        let mut rows = values.chunks_exact(self.columns).enumerate();
+        let Some((index, row)) = rows.find(|(_, row)| self.try_compute(row, 1).is_err()) else {
+            return error;
+        };
+        let mut row = row.to_vec();
+        for column in integers.into_iter().take(TRIED_MAX) {
+            let value = std::mem::take(&mut row[column]);
+            if self.try_compute(&row, 1).is_ok() {
+                return GraphError::Value { row: index, column, must: INDEX, value };
+            }
+            row[column] = value;
+        }
+        error
     }
 
     fn compute(&self, values: &[f64], rows: usize) -> Result<Vec<Value>, GraphError> {
@@ -259,18 +309,17 @@ impl Network {
     ) -> Result<ValueOrView<'static>, GraphError> {
         let shape: Vec<usize> = std::iter::once(rows).chain(port.shape.iter().copied()).collect();
         let numbers = values.chunks_exact(self.columns).flat_map(|row| &row[columns.clone()]);
+        let place = |index: usize| (index / columns.len(), columns.start + index % columns.len());
         if port.is_integer {
-            let whole = |value: &f64| {
+            let whole = |(index, value): (usize, &f64)| {
                 let is_whole =
                     value.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(value);
                 is_whole.then_some(*value as i32).ok_or_else(|| {
-                    GraphError::Failed(format!(
-                        "input {:?} must be a whole number of 32 bits, got {value}",
-                        shown(&port.name)
-                    ))
+                    let (row, column) = place(index);
+                    GraphError::Value { row, column, must: WHOLE, value: *value }
                 })
             };
-            let data = numbers.map(whole).collect::<Result<Vec<_>, _>>()?;
+            let data = numbers.enumerate().map(whole).collect::<Result<Vec<_>, _>>()?;
             Ok(Tensor::from_data(&shape[..], data).into())
         } else {
             let data: Vec<f32> = numbers.map(|value| *value as f32).collect();

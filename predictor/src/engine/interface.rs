@@ -54,7 +54,7 @@ pub struct Scratch {
 }
 
 /// Why an engine has no scores.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EngineError {
     /// The numbers are not whole rows.
     #[error("{values} numbers are not rows of {inputs} inputs")]
@@ -63,6 +63,18 @@ pub enum EngineError {
         values: usize,
         /// How many a row has.
         inputs: usize,
+    },
+    /// A number of a row is none that the model takes. The row is counted from the first row of the run.
+    #[error("number {column} of row {row} {must}, but is {value}")]
+    Input {
+        /// The index of the row.
+        row: usize,
+        /// The index of the number in the row.
+        column: usize,
+        /// What it must be: "must be a whole number of 32 bits".
+        must: &'static str,
+        /// What it is.
+        value: f64,
     },
     /// The computation failed.
     #[error("model failed: {0}")]

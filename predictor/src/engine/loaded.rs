@@ -86,6 +86,20 @@ impl LoadedModel {
         Ok(all)
     }
 
+    /// An error of a block of rows, with the row counted from the first of all rows.
+    fn place(&self, error: EngineError, before: usize) -> EngineError {
+        match error {
+            // The numbers of the engine are not those of the client.
+            EngineError::Input { .. } if self.preprocessing.is_some() || self.scaler.is_some() => {
+                EngineError::Failed(error.to_string())
+            }
+            EngineError::Input { row, column, must, value } => {
+                EngineError::Input { row: row + before, column, must, value }
+            }
+            other => other,
+        }
+    }
+
     fn for_each_row(
         &self,
         rows: &Rows,
@@ -97,6 +111,7 @@ impl LoadedModel {
             return Err(EngineError::Values { values: rows.values().len(), inputs });
         }
         BUFFERS.with_borrow_mut(|Buffers { scaled, changed, room, scores, outputs: made, scratch }| {
+            let mut done = 0;
             for block in rows.values().chunks(BLOCK_ROWS * inputs) {
                 let mut values = block;
                 if let Some(scaler) = &self.scaler {
@@ -109,7 +124,9 @@ impl LoadedModel {
                 }
                 scores.clear();
                 scores.resize(block.len() / inputs * outputs, 0.0);
-                self.engine.run(Batch::new(values, width)?, scratch, scores)?;
+                let run = self.engine.run(Batch::new(values, width)?, scratch, scores);
+                run.map_err(|error| self.place(error, done))?;
+                done += block.len() / inputs;
                 scores.chunks_exact(outputs).for_each(|scores| then(scores, made));
             }
             Ok(())

@@ -71,6 +71,12 @@ impl LoadedNetwork {
         self.network.outputs()
     }
 
+    /// Whether the scores of a row are probabilities whose sum is 1: of classes, unless the network says otherwise.
+    pub fn has_probabilities(&self) -> bool {
+        let is_one = self.graph.outputs().len() == 1;
+        is_one && (self.graph.end() == End::Softmax || self.network.is_distribution())
+    }
+
     /// The name of each number of a row. One input of several columns has no names for them.
     pub fn input_names(&self) -> Vec<Option<String>> {
         match self.graph.inputs() {
@@ -79,9 +85,16 @@ impl LoadedNetwork {
         }
     }
 
+    /// The name of each output, and its dimensions for one row. Empty: one number.
+    pub fn output_shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let names = self.graph.outputs().iter().map(String::as_str);
+        names.zip(self.network.output_shapes().iter().map(Vec::as_slice))
+    }
+
     /// What the network consists of, for people.
     pub fn size(&self) -> String {
-        format!("neural network, {} operators, {} parameters", self.graph.operators(), self.graph.numbers())
+        let operators = self.graph.operators().values().sum::<usize>();
+        format!("neural network, {operators} operators, {} parameters", self.graph.numbers())
     }
 
     /// What the scores mean for a model with `classes` declared classes; 0 where none are declared.
@@ -170,7 +183,10 @@ impl Engine for NetworkEngine {
     }
 
     fn run(&self, batch: Batch<'_>, _: &mut Scratch, scores: &mut [f64]) -> Result<(), EngineError> {
-        self.0.run(batch.values(), scores).map_err(|error| EngineError::Failed(error.to_string()))
+        self.0.run(batch.values(), scores).map_err(|error| match error {
+            GraphError::Value { row, column, must, value } => EngineError::Input { row, column, must, value },
+            other => EngineError::Failed(other.to_string()),
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use canopy_runtime::trace::RequestSpan;
 use serde::Serialize;
 
 use crate::engine::head::Answer;
+use crate::engine::interface::EngineError;
 use crate::engine::loaded::LoadedModel;
 use crate::error::Failure;
 use crate::metrics::PredictionMetrics;
@@ -147,6 +148,17 @@ impl ServedModel {
         Ok(Answered { json, features: self.description.features.len(), rows: count, only })
     }
 
+    /// The failure of the client where the model does not take a value.
+    fn refused_value(&self, rows: &Rows, error: &(dyn Error + 'static)) -> Option<Failure> {
+        let EngineError::Input { row, column, must, value } = error.downcast_ref()? else { return None };
+        let problem = format!("{} {must}, but is {value}", self.description.features.get(*column)?.name);
+        Some(if rows.is_single() {
+            Failure::Value { member: "features", indices: vec![*column], problem }
+        } else {
+            Failure::Value { member: "instances", indices: vec![*row, *column], problem }
+        })
+    }
+
     fn predict(&self, rows: &Rows, probabilities: bool, span: &RequestSpan) -> Result<Predicted, Failure> {
         let ModelDescription { model, version, .. } = &self.description;
         let inference = span.inference();
@@ -166,6 +178,11 @@ impl ServedModel {
         let predicted = match predicted {
             Ok(predicted) => predicted,
             Err(error) => {
+                if let Some(failure) = self.refused_value(rows, &*error) {
+                    let (_, code) = failure.ending();
+                    inference.finish(None, Some(code.as_str()));
+                    return Err(failure);
+                }
                 tracing::error!(trace_id = %span.context(), model = model.as_str(), version, %error, "model failed");
                 let (_, code) = Failure::ModelFailed.ending();
                 inference.finish(None, Some(code.as_str()));

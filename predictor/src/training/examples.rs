@@ -54,7 +54,14 @@ pub fn check(
             let problem = faults.first().map(ToString::to_string).unwrap_or_default();
             ExampleError::Row { index, problem }
         })?;
-        let answers = model.predict(&single)?;
+        let answers = model.predict(&single).map_err(|error| match error {
+            EngineError::Input { row: _, column, must, value } => {
+                let name = features.get(column).map_or("", |feature| &feature.name);
+                let problem = format!("feature {} {must}, but is {value}", Seen::new(name));
+                ExampleError::Row { index, problem }
+            }
+            other => ExampleError::Model(other),
+        })?;
         if let Some(answer) = answers.into_iter().next() {
             compare(index, &example.expected, &answer, classes)?;
         }

@@ -63,6 +63,12 @@ pub enum ImportError {
         /// The format that was found.
         found: String,
     },
+    /// The network has a probability per class, and no classes are declared.
+    #[error(
+        "the network has {0} probabilities for each row, but no classes are declared: declare {0} classes with spec.classes in the \
+         manifest or --classes on the command line"
+    )]
+    Scores(usize),
     /// The features or classes of the config are not those of the file.
     #[error("{0}")]
     Declared(String),
@@ -82,6 +88,7 @@ impl ImportError {
             | Self::Network(_)
             | Self::Preprocessing(_)
             | Self::Format { .. }
+            | Self::Scores(_)
             | Self::Declared(_) => Some(Code::ModelInvalid),
         }
     }
@@ -232,6 +239,11 @@ fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact
     let inputs: Vec<_> = network.input_names().into_iter().map(numeric).collect();
     let features = features(&inputs, &config.features, &vec![false; inputs.len()])?;
     let meaning = network.meaning(config.classes.len())?;
+    if let values @ 2.. = meaning.values.len()
+        && network.has_probabilities()
+    {
+        return Err(ImportError::Scores(values));
+    }
     let card = Card {
         model: config.model.clone(),
         version: config.version.clone(),

@@ -16,6 +16,7 @@ use canopy_contract::serving::{
 use canopy_forest::data::holdout::TrainTest;
 use canopy_forest::data::labels::whole;
 use canopy_forest::data::samples::Samples;
+use canopy_forest::data::seen::Seen;
 
 use crate::artifact::{self, Artifact, ArtifactError, Card};
 use crate::baseline::reference::Reference;
@@ -53,6 +54,8 @@ pub struct Preparation {
     pub report: Prepared,
     /// The prediction that `serve` must reproduce before it is ready.
     pub golden: Golden,
+    /// The features of the model.
+    pub features: Vec<Feature>,
     /// A row within the bounds of the features, for which the model is most confident: an example for users.
     pub example: Vec<f64>,
     /// The evaluation; absent if there are no rows with a known truth.
@@ -174,7 +177,15 @@ fn train(
         seconds: 0.0,
         warnings,
     };
-    Ok(Preparation { artifact, report, golden, example, evaluation: Some(Evaluation::Classes(hold_out)) })
+    let features = arrangement.features().to_vec();
+    Ok(Preparation {
+        artifact,
+        report,
+        golden,
+        features,
+        example,
+        evaluation: Some(Evaluation::Classes(hold_out)),
+    })
 }
 
 /// Imports a model, answers the examples and evaluates it on a labelled table.
@@ -192,7 +203,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
         }
         Some(Evaluate { data, gate }) => {
             let table = labelled(data, sources, &card.features)?;
-            let evaluation = evaluate(&table, &model, &card.classes)?;
+            let evaluation = evaluate(&table, &model, card)?;
             let metric = gate.as_ref().map_or(evaluation.default_metric(), |gate| gate.metric);
             let Some(quality) = evaluation.quality(metric) else {
                 let kind = if card.classes.is_empty() { "regression" } else { "classification" };
@@ -204,7 +215,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
         }
     };
     if candidates.is_empty() {
-        candidates = random_rows(&card.features)?;
+        candidates = random_rows(&model, &card.features)?;
     }
     let rows = Rows::instances(candidates);
     let Extremes { mut golden, example } = extremes(&rows, &model.predict(&rows)?, &card.features)?;
@@ -212,6 +223,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
     let alone = model.predict(&Rows::single(golden.features.clone()))?;
     golden.answer = alone.into_iter().next().unwrap_or(golden.answer);
     let (evaluation, quality) = evaluated.unzip();
+    let features = card.features.clone();
     let artifact = artifact.with_quality(quality.clone()).encode()?;
     let report = Prepared {
         digest: artifact::digest(&artifact),
@@ -221,7 +233,7 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
         seconds: 0.0,
         warnings: Vec::new(),
     };
-    Ok(Preparation { artifact, report, golden, example, evaluation })
+    Ok(Preparation { artifact, report, golden, features, example, evaluation })
 }
 
 fn labelled(data: &Data, sources: &Sources, features: &[Feature]) -> Result<Labelled, PrepareError> {
@@ -234,8 +246,15 @@ fn labelled(data: &Data, sources: &Sources, features: &[Feature]) -> Result<Labe
 }
 
 /// Compares the answers for the rows of a table with its target.
-fn evaluate(table: &Labelled, model: &LoadedModel, classes: &[Class]) -> Result<Evaluation, PrepareError> {
-    let answers = model.predict(&table.rows)?;
+fn evaluate(table: &Labelled, model: &LoadedModel, card: &Card) -> Result<Evaluation, PrepareError> {
+    let (features, classes) = (&card.features, &card.classes);
+    let answers = model.predict(&table.rows).map_err(|error| match error {
+        EngineError::Input { row, column, must, .. } => {
+            let name = features.get(column).map_or("", |feature| &feature.name);
+            invalid(format!("row {}: feature {} {must}", row + 1, Seen::new(name)))
+        }
+        other => PrepareError::Predict(other),
+    })?;
     if classes.is_empty() {
         let truth = |(row, target): (usize, &String)| {
             target
@@ -267,14 +286,24 @@ fn is_label(class: &Class, cell: &str) -> bool {
     }
 }
 
-/// Rows of standard normal values within the bounds of the features; a category is the first.
-fn random_rows(features: &[Feature]) -> Result<Vec<Vec<f64>>, PrepareError> {
+/// Rows of standard normal values within the bounds of the features; a category is the first. A feature of which the
+/// model does not take these values is 0, or the first whole number within the bounds.
+fn random_rows(model: &LoadedModel, features: &[Feature]) -> Result<Vec<Vec<f64>>, PrepareError> {
     let samples = Samples::synthetic(RANDOM_ROWS, features.len().max(2), 0).map_err(Refused::from)?;
     let value = |(value, feature): (&f64, &Feature)| {
         let value = if feature.categories.is_empty() { *value } else { 0.0 };
         value.max(feature.min.unwrap_or(f64::NEG_INFINITY)).min(feature.max.unwrap_or(f64::INFINITY))
     };
-    Ok(samples.rows().map(|row| row.iter().zip(features).map(value).collect()).collect())
+    let mut rows: Vec<Vec<f64>> =
+        samples.rows().map(|row| row.iter().zip(features).map(value).collect()).collect();
+    for _ in features {
+        let Err(EngineError::Input { column, .. }) = model.predict(&Rows::instances(rows.clone())) else {
+            break;
+        };
+        let whole = features.get(column).and_then(|feature| feature.min).unwrap_or(0.0).max(0.0).ceil();
+        rows.iter_mut().filter_map(|row| row.get_mut(column)).for_each(|value| *value = whole);
+    }
+    Ok(rows)
 }
 
 fn target(data: &Data) -> Option<&str> {

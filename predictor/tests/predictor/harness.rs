@@ -110,6 +110,12 @@ impl Port {
 
     /// A model of two features, `age` from 0 to 150 and `income`.
     pub(crate) fn engine(&self, predict: impl Fn(&Rows) -> Predicted + Send + Sync + 'static) -> ServedModel {
+        let age = Feature { min: Some(0.0), max: Some(150.0), ..Feature::named("age") };
+        self.model(Box::new(Told(predict)), vec![age, Feature::named("income")])
+    }
+
+    /// A model of two classes.
+    pub(crate) fn model(&self, engine: Box<dyn Model>, features: Vec<Feature>) -> ServedModel {
         let Identity { model, namespace, version, revision } = identity();
         let description = ModelDescription {
             model,
@@ -117,26 +123,24 @@ impl Port {
             version,
             revision,
             task: Task::Classification,
-            features: vec![
-                Feature { min: Some(0.0), max: Some(150.0), ..Feature::named("age") },
-                Feature::named("income"),
-            ],
+            features,
             classes: vec![Class::Name("no".to_owned()), Class::Name("yes".to_owned())],
             outputs: Vec::new(),
             quality: Some(Quality { metric: Metric::Accuracy, value: 0.9, samples: 10 }),
             digest: "00".to_owned(),
         };
         let train = Samples::from_csv(b"age,income,class\n1,2,no\n3,4,yes\n", "class").unwrap();
+        let reference = Reference::learn(&train, &[0, 1], vec![1, 1]);
         let loaded = Loaded {
             features: &description.features,
             classes: &description.classes,
-            reference: Some(&Reference::learn(&train, &[0, 1], vec![1, 1])),
+            reference: (description.features.len() == 2).then_some(&reference),
             accuracy: Some(0.9),
             bytes: 10,
             took: Duration::ZERO,
         };
         let metrics = self.metrics.loaded(identity().labels(), &loaded);
-        ServedModel::new(Box::new(Told(predict)), description, metrics)
+        ServedModel::new(engine, description, metrics)
     }
 
     /// The model will not serve.

@@ -7,12 +7,13 @@ use canopy_contract::rows::Rows;
 use canopy_contract::serving::{ModelFormat, ServingConfig};
 use canopy_predictor::artifact::Artifact;
 use canopy_predictor::engine::head::Answer;
+use canopy_predictor::engine::interface::EngineError;
 use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::training::import::of_bytes;
-use canopy_predictor::training::prepare::prepare;
+use canopy_predictor::training::prepare::{PrepareError, prepare};
 use serde_json::{Value, json};
 
-use crate::harness::config;
+use crate::harness::{LIMITS, Port, config};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/neural")).join(name)
@@ -63,6 +64,11 @@ fn a_network_that_does_not_fit_the_config_is_refused() {
     for (name, classes, expected) in [
         ("torch_mlp_softmax_legacy", &["a", "b"][..], "2 classes are declared, but the network has 4 scores"),
         ("skl_mlp_regressor", &["a", "b"], "export it with a final sigmoid"),
+        (
+            "torch_mlp_softmax_legacy",
+            &[],
+            "the network has 4 probabilities for each row, but no classes are declared: declare 4 classes with spec.classes",
+        ),
     ] {
         let bytes = fs::read(path(&format!("{name}.onnx"))).unwrap();
         let error = of_bytes(&bytes, None, &of_file(name, classes)).unwrap_err().to_string();
@@ -98,4 +104,92 @@ fn the_golden_answer_of_a_network_is_that_of_the_row_alone() {
         let alone = model.predict(&Rows::single(made.golden.features.clone())).unwrap();
         assert_eq!(alone, [made.golden.answer], "{name}");
     }
+}
+
+#[test]
+fn rows_that_are_made_up_have_whole_numbers_where_a_network_takes_no_others() {
+    for (name, classes, integers) in [
+        ("torch_embed_two_inputs_legacy", &["no", "yes"][..], 2),
+        ("keras_multi_input", &["no", "yes"], 2),
+        ("torch_mlp_softmax_legacy", &["a", "b", "c", "d"], 0),
+    ] {
+        let made = prepare(&of_file(name, classes), Trainer::Native, &|_, _| ()).unwrap();
+        let is_index = |value: &&f64| [0_f64, 1.0].contains(value);
+        for row in [&made.golden.features, &made.example] {
+            assert_eq!(row.iter().filter(is_index).count(), integers, "{name}: {row:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_a_network_does_not_take_is_the_error_of_the_client_and_names_the_feature() {
+    let made =
+        prepare(&of_file("torch_embed_two_inputs_dynamo", &["no", "yes"]), Trainer::Native, &|_, _| ());
+    let artifact = Artifact::decode(&made.unwrap().artifact).unwrap();
+    let port = Port::empty(LIMITS);
+    port.app.loaded(port.model(Box::new(artifact.load()), artifact.card().features.clone()));
+    port.app.proven();
+    for (body, status, expected) in [
+        (json!({"features": [0.5, 0.5, 0.5, 0.5, 0.5, 1, 1]}), 200, r#"{"prediction":"#),
+        (
+            json!({"features": [0.5, 0.5, 0.5, 0.5, 0.5, 1, 0.5]}),
+            422,
+            r#"{"detail":[{"loc":["body","features",6],"msg":"cat_1 must be a whole number of 32 bits, but is 0.5","type":"value_error"}]}"#,
+        ),
+        (
+            json!({"instances": [[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 3e9, 1]]}),
+            422,
+            r#"{"detail":[{"loc":["body","instances",1,5],"msg":"cat_0 must be a whole number of 32 bits, but is 3000000000","type":"value_error"}]}"#,
+        ),
+        (
+            json!({"instances": [[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1000]]}),
+            422,
+            r#"{"detail":[{"loc":["body","instances",1,6],"msg":"cat_1 must be an index that the network has, but is 1000","type":"value_error"}]}"#,
+        ),
+    ] {
+        let answer = port.post(body.to_string()).await;
+        assert!(answer.status == status && answer.body.starts_with(expected), "{answer:?}");
+    }
+}
+
+#[test]
+fn the_row_of_a_wrong_value_is_counted_over_all_blocks_of_rows() {
+    let made =
+        prepare(&of_file("torch_embed_two_inputs_dynamo", &["no", "yes"]), Trainer::Native, &|_, _| ());
+    let model = Artifact::decode(&made.unwrap().artifact).unwrap().load();
+    let mut rows = vec![vec![0.0; 7]; 2000];
+    rows[1500][6] = 0.5;
+    let expected =
+        EngineError::Input { row: 1500, column: 6, must: "must be a whole number of 32 bits", value: 0.5 };
+    assert_eq!(model.predict(&Rows::instances(rows)).unwrap_err(), expected);
+}
+
+#[test]
+fn an_example_or_a_table_with_a_value_that_a_network_does_not_take_is_refused() {
+    let prepared = |change: &Value| {
+        let mut config =
+            serde_json::to_value(of_file("torch_embed_two_inputs_dynamo", &["no", "yes"])).unwrap();
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        match prepare(&serde_json::from_value(config).unwrap(), Trainer::Native, &|_, _| ()) {
+            Err(PrepareError::Refused(refused)) => refused.to_string(),
+            other => panic!("{:?}", other.map(|preparation| preparation.report)),
+        }
+    };
+    let example = json!({"features": [0, 0, 0, 0, 0, 1, 0.5], "expected": {"class": 0}});
+    assert_eq!(
+        prepared(&json!({"examples": [example]})),
+        "example_mismatch: examples[0].features: feature \"cat_1\" must be a whole number of 32 bits, but is 0.5"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("table.csv");
+    fs::write(
+        &table,
+        "num_0,num_1,num_2,num_3,num_4,cat_0,cat_1,y\n0,0,0,0,0,1,1,no\n0,0,0,0,0,0.25,1,yes\n",
+    )
+    .unwrap();
+    let data = json!({"csv": {"source": {"path": table}, "target": "y"}});
+    assert_eq!(
+        prepared(&json!({"evaluate": {"data": data}})),
+        "data_invalid: row 2: feature \"cat_0\" must be a whole number of 32 bits"
+    );
 }

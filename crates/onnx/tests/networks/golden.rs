@@ -111,6 +111,6 @@ fn normalisation_of_rows_is_folded_away() {
         let operator = b"\x22\x12BatchNormalization";
         let has = |bytes: &[u8]| bytes.windows(operator.len()).any(|window| window == operator);
         assert!(has(&bytes) && !has(graph.bytes()), "{name}");
-        assert_eq!(graph.operators(), operators, "{name}");
+        assert_eq!(graph.operators().values().sum::<usize>(), operators, "{name}");
     }
 }

@@ -45,7 +45,8 @@ const ENCODING_MAX: usize = 100;
         (status = 408, description = "The body took too long to arrive", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 415, description = "The body is compressed", body = ErrorBody),
-        (status = 422, description = "The body is not JSON, or of another shape", body = ErrorBody),
+        (status = 422, description = "The body is not JSON or of another shape, or the model does not take a value, \
+                                      such as 0.5 for an integer", body = ErrorBody),
         (status = 500, description = "The model could not compute an answer", body = ErrorBody),
         (status = 503, description = "The model does not serve, and why; or, with `Retry-After`, it has more to do \
                                       than it can in time", body = ErrorBody),

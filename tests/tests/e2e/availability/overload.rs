@@ -21,6 +21,8 @@ const TREES: u32 = 500;
 const TIMES: f64 = 5.0;
 /// The least share of the capacity that is answered under overload.
 const GOODPUT_MIN: f64 = 0.9;
+/// How often capacity and flood are measured at most.
+const ROUNDS_MAX: u32 = 5;
 /// The number of requests by which the capacity is measured. It is large because CPU limits are enforced in periods of 100 ms.
 const CAPACITY_BY: usize = 500;
 /// The least number of requests of a flood.
@@ -70,7 +72,7 @@ async fn capacity(scene: &Scene<'_>) -> Result<f64> {
     Ok(rate(&report.sent))
 }
 
-/// Checks the answers and refusals of a flood. Returns the share of the capacity that was answered.
+/// Checks the answers and refusals of a flood. Returns the answers per second.
 #[expect(clippy::print_stdout, reason = "people read the figures")]
 fn judge(report: &Report, capacity: f64) -> Result<f64> {
     let goodput = rate(&report.sent);
@@ -92,10 +94,10 @@ fn judge(report: &Report, capacity: f64) -> Result<f64> {
         ensure!(is_refusal, "{sent:?}");
     }
     ensure!(p99 <= LATEST, "1 of 100 answers took {p99:?}");
-    Ok(goodput / capacity)
+    Ok(goodput)
 }
 
-/// Five times as many requests as the model can answer. Returns the share of the capacity that was answered.
+/// Five times as many requests as the model can answer. Returns the answers per second.
 async fn flood(scene: &Scene<'_>, capacity: f64) -> Result<f64> {
     let serving = revision(&scene.model.read()?)?;
     let load = Load::start(plan(scene, capacity * TIMES, 400)?)?;
@@ -137,23 +139,20 @@ async fn five_times_as_many_requests_as_can_be_answered_leave_what_can() -> Resu
             "train": {"algorithm": {"randomForest": {"trees": TREES}}},
         });
         let scene = Scene::new(namespace, &spec, &[]).await?;
-        let mut before = capacity(&scene).await?;
-        let mut shares = vec![flood(&scene, before).await?];
-        if shares[0] < GOODPUT_MIN {
-            // Other processes of the machine change what can be answered, so the median of three measurements counts.
-            for _ in 1..3 {
-                before = capacity(&scene).await?;
-                shares.push(flood(&scene, before).await?);
-            }
-            shares.sort_by(f64::total_cmp);
+        // CPU limits let through a tenth more or less from one measurement to the next, so a low share is measured again.
+        let (mut possible, mut answered, mut rounds) = (0.0, 0.0, 0);
+        while rounds == 0 || rounds < ROUNDS_MAX && answered < GOODPUT_MIN * possible {
+            let capacity = capacity(&scene).await?;
+            answered += flood(&scene, capacity).await?;
+            possible += capacity;
+            rounds += 1;
         }
-        let share = shares[shares.len() / 2];
         ensure!(
-            share >= GOODPUT_MIN,
-            "{:.0} % of the capacity was answered, of floods {shares:.2?}",
-            100.0 * share
+            answered >= GOODPUT_MIN * possible,
+            "{:.0} % of the capacity was answered, the mean of {rounds} floods",
+            100.0 * answered / possible
         );
-        is_calm(&scene, before).await
+        is_calm(&scene, possible / f64::from(rounds)).await
     })
     .await
 }
