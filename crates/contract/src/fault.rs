@@ -160,7 +160,6 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject => f.write_str("must be an object with features or instances"),
-            Self::Missing => f.write_str("is required"),
             Self::UnknownMember => {
                 f.write_str("is unknown; the body takes features or instances, and probabilities")
             }
@@ -172,7 +171,7 @@ impl fmt::Display for Fault {
             Self::NotABoolean => f.write_str("must be true or false"),
             Self::Null => f.write_str("must be a number: the model takes no missing values here"),
             Self::UnknownFeature { known } => write!(f, "is no feature of the model, which has {known}"),
-            Self::MissingFeature { may_be_null: false } => f.write_str("is required"),
+            Self::Missing | Self::MissingFeature { may_be_null: false } => f.write_str("is required"),
             Self::MissingFeature { may_be_null: true } => {
                 f.write_str("is required; send null if the value is missing")
             }
@@ -232,12 +231,11 @@ impl FieldFault {
 
     /// The place for a log line, without names that the client made up, because they may contain anything.
     pub fn place_to_log(&self) -> String {
-        match &self.fault {
-            Fault::UnknownMember => "a member that is not known".to_owned(),
-            // Without a model, any name may be made up by the client.
-            _ if self.place.name.is_some() => Place { name: None, ..self.place.clone() }.to_string(),
-            _ => self.place.to_string(),
+        if self.fault == Fault::UnknownMember {
+            return "a member that is not known".to_owned();
         }
+        // The name of a feature may be one that the client made up.
+        Place { name: None, ..self.place.clone() }.to_string()
     }
 }
 

@@ -47,24 +47,6 @@ async fn each_invalid_field_is_reported() {
             json!({"features.1": ["must be a number"], "features.3": ["must be a finite number"]}),
         ),
         (
-            r#"{"features":{"a":1,"b":2,"d":3,"e":1}}"#,
-            json!({
-                "features.c": ["is required"],
-                "features.e": ["is no feature of the model, which has a, b, c, d"],
-            }),
-        ),
-        (
-            r#"{"instances":[{"a":1,"b":2,"c":11,"d":3,"a":1}]}"#,
-            json!({
-                "instances.0.a": ["is given more than once"],
-                "instances.0.c": ["c must be between -10 and 10, but is 11"],
-            }),
-        ),
-        (
-            r#"{"features":[1,2,3,4],"probabilities":"yes"}"#,
-            json!({"probabilities": ["must be true or false"]}),
-        ),
-        (
             r#"{"features":[0,0,10.5,-11]}"#,
             json!({
                 "features.2": ["c must be between -10 and 10, but is 10.5"],
@@ -86,6 +68,34 @@ async fn each_invalid_field_is_reported() {
         (
             r#"{"features":[1,2,3,4],"instances":[]}"#,
             json!({"instances": ["must not be given together with features"]}),
+        ),
+    ] {
+        let answered = ask(body).await;
+        answered.problem(422, "invalid_features");
+        assert_eq!(answered.json()["errors"], errors, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn each_invalid_feature_by_name_is_reported() {
+    for (body, errors) in [
+        (
+            r#"{"features":{"a":1,"b":2,"d":3,"e":1}}"#,
+            json!({
+                "features.c": ["is required"],
+                "features.e": ["is no feature of the model, which has a, b, c, d"],
+            }),
+        ),
+        (
+            r#"{"instances":[{"a":1,"b":2,"c":11,"d":3,"a":1}]}"#,
+            json!({
+                "instances.0.a": ["is given more than once"],
+                "instances.0.c": ["c must be between -10 and 10, but is 11"],
+            }),
+        ),
+        (
+            r#"{"features":[1,2,3,4],"probabilities":"yes"}"#,
+            json!({"probabilities": ["must be true or false"]}),
         ),
     ] {
         let answered = ask(body).await;

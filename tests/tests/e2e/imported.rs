@@ -75,10 +75,8 @@ async fn rows_by_name_have_the_same_answers(namespace: &str, gateway: &Forward) 
     let (row, label) = golden()?.remove(0);
     let named: Value =
         row.iter().enumerate().rev().map(|(index, value)| (format!("x{index}"), json!(value))).collect();
-    let by_name = gateway.post(&path, &json!({"features": named, "probabilities": true})).await?.text;
-    let by_position = gateway.post(&path, &json!({"features": row})).await?.text;
-    let (by_name, by_position): (Value, Value) =
-        (serde_json::from_str(&by_name)?, serde_json::from_str(&by_position)?);
+    let by_name = gateway.post(&path, &json!({"features": named, "probabilities": true})).await?.json()?;
+    let by_position = gateway.post(&path, &json!({"features": row})).await?.json()?;
     let (named, listed) = (&by_name["prediction"], &by_position["prediction"]);
     ensure!(named["label"] == *label && named["proba"] == listed["proba"], "{by_name}\n{by_position}");
     let probabilities = named["probabilities"].as_object().context("there are no probabilities")?;

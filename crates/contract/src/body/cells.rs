@@ -262,12 +262,11 @@ impl<'a> RowReader<'a> {
             if self.is_full() {
                 return;
             }
-            match value {
-                Some(value) => self.rows.push(value),
-                None => {
-                    let fault = Fault::MissingFeature { may_be_null: feature.missing };
-                    push(&mut self.faults, || FieldFault::named(member, at, &feature.name, fault));
-                }
+            if let Some(value) = value {
+                self.rows.push(value);
+            } else {
+                let fault = Fault::MissingFeature { may_be_null: feature.missing };
+                push(&mut self.faults, || FieldFault::named(member, at, &feature.name, fault));
             }
         }
     }
