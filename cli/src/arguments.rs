@@ -19,7 +19,7 @@ Exit codes:
   0  success, or ended by a signal
   1  failed; the message names the cause, such as a port, a file or a manifest
   2  invalid command line
-  3  a model was refused: its data cannot be used, or its quality is below its gate";
+  3  a model was refused: its data or its file cannot be used, or its quality is below its gate";
 
 /// Train and serve models on this machine as Canopy does in a cluster
 #[derive(Debug, Parser)]
@@ -166,8 +166,8 @@ pub(crate) struct ServeArguments {
 /// What the models of model files are called.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Names {
-    /// The names of the models, in the order of the model files; separated by commas, or the flag repeated. By default a
-    /// model is named after its file
+    /// The names of the models in the order of the model files, separated by commas or each with a flag of its own. By
+    /// default a model is named after its file
     #[arg(long = "name", value_name = "NAME", value_delimiter = ',')]
     pub(crate) names: Vec<ModelName>,
 }
@@ -181,8 +181,8 @@ pub(crate) struct Declared {
     pub(crate) format: Option<FormatName>,
 
     /// The names of the classes, separated by commas; the first has index 0. Needed for a neural network with one score for
-    /// each class whose file has no labels; for other models they replace the indices of the classes. With several model
-    /// files it is an error
+    /// each class whose file has no labels; for other models they replace the indices of the classes. Only allowed with one
+    /// model file
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) classes: Vec<String>,
 }

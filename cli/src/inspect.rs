@@ -9,16 +9,15 @@ use canopy_forest::read::columns::{Change, Norm};
 use canopy_forest::read::detect::detect;
 use canopy_forest::read::error::{Limits, ReadError};
 use canopy_forest::read::format::Format;
-use canopy_forest::read::mlflow::{MANIFEST, MANIFEST_MAX, Manifest};
 use canopy_forest::read::model::{self, ImportedModel, Input, InputKind, Link, Model, Step};
 use canopy_forest::read::reader;
 use canopy_predictor::artifact::{self, Artifact};
 use canopy_predictor::engine::network::{self, LoadedNetwork, NetworkError};
-use canopy_predictor::files;
 use serde::Serialize;
 
 use crate::arguments::{InspectArguments, Output};
 use crate::errors::Refused;
+use crate::model_file::MlflowFolder;
 use crate::{console, input};
 
 /// More names than these are only counted.
@@ -94,18 +93,7 @@ pub(crate) fn inspect(arguments: &InspectArguments) -> Result<()> {
 /// What a folder of `MLflow` is.
 fn of_folder(folder: &Path, limits: &Limits) -> Result<Description> {
     let name = folder.display().to_string();
-    if !folder.join(MANIFEST).exists() {
-        let reason = if folder.join("saved_model.pb").exists() {
-            "a TensorFlow SavedModel is not supported: convert it with python -m tf2onnx.convert --saved-model FOLDER \
-             --output model.onnx"
-        } else {
-            "a folder must be one of MLflow, with the file MLmodel: give the model file"
-        };
-        return Err(Refused::one(&name, &reason).into());
-    }
-    let manifest = files::read(&folder.join(MANIFEST), MANIFEST_MAX as u64)?;
-    let manifest = Manifest::parse(&manifest).map_err(|error| Refused::one(&name, &error))?;
-    let bytes = files::read(&folder.join(manifest.file()), limits.bytes as u64)?;
+    let MlflowFolder { content: _, manifest, bytes } = MlflowFolder::read(folder, limits)?;
     let description = of_foreign(&bytes, || manifest.read(&bytes, limits))
         .map_err(|problem| Refused::one(&name, &problem))?;
     Ok(Description { format: format!("MLflow with {}", description.format), ..description })

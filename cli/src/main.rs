@@ -9,7 +9,6 @@ mod input;
 mod manifests;
 mod training;
 mod model_file;
-mod table;
 mod train;
 mod predict;
 mod inspect;

@@ -1,5 +1,6 @@
 //! Model files that are given on the command line: the plan with which the predictor imports one.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -21,18 +22,45 @@ const CLASSES_MIN: usize = 2;
 /// The longest name of a class, in characters.
 const CLASS_MAX: usize = 128;
 
+/// The files of an `MLflow` folder that are read.
+pub(crate) struct MlflowFolder {
+    /// The bytes of the manifest.
+    pub(crate) content: Vec<u8>,
+    /// The manifest.
+    pub(crate) manifest: Manifest,
+    /// The model file.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl MlflowFolder {
+    /// Reads a folder. Another folder is refused with what to do.
+    pub(crate) fn read(folder: &Path, limits: &Limits) -> Result<Self> {
+        let refused = |reason: &dyn Display| Refused::one(&folder.display().to_string(), reason);
+        if !folder.join(MANIFEST).exists() {
+            let reason = if folder.join("saved_model.pb").exists() {
+                "a TensorFlow SavedModel is not supported: convert it with python -m tf2onnx.convert --saved-model FOLDER \
+                 --output model.onnx"
+            } else {
+                "a folder must be one of MLflow, with the file MLmodel: give the model file"
+            };
+            return Err(refused(&reason).into());
+        }
+        let content = files::read(&folder.join(MANIFEST), MANIFEST_MAX as u64)?;
+        let manifest = Manifest::parse(&content).map_err(|error| refused(&error))?;
+        let bytes = files::read(&folder.join(manifest.file()), limits.bytes as u64)?;
+        Ok(Self { content, manifest, bytes })
+    }
+}
+
 /// The plan for a model file, or for the folder of an `MLflow` model.
 pub(crate) fn plan(file: &Path, name: Option<&ModelName>, declared: &Declared) -> Result<ResolvedModel> {
     let path = std::path::absolute(file).with_context(|| format!("failed to find {}", file.display()))?;
-    let bytes_max = Limits::default().bytes as u64;
+    let limits = Limits::default();
     let bytes = if path.is_dir() {
-        let mut manifest = files::read(&path.join(MANIFEST), MANIFEST_MAX as u64)?;
-        let parsed =
-            Manifest::parse(&manifest).map_err(|error| Refused::one(&file.display().to_string(), &error))?;
-        manifest.extend(files::read(&path.join(parsed.file()), bytes_max)?);
-        manifest
+        let MlflowFolder { content, manifest: _, bytes } = MlflowFolder::read(file, &limits)?;
+        [content, bytes].concat()
     } else {
-        files::read(&path, bytes_max)?
+        files::read(&path, limits.bytes as u64)?
     };
     check_classes(&declared.classes)?;
     // The same file with other classes gives other answers.

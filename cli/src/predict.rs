@@ -6,8 +6,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use canopy_contract::rows::Rows;
-use canopy_contract::schema::Feature;
 use canopy_predictor::artifact::{Artifact, ArtifactError};
 use canopy_predictor::engine::head::Answer;
 use canopy_predictor::sources::networks::Sources;
@@ -15,7 +13,7 @@ use canopy_predictor::training::{import, labelled};
 use serde::Serialize;
 
 use crate::arguments::{Declared, PredictArguments};
-use crate::{console, input, model_file, table};
+use crate::{console, input, model_file};
 
 const TABLE_MAX_BYTES: u64 = 1 << 30;
 
@@ -44,21 +42,14 @@ fn load(path: &Path, declared: &Declared) -> Result<Artifact> {
     Ok(import::import(import, &config, &Sources::Anywhere)?)
 }
 
-/// The rows of a table. Only models of other libraries have categories and missing values.
-fn rows(bytes: &[u8], features: &[Feature]) -> Result<Rows> {
-    if features.iter().any(|feature| feature.missing || !feature.categories.is_empty()) {
-        return Ok(labelled::read(bytes, features, None)?.rows);
-    }
-    table::rows(bytes, features)
-}
-
 /// Answers every row.
 pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
     let PredictArguments { model, declared, input, proba } = arguments;
     let artifact = load(model, declared).with_context(|| format!("failed to load {}", model.display()))?;
     let bytes = input::read(input, TABLE_MAX_BYTES)?;
-    let rows = rows(&bytes, &artifact.card().features)
-        .with_context(|| format!("failed to read {}", input.display()))?;
+    let rows = labelled::read(&bytes, &artifact.card().features, None)
+        .with_context(|| format!("failed to read {}", input.display()))?
+        .rows;
 
     let model = artifact.load();
     let answers = model.predict(&rows)?;

@@ -147,11 +147,11 @@ fn an_invalid_table_is_reported_and_nothing_is_printed() -> Result<()> {
     check("", "data has no header: its first line must name the columns")?;
     check(
         "5.1,3.5,1.4,0.2\n",
-        "feature \"sepal_length\" is not in the header, which has \"5.1\", \"3.5\", \"1.4\", \"0.2\"",
+        "column \"sepal_length\" is not in the header, which has \"5.1\", \"3.5\", \"1.4\", \"0.2\"",
     )?;
     check(
         &header.replace(',', ";"),
-        "feature \"sepal_length\" is not in the header, which has \
+        "column \"sepal_length\" is not in the header, which has \
          \"sepal_length;sepal_width;petal_length;petal_width\": its cells are separated by ';', so separate them by \
          commas instead",
     )?;
@@ -162,15 +162,15 @@ fn an_invalid_table_is_reported_and_nothing_is_printed() -> Result<()> {
     )?;
     check(
         &format!("{header}5.1,3.5,1.4,0.2\n5.1,3.5,1.4\n"),
-        "row 2 (line 3): it has 3 cells, but the header has 4",
+        "row 2 (line 3) has 3 cells, but the header has 4",
     )?;
     check(
         &format!("{header}5.1,3.5,1.4,wide\n"),
-        "row 1 (line 2): column \"petal_width\" must be a finite number, but is \"wide\"",
+        "row 1 (line 2), column \"petal_width\": must be a finite number, but is \"wide\"",
     )?;
     check(
         &format!("{header}5.1,3.5,1.4,21\n"),
-        "row 1 (line 2): petal_width must be between 0 and 20, but is 21",
+        "row 1 (line 2), column \"petal_width\": must be between 0 and 20, but is 21",
     )
 }
 

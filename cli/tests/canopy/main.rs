@@ -8,5 +8,6 @@ mod stops;
 mod files;
 mod outputs;
 mod serve;
+mod golden;
 mod remote;
 mod prints;

@@ -1,5 +1,7 @@
 //! What `canopy` prints for other programs, and its help.
 
+use std::path::Path;
+
 use anyhow::Result;
 use serde_json::Value;
 
@@ -35,6 +37,7 @@ fn help_says_how_a_command_is_used_and_how_it_ends() -> Result<()> {
         ("train", &["canopy train -f ", "native", "linfa", "\n  3  a model was refused"]),
         ("predict", &["canopy predict --model ", "header"]),
         ("inspect", &["canopy inspect ", "XGBoost"]),
+        ("serve", &["canopy serve model.onnx", "--name", "--classes", "LightGBM, XGBoost, Skops"]),
         ("crd", &["kubectl apply"]),
         ("openapi", &["canopy openapi gateway"]),
     ] {
@@ -44,6 +47,18 @@ fn help_says_how_a_command_is_used_and_how_it_ends() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn the_files_in_the_commands_of_the_documentation_are_in_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for text in [include_str!("../../../README.md"), include_str!("../../../docs/models.md")] {
+        let is_file = |word: &&str| word.starts_with("tests/golden/") || word.starts_with("deploy/samples/");
+        let lines = text.lines().filter(|line| line.starts_with("    "));
+        let files: Vec<_> = lines.flat_map(str::split_whitespace).filter(is_file).collect();
+        let missing: Vec<_> = files.iter().filter(|file| !root.join(file).exists()).collect();
+        assert!(!files.is_empty() && missing.is_empty(), "{missing:?} of {files:?}");
+    }
 }
 
 #[test]

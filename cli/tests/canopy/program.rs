@@ -158,6 +158,11 @@ impl Serving {
     pub(crate) async fn get(&self, url: &str) -> Result<Value> {
         send(self.client.get(url)).await?.json()
     }
+
+    /// `POST` of a JSON body.
+    pub(crate) async fn post(&self, url: &str, body: &Value) -> Result<Value> {
+        send(self.client.post(url).json(body)).await?.json()
+    }
 }
 
 /// Starts `canopy serve` on free ports.

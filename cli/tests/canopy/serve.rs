@@ -122,3 +122,27 @@ async fn a_network_without_labels_is_served_with_declared_classes() -> Result<()
     assert_eq!((code, said.as_str()), (Some(1), expected));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_safely_is_refused_with_what_to_do() -> Result<()> {
+    let folder = Folder::new()?;
+    let pickle = folder.write("forest.pkl", "\u{80}\u{4}")?;
+    std::fs::write(&pickle, b"\x80\x04\x95\x10\0\0\0\0\0\0\0")?;
+    let cut = folder.argument("cut.ubj");
+    let whole = std::fs::read(golden("library/xgb_binary.ubj"))?;
+    std::fs::write(&cut, &whole[..whole.len() / 2])?;
+    for (file, words) in [
+        (pickle, ["model forest is refused: model_invalid: pickle file: ", "skops"]),
+        (cut, ["model cut is refused: model_invalid: XGBoost UBJ file", "cut"]),
+        (golden("mlflow"), ["a folder must be one of MLflow", "give the model file"]),
+        (
+            golden("mlflow/sklearn_REFUSE_pickle"),
+            ["is refused: MLflow file, MLmodel: ", "serialization_format=\"skops\""],
+        ),
+    ] {
+        let (code, said) = refused(&[&file]).await?;
+        assert!(code == Some(3) && said.lines().count() == 1, "{said}");
+        assert!(said.starts_with("error: ") && words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    Ok(())
+}

@@ -55,6 +55,29 @@ async fn model_files_of_other_libraries_are_served_through_the_gateway() -> Resu
     Ok(())
 }
 
+/// A model of scikit-learn in a manifest, with examples.
+const LEVELS: &str = include_str!("../../../deploy/samples/levels.yaml");
+
+#[tokio::test]
+async fn the_model_file_of_a_manifest_is_served_once_its_examples_are_answered() -> Result<()> {
+    let folder = Folder::new()?;
+    let up = Up::start(&folder.path("data"), &[&folder.write("levels.yaml", LEVELS)?]).await?;
+    for (value, label) in [(0, "mid"), (-1, "low"), (1000, "high")] {
+        let row = json!({"features": [value, value, value, value, value, value]});
+        let answer = up.post(&up.gateway("/api/models/levels/predict"), &row).await?.json()?;
+        assert_eq!(answer["prediction"]["label"], label, "{answer}");
+    }
+
+    let wrong = folder.write("wrong.yaml", &LEVELS.replace("{label: low}", "{label: high}"))?;
+    let mut process = start(&folder.path("other"), &["-f", &wrong])?;
+    assert_eq!(process.ended().await?.code(), Some(3));
+    let said = process.lines().join("\n");
+    let expected = "error: model levels is refused: example_mismatch: examples[1]: expected \"high\", but the model answers \
+                    \"low\" with probability ";
+    assert!(said.starts_with(expected), "{said}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn several_models_are_served_each_by_its_own_predictor() -> Result<()> {
     let folder = Folder::new()?;

@@ -364,11 +364,15 @@ struct Extremes {
     example: Vec<f64>,
 }
 
-/// Selects the golden row and the example from the rows within the bounds of the features. The golden row is the least
-/// confident one, because its prediction changes first if the model differs. The most confident one is the example.
+/// Selects the golden row and the example from the rows within the bounds of the features whose answer is a finite number.
+/// The golden row is the least confident one, because its prediction changes first if the model differs. The most confident
+/// one is the example.
 fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Extremes, PrepareError> {
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
-    let candidates = || rows.iter().zip(answers).filter(|(row, _)| admitted(row));
+    let candidates = || {
+        let all = rows.iter().zip(answers);
+        all.filter(|(row, answer)| answer.number().is_finite() && admitted(row))
+    };
     let confidence = |answer: &Answer| answer.confidence().unwrap_or_default();
     let least = candidates().min_by(|(_, a), (_, b)| confidence(a).total_cmp(&confidence(b)));
     let most = candidates().min_by(|(_, a), (_, b)| confidence(b).total_cmp(&confidence(a)));
@@ -377,6 +381,14 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
             golden: Golden { features: row.to_vec(), answer: answer.clone() },
             example: example.to_vec(),
         }),
+        None if !answers.iter().any(|answer| answer.number().is_finite()) => {
+            let message = format!(
+                "the answers to all {} rows of the self-test are infinite or not a number: check the parameters of the model, \
+                 or give examples with rows as it is made for",
+                answers.len()
+            );
+            Err(PrepareError::Refused(Refused::new(Code::ModelInvalid, message)))
+        }
         None => Err(invalid("no held-out row is within the bounds of the features: lower min or raise max")),
     }
 }

@@ -201,6 +201,26 @@ fn a_file_that_is_no_model_is_refused_by_its_format() {
     assert!(matches!(prepared(&path, &json!({})), Err(PrepareError::Unavailable(_))));
 }
 
+#[test]
+fn a_model_without_finite_answers_is_refused() {
+    let text = fs::read_to_string(golden("library/lgb_poisson.txt")).unwrap();
+    let large = |line: &str| match line.strip_prefix("leaf_value=") {
+        // The value is the exponential of the sum over the trees.
+        Some(values) => format!("leaf_value={}\n", vec!["900"; values.split(' ').count()].join(" ")),
+        None if line.starts_with("tree_sizes=") => String::new(),
+        None => format!("{line}\n"),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.txt");
+    fs::write(&path, text.lines().map(large).collect::<String>()).unwrap();
+    check_refused(
+        &path,
+        &json!({}),
+        "model_invalid: the answers to all 64 rows of the self-test are infinite or not a number: check the parameters of \
+         the model, or give examples with rows as it is made for",
+    );
+}
+
 /// A file, a row of it, and the class and value that it gives.
 fn answered(name: &str) -> (PathBuf, Vec<Value>, Vec<f64>) {
     let model = reader::read(&fs::read(golden(name)).unwrap(), &Limits::default()).unwrap();
