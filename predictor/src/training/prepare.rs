@@ -371,7 +371,7 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
     let candidates = || {
         let all = rows.iter().zip(answers);
-        all.filter(|(row, answer)| answer.number().is_finite() && admitted(row))
+        all.filter(|(row, answer)| answer.is_finite() && admitted(row))
     };
     let confidence = |answer: &Answer| answer.confidence().unwrap_or_default();
     let least = candidates().min_by(|(_, a), (_, b)| confidence(a).total_cmp(&confidence(b)));
@@ -381,7 +381,7 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
             golden: Golden { features: row.to_vec(), answer: answer.clone() },
             example: example.to_vec(),
         }),
-        None if !answers.iter().any(|answer| answer.number().is_finite()) => {
+        None if !answers.iter().any(|answer| answer.is_finite()) => {
             let message = format!(
                 "the answers to all {} rows of the self-test are infinite or not a number: check the parameters of the model, \
                  or give examples with rows as it is made for",
