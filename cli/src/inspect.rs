@@ -289,17 +289,14 @@ impl Description {
 
 impl Described {
     fn for_people(&self) -> String {
-        let mut text = self.name.clone();
-        if !self.shape.is_empty() {
-            text += &format!(" {:?}", self.shape);
-        }
-        match &self.categories {
-            Some(categories) if categories.is_empty() => text += " (category)",
-            Some(categories) => text += &format!(" (category: {})", list(categories)),
-            None if self.integer => text += " (integer)",
-            None => {}
-        }
-        text
+        let shape = if self.shape.is_empty() { String::new() } else { format!(" {:?}", self.shape) };
+        let kind = match &self.categories {
+            Some(categories) if categories.is_empty() => " (category)".to_owned(),
+            Some(categories) => format!(" (category: {})", list(categories)),
+            None if self.integer => " (integer)".to_owned(),
+            None => String::new(),
+        };
+        format!("{}{shape}{kind}", self.name)
     }
 }
 

@@ -4,19 +4,14 @@
 //! A response is interpreted with the description of the revision that gave it. Rows reach at most two endpoints, since they may
 //! be what made those fail.
 
-use std::borrow::Cow;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use canopy_contract::body::{Body, BodyRows};
+use canopy_contract::body::Body;
 use canopy_contract::code::Code;
-use canopy_contract::describe::Task;
-use canopy_contract::fault::{Fault, FieldFault, OUTPUTS_MAX};
+use canopy_contract::fault::{FEATURES, INSTANCES};
 use canopy_contract::names::REVISION_HEADER;
-use canopy_contract::rows::Rows;
-use canopy_contract::schema;
 use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use canopy_runtime::trace::RequestSpan;
 use futures_util::future::{Either, select};
@@ -31,6 +26,7 @@ use crate::error::{ApiError, UpstreamError};
 use crate::model::Model;
 use crate::revision::Revision;
 use crate::upstream::message::{self, Answers};
+use crate::upstream::outgoing_rows::OutgoingRows;
 use crate::upstream::pool::{Deadline, UpstreamRequest, UpstreamResponse};
 
 /// How often the same rows are sent to one endpoint: again only if its revision changed, and once more in case that is still in
@@ -61,7 +57,7 @@ pub(crate) async fn forward(
     let now = now();
     let _permit =
         model.concurrency.try_acquire(model.balancer.len(), now).ok_or_else(|| model.overloaded_error())?;
-    let request = Call { model, body, named: OnceLock::new(), sent: OnceLock::new(), span, deadline };
+    let request = Call { model, body, rows: OutgoingRows::new(body), span, deadline };
     model.retry_budget.record_request(now);
     let mut endpoint = model.pick(&[]).ok_or_else(|| model.not_ready_error())?;
     let mut tried = TriedEndpoints::default();
@@ -134,57 +130,12 @@ impl Drop for Attempt<'_> {
 struct Call<'a> {
     model: &'a Model,
     body: &'a Body,
-    /// Rows with names, as numbers for the features of a revision.
-    named: OnceLock<(Arc<Revision>, Rows)>,
-    /// Rows of numbers as JSON, encoded after validation: invalid rows take no memory for it.
-    sent: OnceLock<Bytes>,
+    rows: OutgoingRows<'a>,
     span: &'a RequestSpan,
     deadline: Deadline,
 }
 
 impl Call<'_> {
-    /// The rows as numbers, validated for `revision`. During a rollout, revisions may differ in their features.
-    fn rows(&self, revision: &Arc<Revision>) -> Result<Cow<'_, Rows>, ApiError> {
-        let features = &revision.description.features;
-        let named = match &self.body.rows {
-            BodyRows::Numbers(rows) => {
-                schema::check(rows, features).map_err(ApiError::InvalidFeatures)?;
-                return Ok(Cow::Borrowed(rows));
-            }
-            BodyRows::Named(named) => named,
-        };
-        if self.named.get().is_none() {
-            let rows = named.resolve(features).map_err(ApiError::InvalidFeatures)?;
-            self.named.get_or_init(|| (revision.clone(), rows));
-        }
-        match self.named.get() {
-            Some((known, rows)) if known.description.features == *features => Ok(Cow::Borrowed(rows)),
-            _ => Ok(Cow::Owned(named.resolve(features).map_err(ApiError::InvalidFeatures)?)),
-        }
-    }
-
-    /// Whether the predictors of two revisions get the same numbers.
-    fn has_same_numbers(&self, one: &Revision, other: &Revision) -> bool {
-        let is_named = matches!(self.body.rows, BodyRows::Named(_));
-        !is_named || one.description.features == other.description.features
-    }
-
-    /// Checks the request against the model of `revision`.
-    fn check(&self, revision: &Arc<Revision>) -> Result<(), ApiError> {
-        self.rows(revision)?;
-        let fault = match revision.outputs(self.body.probabilities) {
-            _ if self.body.probabilities && revision.description.task != Task::Classification => {
-                FieldFault::at("probabilities", &[], Fault::NoClasses)
-            }
-            outputs if self.body.len().saturating_mul(outputs) > OUTPUTS_MAX => {
-                let member = if self.body.is_single() { "features" } else { "instances" };
-                FieldFault::at(member, &[], Fault::TooManyOutputs { rows: self.body.len(), outputs })
-            }
-            _ => return Ok(()),
-        };
-        Err(ApiError::InvalidFeatures(vec![fault]))
-    }
-
     /// Another endpoint for a retry, within the retry budget. A prediction has no side effects, so it can be repeated.
     fn other(&self, tried: &TriedEndpoints) -> Option<InFlight> {
         self.other_if(tried, |model| model.retry_budget.try_retry(now()))
@@ -277,12 +228,12 @@ impl Call<'_> {
             Some(revision) => revision,
             None => model.describe_endpoint(endpoint, span, deadline).await?,
         };
-        if self.check(&revision).is_err() && !endpoint.was_recently(&revision) {
+        if self.rows.check(&revision).is_err() && !endpoint.was_recently(&revision) {
             // The endpoint may have changed its revision, or never had the one described last.
             revision = model.describe_endpoint(endpoint, span, deadline).await?;
         }
         for sent in 0..SENDS_MAX {
-            self.check(&revision)?;
+            self.rows.check(&revision)?;
             let started = Instant::now();
             let attempt = self.send(endpoint, &revision).await;
             let attempt = if sent == 0 { attempt } else { attempt.map_err(ApiError::after_delivery) };
@@ -303,12 +254,12 @@ impl Call<'_> {
                         .await
                         .map_err(ApiError::after_delivery)?,
                 };
-            self.check(&revision)?;
+            self.rows.check(&revision)?;
             // A prediction of the revision now known is valid, since the rows are valid for it, unless their names gave other numbers
             // for the revision before. A refusal may be due to the rows being validated for another revision. The rows are then
             // sent again.
             let is_valid =
-                self.has_same_numbers(&before, &revision) && !is_other_revision(&response, &revision);
+                self.rows.has_same_numbers(&before, &revision) && !is_other_revision(&response, &revision);
             if response.status == StatusCode::OK && is_valid {
                 let answers = self.interpret(endpoint, &response, &revision)?;
                 log_prediction(self, endpoint, &revision, &answers, started.elapsed());
@@ -322,7 +273,7 @@ impl Call<'_> {
     }
 
     async fn send(&self, endpoint: &InFlight, revision: &Arc<Revision>) -> Result<AttemptOutcome, ApiError> {
-        let body = self.sent(revision)?;
+        let body = self.rows.encode(revision)?;
         let span = self.span.client(&Method::POST, "/predict", endpoint.pool.url());
         span.model(self.model.id.name.as_str(), &revision.description.version, self.body.len());
         let attempt = Attempt { revision, span, started: Instant::now(), has_ended: false };
@@ -351,22 +302,6 @@ impl Call<'_> {
         sent
     }
 
-    /// The body for the predictor.
-    fn sent(&self, revision: &Arc<Revision>) -> Result<Bytes, ApiError> {
-        let encode = |rows: &Rows| {
-            message::encode_request(rows, self.body.probabilities)
-                .map_err(|_| ApiError::Internal("failed to encode rows as JSON"))
-        };
-        match (&self.body.rows, self.sent.get()) {
-            (BodyRows::Numbers(_), Some(sent)) => Ok(sent.clone()),
-            (BodyRows::Numbers(rows), None) => {
-                let sent = encode(rows)?;
-                Ok(self.sent.get_or_init(|| sent).clone())
-            }
-            (BodyRows::Named(_), _) => encode(&*self.rows(revision)?),
-        }
-    }
-
     fn upstream_error(&self, endpoint: &InFlight, error: UpstreamError) -> ApiError {
         self.model.record_failure(endpoint, &error);
         self.model.error_at(endpoint, error)
@@ -389,7 +324,7 @@ impl Call<'_> {
             StatusCode::OK => message::decode_response(&response.body, self.body, &revision.description)
                 .or_else(|why| error(UpstreamError::Failed, &why)),
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                let member = if self.body.is_single() { "features" } else { "instances" };
+                let member = if self.body.is_single() { FEATURES } else { INSTANCES };
                 Err(ApiError::RefusedByPredictor { member, words: detail(&response.body) })
             }
             StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::BodyTooLarge { limit: None }),

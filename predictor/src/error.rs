@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use canopy_contract::body::BodyError;
 use canopy_contract::code::Code;
-use canopy_contract::fault::FieldFault;
+use canopy_contract::fault::{BodyError, FieldFault};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::fault::FieldFault;
+use crate::fault::{BodyError, FEATURES, FieldFault, INSTANCES, PROBABILITIES};
 use crate::rows::Rows;
 use crate::schema::{self, Feature};
 
@@ -20,15 +20,6 @@ pub const BODY_MAX_BYTES: usize = 2 << 20;
 /// in full: `1` as `1.0`, `1e15` as `1000000000000000.0`. That makes at most four bytes of one, and what a gateway took
 /// must not be too long for the predictor behind it.
 pub const FORWARDED_MAX_BYTES: usize = 4 * BODY_MAX_BYTES;
-
-/// Why a body could not be read.
-#[derive(Clone, Debug, PartialEq)]
-pub enum BodyError {
-    /// It is not JSON; the parser's words, with line and column.
-    Malformed(String),
-    /// It is JSON with faults: at least one, at most [`crate::fault::FAULTS_MAX`].
-    Faults(Vec<FieldFault>),
-}
 
 /// The body of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,10 +46,6 @@ pub struct NamedRows {
     rows: usize,
     single: bool,
 }
-
-const FEATURES: &str = "features";
-const INSTANCES: &str = "instances";
-const PROBABILITIES: &str = "probabilities";
 
 /// Reads a body. The common case, numbers only, is one pass without an allocation per value. Any other body is read a second
 /// time, which finds names and faults.

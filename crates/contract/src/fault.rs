@@ -11,8 +11,24 @@ pub const FAULTS_MAX: usize = 20;
 /// The maximum number of probabilities or values in one answer, where a row has several: some 5 MB of JSON.
 pub const OUTPUTS_MAX: usize = 200_000;
 
+/// The member for one row.
+pub const FEATURES: &str = "features";
+/// The member for several rows.
+pub const INSTANCES: &str = "instances";
+/// The member that requests the probabilities of all classes.
+pub const PROBABILITIES: &str = "probabilities";
+
 /// The maximum length of an unknown name that is repeated.
 const NAME_MAX: usize = 64;
+
+/// Why a body could not be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BodyError {
+    /// It is not JSON; the parser's words, with line and column.
+    Malformed(String),
+    /// It is JSON with faults: at least one, at most [`FAULTS_MAX`].
+    Faults(Vec<FieldFault>),
+}
 
 /// Where in the body a fault is: `features`, `features.2`, `instances.3.2`, `instances.3.age`, or the body itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

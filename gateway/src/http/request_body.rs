@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use canopy_contract::body::{self, BodyError};
+use canopy_contract::body;
+use canopy_contract::fault::BodyError;
 use canopy_runtime::server::body_memory::Reservation;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;

@@ -96,7 +96,7 @@ impl LoadedModel {
             EngineError::Input { row, column, must, value } => {
                 EngineError::Input { row: row + before, column, must, value }
             }
-            other => other,
+            EngineError::Values { .. } | EngineError::Failed(_) => error,
         }
     }
 

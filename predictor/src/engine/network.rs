@@ -185,7 +185,11 @@ impl Engine for NetworkEngine {
     fn run(&self, batch: Batch<'_>, _: &mut Scratch, scores: &mut [f64]) -> Result<(), EngineError> {
         self.0.run(batch.values(), scores).map_err(|error| match error {
             GraphError::Value { row, column, must, value } => EngineError::Input { row, column, must, value },
-            other => EngineError::Failed(other.to_string()),
+            GraphError::Malformed(_)
+            | GraphError::Unsupported { .. }
+            | GraphError::Limit { .. }
+            | GraphError::Failed(_)
+            | GraphError::TooSlow(_) => EngineError::Failed(error.to_string()),
         })
     }
 }

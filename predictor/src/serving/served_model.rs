@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use canopy_contract::body;
 use canopy_contract::describe::{ModelDescription, Task};
-use canopy_contract::fault::{Fault, FieldFault, OUTPUTS_MAX};
+use canopy_contract::fault::{FEATURES, Fault, FieldFault, INSTANCES, OUTPUTS_MAX, PROBABILITIES};
 use canopy_contract::rows::Rows;
 use canopy_runtime::trace::RequestSpan;
 use serde::Serialize;
@@ -113,10 +113,10 @@ impl ServedModel {
         let outputs = if wants { self.description.classes.len() } else { self.description.outputs.len() };
         let rows = body.into_rows(&self.description.features).map_err(Failure::faults)?;
         if wants && self.description.task != Task::Classification {
-            return Err(Failure::faults(vec![FieldFault::at("probabilities", &[], Fault::NoClasses)]));
+            return Err(Failure::faults(vec![FieldFault::at(PROBABILITIES, &[], Fault::NoClasses)]));
         }
         if rows.len().saturating_mul(outputs) > OUTPUTS_MAX {
-            let member = if rows.is_single() { "features" } else { "instances" };
+            let member = if rows.is_single() { FEATURES } else { INSTANCES };
             let fault = Fault::TooManyOutputs { rows: rows.len(), outputs };
             return Err(Failure::faults(vec![FieldFault::at(member, &[], fault)]));
         }
@@ -165,9 +165,12 @@ impl ServedModel {
         inference.model(model.as_str(), version, rows.len());
         let started = Instant::now();
         // The model is only read, so a panic cannot leave it half changed.
-        let predicted = catch_unwind(AssertUnwindSafe(|| match probabilities {
-            false => self.model.predict(rows).map(|answers| (answers, Vec::new())),
-            true => self.model.predict_probabilities(rows),
+        let predicted = catch_unwind(AssertUnwindSafe(|| {
+            if probabilities {
+                self.model.predict_probabilities(rows)
+            } else {
+                self.model.predict(rows).map(|answers| (answers, Vec::new()))
+            }
         }));
         let predicted = predicted.unwrap_or_else(|_| Err("it panicked".into())).and_then(|predicted| {
             // A missing value can reach a linear model; JSON has no number for what comes of it.

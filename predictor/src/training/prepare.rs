@@ -143,7 +143,7 @@ fn train(
     let rows = Rows::instances(test.rows().map(|row| arrangement.row(row)));
     let answers = model.predict(&rows)?;
     let has = test.targets().iter().map(|&label| arrangement.class(label));
-    let given = answers.iter().filter_map(|answer| answer.class()).map(|class| class as usize);
+    let given = answers.iter().filter_map(Answer::class).map(|class| class as usize);
     let hold_out = HoldOut::compare(arrangement.classes(), has.zip(given));
     let facts = Facts {
         samples: &samples,
@@ -253,7 +253,7 @@ fn evaluate(table: &Labelled, model: &LoadedModel, card: &Card) -> Result<Evalua
             let name = features.get(column).map_or("", |feature| &feature.name);
             invalid(format!("row {}: feature {} {must}", row + 1, Seen::new(name)))
         }
-        other => PrepareError::Predict(other),
+        EngineError::Values { .. } | EngineError::Failed(_) => PrepareError::Predict(error),
     })?;
     if classes.is_empty() {
         let truth = |(row, target): (usize, &String)| {
@@ -274,7 +274,7 @@ fn evaluate(table: &Labelled, model: &LoadedModel, card: &Card) -> Result<Evalua
         })
     };
     let truths = table.targets.iter().enumerate().map(index_of).collect::<Result<Vec<_>, _>>()?;
-    let given = answers.iter().filter_map(|answer| answer.class()).map(|class| class as usize);
+    let given = answers.iter().filter_map(Answer::class).map(|class| class as usize);
     Ok(Evaluation::Classes(HoldOut::compare(classes, truths.into_iter().zip(given))))
 }
 
@@ -381,7 +381,7 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
             golden: Golden { features: row.to_vec(), answer: answer.clone() },
             example: example.to_vec(),
         }),
-        None if !answers.iter().any(|answer| answer.is_finite()) => {
+        None if !answers.iter().any(Answer::is_finite) => {
             let message = format!(
                 "the answers to all {} rows of the self-test are infinite or not a number: check the parameters of the model, \
                  or give examples with rows as it is made for",

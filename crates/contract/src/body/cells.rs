@@ -9,8 +9,9 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{BodyError, FEATURES, INSTANCES, PROBABILITIES};
-use crate::fault::{FAULTS_MAX, Fault, FieldFault, Place, quotable};
+use crate::fault::{
+    BodyError, FAULTS_MAX, FEATURES, Fault, FieldFault, INSTANCES, PROBABILITIES, Place, quotable,
+};
 use crate::malformed::malformed;
 use crate::rows::Rows;
 use crate::schema::Feature;
