@@ -20,6 +20,10 @@ pub(crate) enum Arguments {
     Load(Load),
     /// Measures CPU per request beside the bare server, and writes the ratios.
     Floor(Floor),
+    /// Measures model files of other libraries beside those libraries, and writes the results and the tables.
+    Models(Models),
+    /// Measures one model file, and prints the figures as JSON.
+    Model(Model),
     /// Runs the bare server, with which other servers are compared.
     Baseline(Baseline),
     /// Measures the cost of counting rows for drift, and prints the rows of its table.
@@ -65,6 +69,9 @@ pub(crate) struct Report {
     /// Results of `floor`
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results/floor.json"))]
     pub(crate) floor_results: PathBuf,
+    /// Results of `models`
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results/models.json"))]
+    pub(crate) model_results: PathBuf,
     /// Page with the tables
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))]
     pub(crate) readme: PathBuf,
@@ -170,6 +177,32 @@ impl Floor {
     pub(crate) fn times(&self) -> Times {
         self.spans.times()
     }
+}
+
+/// Options of `models`.
+#[derive(clap::Args)]
+pub(crate) struct Models {
+    /// Python with the packages of bench/peers/models.txt
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) python: PathBuf,
+    /// Number of rounds; the median is written
+    #[arg(long, value_name = "COUNT", default_value = "3")]
+    pub(crate) rounds: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) report: Report,
+}
+
+/// Options of `model`.
+#[derive(clap::Args)]
+pub(crate) struct Model {
+    /// A model file of another library or of Canopy
+    pub(crate) file: PathBuf,
+    /// JSON with the rows that are predicted; without it 100 rows of zeros
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rows: Option<PathBuf>,
+    /// Writes the artifact that is made of the file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 /// Options of `baseline`.

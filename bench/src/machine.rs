@@ -12,8 +12,25 @@ use crate::server::{output, output_of_both_streams};
 /// The Python packages whose versions are recorded.
 const PACKAGES: [&str; 6] = ["scikit-learn", "numpy", "fastapi", "pydantic", "uvicorn", "uvloop"];
 
-/// Describes this machine before a run; with the packages of `python`, if it is measured.
+/// The same of the libraries that make model files.
+const LIBRARIES: [&str; 7] =
+    ["lightgbm", "xgboost", "scikit-learn", "skops", "skl2onnx", "onnxruntime", "numpy"];
+
+/// Describes this machine before a run of servers; with the packages of `python`, if it is measured.
 pub(crate) fn describe(python: Option<&Path>) -> Result<Machine> {
+    // nginx prints its version to standard error.
+    let nginx = output_of_both_streams(Command::new("nginx").arg("-v"))?;
+    let nginx = nginx.trim_start_matches("nginx version: ").replace('/', " ");
+    let packages = python.map(|python| packages(python, &PACKAGES)).transpose()?.unwrap_or_default();
+    machine(&(nginx + &packages))
+}
+
+/// Describes this machine before a run of model files, with the libraries of `python`.
+pub(crate) fn describe_without_servers(python: &Path) -> Result<Machine> {
+    machine(&packages(python, &LIBRARIES)?)
+}
+
+fn machine(programs: &str) -> Result<Machine> {
     let processor = field("/proc/cpuinfo", "model name", ':')?;
     let memory = field("/proc/meminfo", "MemTotal", ':')?;
     let memory_kib: u64 = memory.trim_end_matches(" kB").parse().context("failed to parse MemTotal")?;
@@ -28,22 +45,21 @@ pub(crate) fn describe(python: Option<&Path>) -> Result<Machine> {
         system: field("/etc/os-release", "PRETTY_NAME", '=')?.trim_matches('"').to_owned(),
         kernel: first_line(&read("/proc/sys/kernel/osrelease")?),
         load_before: load_before.context("failed to parse /proc/loadavg")?,
-        versions: versions(python)?,
+        versions: versions(programs)?,
     })
 }
 
-fn versions(python: Option<&Path>) -> Result<Vec<Version>> {
-    let mut lines = output(Command::new("rustc").arg("--version"))?;
-    // nginx prints its version to standard error.
-    let nginx = output_of_both_streams(Command::new("nginx").arg("-v"))?;
-    lines += &nginx.trim_start_matches("nginx version: ").replace('/', " ");
-    if let Some(python) = python {
-        let script = format!(
-            "import importlib.metadata as m, platform; print('Python', platform.python_version())\n\
-             for name in {PACKAGES:?}: print(name, m.version(name))"
-        );
-        lines += &output(Command::new(python).args(["-c", &script]))?;
-    }
+/// A line with name and version for Python and for each package.
+fn packages(python: &Path, names: &[&str]) -> Result<String> {
+    let script = format!(
+        "import importlib.metadata as m, platform; print('Python', platform.python_version())\n\
+         for name in {names:?}: print(name, m.version(name))"
+    );
+    output(Command::new(python).args(["-c", &script]))
+}
+
+fn versions(programs: &str) -> Result<Vec<Version>> {
+    let lines = output(Command::new("rustc").arg("--version"))? + programs;
     let version = |line: &str| {
         let (name, rest) = line.split_once(' ')?;
         let version = rest.split(' ').next()?;

@@ -19,8 +19,10 @@ mod metrics;
 mod observed;
 mod machine;
 mod floor;
+mod models;
 mod measure;
 mod report;
+mod model_report;
 mod arguments;
 
 use std::fs;
@@ -34,8 +36,8 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use arguments::{All, Arguments, Drift, Floor, Observed, Report};
-use results::{FloorResults, Results};
+use arguments::{All, Arguments, Drift, Floor, Model, Models, Observed, Report};
+use results::{FloorResults, ModelResults, Results};
 use subjects::Workplace;
 
 fn main() -> Result<()> {
@@ -69,9 +71,22 @@ fn main() -> Result<()> {
             write(&floor.report.floor_results, &(serde_json::to_string_pretty(&results)? + "\n"))?;
             write_ratios(&floor.report)
         }
+        Arguments::Models(of) => {
+            let results = measure_models(&of)?;
+            write(&of.report.model_results, &(serde_json::to_string_pretty(&results)? + "\n"))?;
+            write_models(&of.report)
+        }
+        Arguments::Model(Model { file, rows, write }) => {
+            let found = models::one(&file, rows.as_deref(), write.as_deref())?;
+            print(&serde_json::to_string(&found)?);
+            Ok(())
+        }
         Arguments::Report(report) => {
             write_tables(&report)?;
-            if report.floor_results.exists() { write_ratios(&report) } else { Ok(()) }
+            if report.floor_results.exists() {
+                write_ratios(&report)?;
+            }
+            if report.model_results.exists() { write_models(&report) } else { Ok(()) }
         }
         Arguments::All(all) => {
             let results = on_one_thread(until_interrupted(measure_all(&all)))?;
@@ -105,6 +120,17 @@ async fn compare(floor: &Floor) -> Result<FloorResults> {
         scratch: scratch.path().to_owned(),
     };
     floor::measure(&workplace, floor.times(), floor.rounds.get()).await
+}
+
+fn measure_models(of: &Models) -> Result<ModelResults> {
+    let scratch = scratch()?;
+    // Canopy's programs are not measured.
+    let workplace = Workplace {
+        programs: PathBuf::new(),
+        python: std::path::absolute(&of.python)?,
+        scratch: scratch.path().to_owned(),
+    };
+    models::measure(&workplace, of.rounds.get())
 }
 
 async fn observe(of: &Observed) -> Result<Vec<observed::Found>> {
@@ -144,6 +170,10 @@ fn write_ratios(Report { floor_results, readme, front_page, .. }: &Report) -> Re
     let results = parse(floor_results)?;
     write(readme, &report::fill_floor(&read(readme)?, &results)?)?;
     write(front_page, &report::fill_summary(&read(front_page)?, &results)?)
+}
+
+fn write_models(Report { model_results, readme, .. }: &Report) -> Result<()> {
+    write(readme, &model_report::fill(&read(readme)?, &parse(model_results)?)?)
 }
 
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {

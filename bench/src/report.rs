@@ -28,7 +28,8 @@ pub(crate) fn fill_summary(text: &str, results: &FloorResults) -> Result<String>
     put(text, "floor", &summary(&ratios(results))?)
 }
 
-fn put(text: &str, name: &str, table: &str) -> Result<String> {
+/// Replaces the text between `<!-- NAME -->` and the next `<!-- end -->`.
+pub(crate) fn put(text: &str, name: &str, table: &str) -> Result<String> {
     let mark = format!("<!-- {name} -->\n");
     let place = text.split_once(&mark).and_then(|(before, after)| {
         let (_, after) = after.split_once("<!-- end -->")?;
@@ -39,7 +40,8 @@ fn put(text: &str, name: &str, table: &str) -> Result<String> {
     Ok(format!("{before}{mark}{table}<!-- end -->{after}"))
 }
 
-fn machine(machine: &Machine) -> String {
+/// The machine and the versions, in two lines.
+pub(crate) fn machine(machine: &Machine) -> String {
     let versions: Vec<_> = machine.versions.iter().map(|v| format!("{} {}", v.name, v.version)).collect();
     format!(
         "{} · commit {} · {} × {} · {} MiB · {}, Linux {} · load average before the run {:.2}  \n{}\n",
@@ -219,7 +221,7 @@ fn sizes(results: &Results) -> String {
 }
 
 /// At least three digits.
-fn significant(value: f64) -> String {
+pub(crate) fn significant(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,
         large if large >= 10.0 => 1,
@@ -230,12 +232,13 @@ fn significant(value: f64) -> String {
 }
 
 /// The first two lines of a table; the first `texts` columns are text, the others figures.
-fn header(columns: &[&str], texts: usize) -> String {
+pub(crate) fn header(columns: &[&str], texts: usize) -> String {
     let rules = (0..columns.len()).map(|column| if column < texts { "---" } else { "---:" });
     row(columns) + &row(&rules.collect::<Vec<_>>())
 }
 
-fn row<T: AsRef<str>>(cells: &[T]) -> String {
+/// A line of a table.
+pub(crate) fn row<T: AsRef<str>>(cells: &[T]) -> String {
     let cells: Vec<_> = cells.iter().map(AsRef::as_ref).collect();
     format!("| {} |\n", cells.join(" | "))
 }

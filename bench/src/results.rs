@@ -22,6 +22,57 @@ pub(crate) struct FloorResults {
     pub(crate) rounds: Vec<Vec<RequestCost>>,
 }
 
+/// The results of `canopy-bench models`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelResults {
+    pub(crate) machine: Machine,
+    pub(crate) models: Vec<ModelRounds>,
+}
+
+/// One model file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelRounds {
+    /// The name of the file.
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) rounds: Vec<ModelRound>,
+}
+
+/// The figures of one round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelRound {
+    /// Canopy with the file.
+    pub(crate) imported: ModelCost,
+    /// Canopy with the artifact that it made of the file; absent where classes would have to be declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) loaded: Option<ModelCost>,
+    /// The library that made the file, or onnxruntime.
+    pub(crate) library: LibraryCost,
+}
+
+/// What a model costs Canopy.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelCost {
+    /// From the file to the first answer.
+    pub(crate) load_ms: f64,
+    /// Resident memory that was added until then.
+    pub(crate) resident_kib: u64,
+    /// A row, in calls with one row.
+    pub(crate) single_us: f64,
+    /// A row, in calls with 100 rows.
+    pub(crate) hundred_us: f64,
+}
+
+/// What a model costs its library.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LibraryCost {
+    pub(crate) library: String,
+    pub(crate) version: String,
+    pub(crate) load_ms: f64,
+    pub(crate) single_us: f64,
+    pub(crate) hundred_us: f64,
+}
+
 /// The CPU of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RequestCost {

@@ -49,6 +49,12 @@ pub(crate) fn of_this_process() -> Result<Duration> {
     Ok(user + kernel)
 }
 
+/// Resident memory of this process, in KiB.
+pub(crate) fn of_this_memory() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
+    kibibytes(&status, "VmRSS:").context("/proc/self/status has no VmRSS")
+}
+
 /// The fields of `/proc/<pid>/stat` that are needed.
 #[derive(Debug, PartialEq)]
 struct Times {

@@ -55,6 +55,18 @@ async fn model_files_of_other_libraries_are_served_through_the_gateway() -> Resu
     Ok(())
 }
 
+#[tokio::test]
+async fn a_model_file_needs_another_name_than_the_models_of_manifests() -> Result<()> {
+    let folder = Folder::new()?;
+    let (demo, file) = (folder.write("demo.yaml", DEMO)?, golden("library/lgb_binary.txt"));
+    let mut process = start(&folder.path("data"), &["-f", &demo, "--model", &file, "--name", "demo"])?;
+    assert_eq!(process.ended().await?.code(), Some(1));
+    let expected =
+        "error: the model demo is in a manifest, too: give the model of the file another name with --name";
+    assert_eq!(process.lines(), [expected]);
+    Ok(())
+}
+
 /// A model of scikit-learn in a manifest, with examples.
 const LEVELS: &str = include_str!("../../../deploy/samples/levels.yaml");
 

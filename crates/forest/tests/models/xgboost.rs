@@ -1,8 +1,10 @@
 //! Files of `XGBoost`.
 
+use canopy_forest::read::error::Limits;
 use canopy_forest::read::model::{Input, InputKind, Link, Output};
+use canopy_forest::read::reader;
 
-use crate::golden::{check, model, names};
+use crate::golden::{check, file, model, names};
 
 #[test]
 fn every_model_gives_the_answers_of_the_library() {
@@ -41,6 +43,19 @@ fn linear_boosters_and_vector_leaves_are_refused_by_name() {
         ),
     ] {
         assert_eq!(model(name).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn objectives_without_answers_to_compare_with_are_refused_by_name() {
+    let known = String::from_utf8(file("boosted/xgboost_quantile.json")).unwrap();
+    for name in ["reg:expectileerror", "binary:hinge"] {
+        let changed = known.replace("reg:quantileerror", name);
+        let error = reader::read(changed.as_bytes(), &Limits::default()).unwrap_err().to_string();
+        let expected = format!(
+            "objective `{name}` is not supported: train with one of the objectives in docs/models.md"
+        );
+        assert!(error.ends_with(&expected), "{error}");
     }
 }
 

@@ -35,7 +35,6 @@ pub(super) fn objective(name: &str, param: &LearnerParam) -> Result<Objective, P
         | "reg:linear"
         | "reg:absoluteerror"
         | "reg:quantileerror"
-        | "reg:expectileerror"
         | "reg:pseudohubererror"
         | "reg:squaredlogerror"
         | "rank:ndcg"
