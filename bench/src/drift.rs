@@ -78,7 +78,7 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
         let with = time(|| {
             requests.iter().try_for_each(|request| {
                 let answers = answer(request)?;
-                drift.count(request, answers.iter().copied().filter_map(Answer::class), Instant::now());
+                drift.count(request, answers.iter().filter_map(Answer::class), Instant::now());
                 black_box(answers);
                 anyhow::Ok(())
             })
@@ -86,7 +86,7 @@ fn one(features: usize, rows: usize, rounds: usize) -> Result<Cost> {
         let counting = time(|| {
             let now = Instant::now();
             for (request, answers) in requests.iter().zip(&answers) {
-                drift.count(request, answers.iter().copied().filter_map(Answer::class), now);
+                drift.count(request, answers.iter().filter_map(Answer::class), now);
             }
             Ok(())
         });

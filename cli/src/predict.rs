@@ -59,9 +59,9 @@ pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
     for (index, answer) in answers.into_iter().enumerate() {
         let line = Line {
             row: index + 1,
-            answer,
             label: answer.class().and_then(|class| classes.get(class as usize)?.name()),
             probabilities: probabilities.get(index).map(Vec::as_slice),
+            answer,
         };
         writeln!(lines, "{}", serde_json::to_string(&line)?)?;
     }

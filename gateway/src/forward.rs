@@ -5,14 +5,13 @@
 //! be what made those fail.
 
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use canopy_contract::body::Body;
 use canopy_contract::code::Code;
+use canopy_contract::fault::{FEATURES, INSTANCES};
 use canopy_contract::names::REVISION_HEADER;
-use canopy_contract::rows::Rows;
-use canopy_contract::schema;
 use canopy_runtime::telemetry::log_limit::{LINES_PER_SECOND, LogLimit};
 use canopy_runtime::trace::RequestSpan;
 use futures_util::future::{Either, select};
@@ -27,6 +26,7 @@ use crate::error::{ApiError, UpstreamError};
 use crate::model::Model;
 use crate::revision::Revision;
 use crate::upstream::message::{self, Answers};
+use crate::upstream::outgoing_rows::OutgoingRows;
 use crate::upstream::pool::{Deadline, UpstreamRequest, UpstreamResponse};
 
 /// How often the same rows are sent to one endpoint: again only if its revision changed, and once more in case that is still in
@@ -47,17 +47,17 @@ pub(crate) struct Forwarded {
     pub(crate) answers: Answers,
 }
 
-/// Sends `rows` to an endpoint of `model`, and to another one if that fails.
+/// Sends the rows of `body` to an endpoint of `model`, and to another one if that fails.
 pub(crate) async fn forward(
     model: &Model,
-    rows: &Rows,
+    body: &Body,
     span: &RequestSpan,
     deadline: Deadline,
 ) -> Result<Forwarded, ApiError> {
     let now = now();
     let _permit =
         model.concurrency.try_acquire(model.balancer.len(), now).ok_or_else(|| model.overloaded_error())?;
-    let request = Call { model, rows, body: OnceLock::new(), span, deadline };
+    let request = Call { model, body, rows: OutgoingRows::new(body), span, deadline };
     model.retry_budget.record_request(now);
     let mut endpoint = model.pick(&[]).ok_or_else(|| model.not_ready_error())?;
     let mut tried = TriedEndpoints::default();
@@ -91,10 +91,6 @@ impl TriedEndpoints {
     fn may_continue(&self) -> bool {
         self.endpoints.len() < ENDPOINTS_MAX && self.endpoints.len() - self.undelivered < DELIVERIES_MAX
     }
-}
-
-fn check(rows: &Rows, revision: &Revision) -> Result<(), ApiError> {
-    schema::check(rows, &revision.description.features).map_err(ApiError::InvalidFeatures)
 }
 
 /// The result of one attempt.
@@ -133,9 +129,8 @@ impl Drop for Attempt<'_> {
 /// A request in progress.
 struct Call<'a> {
     model: &'a Model,
-    rows: &'a Rows,
-    /// The rows as JSON, encoded after validation: invalid rows take no memory for it.
-    body: OnceLock<Bytes>,
+    body: &'a Body,
+    rows: OutgoingRows<'a>,
     span: &'a RequestSpan,
     deadline: Deadline,
 }
@@ -153,7 +148,7 @@ impl Call<'_> {
 
     /// Another endpoint for a hedge. If the first endpoint is working, both do the work, which is charged to the budget by rows.
     fn hedge(&self, endpoint: &InFlight, reason: HedgeReason, tried: &TriedEndpoints) -> Option<InFlight> {
-        let rows = self.rows.len();
+        let rows = self.body.len();
         let waited = Duration::from_millis(now().saturating_sub(endpoint.at));
         match reason {
             HedgeReason::Unresponsive => {
@@ -173,7 +168,7 @@ impl Call<'_> {
         endpoint: &InFlight,
         mut answer: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, HedgeReason> {
-        let rows = self.rows.len();
+        let rows = self.body.len();
         let hedge_delay = self.model.hedge_delay.for_rows(rows);
         let mut at = endpoint.at;
         loop {
@@ -228,17 +223,17 @@ impl Call<'_> {
     /// The response of `endpoint`. During a rollout endpoints serve different revisions: the response is interpreted with the revision
     /// that it names, and the endpoint itself is asked to describe it.
     async fn ask_endpoint(&self, endpoint: &InFlight) -> Result<Forwarded, ApiError> {
-        let Self { model, rows, span, deadline, .. } = *self;
+        let Self { model, span, deadline, .. } = *self;
         let mut revision = match model.revision_of(endpoint) {
             Some(revision) => revision,
             None => model.describe_endpoint(endpoint, span, deadline).await?,
         };
-        if check(rows, &revision).is_err() && !endpoint.was_recently(&revision) {
+        if self.rows.check(&revision).is_err() && !endpoint.was_recently(&revision) {
             // The endpoint may have changed its revision, or never had the one described last.
             revision = model.describe_endpoint(endpoint, span, deadline).await?;
         }
         for sent in 0..SENDS_MAX {
-            check(rows, &revision)?;
+            self.rows.check(&revision)?;
             let started = Instant::now();
             let attempt = self.send(endpoint, &revision).await;
             let attempt = if sent == 0 { attempt } else { attempt.map_err(ApiError::after_delivery) };
@@ -249,6 +244,7 @@ impl Call<'_> {
                 }
                 AttemptOutcome::OtherRevision(response) => response,
             };
+            let before = revision;
             revision =
                 match response.revision.as_ref().and_then(|revision| model.find_revision(endpoint, revision))
                 {
@@ -258,10 +254,13 @@ impl Call<'_> {
                         .await
                         .map_err(ApiError::after_delivery)?,
                 };
-            check(rows, &revision)?;
-            // A prediction of the revision now known is valid, since the rows are valid for it. A refusal may be due to the rows being
-            // validated for another revision, so they are sent again.
-            if response.status == StatusCode::OK && !is_other_revision(&response, &revision) {
+            self.rows.check(&revision)?;
+            // A prediction of the revision now known is valid, since the rows are valid for it, unless their names gave other numbers
+            // for the revision before. A refusal may be due to the rows being validated for another revision. The rows are then
+            // sent again.
+            let is_valid =
+                self.rows.has_same_numbers(&before, &revision) && !is_other_revision(&response, &revision);
+            if response.status == StatusCode::OK && is_valid {
                 let answers = self.interpret(endpoint, &response, &revision)?;
                 log_prediction(self, endpoint, &revision, &answers, started.elapsed());
                 return Ok(Forwarded { revision, answers });
@@ -274,16 +273,16 @@ impl Call<'_> {
     }
 
     async fn send(&self, endpoint: &InFlight, revision: &Arc<Revision>) -> Result<AttemptOutcome, ApiError> {
-        let body = self.body()?;
+        let body = self.rows.encode(revision)?;
         let span = self.span.client(&Method::POST, "/predict", endpoint.pool.url());
-        span.model(self.model.id.name.as_str(), &revision.description.version, self.rows.len());
+        span.model(self.model.id.name.as_str(), &revision.description.version, self.body.len());
         let attempt = Attempt { revision, span, started: Instant::now(), has_ended: false };
         let request = UpstreamRequest {
             method: Method::POST,
             path: "/predict",
             body,
             trace: attempt.span.context(),
-            response_max: message::response_max(self.rows.len()),
+            response_max: message::response_max(self.body.len(), revision.outputs(self.body.probabilities)),
         };
         let (status, sent) = match endpoint.pool.send(&request, self.deadline).await {
             Err(error) => (None, Err(self.upstream_error(endpoint, error))),
@@ -297,19 +296,10 @@ impl Call<'_> {
         };
         let took = attempt.started.elapsed();
         if let Ok(AttemptOutcome::Answers(_)) = &sent {
-            self.model.record_prediction(endpoint, revision, self.rows.len(), took);
+            self.model.record_prediction(endpoint, revision, self.body.len(), took);
         }
         attempt.end(sent.as_ref().err().map_or(Code::Ok, ApiError::code), status, took);
         sent
-    }
-
-    fn body(&self) -> Result<Bytes, ApiError> {
-        if let Some(body) = self.body.get() {
-            return Ok(body.clone());
-        }
-        let written = message::encode_request(self.rows);
-        let body = written.map_err(|_| ApiError::Internal("failed to encode rows as JSON"))?;
-        Ok(self.body.get_or_init(|| body).clone())
     }
 
     fn upstream_error(&self, endpoint: &InFlight, error: UpstreamError) -> ApiError {
@@ -324,7 +314,6 @@ impl Call<'_> {
         response: &UpstreamResponse,
         revision: &Revision,
     ) -> Result<Answers, ApiError> {
-        let rows = self.rows;
         let error = |kind: fn(String) -> UpstreamError, why: &str| {
             Err(self.upstream_error(endpoint, kind(format!("{}/predict: {why}", endpoint.pool.url()))))
         };
@@ -332,10 +321,10 @@ impl Call<'_> {
             StatusCode::OK if response.revision.is_none() => {
                 error(UpstreamError::Failed, &format!("the response lacks the header {REVISION_HEADER}"))
             }
-            StatusCode::OK => message::decode_response(&response.body, rows, &revision.description)
+            StatusCode::OK => message::decode_response(&response.body, self.body, &revision.description)
                 .or_else(|why| error(UpstreamError::Failed, &why)),
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                let member = if rows.is_single() { "features" } else { "instances" };
+                let member = if self.body.is_single() { FEATURES } else { INSTANCES };
                 Err(ApiError::RefusedByPredictor { member, words: detail(&response.body) })
             }
             StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::BodyTooLarge { limit: None }),

@@ -1,7 +1,10 @@
 //! One revision of a model, parsed and validated from `GET /model`, with the values that each response needs.
 
+use std::collections::BTreeSet;
+
 use canopy_contract::describe::{ModelDescription, Task};
 use canopy_contract::names::ModelRef;
+use canopy_contract::schema::Class;
 use http::HeaderValue;
 
 use crate::metrics::{Metrics, Series};
@@ -10,6 +13,8 @@ use crate::metrics::{Metrics, Series};
 const VERSION_MAX: usize = 128;
 /// The longest revision, in characters, as for a label of Kubernetes and for the database column.
 const REVISION_MAX: usize = 63;
+/// The length of a number in a response, in bytes.
+const NUMBER_BYTES: usize = 24;
 
 /// A revision of a model.
 pub(crate) struct Revision {
@@ -17,15 +22,46 @@ pub(crate) struct Revision {
     /// The revision as a header value.
     pub(crate) header: HeaderValue,
     pub(crate) series: Series,
+    /// The names of the classes, if each has one of its own.
+    pub(crate) class_names: Option<Vec<String>>,
+}
+
+/// The names of the classes, if each has one of its own.
+fn class_names(classes: &[Class]) -> Option<Vec<String>> {
+    let names: Option<Vec<_>> = classes.iter().map(|class| class.name().map(str::to_owned)).collect();
+    names.filter(|names| names.iter().collect::<BTreeSet<_>>().len() == names.len())
 }
 
 impl Revision {
+    /// How many numbers the response has for each row, beyond the class with its probability or the only value. Names that are
+    /// longer than a number count as more.
+    pub(crate) fn outputs(&self, probabilities: bool) -> usize {
+        let about = &self.description;
+        let (count, names) = match &self.class_names {
+            Some(names) if probabilities => (names.len(), names),
+            _ if probabilities => return about.classes.len(),
+            _ => (about.outputs.len(), &about.outputs),
+        };
+        let bytes: usize = names.iter().map(String::len).sum();
+        count.max(bytes / NUMBER_BYTES)
+    }
+
     /// Parses the body of `GET /model` and checks that it describes `model`.
     pub(crate) fn parse(body: &[u8], model: &ModelRef, metrics: &Metrics) -> Result<Self, String> {
         let description: ModelDescription = serde_json::from_slice(body)
             .map_err(|error| format!("/model is no description of a model: {error}"))?;
-        let ModelDescription { model: name, namespace, version, revision, task, features, classes, .. } =
-            &description;
+        let ModelDescription {
+            model: name,
+            namespace,
+            version,
+            revision,
+            task,
+            features,
+            classes,
+            outputs,
+            quality: _,
+            digest: _,
+        } = &description;
         if *name != model.name || *namespace != model.namespace {
             return Err(format!(
                 "it serves model {name}.{namespace} instead of {model}; check CANOPY_PREDICTORS"
@@ -46,7 +82,12 @@ impl Revision {
         }
         let header = HeaderValue::from_str(revision)
             .map_err(|_| format!("the revision {revision:?} in /model is no valid header value"))?;
-        Ok(Self { header, series: metrics.series_of(model, version), description })
+        let outputs: BTreeSet<_> = outputs.iter().collect();
+        if outputs.len() != description.outputs.len() || outputs.len() == 1 {
+            return Err("/model must have no outputs, or several with unique names".to_owned());
+        }
+        let class_names = class_names(classes);
+        Ok(Self { header, series: metrics.series_of(model, version), class_names, description })
     }
 }
 
@@ -113,5 +154,7 @@ mod tests {
         );
         check(|body| body["task"] = json!("Guessing"), "no description of a model: unknown variant");
         check(|body| *body = json!([]), "no description of a model");
+        check(|body| body["outputs"] = json!(["a", "a"]), "no outputs, or several with unique names");
+        check(|body| body["outputs"] = json!(["a"]), "no outputs, or several with unique names");
     }
 }

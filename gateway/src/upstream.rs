@@ -2,4 +2,5 @@
 
 pub(crate) mod pool;
 pub(crate) mod message;
+pub(crate) mod outgoing_rows;
 pub(crate) mod describe;

@@ -46,6 +46,9 @@ pub struct Card {
     pub features: Vec<Feature>,
     /// The classes, by index.
     pub classes: Vec<Class>,
+    /// The names of the values, by index, if the model has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
     /// The quality on the held-out rows, or on the rows for evaluation; absent if the model was not evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
@@ -160,7 +163,9 @@ impl Artifact {
         let takes_rows = [scaler.offsets().len(), before] == [features; 2] && after == payload.inputs();
         let has_scores = card.head.takes(payload.outputs(), classes);
         let has_reference = reference.as_ref().is_none_or(|reference| reference.is_of(features, classes));
-        if !takes_rows || !has_scores || !has_reference {
+        let values = if classes == 0 && payload.outputs() > 1 { payload.outputs() } else { 0 };
+        let has_names = card.outputs.len() == values;
+        if !takes_rows || !has_scores || !has_reference || !has_names {
             return Err(ArtifactError::Mismatch { features, classes });
         }
         Ok(Self { card, scaler, preprocessing, reference, payload })

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use canopy_contract::body::BodyError;
 use canopy_contract::code::Code;
-use canopy_contract::fault::FieldFault;
+use canopy_contract::fault::{BodyError, FieldFault};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -84,6 +83,15 @@ impl Failure {
         }
     }
 
+    /// The failure of a body with these faults.
+    pub fn faults(faults: Vec<FieldFault>) -> Self {
+        if faults.iter().any(|fault| fault.fault.is_shape()) {
+            Self::Shape(faults)
+        } else {
+            Self::Values(faults)
+        }
+    }
+
     /// The body of the response.
     pub fn body(&self) -> ErrorBody {
         let detail = match self {
@@ -118,10 +126,7 @@ impl From<BodyError> for Failure {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::Malformed(words) => Self::Malformed(words),
-            BodyError::Faults(faults) if faults.iter().any(|fault| fault.fault.is_shape()) => {
-                Self::Shape(faults)
-            }
-            BodyError::Faults(faults) => Self::Values(faults),
+            BodyError::Faults(faults) => Self::faults(faults),
         }
     }
 }
@@ -170,7 +175,8 @@ impl FaultDetail {
     fn of(FieldFault { place, fault }: &FieldFault) -> Self {
         let members = [Some(BODY), place.member.clone()].into_iter().flatten().map(Step::Member);
         let indices = place.indices.iter().copied().map(Step::Index);
-        Self { loc: members.chain(indices).collect(), msg: fault.to_string(), kind: fault.kind() }
+        let name = place.name.clone().map(|name| Step::Member(name.into()));
+        Self { loc: members.chain(indices).chain(name).collect(), msg: fault.to_string(), kind: fault.kind() }
     }
 
     fn of_value(member: &'static str, indices: &[usize], problem: &str) -> Self {
@@ -212,7 +218,7 @@ mod tests {
         check(
             &Failure::from(BodyError::Faults(vec![FieldFault::unknown_member("names")])),
             422,
-            r#"{"detail":[{"loc":["body","names"],"msg":"is unknown; the body takes features or instances","type":"extra_forbidden"}]}"#,
+            r#"{"detail":[{"loc":["body","names"],"msg":"is unknown; the body takes features or instances, and probabilities","type":"extra_forbidden"}]}"#,
         );
         check(
             &Failure::from(BodyError::Faults(vec![infinite])),

@@ -169,7 +169,7 @@ impl PredictionMetrics {
         let now = Instant::now();
         self.seconds.observe(now.saturating_duration_since(began), trace);
         self.rows.observe(answers.len() as f64);
-        let classes = answers.iter().filter_map(|answer| answer.class());
+        let classes = answers.iter().filter_map(Answer::class);
         if let Some(drift) = &self.drift {
             drift.count(rows, classes.clone(), now);
         }

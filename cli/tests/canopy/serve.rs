@@ -107,9 +107,8 @@ async fn a_file_that_is_no_model_is_not_served() -> Result<()> {
 async fn a_network_without_labels_is_served_with_declared_classes() -> Result<()> {
     let file = golden("neural/keras_mlp.onnx");
     let (code, said) = refused(&[&file]).await?;
-    let expected = "the network has 3 scores for each row, but no classes are declared: if they are scores of classes, declare \
-                    3 classes with spec.classes in the manifest or --classes on the command line, otherwise save one model \
-                    for each value";
+    let expected = "the network has 3 probabilities for each row, but no classes are declared: declare 3 classes with \
+                    spec.classes in the manifest or --classes on the command line";
     assert!(code == Some(3) && said.ends_with(expected), "{said}");
 
     let serving = Serving::start(1, &[&file, "--classes", "low,mid,high"]).await?;

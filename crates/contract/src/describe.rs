@@ -62,6 +62,9 @@ pub struct ModelDescription {
     pub features: Vec<Feature>,
     /// The classes in order: the class with index 0 first.
     pub classes: Vec<Class>,
+    /// The names of the values in order, for a regression with several outputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
     /// How good it was on rows it was not trained on; absent if it was not evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,

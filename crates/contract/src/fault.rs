@@ -8,22 +8,44 @@ use std::fmt;
 /// The maximum number of reported faults: a body with a million faults must not get a larger response.
 pub const FAULTS_MAX: usize = 20;
 
+/// The maximum number of probabilities or values in one answer, where a row has several: some 5 MB of JSON.
+pub const OUTPUTS_MAX: usize = 200_000;
+
+/// The member for one row.
+pub const FEATURES: &str = "features";
+/// The member for several rows.
+pub const INSTANCES: &str = "instances";
+/// The member that requests the probabilities of all classes.
+pub const PROBABILITIES: &str = "probabilities";
+
 /// The maximum length of an unknown name that is repeated.
 const NAME_MAX: usize = 64;
 
-/// Where in the body a fault is: `features`, `features.2`, `instances.3.2`, or the body itself.
+/// Why a body could not be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BodyError {
+    /// It is not JSON; the parser's words, with line and column.
+    Malformed(String),
+    /// It is JSON with faults: at least one, at most [`FAULTS_MAX`].
+    Faults(Vec<FieldFault>),
+}
+
+/// Where in the body a fault is: `features`, `features.2`, `instances.3.2`, `instances.3.age`, or the body itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The member, or none where the body as a whole is at fault.
     pub member: Option<Cow<'static, str>>,
     /// The indices below it.
     pub indices: Vec<usize>,
+    /// The name of the feature below them, where a row has names. It may be one that the client made up.
+    pub name: Option<String>,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.member.as_deref().unwrap_or("body"))?;
-        self.indices.iter().try_for_each(|index| write!(f, ".{index}"))
+        self.indices.iter().try_for_each(|index| write!(f, ".{index}"))?;
+        self.name.as_deref().map_or(Ok(()), |name| write!(f, ".{name}"))
     }
 }
 
@@ -42,8 +64,44 @@ pub enum Fault {
     NoRows,
     /// The value is not a list.
     NotAList,
+    /// The row is neither a list nor an object.
+    NotARow,
     /// The value is not a number.
     NotANumber,
+    /// The value is neither true nor false.
+    NotABoolean,
+    /// The value is null, but the model takes no missing values for this feature.
+    Null,
+    /// The model has no feature of this name.
+    UnknownFeature {
+        /// The names that it has, at least the first of them.
+        known: String,
+    },
+    /// The row by name leaves this feature out.
+    MissingFeature {
+        /// Whether it may be null.
+        may_be_null: bool,
+    },
+    /// The row by name has this feature more than once.
+    Repeated,
+    /// The value is no category of its feature.
+    UnknownCategory {
+        /// The value given.
+        value: String,
+        /// The names of the categories, at least the first of them, and how many there are.
+        known: String,
+        /// The index of the last one.
+        last: usize,
+    },
+    /// The answer would have too many probabilities or values.
+    TooManyOutputs {
+        /// How many rows the request has.
+        rows: usize,
+        /// How many numbers the answer has for each row.
+        outputs: usize,
+    },
+    /// Probabilities are requested from a model without classes.
+    NoClasses,
     /// A number too large for a 64-bit float.
     NotFinite,
     /// The row is not as long as the model has features.
@@ -76,8 +134,19 @@ impl Fault {
             | Self::BothGiven
             | Self::NoRows
             | Self::NotAList
-            | Self::NotANumber => true,
-            Self::NotFinite | Self::WrongLength { .. } | Self::OutOfBounds { .. } => false,
+            | Self::NotARow
+            | Self::NotANumber
+            | Self::NotABoolean
+            | Self::Null
+            | Self::UnknownFeature { .. }
+            | Self::MissingFeature { .. }
+            | Self::Repeated => true,
+            Self::NotFinite
+            | Self::WrongLength { .. }
+            | Self::OutOfBounds { .. }
+            | Self::UnknownCategory { .. }
+            | Self::TooManyOutputs { .. }
+            | Self::NoClasses => false,
         }
     }
 
@@ -85,12 +154,17 @@ impl Fault {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotAnObject => "object_type",
-            Self::Missing => "missing",
-            Self::UnknownMember => "extra_forbidden",
+            Self::Missing | Self::MissingFeature { .. } => "missing",
+            Self::UnknownMember | Self::UnknownFeature { .. } => "extra_forbidden",
             Self::BothGiven => "both_given",
             Self::NoRows => "too_short",
-            Self::NotAList => "list_type",
-            Self::NotANumber => "number_type",
+            Self::NotAList | Self::NotARow => "list_type",
+            Self::NotANumber | Self::Null => "number_type",
+            Self::NotABoolean => "bool_type",
+            Self::Repeated => "repeated",
+            Self::UnknownCategory { .. } => "enum",
+            Self::TooManyOutputs { .. } => "too_long",
+            Self::NoClasses => "no_classes",
             Self::NotFinite => "finite_number",
             Self::WrongLength { .. } => "wrong_length",
             Self::OutOfBounds { .. } => "out_of_bounds",
@@ -102,12 +176,31 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnObject => f.write_str("must be an object with features or instances"),
-            Self::Missing => f.write_str("is required"),
-            Self::UnknownMember => f.write_str("is unknown; the body takes features or instances"),
+            Self::UnknownMember => {
+                f.write_str("is unknown; the body takes features or instances, and probabilities")
+            }
             Self::BothGiven => f.write_str("must not be given together with features"),
             Self::NoRows => f.write_str("must have at least one row"),
             Self::NotAList => f.write_str("must be a list"),
+            Self::NotARow => f.write_str("must be a list of values, or an object of values by feature"),
             Self::NotANumber => f.write_str("must be a number"),
+            Self::NotABoolean => f.write_str("must be true or false"),
+            Self::Null => f.write_str("must be a number: the model takes no missing values here"),
+            Self::UnknownFeature { known } => write!(f, "is no feature of the model, which has {known}"),
+            Self::Missing | Self::MissingFeature { may_be_null: false } => f.write_str("is required"),
+            Self::MissingFeature { may_be_null: true } => {
+                f.write_str("is required; send null if the value is missing")
+            }
+            Self::Repeated => f.write_str("is given more than once"),
+            Self::UnknownCategory { value, known, last } => {
+                write!(f, "must be one of {known}, or an index from 0 to {last}, but is {value}")
+            }
+            Self::TooManyOutputs { rows, outputs } => write!(
+                f,
+                "would give {outputs} numbers for each of {rows} rows; one answer has at most {OUTPUTS_MAX} numbers, so send \
+                 fewer rows per request"
+            ),
+            Self::NoClasses => f.write_str("must be false or absent: the model has no classes"),
             Self::NotFinite => f.write_str("must be a finite number"),
             Self::WrongLength { expected, found } => {
                 write!(f, "must have {expected} values, one per feature of the model, but has {found}")
@@ -136,22 +229,29 @@ pub struct FieldFault {
 impl FieldFault {
     /// A fault of the member `member`, below it at `indices`.
     pub fn at(member: &'static str, indices: &[usize], fault: Fault) -> Self {
-        Self { place: Place { member: Some(member.into()), indices: indices.to_vec() }, fault }
+        Self { place: Place { member: Some(member.into()), indices: indices.to_vec(), name: None }, fault }
+    }
+
+    /// A fault of the feature `name` of the row at `indices` below the member `member`.
+    pub fn named(member: &'static str, indices: &[usize], name: &str, fault: Fault) -> Self {
+        let mut found = Self::at(member, indices, fault);
+        found.place.name = Some(quotable(name));
+        found
     }
 
     /// The fault of a member called `name`, which the body does not take.
     pub fn unknown_member(name: &str) -> Self {
         let member = Some(quotable(name).into());
-        Self { place: Place { member, indices: Vec::new() }, fault: Fault::UnknownMember }
+        Self { place: Place { member, indices: Vec::new(), name: None }, fault: Fault::UnknownMember }
     }
 
     /// The place for a log line, without names that the client made up, because they may contain anything.
     pub fn place_to_log(&self) -> String {
         if self.fault == Fault::UnknownMember {
-            "a member that is not known".to_owned()
-        } else {
-            self.place.to_string()
+            return "a member that is not known".to_owned();
         }
+        // The name of a feature may be one that the client made up.
+        Place { name: None, ..self.place.clone() }.to_string()
     }
 }
 

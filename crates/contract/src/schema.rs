@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::fault::{FAULTS_MAX, Fault, FieldFault};
+use crate::fault::{FAULTS_MAX, Fault, FieldFault, quotable};
 use crate::rows::Rows;
+
+/// How many categories an error lists.
+const LISTED: usize = 10;
 
 /// One column of a model's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -32,8 +35,33 @@ impl Feature {
         Self { name: name.into(), min: None, max: None, missing: false, categories: Vec::new() }
     }
 
-    fn admits(&self, value: f64) -> bool {
-        self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max)
+    /// Checks one value. A missing value is NaN, and a category is its index.
+    pub fn check(&self, value: f64) -> Result<(), Fault> {
+        if value.is_nan() {
+            return if self.missing { Ok(()) } else { Err(Fault::Null) };
+        }
+        if !value.is_finite() {
+            return Err(Fault::NotFinite);
+        }
+        if !self.categories.is_empty() {
+            let is_category = value >= 0.0 && value < self.categories.len() as f64 && value.fract() == 0.0;
+            return if is_category { Ok(()) } else { Err(self.unknown_category(&value.to_string())) };
+        }
+        if self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max) {
+            return Ok(());
+        }
+        let Self { name, min, max, .. } = self.clone();
+        Err(Fault::OutOfBounds { feature: name, value, min, max })
+    }
+
+    /// The fault of a value that is none of the categories.
+    pub(crate) fn unknown_category(&self, value: &str) -> Fault {
+        let shown: Vec<_> =
+            self.categories.iter().take(LISTED).map(|name| format!("\"{}\"", quotable(name))).collect();
+        let more = self.categories.len().saturating_sub(LISTED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let last = self.categories.len().saturating_sub(1);
+        Fault::UnknownCategory { value: value.to_owned(), known: shown.join(", ") + &more, last }
     }
 }
 
@@ -66,14 +94,7 @@ pub fn check(rows: &Rows, features: &[Feature]) -> Result<(), Vec<FieldFault>> {
             if rows.is_single() { ("features", &[]) } else { ("instances", &one) };
         if row.len() == features.len() {
             for (column, (&value, feature)) in row.iter().zip(features).enumerate() {
-                if value.is_nan() && feature.missing {
-                    continue;
-                }
-                if !value.is_finite() {
-                    faults.push(FieldFault::at(member, &[at, &[column]].concat(), Fault::NotFinite));
-                } else if !feature.admits(value) {
-                    let Feature { name, min, max, .. } = feature.clone();
-                    let fault = Fault::OutOfBounds { feature: name, value, min, max };
+                if let Err(fault) = feature.check(value) {
                     faults.push(FieldFault::at(member, &[at, &[column]].concat(), fault));
                 }
             }
@@ -111,7 +132,10 @@ mod tests {
         );
         assert_eq!(
             check_rows(&Rows::single(vec![151.0, f64::NAN])),
-            ["features.0 age must be between 0 and 150, but is 151", "features.1 must be a finite number"]
+            [
+                "features.0 age must be between 0 and 150, but is 151",
+                "features.1 must be a number: the model takes no missing values here"
+            ]
         );
         assert_eq!(
             check_rows(&Rows::instances([[1.0, 1.0], [1.0, -0.5]])),

@@ -97,7 +97,11 @@ impl GraphError {
     pub(crate) fn in_row(self, rows: usize) -> Self {
         match self {
             Self::Value { row, column, must, value } => Self::Value { row: row + rows, column, must, value },
-            other => other,
+            Self::Malformed(_)
+            | Self::Unsupported { .. }
+            | Self::Limit { .. }
+            | Self::Failed(_)
+            | Self::TooSlow(_) => self,
         }
     }
 

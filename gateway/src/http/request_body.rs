@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use canopy_contract::body::{BodyError, parse};
-use canopy_contract::rows::Rows;
+use canopy_contract::body;
+use canopy_contract::fault::BodyError;
 use canopy_runtime::server::body_memory::Reservation;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -18,14 +18,14 @@ pub(crate) async fn bytes(body: Body, limits: &Limits) -> Result<(Bytes, Reserva
     timeout(limits.body_time, collect(body, limits)).await.map_err(|_| late)?
 }
 
-/// Reads `body` as rows, which are not validated against a model yet.
-pub(crate) async fn rows(body: Body, limits: &Limits) -> Result<(Rows, Reservation), ApiError> {
+/// Reads a request for predictions. Its rows are not validated against a model yet.
+pub(crate) async fn predict(body: Body, limits: &Limits) -> Result<(body::Body, Reservation), ApiError> {
     let (body, held) = bytes(body, limits).await?;
-    let rows = parse(&body).map_err(|error| match error {
+    let body = body::parse(&body).map_err(|error| match error {
         BodyError::Malformed(words) => ApiError::MalformedJson(words),
         BodyError::Faults(faults) => ApiError::InvalidFeatures(faults),
     })?;
-    Ok((rows, held))
+    Ok((body, held))
 }
 
 async fn collect(body: Body, limits: &Limits) -> Result<(Bytes, Reservation), ApiError> {

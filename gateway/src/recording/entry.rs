@@ -131,16 +131,15 @@ mod tests {
     #[test]
     fn a_batch_has_each_prediction_and_each_revision_once() {
         let (first, second) = (revision("00000001"), revision("00000002"));
-        let answer = |prediction| RowAnswer { prediction, confidence: 0.75 };
         let id = Uuid::from_u128(7);
         let mut batch = Batch::default();
         for revision in [&first, &second, &first] {
-            let answers = Answers::One(answer(1));
+            let answers = Answers::one_class(1, 0.75);
             let entry =
                 Entry { id, revision: revision.clone(), answers, rows: Some(Rows::single(vec![0.5])) };
             batch.add(entry).unwrap();
         }
-        let answers = Answers::Many(vec![answer(0), answer(1)]);
+        let answers = Answers::classes_of(&[(0, 0.75), (1, 0.75)]);
         let rows = Some(Rows::instances([[1.0], [2.0]]));
         batch.add(Entry { id, revision: second, answers, rows }).unwrap();
         assert_eq!(

@@ -232,7 +232,6 @@ mod tests {
     use crate::settings::RecordingTuning;
     use crate::store::Store;
     use canopy_contract::names::ModelRef;
-    use canopy_contract::predict::RowAnswer;
     use futures_util::poll;
     use serde_json::json;
     use std::task::Poll;
@@ -262,7 +261,7 @@ mod tests {
     impl Recorder {
         fn answers(&self, revision: &Arc<Revision>) -> Uuid {
             let id = Uuid::now_v7();
-            let answer = Answers::One(RowAnswer { prediction: 1, confidence: 0.75 });
+            let answer = Answers::one_class(1, 0.75);
             self.offer(id, revision, answer, Rows::single(vec![0.5]));
             id
         }

@@ -106,25 +106,27 @@ async fn predict(
 ) -> Result<Response, ApiError> {
     context.set_model(model);
     let began = Instant::now();
-    let (rows, held) = request_body::rows(body, &app.limits).await?;
+    let (body, held) = request_body::predict(body, &app.limits).await?;
+    let rows = body.len();
     // The time for receiving the body has its own limit.
     let deadline = Deadline { at: deadline.at + began.elapsed(), ..deadline };
-    let Forwarded { revision, answers } = forward(model, &rows, &context.span, deadline).await?;
+    let Forwarded { revision, answers } = forward(model, &body, &context.span, deadline).await?;
     context.set_revision(&revision);
-    context.span.model(model.id.name.as_str(), &revision.description.version, rows.len());
+    context.span.model(model.id.name.as_str(), &revision.description.version, rows);
 
     let mut buffer = Uuid::encode_buffer();
     let prediction = Uuid::now_v7();
     let id: &str = prediction.hyphenated().encode_lower(&mut buffer);
     let header =
         HeaderValue::from_str(id).map_err(|_| ApiError::Internal("an id is no valid header value"))?;
-    let body = answers
-        .write(&revision.description, id)
+    let written = answers
+        .write(&revision, id)
         .map_err(|_| ApiError::Internal("failed to encode a response as JSON"))?;
     if let Some(recorder) = &app.recorder {
+        let rows = body.into_rows(&revision.description.features).map_err(ApiError::InvalidFeatures)?;
         recorder.offer(prediction, &revision, answers, rows);
     }
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Body::from(written));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(&REVISION, revision.header.clone());

@@ -333,7 +333,9 @@ fn describe(recorded: PredictionRecord) -> Result<RecordedPrediction, ApiError> 
         class: Some(class),
         label: label(class),
         proba: Some(proba),
+        probabilities: None,
         value: None,
+        values: None,
     };
     let (one, many) = match read(&prediction.answers)? {
         RecordedAnswers::One(one) => (Some(named(&one)), None),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use canopy_contract::body;
+use canopy_contract::body::{self, BodyRows};
 use canopy_contract::names::ModelName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -215,8 +215,23 @@ impl Script {
             return (200, described, description.to_string());
         }
         let revision = self.revision.lock().unwrap().clone().unwrap_or(described);
-        let rows = body::parse(body.as_bytes()).unwrap();
-        let one = |row: &[f64]| json!({"prediction": u8::from(row[0] + row[1] > 0.0), "confidence": 0.87});
+        let body = body::parse(body.as_bytes()).unwrap();
+        let wants = body.probabilities;
+        // A gateway sends numbers, which need no features.
+        let BodyRows::Numbers(rows) = body.rows else { panic!("a gateway sent names: {:?}", body.rows) };
+        let one = |row: &[f64]| {
+            let class = usize::from(row[0] + row[1] > 0.0);
+            match description["outputs"].as_array() {
+                Some(outputs) => json!({"prediction": vec![row[0]; outputs.len()]}),
+                None if description["task"] == "Regression" => json!({"prediction": row[0] + row[1]}),
+                None if wants => {
+                    let mut probabilities = [0.13; 2];
+                    probabilities[class] = 0.87;
+                    json!({"prediction": class, "confidence": 0.87, "probabilities": probabilities})
+                }
+                None => json!({"prediction": class, "confidence": 0.87}),
+            }
+        };
         let answers: Vec<_> = rows.iter().map(one).collect();
         let answer = if rows.is_single() { answers[0].clone() } else { json!({"predictions": answers}) };
         (200, revision, answer.to_string())

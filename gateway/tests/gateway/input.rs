@@ -29,15 +29,22 @@ async fn each_invalid_field_is_reported() {
     for (body, errors) in [
         ("{}", json!({"features": ["is required"]})),
         ("[1,2,3,4]", json!({"body": ["must be an object with features or instances"]})),
-        (r#"{"features":"1,2"}"#, json!({"features": ["must be a list"]})),
+        (
+            r#"{"features":"1,2"}"#,
+            json!({"features": ["must be a list of values, or an object of values by feature"]}),
+        ),
         (r#"{"features":[1,2,3]}"#, json!({"features": [format!("{length} 3")]})),
         (r#"{"features":[]}"#, json!({"features": [format!("{length} 0")]})),
         (
-            r#"{"features":[1,"2",null,1e999]}"#,
+            r#"{"features":[1,"2",null,4]}"#,
             json!({
-                "features.1": ["must be a number"], "features.2": ["must be a number"],
-                "features.3": ["must be a finite number"],
+                "features.1": ["must be a number"],
+                "features.2": ["must be a number: the model takes no missing values here"],
             }),
+        ),
+        (
+            r#"{"features":[1,true,2,1e999]}"#,
+            json!({"features.1": ["must be a number"], "features.3": ["must be a finite number"]}),
         ),
         (
             r#"{"features":[0,0,10.5,-11]}"#,
@@ -53,14 +60,42 @@ async fn each_invalid_field_is_reported() {
         (
             r#"{"features":[1,2,3,4],"names":["a"],"model":"iris"}"#,
             json!({
-                "names": ["is unknown; the body takes features or instances"],
-                "model": ["is unknown; the body takes features or instances"],
+                "names": ["is unknown; the body takes features or instances, and probabilities"],
+                "model": ["is unknown; the body takes features or instances, and probabilities"],
             }),
         ),
         (r#"{"instances":[]}"#, json!({"instances": ["must have at least one row"]})),
         (
             r#"{"features":[1,2,3,4],"instances":[]}"#,
             json!({"instances": ["must not be given together with features"]}),
+        ),
+    ] {
+        let answered = ask(body).await;
+        answered.problem(422, "invalid_features");
+        assert_eq!(answered.json()["errors"], errors, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn each_invalid_feature_by_name_is_reported() {
+    for (body, errors) in [
+        (
+            r#"{"features":{"a":1,"b":2,"d":3,"e":1}}"#,
+            json!({
+                "features.c": ["is required"],
+                "features.e": ["is no feature of the model, which has a, b, c, d"],
+            }),
+        ),
+        (
+            r#"{"instances":[{"a":1,"b":2,"c":11,"d":3,"a":1}]}"#,
+            json!({
+                "instances.0.a": ["is given more than once"],
+                "instances.0.c": ["c must be between -10 and 10, but is 11"],
+            }),
+        ),
+        (
+            r#"{"features":[1,2,3,4],"probabilities":"yes"}"#,
+            json!({"probabilities": ["must be true or false"]}),
         ),
     ] {
         let answered = ask(body).await;

@@ -6,6 +6,7 @@ mod fake_predictor;
 mod gateway;
 mod api;
 mod input;
+mod named_rows;
 mod bad_predictors;
 mod connection_reuse;
 mod new_revision;

@@ -24,7 +24,7 @@ pub enum Head {
 }
 
 /// An answer for one row. As JSON it has the members that a predictor's answer has.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Answer {
     /// A class and its probability.
@@ -33,6 +33,11 @@ pub enum Answer {
     Value {
         /// The value.
         prediction: f64,
+    },
+    /// The values of a model with several outputs.
+    Values {
+        /// The values.
+        prediction: Vec<f64>,
     },
 }
 
@@ -85,7 +90,10 @@ impl Head {
             }
             Self::Regress { .. } => {
                 self.outputs(scores, room);
-                Answer::Value { prediction: room.first().copied().unwrap_or(f64::NAN) }
+                match room[..] {
+                    [prediction] => Answer::Value { prediction },
+                    _ => Answer::Values { prediction: room.clone() },
+                }
             }
         }
     }
@@ -105,34 +113,35 @@ fn most_probable(probabilities: &[f64]) -> Answer {
 
 impl Answer {
     /// The index of the class.
-    pub fn class(self) -> Option<u32> {
+    pub fn class(&self) -> Option<u32> {
         match self {
-            Self::Class(RowAnswer { prediction, .. }) => Some(prediction),
-            Self::Value { .. } => None,
+            Self::Class(RowAnswer { prediction, .. }) => Some(*prediction),
+            Self::Value { .. } | Self::Values { .. } => None,
         }
     }
 
     /// The probability of the class.
-    pub fn confidence(self) -> Option<f64> {
+    pub fn confidence(&self) -> Option<f64> {
         match self {
-            Self::Class(RowAnswer { confidence, .. }) => Some(confidence),
-            Self::Value { .. } => None,
+            Self::Class(RowAnswer { confidence, .. }) => Some(*confidence),
+            Self::Value { .. } | Self::Values { .. } => None,
         }
     }
 
-    /// The probability or the value.
-    pub fn number(self) -> f64 {
+    /// The value of a model with one output.
+    pub fn value(&self) -> Option<f64> {
         match self {
-            Self::Class(RowAnswer { confidence, .. }) => confidence,
-            Self::Value { prediction } => prediction,
+            Self::Class(_) | Self::Values { .. } => None,
+            Self::Value { prediction } => Some(*prediction),
         }
     }
 
-    /// The value.
-    pub fn value(self) -> Option<f64> {
+    /// Whether all of its numbers are finite.
+    pub fn is_finite(&self) -> bool {
         match self {
-            Self::Class(_) => None,
-            Self::Value { prediction } => Some(prediction),
+            Self::Class(RowAnswer { confidence, .. }) => confidence.is_finite(),
+            Self::Value { prediction } => prediction.is_finite(),
+            Self::Values { prediction } => prediction.iter().all(|value| value.is_finite()),
         }
     }
 }
@@ -142,6 +151,7 @@ impl fmt::Display for Answer {
         match self {
             Self::Class(RowAnswer { prediction, confidence }) => write!(f, "{prediction} with {confidence}"),
             Self::Value { prediction } => write!(f, "{prediction}"),
+            Self::Values { prediction } => write!(f, "{prediction:?}"),
         }
     }
 }
@@ -211,11 +221,19 @@ mod tests {
         assert_eq!((value.class(), value.confidence(), value.value()), (None, None, Some(3.25)));
         assert_eq!(serde_json::to_string(&value).unwrap(), r#"{"prediction":3.25}"#);
         assert_eq!(answer(Head::Regress { link: Link::Exp }, &[0.0]).value(), Some(1.0));
+        let several = answer(Head::Regress { link: Link::Identity }, &[3.25, -1.0]);
+        assert_eq!((several.class(), several.value()), (None, None));
+        assert_eq!(serde_json::to_string(&several).unwrap(), r#"{"prediction":[3.25,-1.0]}"#);
+        assert!(
+            several.is_finite()
+                && !answer(Head::Regress { link: Link::Identity }, &[1.0, f64::NAN]).is_finite()
+        );
     }
 
     #[test]
     fn an_answer_survives_json() {
-        for answer in [class(1, 0.87), Answer::Value { prediction: 0.1 }] {
+        let values = Answer::Values { prediction: vec![0.1, -2.0] };
+        for answer in [class(1, 0.87), Answer::Value { prediction: 0.1 }, values] {
             let json = serde_json::to_string(&answer).unwrap();
             assert_eq!(serde_json::from_str::<Answer>(&json).unwrap(), answer, "{json}");
         }

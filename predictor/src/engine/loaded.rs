@@ -64,6 +64,18 @@ impl LoadedModel {
         Ok(answers)
     }
 
+    /// The same with the probabilities of all classes, row after row.
+    pub fn predict_probabilities(&self, rows: &Rows) -> Result<(Vec<Answer>, Vec<f64>), EngineError> {
+        let mut answers = Vec::with_capacity(rows.len());
+        let mut probabilities = Vec::new();
+        self.for_each_row(rows, |scores, room| {
+            answers.push(self.head.answer(scores, room));
+            self.head.outputs(scores, room);
+            probabilities.extend_from_slice(room);
+        })?;
+        Ok((answers, probabilities))
+    }
+
     /// For each row, the probability of every class in the order of the classes, or the values.
     pub fn outputs(&self, rows: &Rows) -> Result<Vec<Vec<f64>>, EngineError> {
         let mut all = Vec::with_capacity(rows.len());
@@ -84,7 +96,7 @@ impl LoadedModel {
             EngineError::Input { row, column, must, value } => {
                 EngineError::Input { row: row + before, column, must, value }
             }
-            other => other,
+            EngineError::Values { .. } | EngineError::Failed(_) => error,
         }
     }
 

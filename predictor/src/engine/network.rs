@@ -71,6 +71,12 @@ impl LoadedNetwork {
         self.network.outputs()
     }
 
+    /// Whether the scores of a row are probabilities whose sum is 1: of classes, unless the network says otherwise.
+    pub fn has_probabilities(&self) -> bool {
+        let is_one = self.graph.outputs().len() == 1;
+        is_one && (self.graph.end() == End::Softmax || self.network.is_distribution())
+    }
+
     /// The name of each number of a row. One input of several columns has no names for them.
     pub fn input_names(&self) -> Vec<Option<String>> {
         match self.graph.inputs() {
@@ -179,7 +185,11 @@ impl Engine for NetworkEngine {
     fn run(&self, batch: Batch<'_>, _: &mut Scratch, scores: &mut [f64]) -> Result<(), EngineError> {
         self.0.run(batch.values(), scores).map_err(|error| match error {
             GraphError::Value { row, column, must, value } => EngineError::Input { row, column, must, value },
-            other => EngineError::Failed(other.to_string()),
+            GraphError::Malformed(_)
+            | GraphError::Unsupported { .. }
+            | GraphError::Limit { .. }
+            | GraphError::Failed(_)
+            | GraphError::TooSlow(_) => EngineError::Failed(error.to_string()),
         })
     }
 }

@@ -62,7 +62,7 @@ async fn send(
     token: &ProofToken,
     row: &[f64],
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-    let body = serde_json::to_vec(&PredictRequest::Features(row.to_vec()))?;
+    let body = serde_json::to_vec(&PredictRequest::row(row))?;
     let request = Request::post("/predict")
         .header(HOST, address.to_string())
         .header(CONTENT_TYPE, "application/json")

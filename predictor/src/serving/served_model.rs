@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use canopy_contract::body;
-use canopy_contract::describe::ModelDescription;
+use canopy_contract::describe::{ModelDescription, Task};
+use canopy_contract::fault::{FEATURES, Fault, FieldFault, INSTANCES, OUTPUTS_MAX, PROBABILITIES};
 use canopy_contract::rows::Rows;
-use canopy_contract::schema;
 use canopy_runtime::trace::RequestSpan;
 use serde::Serialize;
 
@@ -19,10 +19,16 @@ use crate::engine::loaded::LoadedModel;
 use crate::error::Failure;
 use crate::metrics::PredictionMetrics;
 
+/// The answer for each row, and the probabilities of all classes, row after row, where they were requested.
+pub type Predicted = (Vec<Answer>, Vec<f64>);
+
 /// Answers rows.
 pub trait Model: Send + Sync {
     /// The answer for each row, in their order. The rows have been checked against the model's features.
     fn predict(&self, rows: &Rows) -> Result<Vec<Answer>, Box<dyn Error + Send + Sync>>;
+
+    /// The same with the probabilities of all classes, row after row.
+    fn predict_probabilities(&self, rows: &Rows) -> Result<Predicted, Box<dyn Error + Send + Sync>>;
 
     /// About how long it takes to predict `rows` rows.
     fn cost(&self, rows: usize) -> Duration;
@@ -31,6 +37,10 @@ pub trait Model: Send + Sync {
 impl Model for LoadedModel {
     fn predict(&self, rows: &Rows) -> Result<Vec<Answer>, Box<dyn Error + Send + Sync>> {
         Ok(self.predict(rows)?)
+    }
+
+    fn predict_probabilities(&self, rows: &Rows) -> Result<Predicted, Box<dyn Error + Send + Sync>> {
+        Ok(self.predict_probabilities(rows)?)
     }
 
     fn cost(&self, rows: usize) -> Duration {
@@ -45,8 +55,16 @@ const LIGHT_COST: Duration = Duration::from_millis(2);
 
 /// The body of an answer to a request with `instances`.
 #[derive(Serialize)]
-struct Answers<'a> {
-    predictions: &'a [Answer],
+struct Answers<T> {
+    predictions: T,
+}
+
+/// An answer with the probability of each class.
+#[derive(Serialize)]
+struct WithProbabilities<'a> {
+    #[serde(flatten)]
+    answer: &'a Answer,
+    probabilities: &'a [f64],
 }
 
 /// A model with its description and the metrics of its predictions.
@@ -81,26 +99,52 @@ impl ServedModel {
     }
 
     /// Whether the work for this body may keep a worker from other connections for too long. Decided before
-    /// anything is read: each row opens a bracket, so brackets bound the rows.
+    /// anything is read: each row opens a bracket or a brace, and the body opens one, so they bound the rows.
     pub fn is_heavy(&self, body: &[u8]) -> bool {
-        let rows_at_most = || body.iter().map(|&byte| usize::from(byte == b'[')).sum::<usize>();
+        let opened = || body.iter().map(|&byte| usize::from(byte == b'[' || byte == b'{')).sum::<usize>();
+        let rows_at_most = || opened().saturating_sub(1);
         body.len() > LIGHT_BYTES || self.model.cost(rows_at_most()) > LIGHT_COST
     }
 
     /// Answers a request.
     pub fn answer(&self, body: &[u8], span: &RequestSpan) -> Result<Answered, Failure> {
-        let rows = body::parse(body)?;
-        schema::check(&rows, &self.description.features).map_err(Failure::Values)?;
-        let answers = self.predict(&rows, span)?;
+        let body = body::parse(body)?;
+        let wants = body.probabilities;
+        let outputs = if wants { self.description.classes.len() } else { self.description.outputs.len() };
+        let rows = body.into_rows(&self.description.features).map_err(Failure::faults)?;
+        if wants && self.description.task != Task::Classification {
+            return Err(Failure::faults(vec![FieldFault::at(PROBABILITIES, &[], Fault::NoClasses)]));
+        }
+        if rows.len().saturating_mul(outputs) > OUTPUTS_MAX {
+            let member = if rows.is_single() { FEATURES } else { INSTANCES };
+            let fault = Fault::TooManyOutputs { rows: rows.len(), outputs };
+            return Err(Failure::faults(vec![FieldFault::at(member, &[], fault)]));
+        }
+        let (answers, probabilities) = self.predict(&rows, wants, span)?;
 
-        let (count, only) = (answers.len(), answers.first().copied().filter(|_| rows.is_single()));
-        // A number between 0 and 1 and an index: 64 bytes hold one answer.
-        let mut json = Vec::with_capacity(64 * count);
-        let written = match only {
-            Some(answer) => serde_json::to_writer(&mut json, &answer),
-            None => serde_json::to_writer(&mut json, &Answers { predictions: &answers }),
+        let count = answers.len();
+        // A number between 0 and 1 and an index: 64 bytes hold one answer, and 24 another number.
+        let mut json = Vec::with_capacity((64 + 24 * outputs) * count);
+        let written = match &*answers {
+            _ if wants => {
+                let of_rows = probabilities.chunks_exact(outputs.max(1));
+                let mut all = answers
+                    .iter()
+                    .zip(of_rows)
+                    .map(|(answer, probabilities)| WithProbabilities { answer, probabilities });
+                match all.next() {
+                    Some(only) if rows.is_single() => serde_json::to_writer(&mut json, &only),
+                    first => {
+                        let predictions: Vec<_> = first.into_iter().chain(all).collect();
+                        serde_json::to_writer(&mut json, &Answers { predictions })
+                    }
+                }
+            }
+            [only] if rows.is_single() => serde_json::to_writer(&mut json, only),
+            predictions => serde_json::to_writer(&mut json, &Answers { predictions }),
         };
         written.map_err(|_| Failure::ModelFailed)?;
+        let only = answers.into_iter().next().filter(|_| rows.is_single());
         Ok(Answered { json, features: self.description.features.len(), rows: count, only })
     }
 
@@ -115,20 +159,27 @@ impl ServedModel {
         })
     }
 
-    fn predict(&self, rows: &Rows, span: &RequestSpan) -> Result<Vec<Answer>, Failure> {
+    fn predict(&self, rows: &Rows, probabilities: bool, span: &RequestSpan) -> Result<Predicted, Failure> {
         let ModelDescription { model, version, .. } = &self.description;
         let inference = span.inference();
         inference.model(model.as_str(), version, rows.len());
         let started = Instant::now();
         // The model is only read, so a panic cannot leave it half changed.
-        let answers = catch_unwind(AssertUnwindSafe(|| self.model.predict(rows)));
-        let answers = answers.unwrap_or_else(|_| Err("it panicked".into())).and_then(|answers| {
+        let predicted = catch_unwind(AssertUnwindSafe(|| {
+            if probabilities {
+                self.model.predict_probabilities(rows)
+            } else {
+                self.model.predict(rows).map(|answers| (answers, Vec::new()))
+            }
+        }));
+        let predicted = predicted.unwrap_or_else(|_| Err("it panicked".into())).and_then(|predicted| {
             // A missing value can reach a linear model; JSON has no number for what comes of it.
-            let is_finite = answers.iter().all(|answer| answer.number().is_finite());
-            if is_finite { Ok(answers) } else { Err("its answer is not a finite number".into()) }
+            let is_finite = predicted.0.iter().all(Answer::is_finite)
+                && predicted.1.iter().all(|probability| probability.is_finite());
+            if is_finite { Ok(predicted) } else { Err("its answer is not a finite number".into()) }
         });
-        let answers = match answers {
-            Ok(answers) => answers,
+        let predicted = match predicted {
+            Ok(predicted) => predicted,
             Err(error) => {
                 if let Some(failure) = self.refused_value(rows, &*error) {
                     let (_, code) = failure.ending();
@@ -141,7 +192,7 @@ impl ServedModel {
                 return Err(Failure::ModelFailed);
             }
         };
-        self.metrics.predicted(rows, &answers, started, inference.context());
-        Ok(answers)
+        self.metrics.predicted(rows, &predicted.0, started, inference.context());
+        Ok(predicted)
     }
 }

@@ -218,9 +218,20 @@ fn accuracy(quality: Option<&Quality>) -> Option<f64> {
 
 fn describe(identity: &Identity, card: &Card, digest: String) -> ModelDescription {
     let Identity { model, namespace, version, revision } = identity.clone();
-    let Card { model: _, version: _, revision: _, features, classes, quality, head } = card.clone();
+    let Card { model: _, version: _, revision: _, features, classes, outputs, quality, head } = card.clone();
     let task = head.task();
-    ModelDescription { model, namespace, version, revision, task, features, classes, quality, digest }
+    ModelDescription {
+        model,
+        namespace,
+        version,
+        revision,
+        task,
+        features,
+        classes,
+        outputs,
+        quality,
+        digest,
+    }
 }
 
 /// Sends the golden row to the own listener until it answers, and compares the answer.
@@ -243,7 +254,7 @@ async fn prove(
                 return Ok(());
             }
             Ok(answer) => {
-                let recorded = golden.answer;
+                let recorded = &golden.answer;
                 break format!(
                     "golden row was answered {answer}, but {recorded} was recorded: prepare again with this version of \
                      the predictor"

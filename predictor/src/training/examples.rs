@@ -60,7 +60,7 @@ pub fn check(
                 let problem = format!("feature {} {must}, but is {value}", Seen::new(name));
                 ExampleError::Row { index, problem }
             }
-            other => ExampleError::Model(other),
+            EngineError::Values { .. } | EngineError::Failed(_) => ExampleError::Model(error),
         })?;
         if let Some(answer) = answers.into_iter().next() {
             compare(index, &example.expected, &answer, classes)?;

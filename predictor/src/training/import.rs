@@ -3,6 +3,7 @@
 //! The features and classes that the config declares must be those of the file, in the same order: a table whose columns
 //! are in another order would otherwise get wrong answers without an error.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use canopy_contract::code::Code;
@@ -62,15 +63,10 @@ pub enum ImportError {
         /// The format that was found.
         found: String,
     },
-    /// The model has more than one value for a row.
+    /// The network has a probability per class, and no classes are declared.
     #[error(
-        "the model of the file has {0} values for each row, but one is supported: save one model for each value"
-    )]
-    Values(usize),
-    /// The network has more than one score for a row, and no classes are declared.
-    #[error(
-        "the network has {0} scores for each row, but no classes are declared: if they are scores of classes, declare {0} \
-         classes with spec.classes in the manifest or --classes on the command line, otherwise save one model for each value"
+        "the network has {0} probabilities for each row, but no classes are declared: declare {0} classes with spec.classes in the \
+         manifest or --classes on the command line"
     )]
     Scores(usize),
     /// The features or classes of the config are not those of the file.
@@ -92,7 +88,6 @@ impl ImportError {
             | Self::Network(_)
             | Self::Preprocessing(_)
             | Self::Format { .. }
-            | Self::Values(_)
             | Self::Scores(_)
             | Self::Declared(_) => Some(Code::ModelInvalid),
         }
@@ -196,6 +191,7 @@ fn own(artifact: &Artifact, config: &ServingConfig) -> Result<Artifact, ImportEr
         revision: config.revision.clone(),
         features,
         classes: classes(&labels, &config.classes)?,
+        outputs: card.outputs.clone(),
         quality: None,
         head: card.head,
     };
@@ -213,7 +209,6 @@ fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, Im
     let features = features(&model.inputs, &config.features, &missing)?;
     let (classes, head) = match &model.output {
         Output::Classes(labels) => (classes(labels, &config.classes)?, Head::Classify { link: model.link }),
-        Output::Values(values) if values.len() > 1 => return Err(ImportError::Values(values.len())),
         Output::Values(_) if config.classes.is_empty() => (Vec::new(), Head::Regress { link: model.link }),
         Output::Values(values) => {
             return Err(ImportError::Declared(format!(
@@ -223,12 +218,17 @@ fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, Im
             )));
         }
     };
+    let outputs = match &model.output {
+        Output::Classes(_) => Vec::new(),
+        Output::Values(names) => value_names(names),
+    };
     let card = Card {
         model: config.model.clone(),
         version: config.version.clone(),
         revision: config.revision.clone(),
         features,
         classes,
+        outputs,
         quality: None,
         head,
     };
@@ -239,10 +239,10 @@ fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact
     let inputs: Vec<_> = network.input_names().into_iter().map(numeric).collect();
     let features = features(&inputs, &config.features, &vec![false; inputs.len()])?;
     let meaning = network.meaning(config.classes.len())?;
-    match (meaning.values.len(), network.graph().outputs().len()) {
-        (0 | 1, _) => {}
-        (scores, 1) => return Err(ImportError::Scores(scores)),
-        (values, _) => return Err(ImportError::Values(values)),
+    if let values @ 2.. = meaning.values.len()
+        && network.has_probabilities()
+    {
+        return Err(ImportError::Scores(values));
     }
     let card = Card {
         model: config.model.clone(),
@@ -250,11 +250,24 @@ fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact
         revision: config.revision.clone(),
         features,
         classes: classes(&meaning.labels, &config.classes)?,
+        outputs: value_names(&meaning.values),
         quality: None,
         head: meaning.head,
     };
     let preprocessing = Preprocessing::new(inputs.len(), Vec::new())?;
     Ok(Artifact::imported(card, preprocessing, Payload::Network(network))?)
+}
+
+/// The names of several values: those of the file, or numbers where they are not unique. One value has no name.
+fn value_names(names: &[String]) -> Vec<String> {
+    if names.len() < 2 {
+        return Vec::new();
+    }
+    let unique: BTreeSet<_> = names.iter().collect();
+    if unique.len() == names.len() {
+        return names.to_vec();
+    }
+    (0..names.len()).map(|index| format!("y{index}")).collect()
 }
 
 fn numeric(name: Option<String>) -> Input {

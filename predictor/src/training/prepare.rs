@@ -143,7 +143,7 @@ fn train(
     let rows = Rows::instances(test.rows().map(|row| arrangement.row(row)));
     let answers = model.predict(&rows)?;
     let has = test.targets().iter().map(|&label| arrangement.class(label));
-    let given = answers.iter().filter_map(|answer| answer.class()).map(|class| class as usize);
+    let given = answers.iter().filter_map(Answer::class).map(|class| class as usize);
     let hold_out = HoldOut::compare(arrangement.classes(), has.zip(given));
     let facts = Facts {
         samples: &samples,
@@ -163,6 +163,7 @@ fn train(
         revision: config.revision.clone(),
         features: arrangement.features().to_vec(),
         classes: arrangement.classes().to_vec(),
+        outputs: Vec::new(),
         quality: Some(hold_out.quality()),
         head,
     };
@@ -194,6 +195,12 @@ fn read_model(file: &Import, sources: &Sources, config: &ServingConfig) -> Resul
     let mut candidates = examples::check(&config.examples, &model, &card.features, &card.classes)?;
     let evaluated = match &config.evaluate {
         None => None,
+        Some(_) if card.outputs.len() > 1 => {
+            return Err(invalid(format!(
+                "a table has one target, but the model has {} outputs: remove evaluate",
+                card.outputs.len()
+            )));
+        }
         Some(Evaluate { data, gate }) => {
             let table = labelled(data, sources, &card.features)?;
             let evaluation = evaluate(&table, &model, card)?;
@@ -246,7 +253,7 @@ fn evaluate(table: &Labelled, model: &LoadedModel, card: &Card) -> Result<Evalua
             let name = features.get(column).map_or("", |feature| &feature.name);
             invalid(format!("row {}: feature {} {must}", row + 1, Seen::new(name)))
         }
-        other => PrepareError::Predict(other),
+        EngineError::Values { .. } | EngineError::Failed(_) => PrepareError::Predict(error),
     })?;
     if classes.is_empty() {
         let truth = |(row, target): (usize, &String)| {
@@ -267,7 +274,7 @@ fn evaluate(table: &Labelled, model: &LoadedModel, card: &Card) -> Result<Evalua
         })
     };
     let truths = table.targets.iter().enumerate().map(index_of).collect::<Result<Vec<_>, _>>()?;
-    let given = answers.iter().filter_map(|answer| answer.class()).map(|class| class as usize);
+    let given = answers.iter().filter_map(Answer::class).map(|class| class as usize);
     Ok(Evaluation::Classes(HoldOut::compare(classes, truths.into_iter().zip(given))))
 }
 
@@ -364,17 +371,17 @@ fn extremes(rows: &Rows, answers: &[Answer], features: &[Feature]) -> Result<Ext
     let admitted = |row: &&[f64]| schema::check(&Rows::single(row.to_vec()), features).is_ok();
     let candidates = || {
         let all = rows.iter().zip(answers);
-        all.filter(|(row, answer)| answer.number().is_finite() && admitted(row))
+        all.filter(|(row, answer)| answer.is_finite() && admitted(row))
     };
     let confidence = |answer: &Answer| answer.confidence().unwrap_or_default();
     let least = candidates().min_by(|(_, a), (_, b)| confidence(a).total_cmp(&confidence(b)));
     let most = candidates().min_by(|(_, a), (_, b)| confidence(b).total_cmp(&confidence(a)));
     match least.zip(most) {
         Some(((row, answer), (example, _))) => Ok(Extremes {
-            golden: Golden { features: row.to_vec(), answer: *answer },
+            golden: Golden { features: row.to_vec(), answer: answer.clone() },
             example: example.to_vec(),
         }),
-        None if !answers.iter().any(|answer| answer.number().is_finite()) => {
+        None if !answers.iter().any(Answer::is_finite) => {
             let message = format!(
                 "the answers to all {} rows of the self-test are infinite or not a number: check the parameters of the model, \
                  or give examples with rows as it is made for",

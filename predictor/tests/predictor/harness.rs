@@ -38,6 +38,16 @@ impl<F: Fn(&Rows) -> Predicted + Send + Sync> Model for Told<F> {
         (self.0)(rows)
     }
 
+    fn predict_probabilities(
+        &self,
+        rows: &Rows,
+    ) -> Result<(Vec<head::Answer>, Vec<f64>), Box<dyn Error + Send + Sync>> {
+        let answers = (self.0)(rows)?;
+        let sure = answers.iter().map(|answer| answer.confidence().unwrap_or_default());
+        let probabilities = sure.flat_map(|sure| [1.0 - sure, sure]).collect();
+        Ok((answers, probabilities))
+    }
+
     fn cost(&self, rows: usize) -> Duration {
         Duration::from_micros(10) * u32::try_from(rows).unwrap()
     }
@@ -115,6 +125,7 @@ impl Port {
             task: Task::Classification,
             features,
             classes: vec![Class::Name("no".to_owned()), Class::Name("yes".to_owned())],
+            outputs: Vec::new(),
             quality: Some(Quality { metric: Metric::Accuracy, value: 0.9, samples: 10 }),
             digest: "00".to_owned(),
         };

@@ -88,6 +88,13 @@ fn check_answers(name: &str, model: &ImportedModel, bytes: &[u8]) {
             (Output::Values(_), Answer::Value { prediction }) => {
                 assert_eq!(prediction.to_bits(), expected[0].to_bits(), "{name}: {row:?}");
             }
+            (Output::Values(names), Answer::Values { prediction }) => {
+                assert_eq!(
+                    (bits(&prediction), names.len()),
+                    (bits(&expected), expected.len()),
+                    "{name}: {row:?}"
+                );
+            }
             (output, answer) => panic!("{name}: {output:?} {answer:?}"),
         }
     }
@@ -95,24 +102,18 @@ fn check_answers(name: &str, model: &ImportedModel, bytes: &[u8]) {
 
 #[test]
 fn an_artifact_gives_the_answers_of_the_file_that_it_was_made_from() {
-    let mut checked = 0;
+    let (mut checked, mut several) = (0, 0);
     for name in [("boosted", &[".txt", ".json", ".ubj"][..]), ("library", &[".txt", ".json", ".ubj"])]
         .into_iter()
         .flat_map(|(folder, extensions)| models(folder, extensions))
     {
         let bytes = fs::read(golden(&name)).unwrap();
         let Ok(model) = reader::read(&bytes, &Limits::default()) else { continue };
-        if matches!(&model.output, Output::Values(values) if values.len() > 1) {
-            let error = import::of_bytes(&bytes, None, &of_file(&golden(&name), &json!({}))).unwrap_err();
-            assert!(
-                error.to_string().contains("values for each row, but one is supported"),
-                "{name}: {error}"
-            );
-            continue;
-        }
         check_answers(&name, &model, &bytes);
         checked += 1;
+        several += usize::from(matches!(&model.output, Output::Values(values) if values.len() > 1));
     }
+    assert!(several > 0, "no model has several outputs");
     assert!(checked > 60, "only {checked} models were checked");
 }
 

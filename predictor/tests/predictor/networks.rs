@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use canopy_contract::rows::Rows;
 use canopy_contract::serving::{ModelFormat, ServingConfig};
 use canopy_predictor::artifact::Artifact;
+use canopy_predictor::engine::head::Answer;
 use canopy_predictor::engine::interface::EngineError;
 use canopy_predictor::engine::training::Trainer;
 use canopy_predictor::training::import::of_bytes;
@@ -64,16 +65,10 @@ fn a_network_that_does_not_fit_the_config_is_refused() {
         ("torch_mlp_softmax_legacy", &["a", "b"][..], "2 classes are declared, but the network has 4 scores"),
         ("skl_mlp_regressor", &["a", "b"], "export it with a final sigmoid"),
         (
-            "torch_multi_output_dynamo",
-            &[],
-            "4 values for each row, but one is supported: save one model for each",
-        ),
-        (
             "torch_mlp_softmax_legacy",
             &[],
-            "the network has 4 scores for each row, but no classes are declared: ",
+            "the network has 4 probabilities for each row, but no classes are declared: declare 4 classes with spec.classes",
         ),
-        ("torch_mlp_softmax_legacy", &[], "declare 4 classes with spec.classes in the manifest or --classes"),
     ] {
         let bytes = fs::read(path(&format!("{name}.onnx"))).unwrap();
         let error = of_bytes(&bytes, None, &of_file(name, classes)).unwrap_err().to_string();
@@ -83,6 +78,18 @@ fn a_network_that_does_not_fit_the_config_is_refused() {
     let error =
         of_bytes(&bytes, Some(ModelFormat::Skops), &of_file("keras_mlp", &[])).unwrap_err().to_string();
     assert_eq!(error, "the file has the format ONNX, but the format Skops is declared");
+}
+
+#[test]
+fn a_network_with_several_outputs_has_values_by_name() {
+    let name = "torch_multi_output_dynamo";
+    let made = prepare(&of_file(name, &[]), Trainer::Native, &|_, _| ()).unwrap();
+    let artifact = Artifact::decode(&made.artifact).unwrap();
+    let outputs = artifact.card().outputs.clone();
+    assert_eq!(outputs.len(), 4, "{outputs:?}");
+    let alone = artifact.load().predict(&Rows::single(made.golden.features.clone())).unwrap();
+    assert_eq!(alone, [made.golden.answer]);
+    assert!(matches!(&alone[0], Answer::Values { prediction } if prediction.len() == 4), "{alone:?}");
 }
 
 #[test]

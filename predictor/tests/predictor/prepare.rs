@@ -142,7 +142,7 @@ fn the_order_of_the_config_decides_over_the_order_of_the_table() {
     // By weight: newts near 0, cats near 10, emus near 20.
     for (weight, class) in [(0.2, 1), (10.2, 2), (20.2, 0)] {
         let row = Rows::single(vec![4.8, weight]);
-        let answer = model.predict(&row).unwrap()[0];
+        let answer = &model.predict(&row).unwrap()[0];
         assert_eq!(answer.class(), Some(class), "weight {weight}");
         let probabilities = model.outputs(&row).unwrap();
         assert_eq!(probabilities[0][class as usize].to_bits(), answer.confidence().unwrap().to_bits());
@@ -156,7 +156,7 @@ fn classes_that_are_numbers_are_named_in_their_order_or_by_themselves() {
     for (names, class_of_ten) in [(["a", "b", "c"], 1), (["2", "1", "0"], 1), (["1", "0", "2"], 0)] {
         let preparation = prepared(&of_csv(folder.path(), &csv, &json!({ "classes": names })));
         let model = Artifact::decode(&preparation.artifact).unwrap().load();
-        let answer = model.predict(&Rows::single(vec![10.2, 4.8])).unwrap()[0];
+        let answer = &model.predict(&Rows::single(vec![10.2, 4.8])).unwrap()[0];
         assert_eq!(answer.class(), Some(class_of_ten), "{names:?}");
     }
 }
@@ -181,7 +181,7 @@ fn classes_are_listed_as_they_are_written() {
         assert_eq!(json!(artifact.card().classes), json!(listed), "{texts:?}");
         let same = |one: &str, other: &str| one.trim_end_matches(".0") == other.trim_end_matches(".0");
         for (weight, text) in [0.2, 10.2, 20.2].into_iter().zip(texts) {
-            let answer = artifact.load().predict(&Rows::single(vec![weight, 4.8])).unwrap()[0];
+            let answer = &artifact.load().predict(&Rows::single(vec![weight, 4.8])).unwrap()[0];
             assert!(same(listed[answer.class().unwrap() as usize], text), "{texts:?} {listed:?} {answer:?}");
         }
     }

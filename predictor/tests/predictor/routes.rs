@@ -57,6 +57,39 @@ async fn values_that_do_not_fit_the_model_are_400_with_a_sentence() {
     }
 }
 
+const NOT_A_ROW: &str = "must be a list of values, or an object of values by feature";
+
+#[tokio::test]
+async fn rows_by_name_are_answered_like_rows_by_position() {
+    check(r#"{"features":{"income":5.5,"age":20}}"#, 200, r#"{"prediction":1,"confidence":0.255}"#).await;
+    check(
+        r#"{"instances":[{"age":1,"income":2},[1,-2.5]]}"#,
+        200,
+        r#"{"predictions":[{"prediction":1,"confidence":0.03},{"prediction":0,"confidence":0.015}]}"#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn requested_probabilities_are_those_of_all_classes() {
+    check(
+        r#"{"features":[20,5.5],"probabilities":true}"#,
+        200,
+        r#"{"prediction":1,"confidence":0.255,"probabilities":[0.745,0.255]}"#,
+    )
+    .await;
+    check(
+        r#"{"probabilities":true,"instances":[[25,25],[25,0]]}"#,
+        200,
+        r#"{"predictions":[{"prediction":1,"confidence":0.5,"probabilities":[0.5,0.5]},{"prediction":1,"confidence":0.25,"probabilities":[0.75,0.25]}]}"#,
+    )
+    .await;
+    let many = format!(r#"{{"instances":[{}[1,1]],"probabilities":true}}"#, "[1,1],".repeat(100_000));
+    let detail = "Invalid features: instances would give 2 numbers for each of 100001 rows; one answer has at most 200000 \
+                  numbers, so send fewer rows per request";
+    check(&many, 400, &format!(r#"{{"detail":"{detail}"}}"#)).await;
+}
+
 #[tokio::test]
 async fn a_body_of_another_shape_is_422_with_each_place() {
     let fault = |loc: &str, msg: &str, kind: &str| {
@@ -65,11 +98,35 @@ async fn a_body_of_another_shape_is_422_with_each_place() {
     for (body, loc, msg, kind) in [
         ("{}", r#","features""#, "is required", "missing"),
         ("[1,2]", "", "must be an object with features or instances", "object_type"),
-        (r#"{"features":4}"#, r#","features""#, "must be a list", "list_type"),
+        (r#"{"features":4}"#, r#","features""#, NOT_A_ROW, "list_type"),
         (r#"{"features":[1,"2"]}"#, r#","features",1"#, "must be a number", "number_type"),
-        (r#"{"features":[1,null]}"#, r#","features",1"#, "must be a number", "number_type"),
+        (
+            r#"{"features":[1,null]}"#,
+            r#","features",1"#,
+            "must be a number: the model takes no missing values here",
+            "number_type",
+        ),
+        (r#"{"features":{"age":1}}"#, r#","features","income""#, "is required", "missing"),
+        (
+            r#"{"instances":[{"age":1,"income":2,"Age":3}]}"#,
+            r#","instances",0,"Age""#,
+            "is no feature of the model, which has age, income",
+            "extra_forbidden",
+        ),
+        (
+            r#"{"features":{"age":1,"income":2,"age":1}}"#,
+            r#","features","age""#,
+            "is given more than once",
+            "repeated",
+        ),
+        (
+            r#"{"features":[1,2],"probabilities":1}"#,
+            r#","probabilities""#,
+            "must be true or false",
+            "bool_type",
+        ),
         (r#"{"features":[true,1]}"#, r#","features",0"#, "must be a number", "number_type"),
-        (r#"{"instances":[[1,2],3]}"#, r#","instances",1"#, "must be a list", "list_type"),
+        (r#"{"instances":[[1,2],3]}"#, r#","instances",1"#, NOT_A_ROW, "list_type"),
         (r#"{"instances":[]}"#, r#","instances""#, "must have at least one row", "too_short"),
         (
             r#"{"features":[1,2],"instances":[[1,2]]}"#,

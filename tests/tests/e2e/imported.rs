@@ -36,6 +36,7 @@ async fn a_model_file_serves_the_answers_of_its_library_and_a_wrong_one_never_se
         ensure!(status["quality"].is_null(), "a model that is not evaluated has no quality: {status}");
         let gateway = gateways().await?.remove(0);
         answers_as_expected(&levels, &gateway, &first).await?;
+        rows_by_name_have_the_same_answers(&namespace.name, &gateway).await?;
 
         // A wrong example.
         let mut examples = levels.read()?["spec"]["examples"].clone();
@@ -66,6 +67,23 @@ async fn a_model_file_serves_the_answers_of_its_library_and_a_wrong_one_never_se
         Ok(())
     })
     .await
+}
+
+/// A row by name, in the reverse order, has the answer of the row by position, and the probabilities of all labels.
+async fn rows_by_name_have_the_same_answers(namespace: &str, gateway: &Forward) -> Result<()> {
+    let path = format!("/api/models/levels.{namespace}/predict");
+    let (row, label) = golden()?.remove(0);
+    let named: Value =
+        row.iter().enumerate().rev().map(|(index, value)| (format!("x{index}"), json!(value))).collect();
+    let by_name = gateway.post(&path, &json!({"features": named, "probabilities": true})).await?.json()?;
+    let by_position = gateway.post(&path, &json!({"features": row})).await?.json()?;
+    let (named, listed) = (&by_name["prediction"], &by_position["prediction"]);
+    ensure!(named["label"] == *label && named["proba"] == listed["proba"], "{by_name}\n{by_position}");
+    let probabilities = named["probabilities"].as_object().context("there are no probabilities")?;
+    let sum: f64 = probabilities.values().filter_map(Value::as_f64).sum();
+    ensure!(probabilities.len() == 3 && (sum - 1.0).abs() < 1e-6, "{by_name}");
+    ensure!(probabilities[&label] == named["proba"], "{by_name}");
+    Ok(())
 }
 
 /// Changes the `ConfigMap` of the user to a file in base64.

@@ -31,7 +31,7 @@ const ENCODING_MAX: usize = 100;
 /// Ask the model
 ///
 /// `features` for one row, answered with one prediction; `instances` for many, answered with a list in the same
-/// order. `confidence` is the probability of the predicted class.
+/// order. `confidence` is the probability of the predicted class. `"probabilities": true` adds those of all classes.
 #[utoipa::path(
     post,
     path = "/predict",
@@ -202,7 +202,7 @@ impl Ask {
         }
         let Some(left_out) = self.app.lines().admit() else { return };
         let Identity { model, version, .. } = self.app.identity();
-        let only = answered.and_then(|answered| answered.only);
+        let only = answered.and_then(|answered| answered.only.as_ref());
         tracing::info!(
             trace_id = %self.span.context(),
             model = model.as_str(),
