@@ -119,14 +119,14 @@ pub(crate) fn one(file: &Path, rows: Option<&Path>, write: Option<&Path>) -> Res
 
 /// A model, or a network without an artifact: its classes are not declared, so only its scores are computed.
 enum Model {
-    Whole(LoadedModel),
+    Whole { model: LoadedModel, inputs: usize },
     Network(NetworkEngine),
 }
 
 impl Model {
     fn read(bytes: &[u8]) -> Result<(Self, Option<Artifact>)> {
         if artifact::is_artifact(bytes) {
-            return Ok((Self::Whole(Artifact::decode(bytes)?.load()), None));
+            return Ok((Self::of(&Artifact::decode(bytes)?), None));
         }
         if detect(bytes) == Format::Onnx && network::is_network(bytes) {
             let network = LoadedNetwork::read(bytes)?;
@@ -135,19 +135,23 @@ impl Model {
             }
         }
         let artifact = import::of_bytes(bytes, None, &config()?)?;
-        Ok((Self::Whole(artifact.load()), Some(artifact)))
+        Ok((Self::of(&artifact), Some(artifact)))
+    }
+
+    fn of(artifact: &Artifact) -> Self {
+        Self::Whole { model: artifact.load(), inputs: artifact.card().features.len() }
     }
 
     fn inputs(&self) -> usize {
         match self {
-            Self::Whole(_) => 0,
+            Self::Whole { inputs, .. } => *inputs,
             Self::Network(network) => network.inputs(),
         }
     }
 
     fn answer(&self, asked: &mut Asked, row: Option<usize>) -> Result<()> {
         match self {
-            Self::Whole(model) => {
+            Self::Whole { model, .. } => {
                 let rows = row.map_or(&asked.all, |row| &asked.singles[row]);
                 ensure!(model.predict(rows)?.len() == rows.len(), "a row has no answer");
             }
