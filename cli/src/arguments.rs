@@ -181,8 +181,8 @@ pub(crate) struct Declared {
     pub(crate) format: Option<FormatName>,
 
     /// The names of the classes, separated by commas; the first has index 0. Needed for a neural network with one score for
-    /// each class whose file has no labels; for other models they replace the indices of the classes. Only allowed with one
-    /// model file
+    /// each class whose file has no labels, because its scores may be values; for other models they replace the indices
+    /// of the classes. Only allowed with one model file
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) classes: Vec<String>,
 }

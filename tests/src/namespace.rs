@@ -23,6 +23,9 @@ pub struct Namespace {
     pub name: String,
 }
 
+/// How many characters of an error are repeated at the end of the check.
+const FAILURE_MAX: usize = 600;
+
 /// Runs a test in a namespace of its own that admits only pods of the restricted level, and prints its seconds.
 #[expect(clippy::print_stdout, reason = "the seconds help to find slow tests")]
 pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Namespace) -> Result<()>) -> Result<()> {
@@ -55,7 +58,13 @@ pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Namespace) -> Resu
         }
         Ok(())
     };
-    with_cleanup(run, cleanup).await.with_context(|| format!("in namespace {name}"))
+    let result = with_cleanup(run, cleanup).await.with_context(|| format!("in namespace {name}"));
+    if let Err(error) = &result {
+        // The evidence above is long, so the check repeats this line at its end.
+        let line = format!("{error:#}").replace('\n', " | ");
+        println!("failed: {}", line.chars().take(FAILURE_MAX).collect::<String>());
+    }
+    result
 }
 
 impl Namespace {

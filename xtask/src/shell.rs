@@ -116,16 +116,19 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("{} ended with {status}", words(command)) }
 }
 
-/// Runs a command to its end; prints its standard output and returns the lines of it that begin with `prefix`, also if it fails.
+/// Runs a command to its end; prints its standard output and returns the lines of it that begin with one of `prefixes`, also if it
+/// fails.
 #[expect(clippy::print_stdout, reason = "people and programs read it")]
-pub(crate) fn run_and_collect(command: &mut Command, prefix: &str) -> (Vec<String>, Result<()>) {
+pub(crate) fn run_and_collect(command: &mut Command, prefixes: &[&str]) -> (Vec<String>, Result<()>) {
     let mut collected = Vec::new();
     let mut run = || {
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| not_started(command))?;
         let output = child.stdout.take().context("a child with a piped output has one")?;
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             println!("{line}");
-            collected.extend(line.strip_prefix(prefix).map(|rest| rest.trim().to_owned()));
+            if prefixes.iter().any(|prefix| line.starts_with(prefix)) {
+                collected.push(line);
+            }
         }
         let status = child.wait()?;
         if status.success() { Ok(()) } else { bail!("{} ended with {status}", words(command)) }

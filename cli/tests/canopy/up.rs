@@ -91,6 +91,22 @@ async fn the_model_file_of_a_manifest_is_served_once_its_examples_are_answered()
 }
 
 #[tokio::test]
+async fn a_model_whose_only_example_has_a_missing_value_is_served() -> Result<()> {
+    let folder = Folder::new()?;
+    let (model, _) = LEVELS.split_once("spec:\n").context("a spec")?;
+    let spec = "spec:\n  version: a\n  artifact: {source: {configMap: {name: m, key: m}}}\n  examples:\n  - features: \
+                ['', 0, 0, 0, 0, 0]\n    expected: {class: 0}\n---\n";
+    let file = std::fs::read_to_string(golden("library/lgb_binary.txt"))?;
+    let lines: String = file.lines().flat_map(|line| ["    ", line, "\n"]).collect();
+    let data = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata:\n  m: |\n{lines}");
+    let up =
+        Up::start(&folder.path("data"), &[&folder.write("m.yaml", &format!("{model}{spec}{data}"))?]).await?;
+    let example = up.summary["example"].as_str().context("an example")?;
+    assert!(example.ends_with("'{\"features\":[null,0,0,0,0,0]}'"), "{example}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn several_models_are_served_each_by_its_own_predictor() -> Result<()> {
     let folder = Folder::new()?;
     let (iris, demo) = (folder.write("iris.yaml", IRIS)?, folder.write("demo.yaml", DEMO)?);

@@ -1,6 +1,6 @@
 //! Canopy on a real cluster: its images, its chart, and the tests of `tests/tests/e2e`.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::dashboards;
 use crate::binaries::Build;
@@ -20,6 +20,8 @@ const NEEDS_NODES: &str = "availability::nodes";
 const SLICE: &str = "CANOPY_SLICE";
 /// Lines of tests that begin so are figures for people.
 const FIGURE: &str = "figure: ";
+/// Lines of tests that begin so are the reason of a failure, and are repeated after the output of all tests.
+const FAILED: &str = "failed: ";
 
 /// Which tests run, on what.
 pub(super) struct Tests<'a> {
@@ -114,5 +116,10 @@ fn tests_on(cluster: &TestCluster, tests: &Tests) -> Result<(Vec<String>, Result
     }
     // Each error names what was done and where; a backtrace below each would hide that.
     command.env("RUST_BACKTRACE", "0").envs(CARGO_ENVIRONMENT);
-    Ok(run_and_collect(&mut command, FIGURE))
+    let (lines, result) = run_and_collect(&mut command, &[FIGURE, FAILED]);
+    let of = |prefix: &str| -> Vec<_> {
+        lines.iter().filter_map(|line| line.strip_prefix(prefix)).map(|rest| rest.trim().to_owned()).collect()
+    };
+    let result = result.map_err(|error| anyhow!("{error:#}\n{}", of(FAILED).join("\n")));
+    Ok((of(FIGURE), result))
 }
