@@ -139,6 +139,11 @@ impl Load {
         self.phase_is_long_enough().await
     }
 
+    /// The number of requests of the current phase that have failed.
+    pub fn failed_in_phase(&self) -> usize {
+        self.count_in_phase(|sent| sent.failure(&self.shared.plan.bodies).is_some())
+    }
+
     fn count_in_phase(&self, is: impl Fn(&Sent) -> bool) -> usize {
         let (sent, phase) = (self.lock(), self.phases.len() - 1);
         sent.iter().filter(|sent| sent.phase == phase && is(sent)).count()

@@ -8,19 +8,23 @@ use canopy_tests::kubernetes::on_node;
 
 use crate::model::State;
 
-/// Sends a signal to the program of each pod, by the pod's uid; fails if a pod does not run the program.
+/// Sends a signal to the program of each pod, by the pod's uid, to all of them in one step; fails if a pod does not run the program.
 const SIGNAL: &str = r#"
 program=$1; signal=$2; shift 2
+all=
 for uid in "$@"; do
-    sent=
+    found=
     for group in $(grep -lE "pod($uid|$(echo "$uid" | tr - _))" /proc/[0-9]*/cgroup); do
         process=${group%/cgroup}
         case $(readlink "$process/exe") in
-            */"$program") kill -"$signal" "${process#/proc/}" && sent=yes ;;
+            */"$program") found="$found ${process#/proc/}" ;;
         esac
     done
-    [ "$sent" ] || { echo "pod $uid does not run $program" >&2; exit 1; }
-done"#;
+    [ "$found" ] || { echo "pod $uid does not run $program" >&2; exit 1; }
+    all="$all$found"
+done
+# One command: on a busy node each further search takes up to half a second.
+kill -"$signal" $all"#;
 
 /// Sends a signal to every process of a program on a node, and prints their ids.
 const SIGNAL_BY_NAME: &str = r#"
