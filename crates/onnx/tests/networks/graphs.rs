@@ -46,6 +46,17 @@ fn operators_that_the_runtime_lacks_are_replaced() {
 }
 
 #[test]
+fn softplus_of_a_large_number_is_that_number() {
+    let network = model(&[x(), y(), node("Softplus", &["x"], "y")]);
+    for (row, expected) in
+        [([-1.0, 2.0], [0.313_261_7, 2.126_928]), ([-1e3, 1e3], [0.0, 1e3]), ([19.0, 21.0], [19.0, 21.0])]
+    {
+        let found = scores(&network, &row);
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{row:?}: {found:?}");
+    }
+}
+
+#[test]
 fn scalers_imputers_and_column_choices_of_scikit_learn_are_read() {
     let scaler = node_of(
         "ai.onnx.ml",
