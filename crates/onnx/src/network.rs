@@ -112,7 +112,10 @@ impl Network {
         let values = self.trial(rows);
         let inputs = self.ports(&values, rows)?.into_iter();
         let inputs = inputs.map(|(port, value)| (port.name.clone(), value.into_owned())).collect();
-        first_run::check(&self.model, &file, inputs, limits.made, &run_options())
+        let pool = pool();
+        let options = RunOptions::default().with_thread_pool(Some(pool.clone()));
+        // On the pool's own thread no operator waits until another thread wakes up.
+        pool.run(|| first_run::check(&self.model, &file, inputs, limits.made, &options))
     }
 
     /// Runs rows to see how many scores each output has. What a file declares can be wrong.
@@ -311,7 +314,8 @@ impl Network {
         let ids = self.inputs.iter().map(|(_, id)| *id);
         let inputs = ids.zip(self.ports(values, rows)?);
         let inputs = inputs.filter_map(|(id, (_, value))| Some((id?, value))).collect();
-        self.model.run(inputs, &self.outputs, Some(run_options())).map_err(|error| failed(&error))
+        let options = RunOptions::default().with_thread_pool(Some(pool()));
+        self.model.run(inputs, &self.outputs, Some(options)).map_err(|error| failed(&error))
     }
 
     /// The tensor of each input.
@@ -353,11 +357,8 @@ impl Network {
     }
 }
 
-fn run_options() -> RunOptions {
-    let pool = POOL.with_borrow_mut(|pool| {
-        pool.get_or_insert_with(|| Arc::new(ThreadPool::with_num_threads(1))).clone()
-    });
-    RunOptions::default().with_thread_pool(Some(pool))
+fn pool() -> Arc<ThreadPool> {
+    POOL.with_borrow_mut(|pool| pool.get_or_insert_with(|| Arc::new(ThreadPool::with_num_threads(1))).clone())
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> GraphError {
