@@ -1,15 +1,15 @@
-//! Operators that `rten` lacks or computes only for small numbers, written as others that it has.
+//! Operators that `rten` lacks or computes wrongly for some numbers, written as others that it has.
 
 use std::borrow::Cow;
 
 use crate::file::File;
 use crate::node::{Node, Parameter};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, kind};
 
 /// The beginning of the names of new values.
 const PREFIX: &str = "canopy.rewritten.";
 
-/// Replaces `Dropout`, `Selu`, `Celu`, `Mish` and `Softplus`, and of `ai.onnx.ml` `Scaler`, `Imputer` of NaN and
+/// Replaces `Dropout`, `Selu`, `Celu`, `Mish`, `Softplus` and `Cast` to bool, for which the runtime truncates numbers, and of `ai.onnx.ml` `Scaler`, `Imputer` of NaN and
 /// `ArrayFeatureExtractor`. Other nodes stay.
 pub(crate) fn rewrite(file: &mut File<'_>) {
     let nodes = std::mem::take(&mut file.nodes);
@@ -59,6 +59,14 @@ impl<'a> New<'a> {
             ("", "Softplus") if !input.starts_with(PREFIX) => {
                 let bounded = self.bounded_softplus(input.clone());
                 self.nodes.push(Node::new("Max", vec![input, bounded], output));
+            }
+            ("", "Cast") if node.int("to") == Some(kind::BOOL) => {
+                let zero = self.number(0.0);
+                let number =
+                    Node::new("Cast", vec![input], "".into()).with("to", Parameter::Int(kind::FLOAT));
+                let number = self.then(number);
+                let is_zero = self.then(Node::new("Equal", vec![number, zero], "".into()));
+                self.nodes.push(Node::new("Not", vec![is_zero], output));
             }
             ("ai.onnx.ml", "Scaler") => {
                 let [offset, scale] = [self.list(node.floats("offset")), self.list(node.floats("scale"))];
