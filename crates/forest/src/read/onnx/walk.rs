@@ -185,6 +185,12 @@ impl<'a> Walk<'a> {
     fn on_scores(&mut self, node: &'a Node<'a>) -> Result<(), Problem> {
         match node.operator {
             "Identity" | "Cast" | "ZipMap" | "Reshape" => {}
+            // onnxmltools writes this behind a classifier of LightGBM.
+            "Mul" if matches!(self.constant(node, 1).as_deref(), Ok([1.0])) => {}
+            "Exp" => match self.predictor.as_mut() {
+                Some(Predictor { link: link @ Link::Identity, labels: None, .. }) => *link = Link::Exp,
+                _ => return Err(unsupported(node)),
+            },
             "Normalizer" if prepare::norm(node)? == Norm::L1 => {
                 let link = self.predictor.as_mut().map(|predictor| &mut predictor.link);
                 match link {
