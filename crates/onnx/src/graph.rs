@@ -182,21 +182,3 @@ fn end(file: &File<'_>, links: &Links) -> End {
     }
     End::Other
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    fn golden(name: &str) -> Vec<u8> {
-        fs::read(format!("{}/../../tests/golden/models/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    }
-
-    #[test]
-    fn trees_are_recognised_without_their_numbers() {
-        let limits = Limits { numbers: 0, ..Limits::default() };
-        assert_eq!(is_network(&golden("onnx/skl_rf_classifier"), &limits), Ok(false));
-        assert!(is_network(&golden("neural/skl_mlp_binary"), &limits).is_err());
-        assert_eq!(is_network(&golden("neural/skl_mlp_binary"), &Limits::default()), Ok(true));
-    }
-}
