@@ -79,9 +79,8 @@ pub async fn run(settings: Settings) -> Result<ExitCode, RunError> {
     let candidate =
         Candidate { identity: settings.identity.clone(), installation: settings.installation.clone() };
     let mut election = Election::new(clients.calls.clone(), &settings.lease_namespace, candidate);
-    tokio::select! {
-        () = election.acquire(&gate, &fence) => {}
-        () = shutdown.triggered() => return Ok(ExitCode::SUCCESS),
+    if !election.acquire(&gate, &fence, shutdown.triggered()).await {
+        return Ok(ExitCode::SUCCESS);
     }
     metrics.set_leader(true);
     tracing::info!(identity = settings.identity, installation = settings.installation, "became leader");

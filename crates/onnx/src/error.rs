@@ -17,7 +17,7 @@ pub struct Limits {
     pub numbers: usize,
     /// The most dimensions of a tensor.
     pub dimensions: usize,
-    /// The most numbers that one operator may make from a size written in the file.
+    /// The most numbers that the operators may make in all for the first rows.
     pub made: usize,
     /// The most numbers of a row, and the most scores of a row.
     pub columns: usize,
@@ -33,7 +33,7 @@ impl Default for Limits {
             nodes: 20_000,
             numbers: 1 << 26,
             dimensions: 8,
-            made: 1 << 24,
+            made: 1 << 25,
             columns: 10_000,
             load: Duration::from_secs(20),
         }
@@ -62,6 +62,18 @@ pub enum GraphError {
         /// How many there are.
         found: usize,
         /// How many there may be.
+        max: usize,
+    },
+    /// The operators make more than the limit allows.
+    #[error(
+        "the operators up to {operator} would make {made} numbers for the first rows; they may make {max} in all"
+    )]
+    TooLarge {
+        /// The operator that was not run.
+        operator: String,
+        /// How many numbers the operators make up to this one, at most.
+        made: u64,
+        /// How many numbers they may make.
         max: usize,
     },
     /// Preparation or the first runs failed.
@@ -100,6 +112,7 @@ impl GraphError {
             Self::Malformed(_)
             | Self::Unsupported { .. }
             | Self::Limit { .. }
+            | Self::TooLarge { .. }
             | Self::Failed(_)
             | Self::TooSlow(_) => self,
         }
@@ -123,4 +136,9 @@ pub(crate) fn shown(name: &str) -> String {
         text.push('…');
     }
     text
+}
+
+/// The reason of `rten` for an error, in at most 300 characters.
+pub(crate) fn failed(error: &dyn std::fmt::Display) -> GraphError {
+    GraphError::Failed(error.to_string().chars().take(300).collect())
 }

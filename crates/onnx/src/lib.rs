@@ -17,4 +17,5 @@ mod sizes;
 mod fold;
 pub mod port;
 pub mod graph;
+mod first_run;
 pub mod network;

@@ -10,7 +10,9 @@ use rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrVi
 use rten_tensor::Tensor;
 use rten_tensor::prelude::*;
 
-use crate::error::{GraphError, Limits, shown};
+use crate::error::{GraphError, Limits, failed, shown};
+use crate::file::File;
+use crate::first_run;
 use crate::graph::Graph;
 use crate::operators;
 use crate::port::Port;
@@ -54,9 +56,9 @@ impl Network {
     /// After [`GraphError::TooSlow`] the thread still runs, since nothing can stop it.
     pub fn load(graph: &Graph, limits: &Limits) -> Result<Self, GraphError> {
         let (sender, receiver) = mpsc::sync_channel(1);
-        let (owned, most) = (graph.clone(), limits.columns);
+        let (owned, within) = (graph.clone(), *limits);
         let prepare = move || {
-            let result = catch_unwind(AssertUnwindSafe(|| Self::prepare(&owned, most)));
+            let result = catch_unwind(AssertUnwindSafe(|| Self::prepare(&owned, &within)));
             // The other side is gone when the time was over.
             drop(sender.send(result.unwrap_or_else(|panic| Err(panicked(&*panic)))));
         };
@@ -66,15 +68,25 @@ impl Network {
         receiver.recv_timeout(limits.load).map_err(|_| GraphError::TooSlow(limits.load))?
     }
 
-    fn prepare(graph: &Graph, most: usize) -> Result<Self, GraphError> {
+    fn prepare(graph: &Graph, limits: &Limits) -> Result<Self, GraphError> {
+        let mut plain = ModelOptions::with_ops(operators::registry());
+        plain.enable_optimization(false);
+        Self::new(graph, &plain)?.run_first(graph, limits)?;
         let mut options = ModelOptions::with_ops(operators::registry());
         options.prepack_weights(true);
+        let mut network = Self::new(graph, &options)?;
+        network.find_widths(graph.outputs(), limits.columns)?;
+        network.try_rows()?;
+        Ok(network)
+    }
+
+    fn new(graph: &Graph, options: &ModelOptions) -> Result<Self, GraphError> {
         let model = options.load(graph.bytes().to_vec()).map_err(|error| failed(&error))?;
         let outputs = model.output_ids().to_vec();
         // An input that nothing uses may have been removed.
         let inputs: Vec<_> =
             graph.inputs().iter().map(|port| (port.clone(), model.find_node(&port.name))).collect();
-        let mut network = Self {
+        Ok(Self {
             columns: graph.inputs().iter().map(Port::columns).sum(),
             one_row: graph.inputs().iter().any(|port| port.takes_one_row),
             model,
@@ -85,15 +97,30 @@ impl Network {
             is_distribution: false,
             fixed: Duration::ZERO,
             per_row: Duration::ZERO,
-        };
-        network.find_widths(graph.outputs(), most)?;
-        network.try_rows()?;
-        Ok(network)
+        })
+    }
+
+    /// How many rows the first runs have.
+    fn trial_rows(&self) -> usize {
+        if self.one_row { 1 } else { TRIAL_ROWS }
+    }
+
+    /// Runs the operators one by one, within the limits.
+    fn run_first(&self, graph: &Graph, limits: &Limits) -> Result<(), GraphError> {
+        let file = File::read(graph.bytes(), limits)?;
+        let rows = self.trial_rows();
+        let values = self.trial(rows);
+        let inputs = self.ports(&values, rows)?.into_iter();
+        let inputs = inputs.map(|(port, value)| (port.name.clone(), value.into_owned())).collect();
+        let pool = pool();
+        let options = RunOptions::default().with_thread_pool(Some(pool.clone()));
+        // On the pool's own thread no operator waits until another thread wakes up.
+        pool.run(|| first_run::check(&self.model, &file, inputs, limits.made, &options))
     }
 
     /// Runs rows to see how many scores each output has. What a file declares can be wrong.
     fn find_widths(&mut self, names: &[String], most: usize) -> Result<(), GraphError> {
-        let rows = if self.one_row { 1 } else { TRIAL_ROWS };
+        let rows = self.trial_rows();
         let values = self.compute(&self.trial(rows), rows)?;
         for (name, value) in names.iter().zip(&values) {
             let shape = value.shape();
@@ -284,20 +311,22 @@ impl Network {
     }
 
     fn compute(&self, values: &[f64], rows: usize) -> Result<Vec<Value>, GraphError> {
-        let mut inputs = Vec::with_capacity(self.inputs.len());
-        let mut from = 0;
-        for (port, id) in &self.inputs {
-            let to = from + port.columns();
-            if let Some(id) = id {
-                inputs.push((*id, self.tensor(port, values, from..to, rows)?));
-            }
-            from = to;
-        }
-        let pool = POOL.with_borrow_mut(|pool| {
-            pool.get_or_insert_with(|| Arc::new(ThreadPool::with_num_threads(1))).clone()
-        });
-        let options = RunOptions::default().with_thread_pool(Some(pool));
+        let ids = self.inputs.iter().map(|(_, id)| *id);
+        let inputs = ids.zip(self.ports(values, rows)?);
+        let inputs = inputs.filter_map(|(id, (_, value))| Some((id?, value))).collect();
+        let options = RunOptions::default().with_thread_pool(Some(pool()));
         self.model.run(inputs, &self.outputs, Some(options)).map_err(|error| failed(&error))
+    }
+
+    /// The tensor of each input.
+    fn ports(&self, values: &[f64], rows: usize) -> Result<Vec<(&Port, ValueOrView<'static>)>, GraphError> {
+        let mut from = 0;
+        let tensors = self.inputs.iter().map(|(port, _)| {
+            let columns = from..from + port.columns();
+            from = columns.end;
+            Ok((port, self.tensor(port, values, columns, rows)?))
+        });
+        tensors.collect()
     }
 
     fn tensor(
@@ -328,8 +357,8 @@ impl Network {
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> GraphError {
-    GraphError::Failed(error.to_string().chars().take(300).collect())
+fn pool() -> Arc<ThreadPool> {
+    POOL.with_borrow_mut(|pool| pool.get_or_insert_with(|| Arc::new(ThreadPool::with_num_threads(1))).clone())
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> GraphError {

@@ -97,10 +97,16 @@ impl Election {
         Self { api: Api::namespaced(client, namespace), candidate, seen: None }
     }
 
-    /// Waits until this process holds the Lease and the fence is open. The readiness gate opens if this process leads
-    /// or could lead next; for a second installation it stays closed.
-    pub async fn acquire(&mut self, gate: &ReadinessGate, fence: &Fence) {
-        let mut reported = None;
+    /// Waits until this process holds the Lease and the fence is open, or until `stop`. Returns whether it holds the Lease.
+    /// An attempt in progress ends before `stop` does, so that a Lease that it takes can be released. The readiness gate opens
+    /// if this process leads or could lead next; for a second installation it stays closed.
+    pub async fn acquire(
+        &mut self,
+        gate: &ReadinessGate,
+        fence: &Fence,
+        stop: impl Future<Output = ()>,
+    ) -> bool {
+        let (mut reported, mut stop) = (None, pin!(stop));
         loop {
             match timeout(RENEW_DEADLINE, self.attempt()).await {
                 Ok(Ok(LeaseState::Held(since))) => {
@@ -110,7 +116,7 @@ impl Election {
                         continue;
                     }
                     gate.open();
-                    return;
+                    return true;
                 }
                 Ok(Ok(LeaseState::Free)) => {}
                 Ok(Ok(LeaseState::HeldByOther(holder))) => {
@@ -128,7 +134,11 @@ impl Election {
                     );
                 }
             }
-            sleep(RETRY_PERIOD).await;
+            tokio::select! {
+                biased;
+                () = &mut stop => return false,
+                () = sleep(RETRY_PERIOD) => {}
+            }
         }
     }
 

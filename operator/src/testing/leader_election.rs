@@ -1,6 +1,7 @@
 //! Leader election over time, like the tests of client-go: holders that are silent, slow, or whose responses are
 //! late.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ fn process(cluster: &Arc<Mutex<FakeCluster>>, identity: &str, installation: &str
 impl Process {
     async fn wins(&mut self) {
         let gate = self.readiness.gate("lease", "leader election has not started");
-        self.election.acquire(&gate, &self.fence).await;
+        assert!(self.election.acquire(&gate, &self.fence, pending()).await);
     }
 }
 
@@ -68,6 +69,28 @@ async fn another_process_takes_an_unrenewed_lease_after_its_duration() {
     second.wins().await;
     assert!(began.elapsed() >= 15 * SECOND && began.elapsed() <= 18 * SECOND, "{:?}", began.elapsed());
     assert_eq!((holder(&cluster).as_str(), first.fence.remaining()), ("b", Duration::ZERO));
+}
+
+/// Otherwise the next operator would wait until the Lease expires.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_taken_during_a_shutdown_can_be_released_and_a_standby_stops_at_once() {
+    let cluster = new_cluster();
+    inject_fault(&cluster, ("POST", "/leases"), 1, Fault::AnswersLate(2 * SECOND));
+    let mut first = process(&cluster, "a", "x");
+    let gate = first.readiness.gate("lease", "leader election has not started");
+    assert!(
+        first.election.acquire(&gate, &first.fence, sleep(SECOND)).await,
+        "the response came after the stop"
+    );
+    let mut second = process(&cluster, "b", "x");
+    let gate = second.readiness.gate("lease", "leader election has not started");
+    let began = Instant::now();
+    assert!(!second.election.acquire(&gate, &second.fence, sleep(SECOND)).await, "a leads");
+    assert_eq!(began.elapsed(), SECOND);
+    first.election.release().await;
+    assert_eq!(holder(&cluster), "");
+    second.wins().await;
+    assert_eq!(holder(&cluster), "b");
 }
 
 #[tokio::test(start_paused = true)]

@@ -188,6 +188,7 @@ impl Engine for NetworkEngine {
             GraphError::Malformed(_)
             | GraphError::Unsupported { .. }
             | GraphError::Limit { .. }
+            | GraphError::TooLarge { .. }
             | GraphError::Failed(_)
             | GraphError::TooSlow(_) => EngineError::Failed(error.to_string()),
         })

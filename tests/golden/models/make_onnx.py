@@ -1,28 +1,31 @@
 """Makes ONNX files of scikit-learn's models as those in neural/ and onnx/, and the answers of scikit-learn.
 
-    pip install scikit-learn==1.9.1 skl2onnx==1.20.0 onnxruntime==1.32.0
+    pip install scikit-learn==1.9.1 skl2onnx==1.20.0 onnx==1.23.2 onnxruntime==1.32.0 numpy==2.4.6 pandas
     python make_onnx.py FOLDER
 
-The models have the same kinds, sizes and names as the files that are kept, but not the same bytes: those were trained on other
-rows. A file is written only if onnxruntime computes the answers of scikit-learn from it. The models of PyTorch, Keras and
-CatBoost, HistGradientBoosting (which skl2onnx 1.20 cannot convert from scikit-learn 1.9) and encoded columns are not made here.
+The models have the kinds, sizes, labels and names of the files that are kept, but not the same bytes: those were trained on
+other rows. A file is written only if onnxruntime computes the answers of scikit-learn from it.
 """
-import json
 import pathlib
 import sys
 import warnings
 
 import numpy as np
-import onnxruntime
+import pandas as pd
 from skl2onnx import to_onnx
+from skl2onnx.common import _container
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn import ensemble, linear_model, neural_network, tree
+from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from vectors import ANSWERED, check, save, with_extremes
 
 warnings.filterwarnings("ignore")
-COLUMNS, TRAINED, ANSWERED = 6, 400, 60
-EXTREMES = (0.0, 1.0, -1.0, 1e3, -1e3, 1e-30, -0.0)
+COLUMNS, TRAINED = 6, 400
+OPSET = {"": 18, "ai.onnx.ml": 3}
 random = np.random.default_rng(11)
 
 
@@ -32,17 +35,11 @@ def rows(count, gaps=0.0):
     return values
 
 
-def questions(gaps):
-    """Rows of one extreme value each, and random ones."""
-    extreme = np.repeat(np.array(EXTREMES, np.float32), COLUMNS).reshape(-1, COLUMNS)
-    return np.concatenate([extreme, rows(ANSWERED - len(extreme), gaps)])
-
-
 trained, with_gaps = rows(TRAINED), rows(TRAINED, 0.1)
 amount = 2 * trained[:, 0] - trained[:, 1] * trained[:, 2] + random.normal(scale=0.1, size=TRAINED)
 three = np.digitize(amount, [-1.0, 1.0])
 two = (three > 0).astype(int)
-words = np.array(["low", "middle", "high"])[three]
+words = np.array(["low", "mid", "high"])[three]
 forest, boosting = ensemble.RandomForestClassifier, ensemble.GradientBoostingClassifier
 fixed = {"random_state": 3}
 
@@ -65,17 +62,21 @@ MODELS = [
     ("skl_ridge", linear_model.Ridge(0.5), amount),
     ("skl_scaler_logreg", make_pipeline(StandardScaler(), linear_model.LogisticRegression()), three),
     ("skl_scaler_logreg_zipmap_strings", make_pipeline(StandardScaler(), linear_model.LogisticRegression()), words, "map"),
+    ("skl_histgb_classifier", ensemble.HistGradientBoostingClassifier(max_iter=6, max_leaf_nodes=10, **fixed), three, "gaps"),
+    ("skl_histgb_regressor", ensemble.HistGradientBoostingRegressor(max_iter=6, max_leaf_nodes=10, **fixed), amount, "gaps"),
     ("skl_imputer_rf", make_pipeline(SimpleImputer(strategy="median"), forest(6, max_depth=4, **fixed)), three, "gaps"),
 ]
 
 
-def write(path, key, tensors):
-    def tensor(name, array):
-        data = [None if isinstance(value, float) and np.isnan(value) else value for value in array.ravel().tolist()]
-        kind = "string" if array.dtype.kind in "UO" else str(array.dtype)
-        return {"name": name, "dtype": kind, "shape": list(array.shape), "data": data}
+def make_node(*names, of_onnx=_container.make_node, **attributes):
+    """As that of onnx, which refuses the integers of NumPy and the booleans that skl2onnx makes of HistGradientBoosting."""
+    for name, values in attributes.items():
+        if isinstance(values, list):
+            attributes[name] = [int(value) if isinstance(value, (bool, np.bool_, np.integer)) else value for value in values]
+    return of_onnx(*names, **attributes)
 
-    path.write_text(json.dumps({key: [tensor(*item) for item in tensors.items()]}, separators=(",", ":")) + "\n")
+
+_container.make_node = make_node
 
 
 def answers(model, asked):
@@ -85,31 +86,40 @@ def answers(model, asked):
     return {"label": predicted, "probabilities": model.predict_proba(asked).astype(np.float32)}
 
 
-def check(name, onnx, asked, expected):
-    """onnxruntime has the answers of scikit-learn."""
-    found = onnxruntime.InferenceSession(onnx).run(None, {"X": asked})
-    for found, (output, expected) in zip(found, expected.items()):
-        if isinstance(found, list):
-            found = np.array([list(row.values()) for row in found])
-        if expected.dtype.kind == "f":
-            assert np.allclose(found, expected, rtol=1e-4, atol=1e-5), (name, output, abs(found - expected).max())
-        else:
-            assert (found == expected).all(), (name, output)
+def encoded_columns(folder):
+    """A pipeline over a table of two numbers and a text, which is encoded. Texts that training did not have are zeros."""
+    cities = np.array(["ams", "ber", "cph", "ä é"], object)
+
+    def table(values):
+        return pd.DataFrame({"a": values[:, 0], "b": values[:, 1], "city": random.choice(cities, len(values))})
+
+    encode = ColumnTransformer(
+        [("numbers", StandardScaler(), ["a", "b"]), ("texts", OneHotEncoder(handle_unknown="ignore"), ["city"])]
+    )
+    model = make_pipeline(encode, linear_model.LogisticRegression()).fit(table(trained), three)
+    asked = table(with_extremes(rows(ANSWERED)))
+    asked.loc[:2, "city"] = ["", "Ber", "东京"]
+    numbers, texts = FloatTensorType([None, 1]), StringTensorType([None, 1])
+    ports = [("a", numbers), ("b", numbers), ("city", texts)]
+    onnx = to_onnx(model, initial_types=ports, options={id(model): {"zipmap": False}}, target_opset=OPSET)
+    columns = {name: asked[[name]].to_numpy() for name in asked}
+    name, expected = "skl_columns_onehot_logreg", answers(model, asked)
+    check(name, onnx, columns, expected)
+    save(folder, name, onnx, columns, expected)
 
 
 def main(folder):
     for name, model, target, *special in MODELS:
         model.fit(with_gaps if "gaps" in special else trained, target)
-        asked = questions(0.1 if "gaps" in special else 0.0)
+        asked = with_extremes(rows(ANSWERED, 0.1 if "gaps" in special else 0.0))
         options = None
         if hasattr(model, "predict_proba"):
             options = {id(model): {"zipmap": "map" in special}}
-        onnx = to_onnx(model, trained[:1], options=options, target_opset={"": 18, "ai.onnx.ml": 3})
+        onnx = to_onnx(model, trained[:1], options=options, target_opset=OPSET)
         expected = answers(model, asked)
-        check(name, onnx.SerializeToString(), asked, expected)
-        (folder / f"{name}.onnx").write_bytes(onnx.SerializeToString())
-        write(folder / f"{name}.input.json", "inputs", {"X": asked})
-        write(folder / f"{name}.expected.json", "outputs", expected)
+        check(name, onnx, {"X": asked}, expected)
+        save(folder, name, onnx, {"X": asked}, expected)
+    encoded_columns(folder)
 
 
 main(pathlib.Path(sys.argv[1]))

@@ -9,7 +9,7 @@ use canopy_onnx::network::Network;
 use proptest::prelude::*;
 
 use crate::vectors::{file, names};
-use crate::write::{field, input, int, model, node, output};
+use crate::write::{field, float_tensor, input, int, int_tensor, ints, model, node, node_of, output, text};
 
 fn read(bytes: &[u8]) -> Result<Graph, GraphError> {
     Graph::read(bytes, &Limits::default())
@@ -74,6 +74,124 @@ fn a_load_beyond_its_time_is_given_up() {
     let limits = Limits { load: Duration::ZERO, ..Limits::default() };
     let error = Network::load(&graph, &limits).err().unwrap();
     assert_eq!(error, GraphError::TooSlow(Duration::ZERO));
+}
+
+/// A graph of one row of two numbers, whose scores need the value `m` of `parts`.
+fn needs_m(parts: &[Vec<u8>]) -> Vec<u8> {
+    let mut all = vec![
+        input("x", 1, &[-1, 2]),
+        output("y", 1, &[-1, 2]),
+        node("ReduceMax", &["m"], "s"),
+        node("Add", &["x", "s"], "y"),
+        // A number that no computation before the first row gives.
+        node("ReduceMean", &["x"], "mean"),
+        node("Shape", &["x"], "shape"),
+    ];
+    all.extend_from_slice(parts);
+    model(&all)
+}
+
+const LONG: i64 = 30_000;
+
+fn long(name: &str, shape: &[i64]) -> Vec<u8> {
+    float_tensor(name, shape, &vec![1.0; 30_000])
+}
+
+#[test]
+fn an_operator_that_would_make_too_much_is_named_and_does_not_run() {
+    let big = 1 << 40;
+    let reshaped = |by: &[u8]| [node("Mul", &["shape", "by"], "size"), by.to_vec()].concat();
+    let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("Mul", vec![long("a", &[LONG, 1]), long("b", &[1, LONG]), node("Mul", &["a", "b"], "m")]),
+        (
+            "Mul",
+            vec![
+                long("a", &[LONG, 1]),
+                long("b", &[1, LONG]),
+                node("Mul", &["a", "mean"], "c"),
+                node("Mul", &["c", "b"], "m"),
+            ],
+        ),
+        ("MatMul", vec![long("a", &[LONG, 1]), long("b", &[1, LONG]), node("MatMul", &["a", "b"], "m")]),
+        ("Gemm", vec![long("a", &[LONG, 1]), long("b", &[1, LONG]), node("Gemm", &["a", "b"], "m")]),
+        (
+            "Einsum",
+            vec![
+                long("a", &[LONG]),
+                long("b", &[LONG]),
+                node_of("", "Einsum", &["a", "b"], "m", &[text("equation", "i,j->ij")]),
+            ],
+        ),
+        ("ConstantOfShape", vec![int_tensor("c", &[big, 2]), node("ConstantOfShape", &["c"], "m")]),
+        ("ConstantOfShape", vec![int_tensor("c", &[0, big]), node("ConstantOfShape", &["c"], "m")]),
+        (
+            "ConstantOfShape",
+            vec![reshaped(&int_tensor("by", &[9_000, 9_000])), node("ConstantOfShape", &["size"], "m")],
+        ),
+        (
+            "Expand",
+            vec![reshaped(&int_tensor("by", &[9_000, 9_000])), node("Expand", &["mean", "size"], "m")],
+        ),
+        ("Tile", vec![reshaped(&int_tensor("by", &[9_000, 9_000])), node("Tile", &["x", "size"], "m")]),
+        (
+            "Range",
+            vec![
+                float_tensor("from", &[], &[0.0]),
+                float_tensor("to", &[], &[1e12]),
+                float_tensor("step", &[], &[0.5]),
+                node("Range", &["from", "to", "step"], "m"),
+            ],
+        ),
+        (
+            "OneHot",
+            vec![
+                int_tensor("depth", &[1 << 30]),
+                float_tensor("values", &[2], &[0.0, 1.0]),
+                node("OneHot", &["shape", "depth", "values"], "m"),
+            ],
+        ),
+        ("Pad", vec![int_tensor("pads", &[9_000; 4]), node("Pad", &["x", "pads"], "m")]),
+        (
+            "Gather",
+            vec![long("a", &[1, LONG]), int_tensor("rows", &[0; 3_000]), node("Gather", &["a", "rows"], "m")],
+        ),
+        (
+            "Conv",
+            vec![
+                long("a", &[1, 1, LONG]),
+                long("w", &[LONG, 1, 1]),
+                node_of("", "Conv", &["a", "w"], "m", &[ints("pads", &[0, 0])]),
+            ],
+        ),
+        (
+            "ConvTranspose",
+            vec![
+                long("a", &[1, 1, LONG]),
+                float_tensor("w", &[1, 1, 1], &[1.0]),
+                node_of("", "ConvTranspose", &["a", "w"], "m", &[ints("strides", &[60_000])]),
+            ],
+        ),
+    ];
+    for (operator, parts) in cases {
+        let graph = read(&needs_m(&parts)).unwrap();
+        let error = Network::load(&graph, &Limits::default()).err().map(|error| error.to_string());
+        let error = error.unwrap_or_else(|| panic!("{operator} ran"));
+        assert!(error.starts_with(&format!("the operators up to {operator} of \"m\" would make")), "{error}");
+        assert!(error.ends_with("they may make 33554432 in all"), "{error}");
+    }
+}
+
+#[test]
+fn operators_that_make_too_much_only_together_are_refused() {
+    let mut parts =
+        vec![float_tensor("a", &[2_000, 1], &[1.0; 2_000]), float_tensor("b", &[1, 2_000], &[1.0; 2_000])];
+    let names: Vec<_> = (0..20).map(|index| format!("m{index}")).collect();
+    parts.extend(names.iter().map(|name| node("Mul", &["a", "b"], name)));
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    parts.push(node("Sum", &names, "m"));
+    let graph = read(&needs_m(&parts)).unwrap();
+    let error = Network::load(&graph, &Limits::default()).err().unwrap().to_string();
+    assert!(error.starts_with("the operators up to Mul of \"m8\" would make 36000"), "{error}");
 }
 
 proptest! {

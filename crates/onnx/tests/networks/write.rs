@@ -56,6 +56,11 @@ pub(crate) fn ints(name: &str, values: &[i64]) -> Vec<u8> {
     [field(1, name), values, int(20, 7)].concat()
 }
 
+/// An attribute of text.
+pub(crate) fn text(name: &str, value: &str) -> Vec<u8> {
+    [field(1, name), field(4, value), int(20, 3)].concat()
+}
+
 /// A constant: its type, its shape and its bytes.
 pub(crate) fn tensor(name: &str, kind: i64, shape: &[i64], bytes: &[u8]) -> Vec<u8> {
     field(5, [shape_of(shape), int(2, kind), field(8, name), field(9, bytes)].concat())
