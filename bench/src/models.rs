@@ -147,6 +147,8 @@ impl Model {
             if network.graph().labels().is_none() {
                 return Ok((Self::Network(NetworkEngine::new(&network)), None));
             }
+            let artifact = import::of_network(network, &config()?)?;
+            return Ok((Self::of(&artifact), Some(artifact)));
         }
         let artifact = import::of_bytes(bytes, None, &config()?)?;
         Ok((Self::of(&artifact), Some(artifact)))

@@ -235,7 +235,8 @@ fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, Im
     Ok(Artifact::imported(card, preprocessing, payload)?)
 }
 
-fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact, ImportError> {
+/// Makes an artifact from a network.
+pub fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact, ImportError> {
     let inputs: Vec<_> = network.input_names().into_iter().map(numeric).collect();
     let features = features(&inputs, &config.features, &vec![false; inputs.len()])?;
     let meaning = network.meaning(config.classes.len())?;
