@@ -50,6 +50,12 @@ fn port(input: &Declared<'_>) -> Result<Port, GraphError> {
     let is_integer = match input.kind {
         kind::FLOAT | kind::DOUBLE => false,
         kind::INT64 | kind::INT32 | kind::BOOL => true,
+        kind::TEXT => {
+            return Err(GraphError::unsupported(
+                format!("{place} of text"),
+                "export the network behind the encoding of texts",
+            ));
+        }
         other => {
             return Err(GraphError::unsupported(
                 format!("{place} of {}", if other == 0 { "no tensor".to_owned() } else { kind_name(other) }),

@@ -294,7 +294,10 @@ fn operators_values_and_tensors_that_cannot_be_run_are_refused_by_name() {
 #[test]
 fn inputs_and_outputs_that_are_no_rows_are_refused_by_name() {
     for (parts, expected) in [
-        (vec![input("x", 8, &[-1, 2]), y(), node("Relu", &["x"], "y")], "input \"x\" of text"),
+        (
+            vec![input("x", 8, &[-1, 2]), y(), node("Relu", &["x"], "y")],
+            "input \"x\" of text is not supported: export the network behind",
+        ),
         (
             vec![input("x", 1, &[8, 2]), y(), node("Relu", &["x"], "y")],
             "input \"x\", which takes exactly 8 rows",
