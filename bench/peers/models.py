@@ -2,8 +2,9 @@
 
 Usage: models.py make FOLDER           writes models of about 1 MB and 10 MB in each format, and 100 rows for them
        models.py time FILE [ROWS]      prints one JSON object with the figures of the library for one model file
+       models.py tract FILE            prints the same of tract for a neural network, or {"refused": "why"}
 
-`time` uses one thread. Loading is from the file to the first answer, without the import of the library. Calls with one
+`time` and `tract` use one thread. Loading is from the file to the first answer, without the import of the library. Calls with one
 row and with 100 rows are repeated for half a second each, and the median is printed, in microseconds per row. Without
 ROWS, rows are zeros: that is for neural networks, whose time does not depend on the values.
 """
@@ -22,6 +23,7 @@ import numpy
 
 FEATURES = 20
 TYPES = {"tensor(float)": numpy.float32, "tensor(int64)": numpy.int64, "tensor(int32)": numpy.int32}
+TRACT_TYPES = {"tensor(float)": "f32", "tensor(int64)": "i64", "tensor(int32)": "i32"}
 
 
 def make(folder):
@@ -91,6 +93,10 @@ def opened(file):
 
         trusted = skops.io.get_untrusted_types(file=file)
         return "scikit-learn", sklearn.__version__, lambda: skops.io.load(file, trusted=trusted).predict_proba
+    return opened_by_onnxruntime(file)
+
+
+def opened_by_onnxruntime(file):
     import onnxruntime
 
     def load():
@@ -119,16 +125,19 @@ def median_us(call):
     return statistics.median(times) / 1e3
 
 
+def zeros(ports, count):
+    """Rows for all inputs of a network."""
+    return {port.name: numpy.zeros([count, *port.shape[1:]], TYPES[port.type]) for port in ports}
+
+
 def measure(file, rows):
     library, version, load = opened(file)
     if rows:
         hundred = numpy.array(json.loads(rows.read_text()), numpy.float32)
         singles = [hundred[row : row + 1] for row in range(len(hundred))]
     else:
-        zeros = lambda count: {
-            port.name: numpy.zeros([count, *port.shape[1:]], TYPES[port.type]) for port in load().ports
-        }
-        hundred, singles = zeros(100), [zeros(1)]
+        ports = load().ports
+        hundred, singles = zeros(ports, 100), [zeros(ports, 1)]
 
     start = time.perf_counter()
     predict = load()
@@ -146,8 +155,52 @@ def measure(file, rows):
     print(json.dumps({"library": library, "version": version, **figures}))
 
 
+def measure_tract(file):
+    import tract
+
+    _, _, load_onnxruntime = opened_by_onnxruntime(file)
+    ports = load_onnxruntime().ports
+    one, hundred = (list(zeros(ports, count).values()) for count in (1, 100))
+
+    def load(rows):
+        """A function of rows. `rows` is their number, or None for any number, as the file declares it."""
+        network = tract.onnx().load(file)
+        if rows:
+            for at, port in enumerate(ports):
+                shape = [rows, *port.shape[1:]]
+                network.set_input_fact(at, ",".join(map(str, [*shape, TRACT_TYPES[port.type]])))
+            for at in range(network.output_count()):
+                network.set_output_fact(at, None)
+        runnable = network.into_model().into_runnable()
+        return lambda inputs: [output.to_numpy() for output in runnable.run(inputs)]
+
+    def loaded(rows):
+        start = time.perf_counter()
+        predict = load(rows)
+        predict(one if rows in (None, 1) else hundred)
+        return predict, (time.perf_counter() - start) * 1e3
+
+    try:
+        try:
+            single, load_ms = loaded(None)
+            single(hundred)
+            many, any_rows = single, True
+        except tract.TractError:
+            single, load_ms = loaded(1)
+            many, any_rows = loaded(100)[0], False
+    except tract.TractError as error:
+        # The text goes on with the causes and a stack.
+        causes = str(error).split("Stack backtrace")[0]
+        print(json.dumps({"refused": " ".join(causes.split())}))
+        return
+    figures = {"load_ms": load_ms, "single_us": median_us(lambda: single(one)), "hundred_us": median_us(lambda: many(hundred)) / 100}
+    print(json.dumps({"any_rows": any_rows, **figures}))
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "make":
         make(sys.argv[2])
+    elif sys.argv[1] == "tract":
+        measure_tract(pathlib.Path(sys.argv[2]))
     else:
         measure(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -12,9 +12,9 @@ use crate::server::{output, output_of_both_streams};
 /// The Python packages whose versions are recorded.
 const PACKAGES: [&str; 6] = ["scikit-learn", "numpy", "fastapi", "pydantic", "uvicorn", "uvloop"];
 
-/// The same of the libraries that make model files.
-const LIBRARIES: [&str; 7] =
-    ["lightgbm", "xgboost", "scikit-learn", "skops", "skl2onnx", "onnxruntime", "numpy"];
+/// The same of the libraries that make or run model files.
+const LIBRARIES: [&str; 8] =
+    ["lightgbm", "xgboost", "scikit-learn", "skops", "skl2onnx", "onnxruntime", "tract", "numpy"];
 
 /// Describes this machine before a run of servers; with the packages of `python`, if it is measured.
 pub(crate) fn describe(python: Option<&Path>) -> Result<Machine> {

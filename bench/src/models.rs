@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,7 +21,7 @@ use serde_json::json;
 
 use crate::latency::median;
 use crate::machine;
-use crate::results::{LibraryCost, ModelCost, ModelResults, ModelRound, ModelRounds};
+use crate::results::{LibraryCost, ModelCost, ModelResults, ModelRound, ModelRounds, Tract};
 use crate::server::output;
 use crate::subjects::{Workplace, peers};
 use crate::usage;
@@ -69,7 +70,20 @@ fn round(workplace: &Workplace, file: &Path, rows: Option<&Path>) -> Result<Mode
     let loaded = rows.map(|_| ours(&artifact, false)).transpose()?;
     let library = output(workplace.python("models.py").arg("time").arg(file).args(rows))?;
     let library: LibraryCost = serde_json::from_str(&library).context("models.py printed no figures")?;
-    Ok(ModelRound { imported, loaded, library })
+    let tract = if rows.is_none() { Some(tract(workplace, file)?) } else { None };
+    Ok(ModelRound { imported, loaded, library, tract })
+}
+
+/// Measures tract with a neural network. A signal that ends the process, as after a panic in tract, counts as a refusal.
+fn tract(workplace: &Workplace, file: &Path) -> Result<Tract> {
+    let mut command = workplace.python("models.py");
+    let ended = command.arg("tract").arg(file).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let ended = ended.with_context(|| format!("failed to start {command:?}"))?;
+    if ended.status.code().is_none() {
+        return Ok(Tract::Refused { refused: format!("the process ended with {}", ended.status) });
+    }
+    ensure!(ended.status.success(), "{command:?} ended with {}", ended.status);
+    serde_json::from_slice(&ended.stdout).context("models.py printed no figures of tract")
 }
 
 /// The model files in a folder, by name.
@@ -133,6 +147,8 @@ impl Model {
             if network.graph().labels().is_none() {
                 return Ok((Self::Network(NetworkEngine::new(&network)), None));
             }
+            let artifact = import::of_network(network, &config()?)?;
+            return Ok((Self::of(&artifact), Some(artifact)));
         }
         let artifact = import::of_bytes(bytes, None, &config()?)?;
         Ok((Self::of(&artifact), Some(artifact)))

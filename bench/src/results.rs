@@ -48,6 +48,9 @@ pub(crate) struct ModelRound {
     pub(crate) loaded: Option<ModelCost>,
     /// The library that made the file, or onnxruntime.
     pub(crate) library: LibraryCost,
+    /// tract with a neural network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tract: Option<Tract>,
 }
 
 /// What a model costs Canopy.
@@ -68,6 +71,24 @@ pub(crate) struct ModelCost {
 pub(crate) struct LibraryCost {
     pub(crate) library: String,
     pub(crate) version: String,
+    pub(crate) load_ms: f64,
+    pub(crate) single_us: f64,
+    pub(crate) hundred_us: f64,
+}
+
+/// What a neural network costs tract, or why tract refuses it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Tract {
+    Measured(TractCost),
+    Refused { refused: String },
+}
+
+/// What a neural network costs tract.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TractCost {
+    /// Whether the network was loaded once for any number of rows; else once for 1 row and once for 100 rows.
+    pub(crate) any_rows: bool,
     pub(crate) load_ms: f64,
     pub(crate) single_us: f64,
     pub(crate) hundred_us: f64,

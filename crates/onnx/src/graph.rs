@@ -12,6 +12,7 @@ use crate::port::{Port, ports};
 use crate::rewrite::rewrite;
 use crate::sizes;
 use crate::tensor::{Declared, Tensor, kind};
+use crate::wire::Fields;
 
 /// Models of `ai.onnx.ml`, which `rten` does not run.
 const MODELS: [&str; 7] = [
@@ -26,8 +27,43 @@ const MODELS: [&str; 7] = [
 
 /// Whether a file has a graph without a model of `ai.onnx.ml`: a neural network, or nothing that can be read here.
 pub fn is_network(bytes: &[u8], limits: &Limits) -> Result<bool, GraphError> {
-    let file = File::read(bytes, limits)?;
-    Ok(!file.nodes.iter().any(|node| MODELS.iter().any(|model| node.is_ml(model))))
+    GraphError::limit("bytes of the file", bytes.len(), limits.bytes)?;
+    // A model of trees has most of its bytes in the attributes of one node, which are not needed to recognise it.
+    if has_model(bytes).unwrap_or(false) {
+        return Ok(false);
+    }
+    File::read(bytes, limits)?;
+    Ok(true)
+}
+
+/// Whether a node has one of [`MODELS`] as its operator. Only operators and domains are read.
+fn has_model(bytes: &[u8]) -> Result<bool, GraphError> {
+    let mut fields = Fields::new(bytes);
+    while let Some((number, value)) = fields.read()? {
+        if number != 7 {
+            continue;
+        }
+        let mut graph = Fields::new(value.bytes()?);
+        while let Some((number, value)) = graph.read()? {
+            if number == 1 && is_model(value.bytes()?)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn is_model(node: &[u8]) -> Result<bool, GraphError> {
+    let (mut operator, mut domain) = ("", "");
+    let mut fields = Fields::new(node);
+    while let Some((number, value)) = fields.read()? {
+        match number {
+            4 => operator = value.text()?,
+            7 => domain = value.text()?,
+            _ => {}
+        }
+    }
+    Ok(domain == "ai.onnx.ml" && MODELS.contains(&operator))
 }
 
 /// A graph that consists of known operators, without cycles, and whose tensors are as large as their bytes.

@@ -1,12 +1,15 @@
-//! Operators that `rten` lacks, written as others that it has.
+//! Operators that `rten` lacks or computes wrongly for some numbers, written as others that it has.
 
 use std::borrow::Cow;
 
 use crate::file::File;
 use crate::node::{Node, Parameter};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, kind};
 
-/// Replaces `Dropout`, `Selu`, `Celu` and `Mish`, and of `ai.onnx.ml` `Scaler`, `Imputer` of NaN and
+/// The beginning of the names of new values.
+const PREFIX: &str = "canopy.rewritten.";
+
+/// Replaces `Dropout`, `Selu`, `Celu`, `Mish`, `Softplus` and `Cast` to bool, for which the runtime truncates numbers, and of `ai.onnx.ml` `Scaler`, `Imputer` of NaN and
 /// `ArrayFeatureExtractor`. Other nodes stay.
 pub(crate) fn rewrite(file: &mut File<'_>) {
     let nodes = std::mem::take(&mut file.nodes);
@@ -47,9 +50,23 @@ impl<'a> New<'a> {
                 self.nodes.push(Node::new("Mul", vec![elu, alpha], output));
             }
             ("", "Mish") => {
-                let softplus = self.then(Node::new("Softplus", vec![input.clone()], "".into()));
+                // The hyperbolic tangent of 20 and more is 1.
+                let softplus = self.bounded_softplus(input.clone());
                 let tanh = self.then(Node::new("Tanh", vec![softplus], "".into()));
                 self.nodes.push(Node::new("Mul", vec![input, tanh], output));
+            }
+            // A file that was written after a replacement is read again.
+            ("", "Softplus") if !input.starts_with(PREFIX) => {
+                let bounded = self.bounded_softplus(input.clone());
+                self.nodes.push(Node::new("Max", vec![input, bounded], output));
+            }
+            ("", "Cast") if node.int("to") == Some(kind::BOOL) => {
+                let zero = self.number(0.0);
+                let number =
+                    Node::new("Cast", vec![input], "".into()).with("to", Parameter::Int(kind::FLOAT));
+                let number = self.then(number);
+                let is_zero = self.then(Node::new("Equal", vec![number, zero], "".into()));
+                self.nodes.push(Node::new("Not", vec![is_zero], output));
             }
             ("ai.onnx.ml", "Scaler") => {
                 let [offset, scale] = [self.list(node.floats("offset")), self.list(node.floats("scale"))];
@@ -67,6 +84,14 @@ impl<'a> New<'a> {
             }
             _ => self.nodes.push(node),
         }
+    }
+
+    /// The softplus of at most 20. The runtime computes it as ln(1 + exp(x)), which is infinite for 89 and more. In 32 bits
+    /// the softplus of x is x above 20, and is never less than x.
+    fn bounded_softplus(&mut self, input: Cow<'a, str>) -> Cow<'a, str> {
+        let limit = self.number(20.0);
+        let bounded = self.then(Node::new("Min", vec![input, limit], "".into()));
+        self.then(Node::new("Softplus", vec![bounded], "".into()))
     }
 
     /// Adds a node, and gives its output a new name.
@@ -91,6 +116,6 @@ impl<'a> New<'a> {
 
     fn name(&mut self) -> Cow<'a, str> {
         self.count += 1;
-        Cow::Owned(format!("canopy.rewritten.{}", self.count))
+        Cow::Owned(format!("{PREFIX}{}", self.count))
     }
 }

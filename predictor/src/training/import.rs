@@ -14,7 +14,7 @@ use canopy_forest::read::detect::detect;
 use canopy_forest::read::error::{Limits, ReadError};
 use canopy_forest::read::format::Format;
 use canopy_forest::read::mlflow::{self, Manifest};
-use canopy_forest::read::model::{ImportedModel, Input, InputKind, Output};
+use canopy_forest::read::model::{ImportedModel, Input, InputKind, Output, Step};
 use canopy_forest::read::preprocessing::{Preprocessing, PreprocessingError, Room};
 use canopy_forest::read::reader;
 
@@ -205,7 +205,7 @@ fn label(index: usize, class: &Class) -> String {
 fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, ImportError> {
     let payload = Payload::of_import(model.model)?;
     let preprocessing = Preprocessing::new(model.inputs.len(), model.steps)?;
-    let missing = takes_missing(model.format, &payload, &preprocessing);
+    let missing = takes_missing(model.handles_missing, &payload, &preprocessing);
     let features = features(&model.inputs, &config.features, &missing)?;
     let (classes, head) = match &model.output {
         Output::Classes(labels) => (classes(labels, &config.classes)?, Head::Classify { link: model.link }),
@@ -235,7 +235,8 @@ fn of_model(model: ImportedModel, config: &ServingConfig) -> Result<Artifact, Im
     Ok(Artifact::imported(card, preprocessing, payload)?)
 }
 
-fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact, ImportError> {
+/// Makes an artifact from a network.
+pub fn of_network(network: LoadedNetwork, config: &ServingConfig) -> Result<Artifact, ImportError> {
     let inputs: Vec<_> = network.input_names().into_iter().map(numeric).collect();
     let features = features(&inputs, &config.features, &vec![false; inputs.len()])?;
     let meaning = network.meaning(config.classes.len())?;
@@ -276,12 +277,11 @@ fn numeric(name: Option<String>) -> Input {
 
 /// Which inputs may be missing: those whose NaN is replaced before it reaches the engine, or which the engine has learned
 /// to handle.
-fn takes_missing(format: Format, payload: &Payload, steps: &Preprocessing) -> Vec<bool> {
-    // These libraries send a missing value along a path of its own at every split.
-    if matches!(format, Format::LightGbm | Format::XgboostJson | Format::XgboostUbj) {
+fn takes_missing(handles_missing: bool, payload: &Payload, steps: &Preprocessing) -> Vec<bool> {
+    if handles_missing && steps.steps().iter().all(|step| matches!(step, Step::ZeroToMissing { .. })) {
         return vec![true; steps.inputs()];
     }
-    let learned = payload.handles_missing();
+    let learned = if handles_missing { vec![true; payload.inputs()] } else { payload.handles_missing() };
     if steps.steps().is_empty() {
         return learned;
     }

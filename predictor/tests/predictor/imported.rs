@@ -133,6 +133,28 @@ fn a_model_file_is_prepared_and_its_record_has_no_quality() {
 }
 
 #[test]
+fn every_column_may_be_missing_where_the_library_handles_missing_values() {
+    for (file, expected) in [
+        ("skops/hist_binary.skops", true),
+        ("skops/hist_regressor.skops", true),
+        ("skops/hist_quantile.skops", true),
+        ("skops/v13_hist_binary.skops", true),
+        ("skops/lightgbm_regressor.skops", true),
+        ("skops/lightgbm_classifier.skops", true),
+        ("onnx/skl_histgb_regressor.onnx", true),
+        ("onnx/cat_regression_nan_max.onnx", true),
+        ("skops/linear.skops", false),
+        ("onnx/skl_rf_classifier.onnx", false),
+        ("onnx/skl_linear_regression.onnx", false),
+    ] {
+        let preparation = prepared(&golden(file), &json!({})).unwrap();
+        let artifact = Artifact::decode(&preparation.artifact).unwrap();
+        let found: Vec<_> = artifact.card().features.iter().map(|feature| feature.missing).collect();
+        assert!(found.iter().all(|missing| *missing == expected), "{file}: {found:?}");
+    }
+}
+
+#[test]
 fn an_artifact_of_canopy_is_imported_under_another_name_and_revision() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.canopy");

@@ -53,5 +53,6 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<ImportedModel, ReadError> {
         model: Model::Trees(ensemble),
         link: header.link,
         output: header.output,
+        handles_missing: true,
     })
 }

@@ -24,6 +24,8 @@ pub struct ImportedModel {
     pub link: Link,
     /// What the outputs are.
     pub output: Output,
+    /// Whether the library sends a missing value along a path of its own at every split, in whichever column it is.
+    pub handles_missing: bool,
 }
 
 /// An input.
@@ -266,6 +268,7 @@ mod tests {
             model: Model::Linear(Linear { weights: vec![vec![1.0, 0.5]], intercepts: vec![-1.0] }),
             link: Link::Logistic { scale: 1.0 },
             output: Output::Classes(vec!["no".to_owned(), "yes".to_owned()]),
+            handles_missing: false,
         };
         assert_eq!((model.model.inputs(), model.model.scores()), (2, 1));
         assert_eq!(model.scores(&[0.0, 2.0]), [0.0]);

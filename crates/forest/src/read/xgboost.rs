@@ -76,6 +76,7 @@ fn import(
         model: Model::Trees(ensemble),
         link: objective.link,
         output: objective.output,
+        handles_missing: true,
     })
 }
 

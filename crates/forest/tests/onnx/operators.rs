@@ -172,6 +172,23 @@ fn a_classifier_of_one_score_and_one_of_shares_give_probabilities() {
 }
 
 #[test]
+fn scores_may_be_multiplied_by_one_and_raised_to_the_power_of_e() {
+    let graph = |operator: &str, factor: f32| {
+        let node = Node::core(operator, &["y", "factor"], &["z"]);
+        let factor = floats("factor", &[1], &[factor]);
+        Graph::default().input("x", 1, 2).constant(&factor).node(&sum("x", 2)).node(&node).output("z")
+    };
+    assert_eq!(read(&graph("Mul", 1.0)).unwrap().outputs(&[2.0, 3.0]), [5.0]);
+    assert_eq!(read(&graph("Exp", 1.0)).unwrap().outputs(&[2.0, -2.0]), [1.0]);
+    let error = read(&graph("Mul", 2.0)).unwrap_err();
+    assert!(error.contains("operator \"Mul\" of \"ai.onnx\" is not supported"), "{error}");
+    let classes =
+        linear(&[0.0, 1.0], &[3, 7], "SOFTMAX").node(&Node::core("Exp", &["y"], &["z"])).output("z");
+    let error = read(&classes).unwrap_err();
+    assert!(error.contains("operator \"Exp\" of \"ai.onnx\" is not supported"), "{error}");
+}
+
+#[test]
 fn what_is_not_supported_is_refused_with_its_node() {
     let node = |node: Node| Graph::default().input("x", 1, 2).node(&node).node(&sum("z", 2)).output("y");
     for (graph, expected) in [

@@ -46,6 +46,29 @@ fn operators_that_the_runtime_lacks_are_replaced() {
 }
 
 #[test]
+fn softplus_of_a_large_number_is_that_number() {
+    let network = model(&[x(), y(), node("Softplus", &["x"], "y")]);
+    for (row, expected) in
+        [([-1.0, 2.0], [0.313_261_7, 2.126_928]), ([-1e3, 1e3], [0.0, 1e3]), ([19.0, 21.0], [19.0, 21.0])]
+    {
+        let found = scores(&network, &row);
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{row:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_number_other_than_zero_is_true_also_below_one() {
+    let cast = |from: &str, to: &str, kind: i64| {
+        let attribute = [field(1, "to"), int(3, kind), int(20, 2)].concat();
+        node_of("", "Cast", &[from], to, &[attribute])
+    };
+    let network = model(&[x(), y(), cast("x", "b", 9), node("Not", &["b"], "n"), cast("n", "y", 1)]);
+    for (row, expected) in [([0.25, 0.0], [0.0, 1.0]), ([-0.5, 3.0], [0.0, 0.0])] {
+        assert_eq!(scores(&network, &row), expected, "{row:?}");
+    }
+}
+
+#[test]
 fn scalers_imputers_and_column_choices_of_scikit_learn_are_read() {
     let scaler = node_of(
         "ai.onnx.ml",

@@ -1,9 +1,10 @@
 //! Damaged and malicious files end in a refusal: no panic, no endless loop, no more memory than the file explains.
 
+use std::fs;
 use std::time::Duration;
 
 use canopy_onnx::error::{GraphError, Limits};
-use canopy_onnx::graph::Graph;
+use canopy_onnx::graph::{Graph, is_network};
 use canopy_onnx::network::Network;
 use proptest::prelude::*;
 
@@ -220,4 +221,15 @@ proptest! {
     fn any_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(read(&bytes).is_err());
     }
+}
+
+#[test]
+fn trees_are_recognised_without_decoding_their_numbers() {
+    let forest =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/models/onnx/skl_rf_classifier.onnx");
+    let (trees, network) = (fs::read(forest).unwrap(), file("skl_mlp_binary"));
+    let limits = Limits { numbers: 0, ..Limits::default() };
+    assert_eq!(is_network(&trees, &limits), Ok(false));
+    assert!(is_network(&network, &limits).is_err());
+    assert_eq!(is_network(&network, &Limits::default()), Ok(true));
 }

@@ -31,12 +31,18 @@ struct Walk<'a> {
     known: HashMap<&'a str, Known<'a>>,
     preparation: Preparation,
     predictor: Option<Predictor>,
+    handles_missing: bool,
 }
 
 /// The model of a graph.
 pub(crate) fn model(graph: &Graph<'_>, limits: &Limits) -> Result<ImportedModel, ReadError> {
-    let mut walk =
-        Walk { limits, known: HashMap::new(), preparation: Preparation::new(limits), predictor: None };
+    let mut walk = Walk {
+        limits,
+        known: HashMap::new(),
+        preparation: Preparation::new(limits),
+        predictor: None,
+        handles_missing: false,
+    };
     walk.start(graph).map_err(|problem| problem.at(Format::Onnx, "inputs"))?;
     for node in &graph.nodes {
         walk.node(node).map_err(|problem| problem.at(Format::Onnx, place(node)))?;
@@ -159,6 +165,7 @@ impl<'a> Walk<'a> {
             ));
         }
         let mut predictor = read(node, rows)?;
+        self.handles_missing = node.ints("nodes_missing_value_tracks_true").iter().any(|track| *track != 0);
         let precision = match &predictor.model {
             Model::Trees(ensemble) => Some(ensemble.raw().precision),
             Model::Linear(_) => None,
@@ -185,6 +192,12 @@ impl<'a> Walk<'a> {
     fn on_scores(&mut self, node: &'a Node<'a>) -> Result<(), Problem> {
         match node.operator {
             "Identity" | "Cast" | "ZipMap" | "Reshape" => {}
+            // onnxmltools writes this behind a classifier of LightGBM.
+            "Mul" if matches!(self.constant(node, 1).as_deref(), Ok([1.0])) => {}
+            "Exp" => match self.predictor.as_mut() {
+                Some(Predictor { link: link @ Link::Identity, labels: None, .. }) => *link = Link::Exp,
+                _ => return Err(unsupported(node)),
+            },
             "Normalizer" if prepare::norm(node)? == Norm::L1 => {
                 let link = self.predictor.as_mut().map(|predictor| &mut predictor.link);
                 match link {
@@ -273,7 +286,8 @@ impl<'a> Walk<'a> {
             Some(labels) => Output::Classes(labels),
             None => Output::Values(values(scores.unwrap_or("prediction"), model.scores())),
         };
-        Ok(ImportedModel { format: Format::Onnx, inputs, steps, model, link, output })
+        let handles_missing = self.handles_missing;
+        Ok(ImportedModel { format: Format::Onnx, inputs, steps, model, link, output, handles_missing })
     }
 }
 

@@ -42,7 +42,8 @@ pub(crate) fn model(file: &File<'_>, root: Object<'_>) -> Result<ImportedModel, 
     };
     let (model, link, output) = last_of(&mut preparation).map_err(at(*last))?;
     let (inputs, steps) = preparation.finish();
-    Ok(ImportedModel { format: FORMAT, inputs, steps, model, link, output })
+    let handles_missing = last.class().starts_with("HistGradientBoosting");
+    Ok(ImportedModel { format: FORMAT, inputs, steps, model, link, output, handles_missing })
 }
 
 /// Adds the place of an object to a problem.
