@@ -47,7 +47,7 @@ impl TrainedModel {
     /// The example as the body of a request, for a shell: between single quotes. A missing value is null, and a category has its
     /// name.
     pub(crate) fn request(&self) -> String {
-        let value = |(value, feature): (&f64, &Feature)| match feature.categories.get(*value as usize) {
+        let value = |(value, feature): (&f64, &Feature)| match feature.category(*value) {
             _ if value.is_nan() => "null".to_owned(),
             Some(name) => quoted(name),
             None => value.to_string(),
@@ -59,16 +59,12 @@ impl TrainedModel {
 
 /// A JSON string without quotes and control characters, which a shell or a terminal would obey.
 fn quoted(name: &str) -> String {
-    let mut text = String::from("\"");
-    for c in name.chars() {
-        match c {
-            '"' | '\\' => text.extend(['\\', c]),
-            '\'' => text.push_str("\\u0027"),
-            c if c.is_control() => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => text.push(c),
-        }
-    }
-    text + "\""
+    let escaped = name.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c == '\'' || c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 impl PendingModel {

@@ -92,7 +92,7 @@ impl Revision {
         let has_numbers_as_categories =
             features.iter().any(|feature| CategoryNumbers::new(feature).has_names());
         let series = metrics.series_of(model, version);
-        Ok(Self { header, series, class_names, has_numbers_as_categories, description })
+        Ok(Self { description, header, series, class_names, has_numbers_as_categories })
     }
 }
 

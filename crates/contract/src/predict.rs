@@ -50,13 +50,10 @@ impl PredictRequest {
     /// One row: NaN is a missing value, and a category is its index.
     pub fn row(values: &[f64], features: &[Feature]) -> Self {
         let mut features = features.iter();
-        let cell = |value: &f64| {
-            let category = features.next().and_then(|feature| feature.categories.get(*value as usize));
-            match category {
-                _ if value.is_nan() => Cell::Missing,
-                Some(name) => Cell::Category(name.clone()),
-                None => Cell::Number(*value),
-            }
+        let cell = |value: &f64| match features.next().and_then(|feature| feature.category(*value)) {
+            _ if value.is_nan() => Cell::Missing,
+            Some(name) => Cell::Category(name.to_owned()),
+            None => Cell::Number(*value),
         };
         let row = RequestRow::Values(values.iter().map(cell).collect());
         Self { features: Some(row), ..Self::default() }

@@ -38,6 +38,13 @@ impl Feature {
         Self { name: name.into(), min: None, max: None, missing: false, categories: Vec::new() }
     }
 
+    /// The name of the category with this index.
+    #[expect(clippy::cast_sign_loss, reason = "the range is checked")]
+    pub fn category(&self, index: f64) -> Option<&str> {
+        let is_index = (0.0..self.categories.len() as f64).contains(&index);
+        is_index.then(|| self.categories[index as usize].as_str())
+    }
+
     /// Checks one value. A missing value is NaN, and a category is its index.
     pub fn check(&self, value: f64) -> Result<(), Fault> {
         if value.is_nan() {
@@ -83,14 +90,14 @@ pub struct CategoryNumbers<'a> {
 impl<'a> CategoryNumbers<'a> {
     /// The numbers of the categories of `feature`.
     pub fn new(feature: &'a Feature) -> Self {
-        let (mut named, mut names) = (HashMap::new(), 0);
+        let (mut named, mut numbers) = (HashMap::new(), 0);
         for (index, name) in feature.categories.iter().enumerate() {
             if let Some(number) = number_of(name) {
-                names += 1;
+                numbers += 1;
                 named.entry(number.to_bits()).and_modify(|known| *known = None).or_insert(Some(index));
             }
         }
-        Self { feature, named, has_indices: names < feature.categories.len() || names == 0 }
+        Self { feature, named, has_indices: numbers < feature.categories.len() || numbers == 0 }
     }
 
     /// Whether a number may be a name.
@@ -109,12 +116,13 @@ impl<'a> CategoryNumbers<'a> {
         if number.is_nan() || self.named.is_empty() {
             return self.feature.check(number).map(|()| number);
         }
-        // 0 and -0 are the same number.
-        let named = self.named.get(&(number + 0.0).to_bits());
+        // The sum makes 0 of -0.
+        let number = number + 0.0;
+        let named = self.named.get(&number.to_bits());
         let index = (self.has_indices && self.feature.check(number).is_ok()).then_some(number);
         match (named, index) {
             (Some(Some(name)), None) => Ok(*name as f64),
-            (Some(Some(name)), Some(index)) if *name as f64 == index => Ok(index),
+            (Some(Some(name)), Some(index)) if (*name as f64).to_bits() == index.to_bits() => Ok(index),
             (Some(_), _) => Err(Fault::AmbiguousCategory { value: number }),
             (None, Some(index)) => Ok(index),
             (None, None) => Err(self.feature.unknown_category(&number.to_string(), self.has_indices)),

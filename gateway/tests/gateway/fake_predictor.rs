@@ -223,7 +223,7 @@ impl Script {
             BodyRows::Numbers(rows) => rows,
             BodyRows::Named(named) => {
                 let features: Vec<Feature> = serde_json::from_value(description["features"].clone()).unwrap();
-                named.resolve(&features).expect("names of the model")
+                named.resolve(&features).unwrap()
             }
         };
         let one = |row: &[f64]| {
