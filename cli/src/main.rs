@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use canopy_resource::definition;
-use canopy_runtime::process;
+use canopy_runtime::{panics, process};
 use clap::Parser as _;
 
 use arguments::{Arguments, Command, Part, REFUSED};
@@ -33,6 +33,7 @@ use errors::Refused;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    panics::hide_caught();
     match Arguments::parse().command {
         Command::Up(arguments) => {
             let up = |workers| async move { Ok::<_, Infallible>(ended(up::up(&arguments, workers).await)) };

@@ -142,3 +142,9 @@ pub(crate) fn shown(name: &str) -> String {
 pub(crate) fn failed(error: &dyn std::fmt::Display) -> GraphError {
     GraphError::Failed(error.to_string().chars().take(300).collect())
 }
+
+/// The message of a panic of `rten`.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it panicked")
+}

@@ -5,11 +5,12 @@
 //! graph, so this run comes before that.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rten::{Model, RunOptions, Value, ValueOrView};
 use rten_tensor::prelude::*;
 
-use crate::error::{GraphError, failed};
+use crate::error::{GraphError, failed, panic_message};
 use crate::file::File;
 use crate::links::{Links, Source};
 use crate::node::Node;
@@ -89,7 +90,9 @@ impl FirstRun<'_, '_> {
         }
         let names: Vec<_> = node.outputs.iter().filter(|name| !name.is_empty()).collect();
         let outputs = names.iter().map(|name| id(name)).collect::<Result<Vec<_>, _>>()?;
-        let made = self.model.run(inputs, &outputs, Some(self.options.clone()));
+        let run = || self.model.run(inputs, &outputs, Some(self.options.clone()));
+        let made = catch_unwind(AssertUnwindSafe(run))
+            .map_err(|panic| failed(&format_args!("{} failed: {}", node.place(), panic_message(&*panic))))?;
         let made = made.map_err(|error| failed(&error))?;
         let numbers = made.iter().map(|value| value.len() as u64).sum();
         self.values.extend(names.into_iter().map(ToString::to_string).zip(made));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{GraphError, Limits};
 use crate::file::File;
 use crate::fold::fold;
+use crate::integers;
 use crate::labels::heads;
 use crate::links::{Links, Source, prune};
 use crate::operators;
@@ -103,6 +104,7 @@ impl Graph {
             tensor.check()?;
         }
         sizes::check_windows(&file)?;
+        integers::check(&file)?;
         file.outputs =
             wanted.iter().map(|name| Declared { name, kind: kind::FLOAT, shape: Vec::new() }).collect();
         let links = Links::new(&file)?;

@@ -14,6 +14,7 @@ mod operators;
 mod rewrite;
 mod labels;
 mod sizes;
+mod integers;
 mod fold;
 pub mod port;
 pub mod graph;

@@ -10,7 +10,7 @@ use rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrVi
 use rten_tensor::Tensor;
 use rten_tensor::prelude::*;
 
-use crate::error::{GraphError, Limits, failed, shown};
+use crate::error::{GraphError, Limits, failed, panic_message, shown};
 use crate::file::File;
 use crate::first_run;
 use crate::graph::Graph;
@@ -23,6 +23,8 @@ const STACK_BYTES: usize = 64 << 20;
 const TRIAL_ROWS: usize = 4;
 /// How far the scores of a row may differ when it is computed beside other rows.
 const TOLERANCE: f64 = 1e-3;
+/// The factor of the rows of large numbers.
+const LARGE: f64 = 1e3;
 /// The most columns that are tried to find the value for which a run failed.
 const TRIED_MAX: usize = 64;
 /// What another number must be.
@@ -62,7 +64,7 @@ impl Network {
         let prepare = move || {
             let result = catch_unwind(AssertUnwindSafe(|| Self::prepare(&owned, &within)));
             // The other side is gone when the time was over.
-            drop(sender.send(result.unwrap_or_else(|panic| Err(panicked(&*panic)))));
+            drop(sender.send(result.unwrap_or_else(|panic| Err(failed(&panic_message(&*panic))))));
         };
         let thread =
             thread::Builder::new().name("onnx-load".to_owned()).stack_size(STACK_BYTES).spawn(prepare);
@@ -78,7 +80,7 @@ impl Network {
         options.prepack_weights(true);
         let mut network = Self::new(graph, &options)?;
         network.find_widths(graph.outputs(), limits.columns)?;
-        network.try_rows()?;
+        network.try_rows(graph.is_classifier())?;
         Ok(network)
     }
 
@@ -154,7 +156,7 @@ impl Network {
     }
 
     /// Runs rows together and one by one: the answers must be the same. Measures how long they take.
-    fn try_rows(&mut self) -> Result<(), GraphError> {
+    fn try_rows(&mut self, is_classifier: bool) -> Result<(), GraphError> {
         let width = self.names.len();
         let rows = self.trial(TRIAL_ROWS);
         let mut together = vec![0.0; TRIAL_ROWS * width];
@@ -179,11 +181,22 @@ impl Network {
         self.per_row = batch.saturating_sub(single) / (TRIAL_ROWS as u32 - 1);
         self.fixed = single.saturating_sub(self.per_row);
         self.is_distribution = width > 1
-            && alone.chunks_exact(width).all(|scores| {
-                scores.iter().all(|score| (0.0..=1.0).contains(score))
-                    && (scores.iter().sum::<f64>() - 1.0).abs() < 1e-4
-            });
+            && alone.chunks_exact(width).all(is_distribution)
+            && (!is_classifier || self.is_distribution_of_large_numbers(&rows));
         Ok(())
+    }
+
+    /// Whether scores stay probabilities if the numbers of `rows` are larger. Scores that are no probabilities may look
+    /// like them for a few rows of small numbers. Scores that are not finite or all 0 show nothing.
+    fn is_distribution_of_large_numbers(&self, rows: &[f64]) -> bool {
+        let width = self.names.len();
+        let rows: Vec<_> = rows.iter().map(|number| number * LARGE).collect();
+        let mut scores = vec![0.0; TRIAL_ROWS * width];
+        let is_run = self.run(&rows, &mut scores).is_ok();
+        let shows = |row: &&[f64]| {
+            row.iter().all(|score| score.is_finite()) && row.iter().any(|score| score.abs() > 0.0)
+        };
+        !is_run || scores.chunks_exact(width).filter(shows).all(is_distribution)
     }
 
     /// Rows of different small numbers. Integers are 0, which is the index of something in every embedding.
@@ -220,7 +233,8 @@ impl Network {
         &self.shapes
     }
 
-    /// Whether the scores of each of the first rows were probabilities whose sum is 1.
+    /// Whether the scores of each of the first rows were probabilities whose sum is 1. If the file has labels, they also were
+    /// for rows of large numbers.
     pub fn is_distribution(&self) -> bool {
         self.is_distribution
     }
@@ -279,7 +293,7 @@ impl Network {
 
     fn try_compute(&self, values: &[f64], rows: usize) -> Result<Vec<Value>, GraphError> {
         let run = catch_unwind(AssertUnwindSafe(|| self.compute(values, rows)));
-        run.unwrap_or_else(|panic| Err(panicked(&*panic)))
+        run.unwrap_or_else(|panic| Err(failed(&panic_message(&*panic))))
     }
 
     /// The integer for which a run failed: without it, the row can be computed. It is an index that does not exist, for example
@@ -367,11 +381,11 @@ impl Network {
     }
 }
 
-fn pool() -> Arc<ThreadPool> {
-    POOL.with_borrow_mut(|pool| pool.get_or_insert_with(|| Arc::new(ThreadPool::with_num_threads(1))).clone())
+/// Whether the scores of a row are from 0 to 1, and their sum is 1.
+fn is_distribution(scores: &[f64]) -> bool {
+    scores.iter().all(|score| (0.0..=1.0).contains(score)) && (scores.iter().sum::<f64>() - 1.0).abs() < 1e-4
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> GraphError {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    failed(&text.unwrap_or("it panicked"))
+fn pool() -> Arc<ThreadPool> {
+    POOL.with_borrow_mut(|pool| pool.get_or_insert_with(|| Arc::new(ThreadPool::with_num_threads(1))).clone())
 }

@@ -138,6 +138,9 @@ impl<'a> Node<'a> {
         for name in &self.outputs {
             message.bytes(2, name.as_bytes());
         }
+        // The runtime's messages name the node.
+        let output = self.outputs.first().map_or("", |name| name);
+        message.bytes(3, format!("{} of {}", shown(self.operator), shown(output)).as_bytes());
         message.bytes(4, self.operator.as_bytes());
         for attribute in &self.attributes {
             message.message(5, &attribute.write());

@@ -6,7 +6,8 @@ use rten::OpRegistry;
 
 use crate::error::{GraphError, shown};
 use crate::file::File;
-use crate::node::Parameter;
+use crate::node::{Node, Parameter};
+use crate::tensor::{kind, kind_name, size_of_element};
 
 macro_rules! operators {
     ($($name:ident)*) => {
@@ -33,17 +34,15 @@ operators! {
 /// The most operators that a refusal names.
 const NAMED_MAX: usize = 8;
 
-/// Refuses a graph with other operators, and names them.
+/// Operators of `ai.onnx.ml` that encode texts.
+const ENCODERS: [&str; 3] = ["OneHotEncoder", "LabelEncoder", "CategoryMapper"];
+
+/// Refuses a graph with other operators, and names them, and operators with attributes that the runtime ignores.
 pub(crate) fn check(file: &File<'_>) -> Result<(), GraphError> {
     let mut missing = BTreeSet::new();
     for node in &file.nodes {
         if node.domain.is_empty() && NAMES.contains(&node.operator) {
-            if node.attributes.iter().any(|attribute| attribute.value == Parameter::Other) {
-                return Err(GraphError::unsupported(
-                    format!("an attribute of {}", node.place()),
-                    "export it without graphs and types as attributes",
-                ));
-            }
+            check_attributes(node)?;
         } else {
             let version = match node.domain {
                 "" => format!("ai.onnx {}", file.opset),
@@ -56,11 +55,39 @@ pub(crate) fn check(file: &File<'_>) -> Result<(), GraphError> {
     if missing.is_empty() {
         return Ok(());
     }
+    let has = |operators: &[&str]| file.nodes.iter().any(|node| operators.contains(&node.operator));
+    let instead = if has(&ENCODERS) {
+        "export the network behind the encoding of texts"
+    } else if has(&["RNN"]) {
+        "use LSTM, or GRU with linear_before_reset=1"
+    } else {
+        "export the model with other operators, without loops and conditions"
+    };
     let rest = missing.len().saturating_sub(NAMED_MAX);
     let names = missing.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(", ");
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    Err(GraphError::unsupported(
-        format!("operator {names}{more}"),
-        "export the model with other operators, without loops and conditions",
-    ))
+    Err(GraphError::unsupported(format!("operator {names}{more}"), instead))
+}
+
+fn check_attributes(node: &Node<'_>) -> Result<(), GraphError> {
+    if node.attributes.iter().any(|attribute| attribute.value == Parameter::Other) {
+        return Err(GraphError::unsupported(
+            format!("an attribute of {}", node.place()),
+            "export it without graphs and types as attributes",
+        ));
+    }
+    match node.operator {
+        "GRU" if node.int("linear_before_reset").unwrap_or(0) == 0 => Err(GraphError::unsupported(
+            format!("{} with linear_before_reset=0", node.place()),
+            "export it with linear_before_reset=1, as PyTorch and Keras (reset_after=True) do",
+        )),
+        "Cast" => match node.int("to").unwrap_or(kind::FLOAT) {
+            to if size_of_element(to).is_some() => Ok(()),
+            to => Err(GraphError::unsupported(
+                format!("{} to {}", node.place(), kind_name(to)),
+                "use float32, float64, int32, int64, int8, uint8 or bool",
+            )),
+        },
+        _ => Ok(()),
+    }
 }

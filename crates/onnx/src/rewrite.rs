@@ -1,6 +1,7 @@
 //! Operators that `rten` lacks or computes wrongly for some numbers, written as others that it has.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use crate::file::File;
 use crate::node::{Node, Parameter};
@@ -9,11 +10,20 @@ use crate::tensor::{Tensor, kind};
 /// The beginning of the names of new values.
 const PREFIX: &str = "canopy.rewritten.";
 
-/// Replaces `Dropout`, `Selu`, `Celu`, `Mish`, `Softplus` and `Cast` to bool, for which the runtime truncates numbers, and of `ai.onnx.ml` `Scaler`, `Imputer` of NaN and
-/// `ArrayFeatureExtractor`. Other nodes stay.
+/// The first version of ONNX whose softmax is along one axis.
+const OPSET_OF_SOFTMAX: i64 = 13;
+
+/// Replaces operators of [`New::replace`] and [`New::correct`]. Other nodes stay. A file that was rewritten stays the same.
 pub(crate) fn rewrite(file: &mut File<'_>) {
     let nodes = std::mem::take(&mut file.nodes);
-    let mut new = New { count: 0, nodes: Vec::with_capacity(nodes.len()), constants: Vec::new() };
+    let dimensions = file.constants.iter().map(|tensor| (tensor.name.clone(), tensor.shape.len())).collect();
+    let mut new = New {
+        opset: file.opset,
+        dimensions,
+        count: 0,
+        nodes: Vec::with_capacity(nodes.len()),
+        constants: Vec::new(),
+    };
     for node in nodes {
         new.replace(node);
     }
@@ -22,12 +32,16 @@ pub(crate) fn rewrite(file: &mut File<'_>) {
 }
 
 struct New<'a> {
+    opset: i64,
+    /// How many dimensions each constant has, by name.
+    dimensions: HashMap<Cow<'a, str>, usize>,
     count: usize,
     nodes: Vec<Node<'a>>,
     constants: Vec<Tensor<'a>>,
 }
 
 impl<'a> New<'a> {
+    /// Replaces operators that the runtime lacks, and those that it computes wrongly for large numbers or numbers below 1.
     fn replace(&mut self, node: Node<'a>) {
         let [Some(input), Some(output)] = [node.inputs.first().cloned(), node.outputs.first().cloned()]
         else {
@@ -82,8 +96,74 @@ impl<'a> New<'a> {
                 let gather = Node::new("Gather", node.inputs, output);
                 self.nodes.push(gather.with("axis", Parameter::Int(-1)));
             }
+            ("", _) => self.correct(node, input, output),
             _ => self.nodes.push(node),
         }
+    }
+
+    /// Replaces operators for which the runtime differs from the standard.
+    fn correct(&mut self, node: Node<'a>, input: Cow<'a, str>, output: Cow<'a, str>) {
+        match node.operator {
+            // The runtime's sign of 0 is 1, and that of -0 is -1.
+            "Sign" if !output.starts_with(PREFIX) => {
+                let zero = self.number(0.0);
+                let zero = self.then(Node::new("CastLike", vec![zero, input.clone()], "".into()));
+                let is_zero = self.then(Node::new("Equal", vec![input.clone(), zero.clone()], "".into()));
+                let sign = self.then(Node::new("Sign", vec![input], "".into()));
+                self.nodes.push(Node::new("Where", vec![is_zero, zero, sign], output));
+            }
+            // All dimensions from the axis on are one, and the default of the axis was 1.
+            "Softmax" | "LogSoftmax" if self.opset < OPSET_OF_SOFTMAX && node.int("axis") != Some(-1) => {
+                let axis = Parameter::Int(node.int("axis").unwrap_or(1));
+                let shape = self.then(Node::new("Shape", vec![input.clone()], "".into()));
+                let matrix = self.then(Node::new("Flatten", vec![input], "".into()).with("axis", axis));
+                let last = Node::new(node.operator, vec![matrix], "".into()).with("axis", Parameter::Int(-1));
+                let scores = self.then(last);
+                self.nodes.push(Node::new("Reshape", vec![scores, shape], output));
+            }
+            // Of equal numbers the runtime takes the last. TopK takes the first, as the standard.
+            "ArgMax" | "ArgMin" if node.int("select_last_index").unwrap_or(0) == 0 => {
+                let axis = node.int("axis").unwrap_or(0);
+                let one = self.name();
+                self.constants.push(Tensor::ints(one.to_string(), vec![1], &[1]));
+                let keeps = node.int("keepdims").unwrap_or(1) != 0;
+                let index = if keeps { output.clone() } else { self.name() };
+                let mut top = Node::new("TopK", vec![input, one], self.name())
+                    .with("axis", Parameter::Int(axis))
+                    .with("largest", Parameter::Int(i64::from(node.operator == "ArgMax")));
+                top.outputs.push(index.clone());
+                self.nodes.push(top);
+                if !keeps {
+                    let squeeze = Node::new("Squeeze", vec![index], output);
+                    self.nodes.push(squeeze.with("axes", Parameter::Ints(vec![axis])));
+                }
+            }
+            "Conv" | "ConvTranspose" | "AveragePool" | "MaxPool" => {
+                let node = self.with_windows(node);
+                self.nodes.push(node);
+            }
+            _ => self.nodes.push(node),
+        }
+    }
+
+    /// A convolution or pooling with the strides, pads and dilations that are its defaults.
+    fn with_windows(&self, mut node: Node<'a>) -> Node<'a> {
+        let of_weights = || self.dimensions.get(node.input(1))?.checked_sub(2);
+        let dimensions = match node.attribute("kernel_shape") {
+            Some(Parameter::Ints(kernel)) => Some(kernel.len()),
+            _ => of_weights(),
+        };
+        let Some(dimensions) = dimensions else { return node };
+        let mut defaults = vec![("strides", vec![1; dimensions]), ("pads", vec![0; 2 * dimensions])];
+        if node.operator.starts_with("Conv") {
+            defaults.push(("dilations", vec![1; dimensions]));
+        }
+        for (name, values) in defaults {
+            if node.attribute(name).is_none() {
+                node = node.with(name, Parameter::Ints(values));
+            }
+        }
+        node
     }
 
     /// The softplus of at most 20. The runtime computes it as ln(1 + exp(x)), which is infinite for 89 and more. In 32 bits

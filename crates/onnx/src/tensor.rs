@@ -178,7 +178,8 @@ impl<'a> Tensor<'a> {
     }
 }
 
-fn size_of_element(kind: i64) -> Option<usize> {
+/// How many bytes an element has; `None` for types that are not run.
+pub(crate) fn size_of_element(kind: i64) -> Option<usize> {
     match kind {
         kind::FLOAT | kind::INT32 => Some(4),
         kind::INT64 | kind::DOUBLE => Some(8),

@@ -7,6 +7,7 @@ pub mod shutdown;
 pub mod negotiation;
 pub mod trace;
 pub mod metrics;
+pub mod panics;
 pub mod telemetry;
 pub mod docs;
 pub mod server;

@@ -27,7 +27,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::telemetry::log_filter::{FilterError, LogFilter};
 use crate::telemetry::log_format::{CallsiteLimits, LimitedFormat};
 use crate::telemetry::log_queue::LogQueue;
-use crate::trace;
+use crate::{panics, trace};
 
 /// Time-out of exporting waiting spans when the process ends.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -111,7 +111,11 @@ impl Telemetry {
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let what = panic.payload_as_str().unwrap_or("no message");
-            tracing::error!(place, "panicked: {what}");
+            if panics::is_caught() {
+                tracing::debug!(place, "panicked, which becomes an error: {what}");
+            } else {
+                tracing::error!(place, "panicked: {what}");
+            }
         }));
         Ok(Self { provider, limits, _written: Written(lines) })
     }

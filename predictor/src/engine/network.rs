@@ -13,6 +13,10 @@ use canopy_onnx::port::Port;
 use crate::engine::head::Head;
 use crate::engine::interface::{Batch, Engine, EngineError, Scratch};
 
+/// Why scores beside labels are refused.
+const MARGINS: &str = "a classifier whose scores are not probabilities is not supported: train it with probabilities, as \
+     SGDClassifier(loss=\"log_loss\") has, or end the network with a softmax, and export it without raw_scores";
+
 /// A network that has computed its first rows.
 #[derive(Clone)]
 pub struct LoadedNetwork {
@@ -99,8 +103,9 @@ impl LoadedNetwork {
 
     /// What the scores mean for a model with `classes` declared classes; 0 where none are declared.
     ///
-    /// A file with labels is a classifier. Without them it is one if classes are declared: then its scores are
-    /// probabilities, or logits of which the softmax is taken.
+    /// A file with labels is a classifier, and its scores must be probabilities: a support vector machine has labels, too.
+    /// Without labels it is one if classes are declared: then its scores are probabilities, or logits of which the softmax
+    /// is taken.
     pub fn meaning(&self, classes: usize) -> Result<Meaning, NetworkError> {
         let scores = self.outputs();
         let count = match self.graph.labels() {
@@ -132,13 +137,17 @@ impl LoadedNetwork {
                     "{count} classes are declared, but the network has {scores} scores: declare one class per score"
                 )));
             }
-            _ if self.graph.end() == End::Sigmoid && !self.network.is_distribution() => {
+            _ if self.graph.end() == End::Sigmoid
+                && !self.graph.is_classifier()
+                && !self.network.is_distribution() =>
+            {
                 return Err(NetworkError::Classes(format!(
                     "{count} classes are declared, but the {scores} scores are probabilities that do not add up to 1: \
                      export the network with a softmax, or declare no classes"
                 )));
             }
-            _ if self.graph.end() == End::Softmax || self.network.is_distribution() => Link::Identity,
+            _ if self.has_probabilities() => Link::Identity,
+            _ if self.graph.is_classifier() => return Err(NetworkError::Classes(MARGINS.to_owned())),
             _ => Link::Softmax,
         };
         let indices = || (0..count).map(|index| index.to_string()).collect();
@@ -216,6 +225,8 @@ mod tests {
             ("torch_embed_two_inputs_dynamo", 2, classify(Link::Identity), 2, 0),
             ("skl_mlp_binary", 0, classify(Link::Identity), 2, 0),
             ("skl_mlp_classifier", 3, classify(Link::Identity), 3, 0),
+            ("skl_sgd_log_loss", 0, classify(Link::Identity), 3, 0),
+            ("skl_sgd_modified_huber", 3, classify(Link::Identity), 3, 0),
             ("skl_mlp_regressor", 0, regress, 0, 1),
             ("torch_multi_output_legacy", 0, regress, 0, 4),
         ] {
@@ -233,6 +244,11 @@ mod tests {
         for (name, classes, expected) in [
             ("skl_mlp_regressor", 2, "export it with a final sigmoid"),
             ("torch_mlp_softmax_legacy", 3, "3 classes are declared, but the network has 4 scores"),
+            (
+                "skl_sgd_hinge",
+                0,
+                "a classifier whose scores are not probabilities is not supported: train it",
+            ),
             ("torch_multi_output_legacy", 4, "the network has 2 outputs: export only the probabilities"),
         ] {
             let error = network(name).meaning(classes).unwrap_err().to_string();

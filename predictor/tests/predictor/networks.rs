@@ -41,6 +41,8 @@ fn the_probabilities_of_an_artifact_are_those_of_the_network() {
         ("keras_mlp", 0, &["a", "b", "c"]),
         ("skl_mlp_binary", 1, &[]),
         ("skl_mlp_classifier", 1, &[]),
+        ("skl_sgd_log_loss", 1, &[]),
+        ("skl_sgd_modified_huber", 1, &[]),
     ] {
         let bytes = fs::read(path(&format!("{name}.onnx"))).unwrap();
         let made = of_bytes(&bytes, Some(ModelFormat::Onnx), &of_file(name, classes)).unwrap();

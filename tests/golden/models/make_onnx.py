@@ -16,6 +16,7 @@ from skl2onnx import to_onnx
 from skl2onnx.common import _container
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn import ensemble, linear_model, neural_network, tree
+from sklearn.base import is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -43,11 +44,15 @@ words = np.array(["low", "mid", "high"])[three]
 forest, boosting = ensemble.RandomForestClassifier, ensemble.GradientBoostingClassifier
 fixed = {"random_state": 3}
 
-# The name, the model, the target, and whether the rows have missing values and the classifier's answer is a map.
+# The name, the model, the target, and whether the rows have missing values or only small ones, and the classifier's answer is a
+# map. In 32 bits the probabilities of all classes are 0 for large values, where scikit-learn compares the margins.
 MODELS = [
     ("skl_mlp_classifier", neural_network.MLPClassifier((12, 8), max_iter=60, **fixed), three),
     ("skl_mlp_binary", neural_network.MLPClassifier((10,), activation="tanh", max_iter=60, **fixed), two),
     ("skl_mlp_regressor", neural_network.MLPRegressor(hidden_layer_sizes=(12, 8), max_iter=60, **fixed), amount),
+    ("skl_sgd_log_loss", linear_model.SGDClassifier(loss="log_loss", alpha=1.0, **fixed), three, "small"),
+    ("skl_sgd_modified_huber", linear_model.SGDClassifier(loss="modified_huber", alpha=1.0, **fixed), three, "small"),
+    ("skl_sgd_hinge", linear_model.SGDClassifier(**fixed), two),
     ("skl_rf_classifier", forest(8, max_depth=5, **fixed), three),
     ("skl_rf_classifier_strings", forest(8, max_depth=5, **fixed), words),
     ("skl_rf_classifier_zipmap", forest(8, max_depth=5, **fixed), three, "map"),
@@ -81,9 +86,14 @@ _container.make_node = make_node
 
 def answers(model, asked):
     predicted = model.predict(asked)
-    if not hasattr(model, "predict_proba"):
+    if not is_classifier(model):
         return {"variable": predicted.astype(np.float32).reshape(-1, 1)}
-    return {"label": predicted, "probabilities": model.predict_proba(asked).astype(np.float32)}
+    if hasattr(model, "predict_proba"):
+        scores = model.predict_proba(asked)
+    else:
+        margins = model.decision_function(asked)
+        scores = np.column_stack([-margins, margins])
+    return {"label": predicted, "probabilities": scores.astype(np.float32)}
 
 
 def encoded_columns(folder):
@@ -111,9 +121,11 @@ def encoded_columns(folder):
 def main(folder):
     for name, model, target, *special in MODELS:
         model.fit(with_gaps if "gaps" in special else trained, target)
-        asked = with_extremes(rows(ANSWERED, 0.1 if "gaps" in special else 0.0))
+        asked = rows(ANSWERED, 0.1 if "gaps" in special else 0.0)
+        if "small" not in special:
+            asked = with_extremes(asked)
         options = None
-        if hasattr(model, "predict_proba"):
+        if is_classifier(model):
             options = {id(model): {"zipmap": "map" in special}}
         onnx = to_onnx(model, trained[:1], options=options, target_opset=OPSET)
         expected = answers(model, asked)

@@ -6,7 +6,8 @@ use canopy_onnx::network::Network;
 
 use crate::golden::loaded;
 use crate::write::{
-    field, float_tensor, floats, input, int, int_tensor, ints, model, node, node_of, output, tensor,
+    field, float_tensor, floats, input, int, int_tensor, ints, model, model_of, node, node_of, one, output,
+    tensor,
 };
 
 fn scores(bytes: &[u8], row: &[f64]) -> Vec<f64> {
@@ -66,6 +67,93 @@ fn a_number_other_than_zero_is_true_also_below_one() {
     for (row, expected) in [([0.25, 0.0], [0.0, 1.0]), ([-0.5, 3.0], [0.0, 0.0])] {
         assert_eq!(scores(&network, &row), expected, "{row:?}");
     }
+}
+
+#[test]
+fn the_sign_of_zero_is_zero() {
+    let network = model(&[x(), y(), node("Sign", &["x"], "y")]);
+    for (row, expected) in [([0.0, -0.0], [0.0, 0.0]), ([-3.0, 0.5], [-1.0, 1.0])] {
+        assert_eq!(scores(&network, &row), expected, "{row:?}");
+    }
+    let cast = |from: &str, to: &str, kind: i64| node_of("", "Cast", &[from], to, &[one("to", kind)]);
+    let integers = [x(), y(), cast("x", "i", 7), node("Sign", &["i"], "s"), cast("s", "y", 1)];
+    assert_eq!(scores(&model(&integers), &[0.0, -5.0]), [0.0, -1.0]);
+}
+
+#[test]
+fn the_softmax_of_old_versions_is_over_all_dimensions_from_its_axis_on() {
+    let ports = [input("x", 1, &[-1, 2, 2]), output("y", 1, &[-1, 2, 2])];
+    let row = [0.0, 2.0_f64.ln(), 3.0_f64.ln(), 4.0_f64.ln()];
+    for (opset, attributes, expected) in [
+        (11, vec![one("axis", 1)], [0.1, 0.2, 0.3, 0.4]),
+        (12, vec![], [0.1, 0.2, 0.3, 0.4]),
+        (11, vec![one("axis", 2)], [1.0 / 3.0, 2.0 / 3.0, 3.0 / 7.0, 4.0 / 7.0]),
+        (13, vec![one("axis", 1)], [0.25, 1.0 / 3.0, 0.75, 2.0 / 3.0]),
+    ] {
+        for operator in ["Softmax", "LogSoftmax"] {
+            let parts = [ports.concat(), node_of("", operator, &["x"], "y", &attributes)];
+            let mut found = scores(&model_of(opset, &parts), &row);
+            if operator == "LogSoftmax" {
+                found.iter_mut().for_each(|score| *score = score.exp());
+            }
+            let is_near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(is_near, "{operator} of {opset}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn of_equal_numbers_the_first_is_the_largest_and_the_smallest() {
+    for (operator, keeps, expected) in
+        [("ArgMax", 0, 1.0), ("ArgMax", 1, 1.0), ("ArgMin", 0, 0.0), ("ArgMin", 1, 0.0)]
+    {
+        let network = model(&[
+            input("x", 1, &[-1, 4]),
+            output("y", 1, &[-1]),
+            float_tensor("one", &[], &[1.0]),
+            node_of("", operator, &["x"], "i", &[one("axis", 1), one("keepdims", keeps)]),
+            node_of("", "Cast", &["i"], "f", &[one("to", 1)]),
+            node("Mul", &["f", "one"], "y"),
+        ]);
+        assert_eq!(scores(&network, &[-1.0, 3.0, 3.0, -1.0]), [expected], "{operator}");
+    }
+}
+
+#[test]
+fn convolutions_and_poolings_have_the_defaults_of_the_standard() {
+    let weights = float_tensor("w", &[1, 1, 2], &[1.0, 10.0]);
+    for (operator, inputs, attributes, expected) in [
+        ("Conv", &["x", "w"][..], vec![], &[21.0, 32.0][..]),
+        ("ConvTranspose", &["x", "w"], vec![], &[1.0, 12.0, 23.0, 30.0]),
+        ("MaxPool", &["x"], vec![ints("kernel_shape", &[2])], &[2.0, 3.0]),
+        ("AveragePool", &["x"], vec![ints("kernel_shape", &[2])], &[1.5, 2.5]),
+    ] {
+        let node = node_of("", operator, inputs, "y", &attributes);
+        let ports = [input("x", 1, &[-1, 1, 3]), output("y", 1, &[-1, 1, 2])];
+        let network = model(&[ports.concat(), weights.clone(), node]);
+        assert_eq!(scores(&network, &[1.0, 2.0, 3.0]), expected, "{operator}");
+    }
+}
+
+#[test]
+fn an_operator_that_fails_is_named() {
+    let weights = float_tensor("w", &[3, 1], &[1.0; 3]);
+    let found = refusal(&[x(), y(), weights, node("MatMul", &["x", "w"], "y")]);
+    assert!(found.starts_with("the graph cannot be run: operator \"MatMul of y\" failed: "), "{found}");
+    // The runtime panics for such a step.
+    let limits = [("from", i64::MIN), ("to", i64::MAX), ("axes", 1), ("steps", i64::MIN)];
+    let [from, to, axes, steps] = limits.map(|(name, limit)| int_tensor(name, &[limit]));
+    let slice = node("Slice", &["x", "from", "to", "axes", "steps"], "y");
+    let found = refusal(&[x(), y(), from, to, axes, steps, slice]);
+    assert!(found.starts_with("the graph cannot be run: Slice of \"y\" failed: "), "{found}");
+}
+
+#[test]
+fn limits_beyond_32_bits_are_read() {
+    let [from, to, axes] =
+        [("from", 1), ("to", i64::MAX), ("axes", 1)].map(|(name, n)| int_tensor(name, &[n]));
+    let slice = node("Slice", &["x", "from", "to", "axes"], "y");
+    assert_eq!(scores(&model(&[x(), y(), from, to, axes, slice]), &[4.0, 5.0]), [5.0]);
 }
 
 #[test]
@@ -152,6 +240,26 @@ fn operators_values_and_tensors_that_cannot_be_run_are_refused_by_name() {
     for (parts, expected) in [
         (vec![x(), y(), node("Hardmax", &["x"], "y")], "operator Hardmax (ai.onnx 17) is not supported"),
         (vec![x(), y(), node("Loop", &["x"], "y")], "operator Loop (ai.onnx 17)"),
+        (
+            vec![x(), y(), node("RNN", &["x"], "y")],
+            "RNN (ai.onnx 17) is not supported: use LSTM, or GRU with",
+        ),
+        (
+            vec![x(), y(), node("GRU", &["x"], "y")],
+            "GRU of \"y\" with linear_before_reset=0 is not supported",
+        ),
+        (
+            vec![x(), y(), node_of("ai.onnx.ml", "OneHotEncoder", &["x"], "y", &[])],
+            "OneHotEncoder (ai.onnx.ml 0) is not supported: export the network behind the encoding of texts",
+        ),
+        (
+            vec![x(), y(), node_of("", "Cast", &["x"], "y", &[one("to", 10)])],
+            "Cast of \"y\" to float16 is not supported",
+        ),
+        (
+            vec![x(), y(), node("Add", &["x", "w"], "y"), int_tensor("w", &[5_000_000_000])],
+            "tensor \"w\" with the integer 5000000000, which does not fit into 32 bits, is not supported",
+        ),
         (vec![x(), y(), node_of("com.example", "Fancy", &["x"], "y", &[])], "operator Fancy (com.example)"),
         (vec![x(), y(), node("Add", &["x", "w"], "y")], "Add needs value \"w\", which nothing makes"),
         (

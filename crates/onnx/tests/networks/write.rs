@@ -23,7 +23,12 @@ fn varint(mut value: u64) -> Vec<u8> {
 
 /// A file of the parts of a graph, with operators of version 17.
 pub(crate) fn model(parts: &[Vec<u8>]) -> Vec<u8> {
-    [int(1, 8), field(7, parts.concat()), field(8, int(2, 17))].concat()
+    model_of(17, parts)
+}
+
+/// A file of the parts of a graph, with operators of a version.
+pub(crate) fn model_of(opset: i64, parts: &[Vec<u8>]) -> Vec<u8> {
+    [int(1, 8), field(7, parts.concat()), field(8, int(2, opset))].concat()
 }
 
 /// A node of ONNX itself.
@@ -54,6 +59,11 @@ pub(crate) fn floats(name: &str, values: &[f32]) -> Vec<u8> {
 pub(crate) fn ints(name: &str, values: &[i64]) -> Vec<u8> {
     let values = values.iter().map(|value| int(8, *value)).collect::<Vec<_>>().concat();
     [field(1, name), values, int(20, 7)].concat()
+}
+
+/// An attribute of one integer.
+pub(crate) fn one(name: &str, value: i64) -> Vec<u8> {
+    [field(1, name), int(3, value), int(20, 2)].concat()
 }
 
 /// An attribute of text.
