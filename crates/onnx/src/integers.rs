@@ -23,17 +23,15 @@ pub(crate) fn check(file: &File<'_>) -> Result<(), GraphError> {
             if let Parameter::Tensor(tensor) = &attribute.value
                 && let Some(found) = large(tensor)
             {
-                return Err(refused(
-                    format!("attribute {} of {}", shown(attribute.name), node.place()),
-                    found,
-                ));
+                let place = format!("attribute {} of {}", shown(attribute.name), node.place());
+                return Err(refused(&place, found));
             }
         }
         for (index, name) in node.inputs.iter().enumerate() {
             if let Some(found) = constants.get(&**name)
                 && !is_limit(node, index)
             {
-                return Err(refused(format!("tensor {:?}", shown(name)), *found));
+                return Err(refused(&format!("tensor {:?}", shown(name)), *found));
             }
         }
     }
@@ -45,7 +43,7 @@ fn is_limit(node: &Node<'_>, index: usize) -> bool {
     (node.is("Slice") || node.is("Clip")) && [1, 2].contains(&index)
 }
 
-fn refused(place: String, found: i64) -> GraphError {
+fn refused(place: &str, found: i64) -> GraphError {
     GraphError::unsupported(
         format!("{place} with the integer {found}, which does not fit into 32 bits,"),
         "use smaller integers, or float32",

@@ -82,7 +82,7 @@ fn the_sign_of_zero_is_zero() {
 
 #[test]
 fn the_softmax_of_old_versions_is_over_all_dimensions_from_its_axis_on() {
-    let ports = [input("x", 1, &[-1, 2, 2]), output("y", 1, &[-1, 2, 2])];
+    let ends = [input("x", 1, &[-1, 2, 2]), output("y", 1, &[-1, 2, 2])];
     let row = [0.0, 2.0_f64.ln(), 3.0_f64.ln(), 4.0_f64.ln()];
     for (opset, attributes, expected) in [
         (11, vec![one("axis", 1)], [0.1, 0.2, 0.3, 0.4]),
@@ -91,10 +91,10 @@ fn the_softmax_of_old_versions_is_over_all_dimensions_from_its_axis_on() {
         (13, vec![one("axis", 1)], [0.25, 1.0 / 3.0, 0.75, 2.0 / 3.0]),
     ] {
         for operator in ["Softmax", "LogSoftmax"] {
-            let parts = [ports.concat(), node_of("", operator, &["x"], "y", &attributes)];
+            let parts = [ends.concat(), node_of("", operator, &["x"], "y", &attributes)];
             let mut found = scores(&model_of(opset, &parts), &row);
             if operator == "LogSoftmax" {
-                found.iter_mut().for_each(|score| *score = score.exp());
+                found = found.into_iter().map(f64::exp).collect();
             }
             let is_near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
             assert!(is_near, "{operator} of {opset}: {found:?}");

@@ -9,7 +9,9 @@ use canopy_onnx::network::Network;
 use proptest::prelude::*;
 
 use crate::vectors::{file, names};
-use crate::write::{field, float_tensor, input, int, int_tensor, ints, model, node, node_of, output, text};
+use crate::write::{
+    field, float_tensor, input, int, int_tensor, ints, model, node, node_of, one, output, text,
+};
 
 fn read(bytes: &[u8]) -> Result<Graph, GraphError> {
     Graph::read(bytes, &Limits::default())
@@ -212,6 +214,18 @@ fn operators_that_make_too_much_only_together_are_refused() {
     let graph = read(&needs_m(&parts)).unwrap();
     let error = Network::load(&graph, &Limits::default()).err().unwrap().to_string();
     assert!(error.starts_with("the operators up to Mul of \"m8\" would make 36000"), "{error}");
+}
+
+#[test]
+fn a_row_that_is_doubled_again_and_again_is_refused_before_it_fills_the_memory() {
+    let names: Vec<_> = (0..40).map(|index| format!("c{index}")).collect();
+    let mut parts = vec![input("c0", 1, &[-1, 4]), output("y", 1, &[-1, 1])];
+    let double = |pair: &[String]| node_of("", "Concat", &[&pair[0], &pair[0]], &pair[1], &[one("axis", 1)]);
+    parts.extend(names.windows(2).map(double));
+    parts.push(node_of("", "ReduceMax", &["c39"], "y", &[ints("axes", &[1])]));
+    let graph = read(&model(&parts)).unwrap();
+    let error = Network::load(&graph, &Limits::default()).err().unwrap().to_string();
+    assert!(error.starts_with("the operators up to Concat of \"c21\" would make 67108832"), "{error}");
 }
 
 proptest! {
