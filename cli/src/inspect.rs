@@ -167,7 +167,7 @@ fn of_artifact(artifact: &Artifact, bytes: usize) -> Description {
 
 fn of_import(model: &ImportedModel, bytes: usize) -> Description {
     let input = |(index, input): (usize, &Input)| Described {
-        name: input.name.clone().unwrap_or_else(|| format!("input {index}")),
+        name: input.name.clone().unwrap_or_else(|| format!("x{index}")),
         categories: match &input.kind {
             InputKind::Categorical { categories } => Some(categories.clone()),
             InputKind::Numeric => None,

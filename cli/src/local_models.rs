@@ -34,6 +34,8 @@ pub(crate) struct TrainedModel {
     pub(crate) quality: Option<Quality>,
     /// A row that the model classifies with high confidence: an example for people. NaN is a missing value.
     pub(crate) row: Vec<f64>,
+    /// Its features.
+    pub(crate) features: Vec<Feature>,
 }
 
 impl TrainedModel {
@@ -42,12 +44,27 @@ impl TrainedModel {
         called(self.config.model.as_str(), &self.config.namespace)
     }
 
-    /// The example as the body of a request. A missing value is null.
+    /// The example as the body of a request, for a shell: between single quotes. A missing value is null, and a category has its
+    /// name.
     pub(crate) fn request(&self) -> String {
-        let value = |value: &f64| if value.is_nan() { "null".to_owned() } else { value.to_string() };
-        let row: Vec<_> = self.row.iter().map(value).collect();
+        let value = |(value, feature): (&f64, &Feature)| match feature.category(*value) {
+            _ if value.is_nan() => "null".to_owned(),
+            Some(name) => quoted(name),
+            None => value.to_string(),
+        };
+        let row: Vec<_> = self.row.iter().zip(&self.features).map(value).collect();
         format!("{{\"features\":[{}]}}", row.join(","))
     }
+}
+
+/// A JSON string without quotes and control characters, which a shell or a terminal would obey.
+fn quoted(name: &str) -> String {
+    let escaped = name.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c == '\'' || c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 impl PendingModel {
@@ -102,7 +119,7 @@ fn make(planned: PendingModel) -> Result<TrainedModel> {
     preparation.record().write(&folder, Some(&preparation.artifact))?;
     let Preparation { report, example, features, .. } = preparation;
     let row = short(example, &features);
-    Ok(TrainedModel { config: plan.config, folder, quality: report.quality, row })
+    Ok(TrainedModel { config: plan.config, folder, quality: report.quality, row, features })
 }
 
 /// The row with two decimals, where that keeps it within the bounds of the features.
@@ -115,6 +132,13 @@ fn short(row: Vec<f64>, features: &[Feature]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_category_ends_no_quotes_of_a_shell() {
+        assert_eq!(quoted("it's \"a\" \\ \u{1b}[1m"), r#""it\u0027s \"a\" \\ \u001b[1m""#);
+        let name: String = serde_json::from_str(&quoted("it's \u{1b}")).unwrap();
+        assert_eq!(name, "it's \u{1b}");
+    }
 
     #[test]
     fn an_example_is_short_and_within_the_bounds() {

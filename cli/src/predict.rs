@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use canopy_predictor::artifact::{Artifact, ArtifactError};
 use canopy_predictor::engine::head::Answer;
 use canopy_predictor::sources::networks::Sources;
@@ -57,6 +57,12 @@ pub(crate) fn predict(arguments: &PredictArguments) -> Result<()> {
     let probabilities = if *proba && !classes.is_empty() { model.outputs(&rows)? } else { Vec::new() };
     let mut lines = String::new();
     for (index, answer) in answers.into_iter().enumerate() {
+        if !answer.is_finite() {
+            bail!(
+                "row {} gets no finite number from the model: its values are too far from those of the training",
+                index + 1
+            );
+        }
         let line = Line {
             row: index + 1,
             label: answer.class().and_then(|class| classes.get(class as usize)?.name()),

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use canopy_contract::predict::PredictRequest;
 use canopy_predictor::metrics::Metrics;
 use canopy_predictor::serving::app::ProofToken;
 use canopy_predictor::serving::self_test;
@@ -66,7 +67,7 @@ struct Example {
     model: String,
     revision: String,
     address: SocketAddr,
-    row: Vec<f64>,
+    row: PredictRequest,
     request: String,
 }
 
@@ -76,7 +77,7 @@ impl Example {
             model: model.config.model.to_string(),
             revision: model.config.revision.clone(),
             address: ports::reachable(listener)?,
-            row: model.row.clone(),
+            row: PredictRequest::row(&model.row, &model.features),
             request: model.request(),
         })
     }

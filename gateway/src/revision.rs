@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use canopy_contract::describe::{ModelDescription, Task};
 use canopy_contract::names::ModelRef;
-use canopy_contract::schema::Class;
+use canopy_contract::schema::{CategoryNumbers, Class};
 use http::HeaderValue;
 
 use crate::metrics::{Metrics, Series};
@@ -24,6 +24,8 @@ pub(crate) struct Revision {
     pub(crate) series: Series,
     /// The names of the classes, if each has one of its own.
     pub(crate) class_names: Option<Vec<String>>,
+    /// Whether the name of a category is a number.
+    pub(crate) has_numbers_as_categories: bool,
 }
 
 /// The names of the classes, if each has one of its own.
@@ -87,7 +89,10 @@ impl Revision {
             return Err("/model must have no outputs, or several with unique names".to_owned());
         }
         let class_names = class_names(classes);
-        Ok(Self { header, series: metrics.series_of(model, version), class_names, description })
+        let has_numbers_as_categories =
+            features.iter().any(|feature| CategoryNumbers::new(feature).has_names());
+        let series = metrics.series_of(model, version);
+        Ok(Self { description, header, series, class_names, has_numbers_as_categories })
     }
 }
 

@@ -363,6 +363,11 @@ fn rows_of_a_table_are_predicted_with_a_file_of_another_library() -> Result<()> 
         let sum: f64 = line["probabilities"].as_array().into_iter().flatten().filter_map(Value::as_f64).sum();
         assert!((sum - 1.0).abs() < 1e-9 && line["prediction"].as_u64() < Some(2), "{line}");
     }
+    // The categories of `size` are 0, 10 and 20: 1 is none of them, and no index.
+    let wrong = folder.write("size.csv", "a,city,b,c,size\n0.5,Oslo,1,1,1\n")?;
+    let ended = run(&["predict", "--model", &model, "--input", &wrong], "")?;
+    assert_eq!((ended.code, &ended.output[..]), (Some(1), ""), "{ended:?}");
+    assert!(ended.errors.contains(r#"column "size": must be one of "0", "10", "20", but is 1"#), "{ended:?}");
     let wrong = folder.write("wrong.csv", "a,city,b,c,size\n0.5,nowhere,1,1,\n")?;
     let ended = run(&["predict", "--model", &model, "--input", &wrong], "")?;
     assert_eq!((ended.code, &ended.output[..]), (Some(1), ""), "{ended:?}");
@@ -397,5 +402,15 @@ fn rows_are_predicted_by_a_network_with_declared_classes() -> Result<()> {
     let label = line["label"].as_str();
     assert!(["low", "mid", "high"].iter().any(|name| label == Some(name)), "{line}");
     assert_eq!(line["probabilities"].as_array().map(Vec::len), Some(3), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_row_whose_answer_is_not_finite_is_an_error() -> Result<()> {
+    let model = format!("{}/../tests/golden/models/skops/poisson.skops", env!("CARGO_MANIFEST_DIR"));
+    let table = "x0,x1,x2,x3,x4\n1,1,1,1,1\n1e6,1e6,-1e6,1e6,1e6\n";
+    let ended = run(&["predict", "--model", &model, "--input", "-"], table)?;
+    assert_eq!((ended.code, &ended.output[..]), (Some(1), ""), "{ended:?}");
+    assert!(ended.errors.contains("row 2 gets no finite number from the model"), "{ended:?}");
     Ok(())
 }

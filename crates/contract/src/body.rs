@@ -6,6 +6,7 @@
 
 mod cells;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -66,10 +67,10 @@ pub fn parse(body: &[u8]) -> Result<Body, BodyError> {
 }
 
 impl Body {
-    /// Checks the rows, and returns them as numbers.
+    /// Checks the rows, and returns them as numbers; a category is its index.
     pub fn into_rows(self, features: &[Feature]) -> Result<Rows, Vec<FieldFault>> {
         match self.rows {
-            BodyRows::Numbers(rows) => schema::check(&rows, features).map(|()| rows),
+            BodyRows::Numbers(rows) => schema::resolve(&rows, features).map(Cow::into_owned),
             BodyRows::Named(named) => named.resolve(features),
         }
     }
@@ -97,6 +98,11 @@ impl Body {
 }
 
 impl NamedRows {
+    /// The body as the client sent it.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Checks the rows against the features of a model, and returns them as numbers in the order of the features.
     pub fn resolve(&self, features: &[Feature]) -> Result<Rows, Vec<FieldFault>> {
         match cells::read(&self.body, Some(features)) {

@@ -90,8 +90,13 @@ pub enum Fault {
         value: String,
         /// The names of the categories, at least the first of them, and how many there are.
         known: String,
-        /// The index of the last one.
-        last: usize,
+        /// The index of the last one, where a number may be an index.
+        last: Option<usize>,
+    },
+    /// The value is a number that stands for several categories.
+    AmbiguousCategory {
+        /// The value given.
+        value: f64,
     },
     /// The answer would have too many probabilities or values.
     TooManyOutputs {
@@ -145,6 +150,7 @@ impl Fault {
             | Self::WrongLength { .. }
             | Self::OutOfBounds { .. }
             | Self::UnknownCategory { .. }
+            | Self::AmbiguousCategory { .. }
             | Self::TooManyOutputs { .. }
             | Self::NoClasses => false,
         }
@@ -162,7 +168,7 @@ impl Fault {
             Self::NotANumber | Self::Null => "number_type",
             Self::NotABoolean => "bool_type",
             Self::Repeated => "repeated",
-            Self::UnknownCategory { .. } => "enum",
+            Self::UnknownCategory { .. } | Self::AmbiguousCategory { .. } => "enum",
             Self::TooManyOutputs { .. } => "too_long",
             Self::NoClasses => "no_classes",
             Self::NotFinite => "finite_number",
@@ -192,8 +198,17 @@ impl fmt::Display for Fault {
                 f.write_str("is required; send null if the value is missing")
             }
             Self::Repeated => f.write_str("is given more than once"),
-            Self::UnknownCategory { value, known, last } => {
+            Self::UnknownCategory { value, known, last: Some(last) } => {
                 write!(f, "must be one of {known}, or an index from 0 to {last}, but is {value}")
+            }
+            Self::UnknownCategory { value, known, last: None } => {
+                write!(f, "must be one of {known}, but is {value}")
+            }
+            Self::AmbiguousCategory { value } => {
+                write!(
+                    f,
+                    "is {value}, which stands for several categories: write the category's name in quotes"
+                )
             }
             Self::TooManyOutputs { rows, outputs } => write!(
                 f,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::schema::Feature;
+
 /// The body of a request for predictions: exactly one of `features` and `instances`.
 /// This type is for the API's description and for clients; a server reads the body with [`crate::body::parse`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -36,7 +38,7 @@ pub enum RequestRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Cell {
-    /// A finite number, or the index of a category.
+    /// A finite number. For a category it is its name, if that is a number, or its index.
     Number(f64),
     /// The name of a category.
     Category(String),
@@ -45,11 +47,16 @@ pub enum Cell {
 }
 
 impl PredictRequest {
-    /// One row of numbers, of which NaN is a missing value.
-    pub fn row(values: &[f64]) -> Self {
-        let cell = |value: &f64| if value.is_nan() { Cell::Missing } else { Cell::Number(*value) };
-        let features = RequestRow::Values(values.iter().map(cell).collect());
-        Self { features: Some(features), ..Self::default() }
+    /// One row: NaN is a missing value, and a category is its index.
+    pub fn row(values: &[f64], features: &[Feature]) -> Self {
+        let mut features = features.iter();
+        let cell = |value: &f64| match features.next().and_then(|feature| feature.category(*value)) {
+            _ if value.is_nan() => Cell::Missing,
+            Some(name) => Cell::Category(name.to_owned()),
+            None => Cell::Number(*value),
+        };
+        let row = RequestRow::Values(values.iter().map(cell).collect());
+        Self { features: Some(row), ..Self::default() }
     }
 }
 

@@ -60,6 +60,11 @@ impl Rows {
         &self.values
     }
 
+    /// All numbers, row after row, to be replaced.
+    pub(crate) fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+
     /// The rows in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         let start = |i: usize| if i == 0 { 0 } else { self.ends[i - 1] };

@@ -27,6 +27,8 @@ const TOLERANCE: f64 = 1e-3;
 const LARGE: f64 = 1e3;
 /// The most columns that are tried to find the value for which a run failed.
 const TRIED_MAX: usize = 64;
+/// What another number must be.
+const NARROW: &str = "must be within the range of 32-bit floats";
 /// What an integer must be.
 const WHOLE: &str = "must be a whole number of 32 bits";
 /// What an integer must be if a run fails for it.
@@ -365,7 +367,15 @@ impl Network {
             let data = numbers.enumerate().map(whole).collect::<Result<Vec<_>, _>>()?;
             Ok(Tensor::from_data(&shape[..], data).into())
         } else {
-            let data: Vec<f32> = numbers.map(|value| *value as f32).collect();
+            let narrow = |(index, value): (usize, &f64)| {
+                let narrow = *value as f32;
+                if narrow.is_infinite() && value.is_finite() {
+                    let (row, column) = place(index);
+                    return Err(GraphError::Value { row, column, must: NARROW, value: *value });
+                }
+                Ok(narrow)
+            };
+            let data = numbers.enumerate().map(narrow).collect::<Result<Vec<_>, _>>()?;
             Ok(Tensor::from_data(&shape[..], data).into())
         }
     }

@@ -63,8 +63,7 @@ impl Operation<'_> {
             }
             "Expand" => volume(&broadcast(self.shape(0), &self.sizes(1)?)),
             "ConstantOfShape" => volume(&self.sizes(0)?),
-            "Tile" => first.saturating_mul(volume(&self.sizes(1)?)),
-            "OneHot" => first.saturating_mul(volume(&self.sizes(1)?)),
+            "Tile" | "OneHot" => first.saturating_mul(volume(&self.sizes(1)?)),
             "Range" => self.range()?,
             "Pad" => self.pad()?,
             "Concat" => self.operands.iter().map(|one| volume(&one.shape)).fold(0, u64::saturating_add),
@@ -96,7 +95,7 @@ impl Operation<'_> {
 
     /// The sizes that an input holds.
     fn sizes(&self, index: usize) -> Option<Vec<u64>> {
-        Some(self.numbers(index)?.iter().map(|size| size.abs() as u64).collect())
+        Some(self.numbers(index)?.iter().map(|number| size(number.abs())).collect())
     }
 
     /// The integers of an attribute; empty if it is absent.
@@ -110,22 +109,23 @@ impl Operation<'_> {
     fn range(&self) -> Option<u64> {
         let [start, limit, step] = [0, 1, 2].map(|index| self.numbers(index)?.first().copied());
         // A step of 0 makes infinity or NaN, which becomes 0; the operator refuses it.
-        Some(((limit? - start?) / step?).ceil().max(0.0) as u64)
+        Some(size(((limit? - start?) / step?).ceil()))
     }
 
     fn pad(&self) -> Option<u64> {
         let shape = self.shape(0);
         let pads = if self.operands.len() > 1 { self.sizes(1)? } else { self.ints("pads") };
         let rank = shape.len() as f64;
-        let axes: Vec<usize> = match self.numbers(3) {
+        let axes: Vec<_> = match self.numbers(3) {
             Some(axes) if !axes.is_empty() => {
-                axes.iter().map(|axis| if *axis < 0.0 { axis + rank } else { *axis } as usize).collect()
+                axes.iter().map(|axis| size(if *axis < 0.0 { axis + rank } else { *axis })).collect()
             }
-            Some(_) | None => (0..shape.len()).collect(),
+            Some(_) | None => (0..shape.len() as u64).collect(),
         };
         let mut padded = shape.to_vec();
         for (index, pad) in pads.iter().enumerate() {
-            let size = padded.get_mut(*axes.get(index % axes.len().max(1))?)?;
+            let place = usize::try_from(*axes.get(index % axes.len().max(1))?).ok()?;
+            let size = padded.get_mut(place)?;
             *size = size.saturating_add(*pad);
         }
         Some(volume(&padded))
@@ -182,7 +182,7 @@ impl Operation<'_> {
         let kernel = self.kernel();
         let (pads, dilations) = (self.ints("pads"), self.ints("dilations"));
         let sizes = shape.get(2..)?.iter().enumerate().map(|(index, size)| {
-            let pads = pads.iter().skip(index).step_by(shape.len() - 2).fold(0, |sum, pad| sum + pad);
+            let pads: u64 = pads.iter().skip(index).step_by(shape.len() - 2).sum();
             let dilation = dilations.get(index).copied().unwrap_or(1);
             let window = kernel.get(index).copied().unwrap_or(1).saturating_mul(dilation);
             size.saturating_add(pads).saturating_add(window)
@@ -226,7 +226,8 @@ impl Operation<'_> {
     fn gather(&self) -> Option<u64> {
         let shape = self.shape(0);
         let axis = self.node.int("axis").unwrap_or(0);
-        let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
+        let from_end = usize::try_from(axis.unsigned_abs()).ok()?;
+        let axis = if axis < 0 { shape.len().checked_sub(from_end)? } else { from_end };
         let (before, after) = (shape.get(..axis)?, shape.get(axis + 1..)?);
         Some(volume(&[volume(before), volume(self.shape(1)), volume(after)]))
     }
@@ -238,6 +239,12 @@ impl Operation<'_> {
         let from = usize::try_from(depth.saturating_add(batch)).ok()?;
         Some(volume(places).saturating_mul(volume(self.shape(0).get(from..).unwrap_or_default())))
     }
+}
+
+/// A size that is computed as a float; a negative one and what is not a number are 0.
+#[expect(clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+fn size(number: f64) -> u64 {
+    number as u64
 }
 
 /// The product of dimensions.

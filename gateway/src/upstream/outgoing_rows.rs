@@ -35,8 +35,7 @@ impl<'a> OutgoingRows<'a> {
         let features = &revision.description.features;
         let named = match &self.body.rows {
             BodyRows::Numbers(rows) => {
-                schema::check(rows, features).map_err(ApiError::InvalidFeatures)?;
-                return Ok(Cow::Borrowed(rows));
+                return schema::resolve(rows, features).map_err(ApiError::InvalidFeatures);
             }
             BodyRows::Named(named) => named,
         };
@@ -83,6 +82,10 @@ impl<'a> OutgoingRows<'a> {
             (BodyRows::Numbers(rows), None) => {
                 let sent = encode(rows)?;
                 Ok(self.sent.get_or_init(|| sent).clone())
+            }
+            (BodyRows::Named(named), _) if revision.has_numbers_as_categories => {
+                // A predictor would read the index of a category as a name.
+                Ok(Bytes::copy_from_slice(named.body()))
             }
             (BodyRows::Named(_), _) => encode(&*self.rows(revision)?),
         }

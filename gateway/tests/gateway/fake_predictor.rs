@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use canopy_contract::body::{self, BodyRows};
 use canopy_contract::names::ModelName;
+use canopy_contract::schema::Feature;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -217,8 +218,14 @@ impl Script {
         let revision = self.revision.lock().unwrap().clone().unwrap_or(described);
         let body = body::parse(body.as_bytes()).unwrap();
         let wants = body.probabilities;
-        // A gateway sends numbers, which need no features.
-        let BodyRows::Numbers(rows) = body.rows else { panic!("a gateway sent names: {:?}", body.rows) };
+        let rows = match body.rows {
+            // As they came, whatever features they were sent for.
+            BodyRows::Numbers(rows) => rows,
+            BodyRows::Named(named) => {
+                let features: Vec<Feature> = serde_json::from_value(description["features"].clone()).unwrap();
+                named.resolve(&features).unwrap()
+            }
+        };
         let one = |row: &[f64]| {
             let class = usize::from(row[0] + row[1] > 0.0);
             match description["outputs"].as_array() {

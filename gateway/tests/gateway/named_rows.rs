@@ -37,6 +37,32 @@ async fn rows_by_name_reach_the_predictor_in_the_order_of_its_features() {
     assert_eq!(sent(&predictor), json!({"instances": [[-1.0, -2.0, 0.0, 3.0], [1.0, 2.0, 0.0, 3.0]]}));
 }
 
+/// Otherwise the predictor would take the index of a category for its name.
+#[tokio::test]
+async fn categories_that_are_numbers_reach_the_predictor_as_the_client_sent_them() {
+    let (predictor, gateway) = with_categories().await;
+    predictor.change_revision("00000002", |model| {
+        model["features"][2] = json!({"name": "c", "categories": ["1", "2", "0"]});
+    });
+    for body in [
+        json!({"features": [1.0, 2.0, 2.0, 3.0]}),
+        json!({"features": {"a": 1, "b": 2, "c": "2", "d": 3}}),
+        json!({"instances": [[1, 2, "0", 3], {"a": 1, "b": 2, "c": 0, "d": 3}]}),
+    ] {
+        let answered = gateway.post("/api/predict", body.to_string()).await;
+        assert_eq!(answered.status, 200, "{body}");
+        assert_eq!(sent(&predictor), body);
+    }
+    let sent_before = predictor.predictions();
+    let answered = gateway.post("/api/predict", r#"{"features":[1,2,3,3]}"#).await;
+    answered.problem(422, "invalid_features");
+    assert_eq!(
+        answered.json()["errors"],
+        json!({"features.2": [r#"must be one of "1", "2", "0", but is 3"#]})
+    );
+    assert_eq!(predictor.predictions(), sent_before);
+}
+
 #[tokio::test]
 async fn a_value_that_is_no_category_and_a_null_that_is_not_taken_reach_no_predictor() {
     let (predictor, gateway) = with_categories().await;

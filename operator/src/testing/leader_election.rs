@@ -122,8 +122,7 @@ async fn renewals(method: &'static str, times: usize, how: Fault) -> (bool, Dura
     first.wins().await;
     let began = Instant::now();
     inject_fault(&cluster, (method, "leases"), times, how);
-    let held =
-        timeout(120 * SECOND, first.election.renew_until(first.fence.clone(), std::future::pending())).await;
+    let held = timeout(120 * SECOND, first.election.renew_until(first.fence.clone(), pending())).await;
     (held.is_err() && !first.fence.remaining().is_zero(), began.elapsed())
 }
 
@@ -221,7 +220,7 @@ async fn live(
         let mut process = process(&cluster, identity, "x");
         fences.lock().unwrap().push((identity, process.fence.clone()));
         process.wins().await;
-        drop(process.election.renew_until(process.fence, std::future::pending()).await);
+        drop(process.election.renew_until(process.fence, pending()).await);
     }
 }
 

@@ -42,11 +42,15 @@ pub enum ProofError {
     },
 }
 
-/// Asks the predictor that listens on `listening` for one row.
-pub async fn ask(listening: SocketAddr, token: &ProofToken, row: &[f64]) -> Result<Answer, ProofError> {
+/// Sends a request of one row to the predictor that listens on `listening`.
+pub async fn ask(
+    listening: SocketAddr,
+    token: &ProofToken,
+    request: &PredictRequest,
+) -> Result<Answer, ProofError> {
     let address = reachable(listening);
     let unreachable = |reason: String| ProofError::Unreachable { address, reason };
-    let asked = tokio::time::timeout(PATIENCE, send(address, token, row)).await;
+    let asked = tokio::time::timeout(PATIENCE, send(address, token, request)).await;
     let (status, body) = asked
         .map_err(|_| unreachable(format!("no answer in {} seconds", PATIENCE.as_secs())))?
         .map_err(|error| unreachable(error.to_string()))?;
@@ -60,9 +64,9 @@ pub async fn ask(listening: SocketAddr, token: &ProofToken, row: &[f64]) -> Resu
 async fn send(
     address: SocketAddr,
     token: &ProofToken,
-    row: &[f64],
+    request: &PredictRequest,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-    let body = serde_json::to_vec(&PredictRequest::row(row))?;
+    let body = serde_json::to_vec(request)?;
     let request = Request::post("/predict")
         .header(HOST, address.to_string())
         .header(CONTENT_TYPE, "application/json")
@@ -94,11 +98,11 @@ mod tests {
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
             tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
         });
-        let error = ask(address, &ProofToken::new(), &[1.0]).await.unwrap_err();
+        let error = ask(address, &ProofToken::new(), &PredictRequest::row(&[1.0], &[])).await.unwrap_err();
         assert_eq!(error.to_string(), "golden row was answered with 200 OK: hi");
         nonsense.await.unwrap();
 
-        let error = ask(address, &ProofToken::new(), &[1.0]).await.unwrap_err();
+        let error = ask(address, &ProofToken::new(), &PredictRequest::row(&[1.0], &[])).await.unwrap_err();
         assert!(matches!(error, ProofError::Unreachable { .. }), "{error}");
     }
 }

@@ -172,14 +172,15 @@ impl ServedModel {
                 self.model.predict(rows).map(|answers| (answers, Vec::new()))
             }
         }));
-        let predicted = predicted.unwrap_or_else(|_| Err("it panicked".into())).and_then(|predicted| {
-            // A missing value can reach a linear model; JSON has no number for what comes of it.
-            let is_finite = predicted.0.iter().all(Answer::is_finite)
-                && predicted.1.iter().all(|probability| probability.is_finite());
-            if is_finite { Ok(predicted) } else { Err("its answer is not a finite number".into()) }
-        });
-        let predicted = match predicted {
-            Ok(predicted) => predicted,
+        let predicted = match predicted.unwrap_or_else(|_| Err("it panicked".into())) {
+            Ok(predicted) => match not_finite(rows, &predicted) {
+                None => predicted,
+                Some(failure) => {
+                    let (_, code) = failure.ending();
+                    inference.finish(None, Some(code.as_str()));
+                    return Err(failure);
+                }
+            },
             Err(error) => {
                 if let Some(failure) = self.refused_value(rows, &*error) {
                     let (_, code) = failure.ending();
@@ -195,4 +196,21 @@ impl ServedModel {
         self.metrics.predicted(rows, &predicted.0, started, inference.context());
         Ok(predicted)
     }
+}
+
+/// The failure of the client where the answer of a row is infinite or not a number, for which JSON has no number. The model gave
+/// finite answers when it was prepared.
+fn not_finite(rows: &Rows, (answers, probabilities): &Predicted) -> Option<Failure> {
+    let width = probabilities.len() / answers.len().max(1);
+    let row = answers.iter().enumerate().position(|(index, answer)| {
+        let probabilities = &probabilities[index * width..(index + 1) * width];
+        !answer.is_finite() || probabilities.iter().any(|probability| !probability.is_finite())
+    })?;
+    let problem =
+        "gets no finite number from the model: send values nearer to those of its training".to_owned();
+    Some(if rows.is_single() {
+        Failure::Value { member: "features", indices: Vec::new(), problem }
+    } else {
+        Failure::Value { member: "instances", indices: vec![row], problem }
+    })
 }

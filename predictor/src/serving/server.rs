@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use canopy_contract::code::Code;
 use canopy_contract::describe::{Metric, ModelDescription, Quality};
 use canopy_contract::duration::PREDICTOR_GRACE_SECONDS;
+use canopy_contract::predict::PredictRequest;
 use canopy_contract::report::{Prepared, Refusal};
 use canopy_contract::serving::ServingConfig;
 use canopy_runtime::readiness::{Readiness, ReadinessGate};
@@ -242,10 +243,11 @@ async fn prove(
     golden: &Golden,
     address: SocketAddr,
 ) -> Result<(), Refusal> {
+    let request = PredictRequest::row(&golden.features, &model.description().features);
     let token = app.loaded(model);
     let refusal = loop {
         gate.close("proving");
-        match self_test::ask(address, &token, &golden.features).await {
+        match self_test::ask(address, &token, &request).await {
             Ok(answer) if answer == golden.answer => {
                 app.proven();
                 gate.open();

@@ -1,7 +1,7 @@
 //! Examples of a config: rows with the answers that the model must give before it serves.
 
 use canopy_contract::rows::Rows;
-use canopy_contract::schema::{self, Class, Feature};
+use canopy_contract::schema::{self, CategoryNumbers, Class, Feature};
 use canopy_contract::serving::{Example, ExampleValue, Expected};
 use canopy_forest::data::seen::{Names, Seen};
 
@@ -84,7 +84,10 @@ fn row(values: &[ExampleValue], features: &[Feature]) -> Result<Vec<f64>, String
 fn number(value: &ExampleValue, feature: &Feature) -> Result<f64, String> {
     let name = Seen::new(&feature.name);
     match value {
-        ExampleValue::Number(number) => Ok(*number),
+        ExampleValue::Number(number) if feature.categories.is_empty() => Ok(*number),
+        ExampleValue::Number(number) => {
+            CategoryNumbers::new(feature).index(*number).map_err(|fault| format!("feature {name} {fault}"))
+        }
         ExampleValue::Missing if feature.missing => Ok(f64::NAN),
         ExampleValue::Missing => Err(format!("feature {name} is null, but takes no missing values")),
         ExampleValue::Category(text) => {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use canopy_contract::rows::Rows;
-use canopy_contract::schema::{self, Feature};
+use canopy_contract::schema::{CategoryNumbers, Feature};
 use canopy_forest::data::cells::{self, Lines};
 use canopy_forest::data::error::DataError;
 use canopy_forest::data::seen::{Names, Seen};
@@ -99,6 +99,7 @@ pub fn read(bytes: &[u8], features: &[Feature], target: Option<&str>) -> Result<
     }
     let columns: Vec<_> =
         features.iter().map(|feature| column(&header, &feature.name)).collect::<Result<_, _>>()?;
+    let numbers: Vec<_> = features.iter().map(CategoryNumbers::new).collect();
     let target = target.map(|target| column(&header, target)).transpose()?;
     let (mut rows, mut targets) = (Vec::new(), Vec::new());
     while let Some(line) = lines.read(&mut cells)? {
@@ -108,8 +109,8 @@ pub fn read(bytes: &[u8], features: &[Feature], target: Option<&str>) -> Result<
             return Err(TableError::Cells { row: number, line, found, expected });
         }
         let mut row = Vec::with_capacity(columns.len());
-        for (feature, &column) in features.iter().zip(&columns) {
-            let value = value(&cells[column], feature).map_err(|problem| {
+        for ((feature, numbers), &column) in features.iter().zip(&numbers).zip(&columns) {
+            let value = value(&cells[column], feature, numbers).map_err(|problem| {
                 let name = feature.name.clone();
                 TableError::Cell { row: number, line, name, problem }
             })?;
@@ -144,7 +145,7 @@ fn column(header: &[Cow<'_, str>], name: &str) -> Result<usize, TableError> {
 }
 
 /// The number of a cell: its value, the index of its category, or NaN where it is missing.
-fn value(cell: &str, feature: &Feature) -> Result<f64, Problem> {
+fn value(cell: &str, feature: &Feature, numbers: &CategoryNumbers<'_>) -> Result<f64, Problem> {
     let cell = cell.trim();
     let shown = Seen::new(cell);
     if cell.is_empty() {
@@ -164,18 +165,16 @@ fn value(cell: &str, feature: &Feature) -> Result<f64, Problem> {
         };
         return Err(Problem { full, told });
     };
-    if feature.min.is_none() && feature.max.is_none() {
-        return Ok(number);
-    }
-    match schema::check(&Rows::single(vec![number]), std::slice::from_ref(feature)) {
-        Ok(()) => Ok(number),
-        Err(faults) => {
-            let faults: Vec<_> = faults.iter().map(|fault| fault.fault.to_string()).collect();
-            // The error has the name already. A terminal obeys control characters, which a name may have.
-            let full = faults.join("; ").replace(&format!("{} must", feature.name), "must");
-            Err(Problem { full, told: "a value is out of the bounds of its feature" })
-        }
-    }
+    numbers.index(number).map_err(|fault| {
+        // The error has the name already. A terminal obeys control characters, which a name may have.
+        let full = fault.to_string().replace(&format!("{} must", feature.name), "must");
+        let told = if feature.categories.is_empty() {
+            "a value is out of the bounds of its feature"
+        } else {
+            "a value is not one of the categories"
+        };
+        Problem { full, told }
+    })
 }
 
 #[cfg(test)]

@@ -148,6 +148,11 @@ async fn a_value_that_a_network_does_not_take_is_the_error_of_the_client_and_nam
             422,
             r#"{"detail":[{"loc":["body","instances",1,6],"msg":"cat_1 must be an index that the network has, but is 1000","type":"value_error"}]}"#,
         ),
+        (
+            json!({"instances": [[0, 0, 0, 0, 0, 1, 1], [0, 0, 1e39, 0, 0, 1, 1]]}),
+            422,
+            r#"{"detail":[{"loc":["body","instances",1,2],"msg":"num_2 must be within the range of 32-bit floats, but is 1000000000000000000000000000000000000000","type":"value_error"}]}"#,
+        ),
     ] {
         let answer = port.post(body.to_string()).await;
         assert!(answer.status == status && answer.body.starts_with(expected), "{answer:?}");

@@ -173,15 +173,30 @@ async fn a_model_that_fails_or_panics_is_500_and_the_next_request_is_answered() 
     assert_eq!(port.metric("canopy_predictor_requests_total", &[("reason", "model_failed")]), "2");
 }
 
+/// A predictor that failed for it would look faulty to the gateway.
 #[tokio::test]
-async fn an_answer_that_is_not_a_finite_number_is_500() {
-    let port = Port::serving(|rows| {
-        Ok(rows.iter().map(|row| head::Answer::Value { prediction: row[1] / 0.0 }).collect())
+async fn a_row_whose_answer_is_not_finite_is_the_error_of_the_client() {
+    let port = Port::serving(|rows: &Rows| {
+        let value = |row: &[f64]| head::Answer::Value { prediction: row[0] * row[1] };
+        Ok(rows.iter().map(value).collect())
     });
-    for income in [0, 1] {
-        let answer = port.post(format!(r#"{{"features":[1,{income}]}}"#)).await;
-        assert_eq!((answer.status, answer.body.as_str()), (500, r#"{"detail":"Model error"}"#));
+    let expected = |place: &str| {
+        format!(
+            r#"{{"detail":[{{"loc":["body",{place}],"msg":"gets no finite number from the model: send values nearer to those of its training","type":"value_error"}}]}}"#
+        )
+    };
+    for (body, place) in [
+        (r#"{"features":[150,1e308]}"#, r#""features""#),
+        (r#"{"instances":[[1,2],[150,1e308],[150,1e308]]}"#, r#""instances",1"#),
+    ] {
+        let answer = port.post(body).await;
+        assert_eq!((answer.status, answer.body), (422, expected(place)), "{body}");
     }
+    assert_eq!(
+        port.metric("canopy_predictor_requests_total", &[("code", "422"), ("reason", "invalid_features")]),
+        "2"
+    );
+    assert_eq!(port.post(r#"{"instances":[[1,2]]}"#).await.status, 200);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::fault::{
 };
 use crate::malformed::malformed;
 use crate::rows::Rows;
-use crate::schema::Feature;
+use crate::schema::{CategoryNumbers, Feature};
 
 /// With more rows than this, names are looked up in a map, which is made once per request.
 const SCANNED_ROWS: usize = 4;
@@ -145,6 +145,7 @@ struct Columns<'a> {
     is_mapped: bool,
     names: OnceCell<HashMap<&'a str, usize>>,
     categories: Vec<OnceCell<HashMap<&'a str, usize>>>,
+    numbers: Vec<OnceCell<CategoryNumbers<'a>>>,
 }
 
 fn map<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<&'a str, usize> {
@@ -156,7 +157,8 @@ impl<'a> Columns<'a> {
         let is_mapped = rows > SCANNED_ROWS;
         let cells = if is_mapped { features.map_or(0, <[Feature]>::len) } else { 0 };
         let categories = (0..cells).map(|_| OnceCell::new()).collect();
-        Self { features, is_mapped, names: OnceCell::new(), categories }
+        let numbers = (0..features.map_or(0, <[Feature]>::len)).map(|_| OnceCell::new()).collect();
+        Self { features, is_mapped, names: OnceCell::new(), categories, numbers }
     }
 
     /// The index of the feature `name`; most likely it is `next`.
@@ -166,6 +168,16 @@ impl<'a> Columns<'a> {
         }
         let names = || features.iter().map(|feature| feature.name.as_str());
         self.names.get_or_init(|| map(names())).get(name).copied()
+    }
+
+    /// The number in the column of `feature`, which is the index of its category where it has categories.
+    fn number(&self, feature: &'a Feature, column: usize, number: f64) -> Result<f64, Fault> {
+        match self.numbers.get(column) {
+            Some(cell) if !feature.categories.is_empty() => {
+                cell.get_or_init(|| CategoryNumbers::new(feature)).index(number)
+            }
+            _ => feature.check(number).map(|()| number),
+        }
     }
 
     /// The index of the category `name` of the feature at `column`.
@@ -277,10 +289,9 @@ impl<'a> RowReader<'a> {
         let feature = self.columns.features.and_then(|features| features.get(column));
         let value = match text.as_bytes().first() {
             Some(b'n') => f64::NAN,
-            Some(b'"') => match feature {
-                Some(feature) => self.category(feature, column, text)?,
-                None => f64::NAN,
-            },
+            Some(b'"') => {
+                return feature.map_or(Ok(f64::NAN), |feature| self.category(feature, column, text));
+            }
             Some(b'-' | b'0'..=b'9') => match text.parse::<f64>() {
                 Ok(number) if number.is_finite() => number,
                 Ok(_) | Err(_) => return Err(Fault::NotFinite),
@@ -288,7 +299,7 @@ impl<'a> RowReader<'a> {
             Some(_) | None => return Err(Fault::NotANumber),
         };
         match feature {
-            Some(feature) => feature.check(value).map(|()| value),
+            Some(feature) => self.columns.number(feature, column, value),
             None => Ok(value),
         }
     }
@@ -299,9 +310,10 @@ impl<'a> RowReader<'a> {
         }
         let name: Cow<'_, str> = serde_json::from_str::<Text<'_>>(text).map_err(|_| Fault::NotANumber)?.0;
         let index = self.columns.category(feature, column, &name);
-        index
-            .map(|index| index as f64)
-            .ok_or_else(|| feature.unknown_category(&format!("\"{}\"", quotable(&name))))
+        index.map(|index| index as f64).ok_or_else(|| {
+            let has_indices = CategoryNumbers::new(feature).has_indices();
+            feature.unknown_category(&format!("\"{}\"", quotable(&name)), has_indices)
+        })
     }
 }
 

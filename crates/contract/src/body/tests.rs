@@ -276,6 +276,56 @@ fn a_value_that_is_no_category_is_refused_with_the_categories() {
     }
 }
 
+/// The index of the category that a value stands for, in all forms of a body; or the fault.
+fn category(names: &[&str], value: &str) -> Result<f64, String> {
+    let categories = names.iter().map(|name| (*name).to_owned()).collect();
+    let features = [Feature { categories, missing: true, ..Feature::named("c") }];
+    let bodies = [
+        format!(r#"{{"features":[{value}]}}"#),
+        format!(r#"{{"features":{{"c":{value}}}}}"#),
+        format!(r#"{{"instances":[[{value}],[{value}],[{value}],[{value}],[{value}]]}}"#),
+    ];
+    let resolve = |body: &String| match parse(body.as_bytes()).unwrap().into_rows(&features) {
+        Ok(rows) => Ok(rows.values()[0]),
+        Err(faults) => Err(faults[0].fault.to_string()),
+    };
+    let found: Vec<_> = bodies.iter().map(resolve).collect();
+    assert!(found.iter().all(|one| *one == found[0]), "{value}: {found:?}");
+    found[0].clone()
+}
+
+#[test]
+fn a_number_is_the_category_of_this_name_where_names_are_numbers() {
+    let sizes = ["10", "20.0", "-1", "0"];
+    for (value, index) in
+        [("10", 0.0), ("10.0", 0.0), ("2e1", 1.0), (r#""20.0""#, 1.0), ("-1", 2.0), ("-0.0", 3.0)]
+    {
+        assert_eq!(category(&sizes, value), Ok(index), "{value}");
+    }
+    for value in ["1", "3", "2", r#""20""#] {
+        let expected = format!(r#"must be one of "10", "20.0", "-1", "0", but is {value}"#);
+        assert_eq!(category(&sizes, value), Err(expected));
+    }
+    assert!(
+        category(&["1", "01", "2"], "1")
+            .unwrap_err()
+            .starts_with("is 1, which stands for several categories")
+    );
+    assert_eq!(category(&["1", "01", "2"], r#""01""#), Ok(1.0));
+}
+
+#[test]
+fn where_some_names_are_numbers_a_number_is_a_name_or_an_index_but_never_guessed() {
+    let mixed = ["a", "1", "0", "7"];
+    assert_eq!(category(&mixed, "7"), Ok(3.0), "only a name");
+    assert_eq!(category(&mixed, "3"), Ok(3.0), "only an index");
+    assert_eq!(category(&mixed, "1"), Ok(1.0), "both are the same");
+    let ambiguous = "is 0, which stands for several categories: write the category's name in quotes";
+    assert_eq!(category(&mixed, "0"), Err(ambiguous.to_owned()));
+    assert_eq!(category(&mixed, r#""0""#), Ok(2.0));
+    assert_eq!(category(&["a", "inf", "nan"], "1"), Ok(1.0), "words that floats are read from are words");
+}
+
 #[test]
 fn probabilities_are_requested_before_or_after_the_rows() {
     for (body, expected) in [
