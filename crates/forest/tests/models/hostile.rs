@@ -302,6 +302,16 @@ fn files_that_are_not_models_are_refused_with_what_to_do() {
     ] {
         assert_eq!(error(bytes), format!("{format} file: the format {format} is not supported: {instead}"));
     }
+    for (bytes, expected) in [
+        (&b""[..], "an empty file is not supported: save the model again"),
+        (b"\xef\xbb\xbftree\nversion=v4\n", "text with a byte-order mark is not supported: keep the file"),
+        (b"\xff\xfet\0r\0", "text with a byte-order mark is not supported: keep the file"),
+        (b"\x1f\x8b\x08", "a compressed file is not supported: unpack it with gunzip"),
+        (b"\x80\x04\x95", "the format pickle is not supported: a pickle runs code"),
+    ] {
+        let found = error(bytes);
+        assert!(found.contains(expected), "{found}");
+    }
     assert_eq!(
         error(b"hello"),
         "unknown file: the format is not known; docs/models.md has a list; the file is damaged or was not written by this library"

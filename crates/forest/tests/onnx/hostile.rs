@@ -77,6 +77,8 @@ const LEAF: (i64, i64) = (-1, -1);
 fn trees_that_are_none_are_refused() {
     for (children, expected) in [
         (vec![(0, 1), LEAF], "tree 0 has no root"),
+        (vec![(0, 2), LEAF, LEAF], "node 0 is not reached from the root of its tree"),
+        (vec![(1, 2), (0, 2), LEAF, LEAF], "node 0 is not reached from the root of its tree"),
         (vec![(1, 1), LEAF], "node 1 is reached by two paths"),
         (vec![(1, 2), (3, 2), LEAF, LEAF], "node 2 is reached by two paths"),
         (vec![(1, 9), LEAF], "tree 0 has no node with the id 9"),

@@ -94,6 +94,10 @@ impl Branches {
                 Branch::Split(split) => self.node(&split, precision, &mut sets, limits),
             })?);
         }
+        // A root that is its own child is no root, and another node would be taken for it.
+        if let Some(index) = places.iter().position(|place| *place == UNREACHED) {
+            return Err(Problem::malformed(format!("node {index} is not reached from the root of its tree")));
+        }
         let sets = sets.sets;
         let Self { outputs, leaves, base, .. } = self;
         let combine = Combine::Sum { base };
