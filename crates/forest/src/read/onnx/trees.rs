@@ -252,8 +252,10 @@ pub(crate) fn labels(node: &Node<'_>) -> Result<Vec<String>, Problem> {
         texts.iter().map(|text| utf8(text).map(str::to_owned)).collect::<Result<_, _>>()?
     };
     if labels.len() < 2 {
-        let found = labels.len();
-        return Err(Problem::malformed(format!("a classifier has {found} classes, but needs at least 2")));
+        return Err(Problem::unsupported(
+            format!("a classifier with {} classes", labels.len()),
+            "train it with rows of at least 2 classes",
+        ));
     }
     Ok(labels)
 }

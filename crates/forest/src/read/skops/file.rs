@@ -99,8 +99,10 @@ impl File<'_> {
             classes.items()?.map(|item| label(item?)).collect::<Result<_, Problem>>()?
         };
         if labels.len() < 2 {
-            let found = labels.len();
-            return Err(Problem::malformed(format!("a classifier has {found} classes: it needs at least 2")));
+            return Err(Problem::unsupported(
+                format!("a classifier with {} classes", labels.len()),
+                "train it with rows of at least 2 classes",
+            ));
         }
         Ok(labels)
     }
