@@ -24,8 +24,11 @@ const WITHOUT_ATTEMPTS: Duration = Duration::from_millis(500);
 /// they may be what ended those: a request fails if it was hedged to both of the pods that are killed. The control without
 /// retries fails some requests each time.
 const ROUNDS_MAX: usize = 3;
-/// How long a pod hangs.
-const HANG: Duration = Duration::from_secs(20);
+/// How long a pod hangs: longer than a request may take, and well below the 20 to 30 s after which its liveness probe has failed three
+/// times and restarts it.
+const HANG: Duration = Duration::from_secs(12);
+/// The longest time until a pod that hangs is unready.
+const UNREADY_WITHIN: Duration = Duration::from_secs(20);
 /// The same in the control without retries, where every request that the pod gets fails.
 const HANG_IN_CONTROL: Duration = Duration::from_secs(10);
 /// The least number of failures in a control.
@@ -59,7 +62,7 @@ async fn hang(model: &Model<'_>) -> Result<()> {
     let before = model.pods(&serving)?;
     let (name, hung) = before.iter().next().context("the model has no pods")?;
     signal_pods("STOP", [hung])?;
-    let unready = until("the pod to be unready", HANG, async || {
+    let unready = until("the pod to be unready", UNREADY_WITHIN, async || {
         let now = model.pods(&serving)?;
         ensure!(now.get(name).is_some_and(|pod| !pod.is_ready), "expected {name} unready, got {now:?}");
         Ok(())
@@ -71,7 +74,10 @@ async fn hang(model: &Model<'_>) -> Result<()> {
     until("the pod to be ready again", TIMEOUT, async || {
         let now = model.pods(&serving)?;
         let pod = now.get(name).with_context(|| format!("pod {name} was deleted"))?;
-        ensure!(pod.is_ready && pod.restarts == hung.restarts, "expected {name} ready, got {pod:?}");
+        ensure!(
+            pod.is_ready && pod.restarts == hung.restarts,
+            "expected {name} ready and not restarted since {hung:?}, got {pod:?}"
+        );
         Ok(())
     })
     .await
@@ -97,7 +103,7 @@ async fn predictors_that_are_killed_or_hang_fail_no_request() -> Result<()> {
         load.calm("after").await?;
         let expected = |phase| Expected { phase, kinds: &[Failure::Status(503)], at_least: 1 };
         let expected: Vec<_> = rounds.iter().map(|phase| expected(phase.as_str())).collect();
-        let case = "one and two of three predictors killed, one hangs for 20 s";
+        let case = "one and two of three predictors killed, one hangs for 12 s";
         load.stop().await.failed_as_expected(case, &expected)
     })
     .await
