@@ -363,7 +363,7 @@ fn rows_of_a_table_are_predicted_with_a_file_of_another_library() -> Result<()> 
         let sum: f64 = line["probabilities"].as_array().into_iter().flatten().filter_map(Value::as_f64).sum();
         assert!((sum - 1.0).abs() < 1e-9 && line["prediction"].as_u64() < Some(2), "{line}");
     }
-    // The categories of `size` are 0, 10 and 20: 1 is none of them, and no index.
+    // The categories of `size` are 0, 10 and 20. A number here is a name, so 1 is refused and is not taken as an index.
     let wrong = folder.write("size.csv", "a,city,b,c,size\n0.5,Oslo,1,1,1\n")?;
     let ended = run(&["predict", "--model", &model, "--input", &wrong], "")?;
     assert_eq!((ended.code, &ended.output[..]), (Some(1), ""), "{ended:?}");

@@ -64,7 +64,7 @@ impl Feature {
         Err(Fault::OutOfBounds { feature: name, value, min, max })
     }
 
-    /// The fault of a value that is none of the categories. `has_indices` is whether a number may be an index.
+    /// The fault of a value that is not a category. `has_indices` is whether a number may be an index.
     pub(crate) fn unknown_category(&self, value: &str, has_indices: bool) -> Fault {
         let shown: Vec<_> =
             self.categories.iter().take(LISTED).map(|name| format!("\"{}\"", quotable(name))).collect();

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rten::{Model, RunOptions, Value, ValueOrView};
 use rten_tensor::prelude::*;
 
-use crate::error::{GraphError, failed, panic_message};
+use crate::error::{GraphError, failed, panic_message, shown};
 use crate::file::File;
 use crate::links::{Links, Source};
 use crate::node::Node;
@@ -69,7 +69,8 @@ impl FirstRun<'_, '_> {
             return Ok(Operand { shape, numbers: few_of_constant(tensor) });
         }
         let value = self.values.get(name);
-        let value = value.ok_or_else(|| GraphError::malformed(format!("value {name:?} is not made")))?;
+        let value = value
+            .ok_or_else(|| GraphError::malformed(format!("no operator makes the value {:?}", shown(name))))?;
         let shape = value.shape().iter().map(|size| *size as u64).collect();
         Ok(Operand { shape, numbers: few(value) })
     }
